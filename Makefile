@@ -1,0 +1,45 @@
+# Everything lives in .venv; the first use of any target makes it. `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+# pytest workers: two cores are what the smallest supported machine has
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint fix bench campaign clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev]'
+	@touch $@
+
+setup: $(STAMP)  ## make .venv with everything in it
+
+run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instances
+	@$(BIN)/sim-sled tour
+
+test: $(STAMP)  ## the whole test suite
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(STAMP)  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fix: $(STAMP)  ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## ours against the floors, side by side in one run
+	$(BIN)/python -m tests.bench
+
+campaign: $(STAMP)  ## the long property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
+	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

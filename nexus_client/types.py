@@ -1,0 +1,172 @@
+"""Wire types shared by the Sled Agent API and Nexus's internal API (openapi: `SledVmmState` and friends).
+
+Classes carry data; `codec.py` carries the wire rules. Everything that crosses a module edge is frozen.
+Times are aware UTC datetimes on the wire and integer microseconds since the Unix epoch in every core;
+`time_of` is the one conversion.
+
+Read next: codec.py, outbox.py.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Annotated, Final
+from uuid import UUID
+
+import attrs
+import msgspec
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+GENERATION_MAX: Final = 2**63 - 1
+"""Largest generation on the wire (sled-agent-api.md 1.5); a larger one is a 400."""
+
+Generation = Annotated[int, msgspec.Meta(ge=0, le=GENERATION_MAX)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def time_of(now_us: int) -> datetime:
+    """The UTC datetime of `now_us` microseconds since the Unix epoch."""
+    return _EPOCH + timedelta(microseconds=now_us)
+
+
+def us_of(when: datetime) -> int:
+    """Microseconds since the Unix epoch of an aware datetime."""
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+class VmmState(Enum):
+    """The eight states a sled may publish (nexus.md 1.1). `creating` and `saga_unwound` are Nexus's own."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REBOOTING = "rebooting"
+    MIGRATING = "migrating"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+
+
+TERMINAL: Final = frozenset({VmmState.FAILED, VmmState.DESTROYED})
+"""States after which nothing is published any more (nexus.md 7, property 6)."""
+
+
+class MigrationState(Enum):
+    """State of one side of a migration, as a sled tells it."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    FAILED = "failed"
+    COMPLETED = "completed"
+
+
+MIGRATION_TERMINAL: Final = frozenset({MigrationState.FAILED, MigrationState.COMPLETED})
+
+
+@attrs.frozen
+class VmmRuntimeState:
+    """Published state of one VMM: what, in which generation, since when."""
+
+    state: VmmState
+    gen: Generation
+    time_updated: Timestamp
+
+
+@attrs.frozen
+class MigrationRuntimeState:
+    """One side of a migration as its VMM's sled sees it."""
+
+    migration_id: UUID
+    state: MigrationState
+    gen: Generation
+    time_updated: Timestamp
+
+
+@attrs.frozen
+class SledVmmState:
+    """All a sled knows of a VMM: body of `PUT NEXUS/vmms/{propolis_id}` and of most answers to Nexus.
+
+    A null migration means "no news", not "no migration" (nexus.md 3.2).
+    """
+
+    vmm_state: VmmRuntimeState
+    migration_in: MigrationRuntimeState | None = None
+    migration_out: MigrationRuntimeState | None = None
+
+
+class Asked(Enum):
+    """Kinds of `VmmStateRequested`, by their wire tag."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    REBOOT = "reboot"
+    MIGRATION_TARGET = "migration_target"
+
+
+@attrs.frozen
+class InstanceMigrationTargetParams:
+    """Where the source's Propolis listens: `ip:port`."""
+
+    src_propolis_addr: str
+
+
+@attrs.frozen
+class VmmStateRequested:
+    """Adjacently tagged: `{"type": "running"}` or `{"type": "migration_target", "value": {...}}`."""
+
+    type: Asked
+    value: InstanceMigrationTargetParams | None = None
+
+    def __attrs_post_init__(self) -> None:
+        # ValueError becomes msgspec's ValidationError with the path of this object
+        if self.type is Asked.MIGRATION_TARGET and self.value is None:
+            raise ValueError("`value` is required for migration_target")
+
+
+@attrs.frozen
+class VmmPutStateBody:
+    state: VmmStateRequested
+
+
+@attrs.frozen
+class UpdatedRuntime:
+    """Answer to PUT state and to DELETE (`VmmPutStateResponse`, `VmmUnregisterResponse`)."""
+
+    updated_runtime: SledVmmState | None = None
+
+
+class SledRole(Enum):
+    GIMLET = "gimlet"
+    SCRIMLET = "scrimlet"
+
+
+class SledCpuFamily(Enum):
+    UNKNOWN = "unknown"
+    AMD_MILAN = "amd_milan"
+    AMD_TURIN = "amd_turin"
+    AMD_TURIN_DENSE = "amd_turin_dense"
+
+
+@attrs.frozen
+class Baseboard:
+    serial: str
+    part: str
+    revision: int
+
+
+@attrs.frozen
+class SledAgentInfo:
+    """Body of `POST NEXUS/sled-agents/{sled_id}` and answer of its GET (nexus.md 3.3). Sizes in bytes."""
+
+    sa_address: str
+    repo_depot_port: int
+    role: SledRole
+    baseboard: Baseboard
+    usable_hardware_threads: int
+    usable_physical_ram: int
+    reservoir_size: int
+    cpu_family: SledCpuFamily
+    generation: Generation
+    decommissioned: bool

@@ -1,0 +1,80 @@
+"""Types of the Propolis API that the core shares with its shells (propolis.md 1, 3.7; PascalCase on the wire).
+
+Read next: table.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from uuid import UUID
+
+import attrs
+
+
+class InstanceState(Enum):
+    """The ten names on the wire. `REPAIRING` is never published: see `errors.RepairingRejected`."""
+
+    CREATING = "Creating"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    REBOOTING = "Rebooting"
+    MIGRATING = "Migrating"
+    REPAIRING = "Repairing"
+    FAILED = "Failed"
+    DESTROYED = "Destroyed"
+
+
+class MigrationPhase(Enum):
+    """Propolis's `MigrationState` (propolis.md 3.7). `RESUME` is never published; `RAM_PULL` only by targets."""
+
+    SYNC = "Sync"
+    RAM_PUSH = "RamPush"
+    PAUSE = "Pause"
+    RAM_PUSH_DIRTY = "RamPushDirty"
+    DEVICE = "Device"
+    RESUME = "Resume"
+    RAM_PULL = "RamPull"
+    SERVER = "Server"
+    FINISH = "Finish"
+    ERROR = "Error"
+
+
+@attrs.frozen
+class MigrationStatus:
+    """Last published status of a migration in one direction."""
+
+    id: UUID
+    state: MigrationPhase
+
+
+@attrs.frozen
+class Publication:
+    """One atomic update of what the monitor tells (propolis.md 3.7). `gen` starts at 1 and grows by exactly 1.
+
+    Both migration fields are cumulative: once set they are never cleared for the life of the VM.
+    """
+
+    gen: int
+    state: InstanceState
+    migration_in: MigrationStatus | None = None
+    migration_out: MigrationStatus | None = None
+
+
+class Level(Enum):
+    """VM-level states of propolis.md 3.1."""
+
+    NO_VM = "NoVm"
+    WAITING_FOR_INIT = "WaitingForInit"
+    ACTIVE = "Active"
+    RUNDOWN = "Rundown"
+    RUNDOWN_COMPLETE = "RundownComplete"
+
+
+class RequestKind(Enum):
+    """Bodies of `PUT /instance/state`."""
+
+    RUN = "Run"
+    STOP = "Stop"
+    REBOOT = "Reboot"

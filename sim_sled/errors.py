@@ -1,0 +1,57 @@
+"""What the sled refuses. Core errors know no HTTP; `http/app.py` has the one table of status codes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class SledError(Exception):
+    """Base of every refusal: raised before anything was changed (house.md 3.13)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NoSuchVmm(SledError):
+    """404 `NO_SUCH_INSTANCE`: the one answer that tells Nexus a VMM is lost (sled-agent-api.md 1.3)."""
+
+    def __init__(self, propolis_id: UUID) -> None:
+        super().__init__(f"no VMM {propolis_id} on this sled")
+        self.propolis_id = propolis_id
+
+
+class VmmTerminating(SledError):
+    """410 `NO_SUCH_INSTANCE`, "Instance is terminating" (sled-agent-api.md 2.12)."""
+
+
+class InvalidRequest(SledError):
+    """400 `InvalidRequest`."""
+
+
+class BadRequest(SledError):
+    """400 without a code."""
+
+
+class Conflict(SledError):
+    """409 `Conflict`."""
+
+
+class PropolisRefused(SledError):
+    """403 without a code: the Propolis queue denied what the sled's table let pass (propolis.md 3.9)."""
+
+
+class ChannelFull(SledError):
+    """503 `INSTANCE_CHANNEL_FULL` (sled-agent-api.md 2.12)."""
+
+
+class NexusUnreachable(SledError):
+    """503: a poke was carried out, but Nexus did not acknowledge in time (product.md 4)."""
+
+
+class Internal(SledError):
+    """500 `Internal`."""
+
+
+class NotImplementedHere(SledError):
+    """405 without `Allow`: an operation that this sled does not offer (sled-agent-api.md 1.3)."""
