@@ -135,13 +135,9 @@ class NexusClient:
                 return response.status, b"" if response.status == 204 else await _body(response)
         except TimeoutError:
             return Transient(f"no answer within {self._timeout_s:g} s")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # RuntimeError is the library's word for "closed while the request was starting"
             return Transient(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS_MAX])
-        except RuntimeError as error:
-            # the library's word for "closed while the request was starting"
-            if self._session is None:
-                return Transient("the client was closed")
-            raise AssertionError(f"{method} {path} could not be sent") from error
 
 
 _DELIVERED: Final = Delivered()
@@ -181,7 +177,7 @@ class Senders:
     """Performs `Send`s with a fixed number of tasks; each one's outcome goes to `on_reply(send, outcome)`.
 
     First come, first served. Bounded by the outbox: it has at most one `Send` per VMM out.
-    `on_reply` is called in the event loop, exactly once per `send`, unless `stop` came first.
+    `on_reply` is called in the event loop, exactly once per `send`, unless `stop` came first. It must not raise.
     """
 
     def __init__(
@@ -225,4 +221,8 @@ class Senders:
                 self._idle.append(waiter)
                 await waiter
             send = self._queue.popleft()
-            self._on_reply(send, await self._client.put_vmm_state(send.propolis_id, send.body))
+            try:
+                outcome = await self._client.put_vmm_state(send.propolis_id, send.body)
+            except Exception as error:  # noqa: BLE001 -- a fault in the library must not lose a state: try again
+                outcome = Transient(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS_MAX])
+            self._on_reply(send, outcome)

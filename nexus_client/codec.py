@@ -76,12 +76,6 @@ class WireDecoder(Generic[T]):
 encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode
 """Compact JSON of any wire type; absent optional values are written as null."""
 
-SLED_VMM_STATE: Final = WireDecoder(SledVmmState)
-UPDATED_RUNTIME: Final = WireDecoder(UpdatedRuntime)
-VMM_PUT_STATE_BODY: Final = WireDecoder(VmmPutStateBody)
-VMM_STATE_REQUESTED: Final = WireDecoder(VmmStateRequested)
-SLED_AGENT_INFO: Final = WireDecoder(SledAgentInfo)
-
 
 def _codec_error(error: msgspec.DecodeError) -> CodecError:
     text = str(error)
@@ -173,3 +167,11 @@ def _union_speller(info: inspect.UnionType, seen: tuple[type, ...]) -> Spell | N
         return value
 
     return spell_union
+
+
+# After the functions that making a decoder needs.
+SLED_VMM_STATE: Final = WireDecoder(SledVmmState)
+UPDATED_RUNTIME: Final = WireDecoder(UpdatedRuntime)
+VMM_PUT_STATE_BODY: Final = WireDecoder(VmmPutStateBody)
+VMM_STATE_REQUESTED: Final = WireDecoder(VmmStateRequested)
+SLED_AGENT_INFO: Final = WireDecoder(SledAgentInfo)
