@@ -25,7 +25,9 @@ from nexus_client.registration import (
     RegistrationRefused,
 )
 from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
-from propolis_stub.vm import GuestEvent, VmEffect, VmInput
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import GuestEvent
+from propolis_stub.edge import Input as VmInput
 from sim_sled.errors import SledError
 
 

@@ -26,7 +26,8 @@ from nexus_client.outbox import Transient
 from nexus_client.types import TERMINAL, Asked, SledVmmState, UpdatedRuntime, VmmState
 from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.timing import Pacer
-from propolis_stub.vm import FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer, VmEffect
+from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
+from propolis_stub.edge import Effect as VmEffect
 from sim_sled import edge
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
@@ -48,17 +49,19 @@ TICKS_MAX: Final = 500
 @attrs.define(eq=False)
 class Rack:
     """All sleds of one process. `remote_peers`: a migration source that is not in this rack is looked for on
-    the network; without it such a source is imagined, as the existing simulator does."""
+    the network; without it such a source is imagined, as the existing simulator does. `expose`: everything that a
+    VM says comes out as `FromPropolis`, for shells that serve the Propolis API."""
 
     sleds: dict[UUID, Sled] = attrs.field(factory=dict)
     pacer: Pacer = attrs.field(factory=PresetPacer)
     seed: int = 0
     remote_peers: bool = False
+    expose: bool = False
     watch: Watch | None = None
     _scheduler: Scheduler = attrs.field(factory=Scheduler)
     _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
     _touched: list[Vmm] = attrs.field(factory=list)
-    _messages: deque[tuple[Vmm, Vmm, object]] = attrs.field(factory=deque)
+    _messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
     _now_us: int = 0
 
     def add_sled(self, config: SledConfig) -> Sled:
@@ -138,7 +141,7 @@ class Rack:
             case Verdict.REBOOT:
                 return vmm.reboot(now_us)
             case Verdict.MIGRATE_IN:
-                return self._migrate_in(sled, vmm, item, effects)
+                return self._migrate_in(sled, vmm, item)
             case Verdict.DESTROY_NOW:
                 rest = vmm.force(VmmState.DESTROYED, now_us)
                 self._publish(sled, vmm, effects)
@@ -146,20 +149,16 @@ class Rack:
             case _:
                 return vmm.stop_quietly(now_us) if item.requested.type is Asked.STOPPED else []
 
-    def _migrate_in(self, sled: Sled, vmm: Vmm, item: edge.PutState, effects: list[Effect]) -> list[VmEffect]:
+    def _migrate_in(self, sled: Sled, vmm: Vmm, item: edge.PutState) -> list[VmEffect]:
         assert item.requested.value is not None, "the codec refuses a migration_target without a value"
         address = item.requested.value.src_propolis_addr
         source = self._sources.get(address)
         here = source is not None and source is not vmm and source.vm is not None and source.peer is None
         scripted = not here and not self.remote_peers
         rest = vmm.migrate_in(self.pacer, sled.stepped, scripted, self._now_us)
+        vmm.source_addr = address
         if here:
             vmm.peer = source
-        elif not scripted:
-            assert vmm.record.migration_in is not None
-            effects.append(
-                edge.ConnectPeer(sled.config.sled_id, vmm.propolis_id, vmm.record.migration_in.migration_id, address)
-            )
         where = "in this rack" if here else "imagined" if scripted else "looked for on the network"
         self._tell(vmm, Kind.MIGRATION, f"source {address} {where}")
         return rest
@@ -190,26 +189,35 @@ class Rack:
         self._step_poke(sled, vmm, effects)
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        """One step of a poke: whatever it changed, Nexus hears of it (also when nothing changed, SA 2.10)."""
-        assert vmm.poke is not None
-        vmm.poke.steps += 1
+        """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
+        (sled-agent-api.md 2.10). A drain ends when nothing waits."""
+        poke = vmm.poke
+        assert poke is not None
+        rest = vmm.step(self._now_us)
+        if rest is None and poke.steps > 0:
+            self._end_poke(sled, vmm, effects)
+            return
+        poke.steps += 1
         before = vmm.record
-        self._after(vmm, vmm.step(self._now_us), effects)
+        self._after(vmm, rest or [], effects)
         self._settle(effects)
-        vmm.poke.gen = vmm.record.vmm_state.gen
+        poke.gen = vmm.record.vmm_state.gen
         if vmm.record is before:
             self._publish(sled, vmm, effects)
         self._rearm(vmm)
 
     def _poke_heard(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """Nexus has settled what the poke published: the next step, or the answer and the next poke."""
-        poke = vmm.poke
-        assert poke is not None
-        if poke.drain and vmm.can_step() and poke.steps < DRAIN_STEPS_MAX:
+        assert vmm.poke is not None
+        if vmm.poke.drain and vmm.poke.steps < DRAIN_STEPS_MAX:
             self._step_poke(sled, vmm, effects)
-            return
+        else:
+            self._end_poke(sled, vmm, effects)
+
+    def _end_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        assert vmm.poke is not None
+        effects.append(edge.Reply(vmm.poke.ticket, None))
         vmm.poke = None
-        effects.append(edge.Reply(poke.ticket, None))
         if vmm.pokes:
             following = vmm.pokes.popleft()
             self._start_poke(sled, vmm, following.ticket, following.drain, effects)
@@ -317,7 +325,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         if sled.registration is None:
             sled.registration = reg.Registration(item.sled_id, item.info, seed=self.seed)
-            done = sled.registration.handle(reg.Tick(), self._now_us)
+            done = sled.registration.handle(OutboxTick(), self._now_us)
         else:
             done = sled.registration.handle(reg.InfoChanged(item.info), self._now_us)
         self._registration_effects(sled, done, effects)
@@ -374,13 +382,21 @@ class Rack:
     # --- one turn ----------------------------------------------------------------------------------------------------
 
     def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
-        """Route what Propolis said beside publications; the VMM is looked at when the turn settles."""
+        """Route what Propolis said; the VMM is looked at when the turn settles."""
         self._touched.append(vmm)
         for effect in rest:
-            if isinstance(effect, ToPeer | PeerClosed) and vmm.peer is not None:
-                self._messages.append((vmm, vmm.peer, effect))
-            else:
-                effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
+            if isinstance(effect, Dial | ToPeer | PeerClosed):
+                if vmm.peer is not None:
+                    self._messages.append((vmm, vmm.peer, effect))
+                    continue
+                if isinstance(effect, Dial):
+                    effects.append(
+                        edge.ConnectPeer(vmm.sled_id, vmm.propolis_id, effect.migration_id, vmm.source_addr)
+                    )
+                    continue
+            elif not self.expose:
+                continue
+            effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):
@@ -401,41 +417,40 @@ class Rack:
                 self._publish(sled, vmm, effects)
             self._rearm(vmm)
 
-    def _deliver(self, sender: Vmm, receiver: Vmm, effect: object, effects: list[Effect]) -> None:
-        """Carry one message between two VMMs of this rack; the first one opens the connection at the source."""
+    def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
+        """Carry one message between two VMMs of this rack."""
         now_us = self._now_us
-        if receiver.vm is None:
-            if isinstance(effect, ToPeer):
-                self._part(sender, effects)
-            return
-        if isinstance(effect, PeerClosed):
-            if receiver.peer is sender:
-                receiver.peer = sender.peer = None
-                self._after(receiver, receiver.drive(PeerLost(), now_us), effects)
-            return
-        assert isinstance(effect, ToPeer)
-        if receiver.peer is None and sender.record.migration_in is not None:
-            try:
-                opened = receiver.drive(
-                    MigrateOut(sender.record.migration_in.migration_id, scripted=False), now_us
-                )
-            except (RequestDenied, NoInstance) as denied:
-                self._tell(sender, Kind.MIGRATION, f"the source refuses: {denied}")
-                self._part(sender, effects)
-                return
-            receiver.peer = sender
-            self._tell(receiver, Kind.MIGRATION, f"asked to migrate to {sender.propolis_id}")
-            self._after(receiver, opened, effects)
-        if receiver.peer is not sender:
-            self._part(sender, effects)
-            return
-        self._after(receiver, receiver.drive(FromPeer(effect.message), now_us), effects)
+        if isinstance(effect, Dial):
+            self._dial(sender, receiver, effect.migration_id, effects)
+        elif receiver.peer is not sender or receiver.vm is None:
+            if isinstance(effect, ToPeer) and sender.peer is receiver:
+                self._part(sender, "the peer is gone", effects)
+        elif isinstance(effect, ToPeer):
+            self._after(receiver, receiver.drive(FromPeer(effect.message), now_us), effects)
+        else:
+            sender.peer = None
+            self._part(receiver, "the peer closed the connection", effects)
 
-    def _part(self, vmm: Vmm, effects: list[Effect]) -> None:
+    def _dial(self, target: Vmm, source: Vmm, migration_id: UUID, effects: list[Effect]) -> None:
+        """A target asks its source to migrate; what the source's queue denies, the target sees as a lost peer."""
+        if source.vm is None or source.peer is not None:
+            self._part(target, "the source is not there", effects)
+            return
+        try:
+            opened = source.drive(MigrateOut(migration_id), self._now_us)
+        except (RequestDenied, NoInstance) as denied:
+            self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
+            self._part(target, str(denied), effects)
+            return
+        source.peer = target
+        self._tell(source, Kind.MIGRATION, f"asked to migrate to {target.propolis_id}")
+        self._after(source, opened, effects)
+
+    def _part(self, vmm: Vmm, why: str, effects: list[Effect]) -> None:
         """The other side of this VMM's migration is gone."""
         vmm.peer = None
         if vmm.vm is not None:
-            self._after(vmm, vmm.drive(PeerLost(), self._now_us), effects)
+            self._after(vmm, vmm.drive(PeerLost(why), self._now_us), effects)
 
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
@@ -452,8 +467,9 @@ class Rack:
         if vmm.vm is not None:
             self._after(vmm, vmm.lose_propolis(self._now_us), effects)
         if vmm.peer is not None:
-            self._part(vmm.peer, effects) if vmm.peer.peer is vmm else None
-            vmm.peer = None
+            other, vmm.peer = vmm.peer, None
+            if other.peer is vmm:
+                self._part(other, "the peer is gone", effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
         if self._sources.get(vmm.about.propolis_addr) is vmm:

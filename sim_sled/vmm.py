@@ -17,12 +17,9 @@ import attrs
 
 from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
 from propolis_stub.errors import NoInstance, RequestDenied
-from propolis_stub.timing import Pacer, Point
-from propolis_stub.types import InstanceState, Publication, RequestKind
-from propolis_stub.vm import (
+from propolis_stub.edge import (
     Crash,
     Disposed,
-    Disposition,
     EnsureSpec,
     EnsureTarget,
     MigrateOut,
@@ -30,10 +27,13 @@ from propolis_stub.vm import (
     Request,
     Step,
     Tick,
-    Vm,
-    VmEffect,
-    VmInput,
 )
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import Input as VmInput
+from propolis_stub.request_queue import Disposition
+from propolis_stub.timing import Pacer, Point
+from propolis_stub.types import InstanceState, Publication, RequestKind
+from propolis_stub.vm import Vm
 from sim_sled import observe
 from sim_sled.config import ASKED_KEPT, POKES_WAITING_MAX
 from sim_sled.edge import Registration
@@ -81,6 +81,7 @@ class Vmm:
     poke: RunningPoke | None = None
     pokes: deque[WaitingPoke] | None = None
     peer: Vmm | None = None  # the other VMM of a migration within this rack
+    source_addr: str = ""  # a target's: where Nexus says its source is
     asked: tuple[tuple[int, VmmStateRequested], ...] = ()
     due_us: int | None = None  # both for the scheduler
     armed: int = 0
@@ -142,9 +143,9 @@ class Vmm:
         vm = Vm(self.propolis_id, pacer, stepped=stepped)
         effects = vm.handle(EnsureSpec(), now_us)
         self.vm = vm
-        rest = self.take(effects)
+        self.take(effects)
         self.seen, self.latest = self.latest, None
-        return rest + self.drive(Request(RequestKind.RUN), now_us)
+        return effects + self.drive(Request(RequestKind.RUN), now_us)
 
     def migrate_in(self, pacer: Pacer, stepped: bool, scripted: bool, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to pull its state from a source (`scripted`: an imagined one)."""
@@ -182,7 +183,7 @@ class Vmm:
         if self.state is VmmState.REBOOTING:
             return _NOTHING
         disposition, effects = self._request(RequestKind.REBOOT, now_us)
-        if disposition is Disposition.ENQUEUED:
+        if disposition is Disposition.QUEUED:
             self.record = observe.transition(self.record, VmmState.REBOOTING, now_us)
         return effects
 
@@ -199,16 +200,14 @@ class Vmm:
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
 
-    def step(self, now_us: int) -> list[VmEffect]:
-        """Explicit mode: go to the next waiting point; the first step of a target is the look at it."""
-        if self.blind or self.vm is None:
+    def step(self, now_us: int) -> list[VmEffect] | None:
+        """Go to the next waiting point; the first step of a target is the look at it. None: nothing waits."""
+        if self.blind:
             self.blind = False
-            return _NOTHING
-        return self.drive(Step(), now_us)
-
-    def can_step(self) -> bool:
-        """Whether another step would do anything."""
-        return self.vm is not None and not self.terminal and (self.blind or self.vm.can_step)
+            return []
+        if self.vm is None or self.terminal:
+            return None
+        return self.drive(Step(), now_us) or None
 
     def tick(self, now_us: int) -> list[VmEffect]:
         """Whatever of this VMM is due by now; the stop grace comes last, so that a stop in time is in time."""
@@ -286,14 +285,8 @@ class Vmm:
         return effects
 
     def take(self, effects: list[VmEffect]) -> list[VmEffect]:
-        """Keep what was published for `see`; return the other effects."""
-        rest = _NOTHING
+        """Keep what was published for `see`; returns the same effects."""
         for effect in effects:
-            kind = type(effect)
-            if kind is Published:
-                self.latest = effect.publication  # type: ignore[union-attr]  # type() is the fast isinstance here
-            elif kind is not Disposed:
-                if rest is _NOTHING:
-                    rest = []
-                rest.append(effect)
-        return rest
+            if type(effect) is Published:
+                self.latest = effect.publication
+        return effects
