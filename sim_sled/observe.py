@@ -71,7 +71,7 @@ def observe(
     Raises `RepairingRejected` for the state that Propolis never uses; the record stays as it was.
     """
     if state is InstanceState.REPAIRING:
-        raise RepairingRejected
+        raise RepairingRejected("observed by a sled")
     now = time_of(now_us)
     return _moved(
         record,
