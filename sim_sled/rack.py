@@ -10,6 +10,8 @@ record goes to its sled's outbox. Nothing waits within a turn.
 Read before: edge.py, sled.py. Read next: daemon.py (sockets) or world.py (virtual time).
 """
 
+# ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
+
 from __future__ import annotations
 
 from collections import deque
@@ -20,14 +22,24 @@ from uuid import UUID
 import attrs
 
 from nexus_client import registration as reg
-from nexus_client.outbox import Delivered, Forget, Hurry, OutboxEffect, Permanent, Replied, Send, Settled, Submit
+from nexus_client.outbox import (
+    Delivered,
+    Forget,
+    Hurry,
+    OutboxEffect,
+    Permanent,
+    Replied,
+    Send,
+    Settled,
+    Submit,
+    Transient,
+)
 from nexus_client.outbox import Tick as OutboxTick
-from nexus_client.outbox import Transient
-from nexus_client.types import TERMINAL, Asked, SledVmmState, UpdatedRuntime, VmmState
-from propolis_stub.errors import NoInstance, RequestDenied
-from propolis_stub.timing import Pacer
+from nexus_client.types import TERMINAL, Asked, UpdatedRuntime, VmmState
 from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
@@ -50,7 +62,8 @@ TICKS_MAX: Final = 500
 class Rack:
     """All sleds of one process. `remote_peers`: a migration source that is not in this rack is looked for on
     the network; without it such a source is imagined, as the existing simulator does. `expose`: everything that a
-    VM says comes out as `FromPropolis`, for shells that serve the Propolis API."""
+    VM says comes out as `FromPropolis`, for shells that serve the Propolis API.
+    """
 
     sleds: dict[UUID, Sled] = attrs.field(factory=dict)
     pacer: Pacer = attrs.field(factory=PresetPacer)
@@ -190,7 +203,8 @@ class Rack:
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
-        (sled-agent-api.md 2.10). A drain ends when nothing waits."""
+        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        """
         poke = vmm.poke
         assert poke is not None
         rest = vmm.step(self._now_us)
@@ -379,7 +393,7 @@ class Rack:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
         self._rearm(vmm)
 
-    # --- one turn ----------------------------------------------------------------------------------------------------
+    # --- one turn ---
 
     def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""

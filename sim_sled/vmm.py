@@ -16,7 +16,6 @@ from uuid import UUID
 import attrs
 
 from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
-from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.edge import (
     Crash,
     Disposed,
@@ -30,6 +29,7 @@ from propolis_stub.edge import (
 )
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
+from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
 from propolis_stub.types import InstanceState, Publication, RequestKind
@@ -170,7 +170,8 @@ class Vmm:
 
     def stop_quietly(self, now_us: int) -> list[VmEffect]:
         """A stop that is a no-op to the table still counts for a source: it is carried out if the migration
-        fails, as Propolis does (propolis.md 3.5)."""
+        fails, as Propolis does (propolis.md 3.5).
+        """
         if self.vm is None or self.terminal:
             return _NOTHING
         try:
