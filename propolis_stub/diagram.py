@@ -19,7 +19,7 @@ _BIRTH_LABELS: Final = {Birth.SPEC: "ensure Spec, gen 1", Birth.TARGET: "ensure 
 
 def _name(state: InstanceState, event: Event | None) -> str:
     if state is not InstanceState.MIGRATING:
-        return state.value
+        return str(state.value)
     return "MigratingOut" if event in OUTBOUND else "MigratingIn"
 
 
