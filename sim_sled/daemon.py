@@ -95,7 +95,7 @@ class Daemon:
         self._client = NexusClient(options.nexus)
         self._senders = Senders(self._client, self._replied)
         self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
-        self._servers: list[tuple[web.Server[Any], asyncio.Server]] = []
+        self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None

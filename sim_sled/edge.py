@@ -162,7 +162,8 @@ class InjectState:
 @attrs.frozen
 class KillPropolis:
     """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
-    (propolis.md 3.9: "zone running: retry for ever")."""
+    (propolis.md 3.9: "zone running: retry for ever").
+    """
 
     ticket: int
     sled_id: UUID
@@ -304,7 +305,8 @@ class RegistrationNews:
 @attrs.frozen
 class ConnectPeer:
     """Please connect this migration target to the source at `address`; its messages are `FromPropolis(ToPeer)`,
-    the peer's come back as `PropolisInput(FromPeer)`, the loss of it as `PropolisInput(PeerLost)`."""
+    the peer's come back as `PropolisInput(FromPeer)`, the loss of it as `PropolisInput(PeerLost)`.
+    """
 
     sled_id: UUID
     propolis_id: UUID

@@ -42,9 +42,9 @@ VMM_STATE: Final[Mapping[InstanceState, VmmState]] = {
     # REPAIRING is missing on purpose: it is rejected, never converted (product.md 2.3)
 }
 
-MIGRATION_STATE: Final[Mapping[MigrationPhase, MigrationState]] = {
-    phase: MigrationState.IN_PROGRESS for phase in MigrationPhase
-} | {MigrationPhase.ERROR: MigrationState.FAILED, MigrationPhase.FINISH: MigrationState.COMPLETED}
+MIGRATION_STATE: Final[Mapping[MigrationPhase, MigrationState]] = dict.fromkeys(
+    MigrationPhase, MigrationState.IN_PROGRESS
+) | {MigrationPhase.ERROR: MigrationState.FAILED, MigrationPhase.FINISH: MigrationState.COMPLETED}
 
 _FIRST_REPORTED_GEN: Final = 2
 """Nexus makes its own migration record at generation 1, so what a sled reports first must be newer."""

@@ -51,8 +51,8 @@ PRESETS: Final[Mapping[str, Mapping[Point, tuple[int, int]]]] = {
         Point.M_SERVER: (20 * _MS, 50 * _MS),
         Point.M_FINISH: (10 * _MS, 30 * _MS),
     },
-    "instant": {point: (1, 1) for point in (Point.WAKE, Point.REBOOT, Point.HALT, Point.RUNDOWN)}
-    | {point: (1, 1) for point in (Point.M_CONNECT, Point.M_SYNC, Point.M_FINISH)},
+    "instant": dict.fromkeys((Point.WAKE, Point.REBOOT, Point.HALT, Point.RUNDOWN), (1, 1))
+    | dict.fromkeys((Point.M_CONNECT, Point.M_SYNC, Point.M_FINISH), (1, 1)),
 }
 """Shortest and longest duration of each point in microseconds, drawn uniformly; points not named take no time."""
 

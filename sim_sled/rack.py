@@ -10,6 +10,8 @@ record goes to its sled's outbox. Nothing waits within a turn.
 Read before: edge.py, sled.py. Read next: daemon.py (sockets) or world.py (virtual time).
 """
 
+# ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
+
 from __future__ import annotations
 
 from collections import deque
@@ -20,14 +22,24 @@ from uuid import UUID
 import attrs
 
 from nexus_client import registration as reg
-from nexus_client.outbox import Delivered, Forget, Hurry, OutboxEffect, Permanent, Replied, Send, Settled, Submit
+from nexus_client.outbox import (
+    Delivered,
+    Forget,
+    Hurry,
+    OutboxEffect,
+    Permanent,
+    Replied,
+    Send,
+    Settled,
+    Submit,
+    Transient,
+)
 from nexus_client.outbox import Tick as OutboxTick
-from nexus_client.outbox import Transient
-from nexus_client.types import TERMINAL, Asked, SledVmmState, UpdatedRuntime, VmmState
-from propolis_stub.errors import NoInstance, RequestDenied
-from propolis_stub.timing import Pacer
+from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
 from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
@@ -50,7 +62,8 @@ TICKS_MAX: Final = 500
 class Rack:
     """All sleds of one process. `remote_peers`: a migration source that is not in this rack is looked for on
     the network; without it such a source is imagined, as the existing simulator does. `expose`: everything that a
-    VM says comes out as `FromPropolis`, for shells that serve the Propolis API."""
+    VM says comes out as `FromPropolis`, for shells that serve the Propolis API.
+    """
 
     sleds: dict[UUID, Sled] = attrs.field(factory=dict)
     pacer: Pacer = attrs.field(factory=PresetPacer)
@@ -102,8 +115,7 @@ class Rack:
             # 404 would jam an unwinding saga (nexus.md 4.3)
             effects.append(edge.Reply(item.ticket, UpdatedRuntime(None)))
             return
-        if not vmm.terminal:
-            self._after(vmm, vmm.force(VmmState.FAILED, self._now_us), effects)
+        self._after(vmm, vmm.unregister(self._now_us), effects)
         self._tell(vmm, Kind.UNREGISTERED, vmm.record)
         self._remove(sled, vmm, effects)
         effects.append(edge.Reply(item.ticket, UpdatedRuntime(vmm.record)))
@@ -114,54 +126,37 @@ class Rack:
     def _put_state(self, item: edge.PutState, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
+        before = vmm.record
+        source = self._source_of(vmm, item.requested)
+        scripted = source is None and not self.remote_peers
         try:
-            verdict = vmm.judge(item.requested)
-            before = vmm.record
-            rest = self._carry_out(sled, vmm, verdict, item, effects)
+            verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
         except SledError as refused:
             self._tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
-        vmm.remember(item.requested, self._now_us)
         if self.watch is not None:
             self._tell(vmm, Kind.ASKED, (item.requested, verdict))
             if vmm.record is not before:
                 self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
         effects.append(edge.Reply(item.ticket, UpdatedRuntime(vmm.record)))
+        if verdict is Verdict.NO_OP and not rest:
+            return
+        if verdict is Verdict.MIGRATE_IN:
+            vmm.peer = source
+            where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
+            self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
+        elif verdict is Verdict.DESTROY_NOW:
+            self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
         self._after(vmm, rest, effects)
 
-    def _carry_out(
-        self, sled: Sled, vmm: Vmm, verdict: Verdict, item: edge.PutState, effects: list[Effect]
-    ) -> list[VmEffect]:
-        now_us = self._now_us
-        match verdict:
-            case Verdict.START:
-                return vmm.start(self.pacer, sled.stepped, now_us)
-            case Verdict.STOP:
-                return vmm.stop(sled.config.stop_grace_us, now_us)
-            case Verdict.REBOOT:
-                return vmm.reboot(now_us)
-            case Verdict.MIGRATE_IN:
-                return self._migrate_in(sled, vmm, item)
-            case Verdict.DESTROY_NOW:
-                rest = vmm.force(VmmState.DESTROYED, now_us)
-                self._publish(sled, vmm, effects)
-                return rest
-            case _:
-                return vmm.stop_quietly(now_us) if item.requested.type is Asked.STOPPED else []
-
-    def _migrate_in(self, sled: Sled, vmm: Vmm, item: edge.PutState) -> list[VmEffect]:
-        assert item.requested.value is not None, "the codec refuses a migration_target without a value"
-        address = item.requested.value.src_propolis_addr
-        source = self._sources.get(address)
-        here = source is not None and source is not vmm and source.vm is not None and source.peer is None
-        scripted = not here and not self.remote_peers
-        rest = vmm.migrate_in(self.pacer, sled.stepped, scripted, self._now_us)
-        vmm.source_addr = address
-        if here:
-            vmm.peer = source
-        where = "in this rack" if here else "imagined" if scripted else "looked for on the network"
-        self._tell(vmm, Kind.MIGRATION, f"source {address} {where}")
-        return rest
+    def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
+        """The VMM of this rack that `target` shall migrate from, if it is here and could be a source."""
+        if requested.value is None:
+            return None
+        source = self._sources.get(requested.value.src_propolis_addr)
+        if source is None or source is target or source.vm is None or source.peer is not None:
+            return None
+        return source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
         vmm = self.sleds[item.sled_id].get(item.propolis_id)
@@ -190,7 +185,8 @@ class Rack:
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
-        (sled-agent-api.md 2.10). A drain ends when nothing waits."""
+        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        """
         poke = vmm.poke
         assert poke is not None
         rest = vmm.step(self._now_us)
@@ -379,7 +375,7 @@ class Rack:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
         self._rearm(vmm)
 
-    # --- one turn ----------------------------------------------------------------------------------------------------
+    # --- one turn ---
 
     def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""

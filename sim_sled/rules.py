@@ -69,6 +69,5 @@ RULES: Final[Mapping[tuple[Asked, VmmState], Verdict]] = {
 def refusal(asked: Asked, resting: VmmState, published: VmmState) -> str:
     """The text of a 400: what was asked, where the VMM rests, what it publishes now (sled-agent-api.md 2.3)."""
     return (
-        f"can't request {asked.value} with pending resting state {resting.value} "
-        f"(current state: {published.value})"
+        f"can't request {asked.value} with pending resting state {resting.value} (current state: {published.value})"
     )

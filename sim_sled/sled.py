@@ -19,7 +19,7 @@ from sim_sled.config import VMMS_MAX, SimMode, SledConfig
 from sim_sled.edge import Registration
 from sim_sled.errors import Internal, InvalidRequest, NoSuchVmm
 from sim_sled.facts.networking import Networking
-from sim_sled.vmm import Vmm
+from sim_sled.vmm import How, Vmm
 
 _FIRST_STATES = frozenset({VmmState.STARTING, VmmState.MIGRATING})
 
@@ -37,15 +37,13 @@ class Sled:
     registration: NexusRegistration | None = None
     threads_used: int = 0
     memory_mib_used: int = 0
+    how: How = attrs.field(init=False)
     due_us: int | None = None
     armed: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(seed=self.seed)
-
-    @property
-    def stepped(self) -> bool:
-        return self.config.mode is SimMode.EXPLICIT
+        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us)
 
     def get(self, propolis_id: UUID) -> Vmm:
         """The VMM, or `NoSuchVmm`."""

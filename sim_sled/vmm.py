@@ -16,7 +16,6 @@ from uuid import UUID
 import attrs
 
 from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
-from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.edge import (
     Crash,
     Disposed,
@@ -30,6 +29,7 @@ from propolis_stub.edge import (
 )
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
+from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
 from propolis_stub.types import InstanceState, Publication, RequestKind
@@ -41,6 +41,15 @@ from sim_sled.errors import ChannelFull, Internal, InvalidRequest, PropolisRefus
 from sim_sled.rules import RULES, Verdict, refusal
 
 _NOTHING: Final[list[VmEffect]] = []
+
+
+@attrs.frozen
+class How:
+    """What a VMM takes from its sled: who decides on durations, whether it is stepped, how long a stop may take."""
+
+    pacer: Pacer
+    stepped: bool
+    stop_grace_us: int
 
 
 @attrs.frozen
@@ -135,42 +144,71 @@ class Vmm:
             raise Internal("Propolis does not answer")
         return verdict
 
-    def remember(self, requested: VmmStateRequested, now_us: int) -> None:
-        self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
+    def put_state(
+        self, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
+    ) -> tuple[Verdict, list[VmEffect]]:
+        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused.
 
-    def start(self, pacer: Pacer, stepped: bool, now_us: int) -> list[VmEffect]:
+        `scripted`: the source of a migration in is imagined.
+        """
+        verdict = self.judge(requested)
+        effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
+        self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
+        return verdict, effects
+
+    def _carry_out(
+        self, verdict: Verdict, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
+    ) -> list[VmEffect]:
+        match verdict:
+            case Verdict.START:
+                return self._start(how, now_us)
+            case Verdict.STOP:
+                return self._stop(how.stop_grace_us, now_us)
+            case Verdict.REBOOT:
+                return self._reboot(now_us)
+            case Verdict.MIGRATE_IN:
+                return self._migrate_in(requested, how, scripted, now_us)
+            case Verdict.DESTROY_NOW:
+                return self.force(VmmState.DESTROYED, now_us)
+            case _:
+                return self._stop_quietly(now_us) if requested.type is Asked.STOPPED else _NOTHING
+
+    def _start(self, how: How, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""
-        vm = Vm(self.propolis_id, pacer, stepped=stepped)
+        vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
         effects = vm.handle(EnsureSpec(), now_us)
         self.vm = vm
         self.take(effects)
         self.seen, self.latest = self.latest, None
         return effects + self.drive(Request(RequestKind.RUN), now_us)
 
-    def migrate_in(self, pacer: Pacer, stepped: bool, scripted: bool, now_us: int) -> list[VmEffect]:
+    def _migrate_in(self, requested: VmmStateRequested, how: How, scripted: bool, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to pull its state from a source (`scripted`: an imagined one)."""
         assert self.record.migration_in is not None, "judged before"
-        vm = Vm(self.propolis_id, pacer, stepped=stepped)
+        assert requested.value is not None, "the codec refuses a migration_target without a value"
+        self.source_addr = requested.value.src_propolis_addr
+        vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
         effects = vm.handle(EnsureTarget(self.record.migration_in.migration_id, scripted=scripted), now_us)
         self.vm = vm
-        # The request changes nothing that is published yet (sled-agent-api.md 2.3); the agent looks at the new
-        # Propolis at the first step, or in its own time before the first phase is through.
-        self.blind = True
-        if not stepped:
-            wake = pacer.pace(self.propolis_id, Point.WAKE, 0).after_us
+        # The request changes nothing that is published yet (sled-agent-api.md 2.3): stepped, the VM itself waits for
+        # the first step; else the agent looks at it in its own time, before the first phase is through.
+        self.blind = not how.stepped
+        if self.blind:
+            wake = how.pacer.pace(self.propolis_id, Point.WAKE, 0).after_us
             self.see_at_us = None if wake is None else now_us + wake
         return self.take(effects)
 
-    def stop(self, grace_us: int, now_us: int) -> list[VmEffect]:
+    def _stop(self, grace_us: int, now_us: int) -> list[VmEffect]:
         """Propolis is told to stop and the record says `stopping` at once, as the real agent has it."""
         effects = self._request(RequestKind.STOP, now_us)[1]
         self.record = observe.transition(self.record, VmmState.STOPPING, now_us)
         self.grace_us = now_us + grace_us
         return effects
 
-    def stop_quietly(self, now_us: int) -> list[VmEffect]:
+    def _stop_quietly(self, now_us: int) -> list[VmEffect]:
         """A stop that is a no-op to the table still counts for a source: it is carried out if the migration
-        fails, as Propolis does (propolis.md 3.5)."""
+        fails, as Propolis does (propolis.md 3.5).
+        """
         if self.vm is None or self.terminal:
             return _NOTHING
         try:
@@ -178,7 +216,7 @@ class Vmm:
         except (RequestDenied, NoInstance):
             return _NOTHING
 
-    def reboot(self, now_us: int) -> list[VmEffect]:
+    def _reboot(self, now_us: int) -> list[VmEffect]:
         """Propolis is told to reboot; the record says `rebooting` at once, unless a reboot is pending already."""
         if self.state is VmmState.REBOOTING:
             return _NOTHING
@@ -199,6 +237,10 @@ class Vmm:
             return self.take(self.vm.handle(MigrateOut(migration_id, scripted=True, fails_in=fails_in), now_us))
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
+
+    def unregister(self, now_us: int) -> list[VmEffect]:
+        """Rude termination. A VMM that has ended already keeps its end: nothing follows a terminal state."""
+        return _NOTHING if self.terminal else self.force(VmmState.FAILED, now_us)
 
     def step(self, now_us: int) -> list[VmEffect] | None:
         """Go to the next waiting point; the first step of a target is the look at it. None: nothing waits."""

@@ -234,6 +234,8 @@ class Networking:
         old = self._firewall.get(vpc_id)
         if old is not None and old.vni != vni:
             self._vpcs[old.vni].remove(vpc_id)
+            if not self._vpcs[old.vni]:
+                del self._vpcs[old.vni]
         self._firewall[vpc_id] = FirewallRules(vni, rules)
         self._vpcs.setdefault(vni, set()).add(vpc_id)
 
