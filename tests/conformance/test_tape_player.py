@@ -68,19 +68,25 @@ _GONE = {"request_id": "x", "error_code": "GONE", "message": "gone away"}
         pytest.param(_GOOD, _json_answer(404, {"message": "gone away"}), "schema Error: ", id="not the schema"),
         pytest.param(_GOOD, RawAnswer(404, {}, json.dumps(_GONE).encode()), "content-type ''", id="no content type"),
         pytest.param(_GOOD, RawAnswer(404, {}, b"gone"), "not JSON", id="no JSON"),
-        pytest.param({"status": 404, "error_code": None}, _json_answer(404, _GONE), "error_code", id="code not absent"),
+        pytest.param(
+            {"status": 404, "error_code": None}, _json_answer(404, _GONE), "error_code", id="code not absent"
+        ),
         pytest.param(
             {"status": 404, "error_code": None}, _json_answer(404, {"error_code": None}), "absent", id="null code"
         ),
         pytest.param({"status": 204, "schema": None}, RawAnswer(204, {}, b""), None, id="no body"),
         pytest.param({"status": 204, "schema": None}, RawAnswer(204, {}, b"x"), "none belongs", id="a body too many"),
-        pytest.param({"status": 200, "json_subset": {"a": 1}}, _json_answer(200, {"a": 2}), "json_subset", id="subset"),
+        pytest.param(
+            {"status": 200, "json_subset": {"a": 1}}, _json_answer(200, {"a": 2}), "json_subset", id="subset"
+        ),
         pytest.param({"status": 200, "json_equal": []}, _json_answer(200, [1]), "json_equal", id="equal"),
         pytest.param({"status": 200, "body_text": "a"}, RawAnswer(200, {}, b"b"), "body b'b'", id="text"),
         pytest.param({"status": 200, "body_base64": "YQ=="}, RawAnswer(200, {}, b"b"), "differs", id="bytes"),
         pytest.param({"status": 200, "headers": {"a": "1"}}, RawAnswer(200, {}, b""), "header a None", id="header"),
         pytest.param({"status": 200, "schema": "binary"}, RawAnswer(200, {}, b"\xff"), None, id="binary"),
-        pytest.param({"status": 200, "schema": "NoSuch"}, _json_answer(200, 1), "no such schema", id="unknown schema"),
+        pytest.param(
+            {"status": 200, "schema": "NoSuch"}, _json_answer(200, 1), "no such schema", id="unknown schema"
+        ),
     ],
 )
 @needs_openapi
@@ -150,7 +156,10 @@ class FakeSled:
             value = {"request_id": request_id, **value}
         raw = b"" if value is None else json.dumps(value).encode()
         kind = "content-type: application/json\r\n" if raw else ""
-        return f"HTTP/1.1 {status} X\r\nx-request-id: {request_id}\r\n{kind}content-length: {len(raw)}\r\n\r\n".encode() + raw
+        return (
+            f"HTTP/1.1 {status} X\r\nx-request-id: {request_id}\r\n{kind}content-length: {len(raw)}\r\n\r\n".encode()
+            + raw
+        )
 
 
 def _tape(*exchanges, **head):
