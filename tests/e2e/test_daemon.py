@@ -149,7 +149,7 @@ async def test_a_poke_without_a_nexus_answers_503_and_the_state_is_told_later():
 
 async def test_a_client_that_hangs_up_during_a_poke_disturbs_nobody():
     vmm = uuid.uuid4()
-    async with FakeNexus() as nexus, running(nexus, SimMode.EXPLICIT) as (_, http):
+    async with FakeNexus() as nexus, running(nexus, SimMode.EXPLICIT, shutdown_wait_s=0.1) as (_, http):
         await register(http, vmm)
         await put_state(http, vmm, "running")
         nexus.answers.append("hang")
