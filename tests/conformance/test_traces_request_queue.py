@@ -84,7 +84,7 @@ def compare(player: Player, step: dict[str, Any], *, unchanged: dict[str, Any] |
     assert answer == recorded, f"{where}: {step['op']}"
     if step["result"] == "panic":
         return 1
-    expected = step["after"] if "after" in step else unchanged
+    expected = step.get("after", unchanged)
     assert look(player.queue) == expected, f"{where}: after {step['op']}"
     return 2
 

@@ -7,27 +7,43 @@ import pytest
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
 from propolis_stub.request_queue import Disposition, Queued, QueueState, RequestQueue, RequestType
 
-Q, I = "Q", "I"  # noqa: E741: the letters of propolis.md 2.2
+QUEUED, IGNORED = "Q", "I"
 START, STOP, REBOOT, MIGRATE, RECONFIGURE = RequestType
 
-# propolis.md 2.2, line by line: queue state, pending flags, answers to Start, Stop, Reboot, MigrateAsSource, Reconfigure
+# propolis.md 2.2, line by line: queue state, pending flags, answers in the order of RequestType
 MATRIX = [
-    ("NotStarted", "", Q, Q, "InstanceNotActive", "InstanceNotActive", Q),
-    ("NotStarted", "stop", "HaltPending", I, "HaltPending", "HaltPending", Q),
-    ("StartPending", "", I, Q, "StartInProgress", Q, Q),
-    ("StartPending", "stop", "HaltPending", I, "HaltPending", "HaltPending", Q),
-    ("StartPending", "mig", I, Q, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
-    ("StartPending", "mig stop", "HaltPending", I, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
-    ("Running", "", I, Q, Q, Q, Q),
-    ("Running", "reboot", I, Q, I, Q, Q),
-    ("Running", "mig", I, Q, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
-    ("Running", "reboot mig", I, Q, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
-    ("Running", "stop", "HaltPending", I, "HaltPending", "HaltPending", Q),
-    ("Running", "reboot stop", "HaltPending", I, "HaltPending", "HaltPending", Q),
-    ("Running", "mig stop", "HaltPending", I, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
-    ("Running", "reboot mig stop", "HaltPending", I, "InvalidForMigrationSource", "AlreadyMigrationSource", Q),
+    ("NotStarted", "", QUEUED, QUEUED, "InstanceNotActive", "InstanceNotActive", QUEUED),
+    ("NotStarted", "stop", "HaltPending", IGNORED, "HaltPending", "HaltPending", QUEUED),
+    ("StartPending", "", IGNORED, QUEUED, "StartInProgress", QUEUED, QUEUED),
+    ("StartPending", "stop", "HaltPending", IGNORED, "HaltPending", "HaltPending", QUEUED),
+    ("StartPending", "mig", IGNORED, QUEUED, "InvalidForMigrationSource", "AlreadyMigrationSource", QUEUED),
+    (
+        "StartPending",
+        "mig stop",
+        "HaltPending",
+        IGNORED,
+        "InvalidForMigrationSource",
+        "AlreadyMigrationSource",
+        QUEUED,
+    ),
+    ("Running", "", IGNORED, QUEUED, QUEUED, QUEUED, QUEUED),
+    ("Running", "reboot", IGNORED, QUEUED, IGNORED, QUEUED, QUEUED),
+    ("Running", "mig", IGNORED, QUEUED, "InvalidForMigrationSource", "AlreadyMigrationSource", QUEUED),
+    ("Running", "reboot mig", IGNORED, QUEUED, "InvalidForMigrationSource", "AlreadyMigrationSource", QUEUED),
+    ("Running", "stop", "HaltPending", IGNORED, "HaltPending", "HaltPending", QUEUED),
+    ("Running", "reboot stop", "HaltPending", IGNORED, "HaltPending", "HaltPending", QUEUED),
+    ("Running", "mig stop", "HaltPending", IGNORED, "InvalidForMigrationSource", "AlreadyMigrationSource", QUEUED),
+    (
+        "Running",
+        "reboot mig stop",
+        "HaltPending",
+        IGNORED,
+        "InvalidForMigrationSource",
+        "AlreadyMigrationSource",
+        QUEUED,
+    ),
     *(
-        (state, flags, reason, I, reason, reason, reason)
+        (state, flags, reason, IGNORED, reason, reason, reason)
         for state, reason in (
             ("MigratedOut", "MigratedOut"),
             ("Stopped", "Halted"),
@@ -69,11 +85,11 @@ def look(queue: RequestQueue) -> tuple[object, ...]:
 def test_cell_of_the_matrix(state: str, flags: str, asked: RequestType, answer: str) -> None:
     queue = queue_in(state, flags)
     before = look(queue)
-    if answer == Q:
+    if answer == QUEUED:
         assert queue.try_queue(Queued(asked)) is Disposition.QUEUED
         assert look(queue) != before
         assert Queued(asked) in queue.state_queue + queue.component_queue
-    elif answer == I:
+    elif answer == IGNORED:
         assert queue.try_queue(Queued(asked)) is Disposition.IGNORED
         assert look(queue) == before
     else:
@@ -123,9 +139,10 @@ def test_a_dropped_queue_names_the_component_requests_that_still_waited() -> Non
 
 def test_component_requests_are_bounded() -> None:
     queue = queue_in("Running", "")
+    for ticket in range(4096):
+        queue.try_queue(Queued(RECONFIGURE, ticket))
     with pytest.raises(QueueFull):
-        for ticket in range(100_000):
-            queue.try_queue(Queued(RECONFIGURE, ticket))
+        queue.try_queue(Queued(RECONFIGURE, 4096))
     assert queue.try_queue(Queued(STOP)) is Disposition.QUEUED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from propolis_arms import FAILS, FOR_EVER, QUEUED, CoreArm, B, R, S, run, spell
+from propolis_arms import FAILS, FOR_EVER, QUEUED, B, CoreArm, R, S, run, spell
 from propolis_cases import MIGRATED_IN, MIGRATED_OUT, PHASES_IN, PHASES_OUT, in_phases, out_phases
 
 from propolis_stub import edge
@@ -228,7 +228,9 @@ def snapshot(vm: Vm) -> object:
         pytest.param([], edge.MigrateOut(MIGRATION), NoInstance, id="migration without a VM"),
         pytest.param([], edge.Reconfigure(1), NoInstance, id="reconfigure without a VM"),
         pytest.param([edge.EnsureSpec()], edge.EnsureSpec(), AlreadyInitialized, id="a second ensure"),
-        pytest.param([edge.EnsureSpec()], edge.EnsureTarget(MIGRATION), AlreadyInitialized, id="ensure as a target too"),
+        pytest.param(
+            [edge.EnsureSpec()], edge.EnsureTarget(MIGRATION), AlreadyInitialized, id="ensure as a target too"
+        ),
         pytest.param([edge.EnsureSpec()], edge.Request(B), RequestDenied, id="reboot before the start"),
         pytest.param([edge.EnsureSpec()], edge.MigrateOut(MIGRATION), RequestDenied, id="migration before the start"),
         pytest.param([edge.EnsureSpec()], edge.Guest(GuestEvent.HALT), GuestNotRunning, id="a halt before the start"),
@@ -594,7 +596,9 @@ async def test_there_and_back_again() -> None:
     [
         pytest.param([edge.EnsureSpec()], "Creating", id="never started"),
         pytest.param([edge.EnsureSpec(), edge.Request(R)], "Running", id="start pending"),
-        pytest.param([edge.EnsureSpec(), edge.Request(R), edge.Step(), edge.Request(B)], "Running", id="reboot waits"),
+        pytest.param(
+            [edge.EnsureSpec(), edge.Request(R), edge.Step(), edge.Request(B)], "Running", id="reboot waits"
+        ),
         pytest.param([edge.EnsureSpec(), edge.Request(S)], "Destroyed", id="stop waits"),
         pytest.param([edge.EnsureSpec(), edge.Request(S), edge.Step()], "Destroyed", id="stopping"),
         pytest.param([edge.EnsureSpec(), edge.Request(S), edge.Step(), edge.Step()], "Destroyed", id="stopped"),
