@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-
 from conformance.raw_http import RawAnswer
 from conformance.recording_nexus import Notification
 

@@ -15,10 +15,9 @@ import urllib.parse
 from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import attrs
-
 from conformance.raw_http import RawAnswer, RawClient
 from conformance.recording_nexus import RecordingNexus
 from conformance.sled_watch import SledWatch
@@ -318,7 +317,7 @@ class Depot:
         self._server: asyncio.Server | None = None
         self.url = ""
 
-    async def __aenter__(self) -> "Depot":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "::1", 0)
         self.url = f"http://[::1]:{self._server.sockets[0].getsockname()[1]}"
         return self
