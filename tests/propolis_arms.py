@@ -337,5 +337,3 @@ class _Refusing:
 
     def unpack(self, _payload: object, _text: str, /) -> str | None:
         return "component to replace is not in the source's spec"
-
-

@@ -51,7 +51,9 @@ class Tally:
     def report(self, name: str) -> None:
         by_id = ", ".join(f"{key} {count}" for key, count in sorted(self.explained.items())) or "none"
         print(f"\n{name}: {self.equal} equal, explained: {by_id}, {self.cut_off} cut off")
-        assert not self.unexplained, f"{len(self.unexplained)} unexplained, first: " + "\n".join(self.unexplained[:10])
+        assert not self.unexplained, f"{len(self.unexplained)} unexplained, first: " + "\n".join(
+            self.unexplained[:10]
+        )
         floor = json.loads(COUNTS.read_text()).get(name, 0) if COUNTS.exists() else 0
         assert self.equal >= floor, f"{self.equal} comparisons were equal, {floor} used to be"
 
@@ -60,7 +62,9 @@ RECORD = ("vmm", "migration_in", "migration_out", "halted")
 VMM = (*RECORD, "resting")
 
 
-def play(tally: Tally, where: str, player: Any, steps: list[dict[str, Any]], before: Any, keys: tuple[str, ...]) -> None:
+def play(
+    tally: Tally, where: str, player: Any, steps: list[dict[str, Any]], before: Any, keys: tuple[str, ...]
+) -> None:
     """One trace from its start."""
     for number, step in enumerate(steps):
         after = step.get("after", before)

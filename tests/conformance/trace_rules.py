@@ -13,9 +13,7 @@ from typing import Any
 
 import attrs
 
-ROWS = {
-    row["id"]: row for row in tomllib.loads((Path(__file__).parent / "deviations.toml").read_text())["deviation"]
-}
+ROWS = {row["id"]: row for row in tomllib.loads((Path(__file__).parent / "deviations.toml").read_text())["deviation"]}
 
 
 @attrs.define
@@ -68,7 +66,9 @@ def differences(step: dict[str, Any], got: Got, state: dict[str, Any] | None, ke
         if got.vmm is not None:
             found.append(f"we still have {got.vmm}")
     else:
-        found += [f"{key} {getattr(got, key)}, recorded {state[key]}" for key in keys if getattr(got, key) != state[key]]
+        found += [
+            f"{key} {getattr(got, key)}, recorded {state[key]}" for key in keys if getattr(got, key) != state[key]
+        ]
     for key in ("touched", "published"):
         if key in step and getattr(got, key) != step[key]:
             found.append(f"{key} {getattr(got, key)}, recorded {step[key]}")
@@ -175,7 +175,6 @@ RULES: dict[str, Callable[[Case], bool]] = {
     "D09": auto_does_it_all,
     "D10": stored_not_echoed,
 }
-
 
 
 def goes_on(name: str, case: Case) -> bool:
