@@ -135,8 +135,9 @@ class _Player:
         how, faults = self.judge(exchange, answer, value)
         for name, pointer in exchange.get("save", {}).items():
             self.variables[name] = str(_point(value, pointer))
-        if not faults and "wait" in exchange:
-            faults = await self.wait(exchange["wait"], heard, value)
+        # after another answer there may be nothing to wait for
+        if "wait" in exchange and answer.status == exchange["expect"]["status"]:
+            faults = faults + await self.wait(exchange["wait"], heard, value)
         self.hear()
         return (How.FAILED, faults) if faults else (how, [])
 
