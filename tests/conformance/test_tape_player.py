@@ -306,6 +306,7 @@ async def test_sim_subset_counts_only_when_exact_emulation_is_asked_for(exact, h
     assert result.how is how
 
 
+_LOST = (404, {"message": "Not Found", "error_code": "NO_SUCH_INSTANCE"})
 _GET = {"path": _STATE, "expect": {"status": 200}}
 
 
@@ -363,6 +364,16 @@ async def test_what_must_hold_of_every_answer_is_watched(script, exchanges, faul
     assert How.FAILED in {result.how for result in results}
 
 
+async def test_what_was_on_its_way_when_the_delete_came_is_no_fault():
+    _, results = await _play_one(
+        {("DELETE", f"/vmms/{_VMM}"): [(200, {"updated_runtime": _runtime("failed", 4)})]}
+        | _states({"notify": _runtime("running", 3)}, _LOST),
+        {"method": "DELETE", "path": f"/vmms/{_VMM}"},
+        *[_GET | {"expect": {"status": 404}}] * 2,
+    )
+    assert [result.how for result in results] == [How.PASSED] * 3, results
+
+
 @pytest.mark.parametrize(
     ("request_id", "fault"),
     [pytest.param("7", "is no UUID", id="no UUID"), pytest.param(_OTHER, "came twice", id="the same twice")],
@@ -405,9 +416,6 @@ async def test_a_state_from_before_the_request_does_not_end_a_wait():
     _, [result] = await _play_one(script, {"method": "PUT", "path": _STATE} | _wait("running", 0.1))
     assert result.how is How.FAILED
     assert "waited 0.1 s" in result.detail
-
-
-_LOST = (404, {"message": "Not Found", "error_code": "NO_SUCH_INSTANCE"})
 
 
 @pytest.mark.parametrize(
