@@ -18,7 +18,7 @@ import attrs
 
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime, VmmStateRequested
 
-# ---- what sleds and users say -----------------------------------------------------------------------------------------
+# ---- what sleds and users say --------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -109,7 +109,9 @@ class IpKind(Enum):
 
 @attrs.frozen
 class AttachIp:
-    """Attach an external IP or subnet (nexus.md 6.1). No address for an ephemeral IP: Nexus draws one from its pool."""
+    """Attach an external IP or subnet (nexus.md 6.1). No address for an ephemeral IP: Nexus draws one from its
+    pool.
+    """
 
     ticket: int
     instance_id: UUID
@@ -129,7 +131,9 @@ class DetachIp:
 
 @attrs.frozen
 class CheckConsole:
-    """May a user connect to the serial console now (nexus.md 6.2)? Answers 200 with the Propolis address, or the 400."""
+    """May a user connect to the serial console now (nexus.md 6.2)? Answers 200 with the Propolis address, or the
+    400.
+    """
 
     ticket: int
     instance_id: UUID
@@ -151,7 +155,7 @@ class ListSleds:
     ticket: int
 
 
-# ---- operators and faults ---------------------------------------------------------------------------------------------
+# ---- operators and faults ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -217,12 +221,14 @@ class Tick:
     """Time has passed."""
 
 
-# ---- answers of sleds -------------------------------------------------------------------------------------------------
+# ---- answers of sleds ----------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Answered:
-    """A 2xx with a body that could be read: of register and get state, of put state and unregister, or of the rest."""
+    """A 2xx with a body that could be read: of register and get state, of put state and unregister, or of the
+    rest.
+    """
 
     body: SledVmmState | UpdatedRuntime | None = None
 
@@ -289,7 +295,7 @@ Input: TypeAlias = (
     | SledAnswered
 )
 
-# ---- calls to sleds (nexus.md 4.1) ------------------------------------------------------------------------------------
+# ---- calls to sleds (nexus.md 4.1) ---------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -417,7 +423,7 @@ SledOp: TypeAlias = (
     | ReadInventory
 )
 
-# ---- effects ----------------------------------------------------------------------------------------------------------
+# ---- effects -------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -431,7 +437,9 @@ class ErrorBody:
 
 @attrs.frozen
 class Reply:
-    """The answer to the input with this ticket. `body`: an `ErrorBody` if status >= 400, else a value for JSON, or None."""
+    """The answer to the input with this ticket. `body`: an `ErrorBody` if status >= 400, else a value for JSON, or
+    None.
+    """
 
     ticket: int
     status: int
@@ -457,8 +465,10 @@ class CallSled:
 
 @attrs.frozen
 class Happened:
-    """One line of the timeline. `what` is one of: asked, answered, refused, called, returned, reported, record, public,
-    saga, task, sled, crash. For `public`, `text` is the new public state."""
+    """One line of the timeline. `what` is one of: asked, answered, refused, called, returned, reported, record,
+    public,
+    saga, task, sled, crash. For `public`, `text` is the new public state.
+    """
 
     at_us: int
     what: str
