@@ -227,6 +227,16 @@ def inject(
 
 
 @app.command()
+def tour() -> None:
+    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    import asyncio  # noqa: PLC0415
+
+    from sim_sled import tour as guided  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(guided.run()))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed  # noqa: PLC0415
