@@ -13,6 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,21 +76,28 @@ class Tour:
                     "fast",
                     "--propolis",
                     "registered",
-                )  # fmt: skip
+                )
             )
         for name, ports in zip(("sled-a", "sled-b"), await asyncio.gather(*starting), strict=True):
             self.control[name] = ports["control"]
         for name in self.sled_ids:
-            await self.until(f"{name} is registered", lambda name=name: self._ready(name))
+            await self.until(f"{name} is registered", partial(self._ready, name))
 
     async def _spawn(self, stack: contextlib.AsyncExitStack, name: str, *arguments: str) -> dict[str, Any]:
         port_file = self.folder / f"{name}.json"
         log = (self.folder / f"{name}.log").open("wb")
         stack.callback(log.close)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sim_sled.cli", *arguments, "--port-file", str(port_file),
-            stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "sim_sled.cli",
+            *arguments,
+            "--port-file",
+            str(port_file),
+            stdout=log,
+            stderr=log,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
         stack.push_async_callback(_end, process)
         async with asyncio.timeout(STEP_S):
             while not port_file.exists():
@@ -152,7 +160,7 @@ class Tour:
         """Look again and again until `condition` holds. TourError if it does not within STEP_S."""
         try:
             async with asyncio.timeout(STEP_S):
-                while not await condition():
+                while not await condition():  # noqa: ASYNC110 -- another process has no event
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.control)
@@ -183,11 +191,18 @@ class Tour:
         table = Table("instance", "public state", "VMM", "sled", "published", "propolis", "acknowledged")
         for name, instance in self.instances.items():
             mine = [each for each in self.vmms.values() if each["hostname"] == name]
-            for each in mine or [None]:
-                row = ["-"] * 5 if each is None else [
-                    each["propolis_id"][:8], each["sled"], _told(each), each["propolis"] or "-", each["acked"] or "-",
-                ]  # fmt: skip
-                table.add_row(name, instance["run_state"], *row)
+            if not mine:
+                table.add_row(name, instance["run_state"], *["-"] * 5)
+            for each in mine:
+                table.add_row(
+                    name,
+                    instance["run_state"],
+                    each["propolis_id"][:8],
+                    each["sled"],
+                    _told(each),
+                    each["propolis"] or "-",
+                    each["acked"] or "-",
+                )
         frame.add_row(table)
         frame.add_row(f"Nexus is {'up' if self.nexus_up else '[red]away[/red]'}")
         return frame
