@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from sim_sled import addresses
+from sim_sled.cli_nexus import nexus
 from sim_sled.logs import LogFormat
 
 app = typer.Typer(
@@ -100,7 +101,7 @@ def serve(
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
     from sim_sled import logs  # noqa: PLC0415 -- see the top of the file
-    from sim_sled import serve as serving
+    from sim_sled import serve as serving  # noqa: PLC0415
     from sim_sled.config import SECOND_US, SimMode, SledConfig  # noqa: PLC0415
     from sim_sled.daemon import Options  # noqa: PLC0415
     from sim_sled.pace import PresetPacer  # noqa: PLC0415
@@ -224,6 +225,9 @@ def inject(
     from sim_sled import ask  # noqa: PLC0415
 
     raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
+
+
+app.command()(nexus)
 
 
 @app.command()
