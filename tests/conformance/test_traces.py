@@ -51,7 +51,9 @@ class Tally:
     def report(self, name: str) -> None:
         by_id = ", ".join(f"{key} {count}" for key, count in sorted(self.explained.items())) or "none"
         print(f"\n{name}: {self.equal} equal, explained: {by_id}, {self.cut_off} cut off")
-        assert not self.unexplained, f"{len(self.unexplained)} unexplained, first: " + "\n".join(self.unexplained[:10])
+        assert not self.unexplained, f"{len(self.unexplained)} unexplained, first: " + "\n".join(
+            self.unexplained[:10]
+        )
         floor = json.loads(COUNTS.read_text()).get(name, 0) if COUNTS.exists() else 0
         assert self.equal >= floor, f"{self.equal} comparisons were equal, {floor} used to be"
 
@@ -73,7 +75,9 @@ def differences(step: dict[str, Any], got: Got, state: dict[str, Any] | None, ke
         if got.vmm is not None:
             found.append(f"we still have {got.vmm}")
     else:
-        found += [f"{key} {getattr(got, key)}, recorded {state[key]}" for key in keys if getattr(got, key) != state[key]]
+        found += [
+            f"{key} {getattr(got, key)}, recorded {state[key]}" for key in keys if getattr(got, key) != state[key]
+        ]
     for key in ("touched", "published"):
         if key in step and getattr(got, key) != step[key]:
             found.append(f"{key} {getattr(got, key)}, recorded {step[key]}")
@@ -88,7 +92,9 @@ RECORD = ("vmm", "migration_in", "migration_out", "halted")
 VMM = (*RECORD, "resting")
 
 
-def play(tally: Tally, where: str, player: Any, steps: list[dict[str, Any]], before: Any, keys: tuple[str, ...]) -> None:
+def play(
+    tally: Tally, where: str, player: Any, steps: list[dict[str, Any]], before: Any, keys: tuple[str, ...]
+) -> None:
     """One trace from its start."""
     done: tuple[dict[str, Any], ...] = ()
     for number, step in enumerate(steps):

@@ -13,9 +13,7 @@ from typing import Any
 
 import attrs
 
-ROWS = {
-    row["id"]: row for row in tomllib.loads((Path(__file__).parent / "deviations.toml").read_text())["deviation"]
-}
+ROWS = {row["id"]: row for row in tomllib.loads((Path(__file__).parent / "deviations.toml").read_text())["deviation"]}
 
 
 @attrs.define
