@@ -59,9 +59,10 @@ def nexus(
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
 ) -> None:
     """Serve a model of Nexus for sleds to talk to. This is not Nexus."""
-    from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm  # noqa: PLC0415 -- see cli.py
-    from nexus_client.stub.rules import RuleSet  # noqa: PLC0415 -- see cli.py
-    from nexus_client.stub.server import NexusServer  # noqa: PLC0415 -- see cli.py
+    from nexus_client.stub.server import NexusServer
+
+    from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
+    from nexus_client.stub.rules import RuleSet
 
     def us(seconds: float) -> int:
         return int(seconds * SECOND_US)
@@ -95,7 +96,7 @@ def nexus(
 
 
 async def _serve(server: object, port_file: Path | None) -> int:
-    from nexus_client.stub.server import NexusServer, serve  # noqa: PLC0415 -- see cli.py
+    from nexus_client.stub.server import NexusServer, serve
 
     assert isinstance(server, NexusServer)
     stop, code = asyncio.Event(), GOOD
