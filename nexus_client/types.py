@@ -31,6 +31,14 @@ def time_of(now_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=now_us)
 
 
+def utc(when: datetime) -> datetime:
+    """`when` with UTC as its offset, so that it is written with `Z`. ValueError if it leaves the calendar."""
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("time is outside the years 1 to 9999") from None
+
+
 def us_of(when: datetime) -> int:
     """Microseconds since the Unix epoch of an aware datetime."""
     return (when - _EPOCH) // timedelta(microseconds=1)
@@ -73,6 +81,11 @@ class VmmRuntimeState:
     gen: Generation
     time_updated: Timestamp
 
+    def __attrs_post_init__(self) -> None:
+        # the wire may bring any offset; a converter would not do, msgspec does not run those
+        if self.time_updated.tzinfo is not UTC:
+            object.__setattr__(self, "time_updated", utc(self.time_updated))
+
 
 @attrs.frozen
 class MigrationRuntimeState:
@@ -82,6 +95,11 @@ class MigrationRuntimeState:
     state: MigrationState
     gen: Generation
     time_updated: Timestamp
+
+    def __attrs_post_init__(self) -> None:
+        # the wire may bring any offset; a converter would not do, msgspec does not run those
+        if self.time_updated.tzinfo is not UTC:
+            object.__setattr__(self, "time_updated", utc(self.time_updated))
 
 
 @attrs.frozen

@@ -14,7 +14,21 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.types import SledVmmState, VmmRuntimeState, VmmStateRequested
+from nexus_client.outbox import Outcome
+from nexus_client.registration import (
+    Decommissioned,
+    GetReplied,
+    GetSledAgent,
+    PostReplied,
+    PostSledAgent,
+    Registered,
+    RegistrationRefused,
+)
+from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import GuestEvent
+from propolis_stub.edge import Input as VmInput
+from sim_sled.errors import SledError
 
 
 @attrs.frozen
@@ -135,6 +149,117 @@ class CallArea:
 
 
 @attrs.frozen
+class InjectState:
+    """Somebody wants this VMM in `state`. Without `illegal` only failed and destroyed: what a sled may force."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    state: VmmState
+    illegal: bool = False
+
+
+@attrs.frozen
+class KillPropolis:
+    """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
+    (propolis.md 3.9: "zone running: retry for ever").
+    """
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    restart: bool
+
+
+@attrs.frozen
+class ForgetVmm:
+    """The agent loses this VMM: from now on 404 `NO_SUCH_INSTANCE`, and nothing is published (omicron#6809)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+
+
+@attrs.frozen
+class InjectGuest:
+    """The guest halts, resets or triple-faults (propolis.md 3.4)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    event: GuestEvent
+
+
+@attrs.frozen
+class PropolisInput:
+    """Anything of the Propolis API for the VM of this VMM; answered by the `propolis_stub` effects it caused."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    item: VmInput
+
+
+@attrs.frozen
+class NexusReplied:
+    """How one `PutToNexus` ended."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    serial: int
+    outcome: Outcome
+
+
+@attrs.frozen
+class Announce:
+    """This sled shall be known to Nexus as `info` (its generation is decided by the registration machine)."""
+
+    sled_id: UUID
+    info: SledAgentInfo
+
+
+@attrs.frozen
+class RegistrationReplied:
+    """How one `AskNexus` ended."""
+
+    sled_id: UUID
+    answer: GetReplied | PostReplied
+
+
+@attrs.frozen
+class HurryOutbox:
+    """Whatever waits for a retry is tried now (shutdown)."""
+
+    sled_id: UUID
+
+
+@attrs.frozen
+class Tick:
+    """Time has passed: whatever is due by now happens, in order."""
+
+
+Input = (
+    Register
+    | Unregister
+    | GetState
+    | PutState
+    | Poke
+    | SimMigrationSource
+    | CallArea
+    | InjectState
+    | KillPropolis
+    | ForgetVmm
+    | InjectGuest
+    | PropolisInput
+    | NexusReplied
+    | Announce
+    | RegistrationReplied
+    | HurryOutbox
+    | Tick
+)
+
+
+@attrs.frozen
 class Reply:
     """Answers `ticket`. `value` is what the operation returns: `SledVmmState`, `UpdatedRuntime`, None, ..."""
 
@@ -147,14 +272,55 @@ class ReplyError:
     """Refuses `ticket` late (pokes only)."""
 
     ticket: int
-    error: Exception
+    error: SledError
 
 
 @attrs.frozen
 class PutToNexus:
-    """Please send `PUT NEXUS/vmms/{propolis_id}`; answer with `NexusReplied`."""
+    """Please send `PUT NEXUS/vmms/{propolis_id}`; answer with `NexusReplied` and the same serial."""
 
     sled_id: UUID
     propolis_id: UUID
     body: SledVmmState
     attempt: int
+    serial: int
+
+
+@attrs.frozen
+class AskNexus:
+    """Please send this registration call; answer with `RegistrationReplied`."""
+
+    sled_id: UUID
+    call: GetSledAgent | PostSledAgent
+
+
+@attrs.frozen
+class RegistrationNews:
+    """Where the registration has come to: registered, decommissioned or refused."""
+
+    sled_id: UUID
+    news: Registered | Decommissioned | RegistrationRefused
+
+
+@attrs.frozen
+class ConnectPeer:
+    """Please connect this migration target to the source at `address`; its messages are `FromPropolis(ToPeer)`,
+    the peer's come back as `PropolisInput(FromPeer)`, the loss of it as `PropolisInput(PeerLost)`.
+    """
+
+    sled_id: UUID
+    propolis_id: UUID
+    migration_id: UUID
+    address: str
+
+
+@attrs.frozen
+class FromPropolis:
+    """What the VM of a VMM says to the outside of its API: reconfigure results, console redirects, ..."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    effect: VmEffect
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | ConnectPeer | FromPropolis

@@ -55,3 +55,7 @@ class Internal(SledError):
 
 class NotImplementedHere(SledError):
     """405 without `Allow`: an operation that this sled does not offer (sled-agent-api.md 1.3)."""
+
+
+class TooMany(SledError):
+    """503 without a code: a limit of this sled is reached (house.md 3.15)."""

@@ -1,0 +1,51 @@
+"""Chance as a function: `draw(seed, who, what, occurrence)` is the same number in every process, in every order.
+
+The whole product draws here and nowhere else. There is no generator with a state: a draw depends on its key
+alone, so it does not matter who else drew before, in which order VMMs are served or what PYTHONHASHSEED is.
+A run is repeated by its seed; two draws are independent as soon as their keys differ in any part.
+
+Choose keys as (seed, what is drawn, for whom, which occurrence), for example
+`draw(seed, "retry", propolis_id, gen, attempt)`. Parts may be int, str, bytes or UUID; each part goes into the
+hash with its kind and its length, so `("ab", "c")` and `("a", "bc")`, `1` and `"1"` are different keys.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+from uuid import UUID
+
+KeyPart = int | str | bytes | UUID
+
+DRAW_BITS: Final = 64
+DRAW_END: Final = 1 << DRAW_BITS
+"""Draws are integers in [0, DRAW_END)."""
+
+
+def draw(seed: int, /, *key: KeyPart) -> int:
+    """A uniform integer in [0, 2**64) that depends on `seed` and `key` only (blake2b)."""
+    parts = [b"%d" % seed]
+    for part in key:
+        # bool is an int; it draws like 0 and 1
+        if isinstance(part, str):
+            raw = part.encode()
+            parts.append(b"s%d:%b" % (len(raw), raw))
+        elif isinstance(part, UUID):
+            parts.append(b"u" + part.bytes)
+        elif isinstance(part, int):
+            parts.append(b"i%d;" % part)
+        else:
+            parts.append(b"b%d:%b" % (len(part), part))
+    return int.from_bytes(blake2b(b"|".join(parts), digest_size=8).digest(), "big")
+
+
+def draw_unit(seed: int, /, *key: KeyPart) -> float:
+    """A uniform float in [0, 1), with 53 random bits."""
+    return (draw(seed, *key) >> 11) * 2.0**-53
+
+
+def draw_between(low: int, high: int, seed: int, /, *key: KeyPart) -> int:
+    """A uniform integer in [low, high], both included. ValueError if the interval is empty."""
+    if low > high:
+        raise ValueError(f"nothing between {low} and {high}")
+    return low + (draw(seed, *key) * (high - low + 1) >> DRAW_BITS)

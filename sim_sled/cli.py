@@ -1,0 +1,257 @@
+"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import typer
+
+from sim_sled import addresses
+from sim_sled.cli_nexus import nexus
+from sim_sled.logs import LogFormat
+
+app = typer.Typer(
+    name="sim-sled",
+    help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BAD_INPUT = 2
+
+
+class Mode(Enum):
+    AUTO = "auto"
+    EXPLICIT = "explicit"
+
+
+class PaceName(Enum):
+    SIM = "sim"
+    DEV = "dev"
+    FAST = "fast"
+    INSTANT = "instant"
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sim-sled: {message}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _address(text: str) -> str:
+    try:
+        return addresses.show(*addresses.parse(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
+
+
+def _optional_address(text: str | None) -> str | None:
+    return None if text is None else _address(text)
+
+
+PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
+Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
+
+
+@app.command()
+def serve(
+    sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
+    sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR", callback=_address, help="[::1]:0 picks a port")],
+    nexus_addr: Annotated[str, typer.Argument(metavar="NEXUS_ADDR", callback=_address, help="Nexus internal API")],
+    nexus_lockstep_port: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[NEXUS_LOCKSTEP_PORT]", min=1, max=65535, help="accepted for compatibility; not used"
+        ),
+    ] = None,
+    *,
+    sim_mode: Annotated[Mode, typer.Option(help="auto: timers carry out requests; explicit: pokes do")] = Mode.AUTO,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
+    ] = None,
+    pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
+    seed: Annotated[int, typer.Option(help="decides every draw")] = 0,
+    hardware: Annotated[Path | None, typer.Option(help="TOML file with the sled's hardware")] = None,
+    hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
+    physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
+    reservoir_size: Annotated[str | None, typer.Option(help="like 32GiB; smaller than the RAM")] = None,
+    zpools: Annotated[int | None, typer.Option(min=0)] = None,
+    zpool_size: Annotated[str | None, typer.Option(help="like 1TiB")] = None,
+    cpu_family: Annotated[str | None, typer.Option(help="amd_milan, amd_turin, amd_turin_dense, unknown")] = None,
+    role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
+    baseboard_model: Annotated[str | None, typer.Option()] = None,
+    baseboard_serial: Annotated[str | None, typer.Option()] = None,
+    baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
+    repo_depot_port: Annotated[int, typer.Option(help="reported to Nexus; 0: the sled's own port")] = 0,
+    max_vcpus: Annotated[int | None, typer.Option(help="refuse larger VMMs; the original's limit is 16")] = None,
+    enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    stop_grace: Annotated[float, typer.Option(min=0, help="seconds until the agent ends a stop")] = 600.0,
+    poke_timeout: Annotated[float, typer.Option(min=0, help="seconds a poke waits for Nexus")] = 15.0,
+    accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
+    control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
+    control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    nexus_wait: Annotated[float | None, typer.Option(help="exit 3 if not registered after so many seconds")] = None,
+    shutdown_wait: Annotated[float, typer.Option(min=0, help="seconds to deliver what waits on SIGTERM")] = 5.0,
+    port_file: PortFile = None,
+    log_format: Format = LogFormat.AUTO,
+    log_level: Annotated[str, typer.Option()] = "info",
+) -> None:
+    """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled import logs  # noqa: PLC0415 -- see the top of the file
+    from sim_sled import serve as serving  # noqa: PLC0415
+    from sim_sled.config import SECOND_US, SimMode, SledConfig  # noqa: PLC0415
+    from sim_sled.daemon import Options  # noqa: PLC0415
+    from sim_sled.pace import PresetPacer  # noqa: PLC0415
+
+    del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
+    logs.configure(log_format, log_level)
+    flags = {
+        "hardware_threads": hardware_threads,
+        "physical_ram": physical_ram,
+        "reservoir_size": reservoir_size,
+        "zpools": zpools,
+        "zpool_size": zpool_size,
+        "cpu_family": cpu_family,
+        "role": role,
+        "baseboard_model": baseboard_model,
+        "baseboard_serial": baseboard_serial,
+        "baseboard_revision": baseboard_revision,
+    }
+    made = _hardware(hardware, flags)
+    sleds = [
+        SledConfig(
+            sled_id=each,
+            address=address,
+            mode=SimMode(sim_mode.value),
+            hardware=made,
+            repo_depot_port=repo_depot_port,
+            stop_grace_us=int(stop_grace * SECOND_US),
+            poke_timeout_us=int(poke_timeout * SECOND_US),
+            max_vcpus=max_vcpus,
+            enforce_capacity=enforce_capacity,
+        )
+        for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
+    ]
+    if len({sled.sled_id for sled in sleds}) != len(sleds):
+        _fail("two sleds have the same id")
+    options = Options(
+        nexus=nexus_addr,
+        pacer=PresetPacer(pace.value, seed),
+        seed=seed,
+        accept_newer_api=accept_newer_api,
+        shutdown_wait_s=shutdown_wait,
+    )
+    how = serving.ServeOptions(control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait)
+    raise typer.Exit(serving.run(sleds, options, how))
+
+
+def _also(text: str) -> tuple[UUID, str]:
+    sled_id, _, address = text.partition("=")
+    try:
+        return UUID(sled_id), _address(address)
+    except ValueError:
+        _fail(f"--also takes UUID=ADDR, not {text!r}")
+
+
+def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
+    from sim_sled import hardware_file  # noqa: PLC0415
+
+    try:
+        fields = hardware_file.load(path) if path is not None else {}
+        return hardware_file.hardware(fields | {name: value for name, value in flags.items() if value is not None})
+    except hardware_file.ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"sim-sled: {problem}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+At = Annotated[
+    str | None,
+    typer.Option("--at", envvar="SIM_SLED_CONTROL", callback=_optional_address, help="address of the control API"),
+]
+FromPortFile = Annotated[Path | None, typer.Option("--port-file", help="take the address from a port file")]
+Token = Annotated[str | None, typer.Option("--token", envvar="SIM_SLED_TOKEN")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List the VMMs of a running daemon."""
+    from sim_sled import ask  # noqa: PLC0415
+
+    raise typer.Exit(ask.ps(ask.where(at, port_file), token, as_json))
+
+
+@app.command()
+def why(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a VMM is where it is."""
+    from sim_sled import ask  # noqa: PLC0415
+
+    raise typer.Exit(ask.why(ask.where(at, port_file), token, vmm, as_json))
+
+
+@app.command()
+def log(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened to a VMM lately."""
+    from sim_sled import ask  # noqa: PLC0415
+
+    raise typer.Exit(ask.log(ask.where(at, port_file), token, vmm, as_json))
+
+
+@app.command()
+def inject(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    fault: Annotated[str, typer.Argument(help='JSON, like \'{"state": "failed"}\' or \'{"guest": "halt"}\'')],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Make a VMM misbehave."""
+    from sim_sled import ask  # noqa: PLC0415
+
+    raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
+
+
+app.command()(nexus)
+
+
+@app.command()
+def tour() -> None:
+    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    import asyncio  # noqa: PLC0415
+
+    from sim_sled import tour as guided  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(guided.run()))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed  # noqa: PLC0415
+
+    typer.echo(f"sim-sled {installed('sim-sled')}")
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: sled-agent-api.md 1.7."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.types import SledCpuFamily, SledRole
+
+GIB: Final = 2**30
+SECOND_US: Final = 1_000_000
+
+
+class SimMode(Enum):
+    """AUTO: timers carry out what is queued. EXPLICIT: pokes do (sled-agent-api.md 2.9)."""
+
+    AUTO = "auto"
+    EXPLICIT = "explicit"
+
+
+@attrs.frozen
+class Hardware:
+    """What the sled says it is made of."""
+
+    hardware_threads: int = 32
+    physical_ram: int = 64 * GIB
+    reservoir_size: int = 32 * GIB
+    zpools: int = 10
+    zpool_size: int = 2**40
+    cpu_family: SledCpuFamily = SledCpuFamily.AMD_MILAN
+    role: SledRole = SledRole.SCRIMLET
+    baseboard_model: str = "i86pc"
+    baseboard_revision: int = 3
+    baseboard_serial: str | None = None  # None: `sim-<sled id>`, so that a restarted sled is the same sled
+
+
+@attrs.frozen
+class SledConfig:
+    """One sled of a rack."""
+
+    sled_id: UUID
+    address: str = "[::1]:0"
+    mode: SimMode = SimMode.AUTO
+    hardware: Hardware = attrs.field(factory=Hardware)
+    repo_depot_port: int = 0
+    stop_grace_us: int = 600 * SECOND_US
+    """After an accepted stop a VMM may take this long; then the agent ends it (sled-agent-api.md 2.12)."""
+    poke_timeout_us: int = 15 * SECOND_US
+    """A poke waits this long for Nexus: the time-out of the only known client (sled-agent-api.md 2.10)."""
+    max_vcpus: int | None = None
+    """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
+    enforce_capacity: bool = False
+    """Refuse a registration that exceeds the sled's threads or reservoir (sled-agent-api.md 6 #25)."""
+
+
+VMMS_MAX: Final = 1_000_000
+"""Per sled. Far beyond any rack; it bounds memory at about 2 GB when a client runs wild."""
+
+POKES_WAITING_MAX: Final = 32
+"""Per VMM, as the real agent's request channel (sled-agent-api.md 2.12: 503 INSTANCE_CHANNEL_FULL)."""
+
+DRAIN_STEPS_MAX: Final = 1_000
+"""Steps of one drain: a life has fewer than 40 waiting points, guests in a reboot loop are what this stops."""
+
+ASKED_KEPT: Final = 8
+"""Requests remembered per VMM for `why`."""

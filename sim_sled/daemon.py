@@ -1,0 +1,305 @@
+"""The shell: owns the rack, performs its effects on sockets, and keeps the one timer.
+
+    HTTP handlers --submit--> rack.handle --effects--> Nexus client, waiting handlers
+    timer --------Tick------>                                    |
+    Nexus's answers <--------------------------------------------+
+
+There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
+turn of the core whatever else is going on.
+
+Read before: rack.py. Read next: http/app.py, control.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+from aiohttp import web
+
+from nexus_client.client import NexusClient, Senders
+from nexus_client.outbox import Outcome, Send, Transient
+from nexus_client.registration import (
+    GetReplied,
+    GetSledAgent,
+    PostReplied,
+    Registered,
+    RegistrationRefused,
+)
+from propolis_stub.timing import Pacer
+from sim_sled import edge, logs
+from sim_sled.clock import Clock
+from sim_sled.config import SledConfig
+from sim_sled.edge import Effect, Input
+from sim_sled.happenings import Happening
+from sim_sled.history import History
+from sim_sled.http.app import make_server
+from sim_sled.pace import PresetPacer
+from sim_sled.rack import Rack
+from sim_sled.sled import Sled
+
+_TIMER_MIN_S: Final = 0.001
+"""Some loops round timers to a millisecond: a shorter one would spin."""
+
+SHUTDOWN_WAIT_S: Final = 5.0
+"""On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
+
+BACKLOG: Final = 1_024
+"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
+
+
+@attrs.frozen
+class Options:
+    """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
+
+    nexus: str
+    pacer: Pacer = attrs.field(factory=PresetPacer)
+    seed: int = 0
+    accept_newer_api: bool = False
+    shutdown_wait_s: float = SHUTDOWN_WAIT_S
+    register: bool = True
+    history: bool = True
+
+
+@attrs.frozen
+class Undelivered:
+    """What a daemon could not tell Nexus before it ended."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    state: str
+    gen: int
+    why: str
+
+
+class Daemon:
+    """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
+
+    def __init__(self, sleds: list[SledConfig], options: Options, clock: Clock | None = None) -> None:
+        self.options = options
+        self.clock = clock or Clock()
+        self.history = History()
+        self.rack = Rack(pacer=options.pacer, seed=options.seed, watch=self._watch if options.history else None)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        for config in sleds:
+            self.rack.add_sled(config)
+        self.addresses: dict[UUID, str] = {}
+        self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
+        self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.stopping = False
+        self._log = logs.get("daemon")
+        self._client = NexusClient(options.nexus)
+        self._senders = Senders(self._client, self._replied)
+        self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
+        self._servers: list[tuple[web.Server, asyncio.Server]] = []
+        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._tickets = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_us: int | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
+        self.refused = asyncio.get_running_loop().create_future()
+        self._client.open()
+        try:
+            for sled in self.rack.sleds.values():
+                await self._listen(sled)
+        except BaseException:
+            await self._close()
+            raise
+        if self.options.register:
+            for sled in self.rack.sleds.values():
+                address = self.addresses[sled.config.sled_id]
+                port = sled.config.repo_depot_port or int(address.rpartition(":")[2])
+                self.handle(edge.Announce(sled.config.sled_id, sled.info(address, port)))
+
+    async def stop(self) -> list[Undelivered]:
+        """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
+        self.stopping = True
+        for _, listener in self._servers:
+            listener.close()
+        deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        for sled in self.rack.sleds.values():
+            self.handle(edge.HurryOutbox(sled.config.sled_id))
+        while any(len(sled.outbox) for sled in self.rack.sleds.values()):
+            self._changed.clear()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+        left_over = [
+            Undelivered(
+                sled.config.sled_id,
+                pending.propolis_id,
+                pending.body.vmm_state.state.value,
+                pending.body.vmm_state.gen,
+                pending.why or "no answer yet",
+            )
+            for sled in self.rack.sleds.values()
+            for pending in sled.outbox.pending()
+        ]
+        await self._close()
+        return left_over
+
+    async def _listen(self, sled: Sled) -> None:
+        host, _, port = sled.config.address.rpartition(":")
+        server = make_server(
+            self,
+            sled.config.sled_id,
+            accept_newer_api=self.options.accept_newer_api,
+            on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
+        )
+        listener = await asyncio.get_running_loop().create_server(
+            server, host.strip("[]"), int(port), backlog=BACKLOG
+        )
+        self._servers.append((server, listener))
+        name = listener.sockets[0].getsockname()
+        self.addresses[sled.config.sled_id] = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, listener in self._servers:
+            listener.close()
+        for server, _ in self._servers:
+            await server.shutdown(1.0)
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._senders.stop()
+        await self._client.close()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        if self.refused is not None and not self.refused.done():
+            self.refused.cancel()
+
+    # --- the core's door -----------------------------------------------------------------------------------------
+
+    def ticket(self) -> int:
+        """A number no waiting request has."""
+        self._tickets += 1
+        return self._tickets
+
+    async def submit(self, item: Any) -> object:
+        """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
+        now_us = self.clock.now_us()
+        effects = self.rack.handle(item, now_us)
+        answer: object = _LATER
+        for effect in effects:
+            if type(effect) is edge.Reply and effect.ticket == item.ticket:
+                answer = effect.value
+            else:
+                self._perform(effect)
+        self._rearm(now_us)
+        if answer is not _LATER:
+            return answer
+        waiting = self._waiting.get(item.ticket)
+        if waiting is None:
+            waiting = self._waiting[item.ticket] = asyncio.get_running_loop().create_future()
+        try:
+            # shielded: the one who asked may go away, the poke goes on and is answered to nobody
+            return await asyncio.shield(waiting)
+        finally:
+            if waiting.done():
+                self._waiting.pop(item.ticket, None)
+
+    def handle(self, item: Input) -> None:
+        """An input to which nobody waits for an answer."""
+        now_us = self.clock.now_us()
+        for effect in self.rack.handle(item, now_us):
+            self._perform(effect)
+        self._rearm(now_us)
+
+    def _perform(self, effect: Effect) -> None:
+        if type(effect) is edge.PutToNexus:
+            self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
+            self._senders.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial))
+        elif isinstance(effect, edge.Reply):
+            self._answer(effect.ticket).set_result(effect.value)
+        elif isinstance(effect, edge.ReplyError):
+            self._answer(effect.ticket).set_exception(effect.error)
+        elif isinstance(effect, edge.AskNexus):
+            call = asyncio.get_running_loop().create_task(self._ask_nexus(effect))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        elif isinstance(effect, edge.RegistrationNews):
+            self._registration_news(effect)
+
+    def _answer(self, ticket: int) -> asyncio.Future[object]:
+        waiting = self._waiting.get(ticket)
+        if waiting is None:
+            waiting = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+            waiting.add_done_callback(_retrieved)
+        return waiting
+
+    # --- Nexus ---------------------------------------------------------------------------------------------------
+
+    def _replied(self, send: Send, outcome: Outcome) -> None:
+        sled_id = self._in_flight.pop((send.propolis_id, send.serial))
+        if isinstance(outcome, Transient) and send.attempt == 0:
+            self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
+        self.handle(edge.NexusReplied(sled_id, send.propolis_id, send.serial, outcome))
+        self._changed.set()
+
+    async def _ask_nexus(self, effect: edge.AskNexus) -> None:
+        answer: GetReplied | PostReplied
+        if isinstance(effect.call, GetSledAgent):
+            answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
+        else:
+            answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
+        if isinstance(answer.outcome, Transient):
+            self._log.info("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
+        self.handle(edge.RegistrationReplied(effect.sled_id, answer))
+
+    def _registration_news(self, effect: edge.RegistrationNews) -> None:
+        news = effect.news
+        if isinstance(news, Registered):
+            self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
+            self.registered[effect.sled_id].set()
+        elif isinstance(news, RegistrationRefused):
+            self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
+            if self.refused is not None and not self.refused.done():
+                self.refused.set_result(news)
+        else:
+            self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _rearm(self, now_us: int) -> None:
+        due_us = self.rack.next_deadline_us()
+        if due_us == self._armed_us and (due_us is None or self._timer is not None):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_us = due_us
+        if due_us is not None:
+            delay_s = max((due_us - now_us) / 1e6, _TIMER_MIN_S)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.handle(edge.Tick())
+
+    def _watch(self, happening: Happening) -> None:
+        for watcher in self.watchers:
+            watcher(happening)
+
+
+_LATER: Final = object()
+
+
+def _retrieved(future: asyncio.Future[object]) -> None:
+    """An answer that nobody waits for any more is no error."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,58 @@
+"""Values of the networking facts (sled-agent-api.md 3.4). Addresses are canonical texts: equal means same text.
+
+Free-form parts (rules, routes, probes) are plain JSON values which the edge has validated and made canonical.
+
+Read next: networking.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import attrs
+
+
+@attrs.frozen
+class V2pMapping:
+    """A virtual address lives on a physical host. All four fields are the key (sled-agent-api.md 3.4, v2p)."""
+
+    virtual_ip: str
+    virtual_mac: str
+    physical_host_ip: str
+    vni: int
+
+
+@attrs.frozen
+class Router:
+    """Names the routes of a VPC: `subnet` None is the system router, else the custom one of that subnet (CIDR)."""
+
+    vni: int
+    subnet: str | None = None
+
+
+@attrs.frozen
+class RouterVersion:
+    router_id: UUID
+    version: int
+
+    def is_replaced_by(self, other: RouterVersion) -> bool:
+        """Whether routes of version `other` are newer news: another router, or the same one grown."""
+        return self.router_id != other.router_id or self.version < other.version
+
+
+@attrs.frozen
+class RouteSet:
+    """One element of `PUT /vpc-routes`."""
+
+    id: Router
+    version: RouterVersion | None
+    routes: tuple[Mapping[str, object], ...]
+
+
+@attrs.frozen
+class RouteState:
+    """One element of `GET /vpc-routes`."""
+
+    id: Router
+    version: RouterVersion | None

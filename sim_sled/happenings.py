@@ -1,0 +1,44 @@
+"""What happened in a rack, for traces, logs, `why` and scenario triggers. Values only; nothing here decides.
+
+A `Watch` is called synchronously by the core with each happening. It must not call back into the rack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from uuid import UUID
+
+import attrs
+
+
+class Kind(Enum):
+    """Sorts of happenings; `data` of each in brackets."""
+
+    REGISTERED = "registered"  # [SledVmmState]
+    ASKED = "asked"  # Nexus requested a state [(VmmStateRequested, Verdict)]
+    REFUSED = "refused"  # ... and was refused [(VmmStateRequested, SledError)]
+    PROPOLIS = "propolis"  # Propolis published [(Publication before | None, Publication)]
+    OBSERVED = "observed"  # the sled's record changed [(SledVmmState before, SledVmmState)]
+    SENT = "sent"  # a publication goes to Nexus [(SledVmmState, attempt)]
+    ACKED = "acked"  # Nexus acknowledged [SledVmmState]
+    RETRYING = "retrying"  # a passing failure: it will be sent again [why: str]
+    GIVEN_UP = "given up"  # Nexus refused this body for good [why: str]
+    POKED = "poked"  # [drain: bool]
+    MIGRATION = "migration"  # two VMMs met, or could not [text]
+    INJECTED = "injected"  # somebody misbehaved on demand [the fault]
+    UNREGISTERED = "unregistered"  # DELETE [SledVmmState]
+    FORGOTTEN = "forgotten"  # last state acknowledged or refused for good [SledVmmState]
+    SLED = "sled"  # registration with Nexus [text]
+
+
+@attrs.frozen
+class Happening:
+    at_us: int
+    sled_id: UUID
+    propolis_id: UUID | None
+    kind: Kind
+    data: object
+
+
+Watch = Callable[[Happening], None]

@@ -1,0 +1,88 @@
+"""What goes back: statuses, error bodies, the one table from the core's refusals to HTTP (sled-agent-api.md 1.3).
+
+Read before: sim_sled/errors.py. Read next: routes.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import attrs
+
+from sim_sled import errors
+
+NOT_FOUND: Final = "Not Found"
+NO_SUCH_INSTANCE: Final = "NO_SUCH_INSTANCE"
+NOT_IMPLEMENTED: Final = "Method not implemented in sled-agent-sim"
+
+MESSAGE_MAX: Final = 4096
+"""A message may quote what the client sent, and that may be a megabyte."""
+
+
+class Refused(Exception):
+    """An answer other than success.
+
+    `allow`: methods of a 405. `close`: the connection cannot be used any more.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        error_code: str | None = None,
+        *,
+        allow: tuple[str, ...] = (),
+        close: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.error_code = error_code
+        self.allow = allow
+        self.close = close
+
+
+@attrs.frozen
+class _Row:
+    """How one class of `SledError` is told. `message` None: its own text."""
+
+    status: int
+    error_code: str | None
+    message: str | None
+
+
+STATUS: Final[dict[type[errors.SledError], _Row]] = {
+    errors.NoSuchVmm: _Row(404, NO_SUCH_INSTANCE, NOT_FOUND),
+    errors.VmmTerminating: _Row(410, NO_SUCH_INSTANCE, "Instance is terminating"),
+    errors.InvalidRequest: _Row(400, "InvalidRequest", None),
+    errors.BadRequest: _Row(400, None, None),
+    errors.Conflict: _Row(409, "Conflict", None),
+    errors.PropolisRefused: _Row(403, None, None),
+    errors.ChannelFull: _Row(503, "INSTANCE_CHANNEL_FULL", "Service Unavailable"),
+    errors.NexusUnreachable: _Row(503, None, "Service Unavailable"),
+    errors.TooMany: _Row(503, None, "Service Unavailable"),
+    errors.Internal: _Row(500, "Internal", "Internal Server Error"),
+    errors.NotImplementedHere: _Row(405, None, NOT_IMPLEMENTED),
+}
+"""Every class of refusal the core has. A message of None is the refusal's own text; the others keep the detail for
+the log, as the original does."""
+
+
+def refusal(error: errors.SledError) -> Refused:
+    """The answer to a refusal of the core."""
+    for kind in type(error).__mro__:
+        row = STATUS.get(kind)
+        if row is not None:
+            return Refused(row.status, error.message if row.message is None else row.message, row.error_code)
+    return Refused(500, "Internal Server Error", "Internal")
+
+
+def error_body(request_id: str, refused: Refused) -> bytes:
+    """Dropshot's error, pretty-printed."""
+    body = {"request_id": request_id}
+    if refused.error_code is not None:
+        body["error_code"] = refused.error_code
+    message = refused.message
+    body["message"] = message if len(message) <= MESSAGE_MAX else message[:MESSAGE_MAX] + "…"
+    return json.dumps(body, indent=2, ensure_ascii=False).encode(errors="replace")

@@ -1,0 +1,229 @@
+"""The table of routes and how a path finds its row (sled-agent-api.md 1.1, 1.3, 3.1 to 3.3).
+
+A row is one operation in one range of versions, with everything that is checked before its handler runs: path
+parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
+
+Read before: versions.py, answers.py. Read next: operations.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+from uuid import UUID
+
+import attrs
+
+from sim_sled.http.answers import NOT_FOUND, Refused
+from sim_sled.http.host import Host
+from sim_sled.http.json import Json
+from sim_sled.http.scalars import IpNet, Uuid
+from sim_sled.http.versions import NEWEST
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_INTEGER = re.compile(r"\+?[0-9]{1,20}")
+
+
+@attrs.define(eq=False)
+class Call:
+    """One request with everything parsed: what a handler gets."""
+
+    host: Host
+    sled_id: UUID
+    path: tuple[Any, ...]
+    body: Any = None
+
+    @property
+    def propolis_id(self) -> UUID:
+        """First path parameter of the operations on a VMM."""
+        propolis_id: UUID = self.path[0]
+        return propolis_id
+
+
+@attrs.frozen
+class Answer:
+    """Success: `body` is JSON, or None for no body."""
+
+    status: int
+    body: bytes | None = None
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+Parser = Callable[[str], Any]
+
+
+# ---- parameters ----------------------------------------------------------------------------------------------------
+
+
+def uuid_param(text: str) -> UUID:
+    return UUID(Uuid.canonical(text))
+
+
+def sha256_param(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ValueError("expected 32 bytes as hexadecimal digits")
+    return text.lower()
+
+
+def net_param(text: str) -> str:
+    return IpNet.canonical(text)
+
+
+def text_param(text: str) -> str:
+    return text
+
+
+def rot_param(text: str) -> str:
+    if text != "oxide":
+        raise ValueError(f"unknown variant `{text}`, expected `oxide`")
+    return text
+
+
+def u64_param(text: str) -> int:
+    if not _INTEGER.fullmatch(text) or int(text) >= 2**64:
+        raise ValueError("invalid digit found in string")
+    return int(text)
+
+
+PARAMS: Final[Mapping[str, Parser]] = {
+    "propolis_id": uuid_param,
+    "disk_id": uuid_param,
+    "vpc_id": uuid_param,
+    "zpool_id": uuid_param,
+    "dataset_id": uuid_param,
+    "support_bundle_id": uuid_param,
+    "bundle_id": uuid_param,
+    "sha256": sha256_param,
+    "subnet": net_param,
+    "rot": rot_param,
+    "file": text_param,
+    "zone": text_param,
+    "zone_name": text_param,
+}
+"""Parser of each path parameter by name; it raises `ValueError`."""
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Route:
+    """`since` and `until` are levels, half open. `body` None: none is read."""
+
+    method: str
+    template: str
+    handler: Handler
+    body: Json | None = None
+    query: Mapping[str, Parser] = attrs.field(factory=dict)
+    since: int = 0
+    until: int = NEWEST + 1
+    op: str | None = None
+
+    def parse_path(self, raw: tuple[str, ...]) -> tuple[Any, ...]:
+        """Values of the variables, in order. Raises `Refused`."""
+        try:
+            return tuple([PARAMS[name](text) for name, text in zip(self.variables, raw, strict=True)])
+        except ValueError as error:
+            raise Refused(400, f"bad parameter in URL path: {error}") from None
+
+    def check_query(self, text: str) -> None:
+        """Each named parameter exactly once, and well-formed. Raises `Refused`."""
+        found: dict[str, str] = {}
+        for key, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
+            if key in self.query:
+                if key in found:
+                    raise Refused(400, f"unable to parse query string: duplicate field `{key}`")
+                found[key] = value
+        for key, parse in self.query.items():
+            if key not in found:
+                raise Refused(400, f"unable to parse query string: missing field `{key}`")
+            try:
+                parse(found[key])
+            except ValueError as error:
+                raise Refused(400, f"unable to parse query string: {key}: {error}") from None
+
+    variables: tuple[str, ...] = attrs.field(init=False)
+
+    @variables.default
+    def _variables(self) -> tuple[str, ...]:
+        return tuple(part[1:-1] for part in self.template.split("/") if part.startswith("{"))
+
+
+@attrs.define(eq=False)
+class _Node:
+    literals: dict[str, _Node] = attrs.field(factory=dict)
+    variable: _Node | None = None
+    methods: dict[str, list[Route | None]] = attrs.field(factory=dict)  # by level
+
+
+class Router:
+    """Finds the row of (method, path, level)."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes: Final = tuple(routes)
+        self._root = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for part in route.template.split("/")[1:]:
+            if part.startswith("{"):
+                assert part[1:-1] in PARAMS, f"{route.template}: no parser for {part}"
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.literals.setdefault(part, _Node())
+        levels = node.methods.setdefault(route.method, [None] * (NEWEST + 1))
+        for level in range(route.since, route.until):
+            assert levels[level] is None, f"two rows for {route.method} {route.template} at {level}"
+            levels[level] = route
+
+    def find(self, method: str, path: str, level: int) -> tuple[Route, tuple[str, ...]]:
+        """The row and the raw path variables. Raises `Refused`: 400, 404 or 405."""
+        node = self._root
+        variables: tuple[str, ...] = ()
+        for segment in segments(path):
+            child = node.literals.get(segment)
+            if child is None:
+                child = node.variable
+                if child is None:
+                    raise Refused(404, NOT_FOUND)
+                variables += (segment,)
+            node = child
+        levels = node.methods.get(method)
+        if levels is not None and (route := levels[level]) is not None:
+            return route, variables
+        if any(other[level] is not None for other in node.methods.values()):
+            # methods of every version, as the original tells them (sled-agent-api.md 1.3)
+            raise Refused(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
+        raise Refused(404, NOT_FOUND)
+
+
+def segments(path: str) -> list[str]:
+    """Parts of a raw path: split first, then decoded, so that `%2F` is no separator; empty ones do not count.
+
+    Raises `Refused`.
+    """
+    parts = [part for part in path.split("/") if part]
+    if not path.isascii() or "." in parts or ".." in parts:
+        raise Refused(400, "invalid path encoding")
+    if "%" not in path:
+        return parts
+    try:
+        return [unquote(part, errors="strict") for part in parts]
+    except UnicodeDecodeError:
+        raise Refused(400, "invalid path encoding") from None
+
+
+def by_versions(
+    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json], ...], op: str
+) -> tuple[Route, ...]:
+    """One row per shape of the body: each holds until the next. A shape of version 1 serves everything before too."""
+    ends = [since for since, _ in bodies[1:]] + [NEWEST + 1]
+    return tuple(
+        Route(method, template, handler, body, since=0 if since == 1 else since, until=until, op=op)
+        for (since, body), until in zip(bodies, ends, strict=True)
+    )

@@ -1,0 +1,63 @@
+"""Logs go to stderr: for people on a terminal, one Bunyan JSON object per line otherwise (product.md 5).
+
+Nothing on the hot path logs: a request that goes well is a metric, not a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from enum import Enum
+from typing import Any, Final
+
+import structlog
+
+_BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
+
+
+class LogFormat(Enum):
+    AUTO = "auto"
+    HUMAN = "human"
+    BUNYAN = "bunyan"
+
+
+def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
+    """Set up the process's logs; called once, by a command."""
+    # the state machine library writes four lines per move at INFO (dependencies.md T3)
+    logging.getLogger("transitions").setLevel(logging.WARNING)
+    human = log_format is LogFormat.HUMAN or (log_format is LogFormat.AUTO and sys.stderr.isatty())
+    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    if human:
+        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), structlog.dev.ConsoleRenderer()]
+    else:
+        shared += [_bunyan, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get(component: str) -> Any:
+    """A logger whose lines carry `component`."""
+    return structlog.get_logger(component=component)
+
+
+_STAMP: Final = structlog.processors.TimeStamper(fmt="iso", key="time")
+_HOST: Final = socket.gethostname()
+
+
+def _bunyan(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event = _STAMP(None, level, event)
+    event.pop("level", None)
+    return {
+        "v": 0,
+        "name": "sim-sled",
+        "hostname": _HOST,
+        "pid": os.getpid(),
+        "level": _BUNYAN_LEVEL.get(level, 30),
+        "msg": event.pop("event", ""),
+    } | dict(event)

@@ -1,0 +1,504 @@
+"""The core: all sleds of this process, one scheduler, and the fabric on which migrations meet.
+
+`handle(input, now_us) -> effects` is the only door; `next_deadline_us()` says when to come with the next `Tick`.
+A refusal is raised as a `SledError` and has changed nothing.
+
+One turn: the input is judged and carried out, Propolis machines move, messages between migrating VMMs are
+delivered until there are none, then each VMM that Propolis published for is looked at once (`Vmm.see`) and its new
+record goes to its sled's outbox. Nothing waits within a turn.
+
+Read before: edge.py, sled.py. Read next: daemon.py (sockets) or world.py (virtual time).
+"""
+
+# ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client import registration as reg
+from nexus_client.outbox import (
+    Delivered,
+    Forget,
+    Hurry,
+    OutboxEffect,
+    Permanent,
+    Replied,
+    Send,
+    Settled,
+    Submit,
+    Transient,
+)
+from nexus_client.outbox import Tick as OutboxTick
+from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
+from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.timing import Pacer
+from sim_sled import edge
+from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
+from sim_sled.edge import Effect, Input
+from sim_sled.errors import InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.happenings import Happening, Kind, Watch
+from sim_sled.pace import PresetPacer
+from sim_sled.rules import Verdict
+from sim_sled.scheduler import Scheduler
+from sim_sled.sled import Sled
+from sim_sled.vmm import RunningPoke, Vmm
+
+MESSAGES_MAX: Final = 10_000
+"""Messages between two VMMs in one turn: a whole migration is about 40; more is a loop, and a bug."""
+
+TICKS_MAX: Final = 500
+"""Due actors served by one `Tick`, so that I/O gets its turn; `next_deadline_us` stays in the past until all are."""
+
+
+@attrs.define(eq=False)
+class Rack:
+    """All sleds of one process. `remote_peers`: a migration source that is not in this rack is looked for on
+    the network; without it such a source is imagined, as the existing simulator does. `expose`: everything that a
+    VM says comes out as `FromPropolis`, for shells that serve the Propolis API.
+    """
+
+    sleds: dict[UUID, Sled] = attrs.field(factory=dict)
+    pacer: Pacer = attrs.field(factory=PresetPacer)
+    seed: int = 0
+    remote_peers: bool = False
+    expose: bool = False
+    watch: Watch | None = None
+    _scheduler: Scheduler = attrs.field(factory=Scheduler)
+    _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
+    _touched: list[Vmm] = attrs.field(factory=list)
+    _messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
+    _now_us: int = 0
+
+    def add_sled(self, config: SledConfig) -> Sled:
+        """Add a sled. ValueError if its id is taken."""
+        if config.sled_id in self.sleds:
+            raise ValueError(f"two sleds with the id {config.sled_id}")
+        sled = Sled(config, self.pacer, self.seed)
+        self.sleds[config.sled_id] = sled
+        return sled
+
+    def next_deadline_us(self) -> int | None:
+        """When the next `Tick` has something to do; None: never, as things are."""
+        return self._scheduler.next_us()
+
+    def handle(self, item: Input, now_us: int) -> list[Effect]:
+        """Take one input; returns what shall be done about it, in this order. Raises `SledError` for a refusal."""
+        self._now_us = now_us
+        effects: list[Effect] = []
+        _DOORS[type(item)](self, item, effects)
+        if self._touched or self._messages:
+            self._settle(effects)
+        return effects
+
+    # --- requests of Nexus -------------------------------------------------------------------------------------
+
+    def _register(self, item: edge.Register, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
+        if new:
+            self._sources[vmm.about.propolis_addr] = vmm
+            self._tell(vmm, Kind.REGISTERED, vmm.record)
+        effects.append(edge.Reply(item.ticket, vmm.record))
+
+    def _unregister(self, item: edge.Unregister, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.vmms.get(item.propolis_id)
+        if vmm is None:
+            # 404 would jam an unwinding saga (nexus.md 4.3)
+            effects.append(edge.Reply(item.ticket, UpdatedRuntime(None)))
+            return
+        self._after(vmm, vmm.unregister(self._now_us), effects)
+        self._tell(vmm, Kind.UNREGISTERED, vmm.record)
+        self._remove(sled, vmm, effects)
+        effects.append(edge.Reply(item.ticket, UpdatedRuntime(vmm.record)))
+
+    def _get_state(self, item: edge.GetState, effects: list[Effect]) -> None:
+        effects.append(edge.Reply(item.ticket, self.sleds[item.sled_id].get(item.propolis_id).record))
+
+    def _put_state(self, item: edge.PutState, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        before = vmm.record
+        source = self._source_of(vmm, item.requested)
+        scripted = source is None and not self.remote_peers
+        try:
+            verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
+        except SledError as refused:
+            self._tell(vmm, Kind.REFUSED, (item.requested, refused))
+            raise
+        if self.watch is not None:
+            self._tell(vmm, Kind.ASKED, (item.requested, verdict))
+            if vmm.record is not before:
+                self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+        effects.append(edge.Reply(item.ticket, UpdatedRuntime(vmm.record)))
+        if verdict is Verdict.NO_OP and not rest:
+            return
+        if verdict is Verdict.MIGRATE_IN:
+            vmm.peer = source
+            where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
+            self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
+        elif verdict is Verdict.DESTROY_NOW:
+            self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+        self._after(vmm, rest, effects)
+
+    def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
+        """The VMM of this rack that `target` shall migrate from, if it is here and could be a source."""
+        if requested.value is None:
+            return None
+        source = self._sources.get(requested.value.src_propolis_addr)
+        if source is None or source is target or source.vm is None or source.peer is not None:
+            return None
+        return source
+
+    def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
+        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        rest = vmm.migrate_out_scripted(item.migration_id, item.succeeds, self._now_us)
+        effects.append(edge.Reply(item.ticket, None))
+        self._after(vmm, rest, effects)
+
+    def _call_area(self, item: edge.CallArea, effects: list[Effect]) -> None:
+        area = getattr(self.sleds[item.sled_id], item.facts)
+        effects.append(edge.Reply(item.ticket, item.call.apply(area, self._now_us)))
+
+    # --- pokes -------------------------------------------------------------------------------------------------
+
+    def _poke(self, item: edge.Poke, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if vmm.poke is not None:
+            vmm.queue_poke(item.ticket, item.drain)
+            return
+        self._start_poke(sled, vmm, item.ticket, item.drain, effects)
+
+    def _start_poke(self, sled: Sled, vmm: Vmm, ticket: int, drain: bool, effects: list[Effect]) -> None:
+        self._tell(vmm, Kind.POKED, drain)
+        vmm.poke = RunningPoke(ticket, drain, self._now_us + sled.config.poke_timeout_us)
+        self._step_poke(sled, vmm, effects)
+
+    def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
+        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        """
+        poke = vmm.poke
+        assert poke is not None
+        rest = vmm.step(self._now_us)
+        if rest is None and poke.steps > 0:
+            self._end_poke(sled, vmm, effects)
+            return
+        poke.steps += 1
+        before = vmm.record
+        self._after(vmm, rest or [], effects)
+        self._settle(effects)
+        poke.gen = vmm.record.vmm_state.gen
+        if vmm.record is before:
+            self._publish(sled, vmm, effects)
+        self._rearm(vmm)
+
+    def _poke_heard(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        """Nexus has settled what the poke published: the next step, or the answer and the next poke."""
+        assert vmm.poke is not None
+        if vmm.poke.drain and vmm.poke.steps < DRAIN_STEPS_MAX:
+            self._step_poke(sled, vmm, effects)
+        else:
+            self._end_poke(sled, vmm, effects)
+
+    def _end_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        assert vmm.poke is not None
+        effects.append(edge.Reply(vmm.poke.ticket, None))
+        vmm.poke = None
+        if vmm.pokes:
+            following = vmm.pokes.popleft()
+            self._start_poke(sled, vmm, following.ticket, following.drain, effects)
+
+    def _fail_pokes(self, vmm: Vmm, error: SledError, effects: list[Effect]) -> None:
+        if vmm.poke is not None:
+            effects.append(edge.ReplyError(vmm.poke.ticket, error))
+            vmm.poke = None
+        while vmm.pokes:
+            effects.append(edge.ReplyError(vmm.pokes.popleft().ticket, error))
+
+    # --- faults and the Propolis API -----------------------------------------------------------------------------
+
+    def _inject_state(self, item: edge.InjectState, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if not item.illegal and (vmm.terminal or item.state not in TERMINAL):
+            raise InvalidRequest(f"a sled cannot force {vmm.state.value} to {item.state.value}")
+        self._tell(vmm, Kind.INJECTED, f"state {item.state.value}")
+        self._force(sled, vmm, item.state, effects)
+        effects.append(edge.Reply(item.ticket, vmm.record))
+
+    def _kill_propolis(self, item: edge.KillPropolis, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if vmm.vm is None or vmm.terminal:
+            raise InvalidRequest("this VMM has no Propolis")
+        self._tell(vmm, Kind.INJECTED, f"propolis killed, {'restarted' if item.restart else 'not restarted'}")
+        if item.restart:
+            self._force(sled, vmm, VmmState.FAILED, effects)
+        else:
+            self._after(vmm, vmm.go_silent(self._now_us), effects)
+        effects.append(edge.Reply(item.ticket, None))
+
+    def _forget_vmm(self, item: edge.ForgetVmm, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        self._tell(vmm, Kind.INJECTED, "forgotten")
+        self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+        self._remove(sled, vmm, effects)
+        effects.append(edge.Reply(item.ticket, None))
+
+    def _inject_guest(self, item: edge.InjectGuest, effects: list[Effect]) -> None:
+        self._propolis_input(
+            edge.PropolisInput(item.ticket, item.sled_id, item.propolis_id, Guest(item.event)), effects
+        )
+
+    def _propolis_input(self, item: edge.PropolisInput, effects: list[Effect]) -> None:
+        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        if vmm.vm is None:
+            raise InvalidRequest("this VMM has no Propolis")
+        try:
+            done = vmm.vm.handle(item.item, self._now_us)
+        except RequestDenied as denied:
+            raise PropolisRefused(str(denied)) from denied
+        except NoInstance as gone:
+            raise InvalidRequest("this VMM has no Propolis") from gone
+        effects.append(edge.Reply(item.ticket, done))
+        self._after(vmm, vmm.take(done), effects)
+
+    # --- Nexus answers ---------------------------------------------------------------------------------------------
+
+    def _nexus_replied(self, item: edge.NexusReplied, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.vmms.get(item.propolis_id)
+        done = sled.outbox.handle(Replied(item.propolis_id, item.serial, item.outcome), self._now_us)
+        if vmm is not None and isinstance(item.outcome, Transient):
+            self._tell(vmm, Kind.RETRYING, item.outcome.why)
+        self._outbox_effects(sled, done, effects)
+
+    def _outbox_effects(self, sled: Sled, done: list[OutboxEffect], effects: list[Effect]) -> None:
+        for effect in done:
+            vmm = sled.vmms.get(effect.propolis_id)
+            if isinstance(effect, Send):
+                effects.append(
+                    edge.PutToNexus(
+                        sled.config.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial
+                    )
+                )
+                if vmm is not None and self.watch is not None:
+                    self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
+            elif vmm is not None:
+                self._settled(sled, vmm, effect, effects)
+        self._scheduler.set(sled, sled.deadline_us())
+
+    def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
+        if isinstance(effect.outcome, Delivered):
+            vmm.acked = effect.body
+            self._tell(vmm, Kind.ACKED, effect.body)
+        else:
+            assert isinstance(effect.outcome, Permanent)
+            self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
+        if vmm.terminal and effect.body is vmm.record:
+            # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
+            self._tell(vmm, Kind.FORGOTTEN, vmm.record)
+            poke, vmm.poke = vmm.poke, None
+            if poke is not None:
+                effects.append(edge.Reply(poke.ticket, None))
+            self._remove(sled, vmm, effects)
+        elif vmm.poke is not None and effect.body.vmm_state.gen >= vmm.poke.gen:
+            self._poke_heard(sled, vmm, effects)
+            self._rearm(vmm)
+
+    def _announce(self, item: edge.Announce, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        if sled.registration is None:
+            sled.registration = reg.Registration(item.sled_id, item.info, seed=self.seed)
+            done = sled.registration.handle(OutboxTick(), self._now_us)
+        else:
+            done = sled.registration.handle(reg.InfoChanged(item.info), self._now_us)
+        self._registration_effects(sled, done, effects)
+
+    def _registration_replied(self, item: edge.RegistrationReplied, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        assert sled.registration is not None, "nothing was asked"
+        self._registration_effects(sled, sled.registration.handle(item.answer, self._now_us), effects)
+
+    def _registration_effects(self, sled: Sled, done: list[reg.RegistrationEffect], effects: list[Effect]) -> None:
+        for effect in done:
+            if isinstance(effect, reg.GetSledAgent | reg.PostSledAgent):
+                effects.append(edge.AskNexus(sled.config.sled_id, effect))
+            else:
+                effects.append(edge.RegistrationNews(sled.config.sled_id, effect))
+                if self.watch is not None:
+                    self.watch(Happening(self._now_us, sled.config.sled_id, None, Kind.SLED, effect))
+        self._scheduler.set(sled, sled.deadline_us())
+
+    def _hurry(self, item: edge.HurryOutbox, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _tick(self, _: edge.Tick, effects: list[Effect]) -> None:
+        for _count in range(TICKS_MAX):
+            actor = self._scheduler.pop_due(self._now_us)
+            if actor is None:
+                return
+            if isinstance(actor, Sled):
+                self._outbox_effects(actor, actor.outbox.handle(OutboxTick(), self._now_us), effects)
+                if actor.registration is not None:
+                    due_us = actor.registration.next_deadline_us()
+                    if due_us is not None and due_us <= self._now_us:
+                        self._registration_effects(
+                            actor, actor.registration.handle(OutboxTick(), self._now_us), effects
+                        )
+            else:
+                assert isinstance(actor, Vmm)
+                self._vmm_tick(actor, effects)
+
+    def _vmm_tick(self, vmm: Vmm, effects: list[Effect]) -> None:
+        sled = self.sleds[vmm.sled_id]
+        self._after(vmm, vmm.tick(self._now_us), effects)
+        self._settle(effects)  # what happened in time counts before the grace period does
+        if vmm.grace_is_over(self._now_us):
+            self._tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
+            self._force(sled, vmm, VmmState.DESTROYED, effects)
+        if vmm.poke is not None and vmm.poke.until_us <= self._now_us:
+            self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
+        self._rearm(vmm)
+
+    # --- one turn ---
+
+    def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
+        """Route what Propolis said; the VMM is looked at when the turn settles."""
+        self._touched.append(vmm)
+        for effect in rest:
+            if isinstance(effect, Dial | ToPeer | PeerClosed):
+                if vmm.peer is not None:
+                    self._messages.append((vmm, vmm.peer, effect))
+                    continue
+                if isinstance(effect, Dial):
+                    effects.append(
+                        edge.ConnectPeer(vmm.sled_id, vmm.propolis_id, effect.migration_id, vmm.source_addr)
+                    )
+                    continue
+            elif not self.expose:
+                continue
+            effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
+
+    def _settle(self, effects: list[Effect]) -> None:
+        for _ in range(MESSAGES_MAX):
+            if not self._messages:
+                break
+            self._deliver(*self._messages.popleft(), effects)
+        assert not self._messages, "two VMMs talk without end"
+        touched, self._touched = self._touched, []
+        for vmm in touched:
+            published = vmm.latest
+            before, seen_before = vmm.record, vmm.seen
+            record = vmm.see(self._now_us)
+            if self.watch is not None and published is not None and vmm.seen is published:
+                self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
+            sled = self.sleds[vmm.sled_id]
+            if record is not None and vmm.propolis_id in sled.vmms:
+                self._tell(vmm, Kind.OBSERVED, (before, record))
+                self._publish(sled, vmm, effects)
+            self._rearm(vmm)
+
+    def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
+        """Carry one message between two VMMs of this rack."""
+        now_us = self._now_us
+        if isinstance(effect, Dial):
+            self._dial(sender, receiver, effect.migration_id, effects)
+        elif receiver.peer is not sender or receiver.vm is None:
+            if isinstance(effect, ToPeer) and sender.peer is receiver:
+                self._part(sender, "the peer is gone", effects)
+        elif isinstance(effect, ToPeer):
+            self._after(receiver, receiver.drive(FromPeer(effect.message), now_us), effects)
+        else:
+            sender.peer = None
+            self._part(receiver, "the peer closed the connection", effects)
+
+    def _dial(self, target: Vmm, source: Vmm, migration_id: UUID, effects: list[Effect]) -> None:
+        """A target asks its source to migrate; what the source's queue denies, the target sees as a lost peer."""
+        if source.vm is None or source.peer is not None:
+            self._part(target, "the source is not there", effects)
+            return
+        try:
+            opened = source.drive(MigrateOut(migration_id), self._now_us)
+        except (RequestDenied, NoInstance) as denied:
+            self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
+            self._part(target, str(denied), effects)
+            return
+        source.peer = target
+        self._tell(source, Kind.MIGRATION, f"asked to migrate to {target.propolis_id}")
+        self._after(source, opened, effects)
+
+    def _part(self, vmm: Vmm, why: str, effects: list[Effect]) -> None:
+        """The other side of this VMM's migration is gone."""
+        vmm.peer = None
+        if vmm.vm is not None:
+            self._after(vmm, vmm.drive(PeerLost(why), self._now_us), effects)
+
+    def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
+        if done:
+            self._outbox_effects(sled, done, effects)
+
+    def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
+        before = vmm.record
+        self._after(vmm, vmm.force(state, self._now_us), effects)
+        self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+        self._publish(sled, vmm, effects)
+
+    def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        if vmm.vm is not None:
+            self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+        if vmm.peer is not None:
+            other, vmm.peer = vmm.peer, None
+            if other.peer is vmm:
+                self._part(other, "the peer is gone", effects)
+        sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
+        sled.remove(vmm)
+        if self._sources.get(vmm.about.propolis_addr) is vmm:
+            del self._sources[vmm.about.propolis_addr]
+        self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
+        self._scheduler.set(vmm, None)
+
+    def _rearm(self, vmm: Vmm) -> None:
+        if vmm.propolis_id in self.sleds[vmm.sled_id].vmms:
+            self._scheduler.set(vmm, vmm.deadline_us())
+
+    def _tell(self, vmm: Vmm, kind: Kind, data: object) -> None:
+        if self.watch is not None:
+            self.watch(Happening(self._now_us, vmm.sled_id, vmm.propolis_id, kind, data))
+
+
+_DOORS: Final[dict[type, Callable[[Rack, Any, list[Effect]], None]]] = {
+    edge.Register: Rack._register,
+    edge.Unregister: Rack._unregister,
+    edge.GetState: Rack._get_state,
+    edge.PutState: Rack._put_state,
+    edge.Poke: Rack._poke,
+    edge.SimMigrationSource: Rack._sim_migration_source,
+    edge.CallArea: Rack._call_area,
+    edge.InjectState: Rack._inject_state,
+    edge.KillPropolis: Rack._kill_propolis,
+    edge.ForgetVmm: Rack._forget_vmm,
+    edge.InjectGuest: Rack._inject_guest,
+    edge.PropolisInput: Rack._propolis_input,
+    edge.NexusReplied: Rack._nexus_replied,
+    edge.Announce: Rack._announce,
+    edge.RegistrationReplied: Rack._registration_replied,
+    edge.HurryOutbox: Rack._hurry,
+    edge.Tick: Rack._tick,
+}
+"""One door per input; `tests/unit/sim_sled/test_rack.py` proves that none of `edge.Input` is missing."""

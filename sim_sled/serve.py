@@ -1,0 +1,134 @@
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp.http_parser
+import attrs
+
+from sim_sled import addresses, logs
+from sim_sled.config import SledConfig
+from sim_sled.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon import Daemon, Options
+
+GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
+
+
+@attrs.frozen
+class ServeOptions:
+    """What `serve` does besides running sleds. `control` None: no control API."""
+
+    control: str | None = "[::1]:0"
+    token: str | None = None
+    port_file: Path | None = None
+    nexus_wait_s: float | None = None
+
+
+_CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
+
+
+def run(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
+    """Serve until a signal or a refused registration; returns the exit code."""
+    try:
+        import uvloop  # noqa: PLC0415 -- an optional extra, +24 % (dependencies.md 1)
+    except ImportError:
+        return asyncio.run(_serve(sleds, options, serving))
+    return int(uvloop.run(_serve(sleds, options, serving)))
+
+
+async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
+    log = logs.get("serve")
+    if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        log.warning("aiohttp runs without its C extensions: expect a third of the speed")
+    daemon = Daemon(sleds, options)
+    async with contextlib.AsyncExitStack() as stack:
+        stop = _signals(stack)
+        try:
+            control = await _start(stack, daemon, serving)
+        except TokenRequiredError as error:
+            print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
+            return BAD_INPUT
+        except OSError as error:
+            print(f"sim-sled: cannot bind: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
+            return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
+        for sled_id, address in daemon.addresses.items():
+            log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
+        if serving.port_file is not None:
+            write_port_file(serving.port_file, _ports(daemon, control))
+        code = await _wait(daemon, stop, serving)
+        left_over = await daemon.stop()
+        for each in left_over:
+            log.error(
+                "not delivered to Nexus", vmm=str(each.propolis_id), state=each.state, gen=each.gen, why=each.why
+            )
+        log.info("stopped", undelivered=len(left_over))
+        return code
+
+
+async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
+    bound: str | None = None
+    control = Control(daemon, serving.token)
+    if serving.control is not None:
+        # before the sleds: nothing is told to Nexus when this fails
+        runner, bound = await serve_control(control, *addresses.parse(serving.control))
+        stack.push_async_callback(runner.cleanup)
+    await daemon.start()
+    return bound
+
+
+async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions) -> int:
+    """Until a signal, a refusal, or Nexus stays away for longer than somebody wants to wait."""
+    assert daemon.refused is not None
+    waiting: set[asyncio.Future[Any]] = {stop, daemon.refused}
+    ready: asyncio.Future[Any] | None = None
+    if serving.nexus_wait_s is not None:
+        everybody = asyncio.gather(*(event.wait() for event in daemon.registered.values()))
+        ready = asyncio.ensure_future(asyncio.wait_for(everybody, serving.nexus_wait_s))
+        waiting.add(ready)
+    while True:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if daemon.refused in done:
+            return NO_NEXUS
+        if stop in done:
+            if ready is not None:
+                ready.cancel()
+            return stop.result()
+        if ready is not None and ready.exception() is not None:
+            logs.get("serve").error("Nexus cannot be reached", waited_s=serving.nexus_wait_s)
+            return NO_NEXUS
+
+
+def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
+    """A future that SIGTERM sets to 0 and SIGINT to 130."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def on(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number, code in ((signal.SIGTERM, GOOD), (signal.SIGINT, INTERRUPTED)):
+        loop.add_signal_handler(number, on, code)
+        stack.callback(loop.remove_signal_handler, number)
+    return stop
+
+
+def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
+    listed = [{"sled_id": str(sled_id), "address": address} for sled_id, address in daemon.addresses.items()]
+    return {"pid": os.getpid(), "sleds": listed, "address": listed[0]["address"], "control": control}
+
+
+def write_port_file(path: Path, ports: dict[str, Any]) -> None:
+    """Write `ports` as JSON so that nobody ever reads half of it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(ports, indent=2) + "\n")
+    fresh.replace(path)

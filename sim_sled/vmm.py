@@ -1,0 +1,334 @@
+"""One VMM on a sled: its record, its Propolis, and the sled's rules between the two.
+
+A VMM is registered without a Propolis, as on the real agent: the first accepted `running` or `migration_target`
+makes one. What Propolis publishes is seen by `see`, once per turn of the rack: a monitor client gets the latest
+publication, not each (propolis.md 3.7).
+
+Read before: rules.py, observe.py. Read next: sled.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
+from propolis_stub.edge import (
+    Crash,
+    Disposed,
+    EnsureSpec,
+    EnsureTarget,
+    MigrateOut,
+    Published,
+    Request,
+    Step,
+    Tick,
+)
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import Input as VmInput
+from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.request_queue import Disposition
+from propolis_stub.timing import Pacer, Point
+from propolis_stub.types import InstanceState, Publication, RequestKind
+from propolis_stub.vm import Vm
+from sim_sled import observe
+from sim_sled.config import ASKED_KEPT, POKES_WAITING_MAX
+from sim_sled.edge import Registration
+from sim_sled.errors import ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
+from sim_sled.rules import RULES, Verdict, refusal
+
+_NOTHING: Final[list[VmEffect]] = []
+
+
+@attrs.frozen
+class How:
+    """What a VMM takes from its sled: who decides on durations, whether it is stepped, how long a stop may take."""
+
+    pacer: Pacer
+    stepped: bool
+    stop_grace_us: int
+
+
+@attrs.frozen
+class WaitingPoke:
+    """A poke that has not been answered yet."""
+
+    ticket: int
+    drain: bool
+
+
+@attrs.define(eq=False)
+class RunningPoke:
+    """The poke that is being carried out: it waits for Nexus to settle what its last step published."""
+
+    ticket: int
+    drain: bool
+    until_us: int
+    steps: int = 0
+    gen: int = 0  # of the record that Nexus must settle before it goes on
+
+
+@attrs.define(eq=False)
+class Vmm:
+    """All state of one VMM. `record` is what the sled publishes; it is replaced, never changed."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    about: Registration
+    record: SledVmmState
+    vm: Vm | None = None
+    latest: Publication | None = None  # published by Propolis, not yet seen by the sled
+    seen: Publication | None = None
+    blind: bool = False  # the agent has not yet looked at a new migration target
+    see_at_us: int | None = None  # when it will
+    grace_us: int | None = None  # when the agent ends a VMM whose stop takes too long
+    silent: VmmState | None = None  # Propolis died and nobody noticed: where the VMM was going to rest
+    acked: SledVmmState | None = None
+    poke: RunningPoke | None = None
+    pokes: deque[WaitingPoke] | None = None
+    peer: Vmm | None = None  # the other VMM of a migration within this rack
+    source_addr: str = ""  # a target's: where Nexus says its source is
+    asked: tuple[tuple[int, VmmStateRequested], ...] = ()
+    due_us: int | None = None  # both for the scheduler
+    armed: int = 0
+
+    @property
+    def state(self) -> VmmState:
+        return self.record.vmm_state.state
+
+    @property
+    def terminal(self) -> bool:
+        return self.record.vmm_state.state in TERMINAL
+
+    def resting(self) -> VmmState:
+        """Where this VMM will be once everything accepted is done (sled-agent-api.md 2.1)."""
+        state = self.record.vmm_state.state
+        if self.vm is None or state in TERMINAL:
+            return self.silent or state
+        match self.vm.resting_state():
+            case InstanceState.CREATING | InstanceState.STARTING:
+                return VmmState.STARTING
+            case InstanceState.RUNNING:
+                return VmmState.RUNNING
+            case InstanceState.FAILED:
+                return VmmState.FAILED
+            case InstanceState.DESTROYED:
+                return VmmState.DESTROYED
+            case other:
+                raise AssertionError(f"Propolis cannot rest in {other.value}")
+
+    def deadline_us(self) -> int | None:
+        """When something here is due next."""
+        soonest = self.vm.next_deadline_us() if self.vm is not None else None
+        for due_us in (self.see_at_us, self.grace_us, self.poke.until_us if self.poke else None):
+            if due_us is not None and (soonest is None or due_us < soonest):
+                soonest = due_us
+        return soonest
+
+    def judge(self, requested: VmmStateRequested) -> Verdict:
+        """What the table says to `requested`. Raises the refusal; changes nothing."""
+        resting = self.resting()
+        verdict = RULES[requested.type, resting]
+        if verdict is Verdict.NO_OP:
+            return verdict
+        if self.terminal:
+            raise VmmTerminating("Instance is terminating")
+        if verdict is Verdict.REFUSE:
+            raise InvalidRequest(refusal(requested.type, resting, self.state))
+        if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
+            raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
+        if self.silent is not None:
+            raise Internal("Propolis does not answer")
+        return verdict
+
+    def put_state(
+        self, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
+    ) -> tuple[Verdict, list[VmEffect]]:
+        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused.
+
+        `scripted`: the source of a migration in is imagined.
+        """
+        verdict = self.judge(requested)
+        effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
+        self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
+        return verdict, effects
+
+    def _carry_out(
+        self, verdict: Verdict, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
+    ) -> list[VmEffect]:
+        match verdict:
+            case Verdict.START:
+                return self._start(how, now_us)
+            case Verdict.STOP:
+                return self._stop(how.stop_grace_us, now_us)
+            case Verdict.REBOOT:
+                return self._reboot(now_us)
+            case Verdict.MIGRATE_IN:
+                return self._migrate_in(requested, how, scripted, now_us)
+            case Verdict.DESTROY_NOW:
+                return self.force(VmmState.DESTROYED, now_us)
+            case _:
+                return self._stop_quietly(now_us) if requested.type is Asked.STOPPED else _NOTHING
+
+    def _start(self, how: How, now_us: int) -> list[VmEffect]:
+        """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""
+        vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
+        effects = vm.handle(EnsureSpec(), now_us)
+        self.vm = vm
+        self.take(effects)
+        self.seen, self.latest = self.latest, None
+        return effects + self.drive(Request(RequestKind.RUN), now_us)
+
+    def _migrate_in(self, requested: VmmStateRequested, how: How, scripted: bool, now_us: int) -> list[VmEffect]:
+        """A fresh Propolis is told to pull its state from a source (`scripted`: an imagined one)."""
+        assert self.record.migration_in is not None, "judged before"
+        assert requested.value is not None, "the codec refuses a migration_target without a value"
+        self.source_addr = requested.value.src_propolis_addr
+        vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
+        effects = vm.handle(EnsureTarget(self.record.migration_in.migration_id, scripted=scripted), now_us)
+        self.vm = vm
+        # The request changes nothing that is published yet (sled-agent-api.md 2.3): stepped, the VM itself waits for
+        # the first step; else the agent looks at it in its own time, before the first phase is through.
+        self.blind = not how.stepped
+        if self.blind:
+            wake = how.pacer.pace(self.propolis_id, Point.WAKE, 0).after_us
+            self.see_at_us = None if wake is None else now_us + wake
+        return self.take(effects)
+
+    def _stop(self, grace_us: int, now_us: int) -> list[VmEffect]:
+        """Propolis is told to stop and the record says `stopping` at once, as the real agent has it."""
+        effects = self._request(RequestKind.STOP, now_us)[1]
+        self.record = observe.transition(self.record, VmmState.STOPPING, now_us)
+        self.grace_us = now_us + grace_us
+        return effects
+
+    def _stop_quietly(self, now_us: int) -> list[VmEffect]:
+        """A stop that is a no-op to the table still counts for a source: it is carried out if the migration
+        fails, as Propolis does (propolis.md 3.5).
+        """
+        if self.vm is None or self.terminal:
+            return _NOTHING
+        try:
+            return self.take(self.vm.handle(Request(RequestKind.STOP), now_us))
+        except (RequestDenied, NoInstance):
+            return _NOTHING
+
+    def _reboot(self, now_us: int) -> list[VmEffect]:
+        """Propolis is told to reboot; the record says `rebooting` at once, unless a reboot is pending already."""
+        if self.state is VmmState.REBOOTING:
+            return _NOTHING
+        disposition, effects = self._request(RequestKind.REBOOT, now_us)
+        if disposition is Disposition.QUEUED:
+            self.record = observe.transition(self.record, VmmState.REBOOTING, now_us)
+        return effects
+
+    def migrate_out_scripted(self, migration_id: UUID, succeeds: bool, now_us: int) -> list[VmEffect]:
+        """Migrate out to a peer that does not exist; on demand the peer fails while RAM is pushed."""
+        resting = self.resting()
+        if self.vm is None or resting is not VmmState.RUNNING or self.state is not VmmState.RUNNING:
+            raise InvalidRequest(
+                f"can't migrate out with pending resting state {resting.value} (current state: {self.state.value})"
+            )
+        fails_in = None if succeeds else Point.M_RAM_PUSH
+        try:
+            return self.take(self.vm.handle(MigrateOut(migration_id, scripted=True, fails_in=fails_in), now_us))
+        except RequestDenied as denied:
+            raise PropolisRefused(str(denied)) from denied
+
+    def unregister(self, now_us: int) -> list[VmEffect]:
+        """Rude termination. A VMM that has ended already keeps its end: nothing follows a terminal state."""
+        return _NOTHING if self.terminal else self.force(VmmState.FAILED, now_us)
+
+    def step(self, now_us: int) -> list[VmEffect] | None:
+        """Go to the next waiting point; the first step of a target is the look at it. None: nothing waits."""
+        if self.blind:
+            self.blind = False
+            return []
+        if self.vm is None or self.terminal:
+            return None
+        return self.drive(Step(), now_us) or None
+
+    def tick(self, now_us: int) -> list[VmEffect]:
+        """Whatever of this VMM is due by now; the stop grace comes last, so that a stop in time is in time."""
+        effects = _NOTHING
+        if self.see_at_us is not None and self.see_at_us <= now_us:
+            self.see_at_us, self.blind = None, False
+        if self.vm is not None:
+            due_us = self.vm.next_deadline_us()
+            if due_us is not None and due_us <= now_us:
+                self.see_at_us, self.blind = None, False
+                effects = self.drive(Tick(), now_us)
+        return effects
+
+    def grace_is_over(self, now_us: int) -> bool:
+        return self.grace_us is not None and self.grace_us <= now_us and not self.terminal and self.latest is None
+
+    def drive(self, item: VmInput, now_us: int) -> list[VmEffect]:
+        """Give `item` to Propolis; publications are kept for `see`, the other effects returned."""
+        assert self.vm is not None
+        return self.take(self.vm.handle(item, now_us))
+
+    def see(self, now_us: int) -> SledVmmState | None:
+        """Look at the latest publication; the record after it if there was one, to be told to Nexus."""
+        if self.latest is None or self.blind:
+            return None
+        self.seen, self.latest = self.latest, None
+        if self.terminal:
+            return None  # whatever Propolis still says: nothing follows a terminal state (nexus.md 7, property 6)
+        seen = self.seen
+        self.record = observe.observe(self.record, seen.state, seen.migration_in, seen.migration_out, now_us)
+        if self.terminal:
+            self.grace_us = None
+        return self.record
+
+    def force(self, state: VmmState, now_us: int) -> list[VmEffect]:
+        """The agent itself says how this VMM ends (or, for tests, anything else); a terminal one loses Propolis."""
+        self.record = observe.transition(self.record, state, now_us)
+        if state not in TERMINAL:
+            return _NOTHING
+        return self.lose_propolis(now_us)
+
+    def lose_propolis(self, now_us: int) -> list[VmEffect]:
+        """The Propolis process is gone; its peer, if any, notices."""
+        self.grace_us = None
+        self.see_at_us, self.blind = None, False
+        vm, self.vm = self.vm, None
+        if vm is None:
+            return _NOTHING
+        effects = self.take(vm.handle(Crash(), now_us))
+        self.latest = None
+        return effects
+
+    def queue_poke(self, ticket: int, drain: bool) -> None:
+        """Let a poke wait for the one before it. Raises `ChannelFull` beyond the limit of the real agent."""
+        if self.pokes is None:
+            self.pokes = deque()
+        if len(self.pokes) >= POKES_WAITING_MAX:
+            raise ChannelFull("too many pokes wait for this VMM")
+        self.pokes.append(WaitingPoke(ticket, drain))
+
+    def _request(self, kind: RequestKind, now_us: int) -> tuple[Disposition, list[VmEffect]]:
+        assert self.vm is not None, "the table lets nothing pass without a Propolis"
+        try:
+            effects = self.vm.handle(Request(kind), now_us)
+        except RequestDenied as denied:
+            raise PropolisRefused(str(denied)) from denied
+        disposition = next(e.disposition for e in effects if isinstance(e, Disposed))
+        return disposition, self.take(effects)
+
+    def go_silent(self, now_us: int) -> list[VmEffect]:
+        """The Propolis process dies and the agent, whose monitor is retried for ever, does not notice."""
+        resting = self.resting()
+        effects = self.lose_propolis(now_us)
+        self.silent = resting
+        return effects
+
+    def take(self, effects: list[VmEffect]) -> list[VmEffect]:
+        """Keep what was published for `see`; returns the same effects."""
+        for effect in effects:
+            if type(effect) is Published:
+                self.latest = effect.publication
+        return effects
