@@ -204,7 +204,7 @@ async def serve(
     """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen."""
     async with server:
         if port_file is not None:
-            ready = {"internal": server.internal, "lockstep": server.lockstep, "control": server.control}
+            ready = {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
             partial = port_file.with_name(port_file.name + ".tmp")
             partial.write_text(json.dumps(ready) + "\n")
             partial.replace(port_file)  # a reader never sees half a file
