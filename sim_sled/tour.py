@@ -74,8 +74,6 @@ class Tour:
                     nexus["address"],
                     "--pace",
                     "fast",
-                    "--propolis",
-                    "registered",
                 )
             )
         for name, ports in zip(("sled-a", "sled-b"), await asyncio.gather(*starting), strict=True):
