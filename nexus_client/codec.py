@@ -65,12 +65,16 @@ class WireDecoder(Generic[T]):
                 raise _codec_error(error) from None
         except RecursionError:
             raise _TOO_DEEP from None
+        except UnicodeError as error:  # inside a text; elsewhere it is a DecodeError
+            raise CodecError("$", f"not UTF-8: {error}") from None
         try:
             return self._decoder.decode(msgspec.json.encode(self._spell(msgspec.json.decode(raw))))
         except msgspec.DecodeError as error:
             raise _codec_error(error) from None
         except RecursionError:
             raise _TOO_DEEP from None
+        except UnicodeError as error:
+            raise CodecError("$", f"not UTF-8: {error}") from None
 
 
 encode: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode

@@ -1,7 +1,7 @@
 r"""How a sled makes itself known to Nexus: GET, then POST with the stored generation + 1 (nexus.md 3.3).
 
     READING --Found, identical--------------------------> REGISTERED --InfoChanged--> POSTING
-       |  \--Found , different / NotFound--> POSTING --204--> REGISTERED
+       |  \--Found, different  / NotFound--> POSTING --204--> REGISTERED
        |                                      |
        |<-- WAITING <---- transient failure --+   (what was known is forgotten: GET again)
        |

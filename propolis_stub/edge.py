@@ -10,7 +10,8 @@ from uuid import UUID
 
 import attrs
 
-from propolis_stub.migration import NO_BAGGAGE, Baggage, Message
+from propolis_stub.messages import Message
+from propolis_stub.migration import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Point
 from propolis_stub.types import Level, Publication, RequestKind
@@ -90,14 +91,18 @@ class Guest:
 
 @attrs.frozen
 class FromPeer:
+    """A message of the peer. `migration_id` None: of the migration that runs, or else of the one that waits."""
+
     message: Message
+    migration_id: UUID | None = None
 
 
 @attrs.frozen
 class PeerLost:
-    """The connection of the running migration is gone, could not be made, or was refused by the source."""
+    """The connection of a migration is gone, could not be made, or was refused by the source."""
 
     why: str = "connection lost"
+    migration_id: UUID | None = None
 
 
 @attrs.frozen
@@ -165,7 +170,7 @@ class LevelChanged:
 
 @attrs.frozen
 class EnsureFinished:
-    """The waiting `PUT /instance` is answered now: 201, or 500 (then the monitor channel stays open, propolis.md 3.7)."""
+    """The waiting `PUT /instance` is answered now: 201, or 500 (then the monitor channel stays open: PR 3.7)."""
 
     ok: bool
 
@@ -179,8 +184,8 @@ class Disposed:
 
 @attrs.frozen
 class Dial:
-    """The target wants its source: connect, then ask it for `MigrateOut`. `ToPeer` may follow at once: the shell keeps
-    messages until connected; a refusal or failure comes back as `PeerLost`.
+    """The target wants its source: connect, then ask it for `MigrateOut`. `ToPeer` may follow at once: the shell
+    keeps messages until connected; a refusal or failure comes back as `PeerLost`.
     """
 
     migration_id: UUID
@@ -189,12 +194,14 @@ class Dial:
 @attrs.frozen
 class ToPeer:
     message: Message
+    migration_id: UUID
 
 
 @attrs.frozen
 class PeerClosed:
-    """Close the connection of the migration: without a frame, or with this close code."""
+    """Close the connection of this migration: without a frame, or with this close code."""
 
+    migration_id: UUID
     code: int | None = None
 
 
@@ -212,7 +219,7 @@ class ReconfigureDone:
 
 @attrs.frozen
 class ConsoleMoved:
-    """The source reached the Server phase: console clients are sent to `destination`, the console task ends for good."""
+    """The source reached the Server phase: console clients go to `destination`, the console task ends for good."""
 
     destination: str
 

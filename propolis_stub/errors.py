@@ -78,7 +78,7 @@ class AlreadyInitialized(PropolisError):
 
 
 class GuestNotRunning(PropolisError):
-    """A guest event while no vCPU runs. The original panics (propolis.md 3.4); refused unless that hazard is strict."""
+    """A guest event while no vCPU runs: the original panics (propolis.md 3.4), we refuse unless that hazard is on."""
 
     def __init__(self, state: InstanceState | None) -> None:
         super().__init__(f"no guest runs in state {state.value if state else 'none'}")

@@ -25,6 +25,18 @@ from uuid import UUID
 
 import attrs
 
+from propolis_stub.messages import (
+    Error,
+    Malformed,
+    MemDone,
+    MemEnd,
+    MemOffer,
+    MemQuery,
+    Message,
+    Okay,
+    Serialized,
+    Text,
+)
 from propolis_stub.timing import Point
 from propolis_stub.types import MigrationPhase as Phase
 
@@ -32,104 +44,6 @@ PROTOCOLS: Final = ("propolis-migrate-ron/0",)
 """What we speak, best first."""
 
 U64_MAX: Final = 2**64 - 1
-
-# --- messages: one class per frame of propolis.md 4.5, and `Text` for the handshake -----------------------------
-
-
-@attrs.frozen
-class Text:
-    """A text frame. Legal in the handshake only."""
-
-    text: str
-
-
-@attrs.frozen
-class Okay:
-    pass
-
-
-@attrs.frozen
-class Error:
-    """What the other side says before it gives up: RON of a migrate error, opaque here."""
-
-    text: str
-
-
-@attrs.frozen
-class Serialized:
-    text: str
-
-
-@attrs.frozen
-class Blob:
-    data: bytes
-
-
-@attrs.frozen
-class Page:
-    data: bytes  # exactly 4096 bytes
-
-
-@attrs.frozen
-class MemQuery:
-    start: int
-    end: int
-
-
-@attrs.frozen
-class MemOffer:
-    start: int
-    end: int
-    bitmap: bytes
-
-
-@attrs.frozen
-class MemEnd:
-    start: int
-    end: int
-
-
-@attrs.frozen
-class MemFetch:
-    start: int
-    end: int
-    bitmap: bytes
-
-
-@attrs.frozen
-class MemXfer:
-    start: int
-    end: int
-    bitmap: bytes
-
-
-@attrs.frozen
-class MemDone:
-    pass
-
-
-@attrs.frozen
-class Malformed:
-    """Not a message: the codec could not read a frame, or a frame kind came that the protocol forbids."""
-
-    why: str
-
-
-Message = (
-    Text
-    | Okay
-    | Error
-    | Serialized
-    | Blob
-    | Page
-    | MemQuery
-    | MemOffer
-    | MemEnd
-    | MemFetch
-    | MemXfer
-    | MemDone
-    | Malformed
-)
 
 
 class Payload(Enum):
@@ -158,7 +72,7 @@ class _NoBaggage:
     def pack(self, payload: Payload, /) -> str:
         return f"({payload.value})"
 
-    def unpack(self, payload: Payload, text: str, /) -> str | None:  # noqa: ARG002: the protocol's signature
+    def unpack(self, _payload: Payload, _text: str, /) -> str | None:
         return None
 
 
@@ -387,7 +301,9 @@ def choose_protocol(offer: str) -> str | Failure:
         return Failure(ErrorKind.PROTOCOL_PARSE, f"unreadable offer {offer[:200]!r}", tell=False)
     common = [name for name in PROTOCOLS if name in names]
     if not common:
-        return Failure(ErrorKind.NO_MATCHING_PROTOCOL, f"{offer[:200]!r} offers none of {', '.join(PROTOCOLS)}", tell=False)
+        return Failure(
+            ErrorKind.NO_MATCHING_PROTOCOL, f"{offer[:200]!r} offers none of {', '.join(PROTOCOLS)}", tell=False
+        )
     return common[0]
 
 
@@ -402,6 +318,7 @@ class Migration:
     baggage: Baggage = NO_BAGGAGE
     paused: bool = False
     over: bool = False  # finished or failed: nothing more is sent or read
+    broken: Failure | None = None  # the peer gave up or is gone; `step` returns this next
     _counter: int = 0
     _inbox: tuple[Message, ...] = ()
     _read: Message | None = None  # what the last `_Expect` took
@@ -412,26 +329,39 @@ class Migration:
         return self._counter >= _HANDSHAKE_END[self.role]
 
     @property
-    def waits_for_peer(self) -> bool:
-        """Whether the next operation needs a message that has not come."""
-        return not self.over and isinstance(self._op(), _Expect) and not self._inbox and not self.scripted
+    def can_go(self) -> bool:
+        """Whether `step` would get anywhere: not if the next operation needs a message that has not come."""
+        if self.over:
+            return False
+        return bool(self.scripted or self._inbox or self.broken) or not isinstance(self._op(), _Expect)
 
     def _op(self) -> _Op | None:
         script = _SCRIPTS[self.role]
         return script[self._counter] if self._counter < len(script) else None
 
-    def receive(self, message: Message) -> Failure | None:
-        """Keeps a message until the script reads it; an answered `Failure` is to be handled like one from `step`."""
-        if self.over:
-            return None
-        if isinstance(message, Error):  # whatever we were doing, the peer has given up
-            return Failure(ErrorKind.REMOTE, f"{_other(self.role).value}: {message.text[:400]}", tell=False)
-        if isinstance(message, Malformed):
-            return Failure(ErrorKind.CODEC, message.why, tell=self.negotiated)
-        if len(self._inbox) >= _INBOX_MAX:
-            return Failure(ErrorKind.UNEXPECTED_MESSAGE, "the peer talks without waiting for an answer")
-        self._inbox += (message,)
-        return None
+    def receive(self, message: Message) -> None:
+        """Keeps a message until the script reads it. If the peer has given up, `broken` says so from now on."""
+        if self.over or self.broken is not None:
+            return
+        if isinstance(message, Error):  # whatever we were doing
+            self.broken = Failure(ErrorKind.REMOTE, f"{_other(self.role).value}: {message.text[:400]}", tell=False)
+        elif isinstance(message, Malformed):
+            code = None if self.negotiated else 1002
+            self.broken = Failure(ErrorKind.CODEC, message.why, tell=self.negotiated, close_code=code)
+        elif len(self._inbox) >= _INBOX_MAX:
+            self.broken = Failure(ErrorKind.UNEXPECTED_MESSAGE, "the peer talks without waiting for an answer")
+        else:
+            self._inbox += (message,)
+
+    def lose(self, why: str) -> None:
+        """The connection is gone."""
+        if not self.over and self.broken is None:
+            self.broken = Failure(ErrorKind.WEBSOCKET, why, tell=False)
+
+    @property
+    def at_wait(self) -> bool:
+        """Whether the script stands at an `Await` (and not at the building of the objects)."""
+        return isinstance(self._op(), Await)
 
     def passed(self) -> Failure | None:
         """The wait that `step` returned is over; the imagined peer of a scripted side may fail now."""
@@ -445,6 +375,8 @@ class Migration:
     def step(self) -> Action:
         """Does operations up to the next one that concerns the driver, and returns that."""
         while not self.over:
+            if self.broken is not None:
+                return self.broken
             op = self._op()
             match op:
                 case None:
@@ -453,9 +385,9 @@ class Migration:
                 case Await():
                     return op  # the counter moves in `passed`
                 case _Expect():
-                    failure = self._take(op)
-                    if failure is not None:
-                        return failure
+                    hindrance = self._take(op)
+                    if hindrance is not None:
+                        return hindrance
                     self._counter += 1
                     if op.payload is Payload.ADDRESS:
                         address = self._read.text if isinstance(self._read, Serialized) else ""
@@ -510,7 +442,9 @@ class Migration:
     def _negotiate(self, op: _Choose | _ReadChoice) -> Send | Failure | None:
         if self.scripted:
             if isinstance(op, _Choose) and self.fails_in is Point.M_CONNECT:
-                return Failure(ErrorKind.NO_MATCHING_PROTOCOL, "the imagined target offers nothing we know", tell=False)
+                return Failure(
+                    ErrorKind.NO_MATCHING_PROTOCOL, "the imagined target offers nothing we know", tell=False
+                )
             return None
         text = self._read.text if isinstance(self._read, Text) else ""
         if isinstance(op, _ReadChoice):

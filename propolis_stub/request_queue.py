@@ -156,7 +156,9 @@ class RequestQueue:
         return None
 
     def complete(self, what: RequestType, *, succeeded: bool = True) -> None:
-        """The driver executed a start, reboot, migration out or stop. Raises `QueueMisuse` where the original panics."""
+        """The driver executed a start, reboot, migration out or stop. Raises `QueueMisuse` where the original
+        panics.
+        """
         match what:
             case RequestType.START:
                 self._expect_state(QueueState.START_PENDING)

@@ -4,7 +4,7 @@ Theory
 ------
 A VM's *published* state moves only by the rows below, and each move is one publication (generation + 1).
 
-Rule 1: whatever changes or re-publishes a Propolis state is a row here; `machine.fire` is the only hand that moves it.
+Rule 1: whatever changes or re-publishes a Propolis state is a row here; only `machine.fire` moves it.
 Rule 2: a VM is born by `BIRTHS` (ensure), never by a row. `Repairing` has no row: it cannot be entered or left.
 Rule 3: `Migrating` is one state of two roles. The role of a VM follows from its birth (a target is inbound until it
         runs) or from `MIGRATION_OUT_BEGUN`; events of the other role are never fired by the driver, and `INBOUND`

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
@@ -52,7 +52,7 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table("VMM", "host name", "state", "gen", "rests in", "propolis", "acked", box=None)
+    table = Table(Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", box=None)
     for each in rows:
         table.add_row(
             each["propolis_id"],

@@ -36,19 +36,47 @@ class Got:
 
 @attrs.frozen
 class Case:
-    """One mismatch: the recorded step, the recorded state before it (None: not registered), and what we did.
-
-    `history` are the recorded steps before it, oldest first.
-    """
+    """One mismatch: the recorded step, the recorded state before it (None: not registered), what we did, and which
+    parts of the state are compared."""
 
     step: dict[str, Any]
     before: dict[str, Any] | None
     got: Got
-    history: tuple[dict[str, Any], ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def op(self) -> list[Any]:
         return self.step["op"]
+
+
+def differences(step: dict[str, Any], got: Got, state: dict[str, Any] | None, keys: tuple[str, ...]) -> list[str]:
+    """What of `got` is not as recorded; outcome first."""
+    found = []
+    accepted = step["result"] in {"ok", "noop"}
+    if accepted != (got.outcome == "ok"):
+        found.append(f"outcome {got.outcome}, recorded {step['result']}")
+    elif step["result"] == "error":
+        if "status" in step and (got.status, got.code) != (step["status"], step.get("error_code")):
+            found.append(f"outcome {got.status} {got.code}, recorded {step['status']} {step.get('error_code')}")
+        if "error" in step and got.outcome != step["error"]:
+            found.append(f"outcome {got.outcome}, recorded {step['error']}")
+    if step["result"] == "noop" and got.touched:
+        found.append(f"touched {got.touched}, recorded a no-op")
+    if state is None:
+        if got.vmm is not None:
+            found.append(f"we still have {got.vmm}")
+    else:
+        found += [
+            f"{key} {getattr(got, key)}, recorded {state[key]}" for key in keys if getattr(got, key) != state[key]
+        ]
+    for key in ("touched", "published"):
+        if key in step and getattr(got, key) != step[key]:
+            found.append(f"{key} {getattr(got, key)}, recorded {step[key]}")
+    if "body" in step and step["result"] == "ok" and got.body != step["body"]:
+        found.append(f"body {got.body}, recorded {step['body']}")
+    if "returned" in step and {key: getattr(got, key) for key in step["returned"]} != step["returned"]:
+        found.append(f"returned {got.vmm}, recorded {step['returned']}")
+    return found
 
 
 def repairing(case: Case) -> bool:
@@ -67,15 +95,45 @@ def migration_out_at_work(case: Case) -> bool:
 
 
 def status_comes_with_state(case: Case) -> bool:
-    """The step of `Migrating` with nothing known yet; and whatever ends the VMM right after it."""
-    after, got = case.step.get("after") or case.step.get("returned"), case.got
-    slot = (after or {}).get("migration_in")
-    if slot is None or got.migration_in is None or got.vmm != after["vmm"]:
-        return False
-    if slot[1:] == ["pending", 1]:
-        return after.get("propolis", [None])[0] == "Migrating" and got.migration_in[1:] == ["in_progress", 2]
-    told_late = (case.before or {}).get("propolis", [None])[0] == "Migrating"
-    return told_late and slot[1:] == ["failed", 2] and got.migration_in[1:] == ["failed", 3]
+    """Between `Migrating` and its first phase the original says `pending`/1, where Propolis has told both at once."""
+    return differences(told_early(case), case.got, told_early(case).get("after", case.before), case.keys) == []
+
+
+def told_early(case: Case) -> dict[str, Any]:
+    """The recorded step as it would be if the first phase had come with the state."""
+    step = dict(case.step)
+    after = step.get("after", case.before)
+    began, over = _unseen(after), _unseen(case.before) and not _unseen(after)
+    if step.get("after") or began:
+        step["after"] = _early_state(after, began=began, over=over)
+    for key in ("body", "returned"):
+        if step.get(key):
+            step[key] = _early_state(step[key], began=began or _pending(step[key]), over=over)
+    if "published" in step:
+        step["published"] = [_early_state(each, began=_pending(each), over=False) for each in step["published"]]
+    if "touched" in step and began and not _unseen(case.before):
+        step["touched"] = [*step["touched"], "migration_in"]
+    if "touched" in step and over and step["after"]["migration_in"][1:] == ["in_progress", 2]:
+        step["touched"] = [part for part in step["touched"] if part != "migration_in"]
+    return step
+
+
+def _early_state(state: dict[str, Any], *, began: bool, over: bool) -> dict[str, Any]:
+    slot = state["migration_in"]
+    if began and slot[1:] == ["pending", 1]:
+        return state | {"migration_in": [slot[0], "in_progress", 2]}
+    if over and slot is not None and slot[1:] == ["failed", 2]:
+        return state | {"migration_in": [slot[0], "failed", 3]}
+    return state
+
+
+def _unseen(state: dict[str, Any] | None) -> bool:
+    known = state or {}
+    return known.get("propolis") == ["Migrating", None, None] and (known["migration_in"] or [0])[1:] == ["pending", 1]
+
+
+def _pending(state: dict[str, Any]) -> bool:
+    return state["vmm"][0] == "migrating" and (state["migration_in"] or [0])[1:] == ["pending", 1]
 
 
 def reboot_denied(case: Case) -> bool:
@@ -118,8 +176,11 @@ RULES: dict[str, Callable[[Case], bool]] = {
     "D10": stored_not_echoed,
 }
 
-GOES_ON = frozenset({"D04"})
-"""Differences after which we are exactly where the rule says, so that the next step can be compared."""
+
+def goes_on(name: str, case: Case) -> bool:
+    """Whether we are now exactly where the rule says and the original comes there too, so that the trace goes on."""
+    slot = (case.step.get("after", case.before) or {}).get("migration_in")
+    return name == "D04" and slot is not None and slot[1] != "failed"
 
 
 def explain(case: Case) -> str | None:

@@ -1,0 +1,38 @@
+"""Hypothesis profiles. SIM_SLED_PROFILE chooses: dev (quick look), ci (default), nightly (campaign).
+
+Runs are not derandomised: every run looks somewhere else. A failure prints its blob (`@reproduce_failure`),
+and the seed of the whole run is in the header, to be given back by `--hypothesis-seed`.
+"""
+
+import os
+import random
+
+from hypothesis import HealthCheck, Phase, core, settings
+
+_COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+
+settings.register_profile("dev", max_examples=20, stateful_step_count=20, **_COMMON)
+settings.register_profile("ci", max_examples=60, stateful_step_count=30, **_COMMON)
+settings.register_profile(
+    "nightly",
+    max_examples=5000,
+    stateful_step_count=80,
+    phases=tuple(p for p in Phase if p != Phase.explain),
+    **_COMMON,
+)
+_PROFILE = os.environ.get("SIM_SLED_PROFILE", "ci")
+settings.load_profile(_PROFILE)
+
+
+def pytest_configure(config):
+    # Chosen here, not by hypothesis, so that it can be printed; xdist workers inherit it through the environment.
+    chosen = config.getoption("hypothesis_seed", None) or os.environ.get("SIM_SLED_HYPOTHESIS_SEED")
+    if chosen is None:
+        chosen = str(random.SystemRandom().getrandbits(64))
+    if str(chosen) != "random":
+        os.environ["SIM_SLED_HYPOTHESIS_SEED"] = str(chosen)
+        core.global_force_seed = int(chosen)
+
+
+def pytest_report_header():
+    return f"hypothesis profile {_PROFILE}, --hypothesis-seed={core.global_force_seed}"

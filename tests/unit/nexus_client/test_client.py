@@ -1,0 +1,422 @@
+"""client.py against real sockets that answer, refuse, hang, close and talk nonsense."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from nexus_client.client import NexusClient, Senders
+from nexus_client.codec import SLED_AGENT_INFO, SLED_VMM_STATE, encode
+from nexus_client.outbox import Delivered, Outbox, Permanent, Replied, Send, Settled, Submit, Tick, Transient
+from nexus_client.registration import Found, NotFound
+from nexus_client.types import (
+    Baseboard,
+    SledAgentInfo,
+    SledCpuFamily,
+    SledRole,
+    SledVmmState,
+    VmmRuntimeState,
+    VmmState,
+    time_of,
+)
+
+_VMM = UUID(int=1)
+_SLED = UUID(int=2)
+_STATE = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(1_700_000_000_000_000)))
+_INFO = SledAgentInfo(
+    "[::1]:1",
+    2,
+    SledRole.GIMLET,
+    Baseboard("s", "p", 3),
+    4,
+    2**36,
+    2**35,
+    SledCpuFamily.AMD_MILAN,
+    5,
+    decommissioned=False,
+)
+_NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def _answer(status, body=b"", headers=b""):
+    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
+
+
+@contextlib.asynccontextmanager
+async def _nexus(handler):
+    """A real aiohttp server with one handler for everything; gives its address."""
+    runner = web.AppRunner(_app(handler), shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0]
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def _app(handler):
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _socket(talk):
+    """A server that says exactly what `talk(reader, writer, nth connection)` says."""
+    seen = []
+
+    async def connected(reader, writer):
+        seen.append(writer)
+        try:
+            await talk(reader, writer, len(seen))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.close()
+        for writer in seen:
+            writer.close()
+        await server.wait_closed()
+
+
+async def _read_request(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return head, await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
+
+
+def _says(answer):
+    """Answers each connection's first request with these bytes and closes."""
+
+    async def talk(reader, writer, _nth):
+        await _read_request(reader)
+        writer.write(answer)
+        await writer.drain()
+
+    return talk
+
+
+async def test_a_state_is_put_as_nexus_expects_it():
+    seen = []
+
+    async def handler(request):
+        seen.append((request.method, request.path, request.headers.copy(), await request.read()))
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
+    [(method, path, headers, body)] = seen
+    assert (method, path) == ("PUT", f"/vmms/{_VMM}")
+    assert headers["api-version"] == "1.0.0"
+    assert headers["content-type"] == "application/json"
+    assert SLED_VMM_STATE.decode(body) == _STATE
+
+
+async def test_a_sled_is_posted_as_nexus_expects_it():
+    seen = []
+
+    async def handler(request):
+        seen.append((request.method, request.path, request.headers["api-version"], await request.read()))
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        assert await client.post_sled_agent(_SLED, _INFO) == Delivered()
+    [(method, path, version, body)] = seen
+    assert (method, path, version) == ("POST", f"/sled-agents/{_SLED}", "1.0.0")
+    assert SLED_AGENT_INFO.decode(body) == _INFO
+
+
+_ERROR = json.dumps({"request_id": "x", "error_code": "Gone", "message": "Gone away"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        pytest.param(_NO_CONTENT, Delivered(), id="204"),
+        pytest.param(_answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
+        pytest.param(_answer(404), Permanent("404: no message", 404), id="404 without a body"),
+        pytest.param(_answer(410, _ERROR), Permanent("410: Gone away", 410), id="410"),
+        pytest.param(_answer(429, b"slower"), Permanent("429: slower", 429), id="429, a text"),
+        pytest.param(_answer(499, b"[1]"), Permanent("499: [1]", 499), id="499, not an error body"),
+        pytest.param(_answer(500, _ERROR), Transient("500: Gone away"), id="500"),
+        pytest.param(_answer(503), Transient("503: no message"), id="503"),
+        pytest.param(_answer(599, b"\xff"), Transient("599: �"), id="599, no text"),
+        pytest.param(_answer(200, b"{}"), Permanent("200: {}", 200), id="200 is not what the API promises"),
+        pytest.param(
+            _answer(307, b"", b"location: http://127.0.0.1:1/\r\n"),
+            Permanent("307: no message", 307),
+            id="307 is not followed",
+        ),
+        pytest.param(_answer(500, b"x" * 200_000), Transient("500: " + "x" * 512), id="a huge error"),
+        pytest.param(
+            b"HTTP/1.1 500 X\r\ncontent-length: 100\r\n\r\nhalf",
+            Transient("500: half"),
+            id="500, broken off: the status counts",
+        ),
+        pytest.param(
+            b"HTTP/1.1 400 X\r\ncontent-length: 100\r\n\r\nhalf", Permanent("400: half", 400), id="400, broken off"
+        ),
+    ],
+)
+async def test_answers_mean(answer, outcome):
+    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == outcome
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"HTTP/1.1 20", id="half a status line"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\nx", id="half a header"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.9\r\n", id="another protocol"),
+        pytest.param(b"\x00\xff" * 4000, id="noise"),
+    ],
+)
+async def test_a_broken_answer_is_transient(answer):
+    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+        assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
+
+
+async def test_a_refused_connection_is_transient():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can take the port
+        async with NexusClient("127.0.0.1:%d" % unused.getsockname()[1]) as client:  # noqa: UP031 -- two quotes less
+            outcome = await client.put_vmm_state(_VMM, _STATE)
+    assert isinstance(outcome, Transient)
+    assert "Connect" in outcome.why
+
+
+async def test_a_hanging_nexus_is_transient_after_the_timeout():
+    async def talk(reader, _writer, _nth):
+        await reader.read()  # until the client gives up
+
+    async with _socket(talk) as address, NexusClient(address, timeout_s=0.1) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == Transient("no answer within 0.1 s")
+
+
+async def test_an_answer_that_never_ends_is_cut():
+    async def talk(reader, writer, _nth):
+        await _read_request(reader)
+        writer.write(b"HTTP/1.1 500 X\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"3e8\r\n" + b"y" * 1000 + b"\r\n")
+            await writer.drain()
+
+    async with _socket(talk) as address, NexusClient(address) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == Transient("500: " + "y" * 512)
+
+
+async def test_a_pooled_connection_that_closes_unanswered_is_not_tried_again_silently():
+    """The library would send the PUT a second time and tell nobody (dependencies.md, T8)."""
+    puts = []
+
+    async def talk(reader, writer, nth):
+        puts.append((nth, (await _read_request(reader))[1]))
+        writer.write(_NO_CONTENT)
+        await writer.drain()
+        puts.append((nth, (await _read_request(reader))[1]))  # and hang up on the second
+
+    async with _socket(talk) as address, NexusClient(address) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
+        assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
+    assert [nth for nth, _ in puts] == [1, 1], "one connection, two requests, nothing else"
+
+
+async def test_a_nexus_that_comes_back_is_reached_again():
+    async def talk(reader, writer, nth):
+        await _read_request(reader)
+        if nth > 1:
+            writer.write(_NO_CONTENT)
+            await writer.drain()
+
+    async with _socket(talk) as address, NexusClient(address) as client:
+        assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
+        assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        pytest.param(_answer(200, encode(_INFO)), Found(_INFO), id="known"),
+        pytest.param(_answer(404, _ERROR), NotFound(), id="unknown"),
+        pytest.param(_answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
+        pytest.param(_answer(503), Transient("503: no message"), id="503"),
+        pytest.param(_answer(204), Permanent("204: no message", 204), id="204 has no info"),
+    ],
+)
+async def test_what_nexus_knows_of_a_sled_is_read(answer, outcome):
+    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+        assert await client.get_sled_agent(_SLED) == outcome
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
+async def test_an_unreadable_info_is_transient(body):
+    """The real sled reads again after any failed GET (nexus.md 3.3)."""
+    async with _socket(_says(_answer(200, body))) as address, NexusClient(address) as client:
+        outcome = await client.get_sled_agent(_SLED)
+    assert isinstance(outcome, Transient)
+    assert "unreadable" in outcome.why
+
+
+async def test_a_closed_client_answers_transient():
+    client = NexusClient("127.0.0.1:1")
+    assert await client.put_vmm_state(_VMM, _STATE) == Transient("the client is closed")
+    client.open()
+    client.open()  # twice is once
+    await client.close()
+    await client.close()
+    assert await client.get_sled_agent(_SLED) == Transient("the client is closed")
+
+
+async def test_closing_ends_what_is_under_way():
+    asked = asyncio.Event()
+
+    async def talk(reader, _writer, _nth):
+        await _read_request(reader)
+        asked.set()
+        await reader.read()
+
+    async with _socket(talk) as address:
+        client = NexusClient(address)
+        client.open()
+        under_way = asyncio.ensure_future(client.put_vmm_state(_VMM, _STATE))
+        await asked.wait()
+        await client.close()
+        assert isinstance(await under_way, Transient)
+
+
+async def test_no_more_than_the_limit_are_in_flight_and_everybody_gets_a_turn():
+    flying, most, done = 0, 0, []
+
+    async def handler(request):
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        await request.read()
+        await asyncio.sleep(0)
+        flying -= 1
+        done.append(request.path)
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address, in_flight_max=4) as client:
+        outcomes = await asyncio.gather(*(client.put_vmm_state(UUID(int=n), _STATE) for n in range(100)))
+    assert outcomes == [Delivered()] * 100
+    assert most <= 4
+    assert len(set(done)) == 100
+
+
+async def test_a_registration_gets_through_while_every_put_hangs():
+    async def handler(request):
+        if request.method == "PUT":
+            await asyncio.Event().wait()
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address, in_flight_max=2) as client:
+        puts = [asyncio.ensure_future(client.put_vmm_state(UUID(int=n), _STATE)) for n in range(5)]
+        assert await client.post_sled_agent(_SLED, _INFO) == Delivered()
+        for put in puts:
+            put.cancel()
+        await asyncio.gather(*puts, return_exceptions=True)
+
+
+async def test_senders_perform_every_send_once_with_a_fixed_number_of_tasks():
+    replies, all_there = [], asyncio.Event()
+
+    def on_reply(send, outcome):
+        replies.append((send.serial, outcome))
+        if len(replies) == 200:
+            all_there.set()
+
+    async def handler(request):
+        await request.read()
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        before = len(asyncio.all_tasks())
+        senders = Senders(client, on_reply, tasks=5)
+        for serial in range(100):
+            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
+        assert len(asyncio.all_tasks()) - before <= 5
+        while len(replies) < 100:
+            await asyncio.sleep(0)
+        for serial in range(100, 200):  # the tasks are idle now and are woken up
+            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
+        await all_there.wait()
+        await senders.stop()
+    assert sorted(serial for serial, _ in replies) == list(range(200))
+    assert {outcome for _, outcome in replies} == {Delivered()}
+
+
+async def test_stopped_senders_say_nothing_more():
+    asked = asyncio.Event()
+
+    async def handler(_request):
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        senders = Senders(client, lambda *_: pytest.fail("replied after stop"), tasks=1)
+        for serial in range(3):
+            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
+        await asked.wait()
+        await senders.stop()
+        await senders.stop()
+
+
+async def test_a_fault_of_the_library_loses_no_state(monkeypatch):
+    replied = asyncio.get_running_loop().create_future()
+
+    async def broken(*_):
+        raise ValueError("surprise")
+
+    async with NexusClient("127.0.0.1:1") as client:
+        monkeypatch.setattr(client, "put_vmm_state", broken)
+        senders = Senders(client, lambda _send, outcome: replied.set_result(outcome))
+        senders.send(Send(_VMM, _STATE, 0, 1))
+        assert await replied == Transient("ValueError: surprise")
+        await senders.stop()
+
+
+async def test_property_24_core_and_shell_together_deliver_across_an_outage():
+    """Outbox, Senders and a Nexus that answers 503 to the first three PUTs; time is ours, so nothing waits."""
+    stored, now_us = [], 0
+    outbox, settled = Outbox(), asyncio.get_running_loop().create_future()
+
+    async def handler(request):
+        body = SLED_VMM_STATE.decode(await request.read())
+        stored.append(body.vmm_state.gen)
+        return web.Response(status=503 if len(stored) <= 3 else 204)
+
+    def perform(effects):
+        for effect in effects:
+            if isinstance(effect, Settled):
+                settled.set_result(effect)
+            else:
+                senders.send(effect)
+
+    def on_reply(send, outcome):
+        nonlocal now_us
+        perform(outbox.handle(Replied(send.propolis_id, send.serial, outcome), now_us))
+        if (due_us := outbox.next_deadline_us()) is not None:
+            now_us = due_us
+            perform(outbox.handle(Tick(), now_us))
+
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        senders = Senders(client, on_reply)
+        perform(outbox.handle(Submit(_VMM, _STATE), now_us))
+        assert await settled == Settled(_VMM, _STATE, Delivered())
+        await senders.stop()
+    assert stored == [3, 3, 3, 3]
