@@ -48,8 +48,9 @@ class LeanEvent(LibraryEvent):
 
     def trigger(self, model: object, *_args: object, **_kwargs: object) -> bool:
         machine = self.machine
-        state = machine.states[getattr(model, machine.model_attribute).name]
-        rows = self.transitions.get(state.name)
+        name = getattr(model, machine.model_attribute).name
+        state = machine.states[name]
+        rows = self.transitions.get(name)
         if not rows:
             self._is_valid_source(state)  # raises with the library's own words
             return False

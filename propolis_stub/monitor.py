@@ -29,7 +29,7 @@ Answer = Publication | Gone
 
 @attrs.define(eq=False)
 class Channel(Generic[W]):
-    """Generations of one VM and the calls that wait for them; `W` is whatever the shell wakes (a ticket, a future)."""
+    """One VM's generations and the calls that wait; `W` is whatever the shell wakes (a ticket, a future)."""
 
     newest: Publication | None = None  # None: a stepped target before its first publication
     closed: bool = False
@@ -58,7 +58,7 @@ class Channel(Generic[W]):
         return sum(len(waiters) for waiters in self._waiting.values())
 
     def publish(self, publication: Publication) -> list[W]:
-        """Takes the next publication; returns those whose call is answered by it, in the order of their generations."""
+        """Takes the next publication; returns whose calls that answers, by generation."""
         assert not self.closed
         assert publication.gen == (self.newest.gen if self.newest is not None else 0) + 1
         self.newest = publication

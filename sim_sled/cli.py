@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from sim_sled import addresses
+from sim_sled.cli_nexus import nexus
 from sim_sled.logs import LogFormat
 
 app = typer.Typer(
@@ -99,11 +100,11 @@ def serve(
     log_level: Annotated[str, typer.Option()] = "info",
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled import logs  # noqa: PLC0415 -- see the top of the file
+    from sim_sled import logs
     from sim_sled import serve as serving
-    from sim_sled.config import SECOND_US, SimMode, SledConfig  # noqa: PLC0415
-    from sim_sled.daemon import Options  # noqa: PLC0415
-    from sim_sled.pace import PresetPacer  # noqa: PLC0415
+    from sim_sled.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.daemon import Options
+    from sim_sled.pace import PresetPacer
 
     del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
     logs.configure(log_format, log_level)
@@ -156,7 +157,7 @@ def _also(text: str) -> tuple[UUID, str]:
 
 
 def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
-    from sim_sled import hardware_file  # noqa: PLC0415
+    from sim_sled import hardware_file
 
     try:
         fields = hardware_file.load(path) if path is not None else {}
@@ -179,7 +180,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 @app.command()
 def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
     """List the VMMs of a running daemon."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.ps(ask.where(at, port_file), token, as_json))
 
@@ -193,7 +194,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a VMM is where it is."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.why(ask.where(at, port_file), token, vmm, as_json))
 
@@ -207,7 +208,7 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """Print what happened to a VMM lately."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.log(ask.where(at, port_file), token, vmm, as_json))
 
@@ -221,15 +222,28 @@ def inject(
     token: Token = None,
 ) -> None:
     """Make a VMM misbehave."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
+
+
+app.command()(nexus)
+
+
+@app.command()
+def tour() -> None:
+    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    import asyncio
+
+    from sim_sled import tour as guided
+
+    raise typer.Exit(asyncio.run(guided.run()))
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed  # noqa: PLC0415
+    from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
 

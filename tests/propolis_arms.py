@@ -195,13 +195,13 @@ class CoreArm:
 
     def _dial(self, migration_id: UUID) -> None:
         source = self.source
+        if source is None:
+            self._post(self, edge.PeerLost("connection refused", migration_id))
+            return
         try:
-            if source is None:
-                raise NoInstance(Level.NO_VM)
             self._post(source, edge.MigrateOut(migration_id))
         except (NoInstance, RequestDenied) as refusal:
-            if source is not None:
-                source.dropped = True
+            source.dropped = True
             self._post(self, edge.PeerLost(str(refusal), migration_id))
             return
         self.peers[migration_id] = source

@@ -68,4 +68,4 @@ encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
 
 def plain(value: object) -> Any:
     """`value` as JSON values of plain types, for the parts which the core keeps without reading them."""
-    return msgspec.to_builtins(value, enc_hook=_enc_hook)
+    return msgspec.json.decode(encode(value))

@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-
 from conformance.raw_http import RawAnswer
 from conformance.recording_nexus import Notification
 
@@ -21,7 +20,8 @@ class SledWatch:
     _request_ids: set[str] = attrs.field(factory=set)
     _told: dict[tuple[str, str, int], Any] = attrs.field(factory=dict)  # (vmm, part, gen) -> contents, any channel
     _newest: dict[tuple[str, str, str], tuple[int, str]] = attrs.field(factory=dict)  # (channel, vmm, part)
-    _removed: dict[str, int] = attrs.field(factory=dict)  # vmm -> generation that only the DELETE made
+    _deleted: set[str] = attrs.field(factory=set)  # by DELETE, and not registered again
+    _made: dict[str, int] = attrs.field(factory=dict)  # vmm -> generation that only the DELETE made
 
     def take(self) -> list[str]:
         faults, self.faults = self.faults, []
@@ -51,7 +51,7 @@ class SledWatch:
             self._look("answer", vmm, state)
 
     def notification(self, told: Notification) -> None:
-        if told.gen >= self._removed.get(told.vmm, told.gen + 1):
+        if told.gen >= self._made.get(told.vmm, told.gen + 1):
             self.faults.append(f"{told.vmm} was published in generation {told.gen} because of its DELETE")
         self._look("notification", told.vmm, told.body)
 
@@ -59,8 +59,9 @@ class SledWatch:
         """A DELETE was answered."""
         state = value.get("updated_runtime") if isinstance(value, dict) else None
         if state is not None and (vmm, "vmm_state", state["vmm_state"]["gen"]) not in self._told:
-            self._removed[vmm] = state["vmm_state"]["gen"]
+            self._made[vmm] = state["vmm_state"]["gen"]
         self.runtime(vmm, value)
+        self._deleted.add(vmm)
         # a VMM of that id that comes later is another one
         for known in [key for key in self._newest if key[1] == vmm]:
             del self._newest[known]
@@ -69,7 +70,8 @@ class SledWatch:
 
     def registered(self, vmm: str) -> None:
         """A register was accepted: whatever a DELETE did before is over."""
-        self._removed.pop(vmm, None)
+        self._made.pop(vmm, None)
+        self._deleted.discard(vmm)
 
     def _look(self, channel: str, vmm: str, state: dict[str, Any]) -> None:
         parts = {"vmm_state": state["vmm_state"]}
@@ -97,6 +99,7 @@ class SledWatch:
 
     def forgotten(self, vmm: str, last: Notification | None) -> None:
         """GET says 404 of a VMM that was not removed by DELETE: its end must have been acknowledged before."""
-        alive = [key for key in self._newest if key[1] == vmm]
-        if alive and (last is None or last.state not in ENDS):
+        known = any(key[1] == vmm for key in self._newest)
+        # what was on its way to Nexus when the DELETE came may be its last word
+        if known and vmm not in self._deleted and (last is None or last.state not in ENDS):
             self.faults.append(f"{vmm} was forgotten; the last that Nexus acknowledged is {last}")

@@ -15,10 +15,9 @@ import urllib.parse
 from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import attrs
-
 from conformance.raw_http import RawAnswer, RawClient
 from conformance.recording_nexus import RecordingNexus
 from conformance.sled_watch import SledWatch
@@ -136,8 +135,9 @@ class _Player:
         how, faults = self.judge(exchange, answer, value)
         for name, pointer in exchange.get("save", {}).items():
             self.variables[name] = str(_point(value, pointer))
-        if not faults and "wait" in exchange:
-            faults = await self.wait(exchange["wait"], heard, value)
+        # after another answer there may be nothing to wait for
+        if "wait" in exchange and answer.status == exchange["expect"]["status"]:
+            faults = faults + await self.wait(exchange["wait"], heard, value)
         self.hear()
         return (How.FAILED, faults) if faults else (how, [])
 
@@ -318,7 +318,7 @@ class Depot:
         self._server: asyncio.Server | None = None
         self.url = ""
 
-    async def __aenter__(self) -> "Depot":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "::1", 0)
         self.url = f"http://[::1]:{self._server.sockets[0].getsockname()[1]}"
         return self

@@ -55,9 +55,13 @@ def is_known_version(version: str | None) -> bool:
 
 
 def validate_with(version: str, server: str | None = None) -> Callable[[str, Any], list[str]]:
-    """`validate(schema name, value) -> faults`, by the sled agent's document of this version or another server's."""
+    """`validate(schema name, value) -> faults`, by the sled agent's document of this version or another server's.
+
+    Without documents there is nothing to validate with and no faults; whoever relies on it asks `openapi_folder`.
+    """
     folder = openapi_folder()
-    assert folder is not None, "no OpenAPI documents"
+    if folder is None:
+        return lambda _schema, _value: []
     document = folder / "sled-agent" / f"{version}.json"
     if server == "crucible-agent":
         document = folder / "other" / "crucible-agent-1.0.0.json"

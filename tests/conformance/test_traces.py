@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trace_files import FOLDER, lines
-from trace_players import RackPlayer, RecordPlayer, VmmPlayer, record_of
-from trace_rules import ROWS, RULES, Case, Got, differences, explain, goes_on
+from conformance.trace_files import FOLDER, lines
+from conformance.trace_players import RackPlayer, RecordPlayer, VmmPlayer, record_of
+from conformance.trace_rules import ROWS, RULES, Case, Got, differences, explain, goes_on
 
 COUNTS = FOLDER / "counts.json"
 FIDELITY = Path(__file__).parents[2] / "docs" / "fidelity.md"
-BUNDLED = FOLDER == Path(__file__).parents[1] / "data" / "traces"
+BUNDLED = Path(__file__).parents[1] / "data" / "traces" == FOLDER
 
 _APPLIED: Counter[str] = Counter()
 """Which rows explained something, over all files of this run."""

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-from trace_files import ident
-from trace_rules import Got
+from conformance.trace_files import ident
+from conformance.trace_rules import Got
 
 from nexus_client.outbox import Delivered
 from nexus_client.types import (

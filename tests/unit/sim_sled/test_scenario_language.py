@@ -284,7 +284,11 @@ KEYS = [
     "after",
     "that",
     "never",
+    "always",
+    "create",
+    "every",
     "to",
+    "from",
 ]
 shapes = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(WORDS)),

@@ -1,0 +1,195 @@
+"""The background tasks: health check, updater, reaper, reincarnation (nexus.md 4.5, 5.4).
+
+Read before: update_saga.py, actions.py. Read next: nexus.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from nexus_client.stub import actions, update_saga
+from nexus_client.stub.config import Config
+from nexus_client.stub.context import Context, WatchCall, WatchWaits
+from nexus_client.stub.edge import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
+from nexus_client.stub.ingest import Applied, apply_report, mark_failed
+from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, VmmDbState
+from nexus_client.stub.refusal import Refused
+from nexus_client.stub.sagas import SagaKind
+from nexus_client.stub.sled_answers import is_gone
+from nexus_client.types import MIGRATION_TERMINAL, SledVmmState
+
+
+def period_us(config: Config, task: Task) -> int | None:
+    match task:
+        case Task.WATCHER:
+            return config.watcher_period_us
+        case Task.UPDATER:
+            return config.updater_period_us
+        case Task.REAPER:
+            return config.reaper_period_us
+        case Task.REINCARNATION:
+            return config.reincarnation_period_us
+
+
+def arm(ctx: Context) -> None:
+    """Every task is due one period from now."""
+    for task in Task:
+        period = period_us(ctx.config, task)
+        ctx.task_due_us[task] = None if period is None else ctx.now_us + period
+
+
+def next_due_us(ctx: Context) -> int | None:
+    return min((due for due in ctx.task_due_us.values() if due is not None), default=None)
+
+
+def run_due(ctx: Context) -> bool:
+    """Run the tasks whose time has come; True if any ran."""
+    ran = False
+    for task in Task:
+        due = ctx.task_due_us.get(task)
+        if due is not None and due <= ctx.now_us:
+            period = period_us(ctx.config, task)
+            ctx.task_due_us[task] = None if period is None else ctx.now_us + period
+            RUNS[task](ctx)
+            ran = True
+    return ran
+
+
+# ---- instance_watcher ----------------------------------------------------------------------------------------------
+
+
+def watch(ctx: Context) -> None:
+    """Begin a round, unless the last one is still under way."""
+    if not ctx.behaviour.checks_vmms or ctx.watch.waiting or ctx.watch.checking:
+        return
+    for vmm in ctx.records.vmms.values():
+        if vmm.time_deleted is None and vmm.state not in NOT_ON_A_SLED and vmm.sled_id in ctx.records.sleds:
+            ctx.watch.waiting.append(vmm.id)
+    check_more(ctx)
+
+
+def check_more(ctx: Context) -> None:
+    """Fill the free slots: at most so many checks at once."""
+    while ctx.watch.waiting and len(ctx.watch.checking) < ctx.config.watcher_checks_max:
+        propolis_id = ctx.watch.waiting.popleft()
+        vmm = ctx.records.vmms[propolis_id]
+        sled = ctx.records.sleds[vmm.sled_id]
+        ctx.watch.checking.add(propolis_id)
+        if sled.policy == "expunged":  # not even asked
+            _fail(ctx, propolis_id, vmm.state_generation, FailureReason.SLED_EXPUNGED)
+            continue
+        ctx.call(vmm.sled_id, GetVmmState(propolis_id), WatchCall(propolis_id, vmm.state_generation))
+
+
+def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
+    """A sled has answered a health check (nexus.md 4.5); what is inconclusive changes nothing."""
+    vmm = ctx.records.vmms[owner.propolis_id]
+    match outcome:
+        case Answered(SledVmmState() as body):
+            try:
+                applied = apply_report(ctx, owner.propolis_id, body)
+            except Refused as refused:
+                ctx.tell("task", f"health check cannot be applied: {refused}", vmm.instance_id, vmm.id)
+                ctx.watch.checking.discard(owner.propolis_id)
+            else:
+                _await_update(ctx, owner.propolis_id, applied)
+        case _ if is_gone(outcome):
+            _fail(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
+        case NoConnection() | TimedOut() if ctx.sled(vmm.sled_id).power == "off":
+            _fail(ctx, owner.propolis_id, owner.read_gen, FailureReason.SLED_OFF)
+        case _:
+            ctx.tell("task", f"health check is inconclusive: {outcome}", vmm.instance_id, vmm.id)
+            ctx.watch.checking.discard(owner.propolis_id)
+    check_more(ctx)
+
+
+def _fail(ctx: Context, propolis_id: UUID, read_gen: int, reason: FailureReason) -> None:
+    """A VMM is lost: Failed, in the generation after the one read; its update saga is awaited in this slot."""
+    vmm = ctx.records.vmms[propolis_id]
+    if not ctx.rules.watcher_fails_vmms:
+        ctx.tell("task", f"health check finds {reason.value}; this rule set does nothing", vmm.instance_id, vmm.id)
+        ctx.watch.checking.discard(propolis_id)
+        return
+    ctx.tell("task", f"health check: {reason.value}", vmm.instance_id, vmm.id)
+    try:
+        applied = mark_failed(ctx, propolis_id, read_gen, reason)
+    except Refused as refused:
+        ctx.tell("task", f"health check cannot be applied: {refused}", vmm.instance_id, vmm.id)
+        ctx.watch.checking.discard(propolis_id)
+        return
+    _await_update(ctx, propolis_id, applied)
+
+
+def _await_update(ctx: Context, propolis_id: UUID, applied: Applied) -> None:
+    if applied.update is None or not update_saga.begin(ctx, applied.update, WatchWaits(propolis_id)):
+        ctx.watch.checking.discard(propolis_id)
+
+
+# ---- instance_updater ----------------------------------------------------------------------------------------------
+
+
+def update(ctx: Context) -> None:
+    """Start a saga for every unlocked instance that seems to need one; some find nothing to do (nexus.md 5.4)."""
+    if not ctx.behaviour.runs_updater:
+        return
+    for row in ctx.records.live_instances():
+        if row.updater_id is None and _seems_due(ctx, row):
+            update_saga.begin(ctx, row.id, reported=False)
+
+
+def _seems_due(ctx: Context, row: Instance) -> bool:
+    active = ctx.records.active_vmm(row)
+    if active is not None:
+        if active.state is VmmDbState.DESTROYED:
+            return True
+        if active.state is VmmDbState.FAILED and ctx.rules.failed_is_terminal:
+            return True
+    migration = ctx.records.migration_of(row)
+    return migration is not None and not MIGRATION_TERMINAL.isdisjoint(
+        (migration.source_state, migration.target_state)
+    )
+
+
+# ---- abandoned_vmm_reaper ------------------------------------------------------------------------------------------
+
+
+def reap(ctx: Context) -> None:
+    """Delete the records of VMMs which are over and which no instance points to."""
+    for vmm in list(ctx.records.vmms.values()):
+        if vmm.time_deleted is None:
+            instance = ctx.records.instances.get(vmm.instance_id)
+            if ctx.behaviour.is_abandoned(ctx.rules, vmm, instance):
+                ctx.tell("task", "abandoned VMM is reaped", vmm.instance_id, vmm.id)
+                update_saga.destroy_vmm(ctx, vmm.id)
+
+
+# ---- instance_reincarnation ----------------------------------------------------------------------------------------
+
+
+def reincarnate(ctx: Context) -> None:
+    """Restart what has failed and may be restarted, at most so many at once; a conflict only means "changed
+    meanwhile".
+    """
+    if not ctx.rules.head:
+        return
+    starting = {saga.instance_id for saga in ctx.sagas.values() if saga.kind is SagaKind.START}
+    running = sum(1 for saga in ctx.sagas.values() if saga.kind is SagaKind.START and saga.auto_restart)
+    for row in ctx.records.live_instances():
+        if running >= ctx.config.reincarnation_max:
+            ctx.task_due_us[Task.REINCARNATION] = ctx.now_us + ctx.config.saga_node_us
+            return
+        if row.id in starting:
+            continue  # its saga has not written the active id yet
+        if ctx.behaviour.may_auto_restart(row, ctx.records.active_vmm(row), ctx.config.cooldown_us, ctx.now_us):
+            ctx.tell("task", "auto-restart", row.id)
+            actions.begin_start(ctx, row, auto_restart=True)
+            running += 1
+
+
+RUNS: Final = {
+    Task.WATCHER: watch,
+    Task.UPDATER: update,
+    Task.REAPER: reap,
+    Task.REINCARNATION: reincarnate,
+}

@@ -1,0 +1,231 @@
+"""What all rooms of the Nexus model share during one call of `handle`: records, saga log, what is in flight, effects.
+
+`records`, `sagas` are durable (they survive `Crash`); everything named volatile below does not.
+
+Read before: records.py. Read next: sagas.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+from uuid import UUID, uuid5
+
+import attrs
+
+from nexus_client.stub.behaviour import Behaviour
+from nexus_client.stub.config import TIMELINE_MAX, Config
+from nexus_client.stub.edge import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
+from nexus_client.stub.public_state import PublicState
+from nexus_client.stub.records import Instance, Records, Row, Sled, Vmm
+from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
+from nexus_client.stub.rules import RULES, Rules
+from nexus_client.stub.sagas import Node, Saga, SagaKind
+from nexus_client.stub.wording import describe_op
+
+NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+"""Namespace of all derived ids (RFC 4122's for OIDs; the name carries the seed)."""
+
+CALLS_MAX: Final = 4096
+"""Calls in flight: 16 checks, and one per saga or user request; more means that a shell never answers."""
+
+
+@attrs.frozen
+class SagaCall:
+    """The answer belongs to this saga."""
+
+    saga_id: UUID
+
+
+@attrs.frozen
+class RequestCall:
+    """The answer belongs to a user's stop or reboot; the VMM as read before the call."""
+
+    ticket: int
+    instance_id: UUID
+    propolis_id: UUID
+    read_gen: int
+
+
+@attrs.frozen
+class WatchCall:
+    """The answer belongs to the health check of this VMM, read in this generation."""
+
+    propolis_id: UUID
+    read_gen: int
+
+
+@attrs.frozen
+class NobodysCall:
+    """Nobody waits for the answer."""
+
+
+CallOwner: TypeAlias = SagaCall | RequestCall | WatchCall | NobodysCall
+
+
+@attrs.frozen
+class TicketWaits:
+    """A ticket is answered when a saga ends: with the refusal given here, or the saga's own, or this status."""
+
+    ticket: int
+    status: int
+    refusal: Refusal | None = None
+
+
+@attrs.frozen
+class WatchWaits:
+    """A health check's slot is free again when the saga ends (nexus.md 4.5: started and awaited)."""
+
+    propolis_id: UUID
+
+
+Waiter: TypeAlias = TicketWaits | WatchWaits
+
+
+class ArmedCrash(Exception):
+    """An armed crash strikes here; caught by nexus.py."""
+
+
+@attrs.define(eq=False)
+class Watch:
+    """The health check's current round (volatile): ids still to check, ids being checked."""
+
+    waiting: deque[UUID] = attrs.field(factory=deque)
+    checking: set[UUID] = attrs.field(factory=set)
+
+
+@attrs.define(eq=False)
+class Context:
+    config: Config
+    behaviour: Behaviour
+    programs: Mapping[SagaKind, tuple[Node, ...]]
+    seed: int = 0
+    records: Records = attrs.field(factory=Records)
+    sagas: dict[UUID, Saga] = attrs.field(factory=dict)
+    timelines: dict[UUID, deque[Happened]] = attrs.field(factory=dict)
+    # volatile
+    now_us: int = 0
+    effects: list[Effect] = attrs.field(factory=list)
+    calls: dict[int, CallOwner] = attrs.field(factory=dict)
+    waiters: dict[UUID, list[Waiter]] = attrs.field(factory=dict)
+    tickets: dict[int, None] = attrs.field(factory=dict)
+    task_due_us: dict[Task, int | None] = attrs.field(factory=dict)
+    watch: Watch = attrs.field(factory=Watch)
+    armed: set[CrashPoint] = attrs.field(factory=set)
+    ready_sagas: deque[UUID] = attrs.field(factory=deque)
+    _public: dict[UUID, PublicState] = attrs.field(factory=dict)
+    _next_call: int = 1
+    rules: Rules = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.rules = RULES[self.config.rules]
+        self.records.changed = self._row_changed
+
+    # -- ids and words
+
+    def new_id(self, kind: str) -> UUID:
+        """An id derived from seed, kind and a counter: the same run has the same ids."""
+        return uuid5(NAMESPACE, f"{self.seed}/{kind}/{self.records.next_number(kind)}")
+
+    def named_id(self, kind: str, name: str) -> UUID:
+        """The id of something that has a name: always the same for a seed."""
+        return uuid5(NAMESPACE, f"{self.seed}/{kind}:{name}")
+
+    def tell(self, what: str, text: str, instance_id: UUID | None = None, propolis_id: UUID | None = None) -> None:
+        """A line for the timeline."""
+        line = Happened(self.now_us, what, text, instance_id, propolis_id)
+        self.effects.append(line)
+        if instance_id is not None:
+            self.timelines.setdefault(instance_id, deque(maxlen=TIMELINE_MAX)).append(line)
+
+    # -- answers
+
+    def reply(self, ticket: int, status: int, body: Any = None) -> None:
+        """Answer a ticket; one that Nexus forgot in a crash is answered by nobody."""
+        if ticket in self.tickets:
+            del self.tickets[ticket]
+            self.effects.append(Reply(ticket, status, body))
+
+    def refuse(self, ticket: int, refusal: Refusal) -> None:
+        self.reply(ticket, refusal.status, ErrorBody(refusal.error_code, refusal.message, refusal.detail))
+
+    # -- sleds
+
+    def call(self, sled_id: UUID, op: SledOp, owner: CallOwner) -> None:
+        """Ask a sled. Raises `Refused` (500) if the sled has no record or if too much is in flight."""
+        sled = self.sled(sled_id)
+        if len(self.calls) >= CALLS_MAX:
+            raise internal(f"{CALLS_MAX} calls to sleds are in flight")
+        call_id = self._next_call
+        self._next_call += 1
+        self.calls[call_id] = owner
+        propolis_id = getattr(op, "propolis_id", None)
+        vmm = None if propolis_id is None else self.records.vmms.get(propolis_id)
+        self.tell("called", describe_op(op), None if vmm is None else vmm.instance_id, propolis_id)
+        self.effects.append(CallSled(call_id, sled_id, sled.info.sa_address, op))
+
+    def sled(self, sled_id: UUID) -> Sled:
+        sled = self.records.sleds.get(sled_id)
+        if sled is None:
+            raise internal(f"sled {sled_id} has no record")
+        return sled
+
+    # -- reading with errors
+
+    def instance(self, instance_id: UUID) -> Instance:
+        """The undeleted instance, or 404."""
+        row = self.records.instances.get(instance_id)
+        if row is None or row.time_deleted is not None:
+            raise not_found("instance", instance_id)
+        return row
+
+    def vmm(self, propolis_id: UUID | None) -> Vmm:
+        """A VMM the caller knows to exist, deleted or not."""
+        assert propolis_id is not None
+        return self.records.vmms[propolis_id]
+
+    def public(self, instance: Instance) -> PublicState:
+        vmm = self.records.active_vmm(instance)
+        return self.behaviour.public_state(
+            self.config.rules,
+            instance.state,
+            None if vmm is None else vmm.state,
+            migrating=instance.migration_id is not None,
+        )
+
+    # -- tasks
+
+    def wake(self, task: Task) -> None:
+        """A background task becomes due now; also one that has no period."""
+        self.task_due_us[task] = self.now_us
+
+    def crash_if_armed(self, point: CrashPoint) -> None:
+        if point in self.armed:
+            raise ArmedCrash(point.value)
+
+    def _row_changed(self, row: Row, _gone: bool) -> None:
+        """Keep what users see: one `public` line for each change, also for those which last no time at all."""
+        if isinstance(row, Vmm):
+            instance = self.records.instances.get(row.instance_id)
+            if instance is None or instance.active_propolis_id != row.id:
+                return
+        elif isinstance(row, Instance):
+            instance = row
+        else:
+            return
+        if instance.time_deleted is not None:
+            self._public.pop(instance.id, None)
+            return
+        public = self.public(instance)
+        if self._public.get(instance.id) is not public:
+            self._public[instance.id] = public
+            self.tell("public", public.value, instance.id, instance.active_propolis_id)
+
+    def finish(self) -> list[Effect]:
+        """The effects since the last `finish`."""
+        effects, self.effects = self.effects, []
+        return effects
+
+
+__all__ = ["Context", "Refused"]

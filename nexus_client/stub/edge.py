@@ -1,0 +1,485 @@
+"""Values that cross the edge of the Nexus model's core: inputs in, effects out (nexus.md 3 to 6).
+
+A *ticket* is a number which the caller chooses; the one answer to an input that has a ticket is a `Reply` (or a `Dropped`
+if Nexus died before it could answer) with the same ticket, in this or in a later call of `handle`.
+A *call id* is a number which the core chooses; `CallSled` is answered with `SledAnswered` and the same call id.
+A `SledAnswered` for a call nobody waits for any more (Nexus crashed meanwhile) is ignored.
+
+Read next: nexus.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import attrs
+
+from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime, VmmStateRequested
+
+# ---- what sleds and users say --------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class VmmReported:
+    """`PUT /vmms/{propolis_id}` of a sled (nexus.md 3.2)."""
+
+    ticket: int
+    propolis_id: UUID
+    state: SledVmmState
+
+
+@attrs.frozen
+class SledPosted:
+    """`POST /sled-agents/{sled_id}` (nexus.md 3.3)."""
+
+    ticket: int
+    sled_id: UUID
+    info: SledAgentInfo
+
+
+@attrs.frozen
+class SledGot:
+    """`GET /sled-agents/{sled_id}` (nexus.md 3.3)."""
+
+    ticket: int
+    sled_id: UUID
+
+
+@attrs.frozen
+class CreateInstance:
+    """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled (not in the original)."""
+
+    ticket: int
+    name: str
+    hostname: str
+    ncpus: int = 2
+    memory: int = 4 * 1024**3
+    start: bool = True
+    description: str = ""
+    auto_restart_policy: str | None = None
+    auto_restart_cooldown_us: int | None = None
+    uses_local_storage: bool = False
+    sled_id: UUID | None = None
+    project: str = "default"
+    silo: str = "default"
+
+
+@attrs.frozen
+class Start:
+    ticket: int
+    instance_id: UUID
+
+
+@attrs.frozen
+class Stop:
+    ticket: int
+    instance_id: UUID
+
+
+@attrs.frozen
+class Reboot:
+    ticket: int
+    instance_id: UUID
+
+
+@attrs.frozen
+class Migrate:
+    """An operator moves an instance (lockstep `POST /instances/{id}/migrate`)."""
+
+    ticket: int
+    instance_id: UUID
+    dst_sled_id: UUID
+
+
+@attrs.frozen
+class Delete:
+    ticket: int
+    instance_id: UUID
+
+
+class IpKind(Enum):
+    """What is attached: the first two have their sled call `external-ip`, the last one `attached-subnets`."""
+
+    EPHEMERAL = "ephemeral"
+    FLOATING = "floating"
+    SUBNET = "subnet"
+
+
+@attrs.frozen
+class AttachIp:
+    """Attach an external IP or subnet (nexus.md 6.1). No address for an ephemeral IP: Nexus draws one from its
+    pool.
+    """
+
+    ticket: int
+    instance_id: UUID
+    kind: IpKind
+    address: str | None = None
+
+
+@attrs.frozen
+class DetachIp:
+    """Detach an external IP or subnet. An ephemeral IP needs no address."""
+
+    ticket: int
+    instance_id: UUID
+    kind: IpKind
+    address: str | None = None
+
+
+@attrs.frozen
+class CheckConsole:
+    """May a user connect to the serial console now (nexus.md 6.2)? Answers 200 with the Propolis address, or the
+    400.
+    """
+
+    ticket: int
+    instance_id: UUID
+
+
+@attrs.frozen
+class GetInstance:
+    ticket: int
+    instance_id: UUID
+
+
+@attrs.frozen
+class ListInstances:
+    ticket: int
+
+
+@attrs.frozen
+class ListSleds:
+    ticket: int
+
+
+# ---- operators and faults ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class SetSled:
+    """What an operator or the hardware says about a sled; None leaves a value alone.
+
+    policy: in_service | expunged; state: active | decommissioned; power: a0 | off | unknown.
+    """
+
+    ticket: int
+    sled_id: UUID
+    policy: str | None = None
+    state: str | None = None
+    power: str | None = None
+
+
+class Task(Enum):
+    """The background tasks (nexus.md 4.5, 5.4)."""
+
+    WATCHER = "instance_watcher"
+    UPDATER = "instance_updater"
+    REAPER = "abandoned_vmm_reaper"
+    REINCARNATION = "instance_reincarnation"
+
+
+@attrs.frozen
+class RunTask:
+    """Activate one background task now, whatever its period says. Answered 204 at once; its work goes on."""
+
+    ticket: int
+    task: Task
+
+
+class CrashPoint(Enum):
+    """Where an armed crash strikes."""
+
+    AFTER_COMMIT = "after_commit"
+    """The next report that needs an update saga: its rows are written, no saga is started, nobody is answered."""
+    IN_COMMIT = "in_commit"
+    """The next update saga which writes its record dies before it can log that: the node runs again after `Boot`."""
+
+
+@attrs.frozen
+class ArmCrash:
+    """Nexus dies at this point the next time it is reached. Volatile: a crash or `Boot` disarms it."""
+
+    ticket: int
+    point: CrashPoint
+
+
+@attrs.frozen
+class Crash:
+    """Nexus dies now: tickets, calls and tasks in flight are forgotten, records and the saga log stay."""
+
+
+@attrs.frozen
+class Boot:
+    """Nexus starts (again): background tasks are armed and the sagas of the log go on, repeating their last node."""
+
+
+@attrs.frozen
+class Tick:
+    """Time has passed."""
+
+
+# ---- answers of sleds ----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Answered:
+    """A 2xx with a body that could be read: of register and get state, of put state and unregister, or of the
+    rest.
+    """
+
+    body: SledVmmState | UpdatedRuntime | None = None
+
+
+@attrs.frozen
+class ErrorAnswered:
+    """A 4xx or 5xx with a readable error body."""
+
+    status: int
+    error_code: str | None = None
+    message: str = ""
+
+
+@attrs.frozen
+class NoConnection:
+    """Refused, reset, no route, name unknown."""
+
+    text: str = "connection refused"
+
+
+@attrs.frozen
+class TimedOut:
+    text: str = "timed out"
+
+
+@attrs.frozen
+class Malformed:
+    """An answer which fits no expectation: unreadable body, unexpected status."""
+
+    text: str = "malformed answer"
+
+
+Outcome: TypeAlias = Answered | ErrorAnswered | NoConnection | TimedOut | Malformed
+
+
+@attrs.frozen
+class SledAnswered:
+    call_id: int
+    outcome: Outcome
+
+
+Input: TypeAlias = (
+    VmmReported
+    | SledPosted
+    | SledGot
+    | CreateInstance
+    | Start
+    | Stop
+    | Reboot
+    | Migrate
+    | Delete
+    | AttachIp
+    | DetachIp
+    | CheckConsole
+    | GetInstance
+    | ListInstances
+    | ListSleds
+    | SetSled
+    | RunTask
+    | ArmCrash
+    | Crash
+    | Boot
+    | Tick
+    | SledAnswered
+)
+
+# ---- calls to sleds (nexus.md 4.1) ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class NetworkInterface:
+    """The one NIC of an instance: IPv4, in the subnet and VPC of its project."""
+
+    id: UUID
+    name: str
+    ip: str
+    subnet: str
+    mac: str
+    vni: int
+
+
+@attrs.frozen
+class SourceNat:
+    """A 16384-aligned slice of the ports of an external address (sled-agent-api.md 4.2)."""
+
+    ip: str
+    first_port: int
+    last_port: int
+
+
+@attrs.frozen
+class VmSpec:
+    """What Nexus knows of the virtual machine; bodies.py writes it down in the shape of an API version."""
+
+    hostname: str
+    ncpus: int
+    memory_mb: int
+    project_id: UUID
+    silo_id: UUID
+    nic: NetworkInterface
+    source_nat: SourceNat
+    boot_disk_id: UUID
+    ephemeral_ip: str | None = None
+    floating_ips: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class RegisterVmm:
+    """`PUT /vmms/{propolis_id}`; `state` is `starting` or `migrating`, `gen` the record's generation + 1."""
+
+    propolis_id: UUID
+    instance_id: UUID
+    propolis_addr: str
+    state: str
+    gen: int
+    time_us: int
+    migration_id: UUID | None
+    spec: VmSpec
+
+
+@attrs.frozen
+class UnregisterVmm:
+    """`DELETE /vmms/{propolis_id}`."""
+
+    propolis_id: UUID
+
+
+@attrs.frozen
+class PutVmmState:
+    """`PUT /vmms/{propolis_id}/state`."""
+
+    propolis_id: UUID
+    requested: VmmStateRequested
+
+
+@attrs.frozen
+class GetVmmState:
+    """`GET /vmms/{propolis_id}/state`."""
+
+    propolis_id: UUID
+
+
+@attrs.frozen
+class PutExternalIp:
+    """`PUT /vmms/{propolis_id}/external-ip`."""
+
+    propolis_id: UUID
+    kind: IpKind
+    address: str
+
+
+@attrs.frozen
+class DeleteExternalIp:
+    """`DELETE /vmms/{propolis_id}/external-ip` (with a body)."""
+
+    propolis_id: UUID
+    kind: IpKind
+    address: str
+
+
+@attrs.frozen
+class AttachSubnet:
+    """`POST /vmms/{propolis_id}/attached-subnets`; a 409 counts as success."""
+
+    propolis_id: UUID
+    subnet: str
+
+
+@attrs.frozen
+class DetachSubnet:
+    """`DELETE /vmms/{propolis_id}/attached-subnets/{subnet}`."""
+
+    propolis_id: UUID
+    subnet: str
+
+
+@attrs.frozen
+class ReadInventory:
+    """`GET /inventory`: asked of a sled that registered anew or changed (nexus.md 3.3). The answer is not used."""
+
+
+SledOp: TypeAlias = (
+    RegisterVmm
+    | UnregisterVmm
+    | PutVmmState
+    | GetVmmState
+    | PutExternalIp
+    | DeleteExternalIp
+    | AttachSubnet
+    | DetachSubnet
+    | ReadInventory
+)
+
+# ---- effects -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class ErrorBody:
+    """What an error says; the HTTP shell adds `request_id`. `detail` is what Nexus would only log."""
+
+    error_code: str | None
+    message: str
+    detail: str | None = None
+
+
+@attrs.frozen
+class Reply:
+    """The answer to the input with this ticket. `body`: an `ErrorBody` if status >= 400, else a value for JSON, or
+    None.
+    """
+
+    ticket: int
+    status: int
+    body: Any = None
+
+
+@attrs.frozen
+class Dropped:
+    """Nexus died with this ticket open, or was down when it came: the connection closes without an answer."""
+
+    ticket: int
+
+
+@attrs.frozen
+class CallSled:
+    """Ask a sled; answer with `SledAnswered(call_id, outcome)`. `address` is the sled's `sa_address`."""
+
+    call_id: int
+    sled_id: UUID
+    address: str
+    op: SledOp
+
+
+@attrs.frozen
+class Happened:
+    """One line of the timeline. `what` is one of: asked, answered, refused, called, returned, reported, record,
+    public,
+    saga, task, sled, crash. For `public`, `text` is the new public state.
+    """
+
+    at_us: int
+    what: str
+    text: str
+    instance_id: UUID | None = None
+    propolis_id: UUID | None = None
+
+
+@attrs.frozen
+class Crashed:
+    """Nexus is down (an armed crash struck, or `Crash` came). Nothing but `Boot` is understood until then."""
+
+
+Effect: TypeAlias = Reply | Dropped | CallSled | Happened | Crashed

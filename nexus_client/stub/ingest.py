@@ -1,0 +1,169 @@
+"""What a sled's report changes: three guards in one transaction (nexus.md 3.2).
+
+All decisions are made before the first row is written, so a refusal has rolled everything back. Nexus does not ask
+whether the order of states makes sense; only the generations count.
+
+Read before: records.py. Read next: update_saga.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub.context import Context
+from nexus_client.stub.records import (
+    FailureReason,
+    Instance,
+    InstanceDbState,
+    IntendedState,
+    Migration,
+    Vmm,
+    VmmDbState,
+)
+from nexus_client.stub.refusal import conflict, gone, internal, invalid_value, not_found
+from nexus_client.types import MIGRATION_TERMINAL, MigrationRuntimeState, SledVmmState, VmmState, us_of
+
+UNKNOWN_SLED = UUID(int=0)
+"""Sled of an adopted VMM when several sleds are registered: the report does not say."""
+
+
+@attrs.frozen
+class Applied:
+    """Which of the three rows this very call changed, and the instance that needs an update saga because of it."""
+
+    vmm: bool
+    migration_out: bool
+    migration_in: bool
+    update: UUID | None
+
+
+def apply_report(ctx: Context, propolis_id: UUID, report: SledVmmState) -> Applied:
+    """Apply a sled's words. Raises `Refused` (404 after the rows are written, everything else before)."""
+    out, into = report.migration_out, report.migration_in
+    if out is not None and into is not None and out.migration_id == into.migration_id:
+        raise conflict("migrating from a VMM to itself is nonsensical")
+    vmm = ctx.records.vmms.get(propolis_id)
+    if vmm is None and ctx.rules.unknown_vmm_is_error:
+        raise internal(f"no VMM {propolis_id}")
+    heard = report.vmm_state
+    reason = FailureReason.FROM_SLED_AGENT if heard.state is VmmState.FAILED else None
+    new_vmm = _newer_vmm(ctx, vmm, (VmmDbState(heard.state.value), heard.gen, us_of(heard.time_updated)), reason)
+    new_out = _newer_side(ctx, propolis_id, out, "source")
+    new_in = _newer_side(ctx, propolis_id, into, "target")
+    return _write(ctx, new_vmm, new_out, new_in)
+
+
+def mark_failed(ctx: Context, propolis_id: UUID, read_gen: int, reason: FailureReason) -> Applied:
+    """Nexus's own verdict on a VMM, in the generation after the one it had read: silently lost if the sled was
+    faster.
+    """
+    vmm = ctx.records.vmms[propolis_id]
+    new_vmm = _newer_vmm(ctx, vmm, (VmmDbState.FAILED, read_gen + 1, ctx.now_us), reason)
+    return _write(ctx, new_vmm, None, None)
+
+
+def _newer_vmm(
+    ctx: Context, vmm: Vmm | None, news: tuple[VmmDbState, int, int], reason: FailureReason | None
+) -> Vmm | None:
+    """The changed row, or None if the report is stale, or there is no row and that is no error.
+
+    news: (state, generation, time in microseconds).
+    """
+    state, gen, time_us = news
+    if vmm is None or vmm.time_deleted is not None or not ctx.behaviour.is_news(vmm.state_generation, gen):
+        return None
+    if vmm.failure_reason is not None and reason is None and ctx.rules.head:
+        # failure_reason_iff_failed: nothing clears the reason, so the constraint fails (property 7 of a sled)
+        raise internal(f"VMM {vmm.id} would have a failure reason in state {state.value}")
+    return attrs.evolve(vmm, state=state, state_generation=gen, time_state_updated=time_us, failure_reason=reason)
+
+
+def _newer_side(
+    ctx: Context, propolis_id: UUID, side: MigrationRuntimeState | None, role: Literal["source", "target"]
+) -> Migration | None:
+    """The changed migration row, or None if there is no news. Raises `Refused`: 500, 410 or 400."""
+    if side is None:
+        return None
+    row = ctx.records.migrations.get(side.migration_id)
+    if row is None:
+        raise internal(f"no migration {side.migration_id}")
+    if row.time_deleted is not None:
+        raise gone()
+    is_source = role == "source"
+    if propolis_id != (row.source_propolis_id if is_source else row.target_propolis_id):
+        raise invalid_value(f"{role} propolis UUID", f"{propolis_id} is not the {role} VMM of this migration")
+    if not ctx.behaviour.is_news(row.source_gen if is_source else row.target_gen, side.gen):
+        return None
+    time_us = us_of(side.time_updated)
+    if is_source:
+        return attrs.evolve(row, source_state=side.state, source_gen=side.gen, time_source_updated=time_us)
+    return attrs.evolve(row, target_state=side.state, target_gen=side.gen, time_target_updated=time_us)
+
+
+def _write(ctx: Context, new_vmm: Vmm | None, new_out: Migration | None, new_in: Migration | None) -> Applied:
+    instance_ids = []
+    if new_vmm is not None:
+        ctx.records.put_vmm(new_vmm)
+        told = f"{new_vmm.state.value} gen {new_vmm.state_generation}"
+        ctx.tell("record", told, new_vmm.instance_id, new_vmm.id)
+        terminal = new_vmm.state is VmmDbState.DESTROYED
+        terminal |= new_vmm.state is VmmDbState.FAILED and ctx.rules.failed_is_terminal
+        if terminal:
+            instance_ids.append(new_vmm.instance_id)
+    for role, row in (("source", new_out), ("target", new_in)):
+        if row is None:
+            continue
+        # in and out are different rows: equal ids were refused
+        ctx.records.put_migration(row)
+        state, gen = (row.source_state, row.source_gen) if role == "source" else (row.target_state, row.target_gen)
+        side_vmm = row.source_propolis_id if role == "source" else row.target_propolis_id
+        ctx.tell("record", f"migration {role} {state.value} gen {gen}", row.instance_id, side_vmm)
+        if state in MIGRATION_TERMINAL:
+            instance_ids.append(row.instance_id)
+    update = instance_ids[0] if instance_ids else None
+    if update is not None:
+        instance = ctx.records.instances.get(update)
+        if instance is None or instance.time_deleted is not None:
+            raise not_found("instance", update)
+    return Applied(new_vmm is not None, new_out is not None, new_in is not None, update)
+
+
+def adopt(ctx: Context, propolis_id: UUID, report: SledVmmState) -> None:
+    """Make records for a VMM that somebody registered by hand, so that its reports are news (not in the original)."""
+    instance_id = ctx.new_id("instance")
+    sleds = list(ctx.records.sleds)
+    ordinal = ctx.records.next_number("ordinal")
+    instance = Instance(
+        id=instance_id,
+        ordinal=ordinal,
+        name=f"adopted-{ordinal}",
+        description="registered by hand on its sled",
+        hostname=f"adopted-{ordinal}",
+        ncpus=1,
+        memory=1024**3,
+        project_id=ctx.named_id("project", "adopted"),
+        silo_id=ctx.named_id("silo", "adopted"),
+        time_created=ctx.now_us,
+        time_state_updated=ctx.now_us,
+        intended_state=IntendedState.RUNNING,
+    )
+    ctx.records.put_instance(instance)
+    first = VmmDbState.CREATING if ctx.rules.has_creating_vmm else VmmDbState.STARTING
+    ctx.records.put_vmm(
+        Vmm(
+            id=propolis_id,
+            instance_id=instance_id,
+            sled_id=sleds[0] if len(sleds) == 1 else UNKNOWN_SLED,
+            propolis_ip="::",
+            state=first,
+            time_created=ctx.now_us,
+            time_state_updated=us_of(report.vmm_state.time_updated),
+        )
+    )
+    ctx.records.put_instance(
+        attrs.evolve(instance, state=InstanceDbState.VMM, state_generation=2, active_propolis_id=propolis_id)
+    )
+    ctx.tell("record", "adopted a VMM that this Nexus never registered", instance_id, propolis_id)

@@ -1,0 +1,441 @@
+"""A model of Nexus: the pure core. This is not Nexus; it is what nexus.md says of it, for tests and demonstrations.
+
+How to drive it::
+
+    nexus = Nexus(Config(rules=RuleSet.HEAD), seed=7)
+    effects = nexus.handle(CreateInstance(ticket=1, name="web", hostname="web"), now_us)
+
+`handle(input, now_us)` takes one input (edge.py) and returns all its effects, in order. `next_deadline_us()` is when the
+core wants a `Tick` next (background tasks, paced sagas); None: never. There is no I/O, no clock and no dice here: the
+same inputs at the same times give the same effects, and every id is a UUID version 5 of (seed, kind, counter).
+
+* Each input with a ticket gets exactly one `Reply` (or `Dropped`) with that ticket, at once or in a later call.
+* Each `CallSled` wants one `SledAnswered` with its call id; a time-out is the caller's to notice (`TimedOut`).
+* `Happened` lines are the timeline, also kept per instance: `nexus.timeline(instance_id)`.
+* `Crash` forgets tickets, calls and task rounds; records and the saga log stay. Until `Boot` every input that has a
+ticket
+  is `Dropped` and everything else is ignored. An armed crash (`ArmCrash`) does the same in the middle of a call.
+
+Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
+`records` (rows are frozen; do not write).
+
+Read before: edge.py, records.py. Read next: server.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, assert_never
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub import actions, background, engine, instance_sagas, networking, registration_rules, update_saga
+from nexus_client.stub.actions import Action
+from nexus_client.stub.behaviour import Behaviour
+from nexus_client.stub.config import Config, UnknownVmm
+from nexus_client.stub.context import ArmedCrash, Context, NobodysCall, RequestCall, SagaCall, TicketWaits, WatchCall
+from nexus_client.stub.edge import (
+    ArmCrash,
+    AttachIp,
+    Boot,
+    CheckConsole,
+    Crash,
+    Crashed,
+    CrashPoint,
+    CreateInstance,
+    Delete,
+    DetachIp,
+    Dropped,
+    Effect,
+    GetInstance,
+    Happened,
+    Input,
+    IpKind,
+    ListInstances,
+    ListSleds,
+    Migrate,
+    Outcome,
+    ReadInventory,
+    Reboot,
+    RunTask,
+    SetSled,
+    SledAnswered,
+    SledGot,
+    SledPosted,
+    Start,
+    Stop,
+    Tick,
+    VmmReported,
+)
+from nexus_client.stub.ingest import adopt, apply_report
+from nexus_client.stub.public_state import PublicState
+from nexus_client.stub.records import AutoRestartPolicy, Instance, IntendedState, IpState, Records, Sled
+from nexus_client.stub.refusal import Refused, already_exists, invalid_request, not_found, unavailable
+from nexus_client.stub.sagas import Saga, SagaKind
+from nexus_client.stub.variants import behaviour_of
+from nexus_client.stub.views import full_view, instance_view, sled_view
+
+PROGRAMS: Final = {
+    SagaKind.CREATE: instance_sagas.CREATE,
+    SagaKind.START: instance_sagas.START,
+    SagaKind.MIGRATE: instance_sagas.MIGRATE,
+    SagaKind.UPDATE: update_saga.PROGRAM,
+    SagaKind.ATTACH: networking.CHANGE_IP,
+    SagaKind.DETACH: networking.CHANGE_IP,
+}
+ROUNDS_MAX: Final = 100
+"""Rounds of tasks and sagas in one call; each ends in fewer than four (a task wakes a saga wakes a task)."""
+
+
+class Nexus:
+    """The core. `behaviour` replaces the one which `config.variant` names (variants.py)."""
+
+    def __init__(self, config: Config | None = None, seed: int = 0, behaviour: Behaviour | None = None) -> None:
+        config = Config() if config is None else config
+        self._ctx = Context(config, behaviour or behaviour_of(config.variant), PROGRAMS, seed)
+        self._up = True
+        self._armed = False
+
+    # -- the one door
+
+    def handle(self, item: Input, now_us: int) -> list[Effect]:
+        """One input, all its effects. Raises `InvariantBroken` if a wrong variant breaks a rule of the database."""
+        ctx = self._ctx
+        ctx.now_us = max(ctx.now_us, now_us)  # time never goes back, whatever the caller's clock does
+        if not self._up and not isinstance(item, Boot):
+            return [Dropped(item.ticket)] if hasattr(item, "ticket") else []
+        if not self._armed:
+            background.arm(ctx)
+            self._armed = True
+        try:
+            self._take(item)
+            for _ in range(ROUNDS_MAX):
+                engine.run_ready(ctx)
+                background.check_more(ctx)
+                if not background.run_due(ctx) and not ctx.ready_sagas:
+                    break
+            else:
+                raise AssertionError(f"no rest after {ROUNDS_MAX} rounds")
+        except ArmedCrash as struck:
+            ctx.tell("crash", f"armed crash: {struck}")
+            self._crash()
+        return ctx.finish()
+
+    def next_deadline_us(self) -> int | None:
+        """When to send the next `Tick`."""
+        if not self._up or not self._armed:
+            return None
+        dues = (background.next_due_us(self._ctx), engine.next_due_us(self._ctx))
+        return min((due for due in dues if due is not None), default=None)
+
+    # -- reading
+
+    @property
+    def up(self) -> bool:
+        return self._up
+
+    @property
+    def config(self) -> Config:
+        return self._ctx.config
+
+    @property
+    def records(self) -> Records:
+        return self._ctx.records
+
+    @property
+    def sagas(self) -> list[Saga]:
+        """The saga log: what runs, waits or is stuck."""
+        return list(self._ctx.sagas.values())
+
+    @property
+    def quiet(self) -> bool:
+        """No saga runs, no call is in flight, no ticket is open. Background tasks may still find work."""
+        ctx = self._ctx
+        busy = any(not saga.stuck for saga in ctx.sagas.values())
+        return not (busy or ctx.calls or ctx.tickets or ctx.watch.waiting)
+
+    def instances(self) -> list[Instance]:
+        """Undeleted instances in order of creation."""
+        return self._ctx.records.live_instances()
+
+    def find(self, name: str) -> Instance | None:
+        return next((row for row in self.instances() if row.name == name), None)
+
+    def public_state(self, instance_id: UUID) -> PublicState:
+        """Raises `Refused` (404) for a deleted or unknown instance."""
+        return self._ctx.public(self._ctx.instance(instance_id))
+
+    def view(self, instance_id: UUID) -> dict[str, Any]:
+        """Everything about one instance, deleted ones included. Raises KeyError if there never was one."""
+        return full_view(self._ctx, self._ctx.records.instances[instance_id])
+
+    def timeline(self, instance_id: UUID) -> list[Happened]:
+        return list(self._ctx.timelines.get(instance_id, ()))
+
+    def would_start(self, instance_id: UUID) -> bool:
+        """Would a start be accepted now (nexus.md 7, property 38)? Changes nothing."""
+        ctx = self._ctx
+        row = ctx.instance(instance_id)
+        verdict = actions.judge(ctx.rules, Action.START, ctx.public(row), ctx.records.active_vmm(row))
+        return isinstance(verdict, actions.Do)
+
+    # -- inputs
+
+    def _take(self, item: Input) -> None:
+        match item:
+            case Tick():
+                return
+            case SledAnswered(call_id, outcome):
+                self._answered(call_id, outcome)
+            case Crash():
+                self._ctx.tell("crash", "Nexus dies")
+                self._crash()
+            case Boot():
+                self._boot()
+            case _:
+                self._ctx.tickets[item.ticket] = None
+                try:
+                    self._ask(item)
+                except Refused as refused:
+                    self._ctx.refuse(item.ticket, refused.refusal)
+
+    def _ask(self, item: Any) -> None:
+        """An input with a ticket; `Refused` becomes its answer."""
+        match item:
+            case VmmReported():
+                self._report(item)
+            case SledPosted() | SledGot() | SetSled() | ListSleds():
+                self._sled_input(item)
+            case CreateInstance():
+                self._create(item)
+            case Start(ticket, instance_id):
+                self._act(ticket, instance_id, Action.START)
+            case Stop(ticket, instance_id):
+                self._act(ticket, instance_id, Action.STOP)
+            case Reboot(ticket, instance_id):
+                self._act(ticket, instance_id, Action.REBOOT)
+            case Delete(ticket, instance_id):
+                self._act(ticket, instance_id, Action.DELETE)
+            case Migrate(ticket, instance_id, dst_sled_id):
+                self._ctx.tell("asked", f"migrate to {dst_sled_id}", instance_id)
+                actions.migrate(self._ctx, ticket, instance_id, dst_sled_id)
+            case AttachIp() | DetachIp():
+                self._change_ip(item)
+            case CheckConsole(ticket, instance_id):
+                self._console(ticket, instance_id)
+            case GetInstance(ticket, instance_id):
+                self._ctx.instance(instance_id)
+                self._ctx.reply(ticket, 200, self.view(instance_id))
+            case ListInstances(ticket):
+                rows = [instance_view(self._ctx, row) for row in self.instances()]
+                self._ctx.reply(ticket, 200, {"items": rows})
+            case RunTask(ticket, task):
+                self._ctx.wake(task)
+                self._ctx.reply(ticket, 204)
+            case ArmCrash(ticket, point):
+                self._ctx.armed.add(point)
+                self._ctx.reply(ticket, 204)
+            case _:
+                assert_never(item)
+
+    def _act(self, ticket: int, instance_id: UUID, action: Action) -> None:
+        self._ctx.tell("asked", action.value, instance_id)
+        try:
+            actions.act(self._ctx, ticket, instance_id, action)
+        except Refused as refused:
+            self._ctx.tell("refused", f"{action.value}: {refused.refusal.message}", instance_id)
+            raise
+
+    def _report(self, item: VmmReported) -> None:
+        ctx = self._ctx
+        unknown = item.propolis_id not in ctx.records.vmms
+        if unknown and ctx.config.unknown_vmm is UnknownVmm.IGNORE:
+            return ctx.reply(item.ticket, 204)
+        moves = item.state.migration_in is not None or item.state.migration_out is not None
+        if unknown and ctx.config.unknown_vmm is UnknownVmm.ADOPT and not moves:
+            adopt(ctx, item.propolis_id, item.state)
+        vmm = ctx.records.vmms.get(item.propolis_id)
+        heard = item.state.vmm_state
+        told = f"{heard.state.value} gen {heard.gen}"
+        for role, side in (("in", item.state.migration_in), ("out", item.state.migration_out)):
+            told += "" if side is None else f", {role} {side.state.value} gen {side.gen}"
+        ctx.tell("reported", told, None if vmm is None else vmm.instance_id, item.propolis_id)
+        applied = apply_report(ctx, item.propolis_id, item.state)
+        if applied.update is not None:
+            ctx.crash_if_armed(CrashPoint.AFTER_COMMIT)
+            update_saga.begin(ctx, applied.update)  # spawned: the answer does not wait
+        ctx.reply(item.ticket, 204)
+
+    def _sled_input(self, item: SledPosted | SledGot | SetSled | ListSleds) -> None:
+        ctx = self._ctx
+        match item:
+            case SledPosted(ticket, sled_id, info):
+                changed = registration_rules.post(ctx, sled_id, info)
+                ctx.reply(ticket, 204)
+                if changed and ctx.config.collect_inventory:
+                    ctx.call(sled_id, ReadInventory(), NobodysCall())
+            case SledGot(ticket, sled_id):
+                ctx.reply(ticket, 200, registration_rules.get(ctx, sled_id))
+            case SetSled():
+                ctx.reply(item.ticket, 200, sled_view(ctx, self._set_sled(item)))
+            case ListSleds(ticket):
+                rows = [sled_view(ctx, row) for row in ctx.records.sleds.values()]
+                ctx.reply(ticket, 200, {"items": rows})
+
+    def _set_sled(self, item: SetSled) -> Sled:
+        sled = self._ctx.records.sleds.get(item.sled_id)
+        if sled is None:
+            raise not_found("sled", item.sled_id)
+        known: dict[str, tuple[str, ...]] = {
+            "policy": ("in_service", "expunged"),
+            "state": ("active", "decommissioned"),
+            "power": ("a0", "off", "unknown"),
+        }
+        for name, values in known.items():
+            value = getattr(item, name)
+            if value is not None and value not in values:
+                raise invalid_request(f"{name} must be one of {', '.join(values)}, not {value!r}")
+        sled = attrs.evolve(
+            sled, policy=item.policy or sled.policy, state=item.state or sled.state, power=item.power or sled.power
+        )
+        self._ctx.records.put_sled(sled)
+        self._ctx.tell("sled", f"{sled.id}: {sled.policy}, {sled.state}, power {sled.power}")
+        return sled
+
+    def _create(self, item: CreateInstance) -> None:
+        ctx = self._ctx
+        if item.auto_restart_policy not in (None, "never", "best_effort"):
+            raise invalid_request("auto_restart_policy must be null, never or best_effort")
+        if not 1 <= item.ncpus <= 64 or not 2**30 <= item.memory <= 1536 * 2**30:
+            raise invalid_request("an instance has 1 to 64 CPUs and 1 GiB to 1.5 TiB of memory")
+        if self.find(item.name) is not None:
+            raise already_exists("instance", item.name)
+        policy = None if item.auto_restart_policy is None else AutoRestartPolicy(item.auto_restart_policy)
+        row = Instance(
+            id=ctx.new_id("instance"),
+            ordinal=ctx.records.next_number("ordinal"),
+            name=item.name,
+            description=item.description,
+            hostname=item.hostname,
+            ncpus=item.ncpus,
+            memory=item.memory,
+            project_id=ctx.named_id("project", item.project),
+            silo_id=ctx.named_id("silo", item.silo),
+            time_created=ctx.now_us,
+            time_state_updated=ctx.now_us,
+            intended_state=IntendedState.RUNNING if item.start else IntendedState.STOPPED,
+            auto_restart_policy=policy,
+            auto_restart_cooldown_us=item.auto_restart_cooldown_us,
+            uses_local_storage=item.uses_local_storage,
+            pinned_sled_id=item.sled_id,
+        )
+        ctx.tell("asked", "create and start" if item.start else "create", row.id)
+        ctx.records.put_instance(row)
+        saga = Saga(ctx.new_id("saga"), SagaKind.CREATE, row.id, start=item.start)
+        engine.spawn(ctx, saga, TicketWaits(item.ticket, 201))
+
+    def _change_ip(self, item: AttachIp | DetachIp) -> None:
+        """Judge the gate at once, so that a refusal changes nothing; the saga judges again when it runs."""
+        ctx = self._ctx
+        row = ctx.instance(item.instance_id)
+        attach = isinstance(item, AttachIp)
+        ctx.tell(
+            "asked", f"{'attach' if attach else 'detach'} {item.kind.value} {item.address or ''}".strip(), row.id
+        )
+        networking.gate(row, item.kind, attach=attach)
+        address, settled = self._ip_row(item, row.id)
+        status = 202 if attach else 204
+        if settled or address is None:
+            return ctx.reply(item.ticket, status, instance_view(ctx, row) if attach else None)
+        kind = SagaKind.ATTACH if attach else SagaKind.DETACH
+        saga = Saga(ctx.new_id("saga"), kind, row.id, ip_kind=item.kind, address=address)
+        engine.spawn(ctx, saga, TicketWaits(item.ticket, status))
+
+    def _ip_row(self, item: AttachIp | DetachIp, instance_id: UUID) -> tuple[str | None, bool]:
+        """(address, nothing to do); raises what nexus.md 6.1 says about IPs in use elsewhere."""
+        ctx = self._ctx
+        ips = ctx.records.external_ips
+        attach = isinstance(item, AttachIp)
+        mine = [ip for ip in ips.values() if ip.instance_id == instance_id]
+        address = None if item.address is None else networking.check_address(item.kind, item.address)
+        if item.kind is IpKind.EPHEMERAL:
+            own = [ip.address for ip in mine if ip.kind is IpKind.EPHEMERAL]
+            if attach and own and address not in (None, own[0]):
+                raise invalid_request("An instance may not have more than 1 ephemeral IP address")
+            if address is None:
+                address = own[0] if own else (networking.draw_ephemeral(ctx) if attach else None)
+        elif address is None:
+            raise invalid_request(f"a {item.kind.value} address is required")
+        there = ips.get(address) if address is not None else None
+        if there is None:
+            if attach and len(mine) >= networking.IPS_PER_INSTANCE_MAX:
+                raise invalid_request(
+                    f"An instance may not have more than {networking.IPS_PER_INSTANCE_MAX} external IP addresses"
+                )
+            return address, not attach
+        if there.instance_id != instance_id:
+            if there.state is not IpState.ATTACHED:
+                raise unavailable(f"{address} is being attached or detached elsewhere")
+            if attach:
+                raise invalid_request(f"{address} is attached to another instance")
+            return address, True
+        same = (IpState.ATTACHED, IpState.ATTACHING) if attach else (IpState.DETACHED, IpState.DETACHING)
+        if there.state in same:
+            return address, True
+        if there.state is not IpState.ATTACHED:
+            raise unavailable(f"{address} is {there.state.value}")
+        return address, False
+
+    def _console(self, ticket: int, instance_id: UUID) -> None:
+        ctx = self._ctx
+        row = ctx.instance(instance_id)
+        vmm = ctx.records.active_vmm(row)
+        state = None if vmm is None else vmm.state
+        refused = networking.console_refusal(ctx.config.rules, row, state, ctx.public(row).value)
+        if refused is not None:
+            raise refused
+        assert vmm is not None
+        ctx.reply(ticket, 200, {"propolis_id": vmm.id, "propolis_addr": vmm.address})
+
+    # -- answers of sleds, dying and rising
+
+    def _answered(self, call_id: int, outcome: Outcome) -> None:
+        ctx = self._ctx
+        owner = ctx.calls.pop(call_id, None)
+        match owner:
+            case None | NobodysCall():
+                return
+            case SagaCall(saga_id):
+                saga = ctx.sagas.get(saga_id)
+                if saga is not None:
+                    name = ctx.programs[saga.kind][saga.node].name
+                    ctx.tell("returned", f"{name}: {outcome}", saga.instance_id, saga.propolis_id)
+                engine.answered(ctx, saga_id, outcome)
+            case RequestCall():
+                ctx.tell("returned", f"{outcome}", owner.instance_id, owner.propolis_id)
+                try:
+                    actions.request_answered(ctx, owner, outcome)
+                except Refused as refused:
+                    ctx.refuse(owner.ticket, refused.refusal)
+            case WatchCall():
+                background.checked(ctx, owner, outcome)
+
+    def _crash(self) -> None:
+        """Forget everything volatile."""
+        ctx = self._ctx
+        ctx.effects.extend(Dropped(ticket) for ticket in ctx.tickets)
+        ctx.effects.append(Crashed())
+        for volatile in (ctx.tickets, ctx.calls, ctx.waiters, ctx.armed, ctx.ready_sagas):
+            volatile.clear()
+        ctx.watch.waiting.clear()
+        ctx.watch.checking.clear()
+        self._up = False
+
+    def _boot(self) -> None:
+        ctx = self._ctx
+        if self._up:
+            self._crash()
+        self._up = True
+        ctx.tell("crash", "Nexus starts")
+        background.arm(ctx)
+        engine.resume_all(ctx)

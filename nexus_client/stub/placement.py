@@ -1,0 +1,84 @@
+"""Where a VMM goes: sled reservations and Propolis addresses (nexus.md 4.1).
+
+The original draws a sled at random among those that fit; here it is the one with the fewest reserved CPUs, then the
+one
+that registered first, so that a run can be foretold.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub.context import Context
+from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
+from nexus_client.stub.refusal import conflict, insufficient_capacity, not_found
+from nexus_client.stub.sagas import SagaKind
+
+VMM_ADDRESSES: Final = 0x1_0000
+"""Addresses of VMMs in a sled's /64 begin here: fd00:1122:3344:101::1:1 is the first one's."""
+LOOPBACK_ADDRESSES_MAX: Final = 0xFFFE
+"""127.NET.x.y without the first and the last address."""
+
+
+def host_of(sa_address: str) -> IPv6Address:
+    """The address in `[v6]:port`. Raises ValueError for anything else, as Nexus's decoder does."""
+    host, bracket, port = sa_address.rpartition("]:")
+    if not bracket or not host.startswith("[") or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise ValueError(f"invalid socket address syntax: {sa_address!r}")
+    return IPv6Address(host[1:])
+
+
+def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
+    """A sled with room, or 404 for an unknown wanted one, or 507."""
+    if wanted is not None and wanted not in ctx.records.sleds:
+        raise not_found("sled", wanted)
+    used: dict[UUID, list[int]] = {sled_id: [0, 0] for sled_id in ctx.records.sleds}
+    for held in ctx.records.reservations.values():
+        if held.sled_id in used:
+            used[held.sled_id][0] += held.ncpus
+            used[held.sled_id][1] += held.memory
+    fitting = [
+        sled
+        for sled in ctx.records.sleds.values()
+        if (wanted is None or sled.id == wanted)
+        and sled.policy == "in_service"
+        and sled.state == "active"
+        and used[sled.id][0] + instance.ncpus <= sled.info.usable_hardware_threads
+        and used[sled.id][1] + instance.memory <= sled.info.reservoir_size
+    ]
+    if not fitting:
+        raise insufficient_capacity("No sleds can fit the requested instance")
+    return min(fitting, key=lambda sled: (used[sled.id][0], sled.ordinal))
+
+
+def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, kind: ReservationKind) -> None:
+    """Hold room for a VMM. An active reservation of an earlier VMM waits only for its release (that VMM is
+    unlinked, or is
+    SagaUnwound and about to be replaced): it steps aside, because a public `stopped` or `failed` promises that a
+    start
+    is accepted (property 38).
+    """
+    if kind is ReservationKind.ACTIVE:
+        for held in ctx.records.reservations_of(instance.id):
+            if held.kind is not ReservationKind.ACTIVE or held.vmm_id == propolis_id:
+                continue
+            if any(saga.kind is SagaKind.START and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values()):
+                raise conflict("instance changed state before it could be started")  # two starts at once
+            ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))
+    ctx.records.put_reservation(Reservation(propolis_id, sled_id, instance.id, kind, instance.ncpus, instance.memory))
+
+
+def propolis_address(ctx: Context, sled: Sled) -> tuple[str, int]:
+    """The next address for a Propolis on this sled: in its /64, or in 127/8 for a sled on a loopback address."""
+    host = host_of(sled.info.sa_address)
+    mapped = host.ipv4_mapped
+    if host.is_loopback or (mapped is not None and mapped.is_loopback):
+        number = (ctx.records.next_number("loopback address") - 1) % LOOPBACK_ADDRESSES_MAX + 1
+        return f"127.{ctx.config.loopback_net}.{number >> 8}.{number & 0xFF}", ctx.config.loopback_port
+    number = ctx.records.next_number(f"address on {sled.id}")
+    prefix = int(host) >> 64 << 64
+    return str(IPv6Address(prefix | (VMM_ADDRESSES + number))), PROPOLIS_PORT

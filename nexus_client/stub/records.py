@@ -1,0 +1,386 @@
+"""The records of the Nexus model and their invariants, asserted after every single mutation (nexus.md 1.2, 1.3).
+
+Rows are frozen; a change is `attrs.evolve` plus one of the `put_*` methods, which is one statement of the original's
+database: what must change together is in one row, or the constraint fails in between. A broken invariant raises
+`InvariantBroken` with the number of the property in nexus.md 7 and leaves the old row in place. Property 30 (target id =>
+migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about (nexus.md 5.2, last
+row), so it is a question (`breaches`) and not an assertion.
+
+Read before: edge.py. Read next: public_state.py, ingest.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub.edge import IpKind
+from nexus_client.types import GENERATION_MAX, MigrationState, SledAgentInfo
+
+PROPOLIS_PORT: Final = 12400
+
+
+class InstanceDbState(Enum):
+    """State in the instance record (`instance_state_v2`); the public state is computed (public_state.py)."""
+
+    CREATING = "creating"
+    NO_VMM = "no_vmm"
+    VMM = "vmm"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+
+    @property
+    def label(self) -> str:
+        """As the original prints it in messages (nexus.md 1.1)."""
+        return {"no_vmm": "no_VMM", "vmm": "VMM"}.get(self.value, self.value)
+
+
+class VmmDbState(Enum):
+    """State in the VMM record: the eight a sled may publish, and two of Nexus's own."""
+
+    CREATING = "creating"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REBOOTING = "rebooting"
+    MIGRATING = "migrating"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+    SAGA_UNWOUND = "saga_unwound"
+
+
+class IntendedState(Enum):
+    """What the user wants; decides about auto-restart (#8053)."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    GUEST_SHUTDOWN = "guest_shutdown"
+    DESTROYED = "destroyed"
+
+
+class FailureReason(Enum):
+    PREHISTORIC = "prehistoric"
+    FROM_SLED_AGENT = "from_sled_agent"
+    NO_SUCH_INSTANCE = "no_such_instance"
+    SLED_EXPUNGED = "sled_expunged"
+    SLED_OFF = "sled_off"
+
+
+class AutoRestartPolicy(Enum):
+    NEVER = "never"
+    BEST_EFFORT = "best_effort"
+
+
+class ReservationKind(Enum):
+    """Why a VMM holds resources of a sled: start, migration, or nothing any more (source of a finished migration)."""
+
+    ACTIVE = "active"
+    TARGET = "target"
+    TOMBSTONED = "tombstoned"
+
+
+class IpState(Enum):
+    DETACHED = "detached"
+    ATTACHING = "attaching"
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+
+
+TERMINAL: Final = frozenset({VmmDbState.DESTROYED, VmmDbState.FAILED})
+DESTROYABLE: Final = TERMINAL | {VmmDbState.SAGA_UNWOUND}
+NOT_ON_A_SLED: Final = frozenset({VmmDbState.CREATING, VmmDbState.SAGA_UNWOUND, VmmDbState.DESTROYED})
+
+
+@attrs.frozen
+class Instance:
+    """The user's VM. Times in microseconds; `ordinal` numbers instances in order of creation."""
+
+    id: UUID
+    ordinal: int
+    name: str
+    description: str
+    hostname: str
+    ncpus: int
+    memory: int
+    project_id: UUID
+    silo_id: UUID
+    time_created: int
+    time_state_updated: int
+    state: InstanceDbState = InstanceDbState.CREATING
+    state_generation: int = 1
+    active_propolis_id: UUID | None = None
+    target_propolis_id: UUID | None = None
+    migration_id: UUID | None = None
+    updater_id: UUID | None = None
+    updater_gen: int = 1
+    intended_state: IntendedState = IntendedState.STOPPED
+    auto_restart_policy: AutoRestartPolicy | None = None
+    auto_restart_cooldown_us: int | None = None
+    time_last_auto_restarted: int | None = None
+    uses_local_storage: bool = False
+    pinned_sled_id: UUID | None = None
+    time_deleted: int | None = None
+
+
+@attrs.frozen
+class Vmm:
+    """One Propolis process. `network` is the sled NAT points to while this is the active VMM."""
+
+    id: UUID
+    instance_id: UUID
+    sled_id: UUID
+    propolis_ip: str
+    state: VmmDbState
+    time_created: int
+    time_state_updated: int
+    propolis_port: int = PROPOLIS_PORT
+    state_generation: int = 1
+    failure_reason: FailureReason | None = None
+    time_deleted: int | None = None
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.propolis_ip}]" if ":" in self.propolis_ip else self.propolis_ip
+        return f"{host}:{self.propolis_port}"
+
+
+@attrs.frozen
+class Migration:
+    id: UUID
+    instance_id: UUID
+    source_propolis_id: UUID
+    target_propolis_id: UUID
+    time_created: int
+    source_state: MigrationState = MigrationState.PENDING
+    source_gen: int = 1
+    time_source_updated: int | None = None
+    target_state: MigrationState = MigrationState.PENDING
+    target_gen: int = 1
+    time_target_updated: int | None = None
+    time_deleted: int | None = None
+
+
+@attrs.frozen
+class Sled:
+    """A registered sled. policy: in_service | expunged; state: active | decommissioned; power: a0 | off | unknown."""
+
+    id: UUID
+    ordinal: int
+    info: SledAgentInfo
+    time_modified: int
+    policy: str = "in_service"
+    state: str = "active"
+    power: str = "unknown"
+
+
+@attrs.frozen
+class Reservation:
+    vmm_id: UUID
+    sled_id: UUID
+    instance_id: UUID
+    kind: ReservationKind
+    ncpus: int
+    memory: int
+
+
+@attrs.frozen
+class ExternalIp:
+    """An external IP or subnet, attached or on its way; a detached one is no row."""
+
+    address: str
+    kind: IpKind
+    instance_id: UUID
+    state: IpState
+
+
+@attrs.frozen
+class Network:
+    """Where NAT sends an instance's traffic: the active VMM's sled. No row: nowhere."""
+
+    instance_id: UUID
+    sled_id: UUID
+
+
+@attrs.frozen
+class Provision:
+    """Provisioning counters: what a project is charged for an instance that has a VMM."""
+
+    instance_id: UUID
+    ncpus: int
+    memory: int
+
+
+class InvariantBroken(AssertionError):
+    """A rule of nexus.md 1.3 would not hold; `prop` is its number in nexus.md 7."""
+
+    def __init__(self, prop: int, text: str) -> None:
+        super().__init__(f"property {prop}: {text}")
+        self.prop = prop
+
+
+def _must(holds: bool, prop: int, text: str) -> None:
+    if not holds:
+        raise InvariantBroken(prop, text)
+
+
+Row = Instance | Vmm | Migration | Sled | Reservation | ExternalIp | Network | Provision
+
+
+def _ignore(_row: Row, _gone: bool) -> None:
+    return None
+
+
+@attrs.define(eq=False)
+class Records:
+    """All tables. `counters` make ids and addresses; `changed` is told every row that was written (False) or
+    removed (True).
+    """
+
+    instances: dict[UUID, Instance] = attrs.field(factory=dict)
+    vmms: dict[UUID, Vmm] = attrs.field(factory=dict)
+    migrations: dict[UUID, Migration] = attrs.field(factory=dict)
+    sleds: dict[UUID, Sled] = attrs.field(factory=dict)
+    reservations: dict[UUID, Reservation] = attrs.field(factory=dict)
+    external_ips: dict[str, ExternalIp] = attrs.field(factory=dict)
+    networks: dict[UUID, Network] = attrs.field(factory=dict)
+    provisions: dict[UUID, Provision] = attrs.field(factory=dict)
+    counters: dict[str, int] = attrs.field(factory=dict)
+    changed: Callable[[Row, bool], None] = _ignore
+    _vmms_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
+    _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
+
+    def next_number(self, kind: str) -> int:
+        """1, 2, 3 … per kind; never reused."""
+        number = self.counters.get(kind, 0) + 1
+        self.counters[kind] = number
+        return number
+
+    # -- reading
+
+    def active_vmm(self, instance: Instance) -> Vmm | None:
+        """The active VMM's record; None if there is none or if it is deleted."""
+        return self._linked(instance.active_propolis_id)
+
+    def target_vmm(self, instance: Instance) -> Vmm | None:
+        return self._linked(instance.target_propolis_id)
+
+    def _linked(self, propolis_id: UUID | None) -> Vmm | None:
+        vmm = self.vmms.get(propolis_id) if propolis_id is not None else None
+        return vmm if vmm is not None and vmm.time_deleted is None else None
+
+    def migration_of(self, instance: Instance) -> Migration | None:
+        """The migration the instance points to, deleted or not."""
+        return self.migrations.get(instance.migration_id) if instance.migration_id is not None else None
+
+    def vmms_of(self, instance_id: UUID) -> Iterator[Vmm]:
+        return (self.vmms[key] for key in self._vmms_of.get(instance_id, ()))
+
+    def migrations_of(self, instance_id: UUID) -> Iterator[Migration]:
+        return (self.migrations[key] for key in self._migrations_of.get(instance_id, ()))
+
+    def reservations_of(self, instance_id: UUID) -> list[Reservation]:
+        keys = self._vmms_of.get(instance_id, ())
+        return [self.reservations[key] for key in keys if key in self.reservations]
+
+    def live_instances(self) -> list[Instance]:
+        return [row for row in self.instances.values() if row.time_deleted is None]
+
+    def breaches(self) -> list[str]:
+        """Where property 30 does not hold: the rules which only upstream's tests check (nexus.md 1.3)."""
+        found = []
+        for row in self.live_instances():
+            if row.target_propolis_id is not None and row.migration_id is None:
+                found.append(f"instance {row.id} has a target but no migration")
+            if row.migration_id is not None and row.state is not InstanceDbState.VMM:
+                found.append(f"instance {row.id} in state {row.state.label} has a migration")
+        return found
+
+    # -- writing: one statement each
+
+    def put_instance(self, new: Instance) -> None:
+        old = self.instances.get(new.id)
+        _must(1 <= new.state_generation <= GENERATION_MAX, 34, "state generation out of range")
+        if old is not None:
+            _must(new.state_generation >= old.state_generation, 34, "state generation fell")
+            step = 0 if new.updater_id == old.updater_id and new.updater_gen == old.updater_gen else 1
+            _must(new.updater_gen == old.updater_gen + step, 34, "a lock change is exactly +1")
+        is_vmm = new.state is InstanceDbState.VMM
+        _must(is_vmm == (new.active_propolis_id is not None), 29, "state Vmm if and only if an active VMM id")
+        for linked in (new.active_propolis_id, new.target_propolis_id):
+            _must(linked is None or self._linked(linked) is not None, 31, f"points to a deleted VMM {linked}")
+        self.instances[new.id] = new
+        self.changed(new, False)
+
+    def put_vmm(self, new: Vmm) -> None:
+        old = self.vmms.get(new.id)
+        failed = new.state is VmmDbState.FAILED
+        _must(failed == (new.failure_reason is not None), 45, "a failure reason if and only if Failed")
+        _must(1 <= new.state_generation <= GENERATION_MAX, 32, "VMM generation out of range")
+        if old is not None:
+            _must(new.state_generation >= old.state_generation, 32, "VMM generation fell")
+        if new.time_deleted is not None:
+            instance = self.instances.get(new.instance_id)
+            linked = () if instance is None else (instance.active_propolis_id, instance.target_propolis_id)
+            _must(new.id not in linked, 31, f"VMM {new.id} is deleted while its instance points to it")
+        if old is None:
+            self._vmms_of.setdefault(new.instance_id, []).append(new.id)
+        self.vmms[new.id] = new
+        self.changed(new, False)
+
+    def put_migration(self, new: Migration) -> None:
+        old = self.migrations.get(new.id)
+        if old is not None:
+            _must(new.source_gen >= old.source_gen and new.target_gen >= old.target_gen, 32, "a migration gen fell")
+        else:
+            self._migrations_of.setdefault(new.instance_id, []).append(new.id)
+        self.migrations[new.id] = new
+        self.changed(new, False)
+
+    def put_sled(self, new: Sled) -> None:
+        self.sleds[new.id] = new
+        self.changed(new, False)
+
+    def put_reservation(self, new: Reservation) -> None:
+        if new.kind is ReservationKind.ACTIVE:
+            others = [r for r in self.reservations_of(new.instance_id) if r.kind is ReservationKind.ACTIVE]
+            _must(all(r.vmm_id == new.vmm_id for r in others), 44, "two active reservations for one instance")
+        self.reservations[new.vmm_id] = new
+        self.changed(new, False)
+
+    def put_external_ip(self, new: ExternalIp) -> None:
+        self.external_ips[new.address] = new
+        self.changed(new, False)
+
+    def put_network(self, new: Network) -> None:
+        self.networks[new.instance_id] = new
+        self.changed(new, False)
+
+    def put_provision(self, new: Provision) -> None:
+        self.provisions[new.instance_id] = new
+        self.changed(new, False)
+
+    def drop_reservation(self, vmm_id: UUID) -> None:
+        """Release what a VMM holds; nothing to release is no error (saga nodes may run twice)."""
+        row = self.reservations.pop(vmm_id, None)
+        if row is not None:
+            self.changed(row, True)
+
+    def drop_external_ip(self, address: str) -> None:
+        row = self.external_ips.pop(address, None)
+        if row is not None:
+            self.changed(row, True)
+
+    def drop_network(self, instance_id: UUID) -> None:
+        row = self.networks.pop(instance_id, None)
+        if row is not None:
+            self.changed(row, True)
+
+    def drop_provision(self, instance_id: UUID) -> None:
+        row = self.provisions.pop(instance_id, None)
+        if row is not None:
+            self.changed(row, True)

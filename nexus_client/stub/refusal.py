@@ -1,0 +1,75 @@
+"""Nexus's internal errors and what of them goes on the wire (nexus.md 3, table of error kinds).
+
+`message` is what a client reads; `detail` is the text which Nexus keeps in its log when the wire says only
+`Internal Server Error` or `Service Unavailable`.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import attrs
+
+
+@attrs.frozen
+class Refusal:
+    """One error answer. `error_code` None: the body has none."""
+
+    status: int
+    error_code: str | None
+    message: str
+    detail: str | None = None
+
+
+class Refused(Exception):
+    """Raised before anything was changed; carries the answer."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail or refusal.message)
+        self.refusal = refusal
+
+
+def not_found(kind: str, key: UUID) -> Refused:
+    return Refused(Refusal(404, "ObjectNotFound", f'not found: {kind} with id "{key}"'))
+
+
+def already_exists(kind: str, name: str) -> Refused:
+    return Refused(Refusal(400, "ObjectAlreadyExists", f'already exists: {kind} "{name}"'))
+
+
+def invalid_request(message: str) -> Refused:
+    return Refused(Refusal(400, "InvalidRequest", message))
+
+
+def invalid_value(label: str, text: str) -> Refused:
+    return Refused(Refusal(400, "InvalidValue", f'unsupported value for "{label}": {text}'))
+
+
+def conflict(message: str) -> Refused:
+    return Refused(Refusal(409, "Conflict", message))
+
+
+def gone() -> Refused:
+    return Refused(Refusal(410, "Gone", "Gone"))
+
+
+def internal(detail: str) -> Refused:
+    return Refused(Refusal(500, "Internal", "Internal Server Error", detail))
+
+
+def unavailable(detail: str) -> Refused:
+    return Refused(Refusal(503, "ServiceNotAvailable", "Service Unavailable", detail))
+
+
+def insufficient_capacity(message: str) -> Refused:
+    return Refused(Refusal(507, "InsufficientCapacity", f"Insufficient capacity: {message}"))
+
+
+def bad_gateway(detail: str) -> Refused:
+    """The sled could not be reached (nexus.md 4.4). The text on the wire is unverified."""
+    return Refused(Refusal(502, "BadGateway", "Bad Gateway", detail))
+
+
+def gateway_timeout(detail: str) -> Refused:
+    """The sled did not answer in time (nexus.md 4.4). The text on the wire is unverified."""
+    return Refused(Refusal(504, "GatewayTimeout", "Gateway Timeout", detail))

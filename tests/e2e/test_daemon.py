@@ -1,0 +1,309 @@
+"""The daemon on real sockets: wiring only. Rules are tested in the core, bodies and errors in the HTTP layer."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from fake_nexus import FakeNexus
+
+from sim_sled.config import SimMode, SledConfig
+from sim_sled.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon import Daemon, Options
+from sim_sled.pace import PresetPacer
+
+HEADERS = {"api-version": "48.0.0"}
+SLED = uuid.UUID(int=0x51ED)
+MIGRATION = uuid.UUID(int=0x319)
+
+
+def register_body(
+    state: str = "starting", migration_id: Any = None, addr: str = "[fd00:1122:3344:101::1]:12400"
+) -> Any:
+    return {
+        "instance_id": str(uuid.UUID(int=0x1057)),
+        "local_config": {
+            "attached_subnets": [],
+            "delegated_zvols": [],
+            "dhcp_config": {"dns_servers": [], "search_domains": []},
+            "external_ips": {},
+            "firewall_rules": [],
+            "hostname": "web",
+            "multicast_groups": [],
+            "nics": [],
+        },
+        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
+        "migration_id": migration_id,
+        "propolis_addr": addr,
+        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
+        "vmm_spec": {
+            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
+            "components": {},
+        },
+    }
+
+
+@contextlib.asynccontextmanager
+async def running(nexus: FakeNexus, mode: SimMode = SimMode.AUTO, pace: str = "instant", **options: Any) -> Any:
+    config = SledConfig(SLED, "[::1]:0", mode=mode, poke_timeout_us=options.pop("poke_timeout_us", 15_000_000))
+    daemon = Daemon([config], Options(nexus=nexus.address, pacer=PresetPacer(pace), **options))
+    await daemon.start()
+    try:
+        async with aiohttp.ClientSession(f"http://{daemon.addresses[SLED]}", headers=HEADERS) as http:
+            yield daemon, http
+    finally:
+        await daemon.stop()
+
+
+async def put_state(http: aiohttp.ClientSession, vmm: uuid.UUID, kind: str) -> int:
+    async with http.put(f"/vmms/{vmm}/state", json={"state": {"type": kind}}) as answer:
+        return answer.status
+
+
+async def register(http: aiohttp.ClientSession, vmm: uuid.UUID) -> None:
+    async with http.put(f"/vmms/{vmm}", json=register_body()) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def test_a_vm_lives_from_register_to_destroyed_and_is_forgotten_after_the_last_acknowledgement():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus) as (_, http):
+        await register(http, vmm)
+        assert await put_state(http, vmm, "running") == 200
+        await nexus.heard(vmm, "running")
+        assert await put_state(http, vmm, "stopped") == 200
+        await nexus.heard(vmm, "destroyed")
+        async with http.get(f"/vmms/{vmm}/state") as answer:
+            # the acknowledgement may still be on its way back to the sled: then the final state is shown
+            body = await answer.json()
+            assert answer.status == 404 or body["vmm_state"]["state"] == "destroyed"
+    gens = [body["vmm_state"]["gen"] for _, body in nexus.acked]
+    assert gens == sorted(set(gens))
+
+
+async def test_what_happens_while_nexus_is_away_is_told_when_it_is_back():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus) as (daemon, http):
+        await nexus.until(lambda: nexus.sleds)
+        await nexus.down()
+        await register(http, vmm)
+        assert await put_state(http, vmm, "running") == 200
+        sled = daemon.rack.sleds[SLED]
+        while (pending := sled.outbox.pending_of(vmm)) is None or not pending.why:
+            await asyncio.sleep(0.01)  # until the first attempt has failed: the daemon has no event for it
+        async with http.get(f"/vmms/{vmm}/state") as answer:
+            assert (await answer.json())["vmm_state"]["state"] == "running"
+        await nexus.up()
+        await nexus.heard(vmm, "running")
+
+
+@pytest.mark.parametrize("answer", [500, 503, "hang"])
+async def test_a_nexus_that_fails_or_hangs_for_one_vm_does_not_delay_another(answer):
+    slow, quick = uuid.uuid4(), uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, shutdown_wait_s=0.1) as (_, http):
+        nexus.answers.append(answer)
+        for vmm in (slow, quick):
+            await register(http, vmm)
+            assert await put_state(http, vmm, "running") == 200
+            await nexus.until(lambda vmm=vmm: any(who == str(vmm) for who, _, _ in nexus.seen))
+        await nexus.heard(quick, "running")
+
+
+async def test_a_publication_that_nexus_refuses_for_good_does_not_stop_the_next_one():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus) as (_, http):
+        nexus.answers.append(400)
+        await register(http, vmm)
+        await put_state(http, vmm, "running")
+        await nexus.until(lambda: nexus.seen)
+        assert await put_state(http, vmm, "reboot") == 200
+        await nexus.heard(vmm, "rebooting")
+
+
+async def test_a_poke_answers_after_nexus_has_acknowledged():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, SimMode.EXPLICIT) as (_, http):
+        await register(http, vmm)
+        await put_state(http, vmm, "running")
+        async with http.post(f"/vmms/{vmm}/poke") as answer:
+            assert answer.status == 204
+        assert nexus.states(vmm) == ["running"]
+
+
+async def test_a_poke_without_a_nexus_answers_503_and_the_state_is_told_later():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, SimMode.EXPLICIT, poke_timeout_us=100_000) as (_, http):
+        await nexus.until(lambda: nexus.sleds)
+        await nexus.down()
+        await register(http, vmm)
+        await put_state(http, vmm, "running")
+        async with http.post(f"/vmms/{vmm}/poke") as answer:
+            assert answer.status == 503
+        await nexus.up()
+        await nexus.heard(vmm, "running")
+
+
+async def test_a_client_that_hangs_up_during_a_poke_disturbs_nobody():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, SimMode.EXPLICIT, shutdown_wait_s=0.1) as (_, http):
+        await register(http, vmm)
+        await put_state(http, vmm, "running")
+        nexus.answers.append("hang")
+        poke = asyncio.create_task(http.post(f"/vmms/{vmm}/poke"))
+        await nexus.until(lambda: nexus.seen)
+        poke.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await poke
+        async with http.get(f"/vmms/{vmm}/state") as answer:
+            assert (await answer.json())["vmm_state"]["state"] == "running"
+
+
+async def test_a_sled_that_nexus_knows_registers_again_with_the_next_generation():
+    async with FakeNexus() as nexus:
+        async with running(nexus) as (daemon, _):
+            await asyncio.wait_for(daemon.registered[SLED].wait(), 10)
+        async with running(nexus) as (daemon, _):  # another port, so other info
+            await asyncio.wait_for(daemon.registered[SLED].wait(), 10)
+        assert nexus.sleds[str(SLED)]["generation"] == 2
+
+
+async def test_shutdown_delivers_what_waits_and_says_what_it_could_not():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, shutdown_wait_s=0.2) as (daemon, http):
+        nexus.status = 503
+        await register(http, vmm)
+        await put_state(http, vmm, "running")
+        await nexus.until(lambda: nexus.seen)
+        left_over = await daemon.stop()
+        assert [(each.propolis_id, each.state) for each in left_over] == [(vmm, "running")]
+        assert "503" in left_over[0].why
+
+
+async def test_the_control_api_lists_explains_and_injects():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus) as (daemon, http):
+        runner, address = await serve_control(Control(daemon, "secret"), "::1", 0)
+        try:
+            headers = {"authorization": "Bearer secret"}
+            async with aiohttp.ClientSession(f"http://{address}", headers=headers) as control:
+                await register(http, vmm)
+                await put_state(http, vmm, "running")
+                await nexus.heard(vmm, "running")
+                async with control.get("/vmms") as answer:
+                    assert [row["state"] for row in await answer.json()] == ["running"]
+                async with control.get(f"/vmms/{vmm}") as answer:
+                    assert "Nexus last asked for running" in " ".join((await answer.json())["says"])
+                async with control.post(f"/vmms/{vmm}/inject", json={"state": "paused"}) as answer:
+                    assert answer.status == 400
+                async with control.post(f"/vmms/{vmm}/inject", json={"state": "failed"}) as answer:
+                    assert answer.status == 200
+                await nexus.heard(vmm, "failed")
+                async with control.get(f"/vmms/{vmm}/log") as answer:
+                    assert any("failed" in line["text"] for line in await answer.json())
+                async with control.get("/metrics") as answer:
+                    assert 'sim_sled_happenings_total{kind="injected"} 1' in await answer.text()
+                async with control.get("/ready") as answer:
+                    assert answer.status == 200
+                async with control.get(f"/sleds/{SLED}/networking") as answer:
+                    assert answer.status == 200
+            async with aiohttp.ClientSession(f"http://{address}") as stranger, stranger.get("/vmms") as answer:
+                assert answer.status == 401
+        finally:
+            await runner.cleanup()
+
+
+async def test_the_control_api_beyond_loopback_needs_a_token():
+    async with FakeNexus() as nexus, running(nexus) as (daemon, _):
+        with pytest.raises(TokenRequiredError):
+            await serve_control(Control(daemon), "0.0.0.0", 0)
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "sim_sled.cli",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+async def ports(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:
+    for _ in range(600):
+        if path.exists():
+            return json.loads(path.read_text())
+        assert process.returncode is None, (await process.communicate())[1].decode()
+        await asyncio.sleep(0.05)  # a file has no event
+    raise AssertionError("the daemon did not get ready in 30 s")
+
+
+async def test_sigterm_under_load_says_what_was_not_delivered_and_exits_0(tmp_path):
+    vmm, file = uuid.uuid4(), tmp_path / "p.json"
+    async with FakeNexus() as nexus:
+        process = await sim_sled(
+            "serve", str(SLED), "[::1]:0", nexus.address, "--port-file", str(file), "--pace", "instant",
+            "--shutdown-wait", "0.2",
+        )  # fmt: skip
+        address = (await ports(file, process))["address"]
+        async with aiohttp.ClientSession(f"http://{address}", headers=HEADERS) as http:
+            nexus.status = "hang"
+            await register(http, vmm)
+            await put_state(http, vmm, "running")
+            await nexus.until(lambda: nexus.seen)
+            process.send_signal(signal.SIGTERM)
+            _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0, errors.decode()
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line["vmm"] for line in lines if line["msg"] == "not delivered to Nexus"] == [str(vmm)]
+
+
+async def test_two_daemons_on_one_port_are_one_too_many(tmp_path):
+    file = tmp_path / "p.json"
+    async with FakeNexus() as nexus:
+        first = await sim_sled("serve", str(SLED), "[::1]:0", nexus.address, "--port-file", str(file))
+        address = (await ports(file, first))["address"]
+        second = await sim_sled("serve", str(uuid.uuid4()), address, nexus.address)
+        _, errors = await asyncio.wait_for(second.communicate(), 30)
+        first.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(first.communicate(), 30)
+    assert (first.returncode, second.returncode) == (0, 5), errors.decode()
+
+
+async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
+    async with FakeNexus() as nexus:
+        nexus.post_status = 400
+        process = await sim_sled("serve", str(SLED), "[::1]:0", nexus.address)
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 3, errors.decode()
+    assert b"no such rack" in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["serve", "no-uuid", "[::1]:0", "[::1]:1"], id="a sled id that is no UUID"),
+        pytest.param(["serve", str(SLED), "localhost:0", "[::1]:1"], id="a name instead of an address"),
+        pytest.param(
+            ["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "1PB"], id="a size without sense"
+        ),
+        pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "64GiB"], id="reservoir = RAM"),
+        pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--hardware", "/nonexistent"], id="no such file"),
+        pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--control", "0.0.0.0:0"], id="an open control API"),
+        pytest.param(["ps"], id="ps without a daemon"),
+    ],
+)
+async def test_bad_input_exits_with_2_and_starts_nothing(arguments):
+    process = await sim_sled(*arguments)
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
