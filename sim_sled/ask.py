@@ -56,7 +56,9 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table(Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None)
+    table = Table(
+        Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None
+    )
     for each in rows:
         table.add_row(
             each["propolis_id"],

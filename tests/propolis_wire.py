@@ -73,8 +73,14 @@ def make_spec(**more: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 4, "memory_mb": 1024},
         "components": {
-            "disk-device": {"type": "nvme_disk", "component": {"backend_id": "disk", "pci_path": pci(16), "serial_number": [0] * 20}},
-            "disk": {"type": "crucible_storage_backend", "component": {"readonly": False, "request_json": json.dumps(VCR)}},
+            "disk-device": {
+                "type": "nvme_disk",
+                "component": {"backend_id": "disk", "pci_path": pci(16), "serial_number": [0] * 20},
+            },
+            "disk": {
+                "type": "crucible_storage_backend",
+                "component": {"readonly": False, "request_json": json.dumps(VCR)},
+            },
             "com1": {"type": "serial_port", "component": {"num": "com1"}},
         },
     }
