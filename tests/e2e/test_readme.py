@@ -21,7 +21,7 @@ LIMIT_S = 90
 def examples():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for name, block in re.findall(
-            r"<!-- example: ([\w-]+) -->\n```sh\n(.*?)```\n<!-- /example -->", page.read_text(), re.S
+            r"<!-- example: ([\w-]+) -->\n```sh\n(.*?)```\n<!-- /example -->", page.read_text(), re.DOTALL
         ):
             yield pytest.param(block, id=f"{page.name} {name}")
 
