@@ -159,6 +159,15 @@ async def test_head_is_not_derived_from_get_and_has_no_body():
         await writer.wait_closed()
 
 
+@pytest.mark.parametrize(("version", "status"), [("1.0.0", 405), ("20.0.0", 405), ("21.0.0", 404)])
+async def test_the_disk_operation_of_old_versions_is_refused_cleanly(version, status):
+    """SA 6 #19: the original panics on every call."""
+    async with serving() as sled:
+        got = await sled.ask("PUT", f"/disks/{VMM}", {"target": {"state": "detached"}}, version=version)
+        assert_error(got, status)
+        assert (await sled.ask("GET", "/v2p")).status == 200
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code", "message"),
     [
@@ -272,6 +281,8 @@ async def test_unknown_content_types(content_type):
 
 
 async def test_a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_refused():
+    """SA 6 #3: 1 MiB, where the original's binary takes 1024 bytes."""
+
     def body(size):
         return b'{"mappings":{},"pad":"' + b"A" * (size - 24) + b'"}'
 
