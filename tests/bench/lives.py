@@ -26,14 +26,15 @@ _DELIVERED = Delivered()
 _RUN, _STOP = VmmStateRequested(Asked.RUNNING), VmmStateRequested(Asked.STOPPED)
 
 
+_PACES = {point: Pace(1_000) for point in (Point.WAKE, Point.REBOOT, Point.HALT, Point.RUNDOWN)}
+_AT_ONCE = Pace()
+
+
 class BenchPacer:
     """The rhythm of the existing simulator: what it does not wait for takes no time."""
 
-    _paces = {point: Pace(1_000) for point in (Point.WAKE, Point.REBOOT, Point.HALT, Point.RUNDOWN)}
-    _at_once = Pace()
-
     def pace(self, _vm_id, point, _occurrence):
-        return self._paces.get(point, self._at_once)
+        return _PACES.get(point, _AT_ONCE)
 
 
 def registration(number: int) -> edge.Registration:
@@ -104,7 +105,14 @@ _TABLE = {
     (_S.STOPPING, "halted"): (_S.STOPPING,),
     (_S.STOPPING, "run down"): (_S.DESTROYED,),
 }
-_SCRIPT = (("register", False), ("run", True), ("stop", False), ("halting", True), ("halted", True), ("run down", True))
+_SCRIPT = (
+    ("register", False),
+    ("run", True),
+    ("stop", False),
+    ("halting", True),
+    ("halted", True),
+    ("run down", True),
+)
 """The moves of a life, and which of them are published."""
 
 
