@@ -186,6 +186,19 @@ def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_js
 
 
 @app.command()
+def ready(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
+) -> None:
+    """Succeed once every sled of a daemon is registered with Nexus."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.ready(ask.where(at, port_file), token, wait))
+
+
+@app.command()
 def why(
     vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
     at: At = None,

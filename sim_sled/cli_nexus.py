@@ -59,10 +59,9 @@ def nexus(
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
 ) -> None:
     """Serve a model of Nexus for sleds to talk to. This is not Nexus."""
-    from nexus_client.stub.server import NexusServer
-
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.rules import RuleSet
+    from nexus_client.stub.server import NexusServer
 
     def us(seconds: float) -> int:
         return int(seconds * SECOND_US)
