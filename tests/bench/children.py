@@ -34,6 +34,7 @@ from sim_sled import edge
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
 from sim_sled.happenings import Kind
+from sim_sled.pace import PresetPacer
 from tests.bench import lives, wire
 
 _RUNNING = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(lives.T0_US)))
@@ -62,7 +63,7 @@ def vmm_id(number):
 
 async def _running_daemon(nexus, vmms):
     """A daemon as `serve` runs it, with VMMs that run; nothing else happens."""
-    daemon = Daemon([SledConfig(lives.SLED)], Options(nexus=nexus, pacer=lives.BenchPacer(), register=False))
+    daemon = Daemon([SledConfig(lives.SLED)], Options(nexus=nexus, pacer=PresetPacer("instant"), register=False))
     await daemon.start()
     acked = 0
     all_there = asyncio.Event()
