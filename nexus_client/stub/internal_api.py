@@ -10,9 +10,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
-import msgspec
 from aiohttp import web
 
+from nexus_client.codec import WireDecoder
 from nexus_client.stub.edge import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.host import Host
 from nexus_client.stub.wire import (
@@ -29,9 +29,9 @@ from nexus_client.stub.wire import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState
 
-_REPORT: Final = msgspec.json.Decoder(SledVmmState)
-_INFO: Final = msgspec.json.Decoder(SledAgentInfo)
-_ANY: Final = msgspec.json.Decoder(dict[str, Any])
+_REPORT: Final = WireDecoder(SledVmmState)
+_INFO: Final = WireDecoder(SledAgentInfo)
+_ANY: Final = WireDecoder(dict[str, Any])
 LEASE_S: Final = 600
 """Lease of a metric producer (nexus.md 3.4)."""
 
@@ -41,7 +41,7 @@ class _MigrateBody:
     dst_sled_id: UUID
 
 
-_MIGRATE: Final = msgspec.json.Decoder(_MigrateBody)
+_MIGRATE: Final = WireDecoder(_MigrateBody)
 
 
 def faulty(host: Host) -> Any:

@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from nexus_client.codec import WireDecoder, parse_uuid
+from nexus_client.errors import CodecError
 from nexus_client.stub.edge import Dropped, ErrorBody, Reply
 
 NOT_NEXUS: Final = "this is not Nexus"
@@ -116,12 +118,12 @@ async def versioned(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def path_uuid(request: web.Request, name: str) -> UUID:
     try:
-        return UUID(request.match_info[name])
-    except ValueError as error:
+        return parse_uuid(request.match_info[name])
+    except CodecError as error:
         raise BadRequest(f"bad parameter in URL path: {error}") from None
 
 
-async def read_json(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
+async def read_json(request: web.Request, decoder: WireDecoder[T]) -> T:
     """The decoded body. Raises `BadRequest` as the original's framework does."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -134,5 +136,5 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T
         raise BadRequest(f"request body exceeded maximum size of {BODY_MAX} bytes") from None
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except CodecError as error:
         raise BadRequest(f"unable to parse JSON body: {error}") from None
