@@ -100,7 +100,7 @@ class FakeVmm:
     gen: int
     into: tuple | None = None
     out: tuple | None = None
-    started: bool = False
+    moving: bool = False
     plan: list = attrs.field(factory=list)
     unacknowledged: bool = False
 
@@ -163,8 +163,11 @@ class FakeSled:
     def _put(self, vmm, requested):
         resting = next((step[0] for step in reversed(vmm.plan) if step[0] is not None), vmm.state)
         if requested.type is Asked.MIGRATION_TARGET:
+            if vmm.moving and self.world.real_agents:
+                return None  # the real agent does not wait for the result (sled-agent-api.md 2.12)
             if vmm.plan or vmm.state is not S.MIGRATING or vmm.into is None:
                 return BAD
+            vmm.moving = True
             return self.world.link_migration(vmm, requested.value.src_propolis_addr)
         if requested.type is Asked.RUNNING:
             if resting is S.STARTING:
@@ -210,6 +213,7 @@ class World:
     sent: list = attrs.field(factory=list)
     exchanges: list = attrs.field(factory=list)
     checker: object = None
+    real_agents: bool = False
     _ticket: int = 0
 
     @classmethod
