@@ -37,7 +37,7 @@ TIMEOUT_S: Final = 15.0
 """Connect and total (sled-agent-api.md 2.10)."""
 
 PUTS_IN_FLIGHT: Final = 256
-"""32 are as fast as it gets (the client saturates a core); the rest is for a Nexus that hangs on some VMMs, which must
+"""32 are as fast as it gets; the rest is for a Nexus that hangs on some VMMs, which must
 not delay the others."""
 
 _OTHERS_IN_FLIGHT: Final = 8

@@ -100,11 +100,11 @@ def serve(
     log_level: Annotated[str, typer.Option()] = "info",
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled import logs  # noqa: PLC0415 -- see the top of the file
-    from sim_sled import serve as serving  # noqa: PLC0415
-    from sim_sled.config import SECOND_US, SimMode, SledConfig  # noqa: PLC0415
-    from sim_sled.daemon import Options  # noqa: PLC0415
-    from sim_sled.pace import PresetPacer  # noqa: PLC0415
+    from sim_sled import logs
+    from sim_sled import serve as serving
+    from sim_sled.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.daemon import Options
+    from sim_sled.pace import PresetPacer
 
     del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
     logs.configure(log_format, log_level)
@@ -157,7 +157,7 @@ def _also(text: str) -> tuple[UUID, str]:
 
 
 def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
-    from sim_sled import hardware_file  # noqa: PLC0415
+    from sim_sled import hardware_file
 
     try:
         fields = hardware_file.load(path) if path is not None else {}
@@ -180,9 +180,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 @app.command()
 def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
     """List the VMMs of a running daemon."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.ps(ask.where(at, port_file), token, as_json))
+
+
+@app.command()
+def ready(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
+) -> None:
+    """Succeed once every sled of a daemon is registered with Nexus."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.ready(ask.where(at, port_file), token, wait))
 
 
 @app.command()
@@ -194,7 +207,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a VMM is where it is."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.why(ask.where(at, port_file), token, vmm, as_json))
 
@@ -208,7 +221,7 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """Print what happened to a VMM lately."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.log(ask.where(at, port_file), token, vmm, as_json))
 
@@ -222,7 +235,7 @@ def inject(
     token: Token = None,
 ) -> None:
     """Make a VMM misbehave."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
 
@@ -233,9 +246,9 @@ app.command()(nexus)
 @app.command()
 def tour() -> None:
     """Watch two sleds and the Nexus stub at work, on loopback sockets."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from sim_sled import tour as guided  # noqa: PLC0415
+    from sim_sled import tour as guided
 
     raise typer.Exit(asyncio.run(guided.run()))
 
@@ -243,7 +256,7 @@ def tour() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed  # noqa: PLC0415
+    from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
 

@@ -86,7 +86,10 @@ class Control:
     async def ready(self, _: web.Request) -> web.Response:
         """200 once every sled is registered with Nexus, 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
-        return web.json_response({"ready": not waiting, "not_registered": waiting}, status=503 if waiting else 200)
+        answer = {"ready": not waiting, "not_registered": waiting}
+        if waiting:
+            answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
+        return web.json_response(answer, status=503 if waiting else 200)
 
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"name": "sim-sled", "version": version("sim-sled")})

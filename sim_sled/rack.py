@@ -38,9 +38,10 @@ from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
 from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.errors import NoInstance, PropolisError, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
+from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
 from sim_sled.errors import InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
@@ -104,7 +105,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
-            self._sources[vmm.about.propolis_addr] = vmm
+            self._sources[canonical(vmm.about.propolis_addr)] = vmm
             self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
@@ -153,7 +154,7 @@ class Rack:
         """The VMM of this rack that `target` shall migrate from, if it is here and could be a source."""
         if requested.value is None:
             return None
-        source = self._sources.get(requested.value.src_propolis_addr)
+        source = self._sources.get(canonical(requested.value.src_propolis_addr))
         if source is None or source is target or source.vm is None or source.peer is not None:
             return None
         return source
@@ -269,8 +270,8 @@ class Rack:
             done = vmm.vm.handle(item.item, self._now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
-        except NoInstance as gone:
-            raise InvalidRequest("this VMM has no Propolis") from gone
+        except PropolisError as refused:
+            raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
         self._after(vmm, vmm.take(done), effects)
 
@@ -468,8 +469,9 @@ class Rack:
                 self._part(other, "the peer is gone", effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
-        if self._sources.get(vmm.about.propolis_addr) is vmm:
-            del self._sources[vmm.about.propolis_addr]
+        address = canonical(vmm.about.propolis_addr)
+        if self._sources.get(address) is vmm:
+            del self._sources[address]
         self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
 

@@ -74,8 +74,6 @@ class Tour:
                     nexus["address"],
                     "--pace",
                     "fast",
-                    "--propolis",
-                    "registered",
                 )
             )
         for name, ports in zip(("sled-a", "sled-b"), await asyncio.gather(*starting), strict=True):
@@ -331,7 +329,7 @@ def _counts(metrics: str) -> dict[str, int]:
 
 async def run() -> int:
     """The whole tour; returns the exit code."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     tour = Tour(console)
     console.print("[bold]This is not Nexus[/bold], and these are no sleds: a simulation on loopback sockets.")
     async with contextlib.AsyncExitStack() as stack:

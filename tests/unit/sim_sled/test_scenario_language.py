@@ -269,7 +269,27 @@ def test_no_text_ends_the_checker(text):
 
 
 WORDS = ["running", "5s", "*", "vmm_register", "50%", "a..b", "1s..2s"]
-KEYS = """name for when do state at request fail delay hold publish after that never always create every to from""".split()
+KEYS = [
+    "name",
+    "for",
+    "when",
+    "do",
+    "state",
+    "at",
+    "request",
+    "fail",
+    "delay",
+    "hold",
+    "publish",
+    "after",
+    "that",
+    "never",
+    "always",
+    "create",
+    "every",
+    "to",
+    "from",
+]
 shapes = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(WORDS)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)),
