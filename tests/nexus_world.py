@@ -1,8 +1,8 @@
-"""A closed world for the Nexus model: pure fake sleds that keep properties 1 to 28, and everything that is on its way.
+"""A closed world for the Nexus model: pure fake sleds that keep properties 1 to 28, and all that is on its way.
 
-`World` performs no effect by itself: calls and reports wait in `calls` and `reports` until a test answers or delivers
-them, in any order, as often as it likes. `settle()` does all that is left, in order; `rest()` also runs the background
-tasks until nothing changes any more.
+`World` performs no effect by itself: calls and reports wait in `calls` and `waiting_reports()` until a test answers
+or delivers them, in any order, as often as it likes. `settle()` does all that is left, in order; `rest()` also runs
+the background tasks until nothing changes any more.
 """
 
 from uuid import UUID
@@ -16,11 +16,12 @@ from nexus_client.stub.edge import (
     CallSled,
     CreateInstance,
     Delete,
-    DetachIp,
     DeleteExternalIp,
+    DetachIp,
     Dropped,
     ErrorAnswered,
     GetVmmState,
+    Migrate,
     PutExternalIp,
     PutVmmState,
     Reboot,
@@ -35,7 +36,6 @@ from nexus_client.stub.edge import (
     Tick,
     UnregisterVmm,
     VmmReported,
-    Migrate,
 )
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import (
@@ -202,6 +202,18 @@ class FakeSled:
         del self.vmms[propolis_id]
 
 
+def link(sleds, target, src_addr):
+    """Both sides will move; a source that is not there, or busy, fails the migration on the target."""
+    found = [vmm for sled in sleds for vmm in sled.vmms.values() if vmm.address == src_addr]
+    source = found[0] if found else None
+    if source is None or source.plan or source.state is not S.RUNNING:
+        target.plan.append((S.FAILED, M.FAILED, None))
+        return
+    source.out = (target.into[0], M.PENDING, 1)
+    source.plan += [(S.MIGRATING, None, M.IN_PROGRESS), (S.STOPPING, None, M.COMPLETED), (S.DESTROYED, None, None)]
+    target.plan += [(None, M.IN_PROGRESS, None), (S.RUNNING, M.COMPLETED, None)]
+
+
 @attrs.define(eq=False)
 class World:
     nexus: Nexus
@@ -296,16 +308,7 @@ class World:
         return self.ask(VmmReported, propolis_id, body)
 
     def link_migration(self, target, src_addr):
-        """Both sides will move; a source that is not there, or busy, fails the migration on the target."""
-        found = [vmm for sled in self.sleds.values() for vmm in sled.vmms.values() if vmm.address == src_addr]
-        source = found[0] if found else None
-        if source is None or source.plan or source.state is not S.RUNNING:
-            target.plan.append((S.FAILED, M.FAILED, None))
-            return None
-        source.out = (target.into[0], M.PENDING, 1)
-        source.plan += [(S.MIGRATING, None, M.IN_PROGRESS), (S.STOPPING, None, M.COMPLETED), (S.DESTROYED, None, None)]
-        target.plan += [(None, M.IN_PROGRESS, None), (S.RUNNING, M.COMPLETED, None)]
-        return None
+        return link(self.sleds.values(), target, src_addr)
 
     def settle(self, rounds=200):
         """Answer and deliver everything, and let every VMM do what it plans."""

@@ -42,6 +42,7 @@ from nexus_client.stub.faults import Fault
 from nexus_client.stub.host import Host
 from nexus_client.stub.wire import (
     BODY_MAX,
+    REQUEST_ID,
     BadRequest,
     Handler,
     answer,
@@ -259,7 +260,7 @@ async def detailed_not_found(request: web.Request, handler: Handler) -> web.Stre
         return await handler(request)
     except BadRequest as bad:
         if bad.status == 404:
-            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request["request_id"])
+            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request[REQUEST_ID])
         raise
 
 

@@ -17,6 +17,7 @@ from nexus_client.stub.edge import ErrorBody, Migrate, SledGot, SledPosted, VmmR
 from nexus_client.stub.host import Host
 from nexus_client.stub.wire import (
     BODY_MAX,
+    REQUEST_ID,
     Handler,
     Unanswered,
     answer,
@@ -64,7 +65,7 @@ def faulty(host: Host) -> Any:
                 return await handler(request)
             case "answer":
                 body = ErrorBody(fault.error_code, fault.message)
-                return error_response(fault.status, body, request["request_id"])
+                return error_response(fault.status, body, request[REQUEST_ID])
             case "lose":
                 await handler(request)
                 raise Unanswered
@@ -96,10 +97,10 @@ def make_internal_app(host: Host) -> web.Application:
         path_uuid(request, "disk_id")
         await read_json(request, _ANY)
         body = ErrorBody("InvalidRequest", "removed due to incorrect abstraction")
-        return error_response(400, body, request["request_id"])
+        return error_response(400, body, request[REQUEST_ID])
 
     async def gone(request: web.Request) -> web.Response:
-        return error_response(410, ErrorBody("Gone", "Gone"), request["request_id"])
+        return error_response(410, ErrorBody("Gone", "Gone"), request[REQUEST_ID])
 
     async def post_producer(request: web.Request) -> web.Response:
         await read_json(request, _ANY)

@@ -109,8 +109,11 @@ class SledClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # no limit per host: the core bounds what is in flight, and a hanging sled must not delay the others
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=self._timeout)
+        # No limit: the core bounds what is in flight, and a hanging sled must not delay the others. No kept-alive
+        # connections and no retry: the library would silently send a second time what a sled has not answered.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        self._session._retry_connection = False  # noqa: SLF001 - as above; a test holds it
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

@@ -24,6 +24,8 @@ BODY_MAX: Final = 1024 * 1024
 API_VERSION: Final = (1, 0, 0)
 """The one version of Nexus's internal API (nexus.md 3)."""
 
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
@@ -66,7 +68,7 @@ def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = Fal
     if isinstance(outcome, Dropped):
         raise Unanswered
     if isinstance(outcome.body, ErrorBody):
-        return error_response(outcome.status, outcome.body, request["request_id"], detail=detail)
+        return error_response(outcome.status, outcome.body, request[REQUEST_ID], detail=detail)
     if outcome.body is None:
         return web.Response(status=outcome.status)
     return json_response(outcome.body, outcome.status)
@@ -75,7 +77,7 @@ def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = Fal
 @web.middleware
 async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
-    ident = request["request_id"] = request_id()
+    ident = request[REQUEST_ID] = request_id()
     response: web.StreamResponse
     try:
         response = await handler(request)

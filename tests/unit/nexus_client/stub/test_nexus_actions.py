@@ -31,7 +31,12 @@ from nexus_client.types import Asked, UpdatedRuntime, VmmState
 
 S = VmmState
 KIND = {"start": Start, "stop": Stop, "reboot": Reboot, "delete": Delete}
-OFF = {"watcher_period_us": None, "updater_period_us": None, "reaper_period_us": None, "reincarnation_period_us": None}
+OFF = {
+    "watcher_period_us": None,
+    "updater_period_us": None,
+    "reaper_period_us": None,
+    "reincarnation_period_us": None,
+}
 
 
 def error(reply):
@@ -39,7 +44,7 @@ def error(reply):
     return (reply.status, reply.body.message)
 
 
-# ---- one instance in each situation ------------------------------------------------------------------------------------
+# ---- one instance in each situation --------------------------------------------------------------------------------
 
 
 def in_creating():
@@ -220,7 +225,7 @@ def test_stop_of_a_failed_instance_loses_the_race_against_a_change():
     assert world.row(web) == row
 
 
-# ---- the older rule sets -----------------------------------------------------------------------------------------------
+# ---- the older rule sets -------------------------------------------------------------------------------------------
 
 OLD_START = [
     ("starting", 202, None),
@@ -253,7 +258,7 @@ def test_stop_of_a_failed_instance_was_refused_before_6652(rules):
     assert error(world.ask(Stop, web)) == (400, NOT_FROM)
 
 
-# ---- answers of the sled to stop and reboot ----------------------------------------------------------------------------
+# ---- answers of the sled to stop and reboot ------------------------------------------------------------------------
 
 ANSWERS = [
     pytest.param(Answered(UpdatedRuntime(None)), 202, None, id="200 null"),
@@ -344,7 +349,7 @@ def test_a_stop_answered_with_destroyed_ends_at_once():
     assert world.row(web).active_propolis_id is None
 
 
-# ---- migrate -----------------------------------------------------------------------------------------------------------
+# ---- migrate -------------------------------------------------------------------------------------------------------
 
 
 def test_migrate_refuses_local_storage_first():

@@ -25,14 +25,19 @@ from nexus_client.stub.rules import RuleSet
 from nexus_client.types import MigrationState, VmmState
 
 S, M = VmmState, MigrationState
-OFF = {"watcher_period_us": None, "updater_period_us": None, "reaper_period_us": None, "reincarnation_period_us": None}
+OFF = {
+    "watcher_period_us": None,
+    "updater_period_us": None,
+    "reaper_period_us": None,
+    "reincarnation_period_us": None,
+}
 
 
 def begun(world):
     return [line.text for line in world.lines if getattr(line, "what", "") == "saga" and line.text.endswith("begins")]
 
 
-# ---- the health check --------------------------------------------------------------------------------------------------
+# ---- the health check ----------------------------------------------------------------------------------------------
 
 
 def checks(world):
@@ -181,7 +186,7 @@ def test_a_crash_ends_the_round():
     assert len(checks(world)) == 1
 
 
-# ---- the updater -------------------------------------------------------------------------------------------------------
+# ---- the updater ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("state", "shown"), [(S.DESTROYED, "stopped"), (S.FAILED, "failed")])
@@ -221,7 +226,7 @@ def test_the_updater_leaves_locked_live_and_deleted_instances_alone():
     assert world.public(live) == "running"
 
 
-# ---- the reaper --------------------------------------------------------------------------------------------------------
+# ---- the reaper ----------------------------------------------------------------------------------------------------
 
 
 def test_the_reaper_takes_what_is_over_and_unreferenced():
@@ -247,7 +252,7 @@ def test_the_reaper_spares_linked_and_live_vmms():
     assert world.active(web) is not None
 
 
-# ---- reincarnation -----------------------------------------------------------------------------------------------------
+# ---- reincarnation -------------------------------------------------------------------------------------------------
 
 
 def failed(**config):

@@ -18,23 +18,23 @@ from nexus_client.stub.rules import RULES, RuleSet
 from nexus_client.stub.update_decision import decide
 from nexus_client.types import MigrationState
 
-I, A, T, MIG = (UUID(int=n) for n in (1, 2, 3, 4))
+THE, A, T, MIG = (UUID(int=n) for n in (1, 2, 3, 4))
 SLED_A, SLED_T = UUID(int=10), UUID(int=11)
 HEAD = RULES[RuleSet.HEAD]
-LIVE = "starting running stopping rebooting migrating stopped".split()
+LIVE = ["starting", "running", "stopping", "rebooting", "migrating", "stopped"]
 
 
 def instance(**changes):
     row = Instance(
-        id=I,
+        id=THE,
         ordinal=1,
         name="i",
         description="",
         hostname="i",
         ncpus=1,
         memory=2**30,
-        project_id=I,
-        silo_id=I,
+        project_id=THE,
+        silo_id=THE,
         time_created=0,
         time_state_updated=0,
         state=InstanceDbState.VMM,
@@ -48,7 +48,7 @@ def instance(**changes):
 def vmm(key, state):
     reason = FailureReason.FROM_SLED_AGENT if state == "failed" else None
     sled = SLED_A if key == A else SLED_T
-    return Vmm(key, I, sled, "::1", VmmDbState(state), 0, 0, failure_reason=reason)
+    return Vmm(key, THE, sled, "::1", VmmDbState(state), 0, 0, failure_reason=reason)
 
 
 def run(active, source=None, target_side=None, target=None, *, rules=HEAD, same=False, **changes):
@@ -61,7 +61,7 @@ def run(active, source=None, target_side=None, target=None, *, rules=HEAD, same=
     if source is not None:
         row = attrs.evolve(row, target_propolis_id=T, migration_id=MIG)
         sides = {"source_state": MigrationState(source), "target_state": MigrationState(target_side)}
-        migration = Migration(MIG, I, A, T, 0, **sides)
+        migration = Migration(MIG, THE, A, T, 0, **sides)
     target_row = None if target is None else vmm(T, target)
     active_row = target_row if same else vmm(A, active)
     if same:
@@ -101,7 +101,11 @@ def test_a_failed_vmm_ends_in_failed_and_leaves_the_intent_alone():
 
 ROWS = [
     # A, source, target side, T -> active, target, migration, state, destroyed
-    ("source completed first: the target becomes active, ids are kept", "stopping completed in_progress migrating", "T T kept vmm"),
+    (
+        "source completed first: the target becomes active, ids are kept",
+        "stopping completed in_progress migrating",
+        "T T kept vmm",
+    ),
     ("source completed, target pending", "running completed pending migrating", "T T kept vmm"),
     ("target completed alone: both steps in one saga", "migrating in_progress completed running", "T - - vmm"),
     ("both completed, source still there", "stopping completed completed running", "T - - vmm"),

@@ -156,7 +156,11 @@ def test_a_deleted_migration_is_a_410(world, web):
     world.stop(web)
     world.settle()
     world.ask(Delete, web)
-    assert error(world.report(source, report(S.MIGRATING, 900, out=(migration, M.FAILED, 90)))) == (410, "Gone", "Gone")
+    assert error(world.report(source, report(S.MIGRATING, 900, out=(migration, M.FAILED, 90)))) == (
+        410,
+        "Gone",
+        "Gone",
+    )
     # deleted is looked at before the side is
     assert error(world.report(target, report(S.MIGRATING, 900, out=(migration, M.FAILED, 90))))[0] == 410
 
@@ -192,7 +196,7 @@ def test_reports_of_a_deleted_vmm_are_accepted_and_ignored(world, web):
 def test_a_saga_for_a_deleted_instance_is_a_404_after_the_rows_are_written(world, web):
     """A VMM that is no longer linked outlives its instance's record."""
     source, _, _ = moving(world, web)
-    fake_sled, fake = world.fake(source)
+    _, fake = world.fake(source)
     fake.plan.pop()  # the source never gets to destroyed
     world.settle()
     assert world.active(web).id != source

@@ -38,7 +38,12 @@ from nexus_client.types import Asked, MigrationState, VmmState
 
 S, M = VmmState, MigrationState
 BUSY = ErrorAnswered(503, "INSTANCE_CHANNEL_FULL", "full")
-OFF = {"watcher_period_us": None, "updater_period_us": None, "reaper_period_us": None, "reincarnation_period_us": None}
+OFF = {
+    "watcher_period_us": None,
+    "updater_period_us": None,
+    "reaper_period_us": None,
+    "reincarnation_period_us": None,
+}
 
 
 def ops(world):
@@ -49,7 +54,7 @@ def commits(world, instance_id):
     return [line.text for line in world.nexus.timeline(instance_id) if line.what == "commit"]
 
 
-# ---- what is asked of sleds, in order ----------------------------------------------------------------------------------
+# ---- what is asked of sleds, in order ------------------------------------------------------------------------------
 
 
 def test_create_alone_calls_no_sled_and_ends_in_generation_2():
@@ -80,7 +85,9 @@ def test_create_with_start_registers_then_runs_and_answers_starting():
     assert (vmm.state, vmm.state_generation) == (VmmDbState.STARTING, 2)
 
 
-@pytest.mark.parametrize(("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)])
+@pytest.mark.parametrize(
+    ("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)]
+)
 def test_first_generation_is_2_since_vmms_begin_as_creating(rules, gen):
     world = World.make(rules=rules)
     world.create()
@@ -138,7 +145,7 @@ def test_a_full_rack_is_a_507():
     assert world.public(web) == "stopped"
 
 
-# ---- unwinding ---------------------------------------------------------------------------------------------------------
+# ---- unwinding -----------------------------------------------------------------------------------------------------
 
 STARTS = [
     pytest.param(BAD, 400, id="4xx"),
@@ -186,7 +193,13 @@ def test_a_failing_register_unwinds_without_unregister(outcome, status):
 
 
 def test_every_other_error_of_the_undo_lets_unwinding_continue():
-    for outcome in (ErrorAnswered(500), BUSY, NoConnection(), ErrorAnswered(404, None, ""), ErrorAnswered(410, "NO_SUCH_INSTANCE")):
+    for outcome in (
+        ErrorAnswered(500),
+        BUSY,
+        NoConnection(),
+        ErrorAnswered(404, None, ""),
+        ErrorAnswered(410, "NO_SUCH_INSTANCE"),
+    ):
         world = World.make(**OFF)
         web = world.create()
         world.answer(world.calls[0])
@@ -296,7 +309,7 @@ def test_of_two_starts_at_once_one_loses():
     assert [held.kind for held in world.nexus.records.reservations.values()] == [ReservationKind.ACTIVE]
 
 
-# ---- the update saga ---------------------------------------------------------------------------------------------------
+# ---- the update saga -----------------------------------------------------------------------------------------------
 
 
 def lock_free(world, web):
@@ -436,7 +449,7 @@ def test_what_comes_in_during_a_saga_is_chained():
     assert world.row(web).migration_id is None
 
 
-# ---- the lock as functions (nexus.md 5.3) ------------------------------------------------------------------------------
+# ---- the lock as functions (nexus.md 5.3) --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -472,7 +485,7 @@ def test_unlock_of_something_no_longer_held_is_false_and_no_error(row):
     assert unlocked(taken, OTHER, taken.updater_gen) is None
 
 
-# ---- idempotence and crashes -------------------------------------------------------------------------------------------
+# ---- idempotence and crashes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", SagaMode)
