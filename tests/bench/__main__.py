@@ -58,7 +58,9 @@ class Size:
     flat: tuple[int, int]  # registered VMMs, time
 
 
-FULL = Size(rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000))
+FULL = Size(
+    rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000)
+)
 QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500))
 
 
@@ -241,7 +243,9 @@ def machine() -> str:
 
 def main(arguments: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="ours against the floors")
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
+    )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
     parser.add_argument("--only", default="abcd", help="which benches, e.g. bc")
     options = parser.parse_args(arguments)

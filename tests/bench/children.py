@@ -190,7 +190,9 @@ async def floor_client(nexus):
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         say()
         async for command in commands():
-            bodies = [(propolis_id, encode(body)) for propolis_id, body in _bodies(command["updates"], command["vmms"])]
+            bodies = [
+                (propolis_id, encode(body)) for propolis_id, body in _bodies(command["updates"], command["vmms"])
+            ]
             bodies.reverse()
 
             async def send(bodies=bodies):

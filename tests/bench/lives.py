@@ -104,7 +104,14 @@ _TABLE = {
     (_S.STOPPING, "halted"): (_S.STOPPING,),
     (_S.STOPPING, "run down"): (_S.DESTROYED,),
 }
-_SCRIPT = (("register", False), ("run", True), ("stop", False), ("halting", True), ("halted", True), ("run down", True))
+_SCRIPT = (
+    ("register", False),
+    ("run", True),
+    ("stop", False),
+    ("halting", True),
+    ("halted", True),
+    ("run down", True),
+)
 """The moves of a life, and which of them are published."""
 
 
