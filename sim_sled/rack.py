@@ -268,7 +268,11 @@ class Rack:
         if vmm.vm is None:
             raise InvalidRequest("this VMM has no Propolis")
         try:
-            done = vmm.vm.handle(item.item, self._now_us)
+            if isinstance(item.item, MigrateOut):
+                vmm.check_untried(item.item.migration_id)
+                done = vmm.migrate_out(item.item, self._now_us)
+            else:
+                done = vmm.drive(item.item, self._now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
         except QueueFull as full:
@@ -276,7 +280,7 @@ class Rack:
         except (NoInstance, AlreadyInitialized, GuestNotRunning) as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
-        self._after(vmm, vmm.take(done), effects)
+        self._after(vmm, done, effects)
 
     # --- Nexus answers ---------------------------------------------------------------------------------------------
 

@@ -15,7 +15,15 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
+from nexus_client.types import (
+    MIGRATION_TERMINAL,
+    TERMINAL,
+    Asked,
+    MigrationRuntimeState,
+    SledVmmState,
+    VmmState,
+    VmmStateRequested,
+)
 from propolis_stub.edge import (
     Crash,
     Disposed,
@@ -32,7 +40,7 @@ from propolis_stub.edge import Input as VmInput
 from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
-from propolis_stub.types import InstanceState, Publication, RequestKind
+from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
 from propolis_stub.vm import Vm
 from sim_sled import observe
 from sim_sled.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
@@ -313,8 +321,14 @@ class Vmm:
         self.seen, self.latest = self.latest, None
         if self.terminal:
             return None  # whatever Propolis still says: nothing follows a terminal state (nexus.md 7, property 6)
-        seen = self.seen
-        self.record = observe.observe(self.record, seen.state, seen.migration_in, seen.migration_out, now_us)
+        seen, known = self.seen, self.record
+        self.record = observe.observe(
+            known,
+            seen.state,
+            _news(known.migration_in, seen.migration_in),
+            _news(known.migration_out, seen.migration_out),
+            now_us,
+        )
         if self.terminal:
             self.grace_us = None
         return self.record
@@ -369,3 +383,12 @@ class Vmm:
             if type(effect) is Published:
                 self.latest = effect.publication
         return effects
+
+
+def _news(known: MigrationRuntimeState | None, seen: MigrationStatus | None) -> MigrationStatus | None:
+    """What is worth telling of `seen`. A side may still fail when it has said `Finish`; but Nexus acts on the first
+    end it hears, so a side that has ended stays as it is (nexus.md 7, property 8).
+    """
+    if known is None or seen is None or known.state not in MIGRATION_TERMINAL or known.migration_id != seen.id:
+        return seen
+    return None
