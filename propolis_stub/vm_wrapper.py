@@ -147,7 +147,7 @@ class VmWrapper:
 
     @property
     def can_step(self) -> bool:
-        """Whether a `Step` would pass the point at which the VM stands: not what lasts for ever, nor a peer's turn."""
+        """Whether a `Step` would pass the point where the VM stands: not what lasts for ever, nor a peer's turn."""
         return self._point is not None and self._due_us is not None
 
     def next_deadline_us(self) -> int | None:

@@ -148,12 +148,13 @@ class Rack:
         elif verdict is Verdict.DESTROY_NOW:
             self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
         elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
-            self._publish(sled, vmm, effects)  # the answer has it too, but a retry carries the newest (nexus.md 7: 23)
+            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
     def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
-        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when the target
-        dials it: a source that is here is never imagined, or one guest would run twice.
+        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
+        dialled: a source that is here is never imagined, or one guest would run twice.
         """
         if requested.value is None:
             return None

@@ -1,8 +1,8 @@
 """Strategies shared by the tests of the sled core. Small domains on purpose: values meet again."""
 
+from driving import ACK, DOWN, GONE, MIGRATIONS, REBOOT, RUNNING, STOPPED, VMMS, address_of, target
 from hypothesis import strategies as st
 
-from driving import ACK, DOWN, GONE, MIGRATIONS, REBOOT, RUNNING, STOPPED, VMMS, address_of, target
 from nexus_client.outbox import Permanent, Transient
 from propolis_stub.edge import GuestEvent
 from propolis_stub.types import MigrationPhase, MigrationStatus

@@ -123,7 +123,7 @@ def test_what_was_observed_chains_from_record_to_record(happened):
     """Each OBSERVED begins where the one before it ended: the log has no gaps."""
     last = {}
     for each in happened:
-        if each.kind in {Kind.REGISTERED}:
+        if each.kind is Kind.REGISTERED:
             last[each.propolis_id] = each.data
         elif each.kind is Kind.OBSERVED:
             before, after = each.data

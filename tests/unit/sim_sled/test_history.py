@@ -5,10 +5,19 @@ from uuid import UUID
 import pytest
 from driving import DOWN, GONE, M1, RUNNING, SECOND, SLED_A, STOPPED, T0, V1, VMMS, RackDriver, refused
 
-from nexus_client.types import MigrationRuntimeState, MigrationState, SledVmmState, VmmRuntimeState, VmmState, time_of
+from nexus_client.types import (
+    Asked,
+    MigrationRuntimeState,
+    MigrationState,
+    SledVmmState,
+    VmmRuntimeState,
+    VmmState,
+    time_of,
+)
 from sim_sled import history
 from sim_sled.happenings import Happening, Kind
 from sim_sled.history import History, text_of, told
+from sim_sled.rules import refusal
 
 
 def _record(state=VmmState.RUNNING, gen=3, **sides):
@@ -68,8 +77,7 @@ def test_a_life_reads_like_a_diary():
         "acked running gen 4",
         "asked stopped: stop",
         "running -> stopping gen 5",
-        "asked running: refused, can't request running with pending resting state destroyed"
-        " (current state: stopping)",
+        "asked running: refused, " + refusal(Asked.RUNNING, VmmState.DESTROYED, VmmState.STOPPING),
         "propolis[Running] -> [Stopping] gen 4",
         "stopping -> stopping gen 6",
         "sent stopping gen 6",

@@ -1,10 +1,7 @@
-"""rack.py: two VMMs of one migration, moving by themselves (propolis.md 3.5, 3.6; sled-agent-api.md 2.8).
+"""rack.py: two VMMs of one migration, moving by themselves (propolis.md 3.5, 3.6; sled-agent-api.md 2.8)."""
 
-V1 runs on sled A, V2 waits on sled B for migration M1. Each point of a script takes 1 ms, so that a test that does
-something every millisecond does it in every phase, on either side.
-"""
+import contextlib
 
-import attrs
 import pytest
 from driving import (
     FAILS,
@@ -23,72 +20,37 @@ from driving import (
     RackDriver,
     ScriptedPacer,
     address_of,
-    edge,
     refused,
     snapshot,
     target,
 )
+from migrating import (
+    AUTO,
+    BOTH_SIDES,
+    EXPLICIT,
+    IN,
+    MOVED,
+    MOVING_MS,
+    PHASES,
+    STAYED,
+    migrating,
+    pair,
+    sides,
+    state_of,
+)
 
 from nexus_client.types import MigrationState, VmmState
-from propolis_stub.edge import FromPeer, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.timing import Pace, Point
 from sim_sled import errors
 from sim_sled.config import SimMode
 from sim_sled.happenings import Kind
 from sim_sled.history import told
 
-AUTO, EXPLICIT = SimMode.AUTO, SimMode.EXPLICIT
-IN = target(address_of(V1))
-PHASES = [point for point in Point if point.name.startswith("M_")]
-BOTH_SIDES = [point for point in PHASES if point is not Point.M_CONNECT]
-MOVING_MS = range(1, 14)
-"""A migration of the default pace takes 11 ms from the request to its end."""
-
-
-def _driver(mode=AUTO, **options):
-    driver = RackDriver(mode, **options)
-    driver.running(V1)
-    driver.register(V2, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
-    return driver
-
-
-def _migrating(**options):
-    driver = _driver(**options)
-    driver.put(IN, V2, on=SLED_B)
-    return driver
-
-
-def _ends(driver):
-    """Where both sides have come to: the last thing that Nexus was told of each."""
-    return driver.published(V1)[-1:], driver.published(V2)[-1:]
-
-
-def _state(texts):
-    return texts[-1].split(" ")[0] if texts else None
-
-
-def _sides(driver):
-    """Last state of each, and its last migration state."""
-
-    def of(propolis_id, side):
-        bodies = [post.body for post in driver.posts if post.propolis_id == propolis_id]
-        if not bodies:
-            return None
-        migration = getattr(bodies[-1], side)
-        return bodies[-1].vmm_state.state.value, migration and migration.state.value
-
-    return of(V1, "migration_out"), of(V2, "migration_in")
-
-
-MOVED = ("destroyed", "completed"), ("running", "completed")
-STAYED = ("running", "failed"), ("failed", "failed")
-
-
-# --- success ---------------------------------------------------------------------------------------------------------
+# --- success --------------------------------------------------------------------------------------------------------
 
 
 def test_both_sides_move_by_themselves():
-    driver = _driver()
+    driver = pair()
     assert told(driver.put(IN, V2, on=SLED_B)) == "migrating gen 2 in=pending/1"
     driver.run_until_idle()
     source, moved = driver.published(V1), driver.published(V2)
@@ -110,28 +72,28 @@ def test_instances_move_within_one_sled_too():
     driver.register(V2, VmmState.MIGRATING, migration_id=M1)
     driver.put(IN, V2)
     driver.run_until_idle()
-    assert _sides(driver) == MOVED
+    assert sides(driver) == MOVED
 
 
 def test_without_durations_the_migration_is_over_at_once():
-    driver = _migrating(pacer=ScriptedPacer(0))
+    driver = migrating(pacer=ScriptedPacer(0))
     driver.wait(0)
-    assert _sides(driver) == MOVED
+    assert sides(driver) == MOVED
 
 
 def test_the_moved_vmm_is_a_vmm_like_any_other():
-    driver = _migrating()
+    driver = migrating()
     driver.run_until_idle()
     driver.put(REBOOT, V2, on=SLED_B)
     driver.run_until_idle()
     driver.put(STOPPED, V2, on=SLED_B)
     driver.run_until_idle()
-    assert _state(driver.published(V2)) == "destroyed"
+    assert state_of(driver.published(V2)) == "destroyed"
     assert V2 not in driver.sled(SLED_B).vmms
 
 
 def test_it_may_move_on():
-    driver = _migrating()
+    driver = migrating()
     driver.run_until_idle()
     driver.register(V3, VmmState.MIGRATING, migration_id=M2)
     driver.put(target(address_of(V2)), V3)
@@ -139,20 +101,20 @@ def test_it_may_move_on():
     last_of_v2 = driver.published(V2)[-1]
     assert last_of_v2.startswith("destroyed")
     assert last_of_v2.endswith("in=completed/3 out=completed/3")
-    assert _state(driver.published(V3)) == "running"
+    assert state_of(driver.published(V3)) == "running"
 
 
 def test_nexus_is_told_of_both_by_their_own_sleds():
-    driver = _migrating()
+    driver = migrating()
     driver.run_until_idle()
     assert {(post.propolis_id, post.sled_id) for post in driver.posts} == {(V1, SLED_A), (V2, SLED_B)}
 
 
-# --- explicit and mixed modes ----------------------------------------------------------------------------------------
+# --- explicit and mixed modes ---------------------------------------------------------------------------------------
 
 
 def test_explicit_the_source_follows_the_steps_of_its_target():
-    driver = _migrating(mode=EXPLICIT, pacer=ScriptedPacer(0))
+    driver = migrating(mode=EXPLICIT, pacer=ScriptedPacer(0))
     assert driver.published(V1) == []
     for published in (
         "migrating gen 3 in=in_progress/2",
@@ -162,33 +124,32 @@ def test_explicit_the_source_follows_the_steps_of_its_target():
     ):
         driver.step(V2, on=SLED_B)
         assert driver.published(V2)[-1] == published
-    assert _state(driver.published(V1)) == "stopping"
+    assert state_of(driver.published(V1)) == "stopping"
     driver.poke(V1)
-    assert _sides(driver) == MOVED
+    assert sides(driver) == MOVED
 
 
 @pytest.mark.parametrize(("source", "moved"), [(AUTO, EXPLICIT), (EXPLICIT, AUTO)])
 def test_sleds_of_different_modes_understand_each_other(source, moved):
-    driver = _migrating(mode=source, mode_b=moved)
+    driver = migrating(mode=source, mode_b=moved)
     for _ in range(20):
         driver.run_until_idle()
         for propolis_id, sled_id in ((V1, SLED_A), (V2, SLED_B)):
             if propolis_id in driver.sled(sled_id).vmms:
                 driver.poke(propolis_id, on=sled_id)
-    sides = _sides(driver)
-    assert (sides[0], sides[1]) == MOVED
+    assert sides(driver) == MOVED
 
 
-# --- failures --------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", BOTH_SIDES)
 @pytest.mark.parametrize("after_us", [0, 1_000])
 def test_the_source_fails_in_a_phase(point, after_us):
     pacer = ScriptedPacer(1_000, {(V1, point): Pace(after_us, fail=True)})
-    driver = _migrating(pacer=pacer)
+    driver = migrating(pacer=pacer)
     driver.run_until_idle()
-    source, moved = _sides(driver)
+    source, moved = sides(driver)
     if point is Point.M_FINISH:
         # it has said Finish already, and Nexus acts on the first end it hears (nexus.md 7, property 8)
         assert source == ("running", "completed" if after_us else source[1])
@@ -203,9 +164,9 @@ def test_the_source_fails_in_a_phase(point, after_us):
 @pytest.mark.parametrize("after_us", [0, 1_000])
 def test_the_target_fails_in_a_phase(point, after_us):
     pacer = ScriptedPacer(1_000, {(V2, point): Pace(after_us, fail=True)})
-    driver = _migrating(pacer=pacer)
+    driver = migrating(pacer=pacer)
     driver.run_until_idle()
-    source, moved = _sides(driver)
+    source, moved = sides(driver)
     assert moved[0] == "failed"
     if point is Point.M_CONNECT:
         assert source is None, "the source was never asked"
@@ -219,44 +180,44 @@ def test_the_target_fails_in_a_phase(point, after_us):
 @pytest.mark.parametrize("point", [Point.DEVICES, Point.BACKENDS])
 def test_a_target_that_cannot_start_after_the_import_has_failed_alone(point):
     """The hand-over is behind them: the source is gone, and the instance with it."""
-    driver = _migrating(pacer=ScriptedPacer(1_000, {(V2, point): FAILS}))
+    driver = migrating(pacer=ScriptedPacer(1_000, {(V2, point): FAILS}))
     driver.run_until_idle()
-    assert _sides(driver) == (("destroyed", "completed"), ("failed", "completed"))
+    assert sides(driver) == (("destroyed", "completed"), ("failed", "completed"))
 
 
 def test_after_a_failure_the_source_can_migrate_to_another_target():
-    driver = _migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_DEVICE): FAILS}))
+    driver = migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_DEVICE): FAILS}))
     driver.run_until_idle()
     driver.register(V3, VmmState.MIGRATING, on=SLED_B, migration_id=M2)
     driver.put(IN, V3, on=SLED_B)
     driver.run_until_idle()
-    assert _state(driver.published(V1)) == "destroyed"
-    assert _state(driver.published(V3)) == "running"
+    assert state_of(driver.published(V1)) == "destroyed"
+    assert state_of(driver.published(V3)) == "running"
 
 
 def test_property_8_a_migration_that_failed_is_not_tried_again_by_another_target():
-    driver = _migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_DEVICE): FAILS}))
+    driver = migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_DEVICE): FAILS}))
     driver.run_until_idle()
     driver.posts.clear()
     driver.register(V3, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
     driver.put(IN, V3, on=SLED_B)
     driver.run_until_idle()
-    assert _state(driver.published(V3)) == "failed"
+    assert state_of(driver.published(V3)) == "failed"
     assert driver.published(V1) == [], "the source was not bothered"
     assert told(driver.get(V1)).endswith("out=failed/3")
 
 
 def test_property_11_a_vmm_does_not_leave_by_the_migration_that_brought_it():
-    driver = _migrating()
+    driver = migrating()
     driver.run_until_idle()
     driver.register(V3, VmmState.MIGRATING, migration_id=M1)
     driver.put(target(address_of(V2)), V3)
     driver.run_until_idle()
-    assert _state(driver.published(V3)) == "failed"
+    assert state_of(driver.published(V3)) == "failed"
     assert told(driver.get(V2, on=SLED_B)).endswith("in=completed/3")
 
 
-# --- the source refuses ----------------------------------------------------------------------------------------------
+# --- the source refuses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,21 +247,21 @@ def test_a_source_that_is_starting_migrates_once_it_runs():
     driver.register(V2, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
     driver.put(IN, V2, on=SLED_B)
     driver.wait(5 * SECOND)
-    assert _state(driver.published(V2)) == "migrating"
+    assert state_of(driver.published(V2)) == "migrating"
     driver.run_until_idle()
-    assert _sides(driver) == MOVED
+    assert sides(driver) == MOVED
 
 
 def test_a_source_that_propolis_lost_fails_its_target():
-    driver = _driver()
+    driver = pair()
     driver.kill(V1, restart=False)
     driver.put(IN, V2, on=SLED_B)
     driver.run_until_idle()
-    assert _state(driver.published(V2)) == "failed"
+    assert state_of(driver.published(V2)) == "failed"
 
 
 def test_why_the_source_refused_is_told():
-    driver = _driver(pacer=ScriptedPacer(1_000, {(V1, Point.HALT): FOR_EVER}))
+    driver = pair(pacer=ScriptedPacer(1_000, {(V1, Point.HALT): FOR_EVER}))
     driver.put(STOPPED, V1)
     driver.put(IN, V2, on=SLED_B)
     driver.wait(SECOND)
@@ -313,70 +274,68 @@ def test_why_the_source_refused_is_told():
 
 def test_a_source_that_is_nowhere_is_imagined():
     """As the existing simulator has it: `src_propolis_addr` of a VMM that is not in this process."""
-    driver = _driver()
+    driver = pair()
     driver.put(target("[fd00::99]:12400"), V2, on=SLED_B)
     driver.run_until_idle()
-    assert _sides(driver) == (None, ("running", "completed"))
+    assert sides(driver) == (None, ("running", "completed"))
     assert told(driver.get(V1)) == "running gen 4"
 
 
 def test_a_target_is_not_its_own_source():
-    driver = _driver()
+    driver = pair()
     driver.put(target(address_of(V2)), V2, on=SLED_B)
     driver.run_until_idle()
-    assert _state(driver.published(V2)) == "running"
+    assert state_of(driver.published(V2)) == "running"
 
 
 def test_an_address_is_free_again_when_its_vmm_is_gone():
-    driver = _driver()
+    driver = pair()
     driver.unregister(V1)
     driver.put(IN, V2, on=SLED_B)
     driver.run_until_idle()
-    assert _sides(driver) == (None, ("running", "completed")), "nobody is there any more: imagined"
+    assert sides(driver) == (None, ("running", "completed")), "nobody is there any more: imagined"
 
 
-# --- two targets -----------------------------------------------------------------------------------------------------
+# --- two targets ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("between_us", [0, 1_500, 3_500, 9_500])
 @pytest.mark.parametrize("same_migration", [True, False])
 def test_of_two_targets_of_one_source_only_one_gets_the_guest(between_us, same_migration):
-    driver = _driver()
+    driver = pair()
     driver.register(V3, VmmState.MIGRATING, on=SLED_B, migration_id=M1 if same_migration else M2)
     driver.put(IN, V2, on=SLED_B)
     driver.wait(between_us)
     driver.put(IN, V3, on=SLED_B)
     driver.run_until_idle()
-    assert _sides(driver) == MOVED
-    assert _state(driver.published(V3)) == "failed"
+    assert sides(driver) == MOVED
+    assert state_of(driver.published(V3)) == "failed"
 
 
 def test_of_two_targets_in_explicit_mode_the_one_that_dials_first_gets_the_guest():
-    driver = _driver(EXPLICIT, pacer=ScriptedPacer(0))
+    driver = pair(EXPLICIT, pacer=ScriptedPacer(0))
     driver.register(V3, VmmState.MIGRATING, on=SLED_B, migration_id=M2)
     driver.put(IN, V2, on=SLED_B)
     driver.put(IN, V3, on=SLED_B)
     driver.poke(V3, on=SLED_B)
     driver.poke(V2, on=SLED_B)
-    assert _state(driver.published(V3)) == "running"
-    assert _state(driver.published(V2)) == "failed"
+    assert state_of(driver.published(V3)) == "running"
+    assert state_of(driver.published(V2)) == "failed"
 
 
-# --- something happens to the source meanwhile -----------------------------------------------------------------------
+# --- something happens to the source meanwhile ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after_ms", MOVING_MS)
 def test_the_source_is_stopped_meanwhile(after_ms):
     """The stop waits for the migration; a migration that succeeds has done its work (propolis.md 3.5)."""
-    driver = _migrating()
+    driver = migrating()
     driver.wait(after_ms * 1_000)
     if V1 in driver.sled().vmms:
-        try:
+        with contextlib.suppress(errors.VmmTerminating):
             driver.put(STOPPED, V1)
-        except errors.VmmTerminating:
-            pass
     driver.run_until_idle()
-    source, moved = _sides(driver)
+    source, moved = sides(driver)
     assert source[0] == "destroyed"
     if source[1] == "completed":
         assert moved == ("running", "completed")
@@ -387,12 +346,12 @@ def test_the_source_is_stopped_meanwhile(after_ms):
 
 @pytest.mark.parametrize("after_ms", range(3, 10))
 def test_a_source_that_was_stopped_meanwhile_stops_if_the_migration_fails(after_ms):
-    driver = _migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_SERVER): FAILS}))
+    driver = migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_SERVER): FAILS}))
     driver.wait(after_ms * 1_000)
     asked = driver.vmm(V1).resting() is VmmState.DESTROYED
     driver.put(STOPPED, V1)
     driver.run_until_idle()
-    source, moved = _sides(driver)
+    source, moved = sides(driver)
     assert source == ("destroyed", "failed")
     assert moved[0] == "failed"
     assert asked or after_ms > 8
@@ -422,11 +381,11 @@ def _lose(driver, how, who, on):
 @pytest.mark.parametrize("after_ms", MOVING_MS)
 def test_the_source_is_lost_meanwhile(how, after_ms):
     """Its peer notices at once: before the hand-over it fails, after it it runs on."""
-    driver = _migrating()
+    driver = migrating()
     driver.wait(after_ms * 1_000)
     lost = _lose(driver, how, V1, SLED_A)
     driver.run_until_idle()
-    _, moved = _sides(driver)
+    _, moved = sides(driver)
     handed_over = moved == ("running", "completed")
     assert handed_over or moved[0] == "failed"
     assert handed_over or lost
@@ -439,11 +398,11 @@ def test_the_source_is_lost_meanwhile(how, after_ms):
 @pytest.mark.parametrize("after_ms", range(14))
 def test_the_target_is_lost_meanwhile(how, after_ms):
     """The source runs on, or had handed over already and is destroyed; it never waits for a peer that is gone."""
-    driver = _migrating()
+    driver = migrating()
     driver.wait(after_ms * 1_000)
     lost = _lose(driver, how, V2, SLED_B)
     driver.run_until_idle()
-    source, _ = _sides(driver)
+    source, _ = sides(driver)
     if source is not None and source[0] == "destroyed":
         assert source[1] == "completed"
         assert V1 not in driver.sled().vmms
@@ -456,7 +415,7 @@ def test_the_target_is_lost_meanwhile(how, after_ms):
 
 @pytest.mark.parametrize("after_ms", MOVING_MS)
 def test_a_lost_target_leaves_a_source_that_can_be_stopped(after_ms):
-    driver = _migrating()
+    driver = migrating()
     driver.wait(after_ms * 1_000)
     driver.unregister(V2, on=SLED_B)
     driver.run_until_idle()
@@ -484,7 +443,7 @@ def test_a_migration_leaves_nothing_behind():
     assert not driver.rack._touched
 
 
-# --- sim-migration-source --------------------------------------------------------------------------------------------
+# --- sim-migration-source -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", SimMode)
@@ -497,133 +456,32 @@ def test_a_migration_to_nobody(mode, succeeds, end):
         assert driver.posts == [], "explicit: not before it is poked"
         driver.poke(V1)
     driver.run_until_idle()
-    assert _sides(driver)[0] == end
+    assert sides(driver)[0] == end
     states = [text.split(" ")[0] for text in driver.published(V1)]
     assert states[0] == "migrating", "`stopping` is said when it stops (weakness 17)"
 
 
 def test_a_source_busy_with_nobody_refuses_a_real_target():
-    driver = _driver()
+    driver = pair()
     driver.migrate_out(M2)
     driver.put(IN, V2, on=SLED_B)
     driver.wait(2_000)
     driver.run_until_idle()
-    assert _sides(driver) == (("destroyed", "completed"), ("failed", "failed"))
+    assert sides(driver) == (("destroyed", "completed"), ("failed", "failed"))
 
 
 def test_a_migration_to_nobody_is_refused_while_a_real_one_runs():
-    driver = _migrating()
+    driver = migrating()
     driver.wait(4_000)
     before = snapshot(driver.rack)
     assert isinstance(refused(driver.migrate_out, M2), errors.InvalidRequest)
     assert snapshot(driver.rack) == before
 
 
-# --- two processes ---------------------------------------------------------------------------------------------------
-
-
-@attrs.define(eq=False)
-class Wire:
-    """What two daemons do for their racks: connects, carries messages, says who hung up. In order, one at a time."""
-
-    source: RackDriver
-    moved: RackDriver
-    connected: bool = False
-    carried: int = 0
-
-    def pump(self):
-        while self.source.others or self.moved.others:
-            for here, there, who, who_there in (
-                (self.moved, self.source, V2, V1),
-                (self.source, self.moved, V1, V2),
-            ):
-                effects, here.others = here.others, []
-                for effect in effects:
-                    assert effect.propolis_id == who
-                    self.carry(effect, there, who_there)
-
-    def carry(self, effect, there, who):
-        on = SLED_B if who == V2 else SLED_A
-        if isinstance(effect, edge.ConnectPeer):
-            assert effect.address == address_of(V1)
-            self.connected = True
-            try:
-                there.ask(edge.PropolisInput, on, who, MigrateOut(effect.migration_id))
-            except errors.SledError as error:
-                self.moved.ask(edge.PropolisInput, SLED_B, V2, PeerLost(error.message, effect.migration_id))
-        elif isinstance(effect.effect, ToPeer):
-            self.carried += 1
-            message = FromPeer(effect.effect.message, effect.effect.migration_id)
-            self.send(there, on, who, message)
-        elif isinstance(effect.effect, PeerClosed):
-            self.send(there, on, who, PeerLost("closed", effect.effect.migration_id))
-
-    @staticmethod
-    def send(there, on, who, item):
-        try:
-            there.ask(edge.PropolisInput, on, who, item)
-        except errors.SledError:
-            pass  # gone meanwhile
-
-    def run(self, limit_us=60 * SECOND):
-        end_us = self.source.now_us + limit_us
-        while True:
-            self.pump()
-            due = [d for d in (self.source.rack.next_deadline_us(), self.moved.rack.next_deadline_us()) if d]
-            if not due or min(due) > end_us:
-                return
-            for driver in (self.source, self.moved):
-                driver.now_us = max(driver.now_us, min(due))
-                driver.do(edge.Tick())
-
-
-def _two_processes(**plan):
-    pacer = ScriptedPacer(1_000, {(who, point): FAILS for who, point in plan.values()})
-    source, moved = (RackDriver(pacer=pacer, remote_peers=True) for _ in range(2))
-    source.running(V1)
-    moved.register(V2, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
-    moved.put(IN, V2, on=SLED_B)
-    return Wire(source, moved)
-
-
-def test_between_two_processes_the_same_dialogue_goes_over_the_wire():
-    wire = _two_processes()
-    wire.run()
-    assert wire.connected
-    assert wire.carried > 20
-    assert _state(wire.source.published(V1)) == "destroyed"
-    assert _state(wire.moved.published(V2)) == "running"
-
-
-@pytest.mark.parametrize("who", [V1, V2])
-@pytest.mark.parametrize("point", BOTH_SIDES)
-def test_between_two_processes_failures_are_heard_on_the_other_side(who, point):
-    wire = _two_processes(fault=(who, point))
-    wire.run()
-    assert _state(wire.source.published(V1)) == "running"
-    assert _state(wire.moved.published(V2)) == "failed"
-
-
-def test_between_two_processes_a_refusal_of_the_source_fails_the_target():
-    wire = _two_processes()
-    wire.source.put(STOPPED, V1)
-    wire.run()
-    assert _state(wire.moved.published(V2)) == "failed"
-
-
-def test_between_two_processes_no_migration_is_tried_twice():
-    wire = _two_processes(fault=(V1, Point.M_DEVICE))
-    wire.run()
-    before = snapshot(wire.source.rack)
-    error = refused(wire.source.ask, edge.PropolisInput, SLED_A, V1, MigrateOut(M1))
-    assert isinstance(error, errors.InvalidRequest)
-    assert snapshot(wire.source.rack) == before
-
-
 def test_a_migration_state_that_has_ended_never_changes():
     """The whole of property 8 over every failure of this file's kind, as Nexus would see it."""
     for who, point in [(who, point) for who in (V1, V2) for point in BOTH_SIDES]:
-        driver = _migrating(pacer=ScriptedPacer(1_000, {(who, point): Pace(1_000, fail=True)}))
+        driver = migrating(pacer=ScriptedPacer(1_000, {(who, point): Pace(1_000, fail=True)}))
         driver.run_until_idle()
         for propolis_id, side in ((V1, "migration_out"), (V2, "migration_in")):
             ended = None

@@ -1,4 +1,4 @@
-"""rack.py: pokes (sled-agent-api.md 2.8 to 2.10): steps, drains, waiting for Nexus, and what happens when it is down."""
+"""rack.py: pokes (sled-agent-api.md 2.8 to 2.10): steps, drains, waiting for Nexus, and when it is down."""
 
 import pytest
 from driving import (
@@ -51,7 +51,7 @@ def _steps(driver, propolis_id=V1):
     raise AssertionError("no end of steps")
 
 
-# --- the traces of sled-agent-api.md 2.7 -----------------------------------------------------------------------------
+# --- the traces of sled-agent-api.md 2.7 ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_drain_without_end_is_cut_off(monkeypatch):
     assert len(driver.posts) == 3
 
 
-# --- waiting for Nexus -----------------------------------------------------------------------------------------------
+# --- waiting for Nexus ----------------------------------------------------------------------------------------------
 
 
 def test_a_poke_answers_after_the_acknowledgement():
@@ -273,7 +273,7 @@ def test_the_channel_takes_as_many_as_the_real_agents():
     assert [type(each) for each in answers] == [edge.Reply] * 4 + [edge.ReplyError] * (len(tickets) - 4)
 
 
-# --- Nexus is down ---------------------------------------------------------------------------------------------------
+# --- Nexus is down --------------------------------------------------------------------------------------------------
 
 
 def test_a_poke_gives_up_after_a_while_and_the_state_is_delivered_all_the_same():
@@ -331,7 +331,7 @@ def test_a_drain_that_gave_up_does_not_go_on_by_itself():
     assert told(driver.get()) == "running gen 4"
 
 
-# --- a VMM that ends meanwhile ---------------------------------------------------------------------------------------
+# --- a VMM that ends meanwhile --------------------------------------------------------------------------------------
 
 
 def test_a_vmm_deleted_under_a_poke_is_lost_to_all_who_wait():
