@@ -65,5 +65,8 @@ POKES_WAITING_MAX: Final = 32
 DRAIN_STEPS_MAX: Final = 1_000
 """Steps of one drain: a life has fewer than 40 waiting points, guests in a reboot loop are what this stops."""
 
+MIGRATIONS_OUT_MAX: Final = 1_000
+"""Migrations out of one VMM; their ids are kept, because none may be tried twice. A real VMM leaves once."""
+
 ASKED_KEPT: Final = 8
 """Requests remembered per VMM for `why`."""
