@@ -155,7 +155,8 @@ class PropolisServer:
                 channel.forget(gen, waiter)
         if isinstance(now, Gone):
             raise monitor_gone(gen)
-        return now
+        assert channel.newest is not None
+        return channel.newest  # of the moment of answering: what was told in between is never seen
 
     async def reconfigure(self, key: str, vcr_json: str) -> str:
         """Replaces a volume: a `ReplaceResult`. Raises `NoInstance`, `RequestDenied` or the `Refusal` to answer."""
