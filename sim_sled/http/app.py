@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from os import urandom
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDict, istr
+from multidict import istr
 
 from sim_sled.errors import SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
 from sim_sled.http.json import BadJson, Json
 from sim_sled.http.operations import ROUTER
+from sim_sled.http.response import JSON_TYPE, Response
 from sim_sled.http.routes import Call
 from sim_sled.http.versions import NEWEST, BadVersion, level_of
 
@@ -46,10 +47,6 @@ _log = logging.getLogger(__name__)
 _API_VERSION: Final = istr("api-version")
 _CONTENT_TYPE: Final = istr("content-type")
 _EXPECT: Final = istr("expect")
-_REQUEST_ID: Final = istr("x-request-id")
-_ALLOW: Final = istr("allow")
-_SERVER: Final = istr("server")
-_JSON_TYPE: Final = "application/json"
 _KNOWN_TYPES: Final = frozenset(
     {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"}
 )
@@ -76,7 +73,8 @@ def make_server(
     """
     app = _App(host, sled_id, accept_newer_api, on_newer_api)
     # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
-    return _Server(app.handle, access_log=None, auto_decompress=False)
+    handler = cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", app.handle)
+    return _Server(handler, access_log=None, auto_decompress=False)
 
 
 class _App:
@@ -96,7 +94,7 @@ class _App:
         self._levels: dict[str | None, int] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Response:
         request_id = new_request_id()
         try:
             header = request.headers.get(_API_VERSION)
@@ -119,10 +117,7 @@ class _App:
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
-        headers = CIMultiDict({_REQUEST_ID: request_id})
-        if answer.body is not None:
-            headers[_CONTENT_TYPE] = _JSON_TYPE
-        return web.Response(status=answer.status, body=answer.body, headers=headers)
+        return Response(answer.status, request_id, answer.body)
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
@@ -159,7 +154,7 @@ async def read_json(request: web.BaseRequest, kind: Json) -> Any:
     if len(body) > BODY_MAX:
         raise _too_large()
     content_type = request.headers.get(_CONTENT_TYPE)
-    if content_type is not None and content_type != _JSON_TYPE:
+    if content_type is not None and content_type != JSON_TYPE:
         _check_content_type(content_type)
     try:
         return kind.decode(body)
@@ -169,10 +164,10 @@ async def read_json(request: web.BaseRequest, kind: Json) -> Any:
 
 def _check_content_type(header: str) -> None:
     kind = header.partition(";")[0].rstrip().lower()
-    if kind == _JSON_TYPE:
+    if kind == JSON_TYPE:
         return
     if kind in _KNOWN_TYPES:
-        raise Refused(400, f'expected content type "{_JSON_TYPE}", got "{kind}"')
+        raise Refused(400, f'expected content type "{JSON_TYPE}", got "{kind}"')
     raise Refused(400, f'unsupported content-type: "{kind}"')
 
 
@@ -205,14 +200,9 @@ async def _read_slowly(request: web.BaseRequest) -> bytes:
     return bytes(body)
 
 
-def error_response(request_id: str, refused: Refused) -> web.Response:
-    headers = CIMultiDict({_REQUEST_ID: request_id, _CONTENT_TYPE: _JSON_TYPE})
-    for method in refused.allow:
-        headers.add(_ALLOW, method)
-    response = web.Response(status=refused.status, body=error_body(request_id, refused), headers=headers)
-    if refused.close:
-        response.force_close()
-    return response
+def error_response(request_id: str, refused: Refused) -> Response:
+    body = error_body(request_id, refused)
+    return Response(refused.status, request_id, body, allow=refused.allow, close=refused.close)
 
 
 def _one_line(error: BaseException | str) -> str:
@@ -244,4 +234,4 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {_one_line(message or '')}"
-        return error_response(new_request_id(), Refused(status, text, close=True))
+        return cast("web.StreamResponse", error_response(new_request_id(), Refused(status, text, close=True)))
