@@ -27,7 +27,7 @@ from sim_sled.http.host import Host
 from sim_sled.http.json import BadJson, Json
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.response import JSON_TYPE, Response
-from sim_sled.http.routes import Call
+from sim_sled.http.routes import Call, Route
 from sim_sled.http.versions import NEWEST, BadVersion, level_of
 
 BODY_MAX: Final = 1024 * 1024
@@ -38,6 +38,12 @@ BODY_WAIT_S: Final = 60.0
 
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
+
+TARGETS_KEPT: Final = 4096
+"""Request lines remembered with what they mean; all are forgotten when there are more."""
+
+TARGET_KEPT_MAX: Final = 256
+"""Characters of a request target worth remembering: every path of the API with its ids is shorter."""
 
 PEERS_TOLD: Final = 1024
 """(peer, version) pairs whose newer version was reported."""
@@ -92,6 +98,7 @@ class _App:
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._levels: dict[str | None, int] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...]]] = {}
         self._told: set[tuple[str, str]] = set()
 
     async def handle(self, request: web.BaseRequest) -> Response:
@@ -101,11 +108,9 @@ class _App:
             level = self._levels.get(header)
             if level is None:
                 level = self._level(header, request)
-            path, query = split_target(request.raw_path)
-            route, variables = ROUTER.find(request.method, path, level)
-            call = Call(self._host, self._sled_id, route.parse_path(variables))
-            if route.query:
-                route.check_query(query)
+            key = (request.method, request.raw_path, level)
+            route, values = self._targets.get(key) or self._target(*key)
+            call = Call(self._host, self._sled_id, values)
             if route.body is not None:
                 call.body = await read_json(request, route.body)
             answer = await route.handler(call)
@@ -118,6 +123,23 @@ class _App:
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
         return Response(answer.status, request_id, answer.body)
+
+    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...]]:
+        """Row and path values of a request line. Raises `Refused`.
+
+        Remembered while there is room: Nexus asks for the same VMMs again and again, and this is a third of our share
+        of a request.
+        """
+        path, query = split_target(target)
+        route, variables = ROUTER.find(method, path, level)
+        found = (route, route.parse_path(variables))
+        if route.query:
+            route.check_query(query)
+        if len(target) <= TARGET_KEPT_MAX:
+            if len(self._targets) >= TARGETS_KEPT:
+                self._targets.clear()
+            self._targets[method, target, level] = found
+        return found
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
