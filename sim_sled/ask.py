@@ -56,7 +56,9 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table(Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", box=None)
+    table = Table(
+        Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None
+    )
     for each in rows:
         table.add_row(
             each["propolis_id"],
@@ -66,6 +68,7 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
             each["resting"],
             each["propolis"] or "-",
             each["acked"] or "-",
+            each["propolis_listens"] or "-",
         )
     # piped, nothing may be cut off to fit a terminal that is not there
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)

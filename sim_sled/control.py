@@ -24,6 +24,7 @@ from sim_sled.errors import NoSuchVmm, SledError
 from sim_sled.happenings import Kind
 from sim_sled.history import text_of
 from sim_sled.sled import Sled
+from sim_sled.vmm import Vmm
 from sim_sled.why import row, stamp, why
 
 BODY_MAX: Final = 64 * 1024
@@ -135,8 +136,11 @@ class Control:
         return web.json_response(sled.networking.snapshot(), dumps=_dumps)
 
     async def vmms(self, _: web.Request) -> web.Response:
-        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(row)]
+        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(self._row)]
         return web.json_response(rows)
+
+    def _row(self, vmm: Vmm) -> dict[str, Any]:
+        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.propolis_id)}
 
     async def why(self, request: web.Request) -> web.Response:
         propolis_id = _uuid(request, "propolis_id")

@@ -50,7 +50,7 @@ from sim_sled.pace import PresetPacer
 from sim_sled.rules import Verdict
 from sim_sled.scheduler import Scheduler
 from sim_sled.sled import Sled
-from sim_sled.vmm import RunningPoke, Vmm
+from sim_sled.vmm import BaggageOf, RunningPoke, Vmm, no_baggage
 
 MESSAGES_MAX: Final = 10_000
 """Messages between two VMMs in one turn: a whole migration is about 40; more is a loop, and a bug."""
@@ -71,6 +71,7 @@ class Rack:
     seed: int = 0
     remote_peers: bool = False
     expose: bool = False
+    baggage: BaggageOf = no_baggage
     watch: Watch | None = None
     _scheduler: Scheduler = attrs.field(factory=Scheduler)
     _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
@@ -82,7 +83,7 @@ class Rack:
         """Add a sled. ValueError if its id is taken."""
         if config.sled_id in self.sleds:
             raise ValueError(f"two sleds with the id {config.sled_id}")
-        sled = Sled(config, self.pacer, self.seed)
+        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose)
         self.sleds[config.sled_id] = sled
         return sled
 
@@ -382,18 +383,10 @@ class Rack:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self._touched.append(vmm)
         for effect in rest:
-            if isinstance(effect, Dial | ToPeer | PeerClosed):
-                if vmm.peer is not None:
-                    self._messages.append((vmm, vmm.peer, effect))
-                    continue
-                if isinstance(effect, Dial):
-                    effects.append(
-                        edge.ConnectPeer(vmm.sled_id, vmm.propolis_id, effect.migration_id, vmm.source_addr)
-                    )
-                    continue
-            elif not self.expose:
-                continue
-            effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
+            if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
+                self._messages.append((vmm, vmm.peer, effect))
+            elif self.expose:
+                effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):
@@ -416,14 +409,14 @@ class Rack:
 
     def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
         """Carry one message between two VMMs of this rack."""
-        now_us = self._now_us
         if isinstance(effect, Dial):
             self._dial(sender, receiver, effect.migration_id, effects)
         elif receiver.peer is not sender or receiver.vm is None:
             if isinstance(effect, ToPeer) and sender.peer is receiver:
                 self._part(sender, "the peer is gone", effects)
         elif isinstance(effect, ToPeer):
-            self._after(receiver, receiver.drive(FromPeer(effect.message), now_us), effects)
+            message = FromPeer(effect.message, effect.migration_id)
+            self._after(receiver, receiver.drive(message, self._now_us), effects)
         else:
             sender.peer = None
             self._part(receiver, "the peer closed the connection", effects)
@@ -433,8 +426,9 @@ class Rack:
         if source.vm is None or source.peer is not None:
             self._part(target, "the source is not there", effects)
             return
+        baggage = self.baggage(source.propolis_id, "")
         try:
-            opened = source.drive(MigrateOut(migration_id), self._now_us)
+            opened = source.drive(MigrateOut(migration_id, baggage=baggage), self._now_us)
         except (RequestDenied, NoInstance) as denied:
             self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
             self._part(target, str(denied), effects)

@@ -74,6 +74,8 @@ class Tour:
                     nexus["address"],
                     "--pace",
                     "fast",
+                    "--propolis",
+                    "registered",
                 )
             )
         for name, ports in zip(("sled-a", "sled-b"), await asyncio.gather(*starting), strict=True):
@@ -161,8 +163,7 @@ class Tour:
                 while not await condition():  # noqa: ASYNC110 -- another process has no event
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.control)
-            raise TourError(f"it never happened that {what}\n{logs}") from None
+            raise TourError(f"it never happened that {what}") from None
 
     async def see(self, name: str, *states: str) -> None:
         """Wait until the public state of an instance is one of `states`."""
@@ -340,7 +341,9 @@ async def run() -> int:
             wrong = await check(tour)
             await summary(tour)
         except (TourError, aiohttp.ClientError, TimeoutError) as error:
-            console.print(f"[red]the tour failed[/red]: {error}", highlight=False)
+            console.print(f"[red]the tour failed[/red]: {str(error) or type(error).__name__}", highlight=False)
+            for name in tour.control:
+                console.print(f"--- {name}\n{tour.log(name)}", highlight=False, markup=False)
             return 1
     for each in wrong:
         console.print(f"[red]disagreement[/red]: {each}", highlight=False)

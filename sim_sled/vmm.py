@@ -10,6 +10,7 @@ Read before: rules.py, observe.py. Read next: sled.py.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from propolis_stub.edge import (
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
 from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.migration import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
 from propolis_stub.types import InstanceState, Publication, RequestKind
@@ -43,6 +45,15 @@ from sim_sled.rules import RULES, Verdict, refusal
 _NOTHING: Final[list[VmEffect]] = []
 
 
+BaggageOf = Callable[[UUID, str], Baggage]
+"""(propolis_id, address of the source or "") -> what this VMM's Propolis takes along when it migrates."""
+
+
+def no_baggage(_propolis_id: UUID, _source: str) -> Baggage:
+    """Nobody serves the Propolis API, so there is nothing to take along."""
+    return NO_BAGGAGE
+
+
 @attrs.frozen
 class How:
     """What a VMM takes from its sled: who decides on durations, whether it is stepped, how long a stop may take."""
@@ -50,6 +61,7 @@ class How:
     pacer: Pacer
     stepped: bool
     stop_grace_us: int
+    baggage: BaggageOf = no_baggage
 
 
 @attrs.frozen
@@ -188,7 +200,9 @@ class Vmm:
         assert requested.value is not None, "the codec refuses a migration_target without a value"
         self.source_addr = requested.value.src_propolis_addr
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        effects = vm.handle(EnsureTarget(self.record.migration_in.migration_id, scripted=scripted), now_us)
+        baggage = how.baggage(self.propolis_id, self.source_addr)
+        target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
+        effects = vm.handle(target, now_us)
         self.vm = vm
         # The request changes nothing that is published yet (sled-agent-api.md 2.3): stepped, the VM itself waits for
         # the first step; else the agent looks at it in its own time, before the first phase is through.
