@@ -38,7 +38,7 @@ from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
 from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import PropolisError, QueueFull, RequestDenied
+from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, QueueFull, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.addresses import canonical
@@ -280,7 +280,7 @@ class Rack:
             raise PropolisRefused(str(denied)) from denied
         except QueueFull as full:
             raise ChannelFull(str(full)) from full
-        except PropolisError as refused:
+        except (NoInstance, AlreadyInitialized, GuestNotRunning) as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
         self._after(vmm, done, effects)
