@@ -36,8 +36,9 @@ API_VERSION: Final = "1.0.0"
 TIMEOUT_S: Final = 15.0
 """Connect and total (sled-agent-api.md 2.10)."""
 
-PUTS_IN_FLIGHT: Final = 32
-"""More do not make it faster (the client saturates a core) and would only queue up in Nexus."""
+PUTS_IN_FLIGHT: Final = 256
+"""32 are as fast as it gets; the rest is for a Nexus that hangs on some VMMs, which must
+not delay the others."""
 
 _OTHERS_IN_FLIGHT: Final = 8
 """Registrations of the sleds of one process; apart from the PUTs, or a hanging Nexus would starve them."""

@@ -22,3 +22,11 @@ def parse(text: str) -> tuple[str, int]:
 def show(host: str, port: int) -> str:
     """The text of a socket address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def canonical(text: str) -> str:
+    """One text for each socket address; what is none stays as it is."""
+    try:
+        return show(*parse(text))
+    except ValueError:
+        return text

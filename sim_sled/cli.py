@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from sim_sled import addresses
+from sim_sled.cli_nexus import nexus
 from sim_sled.logs import LogFormat
 
 app = typer.Typer(
@@ -26,6 +27,12 @@ BAD_INPUT = 2
 class Mode(Enum):
     AUTO = "auto"
     EXPLICIT = "explicit"
+
+
+class PropolisName(Enum):
+    NONE = "none"
+    LOOPBACK = "loopback"
+    REGISTERED = "registered"
 
 
 class PaceName(Enum):
@@ -87,6 +94,9 @@ def serve(
     repo_depot_port: Annotated[int, typer.Option(help="reported to Nexus; 0: the sled's own port")] = 0,
     max_vcpus: Annotated[int | None, typer.Option(help="refuse larger VMMs; the original's limit is 16")] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    propolis: Annotated[
+        PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
+    ] = PropolisName.NONE,
     stop_grace: Annotated[float, typer.Option(min=0, help="seconds until the agent ends a stop")] = 600.0,
     poke_timeout: Annotated[float, typer.Option(min=0, help="seconds a poke waits for Nexus")] = 15.0,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
@@ -99,11 +109,12 @@ def serve(
     log_level: Annotated[str, typer.Option()] = "info",
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled import logs  # noqa: PLC0415 -- see the top of the file
+    from sim_sled import logs
     from sim_sled import serve as serving
-    from sim_sled.config import SECOND_US, SimMode, SledConfig  # noqa: PLC0415
-    from sim_sled.daemon import Options  # noqa: PLC0415
-    from sim_sled.pace import PresetPacer  # noqa: PLC0415
+    from sim_sled.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.daemon import Options
+    from sim_sled.pace import PresetPacer
+    from sim_sled.propolis_api import PropolisMode
 
     del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
     logs.configure(log_format, log_level)
@@ -142,6 +153,7 @@ def serve(
         seed=seed,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
+        propolis=PropolisMode(propolis.value),
     )
     how = serving.ServeOptions(control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait)
     raise typer.Exit(serving.run(sleds, options, how))
@@ -156,7 +168,7 @@ def _also(text: str) -> tuple[UUID, str]:
 
 
 def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
-    from sim_sled import hardware_file  # noqa: PLC0415
+    from sim_sled import hardware_file
 
     try:
         fields = hardware_file.load(path) if path is not None else {}
@@ -179,9 +191,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 @app.command()
 def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
     """List the VMMs of a running daemon."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.ps(ask.where(at, port_file), token, as_json))
+
+
+@app.command()
+def ready(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
+) -> None:
+    """Succeed once every sled of a daemon is registered with Nexus."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.ready(ask.where(at, port_file), token, wait))
 
 
 @app.command()
@@ -193,7 +218,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a VMM is where it is."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.why(ask.where(at, port_file), token, vmm, as_json))
 
@@ -207,7 +232,7 @@ def log(
     as_json: AsJson = False,
 ) -> None:
     """Print what happened to a VMM lately."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.log(ask.where(at, port_file), token, vmm, as_json))
 
@@ -221,15 +246,28 @@ def inject(
     token: Token = None,
 ) -> None:
     """Make a VMM misbehave."""
-    from sim_sled import ask  # noqa: PLC0415
+    from sim_sled import ask
 
     raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
+
+
+app.command()(nexus)
+
+
+@app.command()
+def tour() -> None:
+    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    import asyncio
+
+    from sim_sled import tour as guided
+
+    raise typer.Exit(asyncio.run(guided.run()))
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed  # noqa: PLC0415
+    from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
 

@@ -30,6 +30,8 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import Input as VmInput
 from propolis_stub.timing import Pacer
 from sim_sled import edge, logs
 from sim_sled.clock import Clock
@@ -39,6 +41,7 @@ from sim_sled.happenings import Happening
 from sim_sled.history import History
 from sim_sled.http.app import make_server
 from sim_sled.pace import PresetPacer
+from sim_sled.propolis_api import PropolisApis, PropolisMode
 from sim_sled.rack import Rack
 from sim_sled.sled import Sled
 
@@ -63,6 +66,7 @@ class Options:
     shutdown_wait_s: float = SHUTDOWN_WAIT_S
     register: bool = True
     history: bool = True
+    propolis: PropolisMode = PropolisMode.NONE
 
 
 @attrs.frozen
@@ -84,6 +88,12 @@ class Daemon:
         self.clock = clock or Clock()
         self.history = History()
         self.rack = Rack(pacer=options.pacer, seed=options.seed, watch=self._watch if options.history else None)
+        self.propolis = PropolisApis(self, options.propolis)
+        if options.propolis is not PropolisMode.NONE:
+            self.rack.expose = True
+            self.rack.baggage = self.propolis.baggage
+            # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
+            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
         self.watchers: list[Callable[[Happening], None]] = [self.history.add]
         for config in sleds:
             self.rack.add_sled(config)
@@ -176,6 +186,7 @@ class Daemon:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -220,6 +231,20 @@ class Daemon:
             self._perform(effect)
         self._rearm(now_us)
 
+    def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
+        """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
+        ticket = self.ticket()
+        now_us = self.clock.now_us()
+        done: list[VmEffect] = []
+        for effect in self.rack.handle(edge.PropolisInput(ticket, sled_id, propolis_id, item), now_us):
+            if isinstance(effect, edge.Reply) and effect.ticket == ticket:
+                assert isinstance(effect.value, list)
+                done = effect.value
+            else:
+                self._perform(effect)
+        self._rearm(now_us)
+        return done
+
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
             self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
@@ -234,6 +259,8 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, edge.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, edge.FromPropolis):
+            self.propolis.perform(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)

@@ -38,9 +38,10 @@ from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
 from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, QueueFull, RequestDenied
+from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
+from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
 from sim_sled.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
@@ -49,7 +50,7 @@ from sim_sled.pace import PresetPacer
 from sim_sled.rules import Verdict
 from sim_sled.scheduler import Scheduler
 from sim_sled.sled import Sled
-from sim_sled.vmm import RunningPoke, Vmm
+from sim_sled.vmm import BaggageOf, RunningPoke, Vmm, no_baggage
 
 MESSAGES_MAX: Final = 10_000
 """Messages between two VMMs in one turn: a whole migration is about 40; more is a loop, and a bug."""
@@ -70,6 +71,7 @@ class Rack:
     seed: int = 0
     remote_peers: bool = False
     expose: bool = False
+    baggage: BaggageOf = no_baggage
     watch: Watch | None = None
     _scheduler: Scheduler = attrs.field(factory=Scheduler)
     _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
@@ -81,7 +83,7 @@ class Rack:
         """Add a sled. ValueError if its id is taken."""
         if config.sled_id in self.sleds:
             raise ValueError(f"two sleds with the id {config.sled_id}")
-        sled = Sled(config, self.pacer, self.seed)
+        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose)
         self.sleds[config.sled_id] = sled
         return sled
 
@@ -104,7 +106,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
-            self._sources[vmm.about.propolis_addr] = vmm
+            self._sources[canonical(vmm.about.propolis_addr)] = vmm
             self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
@@ -158,7 +160,7 @@ class Rack:
         """
         if requested.value is None:
             return None
-        source = self._sources.get(requested.value.src_propolis_addr)
+        source = self._sources.get(canonical(requested.value.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
@@ -278,7 +280,9 @@ class Rack:
             raise PropolisRefused(str(denied)) from denied
         except QueueFull as full:
             raise ChannelFull(str(full)) from full
-        except (NoInstance, AlreadyInitialized, GuestNotRunning) as refused:
+        except RepairingRejected:
+            raise  # it keeps its name in every layer
+        except PropolisError as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
         self._after(vmm, done, effects)
@@ -392,23 +396,13 @@ class Rack:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self._touched.append(vmm)
         for effect in rest:
-            if isinstance(effect, Dial | ToPeer | PeerClosed):
-                if vmm.peer is not None:
-                    self._messages.append((vmm, vmm.peer, effect))
-                    continue
-                if isinstance(effect, Dial):
-                    effects.append(
-                        edge.ConnectPeer(vmm.sled_id, vmm.propolis_id, effect.migration_id, vmm.source_addr)
-                    )
-                    continue
-                if not self.remote_peers and not self.expose:
-                    continue  # the last words to a peer that is gone
-            elif type(effect) is Crashed and vmm.peer is not None:
+            if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
+                self._messages.append((vmm, vmm.peer, effect))
+                continue
+            if type(effect) is Crashed:
                 self._disconnect(vmm, effects)
-                continue
-            elif not self.expose:
-                continue
-            effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
+            if self.expose:
+                effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):
@@ -431,14 +425,14 @@ class Rack:
 
     def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
         """Carry one message between two VMMs of this rack."""
-        now_us = self._now_us
         if isinstance(effect, Dial):
             self._dial(sender, receiver, effect.migration_id, effects)
         elif receiver.peer is not sender or receiver.vm is None:
             if isinstance(effect, ToPeer) and sender.peer is receiver:
                 self._part(sender, "the peer is gone", effects)
         elif isinstance(effect, ToPeer):
-            self._after(receiver, receiver.drive(FromPeer(effect.message), now_us), effects)
+            message = FromPeer(effect.message, effect.migration_id)
+            self._after(receiver, receiver.drive(message, self._now_us), effects)
         else:
             sender.peer = None
             self._part(receiver, "the peer closed the connection", effects)
@@ -448,9 +442,10 @@ class Rack:
         if source.vm is None or source.peer is not None:
             self._part(target, "the source is not there", effects)
             return
+        baggage = self.baggage(source.propolis_id, "")
         try:
             source.check_untried(migration_id)
-            opened = source.migrate_out(MigrateOut(migration_id), self._now_us)
+            opened = source.migrate_out(MigrateOut(migration_id, baggage=baggage), self._now_us)
         except (InvalidRequest, PropolisRefused) as denied:
             self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
             self._part(target, str(denied), effects)
@@ -488,8 +483,9 @@ class Rack:
         self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
-        if self._sources.get(vmm.about.propolis_addr) is vmm:
-            del self._sources[vmm.about.propolis_addr]
+        address = canonical(vmm.about.propolis_addr)
+        if self._sources.get(address) is vmm:
+            del self._sources[address]
         self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
 

@@ -19,7 +19,7 @@ from sim_sled.config import VMMS_MAX, SimMode, SledConfig
 from sim_sled.edge import Registration
 from sim_sled.errors import Internal, InvalidRequest, NoSuchVmm
 from sim_sled.facts.networking import Networking
-from sim_sled.vmm import How, Vmm
+from sim_sled.vmm import BaggageOf, How, Vmm, no_baggage
 
 _FIRST_STATES = frozenset({VmmState.STARTING, VmmState.MIGRATING})
 
@@ -31,6 +31,8 @@ class Sled:
     config: SledConfig
     pacer: Pacer
     seed: int
+    baggage: BaggageOf = no_baggage
+    keep_specs: bool = False  # 10 KB per VMM that only a Propolis API needs
     vmms: dict[UUID, Vmm] = attrs.field(factory=dict)
     networking: Networking = attrs.field(factory=Networking)
     outbox: Outbox = attrs.field(init=False)
@@ -43,7 +45,7 @@ class Sled:
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(seed=self.seed)
-        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us)
+        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us, self.baggage)
 
     def get(self, propolis_id: UUID) -> Vmm:
         """The VMM, or `NoSuchVmm`."""
@@ -70,7 +72,8 @@ class Sled:
             raise InvalidRequest(f"a VMM cannot be registered in state {body.vmm_runtime.state.value}")
         self._check_room(body)
         record = observe.registered(body.vmm_runtime, body.migration_id, now_us)
-        vmm = Vmm(self.config.sled_id, propolis_id, body, record)
+        kept = body if self.keep_specs else attrs.evolve(body, vmm_spec=None, crucible_disks=())
+        vmm = Vmm(self.config.sled_id, propolis_id, kept, record)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus
         self.memory_mib_used += body.memory_mib

@@ -10,6 +10,7 @@ Read before: rules.py, observe.py. Read next: sled.py.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -37,7 +38,8 @@ from propolis_stub.edge import (
 )
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
-from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.errors import NoInstance, Reason, RequestDenied
+from propolis_stub.migration import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
 from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
@@ -52,6 +54,15 @@ _NOTHING: Final[list[VmEffect]] = []
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
 
+BaggageOf = Callable[[UUID, str], Baggage]
+"""(propolis_id, address of the source or "") -> what this VMM's Propolis takes along when it migrates."""
+
+
+def no_baggage(_propolis_id: UUID, _source: str) -> Baggage:
+    """Nobody serves the Propolis API, so there is nothing to take along."""
+    return NO_BAGGAGE
+
+
 @attrs.frozen
 class How:
     """What a VMM takes from its sled: who decides on durations, whether it is stepped, how long a stop may take."""
@@ -59,6 +70,7 @@ class How:
     pacer: Pacer
     stepped: bool
     stop_grace_us: int
+    baggage: BaggageOf = no_baggage
 
 
 @attrs.frozen
@@ -210,7 +222,9 @@ class Vmm:
         assert requested.value is not None, "the codec refuses a migration_target without a value"
         self.source_addr = requested.value.src_propolis_addr
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        effects = vm.handle(EnsureTarget(self.record.migration_in.migration_id, scripted=scripted), now_us)
+        baggage = how.baggage(self.propolis_id, self.source_addr)
+        target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
+        effects = vm.handle(target, now_us)
         self.vm = vm
         # The request changes nothing that is published yet (sled-agent-api.md 2.3): stepped, the VM itself waits for
         # the first step; else the agent looks at it in its own time, before the first phase is through.
@@ -274,7 +288,8 @@ class Vmm:
         """
         came_by = self.record.migration_in
         if migration_id in self.tried or (came_by is not None and came_by.migration_id == migration_id):
-            raise InvalidRequest(f"migration {migration_id} was tried before")
+            known = RequestDenied(Reason.ALREADY_MIGRATION_SOURCE)  # what the Propolis API would say
+            raise InvalidRequest(f"migration {migration_id} was tried before") from known
         if len(self.tried) >= MIGRATIONS_OUT_MAX:
             raise InvalidRequest(f"{MIGRATIONS_OUT_MAX} migrations out of this VMM were tried")
 

@@ -86,9 +86,11 @@ class FakeNexus:
         if self.post_status == 204:
             self.sleds[request.match_info["id"]] = msgspec.json.decode(await request.read())
             await self._tell()
-        return web.json_response({"message": "no such rack"}, status=self.post_status) if (
-            self.post_status != 204
-        ) else web.Response(status=204)
+        return (
+            web.json_response({"message": "no such rack"}, status=self.post_status)
+            if (self.post_status != 204)
+            else web.Response(status=204)
+        )
 
     async def _tell(self) -> None:
         async with self._changed:

@@ -1,5 +1,7 @@
 """Scenarios with every field of the language, generated from the schema itself: a new field is tried by itself."""
 
+import functools
+import itertools
 
 from hypothesis import strategies as st
 
@@ -52,7 +54,7 @@ def choices(draw):
     cuts = sorted(draw(st.lists(st.integers(0, 1_000_000), max_size=3)))
     edges = [0, *cuts, 1_000_000]
     part = st.one_of(times.map(d.Fixed), uniforms())
-    return d.Choice(tuple((b - a, draw(part)) for a, b in zip(edges, edges[1:], strict=False)))
+    return d.Choice(tuple((b - a, draw(part)) for a, b in itertools.pairwise(edges)))
 
 
 @st.composite
@@ -71,8 +73,11 @@ distributions = st.one_of(
 )
 
 
+SMALL = st.integers(0, 200)
+
+
 @st.composite
-def spans(draw, values=st.integers(0, 200), both=False):
+def spans(draw, values=SMALL, both=False):
     low, high = draw(values), draw(values)
     low, high = min(low, high), max(low, high)
     shape = 0 if both else draw(st.integers(0, 2))
@@ -87,6 +92,7 @@ def some(values, size=2):
     return st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=size, unique=True).map(tuple)
 
 
+@functools.cache
 def selectors(depth=1):
     fields = {
         "sled": maybe(st.sampled_from([("sled-1",), ("sled-*",), ("sled-1", "sled-2")]), ()),
@@ -109,8 +115,12 @@ def selectors(depth=1):
 
 
 vmm_triggers = st.one_of(
-    st.builds(Trigger, request=st.just(("vmm_put_state",)), to=maybe(st.sampled_from(["running", "stopped", "reboot"]))),
-    st.builds(Trigger, request=some(["vmm_register", "vmm_*", "vmm_get_state"]), body=maybe(st.just((("a.b", "x*"),)), ())),
+    st.builds(
+        Trigger, request=st.just(("vmm_put_state",)), to=maybe(st.sampled_from(["running", "stopped", "reboot"]))
+    ),
+    st.builds(
+        Trigger, request=some(["vmm_register", "vmm_*", "vmm_get_state"]), body=maybe(st.just((("a.b", "x*"),)), ())
+    ),
     st.builds(Trigger, response=some(["vmm_register", "vmm_put_state"])),
     st.builds(Trigger, state=some(STATES)),
     st.builds(Trigger, edge=some(EDGES)),
@@ -119,7 +129,9 @@ vmm_triggers = st.one_of(
 )
 free_triggers = st.one_of(
     st.builds(Trigger, at=times),
-    st.builds(Trigger, every=times.map(lambda t: d.Fixed(t + SECOND)), from_=st.just(SECOND), to=st.just(30 * SECOND)),
+    st.builds(
+        Trigger, every=times.map(lambda t: d.Fixed(t + SECOND)), from_=st.just(SECOND), to=st.just(30 * SECOND)
+    ),
     st.builds(Trigger, idle=times),
     st.builds(Trigger, manual=st.just("go")),
 )
@@ -127,11 +139,15 @@ anywhere = st.one_of(
     st.builds(act.Delay, distributions, per_vmm=times.map(d.Fixed)),
     st.builds(act.Snapshot, names),
     st.builds(act.Note, texts),
-    st.builds(act.Partition, st.sampled_from(["nexus", "sled-2"]), direction=st.sampled_from(["in", "out", "both"]), lasts=lasts),
+    st.builds(
+        act.Partition,
+        st.sampled_from(["nexus", "sled-2"]),
+        direction=st.sampled_from(["in", "out", "both"]),
+        lasts=lasts,
+    ),
     st.builds(act.NexusReplies, st.integers(200, 599), chance=shares, lasts=lasts),
 )
-on_vmm = st.one_of(
-    st.builds(act.Hold, publish=some([*PUBLISHED_STATES, "*"]), lasts=lasts, until=st.just("go")),
+on_any_vmm = st.one_of(
     st.builds(act.SetState, st.sampled_from(STATES), illegal=st.just(True)),
     st.builds(act.Stall, lasts=lasts),
     st.builds(act.SkipStates, some(["stopping", "rebooting", "stopped"])),
@@ -148,6 +164,11 @@ on_vmm = st.one_of(
     st.builds(act.RebootSled, down=distributions, early_accept=times),
     st.builds(act.PowerOffSled, lasts=lasts),
 )
+on_vmm = st.one_of(
+    st.builds(act.Hold, publish=some([*PUBLISHED_STATES, "*"]), lasts=lasts, until=st.just("go")),
+    on_any_vmm,
+)
+on_vmm_while_publishing = st.one_of(st.builds(act.Hold, lasts=lasts, until=st.just("go")), on_any_vmm)
 on_request = st.one_of(
     st.builds(
         act.Fail,
@@ -173,7 +194,7 @@ def rules(draw, name):
     when = draw(vmm_triggers if kind == "vmm" else free_triggers)
     possible = [anywhere]
     if kind == "vmm":
-        possible.append(on_vmm.filter(lambda a: not (when.publish and isinstance(a, act.Hold))))
+        possible.append(on_vmm_while_publishing if when.publish else on_vmm)
     if when.request:
         possible.append(on_request)
     if when.publish:
@@ -206,7 +227,8 @@ expectations = st.one_of(
     st.builds(Expect, name=maybe(names), for_=selectors(), after=vmm_triggers, within=times, that=that),
     st.builds(
         Expect, for_=selectors(), after=vmm_triggers, lasts=times,
-        never=vmm_triggers.flatmap(lambda t: st.sampled_from([None, "vmm", "instance"]).map(lambda s: Trigger(**_fields(t), same=s))),
+        never=st.builds(lambda t, same: Trigger(**_fields(t), same=same), vmm_triggers,
+                        st.sampled_from([None, "vmm", "instance"])),
     ),
 )  # fmt: skip
 
@@ -268,7 +290,10 @@ shapes = st.builds(
 )
 overrides = st.builds(Override, st.just(("sled-1",)), name=maybe(st.just("odd-one")), cpus=maybe(st.integers(1, 64)))
 fleets = st.builds(
-    Fleet, sleds=st.integers(2, 4), shape=shapes, overrides=maybe(st.lists(overrides, min_size=1, max_size=1).map(tuple), ())
+    Fleet,
+    sleds=st.integers(2, 4),
+    shape=shapes,
+    overrides=maybe(st.lists(overrides, min_size=1, max_size=1).map(tuple), ()),
 )
 agents = st.builds(
     Agent,
@@ -296,5 +321,3 @@ def scenarios(draw):
         expect=tuple(draw(st.lists(expectations, max_size=3))),
         load=tuple(draw(st.lists(loads, max_size=3))),
     )
-
-

@@ -17,6 +17,7 @@ from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, Vm
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import SagaKind
 from nexus_client.stub.sled_answers import is_gone
+from nexus_client.stub.wording import describe_outcome
 from nexus_client.types import MIGRATION_TERMINAL, SledVmmState
 
 
@@ -99,7 +100,7 @@ def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
         case NoConnection() | TimedOut() if ctx.sled(vmm.sled_id).power == "off":
             _fail(ctx, owner.propolis_id, owner.read_gen, FailureReason.SLED_OFF)
         case _:
-            ctx.tell("task", f"health check is inconclusive: {outcome}", vmm.instance_id, vmm.id)
+            ctx.tell("task", f"health check is inconclusive: {describe_outcome(outcome)}", vmm.instance_id, vmm.id)
             ctx.watch.checking.discard(owner.propolis_id)
     check_more(ctx)
 

@@ -135,7 +135,7 @@ def _pci(device: int) -> Json:
 
 
 def _volume(disk: str) -> str:
-    """A volume construction request of one region in three places, the addresses those of the documentation range."""
+    """A volume construction request of one region in three places; addresses of the documentation range."""
     options = {
         "id": disk,
         "target": [f"[2001:db8::{n}]:19000" for n in (1, 2, 3)],
@@ -154,7 +154,7 @@ def _volume(disk: str) -> str:
     return msgspec.json.encode(volume).decode()
 
 
-# ---- taking back, newest change first ----------------------------------------------------------------------------------
+# ---- taking back, newest change first ------------------------------------------------------------------------------
 
 
 def _no_write_cache(body: Json, spec: VmSpec) -> None:

@@ -160,7 +160,7 @@ class Context:
         call_id = self._next_call
         self._next_call += 1
         self.calls[call_id] = owner
-        propolis_id = getattr(op, "propolis_id", None)
+        propolis_id: UUID | None = getattr(op, "propolis_id", None)
         vmm = None if propolis_id is None else self.records.vmms.get(propolis_id)
         self.tell("called", describe_op(op), None if vmm is None else vmm.instance_id, propolis_id)
         self.effects.append(CallSled(call_id, sled_id, sled.info.sa_address, op))

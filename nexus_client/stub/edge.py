@@ -1,7 +1,7 @@
 """Values that cross the edge of the Nexus model's core: inputs in, effects out (nexus.md 3 to 6).
 
-A *ticket* is a number which the caller chooses; the one answer to an input that has a ticket is a `Reply` (or a `Dropped`
-if Nexus died before it could answer) with the same ticket, in this or in a later call of `handle`.
+A *ticket* is a number which the caller chooses; the one answer to an input that has a ticket is a `Reply` (or a
+`Dropped` if Nexus died before it could answer) with the same ticket, in this or in a later call of `handle`.
 A *call id* is a number which the core chooses; `CallSled` is answered with `SledAnswered` and the same call id.
 A `SledAnswered` for a call nobody waits for any more (Nexus crashed meanwhile) is ignored.
 

@@ -106,9 +106,9 @@ def _newer_side(
 def _write(ctx: Context, new_vmm: Vmm | None, new_out: Migration | None, new_in: Migration | None) -> Applied:
     instance_ids = []
     if new_vmm is not None:
-        ctx.records.put_vmm(new_vmm)
         told = f"{new_vmm.state.value} gen {new_vmm.state_generation}"
         ctx.tell("record", told, new_vmm.instance_id, new_vmm.id)
+        ctx.records.put_vmm(new_vmm)
         terminal = new_vmm.state is VmmDbState.DESTROYED
         terminal |= new_vmm.state is VmmDbState.FAILED and ctx.rules.failed_is_terminal
         if terminal:

@@ -33,6 +33,7 @@ from nexus_client.stub.records import ExternalIp, Instance, InstanceDbState, IpS
 from nexus_client.stub.refusal import Refused, internal, invalid_request, not_found, unavailable
 from nexus_client.stub.rules import RuleSet
 from nexus_client.stub.sagas import Ask, End, Node, Saga, SagaKind, Wish
+from nexus_client.stub.wording import describe_outcome
 
 V = VmmDbState
 IPS_PER_INSTANCE_MAX: Final = 32
@@ -225,7 +226,7 @@ def _heard(_ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
         case NoConnection(text) | TimedOut(text):
             raise unavailable(text)
         case _:
-            raise internal(f"the sled answered {outcome}")
+            raise internal(f"the sled said {describe_outcome(outcome)}")
 
 
 def _settle(ctx: Context, saga: Saga) -> Wish:

@@ -5,16 +5,15 @@ How to drive it::
     nexus = Nexus(Config(rules=RuleSet.HEAD), seed=7)
     effects = nexus.handle(CreateInstance(ticket=1, name="web", hostname="web"), now_us)
 
-`handle(input, now_us)` takes one input (edge.py) and returns all its effects, in order. `next_deadline_us()` is when the
-core wants a `Tick` next (background tasks, paced sagas); None: never. There is no I/O, no clock and no dice here: the
-same inputs at the same times give the same effects, and every id is a UUID version 5 of (seed, kind, counter).
+`handle(input, now_us)` takes one input (edge.py) and returns all its effects, in order. `next_deadline_us()` is when
+the core wants a `Tick` next (background tasks, paced sagas); None: never. There is no I/O, no clock and no dice here:
+the same inputs at the same times give the same effects, and every id is a UUID version 5 of (seed, kind, counter).
 
 * Each input with a ticket gets exactly one `Reply` (or `Dropped`) with that ticket, at once or in a later call.
 * Each `CallSled` wants one `SledAnswered` with its call id; a time-out is the caller's to notice (`TimedOut`).
 * `Happened` lines are the timeline, also kept per instance: `nexus.timeline(instance_id)`.
-* `Crash` forgets tickets, calls and task rounds; records and the saga log stay. Until `Boot` every input that has a
-ticket
-  is `Dropped` and everything else is ignored. An armed crash (`ArmCrash`) does the same in the middle of a call.
+* `Crash` forgets tickets, calls and task rounds; records and the saga log stay. Until `Boot` every input that
+  has a ticket is `Dropped` and everything else is ignored. An armed crash (`ArmCrash`) does this in mid-call.
 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
@@ -74,6 +73,7 @@ from nexus_client.stub.refusal import Refused, already_exists, invalid_request, 
 from nexus_client.stub.sagas import Saga, SagaKind
 from nexus_client.stub.variants import behaviour_of
 from nexus_client.stub.views import full_view, instance_view, sled_view
+from nexus_client.stub.wording import describe_outcome, describe_report
 
 PROGRAMS: Final = {
     SagaKind.CREATE: instance_sagas.CREATE,
@@ -104,7 +104,7 @@ class Nexus:
         ctx.now_us = max(ctx.now_us, now_us)  # time never goes back, whatever the caller's clock does
         if not self._up and not isinstance(item, Boot):
             return [Dropped(item.ticket)] if hasattr(item, "ticket") else []
-        if not self._armed:
+        if not self._armed and not isinstance(item, Boot):
             background.arm(ctx)
             self._armed = True
         try:
@@ -250,16 +250,14 @@ class Nexus:
         ctx = self._ctx
         unknown = item.propolis_id not in ctx.records.vmms
         if unknown and ctx.config.unknown_vmm is UnknownVmm.IGNORE:
-            return ctx.reply(item.ticket, 204)
+            ctx.reply(item.ticket, 204)
+            return
         moves = item.state.migration_in is not None or item.state.migration_out is not None
         if unknown and ctx.config.unknown_vmm is UnknownVmm.ADOPT and not moves:
             adopt(ctx, item.propolis_id, item.state)
         vmm = ctx.records.vmms.get(item.propolis_id)
-        heard = item.state.vmm_state
-        told = f"{heard.state.value} gen {heard.gen}"
-        for role, side in (("in", item.state.migration_in), ("out", item.state.migration_out)):
-            told += "" if side is None else f", {role} {side.state.value} gen {side.gen}"
-        ctx.tell("reported", told, None if vmm is None else vmm.instance_id, item.propolis_id)
+        instance_id = None if vmm is None else vmm.instance_id
+        ctx.tell("reported", describe_report(item.state), instance_id, item.propolis_id)
         applied = apply_report(ctx, item.propolis_id, item.state)
         if applied.update is not None:
             ctx.crash_if_armed(CrashPoint.AFTER_COMMIT)
@@ -339,14 +337,14 @@ class Nexus:
         ctx = self._ctx
         row = ctx.instance(item.instance_id)
         attach = isinstance(item, AttachIp)
-        ctx.tell(
-            "asked", f"{'attach' if attach else 'detach'} {item.kind.value} {item.address or ''}".strip(), row.id
-        )
+        verb = "attach" if attach else "detach"
+        ctx.tell("asked", f"{verb} {item.kind.value} {item.address or ''}".strip(), row.id)
         networking.gate(row, item.kind, attach=attach)
         address, settled = self._ip_row(item, row.id)
         status = 202 if attach else 204
         if settled or address is None:
-            return ctx.reply(item.ticket, status, instance_view(ctx, row) if attach else None)
+            ctx.reply(item.ticket, status, instance_view(ctx, row) if attach else None)
+            return
         kind = SagaKind.ATTACH if attach else SagaKind.DETACH
         saga = Saga(ctx.new_id("saga"), kind, row.id, ip_kind=item.kind, address=address)
         engine.spawn(ctx, saga, TicketWaits(item.ticket, status))
@@ -409,10 +407,10 @@ class Nexus:
                 saga = ctx.sagas.get(saga_id)
                 if saga is not None:
                     name = ctx.programs[saga.kind][saga.node].name
-                    ctx.tell("returned", f"{name}: {outcome}", saga.instance_id, saga.propolis_id)
+                    ctx.tell("returned", f"{name}: {describe_outcome(outcome)}", saga.instance_id, saga.propolis_id)
                 engine.answered(ctx, saga_id, outcome)
             case RequestCall():
-                ctx.tell("returned", f"{outcome}", owner.instance_id, owner.propolis_id)
+                ctx.tell("returned", describe_outcome(outcome), owner.instance_id, owner.propolis_id)
                 try:
                     actions.request_answered(ctx, owner, outcome)
                 except Refused as refused:
@@ -433,9 +431,9 @@ class Nexus:
 
     def _boot(self) -> None:
         ctx = self._ctx
-        if self._up:
+        if self._up and self._armed:  # a restart; the very first `Boot` finds nothing to forget
             self._crash()
-        self._up = True
+        self._up = self._armed = True
         ctx.tell("crash", "Nexus starts")
         background.arm(ctx)
         engine.resume_all(ctx)

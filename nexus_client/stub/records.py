@@ -2,9 +2,9 @@
 
 Rows are frozen; a change is `attrs.evolve` plus one of the `put_*` methods, which is one statement of the original's
 database: what must change together is in one row, or the constraint fails in between. A broken invariant raises
-`InvariantBroken` with the number of the property in nexus.md 7 and leaves the old row in place. Property 30 (target id =>
-migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about (nexus.md 5.2, last
-row), so it is a question (`breaches`) and not an assertion.
+`InvariantBroken` with the number of the property in nexus.md 7 and leaves the old row in place. Property 30
+(target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
+(nexus.md 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
 Read before: edge.py. Read next: public_state.py, ingest.py.
 """

@@ -1,9 +1,9 @@
 """Sagas: resumable programs of nodes, each of which may run twice (nexus.md 4.3, 5).
 
-A saga is a row of the saga log (`Saga`, durable) and a program (`Node`s, code). A node acts on the records, or asks a sled
-and goes on with the answer, or waits for another saga. A refusal turns the saga round: the undo of every node that
-was
-completed runs, last first. `Boot` after a crash runs the current node again. An undo that cannot work leaves the saga
+A saga is a row of the saga log (`Saga`, durable) and a program (`Node`s, code). A node acts on the records, or asks a
+sled and goes on with the answer, or waits for another saga. A refusal turns the saga round: the undo of every node
+that was completed runs, last first. `Boot` after a crash runs the current node again. An undo that cannot work
+leaves the saga
 stuck in the log until somebody intervenes, as the original's.
 
 Read before: context.py. Read next: update_saga.py, instance_sagas.py.

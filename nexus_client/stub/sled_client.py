@@ -6,7 +6,7 @@ Read before: edge.py, bodies.py. Read next: host.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -14,7 +14,7 @@ import attrs
 import msgspec
 from yarl import URL
 
-from nexus_client.stub.bodies import LATEST, register_body
+from nexus_client.stub.bodies import LATEST, VERSIONS, register_body
 from nexus_client.stub.edge import (
     Answered,
     AttachSubnet,
@@ -96,18 +96,17 @@ def request_of(op: SledOp, major: int = LATEST) -> SledRequest:
 
 
 class SledClient:
-    """One aiohttp session for all sleds. `api_version` goes into every request; its major number shapes the bodies."""
+    """One aiohttp session for all sleds. `api_version` goes into every request; its major shapes the bodies."""
 
     def __init__(self, api_version: str = f"{LATEST}.0.0", *, timeout_s: float = TIMEOUT_S) -> None:
         self._major = int(api_version.partition(".")[0])
-        register_version = range(1, LATEST + 1)
-        if self._major not in register_version:
+        if self._major not in VERSIONS:
             raise ValueError(f"Sled Agent API {api_version} is not known; 1.0.0 to {LATEST}.0.0 are")
         self._headers: Mapping[str, str] = {"api-version": api_version, "accept": "application/json"}
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> SledClient:
+    async def __aenter__(self) -> Self:
         # no limit per host: the core bounds what is in flight, and a hanging sled must not delay the others
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=self._timeout)
         return self

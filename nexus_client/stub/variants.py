@@ -5,6 +5,8 @@ with
 a variant says so in its start message: nothing that follows is how Nexus behaves.
 """
 
+# A variant overrides a judgement and mostly does not look at what it should have looked at.
+# ruff: noqa: ARG002
 from __future__ import annotations
 
 from typing import Final

@@ -59,6 +59,8 @@ def _tidy(text: str) -> str:
 def _enc_hook(value: object) -> object:
     if isinstance(value, str):
         return str(value)
+    if isinstance(value, int):
+        return int(value)
     raise TypeError(f"{type(value).__name__} is nothing this API answers")
 
 
@@ -68,4 +70,4 @@ encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
 
 def plain(value: object) -> Any:
     """`value` as JSON values of plain types, for the parts which the core keeps without reading them."""
-    return msgspec.to_builtins(value, enc_hook=_enc_hook)
+    return msgspec.json.decode(encode(value))

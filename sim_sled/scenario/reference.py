@@ -89,10 +89,10 @@ _HEAD: Final = """# Scenario reference
 
 <!-- Written by `sim-sled scenario reference`; a test holds it against the code. -->
 
-How the language is meant stands in [scenarios.md](scenarios.md). A scenario is YAML read strictly: no anchors, aliases
-or tags, no key twice, no value that YAML 1.1 would read differently (`on`, `1:30`). Durations need a unit (`us`, `ms`,
-`s`, `m`, `h`, `d`; `1m30s`), sizes too (`KiB` .. `TiB`), ranges are `a..b`. Where a list is allowed, one item may stand
-alone.
+How the language is meant stands in [scenarios.md](scenarios.md). A scenario is YAML read strictly: no anchors, no
+aliases, no tags, no key twice, no value that YAML 1.1 would read differently (`on`, `1:30`). Durations need a unit
+(`us`, `ms`, `s`, `m`, `h`, `d`; `1m30s`), sizes too (`KiB` .. `TiB`), ranges are `a..b`. Where a list is allowed,
+one item may stand alone.
 
 A *distribution* is `2s`, `1s..3s` (uniform), `normal(m s)`, `lognormal(p50= p99=)`, `exp(m)`,
 `choice(90%=1s 10%=30s)` or `file(x.csv)` (the first column of a file beside the scenario).

@@ -22,7 +22,7 @@ SHARE_ONE: Final = 1_000_000
 
 _UNITS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _PART: Final = re.compile(rf"({_NUMBER})(us|ms|s|m|h|d)")
 _DURATION: Final = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h|d))+")
 _BARE: Final = re.compile(rf"-?{_NUMBER}")

@@ -20,7 +20,7 @@ from conformance.trace_rules import ROWS, RULES, Case, Got, differences, explain
 
 COUNTS = FOLDER / "counts.json"
 FIDELITY = Path(__file__).parents[2] / "docs" / "fidelity.md"
-BUNDLED = FOLDER == Path(__file__).parents[1] / "data" / "traces"
+BUNDLED = Path(__file__).parents[1] / "data" / "traces" == FOLDER
 
 _APPLIED: Counter[str] = Counter()
 """Which rows explained something, over all files of this run."""

@@ -23,7 +23,9 @@ SLED = uuid.UUID(int=0x51ED)
 MIGRATION = uuid.UUID(int=0x319)
 
 
-def register_body(state: str = "starting", migration_id: Any = None, addr: str = "[fd00:1122:3344:101::1]:12400") -> Any:
+def register_body(
+    state: str = "starting", migration_id: Any = None, addr: str = "[fd00:1122:3344:101::1]:12400"
+) -> Any:
     return {
         "instance_id": str(uuid.UUID(int=0x1057)),
         "local_config": {
@@ -292,7 +294,9 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
     [
         pytest.param(["serve", "no-uuid", "[::1]:0", "[::1]:1"], id="a sled id that is no UUID"),
         pytest.param(["serve", str(SLED), "localhost:0", "[::1]:1"], id="a name instead of an address"),
-        pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "1PB"], id="a size without sense"),
+        pytest.param(
+            ["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "1PB"], id="a size without sense"
+        ),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "64GiB"], id="reservoir = RAM"),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--hardware", "/nonexistent"], id="no such file"),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--control", "0.0.0.0:0"], id="an open control API"),

@@ -30,7 +30,7 @@ def test_a_mistake_is_told_as_written_down(path, monkeypatch):
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_every_code_has_a_file_that_shows_it(code):
     told = (BAD / f"{code}.txt").read_text()
-    assert re.search(rf"^{code}\.yaml(:\d+:\d+)?: {code} ", told, re.M)
+    assert re.search(rf"^{code}\.yaml(:\d+:\d+)?: {code} ", told, re.MULTILINE)
 
 
 def test_a_caret_stands_under_what_is_wrong(monkeypatch):
@@ -46,9 +46,7 @@ def test_all_problems_of_all_files_come_in_one_go(monkeypatch):
     monkeypatch.chdir(BAD)
     text, code = check_files(["E253.yaml", "E180.yaml", "W302.yaml"])
     assert code == 2
-    assert re.findall(r"^(\w+)\.yaml:\d+:\d+: [EW]", text, re.M) == (
-        ["E253"] * 3 + ["E180"] * 3 + ["W302"]
-    )
+    assert re.findall(r"^(\w+)\.yaml:\d+:\d+: [EW]", text, re.MULTILINE) == (["E253"] * 3 + ["E180"] * 3 + ["W302"])
     assert text.endswith("6 errors, 1 warning\n")
 
 
@@ -57,7 +55,7 @@ def test_a_file_with_five_mistakes_shows_five(monkeypatch):
     text, code = check_files(["five-mistakes.yaml"])
     assert code == 2
     assert text.endswith("5 errors, 0 warnings\n")
-    assert len(re.findall(r"^five-mistakes\.yaml:\d+:\d+: E\d{3} ", text, re.M)) == 5
+    assert len(re.findall(r"^five-mistakes\.yaml:\d+:\d+: E\d{3} ", text, re.MULTILINE)) == 5
 
 
 def test_check_as_json_holds_the_same_findings(monkeypatch):

@@ -1,4 +1,4 @@
-"""The language: the examples of the design load as printed, what is printed is read back, figures mean what they say."""
+"""The language: examples load as printed, what is printed is read back, figures mean what they say."""
 
 import json
 import os
@@ -198,7 +198,8 @@ def test_includes_are_merged_below_and_variables_replaced(tmp_path):
         "rules: [{name: first, for: {hostname: '${who}-*'}, when: {state: running}, do: {note: hi}}]\n"
     )
     (tmp_path / "top.yaml").write_text(
-        "version: 1\ninclude: base.yaml\nvars: {boot: 2s}\nfleet: {name: 'x{n}'}\nlatency: {starting -> running: '${boot}'}\n"
+        "version: 1\ninclude: base.yaml\nvars: {boot: 2s}\nfleet: {name: 'x{n}'}\n"
+        "latency: {starting -> running: '${boot}'}\n"
         "rules: [{name: second, when: {state: running}, do: {note: hi}}]\n"
     )
     [loaded], problems = load_scenarios([str(tmp_path / "top.yaml")])
@@ -267,17 +268,42 @@ def test_no_text_ends_the_checker(text):
     assert problems.text().endswith(("warnings\n", "warning\n"))
 
 
-@given(st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(["running", "5s", "*", "vmm_register", "50%", "a..b", "1s..2s"])),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["name", "for", "when", "do", "state", "at", "request", "fail", "delay", "hold", "publish",
-                                         "after", "that", "never", "always", "create", "every", "to", "from"]), inner, max_size=4)),
-    max_leaves=12))  # fmt: skip
+WORDS = ["running", "5s", "*", "vmm_register", "50%", "a..b", "1s..2s"]
+KEYS = [
+    "name",
+    "for",
+    "when",
+    "do",
+    "state",
+    "at",
+    "request",
+    "fail",
+    "delay",
+    "hold",
+    "publish",
+    "after",
+    "that",
+    "never",
+    "always",
+    "create",
+    "every",
+    "to",
+    "from",
+]
+shapes = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(WORDS)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(shapes)
 def test_no_shape_of_values_ends_the_checker(value):
     import yaml
 
-    text = yaml.safe_dump({"version": 1, "rules": value, "expect": value, "load": value, "fleet": value, "latency": value})
+    text = yaml.safe_dump(
+        {"version": 1, "rules": value, "expect": value, "load": value, "fleet": value, "latency": value}
+    )
     _, problems = parse_scenario(text)
     assert problems.errors
 
