@@ -38,7 +38,7 @@ from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
 from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, QueueFull, RequestDenied
+from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.addresses import canonical
@@ -280,7 +280,9 @@ class Rack:
             raise PropolisRefused(str(denied)) from denied
         except QueueFull as full:
             raise ChannelFull(str(full)) from full
-        except (NoInstance, AlreadyInitialized, GuestNotRunning) as refused:
+        except RepairingRejected:
+            raise  # it keeps its name in every layer
+        except PropolisError as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
         self._after(vmm, done, effects)
@@ -394,13 +396,10 @@ class Rack:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self._touched.append(vmm)
         for effect in rest:
-            if isinstance(effect, Dial | ToPeer | PeerClosed):
-                if vmm.peer is not None:
-                    self._messages.append((vmm, vmm.peer, effect))
-                    continue
-                if self.remote_peers and not self.expose:
-                    effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
-            elif type(effect) is Crashed and vmm.peer is not None:
+            if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
+                self._messages.append((vmm, vmm.peer, effect))
+                continue
+            if type(effect) is Crashed:
                 self._disconnect(vmm, effects)
             if self.expose:
                 effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))

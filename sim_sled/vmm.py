@@ -38,7 +38,7 @@ from propolis_stub.edge import (
 )
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
-from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.errors import NoInstance, Reason, RequestDenied
 from propolis_stub.migration import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
@@ -288,7 +288,8 @@ class Vmm:
         """
         came_by = self.record.migration_in
         if migration_id in self.tried or (came_by is not None and came_by.migration_id == migration_id):
-            raise InvalidRequest(f"migration {migration_id} was tried before")
+            known = RequestDenied(Reason.ALREADY_MIGRATION_SOURCE)  # what the Propolis API would say
+            raise InvalidRequest(f"migration {migration_id} was tried before") from known
         if len(self.tried) >= MIGRATIONS_OUT_MAX:
             raise InvalidRequest(f"{MIGRATIONS_OUT_MAX} migrations out of this VMM were tried")
 

@@ -15,7 +15,6 @@ from driving import (
     V2,
     RackDriver,
     ScriptedPacer,
-    address_of,
     edge,
     refused,
     snapshot,
@@ -30,7 +29,7 @@ from sim_sled import errors
 
 @attrs.define(eq=False)
 class Wire:
-    """What two daemons do for their racks: connects, carries messages, says who hung up. In order, one at a time."""
+    """What two daemons do for their racks (`Rack.expose`): they connect, carry messages and say who hung up."""
 
     source: RackDriver
     moved: RackDriver
@@ -45,25 +44,23 @@ class Wire:
             ):
                 effects, here.others = here.others, []
                 for effect in effects:
+                    assert isinstance(effect, edge.FromPropolis)
                     assert effect.propolis_id == who
-                    self.carry(effect, there, who_there)
+                    self.carry(effect.effect, there, who_there)
 
-    def carry(self, effect, there, who):
+    def carry(self, said, there, who):
         on = SLED_B if who == V2 else SLED_A
-        if isinstance(effect.effect, Dial):
-            assert self.moved.rack.sleds[SLED_B].vmms[V2].source_addr == address_of(V1)
+        if isinstance(said, Dial):
             self.connected = True
-            migration_id = effect.effect.migration_id
             try:
-                there.ask(edge.PropolisInput, on, who, MigrateOut(migration_id))
+                there.ask(edge.PropolisInput, on, who, MigrateOut(said.migration_id))
             except errors.SledError as error:
-                self.moved.ask(edge.PropolisInput, SLED_B, V2, PeerLost(error.message, migration_id))
-        elif isinstance(effect.effect, ToPeer):
+                self.moved.ask(edge.PropolisInput, SLED_B, V2, PeerLost(error.message, said.migration_id))
+        elif isinstance(said, ToPeer):
             self.carried += 1
-            message = FromPeer(effect.effect.message, effect.effect.migration_id)
-            self.send(there, on, who, message)
-        elif isinstance(effect.effect, PeerClosed):
-            self.send(there, on, who, PeerLost("closed", effect.effect.migration_id))
+            self.send(there, on, who, FromPeer(said.message, said.migration_id))
+        elif isinstance(said, PeerClosed):
+            self.send(there, on, who, PeerLost("closed", said.migration_id))
 
     @staticmethod
     def send(there, on, who, item):
@@ -84,7 +81,7 @@ class Wire:
 
 def _two_processes(**plan):
     pacer = ScriptedPacer(1_000, dict.fromkeys(plan.values(), FAILS))
-    source, moved = (RackDriver(pacer=pacer, remote_peers=True) for _ in range(2))
+    source, moved = (RackDriver(pacer=pacer, remote_peers=True, expose=True) for _ in range(2))
     source.running(V1)
     moved.register(V2, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
     moved.put(IN, V2, on=SLED_B)
