@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid5
 
 import aiohttp
@@ -124,7 +124,7 @@ class WireNet:
         self.session: aiohttp.ClientSession | None = None
         self.ids = 0
 
-    async def __aenter__(self) -> WireNet:
+    async def __aenter__(self) -> Self:
         # One connection per request: what a crash has cut is never used again.
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
         self.session._retry_connection = False  # else a GET that a crash has cut is sent again, silently

@@ -369,8 +369,8 @@ async def reach_no_instance(table: Table, vm: WireArm) -> None:
         "/instance/state": "Run",
         "/instance/disk/{id}/vcr": {"vcr_json": "{}"},
     }
-    for method, path in DOCUMENTED:
-        if 424 in DOCUMENTED[(method, path)]:
+    for (method, path), statuses in DOCUMENTED.items():
+        if 424 in statuses:
             url = path.replace("{id}", "disk").replace("{snapshot_id}", UUID_1)
             query = "?from_start=0" if path.endswith("history") else ""
             table.note(f"{method} {path}", await vm.request(method, url + query, bodies.get(path)))

@@ -1,4 +1,4 @@
-"""The Propolis API over real sockets: what only a socket shows (propolis.md 4; cases 60, 66, 71 to 75 of section 7)."""
+"""The Propolis API over real sockets: what only a socket shows (propolis.md 4; cases 60, 66, 71 to 75 of 7)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from propolis_wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet
 
 from propolis_stub.timing import Pace, Point
 
+STATE, MONITOR, HISTORY = "/instance/state", "/instance/state-monitor", "/instance/serial/history"
+BAD_JSON = "unable to parse JSON body: "
+BAD_QUERY = "unable to parse query string: "
+BAD_PATH = "bad parameter in URL path: "
+TOO_BIG = "request body exceeded maximum size of 1048576 bytes"
 UUID_1 = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 
 
@@ -66,21 +71,21 @@ async def test_any_version_up_to_the_newest_is_routed(vm: WireArm, version: str)
         pytest.param("GET", "/instances", None, 404, "Not Found", id="an unknown path"),
         pytest.param("GET", "/instance/disk/x", None, 404, "Not Found", id="half a path"),
         pytest.param("DELETE", "/instance", None, 405, "Method Not Allowed", id="a method that the path has not"),
-        pytest.param("PUT", "/instance/state", b'"run"', 400, "unable to parse JSON body: ", id="#75 a lower-case Run"),
-        pytest.param("PUT", "/instance/state", b"{}", 400, "unable to parse JSON body: ", id="#75 an object"),
-        pytest.param("PUT", "/instance/state", b'"Repairing"', 400, "unable to parse JSON body: ", id="Repairing"),
-        pytest.param("PUT", "/instance/state", b"Run", 400, "unable to parse JSON body: ", id="no JSON"),
-        pytest.param("PUT", "/instance/state", b"", 400, "unable to parse JSON body: ", id="no body"),
-        pytest.param("PUT", "/instance/state", b'"' + b"R" * (1 << 20) + b'"', 400, "request body exceeded maximum size of 1048576 bytes", id="a body over 1 MiB"),
-        pytest.param("GET", "/instance/state-monitor", b'{"gen":-1}', 400, "unable to parse JSON body: ", id="gen -1"),
-        pytest.param("GET", "/instance/state-monitor", b'{"gen":18446744073709551616}', 400, "unable to parse JSON body: ", id="gen 2^64"),
-        pytest.param("GET", "/instance/serial/history?from_start=x", None, 400, "unable to parse query string: ", id="a bad query"),
-        pytest.param("GET", "/instance/serial/history?from_start=1&from_start=2", None, 400, "unable to parse query string: ", id="a doubled query"),
-        pytest.param("POST", "/instance/disk/d/snapshot/nope", None, 400, "bad parameter in URL path: ", id="a bad UUID"),
-        pytest.param("GET", "/instance/migrate/nope/start", None, 400, "bad parameter in URL path: ", id="a bad migration id"),
+        pytest.param("PUT", STATE, b'"run"', 400, BAD_JSON, id="#75 a lower-case Run"),
+        pytest.param("PUT", STATE, b"{}", 400, BAD_JSON, id="#75 an object"),
+        pytest.param("PUT", STATE, b'"Repairing"', 400, BAD_JSON, id="Repairing"),
+        pytest.param("PUT", STATE, b"Run", 400, BAD_JSON, id="no JSON"),
+        pytest.param("PUT", STATE, b"", 400, BAD_JSON, id="no body"),
+        pytest.param("PUT", STATE, b'"' + b"R" * (1 << 20) + b'"', 400, TOO_BIG, id="a body over 1 MiB"),
+        pytest.param("GET", MONITOR, b'{"gen":-1}', 400, BAD_JSON, id="gen -1"),
+        pytest.param("GET", MONITOR, b'{"gen":18446744073709551616}', 400, BAD_JSON, id="gen 2^64"),
+        pytest.param("GET", f"{HISTORY}?from_start=x", None, 400, BAD_QUERY, id="a bad query"),
+        pytest.param("GET", f"{HISTORY}?from_start=1&from_start=2", None, 400, BAD_QUERY, id="a doubled query"),
+        pytest.param("POST", "/instance/disk/d/snapshot/nope", None, 400, BAD_PATH, id="a bad UUID"),
+        pytest.param("GET", "/instance/migrate/nope/start", None, 400, BAD_PATH, id="a bad migration id"),
         pytest.param("GET", "/instance/%ff", None, 400, "invalid path encoding", id="a bad encoding"),
     ],
-)  # fmt: skip
+)
 async def test_generic_error(
     vm: WireArm, method: str, path: str, body: bytes | None, status: int, message: str
 ) -> None:

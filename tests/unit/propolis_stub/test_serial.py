@@ -10,6 +10,7 @@ from propolis_stub.edge import GuestEvent
 from propolis_stub.serial import KEPT_BYTES, Guest, History, HistoryGone, Serial
 
 MIB = KEPT_BYTES
+GUEST = '"guest": {"hostname": "", "user": null, "line": "", "boots": 0}'
 
 
 def pattern(start: int, length: int) -> bytes:
@@ -111,9 +112,9 @@ def test_a_console_survives_its_journey() -> None:
         "(history)",
         "{}",
         "[]",
-        '{"console": {"total": 1, "beginning": "AAAA", "rest": ""}, "guest": {"hostname":"", "user":null, "line":"", "boots":0}}',
-        '{"console": {"total": 9, "beginning": "AA==", "rest": "AA=="}, "guest": {"hostname":"", "user":null, "line":"", "boots":0}}',
-        '{"console": {"total": 9, "beginning": "%", "rest": ""}, "guest": {"hostname":"", "user":null, "line":"", "boots":0}}',
+        f'{{"console": {{"total": 1, "beginning": "AAAA", "rest": ""}}, {GUEST}}}',
+        f'{{"console": {{"total": 9, "beginning": "AA==", "rest": "AA=="}}, {GUEST}}}',
+        f'{{"console": {{"total": 9, "beginning": "%", "rest": ""}}, {GUEST}}}',
     ],
 )
 def test_a_history_that_is_none_is_refused(text: str) -> None:
