@@ -145,6 +145,11 @@ class VmWrapper:
         assert self.state is not None
         return Publication(self.gen, self.state, self.migration_in, self.migration_out)
 
+    @property
+    def can_step(self) -> bool:
+        """Whether a `Step` would pass the point where the VM stands: not what lasts for ever, nor a peer's turn."""
+        return self._point is not None and self._due_us is not None
+
     def next_deadline_us(self) -> int | None:
         """When a `Tick` is due; None: nothing to wait for, or not by time."""
         if self._due_us is None or self._due_us < 0 or self._held:

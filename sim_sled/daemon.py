@@ -134,8 +134,9 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for _, listener in self._servers:
+        for server, listener in self._servers:
             listener.close()
+            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         for sled in self.rack.sleds.values():
             self.handle(edge.HurryOutbox(sled.config.sled_id))

@@ -36,15 +36,15 @@ from nexus_client.outbox import (
 )
 from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
-from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
+from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import NoInstance, PropolisError, RequestDenied
+from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
-from sim_sled.errors import InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
 from sim_sled.happenings import Happening, Kind, Watch
 from sim_sled.pace import PresetPacer
 from sim_sled.rules import Verdict
@@ -149,16 +149,19 @@ class Rack:
             self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
         elif verdict is Verdict.DESTROY_NOW:
             self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+        elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
+            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
     def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
-        """The VMM of this rack that `target` shall migrate from, if it is here and could be a source."""
+        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
+        dialled: a source that is here is never imagined, or one guest would run twice.
+        """
         if requested.value is None:
             return None
         source = self._sources.get(canonical(requested.value.src_propolis_addr))
-        if source is None or source is target or source.vm is None or source.peer is not None:
-            return None
-        return source
+        return None if source is target else source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
         vmm = self.sleds[item.sled_id].get(item.propolis_id)
@@ -268,13 +271,21 @@ class Rack:
         if vmm.vm is None:
             raise InvalidRequest("this VMM has no Propolis")
         try:
-            done = vmm.vm.handle(item.item, self._now_us)
+            if isinstance(item.item, MigrateOut):
+                vmm.check_untried(item.item.migration_id)
+                done = vmm.migrate_out(item.item, self._now_us)
+            else:
+                done = vmm.drive(item.item, self._now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
+        except QueueFull as full:
+            raise ChannelFull(str(full)) from full
+        except RepairingRejected:
+            raise  # it keeps its name in every layer
         except PropolisError as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
-        self._after(vmm, vmm.take(done), effects)
+        self._after(vmm, done, effects)
 
     # --- Nexus answers ---------------------------------------------------------------------------------------------
 
@@ -289,15 +300,17 @@ class Rack:
     def _outbox_effects(self, sled: Sled, done: list[OutboxEffect], effects: list[Effect]) -> None:
         for effect in done:
             vmm = sled.vmms.get(effect.propolis_id)
+            if vmm is None:
+                continue  # it was removed by the effect before this one: its end was settled, nothing may follow
             if isinstance(effect, Send):
                 effects.append(
                     edge.PutToNexus(
                         sled.config.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial
                     )
                 )
-                if vmm is not None and self.watch is not None:
+                if self.watch is not None:
                     self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
-            elif vmm is not None:
+            else:
                 self._settled(sled, vmm, effect, effects)
         self._scheduler.set(sled, sled.deadline_us())
 
@@ -385,7 +398,10 @@ class Rack:
         for effect in rest:
             if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
                 self._messages.append((vmm, vmm.peer, effect))
-            elif self.expose:
+                continue
+            if type(effect) is Crashed:
+                self._disconnect(vmm, effects)
+            if self.expose:
                 effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
@@ -428,8 +444,9 @@ class Rack:
             return
         baggage = self.baggage(source.propolis_id, "")
         try:
-            opened = source.drive(MigrateOut(migration_id, baggage=baggage), self._now_us)
-        except (RequestDenied, NoInstance) as denied:
+            source.check_untried(migration_id)
+            opened = source.migrate_out(MigrateOut(migration_id, baggage=baggage), self._now_us)
+        except (InvalidRequest, PropolisRefused) as denied:
             self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
             self._part(target, str(denied), effects)
             return
@@ -442,6 +459,12 @@ class Rack:
         vmm.peer = None
         if vmm.vm is not None:
             self._after(vmm, vmm.drive(PeerLost(why), self._now_us), effects)
+
+    def _disconnect(self, vmm: Vmm, effects: list[Effect]) -> None:
+        """The Propolis of this VMM is gone, and with it its connection: the other side notices."""
+        other, vmm.peer = vmm.peer, None
+        if other is not None and other.peer is vmm:
+            self._part(other, "the peer is gone", effects)
 
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
@@ -457,10 +480,7 @@ class Rack:
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         if vmm.vm is not None:
             self._after(vmm, vmm.lose_propolis(self._now_us), effects)
-        if vmm.peer is not None:
-            other, vmm.peer = vmm.peer, None
-            if other.peer is vmm:
-                self._part(other, "the peer is gone", effects)
+        self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
         address = canonical(vmm.about.propolis_addr)

@@ -1,7 +1,7 @@
 """The examples of README.md and docs/, pasted into a shell as a reader would.
 
-A block between `<!-- example: NAME -->` and `<!-- /example -->` is run by bash in an empty folder. Each `# -> text` at
-the end of a line says what its command prints: the texts must show up in the output, in this order.
+A block between `<!-- example: NAME -->` and `<!-- /example -->` is run by bash in an empty folder. Each `# -> text`
+at the end of a line says what its command prints: the texts must show up in the output, in this order.
 """
 
 import asyncio
