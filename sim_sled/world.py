@@ -114,7 +114,7 @@ class World:
     _ticket: int = 0
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     _ids: dict[str, str] = attrs.field(factory=dict)
-    _settled: bool = False
+    _nexus_down_us: int = 0
 
     def __attrs_post_init__(self) -> None:
         sleds = sleds_of(self.scenario.fleet)
@@ -284,6 +284,7 @@ class World:
                     self._happened(effect)
                 case nx.Crashed():
                     self.line("nexus", "down")
+                    self.later(max(1, self._nexus_down_us), self._boot_nexus)
         self.judge.nexus_moved()
 
     def _happened(self, line: nx.Happened) -> None:
@@ -302,6 +303,7 @@ class World:
                 self._nexus_line(line.what, line, about + self.readable(line.text))
         if line.instance_id is not None:
             self.judge.touch_instance(line.instance_id)
+            self.judge.invariants.changed[line.instance_id] = None
 
     def _nexus_line(self, kind: str, line: nx.Happened, text: str) -> None:
         who = self.engine.subjects.get(line.propolis_id) if line.propolis_id is not None else None
@@ -330,6 +332,8 @@ class World:
         if plan.delay_us or plan.hang_us is not None or plan.answer_lost:
             # only what may last gets a time-out: most calls end at once
             self.later(CONNECT_LOST_US, lambda: self._call_ends(call, nx.TimedOut(), "no answer within 60 s"))
+        if not plan.passes:
+            requests.given_up(self.engine, call.item, who)
         if plan.silent:
             requests.done(who)
             self.later(
@@ -363,6 +367,7 @@ class World:
         sled = self.engine.by_id[call.call.sled_id]
         requests.done(call.who)
         if sled.down:  # it went down with the request in its hands
+            requests.given_up(self.engine, call.item, call.who)
             self._call_ends(call, nx.NoConnection("connection reset"), "connection reset")
             return
         if is_plain(call.item):
@@ -495,12 +500,16 @@ class World:
         self._perform(self.rack.handle(item, self.now_us))
 
     def _restart_nexus(self, effect: RestartNexus) -> None:
+        self._nexus_down_us = effect.down_us
         if effect.point == "now":
             self._nexus(nx.Crash())
         else:
             point = nx.CrashPoint(effect.point)
             self.ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
-        self.later(max(1, effect.down_us), lambda: self._nexus(nx.Boot()))
+
+    def _boot_nexus(self) -> None:
+        self.line("nexus", "up")
+        self._nexus(nx.Boot())
 
     def _inject(self, effect: Force | Kill | Forget | Freeze) -> None:
         ticket = self._next_ticket()

@@ -115,7 +115,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
         world.line("failed", f"bounds: {bound}")
     except InvariantBroken as broken:
         text = f"invariant nexus_properties: {broken.prop}: {world.readable(str(broken))}"
-        world.judge.failures.append(Failure("nexus_properties", text, world.elapsed_us))
+        world.judge.failures.append(Failure(f"nexus_properties/{broken.prop}", text, world.elapsed_us))
         world.line("failed", text)
     world.judge.invariants.finish(settled=settled)
     how_far = f"{world.elapsed_us // 1_000_000}.{world.elapsed_us % 1_000_000:06d} s, {world.steps} steps"

@@ -207,7 +207,7 @@ def _do_to_vmm(engine: Engine, rule: Rule, who: Subject, action: act.Action, con
 
 def stall(engine: Engine, who: Subject, lasts_us: int) -> None:
     """Whatever the VMM waits for, now or next, does not come before that."""
-    who.stalled_until_us = max(who.stalled_until_us, engine.now_us + lasts_us)
+    who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + lasts_us))
     engine.effects.append(Freeze(who.sled.id, who.propolis_id, frozen=True))
     if lasts_us < FOREVER:
         engine.later(lasts_us, lambda: _thaw(engine, who))

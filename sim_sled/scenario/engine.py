@@ -365,6 +365,7 @@ class Engine:
             self.happened(Event("edge", (edge,)), who, who.sled, None)
         who.edge_taken = ("", "")
         who.truth = state
+        who.stalled_until_us = 0  # it has left the place where it was stalled
         self.happened(Event("state", (state,)), who, who.sled, plan)
 
     def lost(self, who: Subject) -> None:
@@ -378,6 +379,12 @@ class Engine:
             who.sled.vmms -= 1
             who.published.clear()
             self.post.forget(who)
+
+    def found(self, who: Subject) -> None:
+        """It is registered again after all."""
+        who.gone = False
+        who.sled.vmms += 1
+        self._living.setdefault(who.instance_id, []).append(who)
 
     def add(self, subject: Callable[[int, str], Subject], hostname: str) -> Subject:
         """A VMM is registered for the first time; its ordinal and incarnation are given here."""

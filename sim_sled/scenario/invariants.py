@@ -34,6 +34,9 @@ class Invariants:
     failures: list[Failure]
     _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
     _told: set[str] = attrs.field(factory=set)
+    changed: dict[UUID, None] = attrs.field(factory=dict)
+    """Instances that the model spoke of since it was last looked at."""
+    _committed: dict[UUID, tuple[int, object]] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
 
@@ -45,7 +48,8 @@ class Invariants:
             return
         self._told.add(text)
         why = self.world.judge.world_why(who)
-        self.failures.append(Failure(key, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
+        same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
+        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
         self.world.line("failed", f"invariant {key}: {text}", who)
 
     # ---- at any time
@@ -89,11 +93,29 @@ class Invariants:
         runs.difference_update(one.propolis_id for one in both if one.gone)
 
     def nexus_moved(self) -> None:
-        """The model took an input: what it promises about instances that just changed is asked in `promises`."""
+        """The model took an input: what it promises about the instances that it touched."""
+        for instance_id in self.changed:
+            self._promises(instance_id)
+        self.changed.clear()
         if self.world.nexus_5xx and "no_unexplained_5xx" in self.names:
             for text in self.world.nexus_5xx:
                 self.fail("no_unexplained_5xx", self.world.readable(text))
         self.world.nexus_5xx.clear()
+
+    def _promises(self, instance_id: UUID) -> None:
+        nexus = self.world.nexus
+        row = nexus.records.instances.get(instance_id)
+        if row is None or row.time_deleted is not None:
+            return
+        if row.migration_id is not None and row.state is InstanceDbState.VMM:
+            public = nexus.public_state(instance_id).value
+            if public != "migrating":
+                self.fail("nexus_properties", f"40: {row.hostname} migrates, but users see {public}")
+        says = (row.state, row.active_propolis_id, row.target_propolis_id, row.migration_id)
+        gen, said = self._committed.get(instance_id, (0, None))
+        if gen == row.state_generation and said != says:
+            self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
+        self._committed[instance_id] = (row.state_generation, says)
 
     def public(self, instance_id: UUID, state: str) -> None:
         """Users see this now: `stopped` and `failed` promise that a start is accepted (property 38)."""

@@ -37,6 +37,13 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int) -> Pace:
         return _result(engine, who, point, _phase(engine, who, point, occurrence))
     plan = PacePlan()
     _enter(engine, who, point, plan)
+    if point is Point.DEVICES:
+        # What stalls a start stalls the backends: that is where Propolis can wait for ever and still be stopped
+        # (propolis.md 3.2).
+        who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + plan.stall_us))
+        takes = 0 if plan.at_once else plan.delay_us
+        who.failing = plan.becomes == "failed"
+        return Pace(takes, fail=who.failing)
     edge = _edge(who, point)
     if edge is None:
         return _result(engine, who, point, plan)
@@ -59,7 +66,8 @@ def _enter(engine: Engine, who: Subject, point: Point, plan: PacePlan) -> None:
         Point.DEVICES: "" if who.role == "target" and who.truth == "migrating" else "starting",
         Point.REBOOT: "rebooting",
         Point.HALT: "stopping",
-        Point.RUNDOWN: "stopped" if who.truth == "stopping" and not who.ended_out else "",
+        # also after a start that a stop aborted: Propolis goes to Stopped without Stopping
+        Point.RUNDOWN: "" if who.ended_out or who.failing else "stopped",
     }.get(point, "")
     if entered:
         engine.entered(who, entered, plan)
@@ -106,14 +114,17 @@ def _peers(engine: Engine, who: Subject) -> list[Subject]:
 
 
 def _result(engine: Engine, who: Subject, point: Point, plan: PacePlan) -> Pace:
-    stall_us = max(plan.stall_us, who.stalled_until_us - engine.now_us)
+    stall_us = FOREVER if who.stalled_until_us >= FOREVER else who.stalled_until_us - engine.now_us
+    stall_us = max(plan.stall_us, stall_us)
     takes = 0 if plan.at_once or who.truth in who.skip else plan.delay_us
     takes += max(0, stall_us)
     if plan.becomes is not None:
         if plan.becomes == "failed" and point in _CAN_FAIL:
+            who.failing = True
             return Pace(takes, fail=True)
         force = Force(who.sled.id, who.propolis_id, plan.becomes, plan.illegal or plan.becomes != "failed")
         if takes < FOREVER:
             engine.later(takes, lambda: engine.effects.append(force))
         return Pace(None)
+    who.failing = who.failing or (plan.fail and point in _CAN_FAIL)
     return Pace(None if takes >= FOREVER else takes, fail=plan.fail)

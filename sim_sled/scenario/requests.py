@@ -43,6 +43,8 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     who = engine.subjects.get(propolis_id) if propolis_id is not None else None
     if who is None and isinstance(item, edge.Register):
         who = _new_subject(engine, item, sled)
+    elif who is not None and who.gone and isinstance(item, edge.Register):
+        engine.found(who)  # a saga that runs twice registers again
     engine.post.request_plan(sled, plan)
     if not plan.passes:
         return plan, who
@@ -55,7 +57,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     engine.happened(Event("request", (op,), asked, _body(engine, item)), who, sled, plan)
     if who is not None:
         if plan.passes and who.waiting >= engine.scenario.agent.queue:
-            plan.fail = Fail(503, code="INSTANCE_CHANNEL_FULL", message="Service Unavailable")
+            plan.fail = Fail(status=503, code="INSTANCE_CHANNEL_FULL", message="Service Unavailable")
         who.waiting += 1
         if plan.passes and asked is not None and plan.delay_us == 0:
             who.asked = asked
@@ -72,6 +74,12 @@ def done(who: Subject | None) -> None:
     """A request of `on_request` is off the agent's hands."""
     if who is not None:
         who.waiting -= 1
+
+
+def given_up(engine: Engine, item: Any, who: Subject | None) -> None:
+    """`item` will not be carried out. A VMM whose registration never came through is on no sled."""
+    if who is not None and isinstance(item, edge.Register) and who.record is None:
+        engine.lost(who)
 
 
 def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int) -> int:

@@ -70,6 +70,8 @@ class Subject:
     gone: bool = False
     ended_out: bool = False
     """It has migrated out: after Stopping comes Destroyed."""
+    failing: bool = False
+    """Its start fails: after this comes Failed, not Stopped."""
     stalled_until_us: int = 0
     skip: frozenset[str] = frozenset()
     fate: MigrationFate | None = None
