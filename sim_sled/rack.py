@@ -495,7 +495,8 @@ class Rack:
         sled.remove(vmm)
         if self._sources.get(vmm.about.propolis_addr) is vmm:
             del self._sources[vmm.about.propolis_addr]
-        self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
+        if vmm.poke is not None or vmm.pokes:
+            self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
 
     def _rearm(self, vmm: Vmm) -> None:
