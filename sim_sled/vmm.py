@@ -128,7 +128,8 @@ class Vmm:
 
     @property
     def terminal(self) -> bool:
-        return self.record.vmm_state.state in TERMINAL
+        state = self.record.vmm_state.state
+        return state is VmmState.DESTROYED or state is VmmState.FAILED  # half the price of `in TERMINAL`
 
     def resting(self) -> VmmState:
         """Where this VMM will be once everything accepted is done (sled-agent-api.md 2.1)."""
