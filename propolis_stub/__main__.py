@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,6 +39,41 @@ def diagram(
         typer.echo(f"{write}: {problem}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
+
+
+@app.command()
+def serve(
+    address: Annotated[str, typer.Argument(help="IP:PORT of the Propolis API, e.g. '[::1]:0'.")],
+    control: Annotated[
+        str | None, typer.Option(help="IP:PORT of the control API for tests; beyond loopback it needs a token.")
+    ] = None,
+    port_file: Annotated[
+        Path | None, typer.Option(help="Write the bound addresses here as JSON, once ready.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token.")] = None,
+) -> None:
+    """Serve one Propolis until SIGTERM."""
+    # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
+    from propolis_stub import config as configuration  # noqa: PLC0415
+    from propolis_stub import serve as serving  # noqa: PLC0415
+
+    try:
+        settings = configuration.Config() if config is None else configuration.load(config)
+        api = serving.Address.parse(address)
+        control_address = None if control is None else serving.Address.parse(control)
+        if control_address is not None:
+            serving.check_control(control_address, settings.token)
+    except (ValueError, OSError) as problem:
+        _give_up(str(problem), 2)
+    try:
+        asyncio.run(serving.serve(api, control_address, settings, port_file, typer.echo))
+    except OSError as problem:
+        _give_up(f"cannot serve: {problem}", 5 if problem.errno == errno.EADDRINUSE else 2)
+
+
+def _give_up(why: str, code: int) -> NoReturn:
+    typer.echo(why, err=True)
+    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import attrs
 
 from propolis_stub.messages import Message
-from propolis_stub.migration import NO_BAGGAGE, Baggage
+from propolis_stub.migration import NO_BAGGAGE, PROTOCOLS, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Point
 from propolis_stub.types import Level, Publication, RequestKind
@@ -32,7 +32,12 @@ class GuestEvent(Enum):
 
 @attrs.frozen
 class EnsureSpec:
-    """`PUT /instance` with a spec. Raises `AlreadyInitialized` while a VM exists."""
+    """`PUT /instance` with a spec. Raises `AlreadyInitialized` while a VM exists.
+
+    `fails`: the host cannot build this VM (a missing file, too many vCPUs): as if `Point.CREATE` failed.
+    """
+
+    fails: bool = False
 
 
 @attrs.frozen
@@ -47,6 +52,7 @@ class EnsureTarget:
     scripted: bool = False
     fails_in: Point | None = None
     baggage: Baggage = NO_BAGGAGE
+    protocols: tuple[str, ...] = PROTOCOLS
 
 
 @attrs.frozen
@@ -68,6 +74,7 @@ class MigrateOut:
     scripted: bool = False
     fails_in: Point | None = None
     baggage: Baggage = NO_BAGGAGE
+    protocols: tuple[str, ...] = PROTOCOLS
 
 
 @attrs.frozen

@@ -156,6 +156,11 @@ class _Expect:
 
 
 @attrs.frozen
+class _Offer:
+    """Target: send what we speak."""
+
+
+@attrs.frozen
 class _Choose:
     """Source: answer the offer."""
 
@@ -180,7 +185,7 @@ class Pause(Enum):
 
 
 Action = Publish | Await | Send | Mark | Redirect | Failure | Pause
-_Op = Publish | Await | Send | Mark | _Pack | _Expect | _Choose | _ReadChoice
+_Op = Publish | Await | Send | Mark | _Pack | _Expect | _Offer | _Choose | _ReadChoice
 
 _QUERY: Final = MemQuery(0, U64_MAX)
 _END: Final = MemEnd(0, U64_MAX)
@@ -238,7 +243,7 @@ _SOURCE: Final[tuple[_Op, ...]] = (
 _TARGET: Final[tuple[_Op, ...]] = (
     Await(Point.M_CONNECT),
     Mark.DIAL,
-    Send(Text(",".join(PROTOCOLS))),
+    _Offer(),
     _Expect(Text),
     _ReadChoice(),
     Publish(Phase.SYNC),
@@ -294,12 +299,27 @@ guest sends one message per region. Whoever exceeds it is refused, so that a pee
 _OFFERED: Final = re.compile(r"[a-z0-9-]+/[0-9]+")
 
 
-def choose_protocol(offer: str) -> str | Failure:
+class Asked(Protocol):
+    """What `edge.EnsureTarget` and `edge.MigrateOut` have in common."""
+
+    @property
+    def migration_id(self) -> UUID: ...
+    @property
+    def scripted(self) -> bool: ...
+    @property
+    def fails_in(self) -> Point | None: ...
+    @property
+    def baggage(self) -> Baggage: ...
+    @property
+    def protocols(self) -> tuple[str, ...]: ...
+
+
+def choose_protocol(offer: str, known: tuple[str, ...] = PROTOCOLS) -> str | Failure:
     """The highest version that both sides know, out of the comma-separated `offer` (propolis.md 4.5)."""
     names = [part.strip() for part in offer.split(",")]
     if not all(_OFFERED.fullmatch(name) for name in names):
         return Failure(ErrorKind.PROTOCOL_PARSE, f"unreadable offer {offer[:200]!r}", tell=False)
-    common = [name for name in PROTOCOLS if name in names]
+    common = [name for name in known if name in names]
     if not common:
         return Failure(
             ErrorKind.NO_MATCHING_PROTOCOL, f"{offer[:200]!r} offers none of {', '.join(PROTOCOLS)}", tell=False
@@ -316,12 +336,17 @@ class Migration:
     scripted: bool = False
     fails_in: Point | None = None
     baggage: Baggage = NO_BAGGAGE
+    protocols: tuple[str, ...] = PROTOCOLS  # what this side speaks, best first
     paused: bool = False
     over: bool = False  # finished or failed: nothing more is sent or read
     broken: Failure | None = None  # the peer gave up or is gone; `step` returns this next
     _counter: int = 0
     _inbox: tuple[Message, ...] = ()
     _read: Message | None = None  # what the last `_Expect` took
+
+    @classmethod
+    def of(cls, asked: Asked, role: Role) -> Migration:
+        return cls(asked.migration_id, role, asked.scripted, asked.fails_in, asked.baggage, asked.protocols)
 
     @property
     def negotiated(self) -> bool:
@@ -392,7 +417,7 @@ class Migration:
                     if op.payload is Payload.ADDRESS:
                         address = self._read.text if isinstance(self._read, Serialized) else ""
                         return Redirect(address)
-                case _Choose() | _ReadChoice():
+                case _Offer() | _Choose() | _ReadChoice():
                     action = self._negotiate(op)
                     if isinstance(action, Failure):
                         return action
@@ -439,19 +464,21 @@ class Migration:
             return None
         return Pause.BLOCKED
 
-    def _negotiate(self, op: _Choose | _ReadChoice) -> Send | Failure | None:
+    def _negotiate(self, op: _Offer | _Choose | _ReadChoice) -> Send | Failure | None:
         if self.scripted:
             if isinstance(op, _Choose) and self.fails_in is Point.M_CONNECT:
                 return Failure(
                     ErrorKind.NO_MATCHING_PROTOCOL, "the imagined target offers nothing we know", tell=False
                 )
             return None
+        if isinstance(op, _Offer):
+            return Send(Text(",".join(self.protocols)))
         text = self._read.text if isinstance(self._read, Text) else ""
         if isinstance(op, _ReadChoice):
-            if text in PROTOCOLS:
+            if text in self.protocols:
                 return None
             return Failure(ErrorKind.NO_MATCHING_PROTOCOL, f"the source chose {text[:200]!r}", tell=False)
-        chosen = choose_protocol(text)
+        chosen = choose_protocol(text, self.protocols)
         return chosen if isinstance(chosen, Failure) else Send(Text(chosen))
 
 

@@ -33,7 +33,7 @@ class Channel(Generic[W]):
 
     newest: Publication | None = None  # None: a stepped target before its first publication
     closed: bool = False
-    _waiting: dict[int, list[W]] = attrs.Factory(dict)  # by the generation asked for
+    _waiting: dict[int, dict[W, None]] = attrs.Factory(dict)  # by the generation asked for, in order of arrival
 
     def ask(self, gen: int, waiter: W) -> Answer | None:
         """The answer, or None: `waiter` is kept and comes back from `publish` or `close`."""
@@ -41,14 +41,14 @@ class Channel(Generic[W]):
             return self.newest
         if self.closed:
             return Gone.GONE
-        self._waiting.setdefault(gen, []).append(waiter)
+        self._waiting.setdefault(gen, {})[waiter] = None
         return None
 
     def forget(self, gen: int, waiter: W) -> None:
         """The call has gone away."""
         waiters = self._waiting.get(gen)
         if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
+            del waiters[waiter]
             if not waiters:
                 del self._waiting[gen]
 

@@ -94,7 +94,7 @@ class Vm(MigratingVm):
             case edge.Step():
                 self._step(now_us, out)
             case edge.EnsureSpec():
-                self._ensure_spec(now_us, out)
+                self._ensure_spec(item, now_us, out)
             case edge.EnsureTarget():
                 self._ensure_target(item, now_us, out)
             case edge.MigrateOut():
@@ -148,15 +148,16 @@ class Vm(MigratingVm):
         if key not in self._guest and len(self._guest) < _GUEST_EVENTS_MAX:
             self._guest += (key,)
 
-    def _ensure_spec(self, now_us: int, out: list[Effect]) -> None:
+    def _ensure_spec(self, item: edge.EnsureSpec, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.SPEC, out)
         machine.begin(self, Birth.SPEC)
         self._publish(out)
         self._wait(Point.CREATE, Doing.CREATING, now_us)
+        self._fails = self._fails or item.fails
 
     def _ensure_target(self, item: edge.EnsureTarget, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.TARGET, out)
-        self._active = Migration(item.migration_id, Role.TARGET, item.scripted, item.fails_in, item.baggage)
+        self._active = Migration.of(item, Role.TARGET)
         if self.stepped:  # the first publication is a step of its own
             self._wait(Point.WAKE, Doing.ARRIVING, now_us)
         else:

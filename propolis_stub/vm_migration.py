@@ -40,7 +40,7 @@ class MigratingVm(VmWrapper):
     def _migrate_out(self, item: edge.MigrateOut, out: list[Effect]) -> None:
         queue = self._queue()
         out.append(edge.Disposed(queue.try_queue(Queued(RequestType.MIGRATE_AS_SOURCE, item.migration_id))))
-        self._waiting = Migration(item.migration_id, Role.SOURCE, item.scripted, item.fails_in, item.baggage)
+        self._waiting = Migration.of(item, Role.SOURCE)
 
     def _migration(self, migration_id: UUID | None) -> Migration | None:
         if migration_id is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +16,9 @@ from rich.table import Column, Table
 
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
+
+_LOOK_S: Final = 0.1
+_PIPE_WIDTH: Final = 200
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE = 0, 1, 2, 3
 
@@ -52,7 +56,9 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table(Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", box=None)
+    table = Table(
+        Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None
+    )
     for each in rows:
         table.add_row(
             each["propolis_id"],
@@ -62,9 +68,26 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
             each["resting"],
             each["propolis"] or "-",
             each["acked"] or "-",
+            each["propolis_listens"] or "-",
         )
-    Console().print(table)
+    # piped, nothing may be cut off to fit a terminal that is not there
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
     return GOOD
+
+
+def ready(address: str, token: str | None, wait_s: float) -> int:
+    """0 once every sled of the daemon is registered with Nexus, 1 if that does not happen within `wait_s`."""
+    deadline = time.monotonic() + wait_s  # noqa: TID251 -- a person waits
+    while True:
+        try:
+            _get(address, "/ready", token)
+        except AskError as error:
+            if time.monotonic() >= deadline:  # noqa: TID251 -- same
+                return _failed(error)
+            time.sleep(_LOOK_S)
+        else:
+            sys.stdout.write("ready\n")
+            return GOOD
 
 
 def why(address: str, token: str | None, vmm: UUID, as_json: bool) -> int:

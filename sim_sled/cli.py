@@ -29,6 +29,12 @@ class Mode(Enum):
     EXPLICIT = "explicit"
 
 
+class PropolisName(Enum):
+    NONE = "none"
+    LOOPBACK = "loopback"
+    REGISTERED = "registered"
+
+
 class PaceName(Enum):
     SIM = "sim"
     DEV = "dev"
@@ -88,6 +94,9 @@ def serve(
     repo_depot_port: Annotated[int, typer.Option(help="reported to Nexus; 0: the sled's own port")] = 0,
     max_vcpus: Annotated[int | None, typer.Option(help="refuse larger VMMs; the original's limit is 16")] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    propolis: Annotated[
+        PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
+    ] = PropolisName.NONE,
     stop_grace: Annotated[float, typer.Option(min=0, help="seconds until the agent ends a stop")] = 600.0,
     poke_timeout: Annotated[float, typer.Option(min=0, help="seconds a poke waits for Nexus")] = 15.0,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
@@ -105,6 +114,7 @@ def serve(
     from sim_sled.config import SECOND_US, SimMode, SledConfig
     from sim_sled.daemon import Options
     from sim_sled.pace import PresetPacer
+    from sim_sled.propolis_api import PropolisMode
 
     del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
     logs.configure(log_format, log_level)
@@ -143,6 +153,7 @@ def serve(
         seed=seed,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
+        propolis=PropolisMode(propolis.value),
     )
     how = serving.ServeOptions(control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait)
     raise typer.Exit(serving.run(sleds, options, how))
@@ -183,6 +194,19 @@ def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_js
     from sim_sled import ask
 
     raise typer.Exit(ask.ps(ask.where(at, port_file), token, as_json))
+
+
+@app.command()
+def ready(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
+) -> None:
+    """Succeed once every sled of a daemon is registered with Nexus."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.ready(ask.where(at, port_file), token, wait))
 
 
 @app.command()

@@ -59,10 +59,9 @@ def nexus(
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
 ) -> None:
     """Serve a model of Nexus for sleds to talk to. This is not Nexus."""
-    from nexus_client.stub.server import NexusServer
-
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.rules import RuleSet
+    from nexus_client.stub.server import NexusServer
 
     def us(seconds: float) -> int:
         return int(seconds * SECOND_US)
@@ -95,6 +94,10 @@ def nexus(
     raise typer.Exit(asyncio.run(_serve(server, port_file)))
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
 async def _serve(server: object, port_file: Path | None) -> int:
     from nexus_client.stub.server import NexusServer, serve
 
@@ -112,7 +115,7 @@ async def _serve(server: object, port_file: Path | None) -> int:
             loop.add_signal_handler(number, on, number)
             stack.callback(loop.remove_signal_handler, number)
         try:
-            await serve(server, port_file=port_file, say=lambda text: sys.stderr.write(f"{text}\n"), stop=stop)
+            await serve(server, port_file=port_file, say=_say, stop=stop)
         except OSError as error:
             sys.stderr.write(f"sim-sled: cannot bind: {error.strerror or error}\n")
             return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT

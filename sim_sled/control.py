@@ -24,6 +24,7 @@ from sim_sled.errors import NoSuchVmm, SledError
 from sim_sled.happenings import Kind
 from sim_sled.history import text_of
 from sim_sled.sled import Sled
+from sim_sled.vmm import Vmm
 from sim_sled.why import row, stamp, why
 
 BODY_MAX: Final = 64 * 1024
@@ -86,7 +87,10 @@ class Control:
     async def ready(self, _: web.Request) -> web.Response:
         """200 once every sled is registered with Nexus, 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
-        return web.json_response({"ready": not waiting, "not_registered": waiting}, status=503 if waiting else 200)
+        answer = {"ready": not waiting, "not_registered": waiting}
+        if waiting:
+            answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
+        return web.json_response(answer, status=503 if waiting else 200)
 
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"name": "sim-sled", "version": version("sim-sled")})
@@ -132,8 +136,11 @@ class Control:
         return web.json_response(sled.networking.snapshot(), dumps=_dumps)
 
     async def vmms(self, _: web.Request) -> web.Response:
-        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(row)]
+        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(self._row)]
         return web.json_response(rows)
+
+    def _row(self, vmm: Vmm) -> dict[str, Any]:
+        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.propolis_id)}
 
     async def why(self, request: web.Request) -> web.Response:
         propolis_id = _uuid(request, "propolis_id")

@@ -30,6 +30,8 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from propolis_stub.edge import Effect as VmEffect
+from propolis_stub.edge import Input as VmInput
 from propolis_stub.timing import Pacer
 from sim_sled import edge, logs
 from sim_sled.clock import Clock
@@ -39,6 +41,7 @@ from sim_sled.happenings import Happening
 from sim_sled.history import History
 from sim_sled.http.app import make_server
 from sim_sled.pace import PresetPacer
+from sim_sled.propolis_api import PropolisApis, PropolisMode
 from sim_sled.rack import Rack
 from sim_sled.sled import Sled
 
@@ -63,6 +66,7 @@ class Options:
     shutdown_wait_s: float = SHUTDOWN_WAIT_S
     register: bool = True
     history: bool = True
+    propolis: PropolisMode = PropolisMode.NONE
 
 
 @attrs.frozen
@@ -84,6 +88,12 @@ class Daemon:
         self.clock = clock or Clock()
         self.history = History()
         self.rack = Rack(pacer=options.pacer, seed=options.seed, watch=self._watch if options.history else None)
+        self.propolis = PropolisApis(self, options.propolis)
+        if options.propolis is not PropolisMode.NONE:
+            self.rack.expose = True
+            self.rack.baggage = self.propolis.baggage
+            # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
+            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
         self.watchers: list[Callable[[Happening], None]] = [self.history.add]
         for config in sleds:
             self.rack.add_sled(config)
@@ -94,7 +104,7 @@ class Daemon:
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders = Senders(self._client, self._replied)
-        self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
+        self._in_flight: dict[int, UUID] = {}  # id of the `Send`, alive until it is answered -> sled
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -124,8 +134,9 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for _, listener in self._servers:
+        for server, listener in self._servers:
             listener.close()
+            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         for sled in self.rack.sleds.values():
             self.handle(edge.HurryOutbox(sled.config.sled_id))
@@ -176,6 +187,7 @@ class Daemon:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -220,10 +232,25 @@ class Daemon:
             self._perform(effect)
         self._rearm(now_us)
 
+    def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
+        """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
+        ticket = self.ticket()
+        now_us = self.clock.now_us()
+        done: list[VmEffect] = []
+        for effect in self.rack.handle(edge.PropolisInput(ticket, sled_id, propolis_id, item), now_us):
+            if isinstance(effect, edge.Reply) and effect.ticket == ticket:
+                assert isinstance(effect.value, list)
+                done = effect.value
+            else:
+                self._perform(effect)
+        self._rearm(now_us)
+        return done
+
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
-            self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
-            self._senders.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial))
+            send = Send(effect.propolis_id, effect.body, effect.attempt, effect.serial)
+            self._in_flight[id(send)] = effect.sled_id
+            self._senders.send(send)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -234,6 +261,8 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, edge.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, edge.FromPropolis):
+            self.propolis.perform(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)
@@ -245,7 +274,7 @@ class Daemon:
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
     def _replied(self, send: Send, outcome: Outcome) -> None:
-        sled_id = self._in_flight.pop((send.propolis_id, send.serial))
+        sled_id = self._in_flight.pop(id(send))
         if isinstance(outcome, Transient) and send.attempt == 0:
             self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
         self.handle(edge.NexusReplied(sled_id, send.propolis_id, send.serial, outcome))

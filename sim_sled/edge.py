@@ -63,7 +63,7 @@ class Registration:
 
     instance_id: UUID
     vmm_runtime: VmmRuntimeState
-    propolis_addr: str
+    propolis_addr: str  # canonical text, as `addresses.canonical` writes it
     ncpus: int
     memory_mib: int
     hostname: str
@@ -76,6 +76,7 @@ class Registration:
     attached_subnets: tuple[AttachedSubnet, ...] = ()
     crucible_disks: tuple[tuple[UUID, str], ...] = ()  # disk id, request_json (already known to parse)
     file_backends: tuple[tuple[str, str], ...] = ()  # component key, path
+    vmm_spec: object = None  # as it came, for who serves the Propolis API; otherwise forgotten
 
 
 @attrs.frozen
@@ -303,24 +304,12 @@ class RegistrationNews:
 
 
 @attrs.frozen
-class ConnectPeer:
-    """Please connect this migration target to the source at `address`; its messages are `FromPropolis(ToPeer)`,
-    the peer's come back as `PropolisInput(FromPeer)`, the loss of it as `PropolisInput(PeerLost)`.
-    """
-
-    sled_id: UUID
-    propolis_id: UUID
-    migration_id: UUID
-    address: str
-
-
-@attrs.frozen
 class FromPropolis:
-    """What the VM of a VMM says to the outside of its API: reconfigure results, console redirects, ..."""
+    """What the VM of a VMM says to whoever serves its Propolis API: all of it, in order (`Rack.expose`)."""
 
     sled_id: UUID
     propolis_id: UUID
     effect: VmEffect
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | ConnectPeer | FromPropolis
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis

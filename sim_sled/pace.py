@@ -29,7 +29,8 @@ PRESETS: Final[Mapping[str, Mapping[Point, tuple[int, int]]]] = {
     },
     "fast": {
         Point.WAKE: (150 * _MS, 150 * _MS),
-        Point.REBOOT: (100 * _MS, 100 * _MS),
+        Point.BACKENDS: (300 * _MS, 300 * _MS),
+        Point.REBOOT: (300 * _MS, 300 * _MS),
         Point.HALT: (20 * _MS, 20 * _MS),
         Point.RUNDOWN: (20 * _MS, 20 * _MS),
         Point.M_CONNECT: (170 * _MS, 170 * _MS),

@@ -163,8 +163,7 @@ class Tour:
                 while not await condition():  # noqa: ASYNC110 -- another process has no event
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.control)
-            raise TourError(f"it never happened that {what}\n{logs}") from None
+            raise TourError(f"it never happened that {what}") from None
 
     async def see(self, name: str, *states: str) -> None:
         """Wait until the public state of an instance is one of `states`."""
@@ -331,7 +330,7 @@ def _counts(metrics: str) -> dict[str, int]:
 
 async def run() -> int:
     """The whole tour; returns the exit code."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     tour = Tour(console)
     console.print("[bold]This is not Nexus[/bold], and these are no sleds: a simulation on loopback sockets.")
     async with contextlib.AsyncExitStack() as stack:
@@ -342,7 +341,9 @@ async def run() -> int:
             wrong = await check(tour)
             await summary(tour)
         except (TourError, aiohttp.ClientError, TimeoutError) as error:
-            console.print(f"[red]the tour failed[/red]: {error}", highlight=False)
+            console.print(f"[red]the tour failed[/red]: {str(error) or type(error).__name__}", highlight=False)
+            for name in tour.control:
+                console.print(f"--- {name}\n{tour.log(name)}", highlight=False, markup=False)
             return 1
     for each in wrong:
         console.print(f"[red]disagreement[/red]: {each}", highlight=False)

@@ -66,6 +66,7 @@ class Arm(Protocol):
     async def ask(self, name: str, gen: int) -> None: ...
     async def answered(self, name: str) -> str | None: ...
     async def get(self) -> str: ...
+    async def reached(self, point: Point) -> None: ...
     async def another(self) -> Arm: ...
 
 
@@ -209,6 +210,9 @@ class CoreArm:
         source.dropped = False
 
     # --- the arm ---
+
+    async def reached(self, point: Point) -> None:
+        assert point.value in (self.vm.waits_for() or "")
 
     async def another(self) -> CoreArm:
         return CoreArm(self.net)

@@ -443,6 +443,7 @@ async def migrating(vm: Arm, point: Point = Point.M_DEVICE) -> Arm:
     target = await vm.another()
     await vm.pace(point, FOR_EVER)
     assert await vm.migrate_to(target) == "accepted"
+    await vm.reached(point)
     await vm.pace(point, Pace())
     return target
 
@@ -611,6 +612,7 @@ async def importing(vm: Arm, *, slow: bool) -> Arm:
     if slow:
         await target.pace(Point.BACKENDS, FOR_EVER)
     assert await target.ensure_target(vm) == "201"
+    await target.reached(Point.M_DEVICE)
     assert await target.put(R) == IGNORED
     assert await target.put(B) == START_IN_PROGRESS
     assert await target.put(S) == QUEUED
@@ -662,6 +664,7 @@ async def _(vm: Arm) -> None:
     target = await vm.another()
     await target.pace(Point.M_DEVICE, FOR_EVER)
     assert await target.ensure_target(vm) == "201"
+    await target.reached(Point.M_DEVICE)
     assert await target.put(S) == QUEUED
     await target.settle(fail=True)
     await target.told(

@@ -276,6 +276,7 @@ def to_registration(body: Body) -> edge.Registration:
         attached_subnets=tuple(subnet.to_edge() for subnet in _subnets(local)),
         crucible_disks=crucible_disks,
         file_backends=file_backends,
+        vmm_spec=body.vmm_spec,
     )
 
 

@@ -59,6 +59,8 @@ def _tidy(text: str) -> str:
 def _enc_hook(value: object) -> object:
     if isinstance(value, str):
         return str(value)
+    if isinstance(value, int):
+        return int(value)
     raise TypeError(f"{type(value).__name__} is nothing this API answers")
 
 

@@ -224,7 +224,7 @@ async def test_the_control_api_beyond_loopback_needs_a_token():
             await serve_control(Control(daemon), "0.0.0.0", 0)
 
 
-# --- the process ------------------------------------------------------------------------------------------------------
+# --- the process ---
 
 
 async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:

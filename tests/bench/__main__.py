@@ -1,0 +1,300 @@
+"""`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
+
+    python -m tests.bench [--quick] [--rounds N] [--only abcd]
+
+The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
+floor take turns within each round, and the ratio is the one of the medians.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+import attrs
+import msgspec
+
+from tests.bench import lives
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@attrs.frozen
+class Row:
+    """One line of the table. `aim`: the least ratio wanted, or the greatest if `at_most`."""
+
+    name: str
+    ours: float
+    floor: float
+    ratio: float
+    unit: str
+    aim: float | None = None
+    at_most: bool = False
+    cpu_ratio: float | None = None
+    """The same by processor time of the measured process: neighbours on the machine disturb it less."""
+
+    @property
+    def verdict(self) -> str:
+        if self.aim is None:
+            return "-"
+        good = self.ratio <= self.aim if self.at_most else self.ratio >= self.aim
+        return f"{'<=' if self.at_most else '>='} {self.aim:g} {'ok' if good else 'MISSED'}"
+
+
+@attrs.frozen
+class Size:
+    """How much of everything."""
+
+    rounds: int
+    seconds: float  # of load per arm and round
+    updates: int
+    lives: int
+    vmms: int  # that the socket benches talk about
+    many: tuple[int, int]  # registered VMMs, memory
+    flat: tuple[int, int]  # registered VMMs, time
+
+
+FULL = Size(
+    rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000)
+)
+QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500))
+
+
+class Child:
+    """A process of `children.py`, pinned to a core if there are two."""
+
+    def __init__(self, core: int | None, role: str, *arguments: object):
+        pinned = "any" if core is None else str(core)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.children", role, pinned, *map(str, arguments)],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.hello = self._read()
+
+    def _read(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a bench child ended with code {self._process.wait()}")
+        return json.loads(line)
+
+    def ask(self, **command: object) -> dict:
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def cpu_s(self) -> float:
+        """Processor time so far; 0 where nobody says."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def _cores() -> tuple[int | None, int | None]:
+    """One for what is measured, one for the rest."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    usable = sorted(os.sched_getaffinity(0))
+    return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
+
+
+def _median(arm: list[float]) -> float:
+    return statistics.median(arm)
+
+
+@attrs.define
+class Arm:
+    """One of the things that take turns: its rates, and processor seconds per unit."""
+
+    child: Child
+    rates: list[float] = attrs.field(factory=list)
+    costs: list[float] = attrs.field(factory=list)
+
+    def run(self, turn: Callable[[], tuple[float, float]], *, counts: bool) -> None:
+        """`turn() -> (rate, units)`."""
+        before = self.child.cpu_s()
+        rate, units = turn()
+        if counts:
+            self.rates.append(rate)
+            self.costs.append((self.child.cpu_s() - before) / units)
+
+
+def _row(name: str, ours: Arm, floor: Arm, unit: str, aim: float | None = None) -> Row:
+    mine, least = _median(ours.rates), _median(floor.rates)
+    cost = _median(ours.costs)
+    return Row(name, mine, least, mine / least, unit, aim, cpu_ratio=_median(floor.costs) / cost if cost else None)
+
+
+def bench_put_state(size: Size) -> list[Row]:
+    measured, rest = _cores()
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        nexus = start(Child(rest, "sink")).hello["address"]
+        arms = {
+            "ours": Arm(start(Child(measured, "our_server", nexus, size.vmms))),
+            "application": Arm(start(Child(measured, "floor_server", "application"))),
+            "low level": Arm(start(Child(measured, "floor_server", "low level"))),
+        }
+        load = start(Child(rest, "load"))
+
+        def turn(arm: Arm) -> tuple[float, float]:
+            told = load.ask(address=arm.child.hello["address"], vmms=size.vmms, seconds=size.seconds)
+            return told["rate"], told["requests"]
+
+        _take_turns(size.rounds, arms, turn)
+    return [
+        _row("(a) PUT state; floor: aiohttp application", arms["ours"], arms["application"], "req/s", 0.8),
+        _row("    the same; floor: aiohttp low-level server", arms["ours"], arms["low level"], "req/s"),
+    ]
+
+
+def bench_updates(size: Size) -> list[Row]:
+    measured, rest = _cores()
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        nexus = start(Child(rest, "sink")).hello["address"]
+        arms = {
+            "ours": Arm(start(Child(measured, "our_client", nexus))),
+            "floor": Arm(start(Child(measured, "floor_client", nexus))),
+            "daemon": Arm(start(Child(measured, "our_daemon", nexus, size.vmms))),
+        }
+
+        def turn(arm: Arm) -> tuple[float, float]:
+            return arm.child.ask(updates=size.updates, vmms=size.vmms)["rate"], size.updates
+
+        _take_turns(size.rounds, arms, turn)
+    return [
+        _row("(b) updates delivered: outbox and client", arms["ours"], arms["floor"], "PUT/s", 0.9),
+        _row("    the same, by a whole daemon of rebooting VMs", arms["daemon"], arms["floor"], "PUT/s"),
+    ]
+
+
+def _take_turns(rounds: int, arms: dict[str, Arm], turn: Callable[[Arm], tuple[float, float]]) -> None:
+    for number in range(rounds + 1):  # the first round warms up
+        for name in sorted(arms, reverse=bool(number % 2)):  # who begins changes
+            arms[name].run(lambda arm=arms[name]: turn(arm), counts=number > 0)
+
+
+def bench_lives(size: Size) -> list[Row]:
+    rack, machine = lives.rack_with(0), lives.DictMachine()
+    moves = lives.assert_same_moves(lives.rack_with(0))
+    ours, floor = [], []
+    for number in range(size.rounds + 1):
+        first = number * size.lives
+        ours.append(lives.lives_per_second(lambda n, now: lives.our_life(rack, n, now), size.lives, first))
+        floor.append(lives.lives_per_second(machine.life, size.lives, first))
+    mine, least = _median(ours[1:]), _median(floor[1:])
+    return [Row(f"(c) whole life in the core ({moves} published)", mine, least, mine / least, "lives/s", 0.2)]
+
+
+def bench_scale(size: Size) -> list[Row]:
+    _, rest = _cores()
+    few, many = size.many
+    with Child(rest, "memory", few) as small:
+        at_few = small.hello
+    with Child(rest, "memory", many) as large:
+        at_many = large.hello
+    rows = [
+        Row(
+            f"(d) memory per {what} VMM, {many:,} against {few:,}",
+            at_many[what],
+            at_few[what],
+            at_many[what] / at_few[what],
+            "bytes",
+            1.3,
+            at_most=True,
+        )
+        for what in ("registered", "running")
+    ]
+    few, many = size.flat
+    racks = {few: lives.rack_with(few), many: lives.rack_with(many)}
+    took: dict[int, list[float]] = {few: [], many: []}
+    for number in range(size.rounds + 1):
+        for registered, rack in racks.items():
+            rate = lives.lives_per_second(
+                lambda n, now, rack=rack: lives.our_life(rack, n, now), size.lives, number * size.lives
+            )
+            if number:
+                took[registered].append(1e6 / rate)
+    slow, fast = _median(took[many]), _median(took[few])
+    name = f"(d) time per life, {many:,} registered against {few:,}"
+    return [*rows, Row(name, slow, fast, slow / fast, "us", 1.3, at_most=True)]
+
+
+BENCHES = {"a": bench_put_state, "b": bench_updates, "c": bench_lives, "d": bench_scale}
+
+
+def table(rows: list[Row]) -> str:
+    lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':8}{'ratio':>7}{'by CPU':>8}   aim"]
+    lines += [
+        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:8}{row.ratio:>7.2f}"
+        f"{'-' if row.cpu_ratio is None else f'{row.cpu_ratio:.2f}':>8}   {row.verdict}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    try:
+        import uvloop
+
+        loop = f"uvloop {uvloop.__version__}"
+    except ImportError:
+        loop = "asyncio"
+    return (
+        f"{cpu}, {len(os.sched_getaffinity(0))} cores; {platform.system()} {platform.release()}; CPython "
+        f"{platform.python_version()}, aiohttp {aiohttp.__version__}, msgspec {msgspec.__version__}, {loop}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="ours against the floors")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
+    )
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
+    parser.add_argument("--only", default="abcd", help="which benches, e.g. bc")
+    options = parser.parse_args(arguments)
+    size = QUICK if options.quick else FULL
+    if options.rounds:
+        size = attrs.evolve(size, rounds=options.rounds)
+    print(f"python -m tests.bench {' '.join(sys.argv[1:] if arguments is None else arguments)}".rstrip())
+    print(machine())
+    print(f"medians of {size.rounds} interleaved rounds, after one to warm up\n", flush=True)
+    rows = [row for name in options.only for row in BENCHES[name](size)]
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

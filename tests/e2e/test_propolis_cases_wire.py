@@ -1,0 +1,13 @@
+"""propolis.md 7 on the wire: the cases of the core once more, over sockets (the others: test_propolis_wire.py)."""
+
+from __future__ import annotations
+
+import pytest
+from propolis_cases import CASES, Case
+from propolis_wire import WireNet
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.number}: {case.claim}") for case in CASES])
+async def test_case_of_the_reference_over_sockets(case: Case) -> None:
+    async with WireNet() as net:
+        await case.body(await net.arm())

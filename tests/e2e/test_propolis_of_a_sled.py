@@ -1,0 +1,208 @@
+"""Each VMM of a daemon as its own Propolis on the network, and migrations between two daemons over it."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import aiohttp
+import pytest
+from fake_nexus import FakeNexus
+
+from sim_sled.config import SledConfig
+from sim_sled.daemon import Daemon, Options
+from sim_sled.pace import PresetPacer
+from sim_sled.propolis_api import PropolisMode
+
+SLED_HEADERS = {"api-version": "48.0.0"}
+PROPOLIS_HEADERS = {"api-version": "5.0.0"}
+
+
+def address(host: int) -> str:
+    """An address of 127/8 that nobody else has: the process decides on the middle, so tests can run side by side."""
+    pid = os.getpid()
+    return f"127.{1 + pid % 250}.{1 + pid // 250 % 250}.{host}:{10_000 + pid % 20_000}"
+
+
+def body(addr, state="starting", migration_id=None):
+    return {
+        "instance_id": str(uuid.UUID(int=0x1057)),
+        "local_config": {
+            "attached_subnets": [],
+            "delegated_zvols": [],
+            "dhcp_config": {"dns_servers": [], "search_domains": []},
+            "external_ips": {},
+            "firewall_rules": [],
+            "hostname": "web",
+            "multicast_groups": [],
+            "nics": [],
+        },
+        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
+        "migration_id": None if migration_id is None else str(migration_id),
+        "propolis_addr": addr,
+        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
+        "vmm_spec": {
+            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
+            "components": {"com1": {"type": "serial_port", "component": {"num": "com1"}}},
+        },
+    }
+
+
+class Side:
+    """One daemon with one sled, and a client of it."""
+
+    def __init__(self, nexus, mode):
+        self.sled_id = uuid.uuid4()
+        options = Options(nexus=nexus.address, pacer=PresetPacer("instant"), propolis=mode, shutdown_wait_s=0.2)
+        self.daemon = Daemon([SledConfig(self.sled_id, "[::1]:0")], options)
+
+    async def __aenter__(self):
+        await self.daemon.start()
+        self.http = aiohttp.ClientSession(f"http://{self.daemon.addresses[self.sled_id]}", headers=SLED_HEADERS)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.http.close()
+        await self.daemon.stop()
+
+    async def register(self, vmm, addr, state="starting", migration_id=None):
+        async with self.http.put(f"/vmms/{vmm}", json=body(addr, state, migration_id)) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def ask(self, vmm, kind, value=None):
+        requested = {"type": kind} if value is None else {"type": kind, "value": value}
+        async with self.http.put(f"/vmms/{vmm}/state", json={"state": requested}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def run(self, nexus, vmm, addr):
+        await self.register(vmm, addr)
+        await self.ask(vmm, "running")
+        await nexus.heard(vmm, "running")
+
+
+async def test_a_vmm_on_loopback_answers_as_a_propolis_and_shows_where():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
+        await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
+        at = side.daemon.propolis.address_of(vmm)
+        async with aiohttp.ClientSession(f"http://{at}", headers=PROPOLIS_HEADERS) as propolis:
+            async with propolis.get("/instance") as answer:
+                shown = await answer.json()
+                assert (answer.status, shown["instance"]["state"]) == (200, "Running")
+                assert shown["instance"]["properties"]["name"] == "web"
+            async with propolis.put("/instance/state", json="Reboot") as answer:
+                assert answer.status == 204  # somebody else than the sled agent reboots it: the sled sees it
+            await nexus.heard(vmm, "rebooting")
+            async with propolis.get("/instance/serial/history", params={"from_start": "0"}) as answer:
+                assert "login:" in bytes((await answer.json())["data"]).decode()
+            poll = asyncio.create_task(propolis.get("/instance/state-monitor", json={"gen": 1000}))
+            await side.ask(vmm, "stopped")
+            await nexus.heard(vmm, "destroyed")
+            with contextlib.suppress(aiohttp.ClientError):
+                assert (await poll).status == 410
+
+
+async def test_a_vmm_that_is_gone_does_not_listen_any_more():
+    vmm, addr = uuid.uuid4(), address(1)
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.run(nexus, vmm, addr)
+        assert side.daemon.propolis.address_of(vmm) == addr
+        await side.ask(vmm, "stopped")
+        await nexus.heard(vmm, "destroyed")
+        while side.daemon.propolis.address_of(vmm) is not None:
+            await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
+        async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await propolis.get(f"http://{addr}/instance")
+
+
+async def test_an_address_that_cannot_be_bound_fails_the_vmm():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.register(vmm, "[2001:db8::1]:12400")
+        await side.ask(vmm, "running")
+        await nexus.heard(vmm, "failed")
+
+
+async def test_a_vm_migrates_between_two_daemons_and_back():
+    v1, v2, v3, m1, m2 = (uuid.uuid4() for _ in range(5))
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED) as a,
+        Side(nexus, PropolisMode.REGISTERED) as b,
+    ):
+        await a.run(nexus, v1, address(2))
+        await b.register(v2, address(3), "migrating", m1)
+        await b.ask(v2, "migration_target", {"src_propolis_addr": address(2)})
+        await nexus.heard(v2, "running")
+        await nexus.heard(v1, "destroyed")
+        await a.register(v3, address(4), "migrating", m2)
+        await a.ask(v3, "migration_target", {"src_propolis_addr": address(3)})
+        await nexus.heard(v3, "running")
+        await nexus.heard(v2, "destroyed")
+    for vmm, side in ((v1, "migration_out"), (v2, "migration_in"), (v2, "migration_out"), (v3, "migration_in")):
+        last = [told[side] for who, told in nexus.acked if who == str(vmm)][-1]
+        assert last["state"] == "completed", (vmm, side)
+
+
+async def test_a_source_that_does_not_exist_fails_the_target():
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.register(vmm, address(5), "migrating", uuid.uuid4())
+        await side.ask(vmm, "migration_target", {"src_propolis_addr": address(6)})
+        await nexus.heard(vmm, "failed")
+    last = [told for who, told in nexus.acked if who == str(vmm)][-1]
+    assert last["migration_in"]["state"] == "failed"
+
+
+async def test_a_target_that_is_unregistered_in_the_middle_leaves_the_source_running():
+    v1, v2 = uuid.uuid4(), uuid.uuid4()
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED) as a,
+        Side(nexus, PropolisMode.REGISTERED) as b,
+    ):
+        await a.run(nexus, v1, address(7))
+        await b.register(v2, address(8), "migrating", uuid.uuid4())
+        nexus.status = 503  # nothing is acknowledged, so that the target cannot get to its end unseen
+        await b.ask(v2, "migration_target", {"src_propolis_addr": address(7)})
+        await nexus.until(lambda: any(who == str(v1) and told["migration_out"] for who, told, _ in nexus.seen))
+        async with b.http.delete(f"/vmms/{v2}") as answer:
+            answered = await answer.json()
+            assert answer.status == 200, answered
+            ended = answered["updated_runtime"]
+        nexus.status = 204
+        if ended is not None and ended["migration_in"]["state"] == "failed":
+            await nexus.until(
+                lambda: any(
+                    who == str(v1) and told["migration_out"] and told["migration_out"]["state"] == "failed"
+                    for who, told in nexus.acked
+                )
+            )
+            async with a.http.get(f"/vmms/{v1}/state") as answer:
+                assert (await answer.json())["vmm_state"]["state"] == "running"
+        else:
+            await nexus.heard(v1, "destroyed")  # it was quicker than the DELETE
+
+
+@pytest.mark.skipif(
+    shutil.which("ip") is None or shutil.which("unshare") is None, reason="needs `ip` and `unshare` for a namespace"
+)
+def test_a_prefix_that_is_local_makes_every_address_of_it_bindable():
+    """In a network namespace of its own: docs/propolis.md's recipe for production-like addresses."""
+    script = (
+        "ip link set lo up && ip -6 route add local fd00:1122:3344::/48 dev lo && "
+        f'{sys.executable} -c "from sim_sled.propolis_api import bind; '
+        "print(bind('fd00:1122:3344:101::7', 12400).getsockname()[:2])\""
+    )
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--net", "sh", "-ec", script],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], timeout=60,
+    )  # fmt: skip
+    if "unshare" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    assert done.stdout.strip() == "('fd00:1122:3344:101::7', 12400)", done.stderr
