@@ -301,6 +301,8 @@ class World:
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
                 self._nexus_line(line.what, line, about + self.readable(line.text))
+        elif line.what == "commit" and line.instance_id is not None:
+            self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:
             self.judge.touch_instance(line.instance_id)
             self.judge.invariants.changed[line.instance_id] = None

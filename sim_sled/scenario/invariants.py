@@ -37,6 +37,7 @@ class Invariants:
     changed: dict[UUID, None] = attrs.field(factory=dict)
     """Instances that the model spoke of since it was last looked at."""
     _committed: dict[UUID, tuple[int, object]] = attrs.field(factory=dict)
+    _commits: dict[UUID, str] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
 
@@ -116,6 +117,14 @@ class Invariants:
         if gen == row.state_generation and said != says:
             self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
         self._committed[instance_id] = (row.state_generation, says)
+
+    def commit(self, instance_id: UUID, text: str) -> None:
+        """An update saga writes its record: at most one per generation (property 35)."""
+        gen = text.rpartition(" ")[2]
+        if self._commits.get(instance_id) == gen:
+            row = self.world.nexus.records.instances[instance_id]
+            self.fail("nexus_properties", f"35: two update sagas of {row.hostname} committed generation {gen}")
+        self._commits[instance_id] = gen
 
     def public(self, instance_id: UUID, state: str) -> None:
         """Users see this now: `stopped` and `failed` promise that a start is accepted (property 38)."""

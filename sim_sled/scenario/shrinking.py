@@ -17,9 +17,10 @@ from sim_sled.scenario.campaign import Task, play_all
 from sim_sled.scenario.check import parse_scenario
 from sim_sled.scenario.expect import label_of
 from sim_sled.scenario.latency import Latency
+from sim_sled.scenario.names import is_glob
 from sim_sled.scenario.printing import print_scenario
-from sim_sled.scenario.schema import Agent, Expect, Fleet, Load, Rule, Scenario
-from sim_sled.scenario.selector import EVERYTHING
+from sim_sled.scenario.schema import Agent, Expect, Fleet, Load, Rule, Scenario, numbered
+from sim_sled.scenario.selector import EVERYTHING, Selector
 
 RUNS_MAX: Final = 2_000
 """Runs of one reduction: minutes at most."""
@@ -68,7 +69,7 @@ def shrink(
         for one in play_all(_valid(proposals, size_of(best)), jobs):
             runs += 1
             failure = next((f for f in one.result.failures if f.key == key), None)
-            if failure is not None:
+            if failure is not None and not _fails_anyhow(one.task, key):
                 better, text, vmms = one.task.scenario, failure.text, one.result.counts["vmms"]
                 break
             if runs >= runs_max:
@@ -96,6 +97,14 @@ def _fails(task: Task, key: str) -> tuple[str, int] | None:
     return None
 
 
+def _fails_anyhow(task: Task, key: str) -> bool:
+    """With a wrong Nexus: whether the right one fails so too. Then it is the scenario that is wrong, not Nexus."""
+    return (
+        task.how.variant is not None
+        and _fails(attrs.evolve(task, how=attrs.evolve(task.how, variant=None)), key) is not None
+    )
+
+
 def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
     seen: set[str] = set()
     for task in tasks:
@@ -116,8 +125,9 @@ def proposed(s: Scenario) -> Iterator[Scenario]:
     yield from _without(s, "load", s.load)
     yield from _without(s, "rules", s.rules)
     yield from _without(s, "expect", s.expect)
+    literal = sorted(_literal_hostnames(s))
     for i, load in enumerate(s.load):
-        for smaller in _smaller_load(load):
+        for smaller in (*_named_alone(load, literal), *_smaller_load(load)):
             yield attrs.evolve(s, load=(*s.load[:i], smaller, *s.load[i + 1 :]))
     for i, rule in enumerate(s.rules):
         for simpler in _simpler_rule(rule):
@@ -147,6 +157,24 @@ def _without(s: Scenario, field: str, items: tuple[Any, ...]) -> Iterator[Scenar
                 changed: dict[str, Any] = {field: left}
                 yield attrs.evolve(s, **changed)
         step //= 2
+
+
+def _literal_hostnames(s: Scenario) -> set[str]:
+    """Host names that somebody means without a glob."""
+    selectors: list[Selector | None] = [*(rule.for_ for rule in s.rules), *(expect.for_ for expect in s.expect)]
+    for load in s.load:
+        selectors += [load.start, load.stop, load.reboot, load.delete, load.migrate]
+    return {name for one in selectors if one is not None for name in one.hostname if not is_glob(name)}
+
+
+def _named_alone(load: Load, names: list[str]) -> Iterator[Load]:
+    """Instead of many instances the one that is meant."""
+    if load.create is None or load.create.count == 1:
+        return
+    made = {numbered(load.create.hostname, n) for n in range(1, min(load.create.count, 1_000) + 1)}
+    for name in names:
+        if name in made:
+            yield attrs.evolve(load, create=attrs.evolve(load.create, hostname=name, count=1, spread=0))
 
 
 def _smaller_load(load: Load) -> Iterator[Load]:
