@@ -104,7 +104,7 @@ class Daemon:
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders = Senders(self._client, self._replied)
-        self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
+        self._in_flight: dict[int, UUID] = {}  # id of the `Send`, alive until it is answered -> sled
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -248,8 +248,9 @@ class Daemon:
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
-            self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
-            self._senders.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial))
+            send = Send(effect.propolis_id, effect.body, effect.attempt, effect.serial)
+            self._in_flight[id(send)] = effect.sled_id
+            self._senders.send(send)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -273,7 +274,7 @@ class Daemon:
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
     def _replied(self, send: Send, outcome: Outcome) -> None:
-        sled_id = self._in_flight.pop((send.propolis_id, send.serial))
+        sled_id = self._in_flight.pop(id(send))
         if isinstance(outcome, Transient) and send.attempt == 0:
             self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
         self.handle(edge.NexusReplied(sled_id, send.propolis_id, send.serial, outcome))
