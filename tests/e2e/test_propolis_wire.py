@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from propolis_arms import QUEUED, B, R, S, run
 from propolis_wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet, by_spec, make_spec, pci
 
+from propolis_stub.serve import raise_open_files
 from propolis_stub.timing import Pace, Point
 
 STATE, MONITOR, HISTORY = "/instance/state", "/instance/state-monitor", "/instance/serial/history"
@@ -514,6 +515,7 @@ async def test_a_monitor_client_that_goes_away_is_forgotten(vm: WireArm) -> None
 
 
 async def test_two_thousand_open_polls_cost_no_task_that_spins(vm: WireArm) -> None:
+    raise_open_files()
     await run(vm)
     polls = [asyncio.ensure_future(vm._monitor(4)) for _ in range(2_000)]
     await vm.until(lambda view: view["monitors_waiting"] == len(polls))
