@@ -92,6 +92,7 @@ class PropolisServer:
         self._ticket = 0
         self._links: dict[UUID, PeerLink] = {}
         self._dials: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._locked_out: list[asyncio.Future[None]] = []  # calls that wait for the VM's objects
 
     # --- what the handlers read ---
@@ -258,6 +259,8 @@ class PropolisServer:
 
     def perform(self, effects: list[Effect]) -> None:
         """Every effect of the VM, once and in order."""
+        if self._closed:
+            return
         for effect in effects:
             match effect:
                 case edge.Published(publication):
@@ -427,8 +430,11 @@ class PropolisServer:
         return None
 
     async def close(self) -> None:
-        """The process ends in good order: connections are cut, nobody is left waiting."""
+        """The process ends in good order: connections are cut, nobody is left waiting, and what the VM may still say
+        (a peer's last message can be on its way) is not heard.
+        """
         self._crash()
+        self._closed = True
         tasks = list(self._dials)
         for task in tasks:
             task.cancel()

@@ -144,10 +144,13 @@ async def soak(vms: int, seconds: float, seed: int) -> bool:
     raise_open_files()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.bench.soak_propolis", "child", str(vms),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        limit=1 << 24,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
+    assert process.stderr is not None
+    complaining = asyncio.ensure_future(process.stderr.read())
     addresses = json.loads(await process.stdout.readline())["addresses"]
     run = Soak(addresses, seed)
     memory: list[int] = []
@@ -169,9 +172,10 @@ async def soak(vms: int, seconds: float, seed: int) -> bool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     process.stdin.close()
-    code = await asyncio.wait_for(process.wait(), 60)
-    if code:
-        run.faults.append(f"the servers ended with code {code}")
+    complaints = (await asyncio.wait_for(complaining, 60)).decode().strip()
+    code = await process.wait()
+    if code or complaints:
+        run.faults.append(f"the servers ended with code {code} and said: {complaints[-2000:]}")
     return _report(run, memory, took, vms, seed)
 
 

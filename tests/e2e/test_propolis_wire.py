@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from propolis_arms import QUEUED, B, R, S, run
 from propolis_wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet, by_spec, make_spec, pci
 
+from propolis_stub.edge import Settle
 from propolis_stub.serve import raise_open_files
 from propolis_stub.timing import Pace, Point
 
@@ -721,3 +722,17 @@ async def test_a_pace_for_some_times_wears_off(vm: WireArm) -> None:
     assert (await vm.look())["paces"]["create"] == {"after_us": None, "fail": False}
     await vm.control("PUT", "pace", {"create": None})
     assert "create" not in (await vm.look())["paces"]
+
+
+async def test_a_server_that_ends_in_the_middle_of_a_migration_hears_nothing_any_more(
+    vm: WireArm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by the soak: a message that was on its way made a VM publish on a channel that had been taken away."""
+    await run(vm)
+    await vm.pace(Point.M_DEVICE, Pace(None))
+    await vm.migrate_to(await vm.another())
+    await vm.reached(Point.M_DEVICE)
+    await vm.running.server.close()
+    vm.running.host.handle(Settle())
+    assert vm.running.server.channel.newest is None
+    assert not caplog.records
