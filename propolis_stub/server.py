@@ -92,6 +92,7 @@ class PropolisServer:
         self._ticket = 0
         self._links: dict[UUID, PeerLink] = {}
         self._dials: set[asyncio.Task[None]] = set()
+        self._locked_out: list[asyncio.Future[None]] = []  # calls that wait for the VM's objects
 
     # --- what the handlers read ---
 
@@ -122,6 +123,14 @@ class PropolisServer:
     @property
     def reconfigures_waiting(self) -> int:
         return len(self._reconfigures)
+
+    async def objects(self) -> None:
+        """Waits while the driver has the VM's objects to itself. Raises `NoInstance` if there never was a VM."""
+        self.require_vm()
+        while self.vm.objects_locked:
+            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._locked_out.append(free)
+            await free
 
     # --- what the handlers ask for ---
 
@@ -282,6 +291,11 @@ class PropolisServer:
                     pass
                 case _:
                     assert_never(effect)
+        if self._locked_out and not self.vm.objects_locked:
+            waiting, self._locked_out = self._locked_out, []
+            for free in waiting:
+                if not free.done():
+                    free.set_result(None)
 
     def _published(self, publication: Publication) -> None:
         before = self.publications[-1].state if self.publications else None
