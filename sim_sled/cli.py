@@ -11,6 +11,7 @@ import typer
 
 from sim_sled import addresses
 from sim_sled.cli_nexus import nexus
+from sim_sled.cli_scenario import add_to
 from sim_sled.logs import LogFormat
 
 app = typer.Typer(
@@ -252,6 +253,7 @@ def inject(
 
 
 app.command()(nexus)
+add_to(app)
 
 
 @app.command()
