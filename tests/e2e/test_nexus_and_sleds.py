@@ -1,4 +1,4 @@
-"""The whole product over sockets: the Nexus model, two sled daemons, a hundred instances, and a Nexus that restarts."""
+"""The whole product over sockets: the Nexus model, two sled daemons, a hundred instances, a Nexus that restarts."""
 
 import asyncio
 import contextlib
