@@ -22,7 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
-from nexus_client.outbox import Outcome, Send, Transient
+from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -103,14 +103,14 @@ class Daemon:
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders = Senders(self._client, self._replied)
-        self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
+        self._senders: Senders[edge.PutToNexus] = Senders(self._client, self._replied)
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
     # --- life --------------------------------------------------------------------------------------------------
@@ -204,15 +204,7 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
-        now_us = self.clock.now_us()
-        effects = self.rack.handle(item, now_us)
-        answer: object = _LATER
-        for effect in effects:
-            if type(effect) is edge.Reply and effect.ticket == item.ticket:
-                answer = effect.value
-            else:
-                self._perform(effect)
-        self._rearm(now_us)
+        answer = self._turn(item, item.ticket)
         if answer is not _LATER:
             return answer
         waiting = self._waiting.get(item.ticket)
@@ -227,29 +219,32 @@ class Daemon:
 
     def handle(self, item: Input) -> None:
         """An input to which nobody waits for an answer."""
-        now_us = self.clock.now_us()
-        for effect in self.rack.handle(item, now_us):
-            self._perform(effect)
-        self._rearm(now_us)
+        self._turn(item, None)
 
     def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
         """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
         ticket = self.ticket()
-        now_us = self.clock.now_us()
-        done: list[VmEffect] = []
-        for effect in self.rack.handle(edge.PropolisInput(ticket, sled_id, propolis_id, item), now_us):
-            if isinstance(effect, edge.Reply) and effect.ticket == ticket:
-                assert isinstance(effect.value, list)
-                done = effect.value
-            else:
-                self._perform(effect)
-        self._rearm(now_us)
+        done = self._turn(edge.PropolisInput(ticket, sled_id, propolis_id, item), ticket)
+        assert isinstance(done, list), "answered at once"
         return done
+
+    def _turn(self, item: Any, ticket: int | None) -> object:
+        """One input, all its effects, and the timer; the answer to `ticket`, `_LATER` if it is still to come."""
+        now_us = self.clock.now_us()
+        answer: object = _LATER
+        try:
+            for effect in self.rack.handle(item, now_us):
+                if type(effect) is edge.Reply and effect.ticket == ticket:
+                    answer = effect.value
+                else:
+                    self._perform(effect)
+        finally:
+            self._rearm(now_us)  # also after a bug: one VMM's must not stop the clock of all
+        return answer
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
-            self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
-            self._senders.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial))
+            self._senders.send(effect)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -261,7 +256,10 @@ class Daemon:
         elif isinstance(effect, edge.RegistrationNews):
             self._registration_news(effect)
         elif isinstance(effect, edge.FromPropolis):
-            self.propolis.perform(effect)
+            try:
+                self.propolis.perform(effect)
+            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
+                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)
@@ -272,11 +270,18 @@ class Daemon:
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
-    def _replied(self, send: Send, outcome: Outcome) -> None:
-        sled_id = self._in_flight.pop((send.propolis_id, send.serial))
-        if isinstance(outcome, Transient) and send.attempt == 0:
-            self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
-        self.handle(edge.NexusReplied(sled_id, send.propolis_id, send.serial, outcome))
+    def _replied(self, put: edge.PutToNexus, outcome: Outcome) -> None:
+        if isinstance(outcome, Transient) and put.attempt == 0:
+            self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
+        elif isinstance(outcome, Permanent):
+            self._log.error(
+                "Nexus refuses a state for good",
+                vmm=str(put.propolis_id),
+                state=put.body.vmm_state.state.value,
+                gen=put.body.vmm_state.gen,
+                why=outcome.why,
+            )
+        self.handle(edge.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
 
     async def _ask_nexus(self, effect: edge.AskNexus) -> None:
@@ -285,8 +290,10 @@ class Daemon:
             answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
         else:
             answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
-        if isinstance(answer.outcome, Transient):
-            self._log.info("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
+        if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
+            # once per reason: it is asked every 2 s, for ever
+            self._not_ready[effect.sled_id] = answer.outcome.why
+            self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(edge.RegistrationReplied(effect.sled_id, answer))
 
     def _registration_news(self, effect: edge.RegistrationNews) -> None:
@@ -294,6 +301,7 @@ class Daemon:
         if isinstance(news, Registered):
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
             self.registered[effect.sled_id].set()
+            self._not_ready.pop(effect.sled_id, None)
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
             if self.refused is not None and not self.refused.done():
