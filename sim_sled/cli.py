@@ -55,6 +55,14 @@ def _address(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
 
 
+def _sled_address(text: str) -> str:
+    shown = _address(text)
+    if not shown.startswith("["):
+        # a Nexus takes nothing else for a sled (nexus.md 3.3), and would only say so at the registration
+        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
+    return shown
+
+
 def _peer_address(text: str) -> str:
     shown = _address(text)
     if shown.endswith(":0"):
@@ -73,7 +81,9 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 @app.command()
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
-    sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR", callback=_address, help="[::1]:0 picks a port")],
+    sled_addr: Annotated[
+        str, typer.Argument(metavar="SLED_ADDR", callback=_sled_address, help="[::1]:0 picks a port")
+    ],
     nexus_addr: Annotated[
         str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
     ],
@@ -182,9 +192,11 @@ def serve(
 def _also(text: str) -> tuple[UUID, str]:
     sled_id, _, address = text.partition("=")
     try:
-        return UUID(sled_id), _address(address)
+        return UUID(sled_id), _sled_address(address)
     except ValueError:
         _fail(f"--also takes UUID=ADDR, not {text!r}")
+    except typer.BadParameter as error:
+        _fail(f"--also {text!r}: {error.message}")
 
 
 def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
