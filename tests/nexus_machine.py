@@ -1,6 +1,6 @@
 """A hypothesis machine that does to the Nexus model what a rack and its users may do, in any order.
 
-Used with the right model (every property holds after every step) and with wrong variants (some named property breaks).
+Used with the right model (every property holds after every step) and with wrong variants (some property breaks).
 """
 
 from hypothesis import strategies as st
@@ -42,7 +42,9 @@ def machine(variant=None, modes=tuple(SagaMode)):
             running=st.sampled_from(["a", "ab", ""]),
         )
         def begin(self, mode, cooldown_s, seed, running):
-            self.world = World.make(sleds=2, seed=seed, saga_mode=mode, variant=variant, cooldown_us=cooldown_s * SECOND_US)
+            self.world = World.make(
+                sleds=2, seed=seed, saga_mode=mode, variant=variant, cooldown_us=cooldown_s * SECOND_US
+            )
             self.world.real_agents = True
             self.world.checker = Checker(self.world.nexus)
             for name in running:
@@ -101,7 +103,11 @@ def machine(variant=None, modes=tuple(SagaMode)):
             call = self.world.calls[index % len(self.world.calls)]
             if how == "lost answer":  # done, but Nexus never hears of it
                 self.world.sleds[call.sled_id].answer(call.op)
-            outcomes = {"busy": ErrorAnswered(503, None, "busy"), "refused": NoConnection(), "lost answer": TimedOut()}
+            outcomes = {
+                "busy": ErrorAnswered(503, None, "busy"),
+                "refused": NoConnection(),
+                "lost answer": TimedOut(),
+            }
             self.world.answer(call, outcomes.get(how))
 
         @precondition(lambda self: self.up() and self.world.waiting_reports())

@@ -15,7 +15,6 @@ from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import NODES_MAX, Ask, Await, End, Saga, Stuck, Wish
 from nexus_client.stub.views import instance_view
 
-
 SAGAS_MAX: Final = 100_000
 """Sagas run in one call of `handle`: after an outage each instance may have one, and one more in its chain."""
 

@@ -74,8 +74,9 @@ FORBIDDEN_STEPS: Final = frozenset(
         (P.REBOOTING, P.STARTING),
     }
 )
-"""Pairs of public states which no life of an instance shows one after the other (property 48). A stop that overtakes a
-queued reboot does show `stopping, rebooting, running` (sled-agent-api.md 2.3: the queue is worked off all the same)."""
+"""Pairs of public states which no life of an instance shows one after the other (property 48). A stop that
+overtakes a
+queued reboot does show `stopping, rebooting, running` (sled-agent-api.md 2.3: the queue goes on)."""
 
 
 @attrs.frozen
@@ -163,9 +164,11 @@ class Checker:
         return found
 
     def _excused(self, row: Instance, *, at_rest: bool) -> bool:
-        """The gaps in property 30 which nexus.md's own decision leaves (5.2, blocks a and d): the source ended while no
+        """The gaps in property 30 which nexus.md's own decision leaves (5.2, blocks a and d): the source ended
+        while no
         side of the migration had failed. Either its sled had not heard of the migration yet (closed by the target's
-        failure), or Nexus itself failed a VMM of it, which leaves migrations untouched (4.5)."""
+        failure), or Nexus itself failed a VMM of it, which leaves migrations untouched (4.5).
+        """
         records = self._nexus.records
         migration = records.migration_of(row)
         if migration is None:

@@ -58,7 +58,8 @@ def decide(
         if not active_over and active is not None:
             network_to = active.sled_id
     elif completed and migration is not None:  # block c2
-        # A target that an earlier saga has destroyed (no sled kept property 10, or Nexus itself failed the VMM) has no
+        # A target that an earlier saga has destroyed (no sled kept property 10, or Nexus itself failed the VMM) has
+        # no
         # record left to point to: the active id stays what block a made of it.
         if target is not None and new_active != migration.target_propolis_id:
             new_active = migration.target_propolis_id

@@ -195,7 +195,8 @@ def _commit(ctx: Context, saga: Saga) -> Wish:
 
 def _swap(ctx: Context, saga: Saga) -> Wish:
     """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
-    source was lost and restarted while its migration went on."""
+    source was lost and restarted while its migration went on.
+    """
     swap = _decision(saga).swap
     if swap is not None:
         _, target = swap
