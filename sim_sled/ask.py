@@ -56,7 +56,9 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table(Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None)
+    table = Table(
+        Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None
+    )
     for each in rows:
         table.add_row(
             each["propolis_id"],
@@ -118,6 +120,31 @@ def inject(address: str, token: str | None, vmm: UUID, fault: str) -> int:
     """Send a fault; returns the exit code."""
     try:
         _print(_get(address, f"/vmms/{vmm}/inject", token, fault.encode()))
+    except AskError as error:
+        return _failed(error)
+    return GOOD
+
+
+def rules(address: str, token: str | None, as_json: bool) -> int:
+    """Print the scenario's rules and how often they fired; returns the exit code."""
+    try:
+        rows = _get(address, "/rules", token)
+    except AskError as error:
+        return _failed(error)
+    if as_json:
+        _print(rows)
+        return GOOD
+    table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
+    for each in rows:
+        table.add_row(each["name"], each["at"], str(each["matched"]), str(each["fired"]))
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    return GOOD
+
+
+def post(address: str, token: str | None, path: str) -> int:
+    """A control call without a body; returns the exit code."""
+    try:
+        _print(_get(address, path, token, b""))
     except AskError as error:
         return _failed(error)
     return GOOD

@@ -115,6 +115,9 @@ class PropolisApis:
     def perform(self, effect: edge.FromPropolis) -> None:
         """One effect, in its order. The first one of a VMM opens its listener, the end of the process closes it."""
         propolis_id = effect.propolis_id
+        vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(propolis_id)
+        if propolis_id not in self._servers and (vmm is None or vmm.vm is None):
+            return  # the last words of a process that is gone
         server = self._server(propolis_id)
         if server.host is None:
             server.host = _Host(self._daemon, effect.sled_id, propolis_id)
@@ -157,7 +160,7 @@ class PropolisApis:
         server.address = addresses.show(name[0], name[1])
         self._by_name[name[:2]] = server
         if self._web is None:
-            self._web = web.Server(make_handler(self._resolve), access_log=None)
+            self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
         self._later(self._listen(propolis_id, listening))
 
     async def _listen(self, propolis_id: UUID, listening: socket.socket) -> None:
@@ -220,11 +223,27 @@ _NEWEST: Final = 5
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket at this address. OSError if it cannot be bound."""
+    """A listening socket at this address, also at one of a prefix that is only routed to here. OSError if neither."""
+    try:
+        return _listen_at(host, port, free=False)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        listening = _listen_at(host, port, free=True)
+        if not _reaches_itself(listening):
+            listening.close()
+            raise
+        return listening
+
+
+def _listen_at(host: str, port: int, *, free: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if free:
+            level, option = _FREEBIND[family]
+            listening.setsockopt(level, option, 1)
         listening.setblocking(False)
         listening.bind((host, port))
         # here and not in a task: whoever connects in this very moment is let in
@@ -233,6 +252,25 @@ def bind(host: str, port: int) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _reaches_itself(listening: socket.socket) -> bool:
+    """Whether the address leads here: binding freely says nothing about it."""
+    with socket.socket(listening.family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(listening.getsockname())
+        except OSError:
+            return False
+        return True
+
+
+_FREEBIND: Final = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),  # IP_FREEBIND, which the socket module does not name
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),  # IPV6_FREEBIND
+}
+_PROBE_S: Final = 0.1
+"""A local connection is made at once; somebody else's host may keep us waiting, and the loop with us."""
 
 
 def _advice(error: Exception) -> str:

@@ -36,15 +36,15 @@ from nexus_client.outbox import (
 )
 from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
-from propolis_stub.edge import Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
+from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
-from propolis_stub.errors import NoInstance, PropolisError, RequestDenied
+from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.timing import Pacer
 from sim_sled import edge
 from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
-from sim_sled.errors import InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
 from sim_sled.happenings import Happening, Kind, Watch
 from sim_sled.pace import PresetPacer
 from sim_sled.rules import Verdict
@@ -106,7 +106,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
-            self._sources[canonical(vmm.about.propolis_addr)] = vmm
+            self._sources[vmm.about.propolis_addr] = vmm
             self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
@@ -149,16 +149,19 @@ class Rack:
             self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
         elif verdict is Verdict.DESTROY_NOW:
             self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+        elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
+            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
     def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
-        """The VMM of this rack that `target` shall migrate from, if it is here and could be a source."""
+        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
+        dialled: a source that is here is never imagined, or one guest would run twice.
+        """
         if requested.value is None:
             return None
         source = self._sources.get(canonical(requested.value.src_propolis_addr))
-        if source is None or source is target or source.vm is None or source.peer is not None:
-            return None
-        return source
+        return None if source is target else source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
         vmm = self.sleds[item.sled_id].get(item.propolis_id)
@@ -268,13 +271,21 @@ class Rack:
         if vmm.vm is None:
             raise InvalidRequest("this VMM has no Propolis")
         try:
-            done = vmm.vm.handle(item.item, self._now_us)
+            if isinstance(item.item, MigrateOut):
+                vmm.check_untried(item.item.migration_id)
+                done = vmm.migrate_out(item.item, self._now_us)
+            else:
+                done = vmm.drive(item.item, self._now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
+        except QueueFull as full:
+            raise ChannelFull(str(full)) from full
+        except RepairingRejected:
+            raise  # it keeps its name in every layer
         except PropolisError as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(edge.Reply(item.ticket, done))
-        self._after(vmm, vmm.take(done), effects)
+        self._after(vmm, done, effects)
 
     # --- Nexus answers ---------------------------------------------------------------------------------------------
 
@@ -282,29 +293,37 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
         done = sled.outbox.handle(Replied(item.propolis_id, item.serial, item.outcome), self._now_us)
-        if vmm is not None and isinstance(item.outcome, Transient):
-            self._tell(vmm, Kind.RETRYING, item.outcome.why)
-        self._outbox_effects(sled, done, effects)
+        if isinstance(item.outcome, Transient):
+            if vmm is not None:
+                self._tell(vmm, Kind.RETRYING, item.outcome.why)
+            self._scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
+        if done and vmm is not None:
+            self._outbox_effects(sled, done, effects, vmm)
 
-    def _outbox_effects(self, sled: Sled, done: list[OutboxEffect], effects: list[Effect]) -> None:
+    def _outbox_effects(
+        self, sled: Sled, done: list[OutboxEffect], effects: list[Effect], all_of: Vmm | None = None
+    ) -> None:
+        """Perform what an outbox wants; `all_of` is the one VMM it speaks of, where the caller knows."""
         for effect in done:
-            vmm = sled.vmms.get(effect.propolis_id)
+            vmm = all_of if all_of is not None else sled.vmms.get(effect.propolis_id)
+            if vmm is None or not vmm.registered:
+                continue  # it was removed by the effect before this one: its end was settled, nothing may follow
             if isinstance(effect, Send):
                 effects.append(
                     edge.PutToNexus(
                         sled.config.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial
                     )
                 )
-                if vmm is not None and self.watch is not None:
+                if self.watch is not None:
                     self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
-            elif vmm is not None:
+            else:
                 self._settled(sled, vmm, effect, effects)
-        self._scheduler.set(sled, sled.deadline_us())
 
     def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
         if isinstance(effect.outcome, Delivered):
             vmm.acked = effect.body
-            self._tell(vmm, Kind.ACKED, effect.body)
+            if self.watch is not None:
+                self._tell(vmm, Kind.ACKED, effect.body)
         else:
             assert isinstance(effect.outcome, Permanent)
             self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
@@ -346,6 +365,7 @@ class Rack:
     def _hurry(self, item: edge.HurryOutbox, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
+        self._scheduler.set(sled, sled.deadline_us())
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -362,20 +382,21 @@ class Rack:
                         self._registration_effects(
                             actor, actor.registration.handle(OutboxTick(), self._now_us), effects
                         )
+                self._scheduler.set(actor, actor.deadline_us())
             else:
                 assert isinstance(actor, Vmm)
                 self._vmm_tick(actor, effects)
 
     def _vmm_tick(self, vmm: Vmm, effects: list[Effect]) -> None:
-        sled = self.sleds[vmm.sled_id]
         self._after(vmm, vmm.tick(self._now_us), effects)
         self._settle(effects)  # what happened in time counts before the grace period does
-        if vmm.grace_is_over(self._now_us):
+        if vmm.grace_us is not None and vmm.grace_is_over(self._now_us):
             self._tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
-            self._force(sled, vmm, VmmState.DESTROYED, effects)
+            self._force(vmm.sled, vmm, VmmState.DESTROYED, effects)
+            self._rearm(vmm)
         if vmm.poke is not None and vmm.poke.until_us <= self._now_us:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
-        self._rearm(vmm)
+            self._rearm(vmm)
 
     # --- one turn ---
 
@@ -385,27 +406,35 @@ class Rack:
         for effect in rest:
             if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
                 self._messages.append((vmm, vmm.peer, effect))
-            elif self.expose:
+                continue
+            if type(effect) is Crashed:
+                self._disconnect(vmm, effects)
+            if self.expose:
                 effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
-        for _ in range(MESSAGES_MAX):
-            if not self._messages:
-                break
-            self._deliver(*self._messages.popleft(), effects)
-        assert not self._messages, "two VMMs talk without end"
+        if self._messages:
+            self._deliver_all(effects)
         touched, self._touched = self._touched, []
         for vmm in touched:
             published = vmm.latest
-            before, seen_before = vmm.record, vmm.seen
-            record = vmm.see(self._now_us)
-            if self.watch is not None and published is not None and vmm.seen is published:
-                self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
-            sled = self.sleds[vmm.sled_id]
-            if record is not None and vmm.propolis_id in sled.vmms:
-                self._tell(vmm, Kind.OBSERVED, (before, record))
-                self._publish(sled, vmm, effects)
+            if published is not None:
+                before, seen_before = vmm.record, vmm.seen
+                record = vmm.see(self._now_us)
+                if self.watch is not None and vmm.seen is published:
+                    self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
+                if record is not None and vmm.registered:
+                    if self.watch is not None:
+                        self._tell(vmm, Kind.OBSERVED, (before, record))
+                    self._publish(vmm.sled, vmm, effects)
             self._rearm(vmm)
+
+    def _deliver_all(self, effects: list[Effect]) -> None:
+        for _ in range(MESSAGES_MAX):
+            if not self._messages:
+                return
+            self._deliver(*self._messages.popleft(), effects)
+        raise AssertionError("two VMMs talk without end")
 
     def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
         """Carry one message between two VMMs of this rack."""
@@ -428,8 +457,9 @@ class Rack:
             return
         baggage = self.baggage(source.propolis_id, "")
         try:
-            opened = source.drive(MigrateOut(migration_id, baggage=baggage), self._now_us)
-        except (RequestDenied, NoInstance) as denied:
+            source.check_untried(migration_id)
+            opened = source.migrate_out(MigrateOut(migration_id, baggage=baggage), self._now_us)
+        except (InvalidRequest, PropolisRefused) as denied:
             self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
             self._part(target, str(denied), effects)
             return
@@ -443,10 +473,16 @@ class Rack:
         if vmm.vm is not None:
             self._after(vmm, vmm.drive(PeerLost(why), self._now_us), effects)
 
+    def _disconnect(self, vmm: Vmm, effects: list[Effect]) -> None:
+        """The Propolis of this VMM is gone, and with it its connection: the other side notices."""
+        other, vmm.peer = vmm.peer, None
+        if other is not None and other.peer is vmm:
+            self._part(other, "the peer is gone", effects)
+
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
-        if done:
-            self._outbox_effects(sled, done, effects)
+        if done:  # nothing is settled by a submit, so no timer changes
+            self._outbox_effects(sled, done, effects, vmm)
 
     def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
         before = vmm.record
@@ -457,20 +493,17 @@ class Rack:
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         if vmm.vm is not None:
             self._after(vmm, vmm.lose_propolis(self._now_us), effects)
-        if vmm.peer is not None:
-            other, vmm.peer = vmm.peer, None
-            if other.peer is vmm:
-                self._part(other, "the peer is gone", effects)
+        self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
-        address = canonical(vmm.about.propolis_addr)
-        if self._sources.get(address) is vmm:
-            del self._sources[address]
-        self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
+        if self._sources.get(vmm.about.propolis_addr) is vmm:
+            del self._sources[vmm.about.propolis_addr]
+        if vmm.poke is not None or vmm.pokes:
+            self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
 
     def _rearm(self, vmm: Vmm) -> None:
-        if vmm.propolis_id in self.sleds[vmm.sled_id].vmms:
+        if vmm.registered:
             self._scheduler.set(vmm, vmm.deadline_us())
 
     def _tell(self, vmm: Vmm, kind: Kind, data: object) -> None:

@@ -341,7 +341,7 @@ async def run() -> int:
             wrong = await check(tour)
             await summary(tour)
         except (TourError, aiohttp.ClientError, TimeoutError) as error:
-            console.print(f"[red]the tour failed[/red]: {error or type(error).__name__}", highlight=False)
+            console.print(f"[red]the tour failed[/red]: {str(error) or type(error).__name__}", highlight=False)
             for name in tour.control:
                 console.print(f"--- {name}\n{tour.log(name)}", highlight=False, markup=False)
             return 1

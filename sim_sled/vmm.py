@@ -11,12 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import attrs
 
-from nexus_client.types import TERMINAL, Asked, SledVmmState, VmmState, VmmStateRequested
+from nexus_client.types import (
+    MIGRATION_TERMINAL,
+    TERMINAL,
+    Asked,
+    MigrationRuntimeState,
+    SledVmmState,
+    VmmState,
+    VmmStateRequested,
+)
 from propolis_stub.edge import (
     Crash,
     Disposed,
@@ -30,19 +38,23 @@ from propolis_stub.edge import (
 )
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
-from propolis_stub.errors import NoInstance, RequestDenied
+from propolis_stub.errors import NoInstance, Reason, RequestDenied
 from propolis_stub.migration import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Pacer, Point
-from propolis_stub.types import InstanceState, Publication, RequestKind
+from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
 from propolis_stub.vm import Vm
 from sim_sled import observe
-from sim_sled.config import ASKED_KEPT, POKES_WAITING_MAX
+from sim_sled.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.edge import Registration
 from sim_sled.errors import ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.rules import RULES, Verdict, refusal
 
+if TYPE_CHECKING:
+    from sim_sled.sled import Sled
+
 _NOTHING: Final[list[VmEffect]] = []
+_NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
 
 BaggageOf = Callable[[UUID, str], Baggage]
@@ -91,6 +103,8 @@ class Vmm:
     propolis_id: UUID
     about: Registration
     record: SledVmmState
+    sled: Sled = attrs.field(default=None)  # set where it is registered; for the rack, nothing here asks it
+    registered: bool = False
     vm: Vm | None = None
     latest: Publication | None = None  # published by Propolis, not yet seen by the sled
     seen: Publication | None = None
@@ -103,6 +117,7 @@ class Vmm:
     pokes: deque[WaitingPoke] | None = None
     peer: Vmm | None = None  # the other VMM of a migration within this rack
     source_addr: str = ""  # a target's: where Nexus says its source is
+    tried: tuple[UUID, ...] = ()  # migrations out, whatever became of them
     asked: tuple[tuple[int, VmmStateRequested], ...] = ()
     due_us: int | None = None  # both for the scheduler
     armed: int = 0
@@ -113,12 +128,15 @@ class Vmm:
 
     @property
     def terminal(self) -> bool:
-        return self.record.vmm_state.state in TERMINAL
+        state = self.record.vmm_state.state
+        return state is VmmState.DESTROYED or state is VmmState.FAILED  # half the price of `in TERMINAL`
 
     def resting(self) -> VmmState:
         """Where this VMM will be once everything accepted is done (sled-agent-api.md 2.1)."""
         state = self.record.vmm_state.state
-        if self.vm is None or state in TERMINAL:
+        if state in TERMINAL:
+            return state
+        if self.vm is None:
             return self.silent or state
         match self.vm.resting_state():
             case InstanceState.CREATING | InstanceState.STARTING:
@@ -134,10 +152,14 @@ class Vmm:
 
     def deadline_us(self) -> int | None:
         """When something here is due next."""
-        soonest = self.vm.next_deadline_us() if self.vm is not None else None
-        for due_us in (self.see_at_us, self.grace_us, self.poke.until_us if self.poke else None):
-            if due_us is not None and (soonest is None or due_us < soonest):
-                soonest = due_us
+        vm, grace_us, poke = self.vm, self.grace_us, self.poke
+        soonest = None if vm is None else vm.next_deadline_us()
+        if grace_us is not None and (soonest is None or grace_us < soonest):
+            soonest = grace_us
+        if self.see_at_us is not None and (soonest is None or self.see_at_us < soonest):
+            soonest = self.see_at_us
+        if poke is not None and (soonest is None or poke.until_us < soonest):
+            soonest = poke.until_us
         return soonest
 
     def judge(self, requested: VmmStateRequested) -> Verdict:
@@ -154,7 +176,15 @@ class Vmm:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
         if self.silent is not None:
             raise Internal("Propolis does not answer")
+        if self.vm is None and verdict in _NEEDS_PROPOLIS:
+            return self._without_propolis(verdict)
         return verdict
+
+    def _without_propolis(self, verdict: Verdict) -> Verdict:
+        """An injected state may be one that only a Propolis can be in: as the real agent (sled-agent-api.md 2.12)."""
+        if verdict is Verdict.REBOOT:
+            raise Internal("this VMM was never started")
+        return Verdict.DESTROY_NOW
 
     def put_state(
         self, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
@@ -191,6 +221,8 @@ class Vmm:
         effects = vm.handle(EnsureSpec(), now_us)
         self.vm = vm
         self.take(effects)
+        if vm.queue is None:
+            return effects  # its objects could not be made: it has failed already, and is seen to have
         self.seen, self.latest = self.latest, None
         return effects + self.drive(Request(RequestKind.RUN), now_us)
 
@@ -246,11 +278,30 @@ class Vmm:
             raise InvalidRequest(
                 f"can't migrate out with pending resting state {resting.value} (current state: {self.state.value})"
             )
+        self.check_untried(migration_id)
         fails_in = None if succeeds else Point.M_RAM_PUSH
+        return self.migrate_out(MigrateOut(migration_id, scripted=True, fails_in=fails_in), now_us)
+
+    def migrate_out(self, item: MigrateOut, now_us: int) -> list[VmEffect]:
+        """Hand Propolis a migration out that was not tried before. Raises `PropolisRefused`."""
+        assert self.vm is not None, "judged before"
         try:
-            return self.take(self.vm.handle(MigrateOut(migration_id, scripted=True, fails_in=fails_in), now_us))
-        except RequestDenied as denied:
+            effects = self.vm.handle(item, now_us)
+        except (RequestDenied, NoInstance) as denied:
             raise PropolisRefused(str(denied)) from denied
+        self.tried += (item.migration_id,)
+        return self.take(effects)
+
+    def check_untried(self, migration_id: UUID) -> None:
+        """Raises `InvalidRequest` for a migration that this VMM has seen before: Nexus takes the first end of each
+        side for good, and one VMM is never both sides (nexus.md 7, properties 8, 9 and 11).
+        """
+        came_by = self.record.migration_in
+        if migration_id in self.tried or (came_by is not None and came_by.migration_id == migration_id):
+            known = RequestDenied(Reason.ALREADY_MIGRATION_SOURCE)  # what the Propolis API would say
+            raise InvalidRequest(f"migration {migration_id} was tried before") from known
+        if len(self.tried) >= MIGRATIONS_OUT_MAX:
+            raise InvalidRequest(f"{MIGRATIONS_OUT_MAX} migrations out of this VMM were tried")
 
     def unregister(self, now_us: int) -> list[VmEffect]:
         """Rude termination. A VMM that has ended already keeps its end: nothing follows a terminal state."""
@@ -263,7 +314,10 @@ class Vmm:
             return []
         if self.vm is None or self.terminal:
             return None
-        return self.drive(Step(), now_us) or None
+        effects = self.drive(Step(), now_us)
+        while self.latest is None and self.vm.can_step:
+            effects = effects + self.drive(Step(), now_us)  # nobody pokes to see nothing
+        return effects or None
 
     def tick(self, now_us: int) -> list[VmEffect]:
         """Whatever of this VMM is due by now; the stop grace comes last, so that a stop in time is in time."""
@@ -278,7 +332,7 @@ class Vmm:
         return effects
 
     def grace_is_over(self, now_us: int) -> bool:
-        return self.grace_us is not None and self.grace_us <= now_us and not self.terminal and self.latest is None
+        return self.grace_us is not None and self.grace_us <= now_us and not self.terminal
 
     def drive(self, item: VmInput, now_us: int) -> list[VmEffect]:
         """Give `item` to Propolis; publications are kept for `see`, the other effects returned."""
@@ -292,8 +346,14 @@ class Vmm:
         self.seen, self.latest = self.latest, None
         if self.terminal:
             return None  # whatever Propolis still says: nothing follows a terminal state (nexus.md 7, property 6)
-        seen = self.seen
-        self.record = observe.observe(self.record, seen.state, seen.migration_in, seen.migration_out, now_us)
+        seen, known = self.seen, self.record
+        self.record = observe.observe(
+            known,
+            seen.state,
+            _news(known.migration_in, seen.migration_in),
+            _news(known.migration_out, seen.migration_out),
+            now_us,
+        )
         if self.terminal:
             self.grace_us = None
         return self.record
@@ -334,10 +394,12 @@ class Vmm:
         return disposition, self.take(effects)
 
     def go_silent(self, now_us: int) -> list[VmEffect]:
-        """The Propolis process dies and the agent, whose monitor is retried for ever, does not notice."""
-        resting = self.resting()
+        """The Propolis process dies and the agent, whose monitor is retried for ever, does not notice. Only the
+        grace period of a stop goes on: it is what ends such a VMM.
+        """
+        resting, grace_us = self.resting(), self.grace_us
         effects = self.lose_propolis(now_us)
-        self.silent = resting
+        self.silent, self.grace_us = resting, grace_us
         return effects
 
     def take(self, effects: list[VmEffect]) -> list[VmEffect]:
@@ -346,3 +408,12 @@ class Vmm:
             if type(effect) is Published:
                 self.latest = effect.publication
         return effects
+
+
+def _news(known: MigrationRuntimeState | None, seen: MigrationStatus | None) -> MigrationStatus | None:
+    """What is worth telling of `seen`. A side may still fail when it has said `Finish`; but Nexus acts on the first
+    end it hears, so a side that has ended stays as it is (nexus.md 7, property 8).
+    """
+    if known is None or seen is None or known.state not in MIGRATION_TERMINAL or known.migration_id != seen.id:
+        return seen
+    return None

@@ -35,6 +35,9 @@ EPHEMERAL: Final = "ephemeral"
 _T = TypeVar("_T")
 
 
+_NO_SUBNETS: Final[Mapping[str, AttachedSubnet]] = {}  # shared: a mapping here is replaced, never changed
+
+
 @attrs.define(eq=False)
 class VmmNetwork:
     """Network state of one VMM.
@@ -42,13 +45,15 @@ class VmmNetwork:
     `external_ips`, `multicast_groups` and `attached_subnets` (by CIDR) are what is in effect: the registration's
     own, and whatever was attached or detached since. The `asked_*` sets hold only what came by attach calls: they
     start empty and decide on conflicts, as the original's do (sled-agent-api.md 3.4).
+
+    Tuples, not sets: a set of one costs 216 bytes, and there may be hundreds of thousands of VMMs.
     """
 
-    routers: frozenset[Router] = frozenset()
-    external_ips: frozenset[ExternalIp] = frozenset()
-    asked_external_ips: frozenset[ExternalIp] = frozenset()
-    multicast_groups: frozenset[MulticastMembership] = frozenset()
-    attached_subnets: Mapping[str, AttachedSubnet] = attrs.field(factory=dict)
+    routers: tuple[Router, ...] = ()
+    external_ips: tuple[ExternalIp, ...] = ()
+    asked_external_ips: tuple[ExternalIp, ...] = ()
+    multicast_groups: tuple[MulticastMembership, ...] = ()
+    attached_subnets: Mapping[str, AttachedSubnet] = _NO_SUBNETS
     asked_subnets: frozenset[str] = frozenset()
 
 
@@ -56,6 +61,7 @@ class VmmNetwork:
 class RouteTable:
     """Routes of one router: known as long as a VMM on this sled uses it (`users`)."""
 
+    router: Router  # the one object that all its users share
     users: int = 0
     version: RouterVersion | None = None
     routes: tuple[Mapping[str, object], ...] = ()
@@ -77,10 +83,17 @@ def family(ip: str) -> int:
     return 6 if ":" in ip else 4
 
 
-def _bounded(items: frozenset[_T], what: str) -> frozenset[_T]:
-    if len(items) > PER_VMM_MAX:
+def _with(items: tuple[_T, ...], new: _T, what: str) -> tuple[_T, ...]:
+    """`items` as a set with `new` in it. Raises `TooMany`."""
+    if new in items:
+        return items
+    if len(items) >= PER_VMM_MAX:
         raise TooMany(f"more than {PER_VMM_MAX} {what} on one VMM")
-    return items
+    return (*items, new)
+
+
+def _without(items: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:
+    return tuple(item for item in items if item != gone)
 
 
 class Networking:
@@ -104,17 +117,22 @@ class Networking:
 
     def vmm_registered(self, propolis_id: UUID, registration: Registration) -> None:
         """Call on every accepted registration. A repeated one changes nothing but may bring further routers."""
-        routers = routers_of(registration)
         vmm = self._vmms.get(propolis_id)
         if vmm is None:
             vmm = self._vmms[propolis_id] = VmmNetwork(
-                external_ips=frozenset(registration.external_ips),
-                multicast_groups=frozenset(registration.multicast_groups),
-                attached_subnets={subnet.subnet: subnet for subnet in registration.attached_subnets},
+                external_ips=tuple(dict.fromkeys(registration.external_ips)),
+                multicast_groups=tuple(dict.fromkeys(registration.multicast_groups)),
+                attached_subnets={subnet.subnet: subnet for subnet in registration.attached_subnets} or _NO_SUBNETS,
             )
-        for router in routers - vmm.routers:
-            self._routes.setdefault(router, RouteTable()).users += 1
-        vmm.routers |= routers
+        added: list[Router] = []
+        # routers_of is a set, so the order is that of hashes; whatever is shown is sorted
+        for router in routers_of(registration).difference(vmm.routers):
+            table = self._routes.get(router)
+            if table is None:
+                table = self._routes[router] = RouteTable(router)
+            table.users += 1
+            added.append(table.router)
+        vmm.routers = (*vmm.routers, *added)
 
     def vmm_removed(self, propolis_id: UUID) -> None:
         """Forget all that belongs to this VMM: its own sets, routes and firewall rules nobody else here needs."""
@@ -148,43 +166,47 @@ class Networking:
                     raise InvalidRequest(
                         f"the existing ephemeral IP {other.ip} must be removed before {ip.ip} can be attached"
                     )
-        asked = _bounded(vmm.asked_external_ips | {ip}, "external IPs")
-        vmm.external_ips |= {ip}
+        asked = _with(vmm.asked_external_ips, ip, "external IPs")
+        vmm.external_ips = _with(vmm.external_ips, ip, "external IPs")
         vmm.asked_external_ips = asked
 
     def delete_external_ip(self, propolis_id: UUID, ip: ExternalIp) -> None:
         """Detach an address, of the registration's own or attached since; one that is not there is no error."""
         vmm = self._vmm(propolis_id)
-        vmm.external_ips -= {ip}
-        vmm.asked_external_ips -= {ip}
+        vmm.external_ips = _without(vmm.external_ips, ip)
+        vmm.asked_external_ips = _without(vmm.asked_external_ips, ip)
 
     def join_multicast_group(self, propolis_id: UUID, membership: MulticastMembership) -> None:
         vmm = self._vmm(propolis_id)
-        vmm.multicast_groups = _bounded(vmm.multicast_groups | {membership}, "multicast groups")
+        vmm.multicast_groups = _with(vmm.multicast_groups, membership, "multicast groups")
 
     def leave_multicast_group(self, propolis_id: UUID, membership: MulticastMembership) -> None:
         vmm = self._vmm(propolis_id)
-        vmm.multicast_groups -= {membership}
+        vmm.multicast_groups = _without(vmm.multicast_groups, membership)
 
     def put_attached_subnets(self, propolis_id: UUID, subnets: Iterable[AttachedSubnet]) -> None:
         """Replace the whole set."""
         vmm = self._vmm(propolis_id)
         attached = {subnet.subnet: subnet for subnet in subnets}
-        vmm.asked_subnets = _bounded(frozenset(attached), "attached subnets")
-        vmm.attached_subnets = attached
+        if len(attached) > PER_VMM_MAX:
+            raise TooMany(f"more than {PER_VMM_MAX} attached subnets on one VMM")
+        vmm.asked_subnets = frozenset(attached)
+        vmm.attached_subnets = attached or _NO_SUBNETS
 
     def post_attached_subnet(self, propolis_id: UUID, subnet: AttachedSubnet) -> None:
         """Add one. `Conflict` if that subnet was attached before, of whatever kind."""
         vmm = self._vmm(propolis_id)
         if subnet.subnet in vmm.asked_subnets:
             raise Conflict("Subnet already attached")
-        vmm.asked_subnets = _bounded(vmm.asked_subnets | {subnet.subnet}, "attached subnets")
+        if len(vmm.asked_subnets) >= PER_VMM_MAX:
+            raise TooMany(f"more than {PER_VMM_MAX} attached subnets on one VMM")
+        vmm.asked_subnets |= {subnet.subnet}
         vmm.attached_subnets = {**vmm.attached_subnets, subnet.subnet: subnet}
 
     def delete_attached_subnets(self, propolis_id: UUID) -> None:
         vmm = self._vmm(propolis_id)
         vmm.asked_subnets = frozenset()
-        vmm.attached_subnets = {}
+        vmm.attached_subnets = _NO_SUBNETS
 
     def delete_attached_subnet(self, propolis_id: UUID, subnet: str) -> None:
         vmm = self._vmm(propolis_id)

@@ -124,7 +124,7 @@ class Route:
     def parse_path(self, raw: tuple[str, ...]) -> tuple[Any, ...]:
         """Values of the variables, in order. Raises `Refused`."""
         try:
-            return tuple([PARAMS[name](text) for name, text in zip(self.variables, raw, strict=True)])
+            return tuple([parse(text) for parse, text in zip(self.parsers, raw, strict=True)])
         except ValueError as error:
             raise Refused(400, f"bad parameter in URL path: {error}") from None
 
@@ -145,10 +145,17 @@ class Route:
                 raise Refused(400, f"unable to parse query string: {key}: {error}") from None
 
     variables: tuple[str, ...] = attrs.field(init=False)
+    parsers: tuple[Parser, ...] = attrs.field(init=False)
 
     @variables.default
     def _variables(self) -> tuple[str, ...]:
         return tuple(part[1:-1] for part in self.template.split("/") if part.startswith("{"))
+
+    @parsers.default
+    def _parsers(self) -> tuple[Parser, ...]:
+        missing = [name for name in self.variables if name not in PARAMS]
+        assert not missing, f"{self.template}: no parser for {missing}"
+        return tuple(PARAMS[name] for name in self.variables)
 
 
 @attrs.define(eq=False)
@@ -171,7 +178,6 @@ class Router:
         node = self._root
         for part in route.template.split("/")[1:]:
             if part.startswith("{"):
-                assert part[1:-1] in PARAMS, f"{route.template}: no parser for {part}"
                 node.variable = node.variable or _Node()
                 node = node.variable
             else:

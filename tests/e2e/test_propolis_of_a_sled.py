@@ -130,7 +130,11 @@ async def test_an_address_that_cannot_be_bound_fails_the_vmm():
 
 async def test_a_vm_migrates_between_two_daemons_and_back():
     v1, v2, v3, m1, m2 = (uuid.uuid4() for _ in range(5))
-    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as a, Side(nexus, PropolisMode.REGISTERED) as b:
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED) as a,
+        Side(nexus, PropolisMode.REGISTERED) as b,
+    ):
         await a.run(nexus, v1, address(2))
         await b.register(v2, address(3), "migrating", m1)
         await b.ask(v2, "migration_target", {"src_propolis_addr": address(2)})
@@ -157,14 +161,20 @@ async def test_a_source_that_does_not_exist_fails_the_target():
 
 async def test_a_target_that_is_unregistered_in_the_middle_leaves_the_source_running():
     v1, v2 = uuid.uuid4(), uuid.uuid4()
-    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as a, Side(nexus, PropolisMode.REGISTERED) as b:
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED) as a,
+        Side(nexus, PropolisMode.REGISTERED) as b,
+    ):
         await a.run(nexus, v1, address(7))
         await b.register(v2, address(8), "migrating", uuid.uuid4())
         nexus.status = 503  # nothing is acknowledged, so that the target cannot get to its end unseen
         await b.ask(v2, "migration_target", {"src_propolis_addr": address(7)})
         await nexus.until(lambda: any(who == str(v1) and told["migration_out"] for who, told, _ in nexus.seen))
         async with b.http.delete(f"/vmms/{v2}") as answer:
-            ended = (await answer.json())["updated_runtime"]
+            answered = await answer.json()
+            assert answer.status == 200, answered
+            ended = answered["updated_runtime"]
         nexus.status = 204
         if ended is not None and ended["migration_in"]["state"] == "failed":
             await nexus.until(
@@ -186,7 +196,7 @@ def test_a_prefix_that_is_local_makes_every_address_of_it_bindable():
     """In a network namespace of its own: docs/propolis.md's recipe for production-like addresses."""
     script = (
         "ip link set lo up && ip -6 route add local fd00:1122:3344::/48 dev lo && "
-        f"{sys.executable} -c \"from sim_sled.propolis_api import bind; "
+        f'{sys.executable} -c "from sim_sled.propolis_api import bind; '
         "print(bind('fd00:1122:3344:101::7', 12400).getsockname()[:2])\""
     )
     done = subprocess.run(

@@ -130,7 +130,7 @@ def test_two_rows_for_the_same_versions_are_a_bug():
 
 def test_a_variable_without_parser_is_a_bug():
     with pytest.raises(AssertionError, match="no parser"):
-        Router([Route("GET", "/a/{unheard_of}", not_implemented)])
+        Route("GET", "/a/{unheard_of}", not_implemented)
 
 
 @pytest.mark.parametrize(
