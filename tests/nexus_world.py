@@ -325,6 +325,7 @@ class World:
 
     def settle(self, rounds=200):
         """Answer and deliver everything, and let every VMM do what it plans."""
+        pause_us = 10_000
         for _ in range(rounds):
             if not self.nexus.up:
                 return  # an armed crash has struck: nothing moves before `Boot`
@@ -333,7 +334,8 @@ class World:
             elif self.waiting_reports():
                 reply = self.deliver(*self.waiting_reports()[0])
                 if isinstance(reply, Reply) and reply.status >= 500:
-                    self.wait(10_000)  # the sled tries again later; a saga under way may make it welcome
+                    self.wait(pause_us)  # the sled tries again later; a saga to come may make it welcome
+                    pause_us *= 2
             else:
                 due = [(sled, vmm) for sled in self.sleds.values() for vmm in sled.vmms.values() if vmm.plan]
                 if due:
