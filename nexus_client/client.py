@@ -34,11 +34,14 @@ API_VERSION: Final = "1.0.0"
 """Of Nexus's internal API (nexus.md 3); mandatory in each request."""
 
 TIMEOUT_S: Final = 15.0
-"""Connect and total (sled-agent-api.md 2.10)."""
+"""For a whole request, connecting included (sled-agent-api.md 2.10)."""
+
+_TIMEOUT_CHECKS: Final = 16
+"""Per timeout: a request is given up within a sixteenth more than its time."""
 
 PUTS_IN_FLIGHT: Final = 256
-"""32 are as fast as it gets; the rest is for a Nexus that hangs on some VMMs, which must
-not delay the others."""
+"""32 are as fast as it gets (the client saturates a core); the rest is for a Nexus that hangs on some VMMs, which
+must not delay the others."""
 
 _OTHERS_IN_FLIGHT: Final = 8
 """Registrations of the sleds of one process; apart from the PUTs, or a hanging Nexus would starve them."""
@@ -48,6 +51,52 @@ _ANSWER_BYTES_MAX: Final = 65_536
 
 _MESSAGE_CHARS_MAX: Final = 512
 """Of a foreign message that goes into ours."""
+
+
+class _Patience:
+    """Ends requests that take too long, with one timer for all of them.
+
+    The library's own total timeout arms and disarms a timer per request, which costs a tenth of a PUT.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._since: dict[asyncio.Task[object], float] = {}  # in order of age
+        self._late: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: asyncio.Task[object]) -> None:
+        """`task` has begun a request; it has no other one."""
+        loop = asyncio.get_running_loop()
+        self._since[task] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_s / _TIMEOUT_CHECKS, self._check)
+
+    def end(self, task: asyncio.Task[object]) -> None:
+        del self._since[task]
+        self._late.discard(task)
+
+    def ran_out(self, task: asyncio.Task[object]) -> bool:
+        """Whether it was cancelled by this, and by nobody else."""
+        return task in self._late and task.uncancel() == 0
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        began_by = loop.time() - self._timeout_s
+        for task, began in self._since.items():
+            if began > began_by:
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._timer = None
+        if self._since:
+            self._timer = loop.call_later(self._timeout_s / _TIMEOUT_CHECKS, self._check)
 
 
 class NexusClient:
@@ -61,6 +110,7 @@ class NexusClient:
         self._puts = asyncio.Semaphore(in_flight_max)
         self._others = asyncio.Semaphore(_OTHERS_IN_FLIGHT)
         self._session: aiohttp.ClientSession | None = None
+        self._patience = _Patience(timeout_s)
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -77,7 +127,7 @@ class NexusClient:
             return
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None),  # see _Patience
             headers={"api-version": API_VERSION, "accept": "application/json", "content-type": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -89,6 +139,7 @@ class NexusClient:
     async def close(self) -> None:
         """Close every connection; requests under way end as `Transient`."""
         session, self._session = self._session, None
+        self._patience.close()
         if session is not None:
             await session.close()
 
@@ -129,16 +180,23 @@ class NexusClient:
         """Status and body (cut at the limit) of the answer to one request."""
         if self._session is None:
             return Transient("the client is closed")
+        task = asyncio.current_task()
+        assert task is not None, "only tasks can wait"
+        self._patience.begin(task)
         try:
             async with self._session.request(
                 method, URL(self._base + path, encoded=True), data=body, allow_redirects=False
             ) as response:
                 return response.status, b"" if response.status == 204 else await _body(response)
-        except TimeoutError:
-            return Transient(f"no answer within {self._timeout_s:g} s")
+        except asyncio.CancelledError:
+            if self._patience.ran_out(task):
+                return Transient(f"no answer within {self._timeout_s:g} s")
+            raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError is the library's word for "closed while the request was starting"
             return Transient(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS_MAX])
+        finally:
+            self._patience.end(task)
 
 
 _DELIVERED: Final = Delivered()

@@ -18,6 +18,7 @@ import attrs
 import msgspec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 GENERATION_MAX: Final = 2**63 - 1
 """Largest generation on the wire (sled-agent-api.md 1.5); a larger one is a 400."""
@@ -28,7 +29,7 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 def time_of(now_us: int) -> datetime:
     """The UTC datetime of `now_us` microseconds since the Unix epoch."""
-    return _EPOCH + timedelta(microseconds=now_us)
+    return _EPOCH + now_us * _MICROSECOND  # half the time of timedelta(microseconds=now_us)
 
 
 def utc(when: datetime) -> datetime:
@@ -41,10 +42,18 @@ def utc(when: datetime) -> datetime:
 
 def us_of(when: datetime) -> int:
     """Microseconds since the Unix epoch of an aware datetime."""
-    return (when - _EPOCH) // timedelta(microseconds=1)
+    return (when - _EPOCH) // _MICROSECOND
 
 
-class VmmState(Enum):
+class WireEnum(Enum):
+    """An enum that hashes by identity, as it compares: the inherited hash is Python code, and tables keyed by states
+    are looked up dozens of times in a VMM's life.
+    """
+
+    __hash__ = object.__hash__
+
+
+class VmmState(WireEnum):
     """The eight states a sled may publish (nexus.md 1.1). `creating` and `saga_unwound` are Nexus's own."""
 
     STARTING = "starting"
@@ -61,7 +70,7 @@ TERMINAL: Final = frozenset({VmmState.FAILED, VmmState.DESTROYED})
 """States after which nothing is published any more (nexus.md 7, property 6)."""
 
 
-class MigrationState(Enum):
+class MigrationState(WireEnum):
     """State of one side of a migration, as a sled tells it."""
 
     PENDING = "pending"
@@ -114,7 +123,7 @@ class SledVmmState:
     migration_out: MigrationRuntimeState | None = None
 
 
-class Asked(Enum):
+class Asked(WireEnum):
     """Kinds of `VmmStateRequested`, by their wire tag."""
 
     RUNNING = "running"
@@ -155,12 +164,12 @@ class UpdatedRuntime:
     updated_runtime: SledVmmState | None = None
 
 
-class SledRole(Enum):
+class SledRole(WireEnum):
     GIMLET = "gimlet"
     SCRIMLET = "scrimlet"
 
 
-class SledCpuFamily(Enum):
+class SledCpuFamily(WireEnum):
     UNKNOWN = "unknown"
     AMD_MILAN = "amd_milan"
     AMD_TURIN = "amd_turin"

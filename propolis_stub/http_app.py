@@ -82,10 +82,20 @@ def _tree() -> _Node:
 
 
 _ROOT: Final = _tree()
+_EXACT: Final = {
+    (method, path): operation
+    for path, methods in ROUTES.items()
+    if "{" not in path
+    for method, operation in methods.items()
+}
+"""What nearly every request asks for, as it is usually written."""
 
 
 def find(method: str, raw_path: str) -> tuple[Operation, dict[str, str]]:
     """The operation and its path parameters. Raises `Refusal`: 400 bad encoding, 404, 405 with `Allow`."""
+    whole = _EXACT.get((method, raw_path))
+    if whole is not None:
+        return whole, {}
     node = _ROOT
     parameters: dict[str, str] = {}
     for raw in raw_path.split("/"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 from json import dumps
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -42,6 +43,7 @@ _CLOSE_TIMEOUT_S: Final = 2.0
 """For the other side's half of a closing handshake, before the connection is cut."""
 
 
+@lru_cache(maxsize=64)  # clients send a handful of different ones; refusals are raised anew each time
 def level_of(header: str | None) -> int:
     """The newest published version that is not above the one asked for, as a number. Raises `Refusal` (400)."""
     if header is None:
@@ -99,7 +101,7 @@ def answer_refusal(refusal: Refusal) -> web.Response:
 async def read_body(request: web.BaseRequest) -> bytes:
     """A JSON body. Raises `Refusal` for another content type and for more than 1 MiB."""
     given = request.headers.get("content-type")
-    if given is not None:
+    if given is not None and given != JSON_TYPE:
         kind = given.split(";")[0].strip().lower()
         if kind in _KNOWN_TYPES:
             raise bad_request(f'expected content type "{JSON_TYPE}", got "{kind}"')

@@ -59,6 +59,9 @@ class SledConfig:
 VMMS_MAX: Final = 1_000_000
 """Per sled. Far beyond any rack; it bounds memory at about 2 GB when a client runs wild."""
 
+GENERATIONS_LEFT: Final = 2**32
+"""Generations that a VMM must have left when it is registered: each change takes one, and the wire has 63 bits."""
+
 POKES_WAITING_MAX: Final = 32
 """Per VMM, as the real agent's request channel (sled-agent-api.md 2.12: 503 INSTANCE_CHANNEL_FULL)."""
 

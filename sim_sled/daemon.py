@@ -40,9 +40,11 @@ from sim_sled.edge import Effect, Input
 from sim_sled.happenings import Happening
 from sim_sled.history import History
 from sim_sled.http.app import make_server
+from sim_sled.live import Live
 from sim_sled.pace import PresetPacer
 from sim_sled.propolis_api import PropolisApis, PropolisMode
 from sim_sled.rack import Rack
+from sim_sled.scenario.engine import Engine
 from sim_sled.sled import Sled
 
 _TIMER_MIN_S: Final = 0.001
@@ -67,6 +69,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    engine: Engine | None = None  # rules of a scenario; then it is the pacer too
 
 
 @attrs.frozen
@@ -87,7 +90,9 @@ class Daemon:
         self.options = options
         self.clock = clock or Clock()
         self.history = History()
-        self.rack = Rack(pacer=options.pacer, seed=options.seed, watch=self._watch if options.history else None)
+        self.rack = Rack(
+            pacer=options.engine or options.pacer, seed=options.seed, watch=self._watch if options.history else None
+        )
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
             self.rack.expose = True
@@ -97,6 +102,10 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [self.history.add]
         for config in sleds:
             self.rack.add_sled(config)
+        self.live: Live | None = None
+        if options.engine is not None:
+            self.live = Live(self, options.engine)
+            self.watchers.append(self.live.watch)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
@@ -104,7 +113,7 @@ class Daemon:
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders = Senders(self._client, self._replied)
-        self._in_flight: dict[tuple[UUID, int], UUID] = {}  # (propolis_id, serial) -> sled
+        self._in_flight: dict[int, Callable[[Outcome], None]] = {}  # by the id of the `Send`, alive until then
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -134,8 +143,9 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for _, listener in self._servers:
+        for server, listener in self._servers:
             listener.close()
+            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         for sled in self.rack.sleds.values():
             self.handle(edge.HurryOutbox(sled.config.sled_id))
@@ -186,6 +196,8 @@ class Daemon:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        if self.live is not None:
+            self.live.close()
         await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
@@ -203,6 +215,11 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
+        if self.live is not None:
+            return await self.live.submit(item, self._carry)
+        return await self._carry(item)
+
+    async def _carry(self, item: Any) -> object:
         now_us = self.clock.now_us()
         effects = self.rack.handle(item, now_us)
         answer: object = _LATER
@@ -211,7 +228,7 @@ class Daemon:
                 answer = effect.value
             else:
                 self._perform(effect)
-        self._rearm(now_us)
+        self._end_turn(now_us)
         if answer is not _LATER:
             return answer
         waiting = self._waiting.get(item.ticket)
@@ -229,7 +246,7 @@ class Daemon:
         now_us = self.clock.now_us()
         for effect in self.rack.handle(item, now_us):
             self._perform(effect)
-        self._rearm(now_us)
+        self._end_turn(now_us)
 
     def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
         """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
@@ -242,13 +259,25 @@ class Daemon:
                 done = effect.value
             else:
                 self._perform(effect)
-        self._rearm(now_us)
+        self._end_turn(now_us)
         return done
+
+    def send(self, send: Send, replied: Callable[[Outcome], None]) -> None:
+        """Tell Nexus; `replied` gets the outcome."""
+        self._in_flight[id(send)] = replied
+        self._senders.send(send)
+
+    def _end_turn(self, now_us: int) -> None:
+        if self.live is not None:
+            self.live.after_turn()
+        self._rearm(now_us)
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
-            self._in_flight[effect.propolis_id, effect.serial] = effect.sled_id
-            self._senders.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial))
+            if self.live is not None:
+                self.live.publish(effect)
+            else:
+                self._put(effect)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -271,11 +300,16 @@ class Daemon:
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
+    def _put(self, effect: edge.PutToNexus) -> None:
+        def replied(outcome: Outcome) -> None:
+            self.handle(edge.NexusReplied(effect.sled_id, effect.propolis_id, effect.serial, outcome))
+
+        self.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial), replied)
+
     def _replied(self, send: Send, outcome: Outcome) -> None:
-        sled_id = self._in_flight.pop((send.propolis_id, send.serial))
         if isinstance(outcome, Transient) and send.attempt == 0:
             self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
-        self.handle(edge.NexusReplied(sled_id, send.propolis_id, send.serial, outcome))
+        self._in_flight.pop(id(send))(outcome)
         self._changed.set()
 
     async def _ask_nexus(self, effect: edge.AskNexus) -> None:
@@ -292,7 +326,10 @@ class Daemon:
         news = effect.news
         if isinstance(news, Registered):
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
+            everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
+            if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
+                self.live.begin()  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
             if self.refused is not None and not self.refused.done():
@@ -304,6 +341,10 @@ class Daemon:
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()
+        if self.live is not None:
+            rules_us = self.live.next_deadline_us()
+            if rules_us is not None and (due_us is None or rules_us < due_us):
+                due_us = rules_us
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -316,6 +357,8 @@ class Daemon:
 
     def _tick(self) -> None:
         self._timer = None
+        if self.live is not None:
+            self.live.tick(self.clock.now_us())
         self.handle(edge.Tick())
 
     def _watch(self, happening: Happening) -> None:

@@ -160,7 +160,7 @@ class PropolisApis:
         server.address = addresses.show(name[0], name[1])
         self._by_name[name[:2]] = server
         if self._web is None:
-            self._web = web.Server(make_handler(self._resolve), access_log=None)
+            self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
         self._later(self._listen(propolis_id, listening))
 
     async def _listen(self, propolis_id: UUID, listening: socket.socket) -> None:

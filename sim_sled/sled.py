@@ -12,10 +12,10 @@ import attrs
 
 from nexus_client.outbox import Outbox
 from nexus_client.registration import Registration as NexusRegistration
-from nexus_client.types import Baseboard, SledAgentInfo, VmmState
+from nexus_client.types import GENERATION_MAX, Baseboard, SledAgentInfo, VmmState
 from propolis_stub.timing import Pacer
 from sim_sled import observe
-from sim_sled.config import VMMS_MAX, SimMode, SledConfig
+from sim_sled.config import GENERATIONS_LEFT, VMMS_MAX, SimMode, SledConfig
 from sim_sled.edge import Registration
 from sim_sled.errors import Internal, InvalidRequest, NoSuchVmm
 from sim_sled.facts.networking import Networking
@@ -67,13 +67,17 @@ class Sled:
             if known.about.instance_id != body.instance_id:
                 raise Internal(f"VMM {propolis_id} belongs to instance {known.about.instance_id}")
             self.networking.vmm_registered(propolis_id, body)  # may bring further routers (2.2, step 6)
+            self.networking.vmm_registered(propolis_id, body)  # may add routers (sled-agent-api.md 2.2 step 6)
             return known, False
         if body.vmm_runtime.state not in _FIRST_STATES:
             raise InvalidRequest(f"a VMM cannot be registered in state {body.vmm_runtime.state.value}")
+        if body.vmm_runtime.gen > GENERATION_MAX - GENERATIONS_LEFT:
+            raise InvalidRequest(f"generation {body.vmm_runtime.gen} leaves no room for a life")
         self._check_room(body)
         record = observe.registered(body.vmm_runtime, body.migration_id, now_us)
-        kept = body if self.keep_specs else attrs.evolve(body, vmm_spec=None, crucible_disks=())
-        vmm = Vmm(self.config.sled_id, propolis_id, kept, record)
+        if not self.keep_specs and (body.vmm_spec is not None or body.crucible_disks):
+            body = attrs.evolve(body, vmm_spec=None, crucible_disks=())
+        vmm = Vmm(self.config.sled_id, propolis_id, body, record, sled=self, registered=True)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus
         self.memory_mib_used += body.memory_mib
@@ -83,6 +87,7 @@ class Sled:
     def remove(self, vmm: Vmm) -> None:
         """Forget a VMM and all that belongs to it."""
         del self.vmms[vmm.propolis_id]
+        vmm.registered = False
         self.threads_used -= vmm.about.ncpus
         self.memory_mib_used -= vmm.about.memory_mib
         self.networking.vmm_removed(vmm.propolis_id)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid5
 
 import aiohttp
+from multidict import CIMultiDict
 from propolis_arms import NO_INSTANCE, denied
 
 from propolis_stub.edge import GuestEvent
@@ -122,9 +124,10 @@ class WireNet:
         self.session: aiohttp.ClientSession | None = None
         self.ids = 0
 
-    async def __aenter__(self) -> WireNet:
+    async def __aenter__(self) -> Self:
         # One connection per request: what a crash has cut is never used again.
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+        self.session._retry_connection = False  # else a GET that a crash has cut is sent again, silently
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -147,6 +150,7 @@ class WireArm:
     def __init__(self, net: WireNet, running: Running) -> None:
         self.net = net
         self.running = running
+        self.version = VERSION  # of requests that do not say otherwise
         self.address = running.api.address
         assert running.control is not None
         self.control_address = running.control.address
@@ -165,20 +169,28 @@ class WireArm:
     # --- requests ---
 
     async def request(
-        self, method: str, path: str, body: Any = None, *, version: str | None = VERSION, data: bytes | None = None
-    ) -> tuple[int, Any, dict[str, str]]:
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        version: str | None = "the arm's",
+        data: bytes | None = None,
+    ) -> tuple[int, Any, CIMultiDict[str]]:
         """Status, decoded body, headers."""
         assert self.net.session is not None
+        if version == "the arm's":
+            version = self.version
         headers = {} if version is None else {"api-version": version}
         if data is None and body is not None:
             data = json.dumps(body).encode()
         if data is not None:
             headers["content-type"] = "application/json"
         async with self.net.session.request(
-            method, f"http://{self.address}{path}", data=data, headers=headers
+            method, f"http://{self.address}{path}", data=None if data is None else io.BytesIO(data), headers=headers
         ) as answer:
             raw = await answer.read()
-            return answer.status, json.loads(raw) if raw else None, dict(answer.headers)
+            return answer.status, json.loads(raw) if raw else None, answer.headers.copy()
 
     async def control(self, method: str, path: str, body: Any = None) -> Any:
         assert self.net.session is not None
@@ -274,7 +286,7 @@ class WireArm:
     async def websocket(self, path: str, **headers: str) -> aiohttp.ClientWebSocketResponse:
         assert self.net.session is not None
         return await self.net.session.ws_connect(
-            f"ws://{self.address}{path}", headers={"api-version": VERSION, **headers}, autoping=False
+            f"ws://{self.address}{path}", headers={"api-version": self.version, **headers}, autoping=False
         )
 
     async def migrate_raw(self, offer: str | None) -> str:

@@ -145,6 +145,7 @@ anywhere = st.one_of(
         direction=st.sampled_from(["in", "out", "both"]),
         lasts=lasts,
     ),
+    st.builds(act.RestartNexus, down=distributions, point=st.sampled_from(["now", "after_commit", "in_commit"])),
     st.builds(act.NexusReplies, st.integers(200, 599), chance=shares, lasts=lasts),
 )
 on_any_vmm = st.one_of(
@@ -256,7 +257,7 @@ churns = st.builds(
 user_actions = st.one_of(
     creates.map(lambda c: {"create": c}),
     *(selectors().map(lambda s, key=key: {key: s}) for key in ("start", "stop", "reboot", "delete")),
-    st.builds(Migrate, hostname=globs, to=st.sampled_from(["any", "sled-1"])).map(lambda m: {"migrate": m}),
+    st.builds(Migrate, hostname=globs, to=st.sampled_from(["any", "sled-2"])).map(lambda m: {"migrate": m}),
     churns.map(lambda c: {"churn": c}),
 )
 loads = st.one_of(

@@ -178,7 +178,7 @@ def reincarnate(ctx: Context) -> None:
     running = sum(1 for saga in ctx.sagas.values() if saga.kind is SagaKind.START and saga.auto_restart)
     for row in ctx.records.live_instances():
         if running >= ctx.config.reincarnation_max:
-            ctx.task_due_us[Task.REINCARNATION] = ctx.now_us + ctx.config.saga_node_us
+            ctx.wake(Task.REINCARNATION)
             return
         if row.id in starting:
             continue  # its saga has not written the active id yet

@@ -40,7 +40,7 @@ class UnknownVmm(Enum):
 
 @attrs.frozen
 class Config:
-    """`None` as a period: this task runs only when woken by `RunTask`.
+    """`None` as a period: this task runs only when woken.
 
     loopback_net, loopback_port: a sled on a loopback address gets its Propolis addresses as 127.NET.x.y:PORT, counted
     up, because all of 127/8 can be bound on one host; other sleds get addresses of their own /64 and port 12400.
@@ -50,6 +50,8 @@ class Config:
     variant: str | None = None
     saga_mode: SagaMode = SagaMode.INLINE
     saga_node_us: int = 10_000
+    wake_us: int = 10_000
+    """From the wake-up of a background task to its run: the time in which `failed` shows before an auto-restart."""
     nodes_twice: bool = False
     """Run each saga node twice, as a crash after any of them would: a proof of idempotence."""
     unknown_vmm: UnknownVmm = UnknownVmm.RULES

@@ -197,8 +197,13 @@ class Context:
     # -- tasks
 
     def wake(self, task: Task) -> None:
-        """A background task becomes due now; also one that has no period."""
-        self.task_due_us[task] = self.now_us
+        """A background task becomes due soon, also one that has no period. Not at once: tasks run beside sagas."""
+        self.wake_at(task, self.now_us + self.config.wake_us)
+
+    def wake_at(self, task: Task, due_us: int) -> None:
+        """Due at this time, or earlier if it was."""
+        due = self.task_due_us.get(task)
+        self.task_due_us[task] = due_us if due is None else min(due, due_us)
 
     def crash_if_armed(self, point: CrashPoint) -> None:
         if point in self.armed:

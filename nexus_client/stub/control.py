@@ -12,9 +12,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
-import msgspec
 from aiohttp import web
 
+from nexus_client.codec import WireDecoder, parse_uuid
+from nexus_client.errors import CodecError
 from nexus_client.stub.control_bodies import CrashBody, CreateBody, IpBody, MigrateBody, RestartBody, SledBody
 from nexus_client.stub.control_openapi import document
 from nexus_client.stub.edge import (
@@ -41,6 +42,7 @@ from nexus_client.stub.faults import Fault
 from nexus_client.stub.host import Host
 from nexus_client.stub.wire import (
     BODY_MAX,
+    REQUEST_ID,
     BadRequest,
     Handler,
     answer,
@@ -66,13 +68,13 @@ DELETE /v1/instances/ID             delete          GET  /v1/openapi.json   all 
 EVENTS_PAGE_MAX: Final = 1000
 
 
-_CREATE: Final = msgspec.json.Decoder(CreateBody)
-_MIGRATE: Final = msgspec.json.Decoder(MigrateBody)
-_IP: Final = msgspec.json.Decoder(IpBody)
-_SLED: Final = msgspec.json.Decoder(SledBody)
-_FAULT: Final = msgspec.json.Decoder(Fault)
-_RESTART: Final = msgspec.json.Decoder(RestartBody)
-_CRASH: Final = msgspec.json.Decoder(CrashBody)
+_CREATE: Final = WireDecoder(CreateBody)
+_MIGRATE: Final = WireDecoder(MigrateBody)
+_IP: Final = WireDecoder(IpBody)
+_SLED: Final = WireDecoder(SledBody)
+_FAULT: Final = WireDecoder(Fault)
+_RESTART: Final = WireDecoder(RestartBody)
+_CRASH: Final = WireDecoder(CrashBody)
 
 
 def guarded(token: str | None) -> Any:
@@ -103,8 +105,8 @@ class Control:
         """By id or by name; an unknown name is a 404 with the words of an unknown id."""
         key = request.match_info["instance"]
         try:
-            return UUID(key)
-        except ValueError:
+            return parse_uuid(key)
+        except CodecError:
             row = self._host.nexus.find(key)
             if row is None:
                 raise BadRequest(f'not found: instance with name "{key}"', 404) from None
@@ -258,7 +260,7 @@ async def detailed_not_found(request: web.Request, handler: Handler) -> web.Stre
         return await handler(request)
     except BadRequest as bad:
         if bad.status == 404:
-            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request["request_id"])
+            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request[REQUEST_ID])
         raise
 
 

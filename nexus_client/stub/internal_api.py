@@ -10,13 +10,14 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
-import msgspec
 from aiohttp import web
 
+from nexus_client.codec import WireDecoder
 from nexus_client.stub.edge import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.host import Host
 from nexus_client.stub.wire import (
     BODY_MAX,
+    REQUEST_ID,
     Handler,
     Unanswered,
     answer,
@@ -29,9 +30,9 @@ from nexus_client.stub.wire import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState
 
-_REPORT: Final = msgspec.json.Decoder(SledVmmState)
-_INFO: Final = msgspec.json.Decoder(SledAgentInfo)
-_ANY: Final = msgspec.json.Decoder(dict[str, Any])
+_REPORT: Final = WireDecoder(SledVmmState)
+_INFO: Final = WireDecoder(SledAgentInfo)
+_ANY: Final = WireDecoder(dict[str, Any])
 LEASE_S: Final = 600
 """Lease of a metric producer (nexus.md 3.4)."""
 
@@ -41,7 +42,7 @@ class _MigrateBody:
     dst_sled_id: UUID
 
 
-_MIGRATE: Final = msgspec.json.Decoder(_MigrateBody)
+_MIGRATE: Final = WireDecoder(_MigrateBody)
 
 
 def faulty(host: Host) -> Any:
@@ -64,7 +65,7 @@ def faulty(host: Host) -> Any:
                 return await handler(request)
             case "answer":
                 body = ErrorBody(fault.error_code, fault.message)
-                return error_response(fault.status, body, request["request_id"])
+                return error_response(fault.status, body, request[REQUEST_ID])
             case "lose":
                 await handler(request)
                 raise Unanswered
@@ -96,10 +97,10 @@ def make_internal_app(host: Host) -> web.Application:
         path_uuid(request, "disk_id")
         await read_json(request, _ANY)
         body = ErrorBody("InvalidRequest", "removed due to incorrect abstraction")
-        return error_response(400, body, request["request_id"])
+        return error_response(400, body, request[REQUEST_ID])
 
     async def gone(request: web.Request) -> web.Response:
-        return error_response(410, ErrorBody("Gone", "Gone"), request["request_id"])
+        return error_response(410, ErrorBody("Gone", "Gone"), request[REQUEST_ID])
 
     async def post_producer(request: web.Request) -> web.Response:
         await read_json(request, _ANY)

@@ -230,7 +230,7 @@ class Nexus:
                 rows = [instance_view(self._ctx, row) for row in self.instances()]
                 self._ctx.reply(ticket, 200, {"items": rows})
             case RunTask(ticket, task):
-                self._ctx.wake(task)
+                self._ctx.wake_at(task, self._ctx.now_us)
                 self._ctx.reply(ticket, 204)
             case ArmCrash(ticket, point):
                 self._ctx.armed.add(point)

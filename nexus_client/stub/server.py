@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import secrets
@@ -109,6 +110,7 @@ class NexusServer:
         self._moves: set[asyncio.Task[None]] = set()
         self._moving = asyncio.Lock()
         self._restarting = False
+        self._closing = asyncio.Event()
 
     @property
     def internal(self) -> str:
@@ -136,8 +138,7 @@ class NexusServer:
 
     async def __aexit__(self, *_exc: object) -> None:
         self.host.on_crash = None
-        for task in list(self._moves):
-            task.cancel()
+        self._closing.set()  # a restart under way is not cancelled: that would leak the socket it is opening
         await asyncio.gather(*self._moves, return_exceptions=True)
         self.host.faults.clear()
         await self.host.close()
@@ -174,7 +175,8 @@ class NexusServer:
                     self.host.crash()
                 await self._internal.down()
                 await self._lockstep.down()
-                await asyncio.sleep(down_ms / 1000)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), down_ms / 1000)
                 self.host.boot()
                 await self._internal.up()
                 await self._lockstep.up()

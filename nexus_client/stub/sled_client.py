@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import aiohttp
 import attrs
-import msgspec
 from yarl import URL
 
+from nexus_client.codec import WireDecoder, encode
+from nexus_client.errors import CodecError
 from nexus_client.stub.bodies import LATEST, VERSIONS, register_body
 from nexus_client.stub.edge import (
     Answered,
@@ -41,17 +42,18 @@ TIMEOUT_S: Final = 60.0
 ANSWER_MAX: Final = 16 * 1024 * 1024
 """Bytes read of an answer; an inventory is the largest and stays far below."""
 
-_STATE: Final = msgspec.json.Decoder(SledVmmState)
-_UPDATED: Final = msgspec.json.Decoder(UpdatedRuntime)
+_STATE: Final = WireDecoder(SledVmmState)
+_UPDATED: Final = WireDecoder(UpdatedRuntime)
 
 
-class _Error(msgspec.Struct):
+@attrs.frozen
+class _Error:
     message: str
     request_id: str = ""
     error_code: str | None = None
 
 
-_ERROR: Final = msgspec.json.Decoder(_Error)
+_ERROR: Final = WireDecoder(_Error)
 
 
 @attrs.frozen
@@ -62,7 +64,7 @@ class SledRequest:
     path: str
     body: Any
     success: int
-    decoder: msgspec.json.Decoder[Any] | None = None
+    decoder: WireDecoder[Any] | None = None
 
 
 def request_of(op: SledOp, major: int = LATEST) -> SledRequest:
@@ -107,8 +109,11 @@ class SledClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # no limit per host: the core bounds what is in flight, and a hanging sled must not delay the others
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=self._timeout)
+        # No limit: the core bounds what is in flight, and a hanging sled must not delay the others. No kept-alive
+        # connections and no retry: the library would silently send a second time what a sled has not answered.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        self._session._retry_connection = False  # noqa: SLF001 - as above; a test holds it
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -119,7 +124,7 @@ class SledClient:
         """Send it once and wait for the answer. Never raises for what the sled or the network does."""
         assert self._session is not None, "use it as a context manager"
         request = request_of(call.op, self._major)
-        data = None if request.body is None else msgspec.json.encode(request.body)
+        data = None if request.body is None else encode(request.body)
         headers = dict(self._headers)
         if data is not None:
             headers["content-type"] = "application/json"
@@ -144,7 +149,7 @@ def _outcome(request: SledRequest, status: int, raw: bytes) -> Outcome:
     if status >= 400:
         try:
             error = _ERROR.decode(raw)
-        except msgspec.DecodeError:
+        except CodecError:
             return Malformed(f"status {status} without a readable error body")
         return ErrorAnswered(status, error.error_code, error.message)
     if status != request.success:
@@ -153,5 +158,5 @@ def _outcome(request: SledRequest, status: int, raw: bytes) -> Outcome:
         return Answered()
     try:
         return Answered(request.decoder.decode(raw))
-    except msgspec.DecodeError as error:
+    except CodecError as error:
         return Malformed(str(error))

@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from nexus_client.codec import WireDecoder, parse_uuid
+from nexus_client.errors import CodecError
 from nexus_client.stub.edge import Dropped, ErrorBody, Reply
 
 NOT_NEXUS: Final = "this is not Nexus"
@@ -21,6 +23,8 @@ BODY_MAX: Final = 1024 * 1024
 """Bytes of a request body, as in the original's configuration (sled-agent-api.md 1.4)."""
 API_VERSION: Final = (1, 0, 0)
 """The one version of Nexus's internal API (nexus.md 3)."""
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -64,7 +68,7 @@ def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = Fal
     if isinstance(outcome, Dropped):
         raise Unanswered
     if isinstance(outcome.body, ErrorBody):
-        return error_response(outcome.status, outcome.body, request["request_id"], detail=detail)
+        return error_response(outcome.status, outcome.body, request[REQUEST_ID], detail=detail)
     if outcome.body is None:
         return web.Response(status=outcome.status)
     return json_response(outcome.body, outcome.status)
@@ -73,7 +77,7 @@ def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = Fal
 @web.middleware
 async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
-    ident = request["request_id"] = request_id()
+    ident = request[REQUEST_ID] = request_id()
     response: web.StreamResponse
     try:
         response = await handler(request)
@@ -116,12 +120,12 @@ async def versioned(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def path_uuid(request: web.Request, name: str) -> UUID:
     try:
-        return UUID(request.match_info[name])
-    except ValueError as error:
+        return parse_uuid(request.match_info[name])
+    except CodecError as error:
         raise BadRequest(f"bad parameter in URL path: {error}") from None
 
 
-async def read_json(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
+async def read_json(request: web.Request, decoder: WireDecoder[T]) -> T:
     """The decoded body. Raises `BadRequest` as the original's framework does."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -134,5 +138,5 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T
         raise BadRequest(f"request body exceeded maximum size of {BODY_MAX} bytes") from None
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except CodecError as error:
         raise BadRequest(f"unable to parse JSON body: {error}") from None

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from os import urandom
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDict, istr
+from multidict import istr
 
-from sim_sled.errors import SledError
+from sim_sled.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
 from sim_sled.http.json import BadJson, Json
 from sim_sled.http.operations import ROUTER
-from sim_sled.http.routes import Call
+from sim_sled.http.response import JSON_TYPE, Response
+from sim_sled.http.routes import Call, Route
 from sim_sled.http.versions import NEWEST, BadVersion, level_of
 
 BODY_MAX: Final = 1024 * 1024
@@ -38,6 +39,12 @@ BODY_WAIT_S: Final = 60.0
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
 
+TARGETS_KEPT: Final = 4096
+"""Request lines remembered with what they mean; all are forgotten when there are more."""
+
+TARGET_KEPT_MAX: Final = 256
+"""Characters of a request target worth remembering: every path of the API with its ids is shorter."""
+
 PEERS_TOLD: Final = 1024
 """(peer, version) pairs whose newer version was reported."""
 
@@ -46,10 +53,6 @@ _log = logging.getLogger(__name__)
 _API_VERSION: Final = istr("api-version")
 _CONTENT_TYPE: Final = istr("content-type")
 _EXPECT: Final = istr("expect")
-_REQUEST_ID: Final = istr("x-request-id")
-_ALLOW: Final = istr("allow")
-_SERVER: Final = istr("server")
-_JSON_TYPE: Final = "application/json"
 _KNOWN_TYPES: Final = frozenset(
     {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"}
 )
@@ -76,7 +79,8 @@ def make_server(
     """
     app = _App(host, sled_id, accept_newer_api, on_newer_api)
     # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
-    return _Server(app.handle, access_log=None, auto_decompress=False)
+    handler = cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", app.handle)
+    return _Server(handler, access_log=None, auto_decompress=False)
 
 
 class _App:
@@ -94,20 +98,19 @@ class _App:
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._levels: dict[str | None, int] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Response:
         request_id = new_request_id()
         try:
             header = request.headers.get(_API_VERSION)
             level = self._levels.get(header)
             if level is None:
                 level = self._level(header, request)
-            path, query = split_target(request.raw_path)
-            route, variables = ROUTER.find(request.method, path, level)
-            call = Call(self._host, self._sled_id, route.parse_path(variables))
-            if route.query:
-                route.check_query(query)
+            key = (request.method, request.raw_path, level)
+            route, values = self._targets.get(key) or self._target(*key)
+            call = Call(self._host, self._sled_id, values)
             if route.body is not None:
                 call.body = await read_json(request, route.body)
             answer = await route.handler(call)
@@ -116,13 +119,32 @@ class _App:
         except SledError as error:
             _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
             return error_response(request_id, refusal(error))
+        except ConnectionDropped as dropped:
+            _log.debug("%s %s: %s", request.method, request.raw_path, dropped)
+            if request.transport is not None:
+                request.transport.abort()  # what is answered after this goes nowhere
+            return error_response(request_id, Refused(503, "connection dropped", close=True))
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
-        headers = CIMultiDict({_REQUEST_ID: request_id})
-        if answer.body is not None:
-            headers[_CONTENT_TYPE] = _JSON_TYPE
-        return web.Response(status=answer.status, body=answer.body, headers=headers)
+        return Response(answer.status, request_id, answer.body)
+
+    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...]]:
+        """Row and path values of a request line. Raises `Refused`.
+
+        Remembered while there is room: Nexus asks for the same VMMs again and again, and this is a third of our share
+        of a request.
+        """
+        path, query = split_target(target)
+        route, variables = ROUTER.find(method, path, level)
+        found = (route, route.parse_path(variables))
+        if route.query:
+            route.check_query(query)
+        if len(target) <= TARGET_KEPT_MAX:
+            if len(self._targets) >= TARGETS_KEPT:
+                self._targets.clear()
+            self._targets[method, target, level] = found
+        return found
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
@@ -159,7 +181,7 @@ async def read_json(request: web.BaseRequest, kind: Json) -> Any:
     if len(body) > BODY_MAX:
         raise _too_large()
     content_type = request.headers.get(_CONTENT_TYPE)
-    if content_type is not None and content_type != _JSON_TYPE:
+    if content_type is not None and content_type != JSON_TYPE:
         _check_content_type(content_type)
     try:
         return kind.decode(body)
@@ -169,10 +191,10 @@ async def read_json(request: web.BaseRequest, kind: Json) -> Any:
 
 def _check_content_type(header: str) -> None:
     kind = header.partition(";")[0].rstrip().lower()
-    if kind == _JSON_TYPE:
+    if kind == JSON_TYPE:
         return
     if kind in _KNOWN_TYPES:
-        raise Refused(400, f'expected content type "{_JSON_TYPE}", got "{kind}"')
+        raise Refused(400, f'expected content type "{JSON_TYPE}", got "{kind}"')
     raise Refused(400, f'unsupported content-type: "{kind}"')
 
 
@@ -205,14 +227,11 @@ async def _read_slowly(request: web.BaseRequest) -> bytes:
     return bytes(body)
 
 
-def error_response(request_id: str, refused: Refused) -> web.Response:
-    headers = CIMultiDict({_REQUEST_ID: request_id, _CONTENT_TYPE: _JSON_TYPE})
-    for method in refused.allow:
-        headers.add(_ALLOW, method)
-    response = web.Response(status=refused.status, body=error_body(request_id, refused), headers=headers)
-    if refused.close:
-        response.force_close()
-    return response
+def error_response(request_id: str, refused: Refused) -> Response:
+    body = error_body(request_id, refused)
+    return Response(
+        refused.status, request_id, body, allow=refused.allow, close=refused.close, headers=refused.headers
+    )
 
 
 def _one_line(error: BaseException | str) -> str:
@@ -244,4 +263,4 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {_one_line(message or '')}"
-        return error_response(new_request_id(), Refused(status, text, close=True))
+        return cast("web.StreamResponse", error_response(new_request_id(), Refused(status, text, close=True)))

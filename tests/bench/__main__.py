@@ -1,6 +1,6 @@
 """`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
 
-    python -m tests.bench [--quick] [--rounds N] [--only abcd]
+    python -m tests.bench [--quick] [--rounds N] [--only abcdef]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
 floor take turns within each round, and the ratio is the one of the medians.
@@ -14,13 +14,15 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 import attrs
 import msgspec
 
-from tests.bench import lives
+from tests.bench import bench_propolis, lives
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,8 @@ class Row:
     unit: str
     aim: float | None = None
     at_most: bool = False
+    cpu_ratio: float | None = None
+    """The same by processor time of the measured process: neighbours on the machine disturb it less."""
 
     @property
     def verdict(self) -> str:
@@ -89,7 +93,15 @@ class Child:
         self._process.stdin.flush()
         return self._read()
 
-    def __enter__(self) -> "Child":
+    def cpu_s(self) -> float:
+        """Processor time so far; 0 where nobody says."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,29 +126,49 @@ def _median(arm: list[float]) -> float:
     return statistics.median(arm)
 
 
+@attrs.define
+class Arm:
+    """One of the things that take turns: its rates, and processor seconds per unit."""
+
+    child: Child
+    rates: list[float] = attrs.field(factory=list)
+    costs: list[float] = attrs.field(factory=list)
+
+    def run(self, turn: Callable[[], tuple[float, float]], *, counts: bool) -> None:
+        """`turn() -> (rate, units)`."""
+        before = self.child.cpu_s()
+        rate, units = turn()
+        if counts:
+            self.rates.append(rate)
+            self.costs.append((self.child.cpu_s() - before) / units)
+
+
+def _row(name: str, ours: Arm, floor: Arm, unit: str, aim: float | None = None) -> Row:
+    mine, least = _median(ours.rates), _median(floor.rates)
+    cost = _median(ours.costs)
+    return Row(name, mine, least, mine / least, unit, aim, cpu_ratio=_median(floor.costs) / cost if cost else None)
+
+
 def bench_put_state(size: Size) -> list[Row]:
     measured, rest = _cores()
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
         nexus = start(Child(rest, "sink")).hello["address"]
         arms = {
-            "ours": start(Child(measured, "our_server", nexus, size.vmms)).hello["address"],
-            "application": start(Child(measured, "floor_server", "application")).hello["address"],
-            "low level": start(Child(measured, "floor_server", "low level")).hello["address"],
+            "ours": Arm(start(Child(measured, "our_server", nexus, size.vmms))),
+            "application": Arm(start(Child(measured, "floor_server", "application"))),
+            "low level": Arm(start(Child(measured, "floor_server", "low level"))),
         }
         load = start(Child(rest, "load"))
-        rates: dict[str, list[float]] = {name: [] for name in arms}
-        for number in range(size.rounds + 1):
-            for name in sorted(arms, key=lambda name: (name != "ours") ^ (number % 2)):  # who begins changes
-                rate = load.ask(address=arms[name], vmms=size.vmms, seconds=size.seconds)["rate"]
-                if number:  # the first round warms up
-                    rates[name].append(rate)
-    middle = {name: _median(each) for name, each in rates.items()}
-    ours = middle["ours"]
-    floor, low = middle["application"], middle["low level"]
+
+        def turn(arm: Arm) -> tuple[float, float]:
+            told = load.ask(address=arm.child.hello["address"], vmms=size.vmms, seconds=size.seconds)
+            return told["rate"], told["requests"]
+
+        _take_turns(size.rounds, arms, turn)
     return [
-        Row("(a) PUT state; floor: aiohttp application", ours, floor, ours / floor, "req/s", 0.8),
-        Row("    the same; floor: aiohttp low-level server", ours, low, ours / low, "req/s"),
+        _row("(a) PUT state; floor: aiohttp application", arms["ours"], arms["application"], "req/s", 0.8),
+        _row("    the same; floor: aiohttp low-level server", arms["ours"], arms["low level"], "req/s"),
     ]
 
 
@@ -146,22 +178,25 @@ def bench_updates(size: Size) -> list[Row]:
         start = stack.enter_context
         nexus = start(Child(rest, "sink")).hello["address"]
         arms = {
-            "ours": start(Child(measured, "our_client", nexus)),
-            "floor": start(Child(measured, "floor_client", nexus)),
-            "daemon": start(Child(measured, "our_daemon", nexus, size.vmms)),
+            "ours": Arm(start(Child(measured, "our_client", nexus))),
+            "floor": Arm(start(Child(measured, "floor_client", nexus))),
+            "daemon": Arm(start(Child(measured, "our_daemon", nexus, size.vmms))),
         }
-        rates: dict[str, list[float]] = {name: [] for name in arms}
-        for number in range(size.rounds + 1):
-            for name in sorted(arms, reverse=bool(number % 2)):
-                rate = arms[name].ask(updates=size.updates, vmms=size.vmms)["rate"]
-                if number:
-                    rates[name].append(rate)
-    middle = {name: _median(each) for name, each in rates.items()}
-    ours, floor, daemon = middle["ours"], middle["floor"], middle["daemon"]
+
+        def turn(arm: Arm) -> tuple[float, float]:
+            return arm.child.ask(updates=size.updates, vmms=size.vmms)["rate"], size.updates
+
+        _take_turns(size.rounds, arms, turn)
     return [
-        Row("(b) updates delivered: outbox and client", ours, floor, ours / floor, "PUT/s", 0.9),
-        Row("    the same, by a whole daemon of rebooting VMs", daemon, floor, daemon / floor, "PUT/s"),
+        _row("(b) updates delivered: outbox and client", arms["ours"], arms["floor"], "PUT/s", 0.9),
+        _row("    the same, by a whole daemon of rebooting VMs", arms["daemon"], arms["floor"], "PUT/s"),
     ]
+
+
+def _take_turns(rounds: int, arms: dict[str, Arm], turn: Callable[[Arm], tuple[float, float]]) -> None:
+    for number in range(rounds + 1):  # the first round warms up
+        for name in sorted(arms, reverse=bool(number % 2)):  # who begins changes
+            arms[name].run(lambda arm=arms[name]: turn(arm), counts=number > 0)
 
 
 def bench_lives(size: Size) -> list[Row]:
@@ -210,13 +245,29 @@ def bench_scale(size: Size) -> list[Row]:
     return [*rows, Row(name, slow, fast, slow / fast, "us", 1.3, at_most=True)]
 
 
-BENCHES = {"a": bench_put_state, "b": bench_updates, "c": bench_lives, "d": bench_scale}
+def bench_propolis_put_state(size: Size) -> list[Row]:
+    return [Row(*figures) for figures in bench_propolis.bench_put_state(size.rounds, size.seconds)]
+
+
+def bench_propolis_monitor(size: Size) -> list[Row]:
+    return [Row(*figures) for figures in bench_propolis.bench_monitor(size.rounds, size.vmms)]
+
+
+BENCHES = {
+    "a": bench_put_state,
+    "b": bench_updates,
+    "c": bench_lives,
+    "d": bench_scale,
+    "e": bench_propolis_put_state,
+    "f": bench_propolis_monitor,
+}
 
 
 def table(rows: list[Row]) -> str:
-    lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':8}{'ratio':>7}   aim"]
+    lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':8}{'ratio':>7}{'by CPU':>8}   aim"]
     lines += [
-        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:8}{row.ratio:>7.2f}   {row.verdict}"
+        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:8}{row.ratio:>7.2f}"
+        f"{'-' if row.cpu_ratio is None else f'{row.cpu_ratio:.2f}':>8}   {row.verdict}"
         for row in rows
     ]
     return "\n".join(lines)
@@ -247,7 +298,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcd", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdef", help="which benches, e.g. bc")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
     if options.rounds:

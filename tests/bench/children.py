@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from uuid import UUID
 
 import aiohttp
@@ -19,7 +20,7 @@ from yarl import URL
 
 from nexus_client.client import NexusClient, Senders
 from nexus_client.codec import VMM_PUT_STATE_BODY, encode
-from nexus_client.outbox import Outbox, Replied, Send, Submit
+from nexus_client.outbox import Delivered, Outbox, Replied, Send, Submit
 from nexus_client.types import (
     Asked,
     SledVmmState,
@@ -33,6 +34,7 @@ from sim_sled import edge
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
 from sim_sled.happenings import Kind
+from sim_sled.pace import PresetPacer
 from tests.bench import lives, wire
 
 _RUNNING = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(lives.T0_US)))
@@ -61,7 +63,7 @@ def vmm_id(number):
 
 async def _running_daemon(nexus, vmms):
     """A daemon as `serve` runs it, with VMMs that run; nothing else happens."""
-    daemon = Daemon([SledConfig(lives.SLED)], Options(nexus=nexus, pacer=lives.BenchPacer(), register=False))
+    daemon = Daemon([SledConfig(lives.SLED)], Options(nexus=nexus, pacer=PresetPacer("instant"), register=False))
     await daemon.start()
     acked = 0
     all_there = asyncio.Event()
@@ -151,37 +153,41 @@ async def our_client(nexus):
     async with NexusClient(nexus) as client:
         say()
         async for command in commands():
-            outbox, waiting = Outbox(), list(reversed(_bodies(command["updates"], command["vmms"])))
-            done = asyncio.get_running_loop().create_future()
-            settled = 0
+            say(rate=await _deliver_all(client, _bodies(command["updates"], command["vmms"])))
 
-            def perform(effects):
-                nonlocal settled
-                for effect in effects:
-                    if isinstance(effect, Send):
-                        senders.send(effect)
-                    else:
-                        settled += 1
-                        more()
 
-            def more():
-                if waiting:
-                    perform(outbox.handle(Submit(*waiting.pop()), lives.T0_US))
-                elif not len(outbox):
-                    done.set_result(None)
+async def _deliver_all(client, bodies):
+    """Updates per second from the submission of the first to the acknowledgement of the last."""
+    outbox, done, settled = Outbox(), asyncio.get_running_loop().create_future(), 0
+    waiting = list(reversed(bodies))
 
-            def on_reply(send, outcome):
-                perform(outbox.handle(Replied(send.propolis_id, send.serial, outcome), lives.T0_US))
-
-            senders = Senders(client, on_reply, tasks=_IN_FLIGHT)
-            began = time.perf_counter()
-            for _ in range(2 * _IN_FLIGHT):  # some wait in the queue, so that no sender ever does
+    def perform(effects):
+        nonlocal settled
+        for effect in effects:
+            if isinstance(effect, Send):
+                senders.send(effect)
+            else:
+                settled += 1
                 more()
-            await done
-            took = time.perf_counter() - began
-            await senders.stop()
-            assert settled == command["updates"]
-            say(rate=settled / took)
+
+    def more():
+        if waiting:
+            perform(outbox.handle(Submit(*waiting.pop()), lives.T0_US))
+        elif not len(outbox):
+            done.set_result(None)
+
+    def on_reply(send, outcome):
+        perform(outbox.handle(Replied(send.propolis_id, send.serial, outcome), lives.T0_US))
+
+    senders = Senders(client, on_reply, tasks=_IN_FLIGHT)
+    began = time.perf_counter()
+    for _ in range(2 * _IN_FLIGHT):  # some wait in the queue, so that no sender ever does
+        more()
+    await done
+    took = time.perf_counter() - began
+    await senders.stop()
+    assert settled == len(bodies)
+    return settled / took
 
 
 async def floor_client(nexus):
@@ -246,8 +252,7 @@ async def our_daemon(nexus, vmms):
 
 
 def _rss():
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def memory(vmms):
@@ -264,8 +269,6 @@ async def memory(vmms):
     now_us = lives.T0_US
     for number in range(int(vmms)):
         rack.handle(edge.PutState(0, lives.SLED, UUID(int=2**70 + number), run), now_us)
-    from nexus_client.outbox import Delivered
-
     while (due_us := rack.next_deadline_us()) is not None:
         now_us = max(now_us, due_us)
         for effect in rack.handle(edge.Tick(), now_us):

@@ -15,25 +15,16 @@ from nexus_client.types import (
     VmmStateRequested,
     time_of,
 )
-from propolis_stub.timing import Pace, Point
+from propolis_stub.types import InstanceState
 from sim_sled import edge
 from sim_sled.config import SledConfig
+from sim_sled.pace import PresetPacer
 from sim_sled.rack import Rack
 
 SLED = UUID(int=1)
 T0_US = 1_700_000_000_000_000
 _DELIVERED = Delivered()
 _RUN, _STOP = VmmStateRequested(Asked.RUNNING), VmmStateRequested(Asked.STOPPED)
-
-
-class BenchPacer:
-    """The rhythm of the existing simulator: what it does not wait for takes no time."""
-
-    _paces = {point: Pace(1_000) for point in (Point.WAKE, Point.REBOOT, Point.HALT, Point.RUNDOWN)}
-    _at_once = Pace()
-
-    def pace(self, _vm_id, point, _occurrence):
-        return self._paces.get(point, self._at_once)
 
 
 def registration(number: int) -> edge.Registration:
@@ -55,7 +46,7 @@ def registration(number: int) -> edge.Registration:
 
 def rack_with(registered: int) -> Rack:
     """A rack whose one sled knows `registered` VMMs that are never started."""
-    rack = Rack(pacer=BenchPacer())
+    rack = Rack(pacer=PresetPacer("sim"))
     rack.add_sled(SledConfig(SLED))
     for number in range(registered):
         rack.handle(edge.Register(number, SLED, UUID(int=2**70 + number), registration(number)), T0_US)
@@ -95,34 +86,34 @@ def our_life(rack: Rack, number: int, now_us: int) -> tuple[list[SledVmmState], 
     return published, now_us
 
 
-_S = VmmState
-_TABLE = {
-    (None, "register"): (_S.STARTING,),
-    (_S.STARTING, "run"): (_S.RUNNING,),
-    (_S.RUNNING, "stop"): (_S.STOPPING,),
-    (_S.STOPPING, "halting"): (_S.STOPPING,),
-    (_S.STOPPING, "halted"): (_S.STOPPING,),
-    (_S.STOPPING, "run down"): (_S.DESTROYED,),
+_P, _S = InstanceState, VmmState
+_PROPOLIS = {
+    (_P.CREATING, "start"): _P.STARTING,
+    (_P.STARTING, "started"): _P.RUNNING,
+    (_P.RUNNING, "stop"): _P.STOPPING,
+    (_P.STOPPING, "halted"): _P.STOPPED,
+    (_P.STOPPED, "run down"): _P.DESTROYED,
 }
-_SCRIPT = (
-    ("register", False),
-    ("run", True),
-    ("stop", False),
-    ("halting", True),
-    ("halted", True),
-    ("run down", True),
-)
-"""The moves of a life, and which of them are published."""
+_SLED = {
+    _P.RUNNING: _S.RUNNING,
+    _P.STOPPING: _S.STOPPING,
+    _P.STOPPED: _S.STOPPING,
+    _P.DESTROYED: _S.DESTROYED,
+}
+_EVENTS = (("start", False), ("started", True), ("stop", True), ("halted", True), ("run down", True))
+"""What happens to Propolis in a life, and whether the sled sees it: a start is over before it looks."""
 
 
 @attrs.define(eq=False)
 class _Record:
-    state: VmmState | None = None
-    gen: int = 1
+    about: edge.Registration
+    body: SledVmmState
+    propolis: InstanceState = _P.CREATING
+    monitor_gen: int = 1
 
 
 class DictMachine:
-    """The floor of (c): a registry, a record, a table and the bodies; no queue, no time, no outbox."""
+    """The floor of (c): a registry, a record, two tables and the bodies; no queue, no time, no outbox."""
 
     def __init__(self):
         self.records = {}
@@ -130,19 +121,24 @@ class DictMachine:
     def life(self, number: int, now_us: int) -> tuple[list[SledVmmState], int]:
         vmm = UUID(int=2**80 + number)
         published = []
-        self.records[vmm] = _Record()
-        for event, tells in _SCRIPT:
-            record = self.records[vmm]
-            (record.state,) = _TABLE[record.state, event]
-            record.gen += 1
+        about = registration(number)
+        self.records[vmm] = _Record(about, SledVmmState(about.vmm_runtime))
+        for event, seen in _EVENTS:
             now_us += 1_000
-            body = SledVmmState(VmmRuntimeState(record.state, record.gen, time_of(now_us)))
-            if tells:
-                published.append(body)
-            else:
-                UpdatedRuntime(body)
+            record = self.records[vmm]
+            if event == "stop":  # told in the answer before anything has happened
+                UpdatedRuntime(self.move(record, _S.STOPPING, now_us))
+            record.propolis = _PROPOLIS[record.propolis, event]
+            record.monitor_gen += 1
+            if seen:
+                published.append(self.move(record, _SLED[record.propolis], now_us))
         del self.records[vmm]
         return published, now_us
+
+    def move(self, record: _Record, state: VmmState, now_us: int) -> SledVmmState:
+        gen = record.body.vmm_state.gen + 1
+        record.body = SledVmmState(VmmRuntimeState(state, gen, time_of(now_us)))
+        return record.body
 
 
 def lives_per_second(life, count: int, first: int) -> float:

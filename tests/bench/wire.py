@@ -83,7 +83,7 @@ async def load(address: str, requests: list[bytes], connections: int, seconds: f
     took = time.perf_counter() - began
     if tally.bad:
         raise RuntimeError(f"{tally.bad} bad answers, the first: {tally.first_bad[:300]!r}")
-    return {"rate": tally.answers / took}
+    return {"rate": tally.answers / took, "requests": tally.answers}
 
 
 class _Sink(asyncio.Protocol):

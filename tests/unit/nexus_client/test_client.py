@@ -207,6 +207,39 @@ async def test_a_hanging_nexus_is_transient_after_the_timeout():
         assert await client.put_vmm_state(_VMM, _STATE) == Transient("no answer within 0.1 s")
 
 
+async def test_every_hanging_request_is_given_up_and_later_ones_are_served():
+    hang = True
+
+    async def handler(request):
+        await request.read()
+        if hang:
+            await asyncio.Event().wait()
+        return web.Response(status=204)
+
+    async with _nexus(handler) as address, NexusClient(address, timeout_s=0.1) as client:
+        outcomes = await asyncio.gather(*(client.put_vmm_state(UUID(int=n), _STATE) for n in range(20)))
+        assert outcomes == [Transient("no answer within 0.1 s")] * 20
+        hang = False
+        assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
+
+
+async def test_a_request_whose_task_is_cancelled_is_no_timeout():
+    asked = asyncio.Event()
+
+    async def talk(reader, _writer, _nth):
+        await _read_request(reader)
+        asked.set()
+        await reader.read()
+
+    async with _socket(talk) as address, NexusClient(address) as client:
+        task = asyncio.ensure_future(client.put_vmm_state(_VMM, _STATE))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not client._patience._since
+
+
 async def test_an_answer_that_never_ends_is_cut():
     async def talk(reader, writer, _nth):
         await _read_request(reader)

@@ -200,7 +200,8 @@ def test_every_refusal_of_the_core_has_its_row():
         return {kind}.union(*map(below, kind.__subclasses__()))
 
     inherited = {kind for kind in below(errors.SledError) if any(base in STATUS for base in kind.__mro__)}
-    assert below(errors.SledError) - inherited == {errors.SledError}
+    # what a scenario answers instead of the sled brings its own status
+    assert below(errors.SledError) - inherited == {errors.SledError, errors.Injected}
 
 
 async def test_messages_that_quote_the_client_are_cut():
@@ -238,6 +239,23 @@ async def test_spellings_of_one_uuid(spelling):
     async with serving() as sled:
         assert_error(await sled.ask("GET", f"/vmms/{spelling}/state"), 404, "Not Found", "NO_SUCH_INSTANCE")
         assert sled.host.items[0].propolis_id == UUID(VMM)
+
+
+async def test_what_a_path_means_depends_on_method_and_version_each_time(monkeypatch):
+    """Request lines are remembered: the same line at another version or with another method is another request."""
+    monkeypatch.setattr(app, "TARGETS_KEPT", 3)
+    async with serving() as sled:
+        for _ in range(3):
+            assert (await sled.ask("GET", "/sled-role", version="7.0.0")).status == 405
+            assert (await sled.ask("GET", "/sled-role", version="8.0.0")).status == 404
+            assert (await sled.ask("PUT", "/v2p", version="8.0.0")).status == 400
+            assert (await sled.ask("GET", "/v2p", version="8.0.0")).status == 200
+            assert (await sled.ask("PUT", ARTIFACT, version="8.0.0")).status == 400
+            assert (await sled.ask("PUT", ARTIFACT + "?generation=1", version="8.0.0")).status == 405
+            assert (await sled.ask("GET", f"/vmms/{VMM}/state")).status == 404
+            assert sled.host.items[-1].propolis_id == UUID(VMM)
+            assert (await sled.ask("GET", f"/vmms/{SLED}/state")).status == 404
+            assert sled.host.items[-1].propolis_id == SLED
 
 
 # ---- bodies (1.4) --------------------------------------------------------------------------------------------------

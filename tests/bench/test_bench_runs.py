@@ -1,0 +1,35 @@
+"""The benches run, and compare like with like. Their figures are nobody's business here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench import lives
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_both_arms_of_a_life_publish_the_same():
+    assert lives.assert_same_moves(lives.rack_with(0)) == 4
+
+
+def test_a_life_leaves_nothing_behind():
+    rack = lives.rack_with(3)
+    _, now_us = lives.our_life(rack, 1, lives.T0_US)
+    assert len(rack.sleds[lives.SLED].vmms) == 3
+    assert len(rack.sleds[lives.SLED].outbox) == 0
+    due_us = rack.next_deadline_us()
+    assert due_us is None or due_us > now_us
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_the_whole_bench_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "--quick"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line[:3] for line in done.stdout.splitlines() if line.startswith("(")] == list(
+        map("({})".format, "abcdddeff")
+    )

@@ -1,0 +1,114 @@
+"""`propolis-stub` as a process: arguments, port file, exit codes, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 60
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def stub(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "propolis_stub", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=ENV,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        pytest.param(["localhost:80"], "is not IP:PORT", id="a name"),
+        pytest.param(["[::1]:0", "--control", "[::]:0"], "needs a token", id="control for everybody"),
+        pytest.param(["[::1]:0", "--config", "/nonexistent/stub.toml"], "No such file", id="no such file"),
+    ],
+)
+def test_bad_input_is_2_and_nothing_is_started(arguments: list[str], complaint: str) -> None:
+    done = stub("serve", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+
+
+def test_a_bad_file_is_told_with_all_its_problems(tmp_path: Path) -> None:
+    config = tmp_path / "stub.toml"
+    config.write_text('hazards = ["fire"]\n[pace.lunch]\n')
+    done = stub("serve", "[::1]:0", "--config", str(config))
+    assert done.returncode == 2
+    assert "hazards" in done.stderr
+    assert "pace.lunch" in done.stderr
+
+
+def test_an_address_in_use_is_5() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = stub("serve", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 5
+    assert "cannot serve" in done.stderr
+
+
+def test_the_diagram_is_printed_and_a_page_without_markers_is_2(tmp_path: Path) -> None:
+    done = stub("diagram")
+    assert done.returncode == 0
+    assert done.stdout.startswith("stateDiagram-v2\n")
+    page = tmp_path / "page.md"
+    page.write_text("nothing")
+    done = stub("diagram", "--write", str(page))
+    assert (done.returncode, page.read_text()) == (2, "nothing")
+
+
+async def until_ready(port_file: Path, process: asyncio.subprocess.Process) -> dict[str, str]:
+    """The port file is complete as soon as it is there."""
+    async with asyncio.timeout(LIMIT_S):
+        while not port_file.exists():
+            assert process.returncode is None
+            await asyncio.sleep(0.02)
+    return dict(json.loads(port_file.read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_with_0_although_somebody_polls(tmp_path: Path, number: signal.Signals) -> None:
+    port_file, config = tmp_path / "p.json", tmp_path / "stub.toml"
+    config.write_text('token = "secret"\n[pace.create]\nafter_us = "for ever"\n')
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "propolis_stub", "serve", "[::1]:0", "--control", "[::1]:0",
+        "--port-file", str(port_file), "--config", str(config),
+        env=ENV, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        bound = await until_ready(port_file, process)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://{bound['control']}/control/vm") as answer:
+                assert answer.status == 401, "a token that is set is asked for"
+            headers = {"authorization": "Bearer secret"}
+            async with session.get(f"http://{bound['control']}/control/vm", headers=headers) as answer:
+                assert (await answer.json())["paces"]["create"] == {"after_us": None, "fail": False}
+            async with session.get(
+                f"http://{bound['propolis']}/instance", headers={"api-version": "5.0.0"}
+            ) as answer:
+                assert answer.status == 424
+            process.send_signal(number)
+            assert process.stdout is not None
+            async with asyncio.timeout(LIMIT_S):
+                output = await process.stdout.read()
+                assert await process.wait() == 0
+        assert b"not Propolis" in output
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
