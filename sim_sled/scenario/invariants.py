@@ -18,7 +18,7 @@ from sim_sled.scenario.subjects import Subject
 
 if TYPE_CHECKING:
     from sim_sled.scenario.expect import Failure
-    from sim_sled.world import World
+    from sim_sled.scenario.stage import Stage
 
 FAILURES_MAX: Final = 50
 """Kept of one run: after that many nobody reads on."""
@@ -29,7 +29,7 @@ _GUEST_RUNS: Final = frozenset({"running", "rebooting"})
 class Invariants:
     """`names`: which of `names.INVARIANTS` are watched; the promises of the model always are."""
 
-    world: World
+    world: Stage
     names: tuple[str, ...]
     failures: list[Failure]
     _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
@@ -220,7 +220,7 @@ class Invariants:
                           "which is gone")  # fmt: skip
 
 
-def _sides_are_old(world: World, body: SledVmmState) -> bool:
+def _sides_are_old(world: Stage, body: SledVmmState) -> bool:
     for side, role in ((body.migration_in, "target"), (body.migration_out, "source")):
         if side is None:
             continue
