@@ -297,13 +297,16 @@ class Rack:
             if vmm is not None:
                 self._tell(vmm, Kind.RETRYING, item.outcome.why)
             self._scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
-        if done:
-            self._outbox_effects(sled, done, effects)
+        if done and vmm is not None:
+            self._outbox_effects(sled, done, effects, vmm)
 
-    def _outbox_effects(self, sled: Sled, done: list[OutboxEffect], effects: list[Effect]) -> None:
+    def _outbox_effects(
+        self, sled: Sled, done: list[OutboxEffect], effects: list[Effect], all_of: Vmm | None = None
+    ) -> None:
+        """Perform what an outbox wants; `all_of` is the one VMM it speaks of, where the caller knows."""
         for effect in done:
-            vmm = sled.vmms.get(effect.propolis_id)
-            if vmm is None:
+            vmm = all_of if all_of is not None else sled.vmms.get(effect.propolis_id)
+            if vmm is None or not vmm.registered:
                 continue  # it was removed by the effect before this one: its end was settled, nothing may follow
             if isinstance(effect, Send):
                 effects.append(
@@ -479,7 +482,7 @@ class Rack:
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
         if done:  # nothing is settled by a submit, so no timer changes
-            self._outbox_effects(sled, done, effects)
+            self._outbox_effects(sled, done, effects, vmm)
 
     def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
         before = vmm.record
