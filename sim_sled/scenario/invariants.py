@@ -208,7 +208,7 @@ class Invariants:
         engine, records = self.world.engine, self.world.nexus.records
         for who in engine.subjects.values():
             row = records.vmms.get(who.propolis_id)
-            if who.gone or who.sled.down or engine.post.held_of(who):
+            if who.gone or who.record is None or who.sled.down or engine.post.held_of(who):
                 continue
             if row is None or row.time_deleted is not None:
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
