@@ -117,6 +117,9 @@ async def _serve(server: object, port_file: Path | None) -> int:
         try:
             await serve(server, port_file=port_file, say=_say, stop=stop)
         except OSError as error:
+            if error.filename is not None:  # only files have names
+                sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
+                return BAD_INPUT
             sys.stderr.write(f"sim-sled: cannot bind: {error.strerror or error}\n")
             return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
     return code

@@ -35,6 +35,7 @@ from sim_sled.http.answers import refusal
 from sim_sled.rack import Rack
 from sim_sled.scenario import requests
 from sim_sled.scenario.check import sleds_of
+from sim_sled.scenario.distribution import Fixed
 from sim_sled.scenario.draw import draw
 from sim_sled.scenario.engine import Engine
 from sim_sled.scenario.expect import Judge
@@ -115,6 +116,7 @@ class World:
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     _ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
+    _actors: tuple[tuple[str, Callable[[], int | None]], ...] = ()
 
     def __attrs_post_init__(self) -> None:
         sleds = sleds_of(self.scenario.fleet)
@@ -127,6 +129,13 @@ class World:
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
+        self._actors = (
+            ("rules", self.engine.next_deadline_us),
+            ("sleds", self.rack.next_deadline_us),
+            ("nexus", self.nexus.next_deadline_us),
+            ("users", self.users.next_deadline_us),
+            ("judges", self.judge.next_deadline_us),
+        )
         for i, sled in enumerate(sleds):
             shape = sled.shape
             hardware = Hardware(
@@ -173,51 +182,56 @@ class World:
 
     def next_us(self) -> int | None:
         """When the next step is due."""
+        return self._next()[0]
+
+    def _next(self) -> tuple[int | None, str]:
+        """When, and whose turn it is. At equal times: what is on its way, rules, sleds, Nexus, users, judges."""
         due = self._heap[0][0] if self._heap else None
-        for other in (self.rack.next_deadline_us(), self.nexus.next_deadline_us(), self.engine.next_deadline_us()):
+        whose = "message"
+        for name, actor in self._actors:
+            other = actor()
             if other is not None and (due is None or other < due):
-                due = other
-        for other in (self.users.next_deadline_us(), self.judge.next_deadline_us()):
-            if other is not None and (due is None or other < due):
-                due = other
-        return due
+                due, whose = other, name
+        return due, whose
 
     def step(self) -> bool:
         """One thing happens; False: nothing ever will. Raises `TooMuch`."""
-        due = self.next_us()
+        due, whose = self._next()
         if due is None:
             return False
         self.steps += 1
-        if self.steps > self.bounds.steps_max:
-            raise TooMuch(f"more than {self.bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
-        if due - EPOCH_US > self.bounds.until_us:
-            raise TooMuch(f"longer than {self.bounds.until_us / 1e6:.0f} s of virtual time")
-        if len(self._heap) > self.bounds.heap_max or len(self.lines) > self.bounds.lines_max:
-            raise TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
+        self._bound(due)
         self.now_us = max(self.now_us, due)
         now_us = self.now_us
-        if self._heap and self._heap[0][0] <= now_us:
-            heapq.heappop(self._heap)[2]()
-        elif (at := self.engine.next_deadline_us()) is not None and at <= now_us:
-            self.engine.tick(now_us)
-        elif (at := self.rack.next_deadline_us()) is not None and at <= now_us:
-            self.engine.now_us = now_us
-            self._perform(self.rack.handle(edge.Tick(), now_us))
-        elif (at := self.nexus.next_deadline_us()) is not None and at <= now_us:
-            self._nexus(nx.Tick())
-        elif (at := self.users.next_deadline_us()) is not None and at <= now_us:
-            self.users.act(now_us)
-        self._drain()
+        match whose:
+            case "message":
+                heapq.heappop(self._heap)[2]()
+            case "rules":
+                self.engine.tick(now_us)
+            case "sleds":
+                self.engine.now_us = now_us
+                self._perform(self.rack.handle(edge.Tick(), now_us))
+            case "nexus":
+                self._nexus(nx.Tick())
+            case "users":
+                self.users.act(now_us)
+        if self.engine.effects:
+            self._drain()
         self.judge.settle(now_us)
         return True
+
+    def _bound(self, due: int) -> None:
+        bounds = self.bounds
+        if self.steps > bounds.steps_max:
+            raise TooMuch(f"more than {bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
+        if due - EPOCH_US > bounds.until_us:
+            raise TooMuch(f"longer than {bounds.until_us / 1e6:.0f} s of virtual time")
+        if len(self._heap) > bounds.heap_max or len(self.lines) > bounds.lines_max:
+            raise TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
 
     def later(self, after_us: int, act: Callable[[], None]) -> None:
         self._count += 1
         heapq.heappush(self._heap, (self.now_us + after_us, self._count, act))
-
-    def busy(self) -> bool:
-        """Whether something is on its way or under way, apart from background rounds."""
-        return bool(self._heap) or not self.nexus.quiet or self.rack.next_deadline_us() is not None
 
     # ---- the trace
 
@@ -288,6 +302,8 @@ class World:
         self.judge.nexus_moved()
 
     def _happened(self, line: nx.Happened) -> None:
+        if line.what in ("called", "returned", "reported"):
+            return  # nothing of a record has changed by these; they are most of all lines
         if line.what == "public":
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             hostname = row.hostname if row is not None else "-"
@@ -322,8 +338,10 @@ class World:
         return self._ticket
 
     def _network(self, what: str, nth: int) -> int:
-        latency = self.scenario.latency.find("network", "network")
-        return 0 if latency is None else latency.at(draw(self.seed, f"network/{what}", "", nth))
+        latency = self.engine.takes("network", "network")
+        if latency is None or isinstance(latency, Fixed):
+            return 0 if latency is None else latency.us
+        return latency.at(draw(self.seed, f"network/{what}", "", nth))
 
     def _arrives(self, call: _Call) -> None:
         if call.over:

@@ -1,12 +1,13 @@
 """Strategies shared by the tests of the sled core. Small domains on purpose: values meet again."""
 
-from driving import ACK, DOWN, GONE, MIGRATIONS, REBOOT, RUNNING, STOPPED, VMMS, address_of, target
+from driving import ACK, DOWN, GONE, MIGRATIONS, REBOOT, RUNNING, SLED_A, SLED_B, STOPPED, VMMS, address_of, target
 from hypothesis import strategies as st
 
 from nexus_client.outbox import Permanent, Transient
 from propolis_stub.edge import GuestEvent
 from propolis_stub.types import MigrationPhase, MigrationStatus
 
+sled_ids = st.sampled_from([SLED_A, SLED_B])
 propolis_ids = st.sampled_from(VMMS[:4])
 migration_ids = st.sampled_from(MIGRATIONS[:3])
 
@@ -21,5 +22,5 @@ migration_reports = st.none() | st.builds(MigrationStatus, migration_ids, st.sam
 
 guest_events = st.sampled_from(GuestEvent)
 
-durations_us = st.sampled_from([0, 1, 1_000, 50_000, 400_000, 20_000_000, 700_000_000])
+durations_us = st.sampled_from([0, 1, 1_000, 2_000, 5_000, 50_000, 400_000, 20_000_000, 700_000_000])
 """How long one waits: less than a point, some points, a retry, more than the stop grace."""

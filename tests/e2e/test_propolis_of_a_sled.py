@@ -88,7 +88,7 @@ async def test_a_vmm_on_loopback_answers_as_a_propolis_and_shows_where():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
         await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
-        at = side.daemon.propolis.address_of(vmm)
+        at = side.daemon.propolis.address_of(side.sled_id, vmm)
         async with aiohttp.ClientSession(f"http://{at}", headers=PROPOLIS_HEADERS) as propolis:
             async with propolis.get("/instance") as answer:
                 shown = await answer.json()
@@ -110,10 +110,10 @@ async def test_a_vmm_that_is_gone_does_not_listen_any_more():
     vmm, addr = uuid.uuid4(), address(1)
     async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
         await side.run(nexus, vmm, addr)
-        assert side.daemon.propolis.address_of(vmm) == addr
+        assert side.daemon.propolis.address_of(side.sled_id, vmm) == addr
         await side.ask(vmm, "stopped")
         await nexus.heard(vmm, "destroyed")
-        while side.daemon.propolis.address_of(vmm) is not None:
+        while side.daemon.propolis.address_of(side.sled_id, vmm) is not None:
             await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
         async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
             with pytest.raises(aiohttp.ClientConnectionError):
