@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench campaign clean
+.PHONY: help setup run test lint fix bench soak campaign clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ fix: $(STAMP)  ## let ruff repair what it can
 
 bench: $(STAMP)  ## ours against the floors, side by side in one run
 	$(BIN)/python -m tests.bench
+
+soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
+	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)
 
 campaign: $(STAMP)  ## the long property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model

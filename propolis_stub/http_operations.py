@@ -115,14 +115,14 @@ def _state(server: PropolisServer) -> str:
 async def get_instance(
     server: PropolisServer, _request: web.BaseRequest, _level: int, _parameters: Parameters
 ) -> web.Response:
-    server.require_vm()
+    await server.objects()
     return answer_json(200, {"instance": {"properties": _properties(server), "state": _state(server)}})
 
 
 async def get_spec(
     server: PropolisServer, _request: web.BaseRequest, level: int, _parameters: Parameters
 ) -> web.Response:
-    server.require_vm()
+    await server.objects()
     told = {
         "properties": _properties(server),
         "state": _state(server),

@@ -9,16 +9,16 @@ Read before: machine.py. Read next: migration.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 from uuid import UUID
 
 import attrs
 
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
+from propolis_stub.types import IdentityEnum
 
 
-class QueueState(Enum):
+class QueueState(IdentityEnum):
     """The queue's own view of the VM."""
 
     NOT_STARTED = "NotStarted"
@@ -29,14 +29,14 @@ class QueueState(Enum):
     FAILED = "Failed"
 
 
-class Disposition(Enum):
+class Disposition(IdentityEnum):
     """The queue's answer; the third one is the exception `RequestDenied`."""
 
     QUEUED = "queued"
     IGNORED = "ignored"  # accepted, and nothing enqueued: a client cannot tell it from QUEUED
 
 
-class RequestType(Enum):
+class RequestType(IdentityEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"

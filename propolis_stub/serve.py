@@ -6,8 +6,10 @@ Read before: host.py, http_app.py, control.py, config.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
+import resource
 import signal
 from pathlib import Path
 
@@ -51,6 +53,14 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         return ipaddress.ip_address(self.host).is_loopback
+
+
+def raise_open_files() -> None:
+    """The soft limit is often 1,024, and each open monitor call is a connection: up to the hard limit, then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # a hard limit that the system does not allow after all
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @attrs.define(eq=False)
@@ -114,6 +124,7 @@ async def serve(
     address: Address, control: Address | None, config: Config, port_file: Path | None, tell: object = print
 ) -> None:
     """Serves until SIGINT or SIGTERM. `tell` gets one line when ready."""
+    raise_open_files()
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -92,6 +92,8 @@ class PropolisServer:
         self._ticket = 0
         self._links: dict[UUID, PeerLink] = {}
         self._dials: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._locked_out: list[asyncio.Future[None]] = []  # calls that wait for the VM's objects
 
     # --- what the handlers read ---
 
@@ -122,6 +124,14 @@ class PropolisServer:
     @property
     def reconfigures_waiting(self) -> int:
         return len(self._reconfigures)
+
+    async def objects(self) -> None:
+        """Waits while the driver has the VM's objects to itself. Raises `NoInstance` if there never was a VM."""
+        self.require_vm()
+        while self.vm.objects_locked:
+            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._locked_out.append(free)
+            await free
 
     # --- what the handlers ask for ---
 
@@ -249,6 +259,8 @@ class PropolisServer:
 
     def perform(self, effects: list[Effect]) -> None:
         """Every effect of the VM, once and in order."""
+        if self._closed:
+            return
         for effect in effects:
             match effect:
                 case edge.Published(publication):
@@ -282,6 +294,11 @@ class PropolisServer:
                     pass
                 case _:
                     assert_never(effect)
+        if self._locked_out and not self.vm.objects_locked:
+            waiting, self._locked_out = self._locked_out, []
+            for free in waiting:
+                if not free.done():
+                    free.set_result(None)
 
     def _published(self, publication: Publication) -> None:
         before = self.publications[-1].state if self.publications else None
@@ -413,8 +430,11 @@ class PropolisServer:
         return None
 
     async def close(self) -> None:
-        """The process ends in good order: connections are cut, nobody is left waiting."""
+        """The process ends in good order: connections are cut, nobody is left waiting, and what the VM may still say
+        (a peer's last message can be on its way) is not heard.
+        """
         self._crash()
+        self._closed = True
         tasks = list(self._dials)
         for task in tasks:
             task.cancel()

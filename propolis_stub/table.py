@@ -20,14 +20,14 @@ Read before: errors.py. Read next: machine.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from propolis_stub.types import IdentityEnum
 from propolis_stub.types import InstanceState as S
 
 
-class Event(Enum):
+class Event(IdentityEnum):
     """What drives a row: things that happened, not requests."""
 
     START_BEGUN = "start_begun"  # the driver popped an explicit start
@@ -52,7 +52,7 @@ class Event(Enum):
     AUTO_START_FAILED = "auto_start_failed"
 
 
-class Birth(Enum):
+class Birth(IdentityEnum):
     """How a VM comes to be: the two kinds of ensure."""
 
     SPEC = "ensure_spec"

@@ -9,14 +9,15 @@ sees only the last publication, exactly as a slow monitor client does (propolis.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
 
+from propolis_stub.types import IdentityEnum
 
-class Point(Enum):
+
+class Point(IdentityEnum):
     """Waiting points of the driver, in the order of a life."""
 
     WAKE = "wake"  # a request or guest event is queued -> the idle driver picks it up

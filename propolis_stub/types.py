@@ -11,7 +11,15 @@ from uuid import UUID
 import attrs
 
 
-class InstanceState(Enum):
+class IdentityEnum(Enum):
+    """An enum that hashes by identity, as it compares: the inherited hash is Python code, and tables are looked up
+    dozens of times in a VM's life.
+    """
+
+    __hash__ = object.__hash__
+
+
+class InstanceState(IdentityEnum):
     """The ten names on the wire. `REPAIRING` is never published: see `errors.RepairingRejected`."""
 
     CREATING = "Creating"
@@ -26,7 +34,7 @@ class InstanceState(Enum):
     DESTROYED = "Destroyed"
 
 
-class MigrationPhase(Enum):
+class MigrationPhase(IdentityEnum):
     """Propolis's `MigrationState` (propolis.md 3.7). `RESUME` is never published; `RAM_PULL` only by targets."""
 
     SYNC = "Sync"
@@ -62,7 +70,7 @@ class Publication:
     migration_out: MigrationStatus | None = None
 
 
-class Level(Enum):
+class Level(IdentityEnum):
     """VM-level states of propolis.md 3.1."""
 
     NO_VM = "NoVm"
@@ -72,7 +80,7 @@ class Level(Enum):
     RUNDOWN_COMPLETE = "RundownComplete"
 
 
-class RequestKind(Enum):
+class RequestKind(IdentityEnum):
     """Bodies of `PUT /instance/state`."""
 
     RUN = "Run"

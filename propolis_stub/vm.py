@@ -54,6 +54,15 @@ class Vm(MigratingVm):
 
     __slots__ = ()
 
+    @property
+    def objects_locked(self) -> bool:
+        """Whether the driver has the VM's objects to itself: it reboots, halts, or has paused the guest to migrate.
+        Some calls of the API wait for that to end (propolis.md 3.1).
+        """
+        if self._doing is Doing.MIGRATING:
+            return self._active is not None and self._active.paused
+        return self._doing in {Doing.REBOOTING, Doing.HALTING}
+
     def resting_state(self) -> InstanceState:
         """Where the VM will be once everything accepted is done, if nothing fails that has not failed yet."""
         if self.level in ENSURABLE:

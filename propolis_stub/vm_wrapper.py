@@ -8,7 +8,7 @@ Read before: edge.py. Read next: vm_migration.py.
 
 from __future__ import annotations
 
-from enum import Enum, Flag, auto
+from enum import Flag, auto
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from propolis_stub.migration import Migration
 from propolis_stub.request_queue import Queued, RequestQueue
 from propolis_stub.table import TERMINAL, Birth, Event
 from propolis_stub.timing import MILESTONES, Pacer, Point
-from propolis_stub.types import InstanceState, Level, MigrationStatus, Publication
+from propolis_stub.types import IdentityEnum, InstanceState, Level, MigrationStatus, Publication
 
 
 class Hazard(Flag):
@@ -33,7 +33,7 @@ class Hazard(Flag):
     GUEST_EVENT_IN_START = auto()  # a guest event before the vCPUs run aborts the process; else it is refused
 
 
-class Doing(Enum):
+class Doing(IdentityEnum):
     """What the driver (or, at the ends of a life, the wrapper) is at."""
 
     NOTHING = "nothing"

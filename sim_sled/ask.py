@@ -125,6 +125,31 @@ def inject(address: str, token: str | None, vmm: UUID, fault: str) -> int:
     return GOOD
 
 
+def rules(address: str, token: str | None, as_json: bool) -> int:
+    """Print the scenario's rules and how often they fired; returns the exit code."""
+    try:
+        rows = _get(address, "/rules", token)
+    except AskError as error:
+        return _failed(error)
+    if as_json:
+        _print(rows)
+        return GOOD
+    table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
+    for each in rows:
+        table.add_row(each["name"], each["at"], str(each["matched"]), str(each["fired"]))
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    return GOOD
+
+
+def post(address: str, token: str | None, path: str) -> int:
+    """A control call without a body; returns the exit code."""
+    try:
+        _print(_get(address, path, token, b""))
+    except AskError as error:
+        return _failed(error)
+    return GOOD
+
+
 def _get(address: str, path: str, token: str | None, body: bytes | None = None) -> Any:
     headers = {"content-type": "application/json"}
     if token is not None:

@@ -11,6 +11,7 @@ import typer
 
 from sim_sled import addresses
 from sim_sled.cli_nexus import nexus
+from sim_sled.cli_scenario import add_to
 from sim_sled.logs import LogFormat, LogLevel
 
 app = typer.Typer(
@@ -96,8 +97,10 @@ def serve(
     also: Annotated[
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
+    scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
     pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
-    seed: Annotated[int, typer.Option(help="decides every draw")] = 0,
+    seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
     hardware: Annotated[Path | None, typer.Option(help="TOML file with the sled's hardware")] = None,
     hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
     physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
@@ -177,16 +180,41 @@ def serve(
     ]
     if len({sled.sled_id for sled in sleds}) != len(sleds):
         _fail("two sleds have the same id")
+    engine = None
+    if scenario is not None:
+        engine, sleds = _engine(scenario, seed, plays, sleds)
+    elif plays is not None:
+        _fail("--plays needs --scenario")
     options = Options(
+        engine=engine,
         nexus=nexus_addr,
-        pacer=PresetPacer(pace.value, seed),
-        seed=seed,
+        pacer=PresetPacer(pace.value, seed or 0),
+        seed=engine.seed if engine is not None else seed or 0,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
     )
-    how = serving.ServeOptions(control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait)
+    how = serving.ServeOptions(
+        control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario
+    )
     raise typer.Exit(serving.run(sleds, options, how))
+
+
+def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -> tuple[Any, list[Any]]:
+    """The rules of a scenario, and the sleds as it wants them. Exits with 2 and every problem of the file."""
+    import attrs
+
+    from sim_sled.live import NotInFleet, engine_for
+    from sim_sled.serve import BadScenario, load_one
+
+    try:
+        loaded = load_one(path)
+        chosen = seed if seed is not None else loaded.seed or 0
+        engine = engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
+    except (BadScenario, NotInFleet) as bad:
+        typer.echo(str(bad).rstrip(), err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    return engine, [attrs.evolve(sled, stop_grace_us=loaded.agent.stop_grace) for sled in sleds]
 
 
 def _also(text: str) -> tuple[UUID, str]:
@@ -286,7 +314,35 @@ def inject(
     raise typer.Exit(ask.inject(ask.where(at, port_file), token, vmm, fault))
 
 
+@app.command()
+def rules(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List the rules of a daemon's scenario, and how often they fired."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.rules(ask.where(at, port_file), token, as_json))
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def fire(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
+    """Fire a manual trigger of a daemon's scenario."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.post(ask.where(at, port_file), token, f"/fire/{name}"))
+
+
+@app.command()
+def release(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
+    """Let go what a rule of a daemon's scenario holds."""
+    from sim_sled import ask
+
+    raise typer.Exit(ask.post(ask.where(at, port_file), token, f"/release/{name}"))
+
+
 app.command()(nexus)
+add_to(app)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from sim_sled.daemon import Daemon
 from sim_sled.errors import NoSuchVmm, SledError
 from sim_sled.happenings import Kind
 from sim_sled.history import text_of
+from sim_sled.live import Live
 from sim_sled.sled import Sled
 from sim_sled.vmm import Vmm
 from sim_sled.why import row, stamp, why
@@ -71,6 +72,9 @@ class Control:
                 web.get("/vmms/{propolis_id}", self.why),
                 web.get("/vmms/{propolis_id}/log", self.log),
                 web.post("/vmms/{propolis_id}/inject", self.inject),
+                web.get("/rules", self.rules),
+                web.post("/fire/{name}", self.fire),
+                web.post("/release/{name}", self.release),
             ]
         )
         return app
@@ -177,6 +181,37 @@ class Control:
         item = _fault(fault, self.daemon.ticket(), sled_id, propolis_id)
         await self.daemon.submit(item)
         return web.json_response({"injected": fault})
+
+    async def rules(self, _: web.Request) -> web.Response:
+        """The scenario's rules and how often each matched and fired."""
+        live = self._live()
+        return web.json_response(
+            [
+                {"name": rule.name, "at": str(rule.mark()), "enabled": rule.enabled}
+                | {"matched": counter.matched, "fired": counter.fired}
+                for rule in live.engine.scenario.rules
+                if (counter := live.engine.counters[rule.name]) is not None
+            ]
+        )
+
+    async def fire(self, request: web.Request) -> web.Response:
+        """Fire a manual trigger."""
+        name = request.match_info["name"]
+        if not self._live().fire(name):
+            raise web.HTTPNotFound(reason=f"no rule waits for {name}")
+        return web.json_response({"fired": name})
+
+    async def release(self, request: web.Request) -> web.Response:
+        """Let go what a rule holds."""
+        name = request.match_info["name"]
+        if not self._live().release(name):
+            raise web.HTTPNotFound(reason=f"rule {name} holds nothing")
+        return web.json_response({"released": name})
+
+    def _live(self) -> Live:
+        if self.daemon.live is None:
+            raise web.HTTPNotFound(reason="this daemon plays no scenario")
+        return self.daemon.live
 
     def _sled_of(self, propolis_id: UUID) -> Sled:
         for sled in self.daemon.rack.sleds.values():

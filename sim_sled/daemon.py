@@ -22,7 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
-from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.outbox import Outcome, Permanent, Send, Transient
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -30,6 +30,7 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from nexus_client.types import SledVmmState
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
 from propolis_stub.timing import Pacer
@@ -40,9 +41,11 @@ from sim_sled.edge import Effect, Input
 from sim_sled.happenings import Happening
 from sim_sled.history import History
 from sim_sled.http.app import make_server
+from sim_sled.live import Live
 from sim_sled.pace import PresetPacer
 from sim_sled.propolis_api import PropolisApis, PropolisMode
 from sim_sled.rack import Rack
+from sim_sled.scenario.engine import Engine
 from sim_sled.sled import Sled
 
 _TIMER_MIN_S: Final = 0.001
@@ -67,6 +70,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    engine: Engine | None = None  # rules of a scenario; then it is the pacer too
 
 
 @attrs.frozen
@@ -80,6 +84,16 @@ class Undelivered:
     why: str
 
 
+@attrs.frozen
+class _Outgoing:
+    """A publication on its way, and who waits for what becomes of it."""
+
+    propolis_id: UUID
+    body: SledVmmState
+    attempt: int
+    replied: Callable[[Outcome], None]
+
+
 class Daemon:
     """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
 
@@ -87,7 +101,9 @@ class Daemon:
         self.options = options
         self.clock = clock or Clock()
         self.history = History()
-        self.rack = Rack(pacer=options.pacer, seed=options.seed, watch=self._watch if options.history else None)
+        self.rack = Rack(
+            pacer=options.engine or options.pacer, seed=options.seed, watch=self._watch if options.history else None
+        )
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
             self.rack.expose = True
@@ -97,13 +113,17 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [self.history.add]
         for config in sleds:
             self.rack.add_sled(config)
+        self.live: Live | None = None
+        if options.engine is not None:
+            self.live = Live(self, options.engine)
+            self.watchers.append(self.live.watch)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders: Senders[edge.PutToNexus] = Senders(self._client, self._replied)
+        self._senders: Senders[_Outgoing] = Senders(self._client, self._replied)
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -187,6 +207,8 @@ class Daemon:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        if self.live is not None:
+            self.live.close()
         await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
@@ -204,6 +226,11 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
+        if self.live is not None:
+            return await self.live.submit(item, self._carry)
+        return await self._carry(item)
+
+    async def _carry(self, item: Any) -> object:
         answer = self._turn(item, item.ticket)
         if answer is not _LATER:
             return answer
@@ -228,8 +255,12 @@ class Daemon:
         assert isinstance(done, list), "answered at once"
         return done
 
+    def send(self, send: Send, replied: Callable[[Outcome], None]) -> None:
+        """Tell Nexus; `replied` gets the outcome."""
+        self._senders.send(_Outgoing(send.propolis_id, send.body, send.attempt, replied))
+
     def _turn(self, item: Any, ticket: int | None) -> object:
-        """One input, all its effects, and the timer; the answer to `ticket`, `_LATER` if it is still to come."""
+        """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
         try:
@@ -239,12 +270,18 @@ class Daemon:
                 else:
                     self._perform(effect)
         finally:
-            self._rearm(now_us)  # also after a bug: one VMM's must not stop the clock of all
+            # also after a bug: one VMM's must not stop the clock of all
+            if self.live is not None:
+                self.live.after_turn()
+            self._rearm(now_us)
         return answer
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
-            self._senders.send(effect)
+            if self.live is not None:
+                self.live.publish(effect)
+            else:
+                self._put(effect)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -270,7 +307,13 @@ class Daemon:
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
-    def _replied(self, put: edge.PutToNexus, outcome: Outcome) -> None:
+    def _put(self, effect: edge.PutToNexus) -> None:
+        def replied(outcome: Outcome) -> None:
+            self.handle(edge.NexusReplied(effect.sled_id, effect.propolis_id, effect.serial, outcome))
+
+        self._senders.send(_Outgoing(effect.propolis_id, effect.body, effect.attempt, replied))
+
+    def _replied(self, put: _Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, Transient) and put.attempt == 0:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
@@ -281,7 +324,7 @@ class Daemon:
                 gen=put.body.vmm_state.gen,
                 why=outcome.why,
             )
-        self.handle(edge.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
+        put.replied(outcome)
         self._changed.set()
 
     async def _ask_nexus(self, effect: edge.AskNexus) -> None:
@@ -300,8 +343,11 @@ class Daemon:
         news = effect.news
         if isinstance(news, Registered):
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
+            everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
             self._not_ready.pop(effect.sled_id, None)
+            if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
+                self.live.begin()  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
             if self.refused is not None and not self.refused.done():
@@ -313,6 +359,10 @@ class Daemon:
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()
+        if self.live is not None:
+            rules_us = self.live.next_deadline_us()
+            if rules_us is not None and (due_us is None or rules_us < due_us):
+                due_us = rules_us
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -325,6 +375,8 @@ class Daemon:
 
     def _tick(self) -> None:
         self._timer = None
+        if self.live is not None:
+            self.live.tick(self.clock.now_us())
         self.handle(edge.Tick())
 
     def _watch(self, happening: Happening) -> None:

@@ -63,7 +63,7 @@ class Registration:
 
     instance_id: UUID
     vmm_runtime: VmmRuntimeState
-    propolis_addr: str
+    propolis_addr: str  # canonical text, as `addresses.canonical` writes it
     ncpus: int
     memory_mib: int
     hostname: str

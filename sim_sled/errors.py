@@ -59,3 +59,17 @@ class NotImplementedHere(SledError):
 
 class TooMany(SledError):
     """503 without a code: a limit of this sled is reached (house.md 3.15)."""
+
+
+class Injected(SledError):
+    """A rule of a scenario answers instead of the sled: with this status, code and headers."""
+
+    def __init__(self, status: int, code: str | None, message: str, headers: dict[str, str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+class ConnectionDropped(Exception):
+    """A rule of a scenario closes the connection without an answer."""

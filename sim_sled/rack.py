@@ -106,7 +106,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
-            self._sources[canonical(vmm.about.propolis_addr)] = vmm
+            self._sources[vmm.about.propolis_addr] = vmm
             self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
@@ -293,14 +293,20 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
         done = sled.outbox.handle(Replied(item.propolis_id, item.serial, item.outcome), self._now_us)
-        if vmm is not None and isinstance(item.outcome, Transient):
-            self._tell(vmm, Kind.RETRYING, item.outcome.why)
-        self._outbox_effects(sled, done, effects)
+        if isinstance(item.outcome, Transient):
+            if vmm is not None:
+                self._tell(vmm, Kind.RETRYING, item.outcome.why)
+            self._scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
+        if done and vmm is not None:
+            self._outbox_effects(sled, done, effects, vmm)
 
-    def _outbox_effects(self, sled: Sled, done: list[OutboxEffect], effects: list[Effect]) -> None:
+    def _outbox_effects(
+        self, sled: Sled, done: list[OutboxEffect], effects: list[Effect], all_of: Vmm | None = None
+    ) -> None:
+        """Perform what an outbox wants; `all_of` is the one VMM it speaks of, where the caller knows."""
         for effect in done:
-            vmm = sled.vmms.get(effect.propolis_id)
-            if vmm is None:
+            vmm = all_of if all_of is not None else sled.vmms.get(effect.propolis_id)
+            if vmm is None or not vmm.registered:
                 continue  # it was removed by the effect before this one: its end was settled, nothing may follow
             if isinstance(effect, Send):
                 effects.append(
@@ -312,12 +318,12 @@ class Rack:
                     self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
             else:
                 self._settled(sled, vmm, effect, effects)
-        self._scheduler.set(sled, sled.deadline_us())
 
     def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
         if isinstance(effect.outcome, Delivered):
             vmm.acked, vmm.refused = effect.body, ""
-            self._tell(vmm, Kind.ACKED, effect.body)
+            if self.watch is not None:
+                self._tell(vmm, Kind.ACKED, effect.body)
         else:
             assert isinstance(effect.outcome, Permanent)
             vmm.refused = effect.outcome.why
@@ -360,6 +366,7 @@ class Rack:
     def _hurry(self, item: edge.HurryOutbox, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
+        self._scheduler.set(sled, sled.deadline_us())
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -376,20 +383,21 @@ class Rack:
                         self._registration_effects(
                             actor, actor.registration.handle(OutboxTick(), self._now_us), effects
                         )
+                self._scheduler.set(actor, actor.deadline_us())
             else:
                 assert isinstance(actor, Vmm)
                 self._vmm_tick(actor, effects)
 
     def _vmm_tick(self, vmm: Vmm, effects: list[Effect]) -> None:
-        sled = self.sleds[vmm.sled_id]
         self._after(vmm, vmm.tick(self._now_us), effects)
         self._settle(effects)  # what happened in time counts before the grace period does
-        if vmm.grace_is_over(self._now_us):
+        if vmm.grace_us is not None and vmm.grace_is_over(self._now_us):
             self._tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
-            self._force(sled, vmm, VmmState.DESTROYED, effects)
+            self._force(vmm.sled, vmm, VmmState.DESTROYED, effects)
+            self._rearm(vmm)
         if vmm.poke is not None and vmm.poke.until_us <= self._now_us:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
-        self._rearm(vmm)
+            self._rearm(vmm)
 
     # --- one turn ---
 
@@ -406,23 +414,28 @@ class Rack:
                 effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
 
     def _settle(self, effects: list[Effect]) -> None:
-        for _ in range(MESSAGES_MAX):
-            if not self._messages:
-                break
-            self._deliver(*self._messages.popleft(), effects)
-        assert not self._messages, "two VMMs talk without end"
+        if self._messages:
+            self._deliver_all(effects)
         touched, self._touched = self._touched, []
         for vmm in touched:
             published = vmm.latest
-            before, seen_before = vmm.record, vmm.seen
-            record = vmm.see(self._now_us)
-            if self.watch is not None and published is not None and vmm.seen is published:
-                self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
-            sled = self.sleds[vmm.sled_id]
-            if record is not None and vmm.propolis_id in sled.vmms:
-                self._tell(vmm, Kind.OBSERVED, (before, record))
-                self._publish(sled, vmm, effects)
+            if published is not None:
+                before, seen_before = vmm.record, vmm.seen
+                record = vmm.see(self._now_us)
+                if self.watch is not None and vmm.seen is published:
+                    self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
+                if record is not None and vmm.registered:
+                    if self.watch is not None:
+                        self._tell(vmm, Kind.OBSERVED, (before, record))
+                    self._publish(vmm.sled, vmm, effects)
             self._rearm(vmm)
+
+    def _deliver_all(self, effects: list[Effect]) -> None:
+        for _ in range(MESSAGES_MAX):
+            if not self._messages:
+                return
+            self._deliver(*self._messages.popleft(), effects)
+        raise AssertionError("two VMMs talk without end")
 
     def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
         """Carry one message between two VMMs of this rack."""
@@ -469,8 +482,8 @@ class Rack:
 
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
-        if done:
-            self._outbox_effects(sled, done, effects)
+        if done:  # nothing is settled by a submit, so no timer changes
+            self._outbox_effects(sled, done, effects, vmm)
 
     def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
         before = vmm.record
@@ -484,14 +497,14 @@ class Rack:
         self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
-        address = canonical(vmm.about.propolis_addr)
-        if self._sources.get(address) is vmm:
-            del self._sources[address]
-        self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
+        if self._sources.get(vmm.about.propolis_addr) is vmm:
+            del self._sources[vmm.about.propolis_addr]
+        if vmm.poke is not None or vmm.pokes:
+            self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
 
     def _rearm(self, vmm: Vmm) -> None:
-        if vmm.propolis_id in self.sleds[vmm.sled_id].vmms:
+        if vmm.registered:
             self._scheduler.set(vmm, vmm.deadline_us())
 
     def _tell(self, vmm: Vmm, kind: Kind, data: object) -> None:

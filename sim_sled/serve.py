@@ -19,6 +19,8 @@ from sim_sled import addresses, logs
 from sim_sled.config import SledConfig
 from sim_sled.control import Control, TokenRequiredError, serve_control
 from sim_sled.daemon import Daemon, Options
+from sim_sled.scenario.check import load_scenarios
+from sim_sled.scenario.schema import Scenario
 
 GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
 
@@ -31,6 +33,7 @@ class ServeOptions:
     token: str | None = None
     port_file: Path | None = None
     nexus_wait_s: float | None = None
+    scenario: Path | None = None
 
 
 _CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
@@ -73,6 +76,10 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
+        if serving.scenario is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         code = await _wait(daemon, stop, serving)
         left_over = await daemon.stop()
         for each in left_over:
@@ -133,6 +140,31 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
         loop.add_signal_handler(number, on, code)
         stack.callback(loop.remove_signal_handler, number)
     return stop
+
+
+def _reload(daemon: Daemon, path: Path) -> None:
+    """SIGHUP: the file is validated first; the old rules stay if it is bad."""
+    log = logs.get("serve")
+    try:
+        scenario = load_one(path)
+    except BadScenario as bad:
+        log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
+        return
+    assert daemon.live is not None
+    daemon.live.reload(scenario)
+    log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
+
+
+class BadScenario(ValueError):
+    """The problems of a scenario file, as `check` prints them."""
+
+
+def load_one(path: Path) -> Scenario:
+    """The scenario of a file. `BadScenario` with every problem of it."""
+    loaded, problems = load_scenarios([str(path)])
+    if problems.errors or loaded[0].scenario is None:
+        raise BadScenario(problems.text())
+    return loaded[0].scenario
 
 
 def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:

@@ -74,8 +74,9 @@ class Sled:
             raise InvalidRequest(f"generation {body.vmm_runtime.gen} leaves no room for a life")
         self._check_room(body)
         record = observe.registered(body.vmm_runtime, body.migration_id, now_us)
-        kept = body if self.keep_specs else attrs.evolve(body, vmm_spec=None, crucible_disks=())
-        vmm = Vmm(self.config.sled_id, propolis_id, kept, record)
+        if not self.keep_specs and (body.vmm_spec is not None or body.crucible_disks):
+            body = attrs.evolve(body, vmm_spec=None, crucible_disks=())
+        vmm = Vmm(self.config.sled_id, propolis_id, body, record, sled=self, registered=True)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus
         self.memory_mib_used += body.memory_mib
@@ -85,6 +86,7 @@ class Sled:
     def remove(self, vmm: Vmm) -> None:
         """Forget a VMM and all that belongs to it."""
         del self.vmms[vmm.propolis_id]
+        vmm.registered = False
         self.threads_used -= vmm.about.ncpus
         self.memory_mib_used -= vmm.about.memory_mib
         self.networking.vmm_removed(vmm.propolis_id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import attrs
@@ -49,6 +49,9 @@ from sim_sled.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.edge import Registration
 from sim_sled.errors import ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.rules import RULES, Verdict, refusal
+
+if TYPE_CHECKING:
+    from sim_sled.sled import Sled
 
 _NOTHING: Final[list[VmEffect]] = []
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
@@ -100,6 +103,8 @@ class Vmm:
     propolis_id: UUID
     about: Registration
     record: SledVmmState
+    sled: Sled = attrs.field(default=None)  # set where it is registered; for the rack, nothing here asks it
+    registered: bool = False
     vm: Vm | None = None
     latest: Publication | None = None  # published by Propolis, not yet seen by the sled
     seen: Publication | None = None
@@ -124,7 +129,8 @@ class Vmm:
 
     @property
     def terminal(self) -> bool:
-        return self.record.vmm_state.state in TERMINAL
+        state = self.record.vmm_state.state
+        return state is VmmState.DESTROYED or state is VmmState.FAILED  # half the price of `in TERMINAL`
 
     def resting(self) -> VmmState:
         """Where this VMM will be once everything accepted is done (sled-agent-api.md 2.1)."""
@@ -147,10 +153,14 @@ class Vmm:
 
     def deadline_us(self) -> int | None:
         """When something here is due next."""
-        soonest = self.vm.next_deadline_us() if self.vm is not None else None
-        for due_us in (self.see_at_us, self.grace_us, self.poke.until_us if self.poke else None):
-            if due_us is not None and (soonest is None or due_us < soonest):
-                soonest = due_us
+        vm, grace_us, poke = self.vm, self.grace_us, self.poke
+        soonest = None if vm is None else vm.next_deadline_us()
+        if grace_us is not None and (soonest is None or grace_us < soonest):
+            soonest = grace_us
+        if self.see_at_us is not None and (soonest is None or self.see_at_us < soonest):
+            soonest = self.see_at_us
+        if poke is not None and (soonest is None or poke.until_us < soonest):
+            soonest = poke.until_us
         return soonest
 
     def judge(self, requested: VmmStateRequested) -> Verdict:

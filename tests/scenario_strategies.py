@@ -145,6 +145,7 @@ anywhere = st.one_of(
         direction=st.sampled_from(["in", "out", "both"]),
         lasts=lasts,
     ),
+    st.builds(act.RestartNexus, down=distributions, point=st.sampled_from(["now", "after_commit", "in_commit"])),
     st.builds(act.NexusReplies, st.integers(200, 599), chance=shares, lasts=lasts),
 )
 on_any_vmm = st.one_of(

@@ -34,6 +34,7 @@ class Refused(Exception):
         *,
         allow: tuple[str, ...] = (),
         close: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -41,6 +42,7 @@ class Refused(Exception):
         self.error_code = error_code
         self.allow = allow
         self.close = close
+        self.headers = headers or {}
 
 
 @attrs.frozen
@@ -70,7 +72,9 @@ the log, as the original does."""
 
 
 def refusal(error: errors.SledError) -> Refused:
-    """The answer to a refusal of the core."""
+    """The answer to a refusal of the core, or to a rule that refuses in its place."""
+    if isinstance(error, errors.Injected):
+        return Refused(error.status, error.message, error.code, headers=error.headers)
     for kind in type(error).__mro__:
         row = STATUS.get(kind)
         if row is not None:

@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from multidict import istr
 
-from sim_sled.errors import SledError
+from sim_sled.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
 from sim_sled.http.json import BadJson, Json
@@ -119,6 +119,11 @@ class _App:
         except SledError as error:
             _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
             return error_response(request_id, refusal(error))
+        except ConnectionDropped as dropped:
+            _log.debug("%s %s: %s", request.method, request.raw_path, dropped)
+            if request.transport is not None:
+                request.transport.abort()  # what is answered after this goes nowhere
+            return error_response(request_id, Refused(503, "connection dropped", close=True))
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
@@ -224,7 +229,9 @@ async def _read_slowly(request: web.BaseRequest) -> bytes:
 
 def error_response(request_id: str, refused: Refused) -> Response:
     body = error_body(request_id, refused)
-    return Response(refused.status, request_id, body, allow=refused.allow, close=refused.close)
+    return Response(
+        refused.status, request_id, body, allow=refused.allow, close=refused.close, headers=refused.headers
+    )
 
 
 def _one_line(error: BaseException | str) -> str:

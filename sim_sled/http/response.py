@@ -9,6 +9,8 @@ Read before: answers.py. Read next: app.py.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -17,16 +19,18 @@ from aiohttp.helpers import rfc822_formatted_time
 
 JSON_TYPE: Final = "application/json"
 
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class Response:
     """What aiohttp's connection asks of an answer: `prepare`, `write_eof`, `keep_alive`.
 
-    `body` is JSON or None. Everything in the head is our own text, so nothing in it needs checking.
+    `body` is JSON or None. The head is our own text, but for `headers`, which come from a scenario: they may not
+    break the line (ValueError).
     """
 
-    __slots__ = ("_allow", "_body", "_close", "_request", "_request_id", "_status", "keep_alive")
+    __slots__ = ("_allow", "_body", "_close", "_headers", "_request", "_request_id", "_status", "keep_alive")
 
     def __init__(
         self,
@@ -36,12 +40,17 @@ class Response:
         *,
         allow: tuple[str, ...] = (),
         close: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._status = status
         self._request_id = request_id
         self._body = body
         self._allow = allow
         self._close = close
+        for name, value in (headers or {}).items():
+            if not _HEADER.fullmatch(f"{name}:{value}"):
+                raise ValueError(f"no HTTP header: {name!r}: {value!r}")
+        self._headers = headers
         self._request: web.BaseRequest | None = None
         self.keep_alive = False
 
@@ -56,11 +65,13 @@ class Response:
         assert request is not None, "prepare comes first"
         body = self._body
         head = (
-            f"{_STATUS_LINES[self._status]}\r\nx-request-id: {self._request_id}\r\n"
+            f"{_status_line(self._status)}\r\nx-request-id: {self._request_id}\r\n"
             f"date: {rfc822_formatted_time()}\r\n{_connection(request, self.keep_alive)}"
         )
         for method in self._allow:
             head += f"allow: {method}\r\n"
+        for name, value in (self._headers or {}).items():
+            head += f"{name}: {value}\r\n"
         if body is None:
             await request.writer.write_eof(f"{head}\r\n".encode())
             return
@@ -68,6 +79,11 @@ class Response:
         if request.method == "HEAD":
             body = b""
         await request.writer.write_eof(head.encode() + body)
+
+
+def _status_line(status: int) -> str:
+    # a scenario may answer a status that has no name
+    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Injected"
 
 
 def _connection(request: web.BaseRequest, keep_alive: bool) -> str:

@@ -283,6 +283,20 @@ class NexusReplies(Action):
 
 
 @attrs.frozen
+class RestartNexus(Action):
+    """Nexus dies and starts again: what it was doing goes on from its records (the built-in model only).
+
+    `after_commit`: at the next report that needs an update, its rows written and nobody answered; `in_commit`: when
+    the next update has been written and not yet logged.
+    """
+
+    key: ClassVar[str] = "restart_nexus"
+    short: ClassVar[str] = "down"
+    down: Distribution = f(DistributionKind(), "How long.", default=Fixed(5_000_000))
+    point: str = f(OneOf(("now", "after_commit", "in_commit"), "E111", "point"), "Where it strikes.", default="now")
+
+
+@attrs.frozen
 class Snapshot(Action):
     """Write the state of everything into the trace (a daemon: to a file) under this name."""
 
@@ -314,7 +328,7 @@ ACTIONS: Final[dict[str, type[Action]]] = {
     for cls in (
         Delay, Fail, Hang, Reset, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
         KillPropolis, ForgetVmm, MigrationFate, RestartAgent, RebootSled, PowerOffSled, Partition, NexusReplies,
-        Snapshot, Note, Fire,
+        RestartNexus, Snapshot, Note, Fire,
     )
 }  # fmt: skip
 REQUEST_ONLY: Final = (Fail, Hang, Reset)

@@ -5,20 +5,19 @@ So unrelated traffic never shifts a fate, and the same VM ordinal meets the same
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final
 
+from nexus_client import draw as common
 from sim_sled.scenario.values import SHARE_ONE
 
-DRAW_MAX: Final = 1 << 64
+DRAW_MAX: Final = common.DRAW_END
 """Draws are 0 <= u < DRAW_MAX."""
 _MASK: Final = DRAW_MAX - 1
 
 
 def draw(seed: int, what: str, whom: object = "", occurrence: int = 0) -> int:
     """A uniform 64-bit integer, the same for the same arguments in every process."""
-    key = f"{what}\x1f{whom}\x1f{occurrence}".encode()
-    return int.from_bytes(blake2b(key, digest_size=8, key=(seed & _MASK).to_bytes(8, "little")).digest(), "little")
+    return common.draw(seed, what, str(whom), occurrence)
 
 
 def remix(u: int) -> int:

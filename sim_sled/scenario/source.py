@@ -25,7 +25,8 @@ class Mark:
     width: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        # without folders: traces must not depend on where one stands
+        return f"{self.file.rpartition('/')[2]}:{self.line}"
 
 
 NOWHERE: Final = Mark()

@@ -1,6 +1,6 @@
 """`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
 
-    python -m tests.bench [--quick] [--rounds N] [--only abcd]
+    python -m tests.bench [--quick] [--rounds N] [--only abcdef]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
 floor take turns within each round, and the ratio is the one of the medians.
@@ -22,7 +22,7 @@ import aiohttp
 import attrs
 import msgspec
 
-from tests.bench import lives
+from tests.bench import bench_propolis, lives
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -245,7 +245,22 @@ def bench_scale(size: Size) -> list[Row]:
     return [*rows, Row(name, slow, fast, slow / fast, "us", 1.3, at_most=True)]
 
 
-BENCHES = {"a": bench_put_state, "b": bench_updates, "c": bench_lives, "d": bench_scale}
+def bench_propolis_put_state(size: Size) -> list[Row]:
+    return [Row(*figures) for figures in bench_propolis.bench_put_state(size.rounds, size.seconds)]
+
+
+def bench_propolis_monitor(size: Size) -> list[Row]:
+    return [Row(*figures) for figures in bench_propolis.bench_monitor(size.rounds, size.vmms)]
+
+
+BENCHES = {
+    "a": bench_put_state,
+    "b": bench_updates,
+    "c": bench_lives,
+    "d": bench_scale,
+    "e": bench_propolis_put_state,
+    "f": bench_propolis_monitor,
+}
 
 
 def table(rows: list[Row]) -> str:
@@ -283,7 +298,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcd", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdef", help="which benches, e.g. bc")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
     if options.rounds:

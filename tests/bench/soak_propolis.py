@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
-from propolis_stub.serve import Address, start
+from propolis_stub.serve import Address, raise_open_files, start
 from propolis_stub.timing import Pace, Point
 from tests.bench.bench_propolis import _BODY, _say, _until_stdin_closes
 
@@ -43,13 +42,8 @@ _EXPECTED = {
 _WEIGHTS = {"ensure": 4, "target": 1, "state": 8, "get": 2, "spec": 1, "history": 1, "nmi": 1, "console": 1}
 
 
-def _raise_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 async def _servers(count: int) -> None:
-    _raise_limit()
+    raise_open_files()
     running = [await start(Address("127.0.0.1", 0), base_paces=False) for _ in range(count)]
     for one in running:
         for point in (Point.BACKENDS, Point.REBOOT, Point.HALT, Point.RUNDOWN, Point.M_RAM_PUSH):
@@ -147,13 +141,16 @@ def _rss(pid: int) -> int:
 
 async def soak(vms: int, seconds: float, seed: int) -> bool:
     """Runs and reports; whether all was well."""
-    _raise_limit()
+    raise_open_files()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.bench.soak_propolis", "child", str(vms),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        limit=1 << 24,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
+    assert process.stderr is not None
+    complaining = asyncio.ensure_future(process.stderr.read())
     addresses = json.loads(await process.stdout.readline())["addresses"]
     run = Soak(addresses, seed)
     memory: list[int] = []
@@ -175,9 +172,10 @@ async def soak(vms: int, seconds: float, seed: int) -> bool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     process.stdin.close()
-    code = await asyncio.wait_for(process.wait(), 60)
-    if code:
-        run.faults.append(f"the servers ended with code {code}")
+    complaints = (await asyncio.wait_for(complaining, 60)).decode().strip()
+    code = await process.wait()
+    if code or complaints:
+        run.faults.append(f"the servers ended with code {code} and said: {complaints[-2000:]}")
     return _report(run, memory, took, vms, seed)
 
 

@@ -5,13 +5,12 @@ import contextlib
 import json
 import signal
 import socket
-import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from daemon_process import ports, sim_sled
 from fake_nexus import FakeNexus
 
 from sim_sled.config import SimMode, SledConfig
@@ -269,27 +268,6 @@ async def test_the_control_api_beyond_loopback_needs_a_token():
 
 
 # --- the process ---
-
-
-async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "sim_sled.cli",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-async def ports(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:
-    for _ in range(600):
-        if path.exists():
-            return json.loads(path.read_text())
-        assert process.returncode is None, (await process.communicate())[1].decode()
-        await asyncio.sleep(0.05)  # a file has no event
-    raise AssertionError("the daemon did not get ready in 30 s")
 
 
 async def test_sigterm_under_load_says_what_was_not_delivered_and_exits_0(tmp_path):

@@ -12,9 +12,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import WSMsgType
 from multidict import CIMultiDict
-from propolis_arms import QUEUED, R, S, run
+from propolis_arms import QUEUED, B, R, S, run
 from propolis_wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet, by_spec, make_spec, pci
 
+from propolis_stub.edge import Settle
+from propolis_stub.serve import raise_open_files
 from propolis_stub.timing import Pace, Point
 
 STATE, MONITOR, HISTORY = "/instance/state", "/instance/state-monitor", "/instance/serial/history"
@@ -413,6 +415,21 @@ async def test_a_replacement_that_does_not_fit_fails_the_sync(vm: WireArm, key: 
     await target.told("1 Migrating in=Sync, 2 Migrating in=Sync, 3 Migrating in=Error, 4 Failed in=Error")
 
 
+async def test_instance_and_spec_wait_while_the_driver_has_the_objects_to_itself_and_the_monitor_does_not(
+    vm: WireArm,
+) -> None:
+    await run(vm)
+    await vm.pace(Point.REBOOT, Pace(None))
+    await vm.put(B)
+    calls = [asyncio.ensure_future(vm.request("GET", path)) for path in ("/instance", "/instance/spec")]
+    assert await vm._monitor(4) == "200 4 Rebooting"
+    assert not any(call.done() for call in calls)
+    await vm.settle()
+    for call in calls:
+        status, body, _ = await asyncio.wait_for(call, PATIENCE_S)
+        assert (status, body.get("state", "Running")) == (200, "Running")
+
+
 # --- disks --------------------------------------------------------------------------------------------------------
 
 
@@ -499,6 +516,7 @@ async def test_a_monitor_client_that_goes_away_is_forgotten(vm: WireArm) -> None
 
 
 async def test_two_thousand_open_polls_cost_no_task_that_spins(vm: WireArm) -> None:
+    raise_open_files()
     await run(vm)
     polls = [asyncio.ensure_future(vm._monitor(4)) for _ in range(2_000)]
     await vm.until(lambda view: view["monitors_waiting"] == len(polls))
@@ -704,3 +722,17 @@ async def test_a_pace_for_some_times_wears_off(vm: WireArm) -> None:
     assert (await vm.look())["paces"]["create"] == {"after_us": None, "fail": False}
     await vm.control("PUT", "pace", {"create": None})
     assert "create" not in (await vm.look())["paces"]
+
+
+async def test_a_server_that_ends_in_the_middle_of_a_migration_hears_nothing_any_more(
+    vm: WireArm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by the soak: a message that was on its way made a VM publish on a channel that had been taken away."""
+    await run(vm)
+    await vm.pace(Point.M_DEVICE, Pace(None))
+    await vm.migrate_to(await vm.another())
+    await vm.reached(Point.M_DEVICE)
+    await vm.running.server.close()
+    vm.running.host.handle(Settle())
+    assert vm.running.server.channel.newest is None
+    assert not caplog.records

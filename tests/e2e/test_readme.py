@@ -33,6 +33,7 @@ def expectations(block):
 @pytest.mark.parametrize("block", list(examples()))
 async def test_the_example_prints_what_it_says(block, tmp_path):
     assert expectations(block), "an example without a `# -> text` proves nothing"
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")  # a reader stands in the checkout
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # a session of its own, so that whatever the example left running can be ended with it
     process = await asyncio.create_subprocess_exec(

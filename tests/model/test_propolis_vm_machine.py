@@ -8,24 +8,25 @@ but nothing outside the table of propolis.md 1.1, no gap in generations, and nev
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from itertools import pairwise
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from propolis_arms import CoreArm, Net
+from propolis_oracle import Oracle, check_history
 
 from propolis_stub import edge
 from propolis_stub.edge import GuestEvent
 from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, RequestDenied
-from propolis_stub.request_queue import QueueState
-from propolis_stub.table import INBOUND, OUTBOUND, TERMINAL, TRANSITIONS, Event
+from propolis_stub.request_queue import Queued, QueueState, RequestType
+from propolis_stub.table import TERMINAL
 from propolis_stub.timing import Pace, Point
-from propolis_stub.types import InstanceState, Level, MigrationPhase, Publication, RequestKind
+from propolis_stub.types import InstanceState, Level, MigrationPhase, RequestKind
 
 REBOOTS = {GuestEvent.RESET, GuestEvent.TRIPLE_FAULT, GuestEvent.CHIPSET_RESET}
 RUN, STOP, REBOOT = RequestKind
+ASKED = {RUN: RequestType.START, STOP: RequestType.STOP, REBOOT: RequestType.REBOOT}
 
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -114,38 +115,8 @@ class LifeMachine(RuleBasedStateMachine):
 
 # --- to and fro -------------------------------------------------------------------------------------------------
 
-EDGES: dict[str, set[tuple[InstanceState, InstanceState]]] = {"in": set(), "out": set(), "plain": set()}
-for (_source, _event), _target in TRANSITIONS.items():
-    _role = (
-        "in" if _event in INBOUND else "out" if _event in OUTBOUND or _event is Event.NEGOTIATION_FAILED else "plain"
-    )
-    EDGES[_role].add((_source, _target))
-
 PACES = st.sampled_from([Pace(0), Pace(0), Pace(0), Pace(10), Pace(None), Pace(0, fail=True), Pace(10, fail=True)])
 ARMS = st.integers(0, 2)
-
-
-def check_history(history: list[Publication]) -> None:
-    """Every publication is one row away from the one before, in the right role, and its generation is the next."""
-    assert history[0].gen == 1
-    for before, after in pairwise(history):
-        assert after.gen == before.gen + 1
-        step = (before.state, after.state)
-        if before.migration_in != after.migration_in:
-            assert step == (InstanceState.MIGRATING, InstanceState.MIGRATING)
-            assert before.migration_out == after.migration_out, "one direction was touched by the other"
-        elif before.migration_out != after.migration_out:
-            assert step in EDGES["out"]
-        else:
-            assert step in EDGES["plain"] | EDGES["in"] | EDGES["out"]
-            inbound = before.state is InstanceState.MIGRATING and (
-                before.migration_out is None or before.migration_out.state is MigrationPhase.ERROR
-            )
-            if step == (InstanceState.MIGRATING, InstanceState.STOPPED):
-                assert inbound, "a source never goes from Migrating to Stopped"
-        if before.migration_in is not None:
-            assert after.migration_in is not None, "a migration status is never cleared"
-        assert before.state not in TERMINAL or step == (InstanceState.FAILED, InstanceState.FAILED)
 
 
 class MovingMachine(RuleBasedStateMachine):
@@ -166,8 +137,12 @@ class MovingMachine(RuleBasedStateMachine):
     @rule(who=ARMS, kind=st.sampled_from(RequestKind))
     def put(self, who: int, kind: RequestKind) -> None:
         arm = self.arms[who]
-        gen = arm.vm.gen
+        gen, queue = arm.vm.gen, arm.vm.queue
+        without = {Level.NO_VM, Level.RUNDOWN, Level.RUNDOWN_COMPLETE}
+        gone = queue is None or arm.vm.level in without
+        expected = "424" if gone else Oracle.of(queue).answer(Queued(ASKED[kind]))
         answer = wait(arm.put(kind))
+        assert answer.removeprefix("403 ") == expected, "the matrix of propolis.md 2.2"
         if answer != "queued":
             assert arm.vm.gen == gen, "what is not queued changes nothing"
 

@@ -1,0 +1,227 @@
+"""Rules of a scenario on a live daemon, over real sockets: the same file as in the closed world."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import uuid
+
+import aiohttp
+import pytest
+from daemon_process import ports, sim_sled
+from fake_nexus import FakeNexus
+
+from sim_sled.config import SledConfig
+from sim_sled.daemon import Daemon, Options
+from sim_sled.live import NotInFleet, engine_for
+from sim_sled.serve import BadScenario, load_one
+
+HEADERS = {"api-version": "48.0.0"}
+SLED = uuid.UUID(int=0x51ED)
+
+
+def body(hostname, ncpus=2):
+    return {
+        "instance_id": str(uuid.uuid4()),
+        "local_config": {
+            "attached_subnets": [],
+            "delegated_zvols": [],
+            "dhcp_config": {"dns_servers": [], "search_domains": []},
+            "external_ips": {},
+            "firewall_rules": [],
+            "hostname": hostname,
+            "multicast_groups": [],
+            "nics": [],
+        },
+        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
+        "migration_id": None,
+        "propolis_addr": "[fd00:1122:3344:101::1]:12400",
+        "vmm_runtime": {"gen": 2, "state": "starting", "time_updated": "2026-11-22T10:00:00Z"},
+        "vmm_spec": {
+            "board": {
+                "chipset": {"type": "i440_fx", "value": {"enable_pcie": False}},
+                "cpus": ncpus,
+                "memory_mb": 1024,
+            },
+            "components": {},
+        },
+    }
+
+
+HEAD = """
+version: 1
+name: live
+fleet: {sleds: 1}
+nexus: {internal: "http://[::1]:12221"}
+agent: {stop_grace: 300ms, retry: {first: 10ms, factor: 2, max: 1s}}
+latency: {starting -> running: 1ms}
+rules:
+"""
+
+
+@contextlib.asynccontextmanager
+async def playing(tmp_path, rules):
+    """A daemon that plays `rules`, its Nexus, and a client."""
+    file = tmp_path / "live.yaml"
+    file.write_text(HEAD + rules)
+    scenario = load_one(file)
+    async with FakeNexus() as nexus:
+        config = SledConfig(SLED, "[::1]:0", stop_grace_us=scenario.agent.stop_grace)
+        options = Options(nexus=nexus.address, engine=engine_for(scenario, 7, [SLED]), shutdown_wait_s=0.1)
+        daemon = Daemon([config], options)
+        await daemon.start()
+        try:
+            await asyncio.wait_for(daemon.registered[SLED].wait(), 20)
+            async with aiohttp.ClientSession(f"http://{daemon.addresses[SLED]}", headers=HEADERS) as http:
+                yield daemon, nexus, http
+        finally:
+            await daemon.stop()
+
+
+async def register(http, vmm, hostname, ncpus=2):
+    async with http.put(f"/vmms/{vmm}", json=body(hostname, ncpus)) as answer:
+        return answer.status, await answer.json()
+
+
+async def ask(http, vmm, kind):
+    async with http.put(f"/vmms/{vmm}/state", json={"state": {"type": kind}}) as answer:
+        return answer.status
+
+
+async def test_a_rule_fails_the_requests_it_means_and_no_others(tmp_path):
+    rules = """
+- name: too-big
+  for: {ncpus: 129..}
+  when: {request: vmm_register}
+  do: {fail: {status: 507, code: InsufficientCapacity, message: "ran out of CPUs"}}
+"""
+    async with playing(tmp_path, rules) as (daemon, _, http):
+        status, answer = await register(http, uuid.uuid4(), "big", 200)
+        assert (status, answer["error_code"], answer["message"]) == (507, "InsufficientCapacity", "ran out of CPUs")
+        assert (await register(http, uuid.uuid4(), "small"))[0] == 200
+        assert len(daemon.rack.sleds[SLED].vmms) == 1
+
+
+async def test_a_stop_that_a_rule_stalls_is_ended_by_the_agent(tmp_path):
+    rules = """
+- name: never-stops
+  for: {hostname: "stuck-*"}
+  when: {state: stopping}
+  do: {stall: forever}
+"""
+    vmm = uuid.uuid4()
+    async with playing(tmp_path, rules) as (_, nexus, http):
+        await register(http, vmm, "stuck-1")
+        await ask(http, vmm, "running")
+        await nexus.heard(vmm, "running")
+        assert await ask(http, vmm, "stopped") == 200
+        await nexus.heard(vmm, "destroyed")
+    gens = {b["vmm_state"]["state"]: b["vmm_state"]["gen"] for who, b in nexus.acked if who == str(vmm)}
+    assert gens["destroyed"] == max(gens.values())
+
+
+async def test_reports_are_dropped_and_doubled_as_the_rules_say(tmp_path):
+    rules = """
+- name: lost-once
+  when: {publish: running}
+  times: 1
+  do: {drop: {retry: true}}
+- name: doubled
+  when: {publish: destroyed}
+  do: {duplicate: {copies: 1, gap: 1ms}}
+"""
+    vmm = uuid.uuid4()
+    async with playing(tmp_path, rules) as (_, nexus, http):
+        await register(http, vmm, "web")
+        await ask(http, vmm, "running")
+        await nexus.heard(vmm, "running")
+        await ask(http, vmm, "stopped")
+        await nexus.until(lambda: nexus.states(vmm).count("destroyed") == 2)
+
+
+async def test_a_held_report_goes_when_it_is_released(tmp_path):
+    rules = """
+- name: keep-it
+  when: {publish: running}
+  times: 1
+  do: {hold: {lasts: 10m}}
+"""
+    vmm = uuid.uuid4()
+    async with playing(tmp_path, rules) as (daemon, nexus, http):
+        await register(http, vmm, "web")
+        await ask(http, vmm, "running")
+        async with asyncio.timeout(20):
+            while not daemon.live.engine.post.held:
+                await asyncio.sleep(0.01)  # the daemon has no event for what a rule keeps back
+        assert "running" not in nexus.states(vmm)
+        assert daemon.live.release("keep-it")
+        await nexus.heard(vmm, "running")
+
+
+async def test_a_reset_closes_the_connection_without_an_answer(tmp_path):
+    rules = """
+- name: cut
+  when: {request: vmm_get_state}
+  do: {reset: true}
+"""
+    vmm = uuid.uuid4()
+    async with playing(tmp_path, rules) as (_, _nexus, http):
+        await register(http, vmm, "web")
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await http.get(f"/vmms/{vmm}/state")
+        assert await ask(http, vmm, "running") == 200
+
+
+async def test_a_reload_replaces_the_rules_and_a_bad_file_does_not(tmp_path):
+    deny = """
+- name: deny
+  when: {request: vmm_register}
+  do: {fail: {status: 503}}
+"""
+    async with playing(tmp_path, deny) as (daemon, _, http):
+        assert (await register(http, uuid.uuid4(), "a"))[0] == 503
+        (tmp_path / "live.yaml").write_text(HEAD + deny.replace("503", "999"))
+        with pytest.raises(BadScenario, match="E231"):
+            load_one(tmp_path / "live.yaml")
+        assert (await register(http, uuid.uuid4(), "b"))[0] == 503
+        (tmp_path / "live.yaml").write_text(HEAD.replace("rules:\n", ""))
+        daemon.live.reload(load_one(tmp_path / "live.yaml"))
+        assert (await register(http, uuid.uuid4(), "c"))[0] == 200
+
+
+def test_a_daemon_cannot_play_more_sleds_than_the_fleet_has(tmp_path):
+    (tmp_path / "live.yaml").write_text(HEAD.replace("rules:\n", ""))
+    with pytest.raises(NotInFleet):
+        engine_for(load_one(tmp_path / "live.yaml"), 0, [uuid.uuid4(), uuid.uuid4()])
+
+
+async def test_sighup_reads_the_file_again_and_keeps_the_old_rules_if_it_is_bad(tmp_path):
+    file, port_file = tmp_path / "s.yaml", tmp_path / "p.json"
+    file.write_text(HEAD.replace("rules:\n", ""))
+    async with FakeNexus() as nexus:
+        process = await sim_sled(
+            "serve", str(SLED), "[::1]:0", nexus.address, "--scenario", str(file), "--port-file", str(port_file)
+        )
+        address = (await ports(port_file, process))["address"]
+        lines = process.stderr
+        async with aiohttp.ClientSession(f"http://{address}", headers=HEADERS) as http:
+            await nexus.until(lambda: nexus.sleds)
+            file.write_text("version: 1\nrules: 3\n")
+            process.send_signal(signal.SIGHUP)
+            await _said(lines, "the scenario is bad")
+            assert (await register(http, uuid.uuid4(), "a"))[0] == 200
+            file.write_text(HEAD + "- name: deny\n  when: {request: vmm_register}\n  do: {fail: {status: 503}}\n")
+            process.send_signal(signal.SIGHUP)
+            await _said(lines, "scenario reloaded")
+            assert (await register(http, uuid.uuid4(), "b"))[0] == 503
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+
+
+async def _said(stream, words):
+    async with asyncio.timeout(20):
+        async for line in stream:
+            if words in json.loads(line)["msg"]:
+                return
+    raise AssertionError(f"{words!r} was never said")
