@@ -115,6 +115,8 @@ async def _serve(server: object, port_file: Path | None) -> int:
             loop.add_signal_handler(number, on, number)
             stack.callback(loop.remove_signal_handler, number)
         try:
+            if port_file is not None:
+                port_file.unlink(missing_ok=True)  # nobody shall read the addresses of an earlier one
             await serve(server, port_file=port_file, say=_say, stop=stop)
         except OSError as error:
             if error.filename is not None:  # only files have names
