@@ -93,7 +93,7 @@ def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progre
 
 def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
     """Steps until the run is over; returns how it ended."""
-    settled = False
+    settled = ended = False
     try:
         world.begin()
         horizon_us = _horizon_us(world)
@@ -104,6 +104,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
                 settled = True
                 break
             if world.elapsed_us > horizon_us + OVERTIME_US and not world.judge.pending:
+                ended = True
                 break
             if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
                 break
@@ -117,7 +118,8 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
         text = f"invariant nexus_properties: {broken.prop}: {world.readable(str(broken))}"
         world.judge.failures.append(Failure(f"nexus_properties/{broken.prop}", text, world.elapsed_us))
         world.line("failed", text)
-    world.judge.invariants.finish(settled=settled)
+    if settled or ended:  # what was cut short has no last state to be judged by
+        world.judge.invariants.finish(settled=settled)
     how_far = f"{world.elapsed_us // 1_000_000}.{world.elapsed_us % 1_000_000:06d} s, {world.steps} steps"
     return how_far + ("" if settled else ", not at rest")
 

@@ -257,7 +257,7 @@ churns = st.builds(
 user_actions = st.one_of(
     creates.map(lambda c: {"create": c}),
     *(selectors().map(lambda s, key=key: {key: s}) for key in ("start", "stop", "reboot", "delete")),
-    st.builds(Migrate, hostname=globs, to=st.sampled_from(["any", "sled-1"])).map(lambda m: {"migrate": m}),
+    st.builds(Migrate, hostname=globs, to=st.sampled_from(["any", "sled-2"])).map(lambda m: {"migrate": m}),
     churns.map(lambda c: {"churn": c}),
 )
 loads = st.one_of(

@@ -42,6 +42,8 @@ from sim_sled.scenario.values import SHARE_ONE
 
 TIMERS_MAX: Final = 2_000_000
 """Timers of rules at a time: two for each of a million VMMs; more is a rule that multiplies."""
+IDLE_MIN_US: Final = 100_000
+"""A shorter silence is none: `idle: 0s` must not stop time."""
 CHAIN_MAX: Final = 1_000
 """Rules that one event may set off through `rule` and `fire`; `check` refuses circles, this stops a bug."""
 
@@ -152,7 +154,7 @@ class Engine:
         elif when.every is not None:
             self.later(max(0, (when.from_ or 0) - elapsed), lambda: self._every(rule, 0))
         elif when.idle is not None:
-            self.later(when.idle, lambda: self._idle(rule))
+            self.later(max(IDLE_MIN_US, when.idle), lambda: self._idle(rule))
 
     def _arm_expectation(self, when: Trigger) -> None:
         """Timed triggers of expectations have timers of their own, which come before those of rules."""
@@ -161,7 +163,7 @@ class Engine:
         elif when.every is not None:
             self.later(when.from_ or 0, lambda: self._hear_every(when, 0))
         elif when.idle is not None:
-            self.later(when.idle, lambda: self._hear_idle(when))
+            self.later(max(IDLE_MIN_US, when.idle), lambda: self._hear_idle(when))
 
     def _hear_every(self, when: Trigger, occurrence: int) -> None:
         assert when.every is not None
@@ -177,7 +179,7 @@ class Engine:
         if quiet_us >= when.idle:
             self._hear(Event("idle", (when.idle,)), None, None)
         else:
-            self.later(max(1_000, when.idle - quiet_us), lambda: self._hear_idle(when))
+            self.later(max(IDLE_MIN_US, when.idle - quiet_us), lambda: self._hear_idle(when))
 
     def _is_current(self, rule: Rule) -> bool:
         return any(one is rule for one in self._rules.get(rule.when.kind(), ()))
@@ -203,9 +205,9 @@ class Engine:
         if quiet_us >= rule.when.idle:
             self._active_us = self.now_us  # once per silence; what the rule does ends it
             self._wide(rule, "idle")
-            self.later(max(1_000, rule.when.idle), lambda: self._idle(rule))
+            self.later(max(IDLE_MIN_US, rule.when.idle), lambda: self._idle(rule))
         else:
-            self.later(rule.when.idle - quiet_us, lambda: self._idle(rule))
+            self.later(max(IDLE_MIN_US, rule.when.idle - quiet_us), lambda: self._idle(rule))
 
     def fire(self, name: str, who: Subject | None = None, sled: SledInfo | None = None) -> bool:
         """A manual trigger: by a person, or by `fire`. False if no rule has it."""

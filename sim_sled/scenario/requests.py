@@ -57,6 +57,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     engine.happened(Event("request", (op,), asked, _body(engine, item)), who, sled, plan)
     if who is not None:
         if plan.passes and who.waiting >= engine.scenario.agent.queue:
+            plan.delay_us = 0  # refused at the door
             plan.fail = Fail(status=503, code="INSTANCE_CHANNEL_FULL", message="Service Unavailable")
         who.waiting += 1
         if plan.passes and asked is not None and plan.delay_us == 0:

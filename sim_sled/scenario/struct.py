@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
-from sim_sled.scenario.kinds import BAD, Kind, Reader, scalar
+from sim_sled.scenario.kinds import BAD, Kind, Many, Reader, scalar
 from sim_sled.scenario.load import Map, Node, Scalar, Seq
 from sim_sled.scenario.names import hint, nearest
 from sim_sled.scenario.source import NOWHERE, Mark
@@ -103,6 +103,8 @@ class Struct:
 
     def read(self, node: Node, reader: Reader, field: str) -> Any:
         infos = fields_of(self.cls)
+        if isinstance(node, Seq) and self.cls.short and isinstance(infos[self.cls.short].kind, Many):
+            return self._short(node, reader)
         if isinstance(node, Scalar) and not node.is_null:
             short = self._read_short(node, reader)
             if short is not None:
@@ -142,16 +144,18 @@ class Struct:
         if self.cls.short and not (
             node.plain and node.text == "true" and not any(i.required for i in infos.values())
         ):
-            info = infos[self.cls.short]
-            value = info.kind.read(node, reader, info.key)
-            return (
-                BAD
-                if value is BAD
-                else self.cls(**{info.attribute: value}, marks={"": node.mark, info.key: node.mark})
-            )
+            return self._short(node, reader)
         if node.plain and node.text == "true" and not any(i.required for i in infos.values()):
             return self.cls(marks={"": node.mark})
         return None
+
+    def _short(self, node: Node, reader: Reader) -> Any:
+        """The value of the one field that is meant when no key is given."""
+        info = fields_of(self.cls)[self.cls.short]
+        value = info.kind.read(node, reader, info.key)
+        if value is BAD:
+            return BAD
+        return self.cls(**{info.attribute: value}, marks={"": node.mark, info.key: node.mark})
 
     def _tell_unknown(self, key: Scalar, reader: Reader) -> None:
         infos, noun = fields_of(self.cls), self.cls.noun

@@ -1,0 +1,72 @@
+"""Byte-equal traces: in processes with different PYTHONHASHSEED, and with parallel jobs; fates do not shift."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sim_sled.scenario.check import parse_scenario
+from sim_sled.world_run import play
+
+TESTS = Path(__file__).parents[1]
+
+
+def digests(hash_seed, jobs):
+    env = os.environ | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    command = [sys.executable, str(TESTS / "trace_digests.py"), str(jobs), "1", "2", "3"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+def test_every_scenario_plays_the_same_in_any_process():
+    first = digests(0, jobs=1)
+    assert len(first.splitlines()) == 90
+    assert digests(4242, jobs=2) == first
+
+
+RULES = """
+rules:
+- name: unlucky
+  for: {percent: 30%}
+  when: {state: running}
+  chance: 60%
+  do: [{delay: 1s..30s}, {note: unlucky}]
+"""
+LOAD = "load:\n- at: 0s\n  create: {hostname: 'web-{n}', count: 12}\n"
+MORE = (
+    "- at: 0s\n  create: {hostname: 'other-{n}', count: 7, spread: 3s}\n- at: 5s\n  reboot: {hostname: 'other-*'}\n"
+)
+LATENCY = "latency: {starting -> running: lognormal(p50=2s p99=9s)}\n"
+
+
+def fates(text, seed):
+    scenario, problems = parse_scenario("version: 1\nfleet: {sleds: 8}\n" + text)
+    assert scenario is not None, problems.text()
+    lines = play(scenario, seed).lines
+    notes = [
+        (line.hostname, line.at_us) for line in lines if line.kind == "note" and line.hostname.startswith("web-")
+    ]
+    boots = {
+        line.hostname: line.at_us
+        for line in lines
+        if line.kind == "propolis" and "-> running" in line.text and line.hostname.startswith("web-")
+    }
+    return sorted(notes), boots
+
+
+def test_unrelated_traffic_does_not_shift_a_fate():
+    alone, boots_alone = fates(LATENCY + RULES + LOAD, 5)
+    crowded, boots_crowded = fates(LATENCY + RULES + LOAD + MORE, 5)
+    assert alone == crowded
+    assert alone
+    assert boots_alone == boots_crowded
+
+
+def test_another_rule_does_not_shift_a_fate():
+    other = "- {name: zz, when: {state: running}, chance: 50%, do: {note: other}}\n"
+    alone, _ = fates(LATENCY + RULES + LOAD, 5)
+    crowded, _ = fates(LATENCY + RULES + other + LOAD, 5)
+    assert set(alone) <= set(crowded)
+
+
+def test_another_seed_is_another_run():
+    assert fates(LATENCY + RULES + LOAD, 5) != fates(LATENCY + RULES + LOAD, 6)

@@ -1,0 +1,143 @@
+"""The thirty scenarios of the library: each runs green, equals its golden trace, and fails when its rules are off.
+
+`SIM_SLED_UPDATE=1` rewrites the golden traces; the diff is reviewed like code.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import attrs
+import pytest
+
+from sim_sled.scenario.check import load_scenarios
+from sim_sled.scenario.commands import list_scenarios, replay_file
+from sim_sled.trace import compare, read_trace
+from sim_sled.world_run import How, play
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
+LIBRARY = sorted(FOLDER.glob("*.yaml"))
+NAMES = [
+    "happy",
+    "dev-cluster",
+    "slow-boot",
+    "stuck-starting",
+    "stuck-stop",
+    "busy-teardown",
+    "race-404",
+    "silent-stop",
+    "agent-hang",
+    "agent-restart",
+    "early-accept",
+    "sled-reboot",
+    "power-cut",
+    "flapping",
+    "zone-vanishes",
+    "propolis-restart",
+    "unwind-register",
+    "unwind-ensure",
+    "queue-full",
+    "nexus-outage",
+    "nexus-404",
+    "nexus-500",
+    "duplicates",
+    "reorder",
+    "stale-gen",
+    "migration-matrix",
+    "migration-source-lost",
+    "overload",
+    "one-bad-sled",
+    "bad-day",
+]
+"""As the design lists them."""
+DECISIVE = {
+    "bad-day": "planned-reboot",
+    "dev-cluster": "too-big-for-a-sled",
+    "duplicates": "doubled",
+    "migration-matrix": "db-fails-in-ram-push",
+    "nexus-outage": "gone",
+    "power-cut": "power-cut",
+    "stale-gen": "old-news",
+    "stuck-stop": "never-stops",
+}
+"""The rule whose absence an expectation must notice, where a scenario has several."""
+
+by_name = pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
+
+
+def scenario_of(path):
+    [loaded], problems = load_scenarios([str(path)])
+    assert loaded.scenario is not None, problems.text()
+    return loaded.scenario
+
+
+@cache
+def played(path):
+    scenario = scenario_of(path)
+    return play(scenario, 1 if scenario.seed is None else scenario.seed)
+
+
+def test_the_library_is_complete():
+    assert sorted(NAMES) == [path.stem for path in LIBRARY]
+
+
+@by_name
+def test_a_scenario_opens_with_what_it_reproduces(path):
+    [listed] = [one for one in list_scenarios(FOLDER) if one.name == path.stem]
+    assert len(listed.about) > 40
+    assert listed.issues or path.stem in ("happy", "duplicates", "reorder", "stale-gen")
+
+
+@by_name
+def test_a_scenario_is_green(path):
+    assert [failure.text for failure in played(path).failures] == []
+
+
+@by_name
+def test_every_expectation_is_armed_and_every_selector_means_somebody(path):
+    by_chance = {"dev-cluster"}  # one boot in a hundred
+    told = [w.text for w in played(path).warnings if path.stem not in by_chance]
+    assert told == []
+
+
+@by_name
+def test_a_scenario_plays_as_its_golden_trace_says(path):
+    golden = path.with_suffix(".trace")
+    now = played(path).trace()
+    if os.environ.get("SIM_SLED_UPDATE"):
+        golden.write_text(now.text())
+    assert compare(read_trace(golden.read_text()), now) == ""
+    assert golden.read_text() == now.text()
+
+
+@by_name
+def test_an_expectation_notices_when_the_rule_is_switched_off(path):
+    scenario = scenario_of(path)
+    if not scenario.rules:
+        assert path.stem == "happy"
+        return
+    name = DECISIVE.get(path.stem, scenario.rules[0].name)
+    assert name in [rule.name for rule in scenario.rules]
+    off = tuple(attrs.evolve(rule, enabled=rule.name != name) for rule in scenario.rules)
+    result = play(attrs.evolve(scenario, rules=off), 1 if scenario.seed is None else scenario.seed, How(keep=False))
+    assert any(failure.key.startswith("expect/") for failure in result.failures)
+
+
+@pytest.mark.parametrize("name", ["stuck-stop", "migration-matrix", "nexus-outage"])
+def test_a_golden_trace_alone_can_be_replayed(name):
+    outcome = replay_file(str(FOLDER / f"{name}.trace"))
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert "the same" in outcome.out
+
+
+def test_a_replay_tells_where_two_runs_part(tmp_path):
+    trace = (FOLDER / "stuck-stop.trace").read_text()
+    path = tmp_path / "x.trace"
+    path.write_text(trace.replace("starting -> running", "starting -> failed", 1))
+    outcome = replay_file(str(path))
+    assert outcome.code == 1
+    assert "-" in outcome.out
+    assert "starting -> failed" in outcome.out
+    assert replay_file(str(tmp_path / "none.trace")).code == 2
+    path.write_text("hello\n")
+    assert replay_file(str(path)).code == 2
