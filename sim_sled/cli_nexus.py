@@ -91,6 +91,9 @@ def nexus(
     except (ValueError, KeyError) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+    if port_file is not None:
+        with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
+            port_file.unlink()  # nobody shall read the addresses of an earlier one
     raise typer.Exit(asyncio.run(_serve(server, port_file)))
 
 
@@ -115,8 +118,6 @@ async def _serve(server: object, port_file: Path | None) -> int:
             loop.add_signal_handler(number, on, number)
             stack.callback(loop.remove_signal_handler, number)
         try:
-            if port_file is not None:
-                port_file.unlink(missing_ok=True)  # nobody shall read the addresses of an earlier one
             await serve(server, port_file=port_file, say=_say, stop=stop)
         except OSError as error:
             if error.filename is not None:  # only files have names
