@@ -109,6 +109,9 @@ def nexus(
     except (ValueError, KeyError) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+    if port_file is not None:
+        with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
+            port_file.unlink()  # nobody shall read the addresses of an earlier one
     raise typer.Exit(asyncio.run(_serve(server, port_file)))
 
 
