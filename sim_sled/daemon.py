@@ -22,7 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
-from nexus_client.outbox import Outcome, Permanent, Send, Transient
+from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -30,7 +30,6 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
-from nexus_client.types import SledVmmState
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import Input as VmInput
 from propolis_stub.timing import Pacer
@@ -84,16 +83,6 @@ class Undelivered:
     why: str
 
 
-@attrs.frozen
-class _Outgoing:
-    """A publication on its way, and who waits for what becomes of it."""
-
-    propolis_id: UUID
-    body: SledVmmState
-    attempt: int
-    replied: Callable[[Outcome], None]
-
-
 class Daemon:
     """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
 
@@ -123,11 +112,7 @@ class Daemon:
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-<<<<<<< HEAD
         self._senders: Senders[edge.PutToNexus | Outgoing] = Senders(self._client, self._replied)
-=======
-        self._senders: Senders[_Outgoing] = Senders(self._client, self._replied)
->>>>>>> 6c102b4
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -259,15 +244,9 @@ class Daemon:
         assert isinstance(done, list), "answered at once"
         return done
 
-<<<<<<< HEAD
     def send(self, outgoing: Outgoing) -> None:
         """Tell Nexus something that no VMM of ours waits for."""
         self._senders.send(outgoing)
-=======
-    def send(self, send: Send, replied: Callable[[Outcome], None]) -> None:
-        """Tell Nexus; `replied` gets the outcome."""
-        self._senders.send(_Outgoing(send.propolis_id, send.body, send.attempt, replied))
->>>>>>> 6c102b4
 
     def _turn(self, item: Any, ticket: int | None) -> object:
         """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
@@ -279,8 +258,6 @@ class Daemon:
                     answer = effect.value
                 else:
                     self._perform(effect)
-            if self.live is not None:
-                self.live.after_turn()
         finally:
             # also after a bug: one VMM's must not stop the clock of all
             if self.live is not None:
@@ -293,11 +270,7 @@ class Daemon:
             if self.live is not None:
                 self.live.publish(effect)
             else:
-<<<<<<< HEAD
                 self._senders.send(effect)
-=======
-                self._put(effect)
->>>>>>> 6c102b4
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -323,17 +296,7 @@ class Daemon:
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
-<<<<<<< HEAD
     def _replied(self, put: edge.PutToNexus | Outgoing, outcome: Outcome) -> None:
-=======
-    def _put(self, effect: edge.PutToNexus) -> None:
-        def replied(outcome: Outcome) -> None:
-            self.handle(edge.NexusReplied(effect.sled_id, effect.propolis_id, effect.serial, outcome))
-
-        self._senders.send(_Outgoing(effect.propolis_id, effect.body, effect.attempt, replied))
-
-    def _replied(self, put: _Outgoing, outcome: Outcome) -> None:
->>>>>>> 6c102b4
         if isinstance(outcome, Transient) and put.attempt == 0:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
@@ -344,14 +307,10 @@ class Daemon:
                 gen=put.body.vmm_state.gen,
                 why=outcome.why,
             )
-<<<<<<< HEAD
         if isinstance(put, Outgoing):
             put.replied(outcome)
         else:
             self.handle(edge.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
-=======
-        put.replied(outcome)
->>>>>>> 6c102b4
         self._changed.set()
 
     async def _ask_nexus(self, effect: edge.AskNexus) -> None:
