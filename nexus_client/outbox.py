@@ -29,6 +29,7 @@ import attrs
 from nexus_client.backoff import INTERNAL_SERVICE, Policy, delay_us
 from nexus_client.draw import draw
 from nexus_client.types import SledVmmState
+from nexus_client.values import envelope
 
 _HEAP_SLACK: Final = 64
 """Cancelled timers kept before the heap is rebuilt, beyond as many as live ones: rebuilding stays amortised O(1)."""
@@ -58,7 +59,7 @@ Outcome = Delivered | Transient | Permanent
 """How one attempt ended."""
 
 
-@attrs.frozen
+@envelope
 class Submit:
     """The VMM's state is now `body`: Nexus shall hear it."""
 
@@ -66,7 +67,7 @@ class Submit:
     body: SledVmmState
 
 
-@attrs.frozen
+@envelope
 class Replied:
     """How the attempt `serial` of a `Send` ended. Exactly one per `Send`."""
 
@@ -80,7 +81,7 @@ class Tick:
     """Time has passed."""
 
 
-@attrs.frozen
+@envelope
 class Forget:
     """Nothing more about this VMM shall be sent or heard, not even the answer to what is in flight."""
 
@@ -95,7 +96,7 @@ class Hurry:
 OutboxInput = Submit | Replied | Tick | Forget | Hurry
 
 
-@attrs.frozen
+@envelope
 class Send:
     """Please PUT `body`; answer with `Replied(propolis_id, serial, outcome)`.
 
@@ -109,7 +110,7 @@ class Send:
     serial: int
 
 
-@attrs.frozen
+@envelope
 class Settled:
     """`body` is done with: Nexus has it, or has finally refused it."""
 
@@ -162,20 +163,19 @@ class Outbox:
 
     def handle(self, item: OutboxInput, now_us: int) -> list[OutboxEffect]:
         """Take one input; returns what shall be done about it, in this order."""
-        match item:
-            case Submit(propolis_id, body):
-                return self._submit(propolis_id, body)
-            case Replied(propolis_id, serial, outcome):
-                return self._replied(propolis_id, serial, outcome, now_us)
-            case Tick():
-                return self._due(now_us)
-            case Forget(propolis_id):
-                self._forget(propolis_id)
-                return []
-            case Hurry():
-                return self._hurry()
-            case _:
-                assert_never(item)
+        # isinstance and attributes: a positional pattern costs three times as much, and this is done per publication
+        if isinstance(item, Submit):
+            return self._submit(item.propolis_id, item.body)
+        if isinstance(item, Replied):
+            return self._replied(item.propolis_id, item.serial, item.outcome, now_us)
+        if isinstance(item, Tick):
+            return self._due(now_us)
+        if isinstance(item, Forget):
+            self._forget(item.propolis_id)
+            return []
+        if isinstance(item, Hurry):
+            return self._hurry()
+        assert_never(item)
 
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""

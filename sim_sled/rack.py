@@ -35,7 +35,7 @@ from nexus_client.outbox import (
     Transient,
 )
 from nexus_client.outbox import Tick as OutboxTick
-from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
+from nexus_client.types import TERMINAL, InstanceMigrationTargetParams, UpdatedRuntime, VmmState
 from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
@@ -129,7 +129,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
         before = vmm.record
-        source = self._source_of(vmm, item.requested)
+        source = None if item.requested.value is None else self._source_of(vmm, item.requested.value)
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
@@ -154,13 +154,11 @@ class Rack:
             self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
-    def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
+    def _source_of(self, target: Vmm, where: InstanceMigrationTargetParams) -> Vmm | None:
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
         dialled: a source that is here is never imagined, or one guest would run twice.
         """
-        if requested.value is None:
-            return None
-        source = self._sources.get(canonical(requested.value.src_propolis_addr))
+        source = self._sources.get(canonical(where.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
@@ -403,6 +401,8 @@ class Rack:
     def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self._touched.append(vmm)
+        if vmm.peer is None and not self.expose:
+            return
         for effect in rest:
             if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
                 self._messages.append((vmm, vmm.peer, effect))
