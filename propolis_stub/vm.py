@@ -27,7 +27,7 @@ from propolis_stub import edge, machine
 from propolis_stub.edge import Effect, GuestEvent, Input, ReconfigureResult
 from propolis_stub.errors import GuestNotRunning, RepairingRejected
 from propolis_stub.migration import Migration, Role
-from propolis_stub.request_queue import Queued, QueueState, RequestType
+from propolis_stub.request_queue import Disposition, Queued, QueueState, RequestType
 from propolis_stub.table import Birth, Event
 from propolis_stub.timing import Point
 from propolis_stub.types import InstanceState, RequestKind
@@ -45,6 +45,7 @@ _REQUESTS: Final = {
     RequestKind.STOP: Queued(RequestType.STOP),
     RequestKind.REBOOT: Queued(RequestType.REBOOT),
 }
+_DISPOSED: Final = {disposition: edge.Disposed(disposition) for disposition in Disposition}
 _ENDING: Final = frozenset({Doing.HALTING, Doing.EXITED, Doing.RUNDOWN})
 _HALTS: Final = frozenset({GuestEvent.HALT, GuestEvent.CHIPSET_HALT})
 _CHIPSET: Final = frozenset({GuestEvent.CHIPSET_HALT, GuestEvent.CHIPSET_RESET})
@@ -76,7 +77,7 @@ class Vm(MigratingVm):
             return InstanceState.DESTROYED
         queue = self.queue
         assert queue is not None
-        if queue.awaiting_stop or any(event[0] in _HALTS for event in self._guest):
+        if queue.awaiting_stop or (self._guest and any(event[0] in _HALTS for event in self._guest)):
             return InstanceState.DESTROYED
         return InstanceState.CREATING if queue.state is QueueState.NOT_STARTED else InstanceState.RUNNING
 
@@ -141,7 +142,7 @@ class Vm(MigratingVm):
         request = _REQUESTS.get(kind)
         if request is None:  # a caller without type checks, with a state instead of a request
             raise RepairingRejected("it cannot be asked for")
-        out.append(edge.Disposed(self._queue().try_queue(request)))
+        out.append(_DISPOSED[self._queue().try_queue(request)])
 
     def _guest_event(self, item: edge.Guest, now_us: int, out: list[Effect]) -> None:
         running = self.state in {InstanceState.RUNNING, InstanceState.REBOOTING} or (

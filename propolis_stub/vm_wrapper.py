@@ -62,6 +62,7 @@ _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 _NO_DRIVER: Final = frozenset({Level.NO_VM, Level.RUNDOWN, Level.RUNDOWN_COMPLETE})
 ENSURABLE: Final = frozenset({Level.NO_VM, Level.RUNDOWN_COMPLETE})
 
+_ENSURED: Final = edge.EnsureFinished(ok=True)
 _LEVEL_CHANGED: Final = {level: edge.LevelChanged(level) for level in Level}
 
 GuestKey = tuple[GuestEvent, int, int]
@@ -180,7 +181,7 @@ class VmWrapper:
 
     def _become_active(self, out: list[Effect]) -> None:
         self._set_level(Level.ACTIVE, out)
-        out.append(edge.EnsureFinished(ok=True))
+        out.append(_ENSURED)
 
     def _init_failed(self, out: list[Effect]) -> None:
         """The ensure that still waits gets its 500; there never was a driver, so no rundown either."""
@@ -196,7 +197,7 @@ class VmWrapper:
         self._guest = ()
 
     def _stuck(self) -> bool:
-        return bool(Hazard.RECONFIGURE_AT_HALT in self.strict and self.queue and self.queue.component_queue)
+        return bool(self.queue and self.queue.component_queue and Hazard.RECONFIGURE_AT_HALT in self.strict)
 
     def _begin_rundown(self, now_us: int, out: list[Effect]) -> None:
         self._set_level(Level.RUNDOWN, out)

@@ -28,10 +28,8 @@ from nexus_client.outbox import (
     Hurry,
     OutboxEffect,
     Permanent,
-    Replied,
     Send,
     Settled,
-    Submit,
     Transient,
 )
 from nexus_client.outbox import Tick as OutboxTick
@@ -40,6 +38,7 @@ from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerC
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.timing import Pacer
+from propolis_stub.types import Level
 from sim_sled import edge
 from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
@@ -107,7 +106,8 @@ class Rack:
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
             self._sources[vmm.about.propolis_addr] = vmm
-            self._tell(vmm, Kind.REGISTERED, vmm.record)
+            if self.watch is not None:
+                self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
     def _unregister(self, item: edge.Unregister, effects: list[Effect]) -> None:
@@ -290,7 +290,7 @@ class Rack:
     def _nexus_replied(self, item: edge.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
-        done = sled.outbox.handle(Replied(item.propolis_id, item.serial, item.outcome), self._now_us)
+        done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._now_us)
         if isinstance(item.outcome, Transient):
             if vmm is not None:
                 self._tell(vmm, Kind.RETRYING, item.outcome.why)
@@ -327,7 +327,8 @@ class Rack:
             self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
         if vmm.terminal and effect.body is vmm.record:
             # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
-            self._tell(vmm, Kind.FORGOTTEN, vmm.record)
+            if self.watch is not None:
+                self._tell(vmm, Kind.FORGOTTEN, vmm.record)
             poke, vmm.poke = vmm.poke, None
             if poke is not None:
                 effects.append(edge.Reply(poke.ticket, None))
@@ -427,7 +428,8 @@ class Rack:
                     if self.watch is not None:
                         self._tell(vmm, Kind.OBSERVED, (before, record))
                     self._publish(vmm.sled, vmm, effects)
-            self._rearm(vmm)
+            if vmm.registered:
+                self._scheduler.set(vmm, vmm.deadline_us())
 
     def _deliver_all(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):
@@ -480,7 +482,7 @@ class Rack:
             self._part(other, "the peer is gone", effects)
 
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
+        done = sled.outbox.submit(vmm.propolis_id, vmm.record)
         if done:  # nothing is settled by a submit, so no timer changes
             self._outbox_effects(sled, done, effects, vmm)
 
@@ -491,9 +493,11 @@ class Rack:
         self._publish(sled, vmm, effects)
 
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        if vmm.vm is not None:
+        if vmm.vm is not None and (self.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
+            # one that has run down has nothing left to lose but the connections of who talks to it
             self._after(vmm, vmm.lose_propolis(self._now_us), effects)
-        self._disconnect(vmm, effects)
+        if vmm.peer is not None:
+            self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
         if self._sources.get(vmm.about.propolis_addr) is vmm:

@@ -169,10 +169,11 @@ class Vmm:
         verdict = RULES[requested.type, resting]
         if verdict is Verdict.NO_OP:
             return verdict
-        if self.terminal:
-            raise VmmTerminating("Instance is terminating")
         if verdict is Verdict.REFUSE:
+            if self.terminal:
+                raise VmmTerminating("Instance is terminating")
             raise InvalidRequest(refusal(requested.type, resting, self.state))
+        assert not self.terminal, "the table lets nothing pass at the end"
         if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
         if self.silent is not None:
@@ -351,10 +352,10 @@ class Vmm:
         into, out = seen.migration_in, seen.migration_out
         if into is not None or out is not None:
             into, out = _news(known.migration_in, into), _news(known.migration_out, out)
-        self.record = observe.observe(known, seen.state, into, out, now_us)
+        self.record = record = observe.observe(known, seen.state, into, out, now_us)
         if self.terminal:
             self.grace_us = None
-        return self.record
+        return record
 
     def force(self, state: VmmState, now_us: int) -> list[VmEffect]:
         """The agent itself says how this VMM ends (or, for tests, anything else); a terminal one loses Propolis."""
