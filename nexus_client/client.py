@@ -14,10 +14,11 @@ Read before: outbox.py, registration.py.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Protocol, Self, TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -26,7 +27,7 @@ from yarl import URL
 
 from nexus_client.codec import SLED_AGENT_INFO, encode
 from nexus_client.errors import CodecError
-from nexus_client.outbox import Delivered, Outcome, Permanent, Send, Transient
+from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 from nexus_client.registration import Found, GetOutcome, NotFound
 from nexus_client.types import SledAgentInfo, SledVmmState
 
@@ -194,9 +195,16 @@ class NexusClient:
             raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError is the library's word for "closed while the request was starting"
-            return Transient(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS_MAX])
+            return Transient(self._told(error)[:_MESSAGE_CHARS_MAX])
         finally:
             self._patience.end(task)
+
+    def _told(self, error: Exception) -> str:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            # the library's own text names TLS, which is not used here, and the address twice
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+            return f"cannot connect to {self.address}: {reason}"
+        return f"{type(error).__name__}: {error}"
 
 
 _DELIVERED: Final = Delivered()
@@ -232,28 +240,42 @@ def _message(raw: bytes) -> str:
     return text[:_MESSAGE_CHARS_MAX] or "no message"
 
 
-class Senders:
+class Sendable(Protocol):
+    """A `Send`, or what carries one on to whoever asked for it."""
+
+    @property
+    def propolis_id(self) -> UUID: ...
+
+    @property
+    def body(self) -> SledVmmState: ...
+
+
+S = TypeVar("S", bound=Sendable)
+
+
+class Senders(Generic[S]):
     """Performs `Send`s with a fixed number of tasks; each one's outcome goes to `on_reply(send, outcome)`.
 
     First come, first served. Bounded by the outbox: it has at most one `Send` per VMM out.
-    `on_reply` is called in the event loop, exactly once per `send`, unless `stop` came first. It must not raise.
+    `on_reply` is called in the event loop, exactly once per `send`, unless `stop` came first. What it raises goes
+    to the loop's exception handler.
     """
 
     def __init__(
         self,
         client: NexusClient,
-        on_reply: Callable[[Send, Outcome], None],
+        on_reply: Callable[[S, Outcome], None],
         *,
         tasks: int = PUTS_IN_FLIGHT,
     ) -> None:
         self._client = client
         self._on_reply = on_reply
-        self._queue: deque[Send] = deque()
+        self._queue: deque[S] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks_max = tasks
         self._tasks: list[asyncio.Task[None]] = []
 
-    def send(self, send: Send) -> None:
+    def send(self, send: S) -> None:
         """Queue one. Needs a running loop."""
         self._queue.append(send)
         while self._idle:
@@ -284,4 +306,7 @@ class Senders:
                 outcome = await self._client.put_vmm_state(send.propolis_id, send.body)
             except Exception as error:  # noqa: BLE001 -- a fault in the library must not lose a state: try again
                 outcome = Transient(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARS_MAX])
-            self._on_reply(send, outcome)
+            try:
+                self._on_reply(send, outcome)
+            except Exception as error:  # noqa: BLE001 -- a bug there must not cost a task each time
+                loop.call_exception_handler({"message": "on_reply raised", "exception": error})

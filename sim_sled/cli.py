@@ -12,7 +12,7 @@ import typer
 from sim_sled import addresses
 from sim_sled.cli_nexus import nexus
 from sim_sled.cli_scenario import add_to
-from sim_sled.logs import LogFormat
+from sim_sled.logs import LogFormat, LogLevel
 
 app = typer.Typer(
     name="sim-sled",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 BAD_INPUT = 2
+_SECONDS_MAX = 1e9  # some 30 years: keeps infinity out of integer microseconds
 
 
 class Mode(Enum):
@@ -55,6 +56,21 @@ def _address(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
 
 
+def _sled_address(text: str) -> str:
+    shown = _address(text)
+    if not shown.startswith("["):
+        # a Nexus takes nothing else for a sled (nexus.md 3.3), and would only say so at the registration
+        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
+    return shown
+
+
+def _peer_address(text: str) -> str:
+    shown = _address(text)
+    if shown.endswith(":0"):
+        raise typer.BadParameter(f"nobody listens on port 0 of {text!r}")
+    return shown
+
+
 def _optional_address(text: str | None) -> str | None:
     return None if text is None else _address(text)
 
@@ -66,13 +82,15 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 @app.command()
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
-    sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR", callback=_address, help="[::1]:0 picks a port")],
-    nexus_addr: Annotated[str, typer.Argument(metavar="NEXUS_ADDR", callback=_address, help="Nexus internal API")],
+    sled_addr: Annotated[
+        str, typer.Argument(metavar="SLED_ADDR", callback=_sled_address, help="[::1]:0 picks a port")
+    ],
+    nexus_addr: Annotated[
+        str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
+    ],
     nexus_lockstep_port: Annotated[
         int | None,
-        typer.Argument(
-            metavar="[NEXUS_LOCKSTEP_PORT]", min=1, max=65535, help="accepted for compatibility; not used"
-        ),
+        typer.Argument(metavar="NEXUS_LOCKSTEP_PORT", min=1, max=65535, help="accepted for compatibility; not used"),
     ] = None,
     *,
     sim_mode: Annotated[Mode, typer.Option(help="auto: timers carry out requests; explicit: pokes do")] = Mode.AUTO,
@@ -94,22 +112,34 @@ def serve(
     baseboard_model: Annotated[str | None, typer.Option()] = None,
     baseboard_serial: Annotated[str | None, typer.Option()] = None,
     baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
-    repo_depot_port: Annotated[int, typer.Option(help="reported to Nexus; 0: the sled's own port")] = 0,
-    max_vcpus: Annotated[int | None, typer.Option(help="refuse larger VMMs; the original's limit is 16")] = None,
+    repo_depot_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="reported to Nexus; 0: the sled's own port")
+    ] = 0,
+    max_vcpus: Annotated[
+        int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
+    ] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
-    stop_grace: Annotated[float, typer.Option(min=0, help="seconds until the agent ends a stop")] = 600.0,
-    poke_timeout: Annotated[float, typer.Option(min=0, help="seconds a poke waits for Nexus")] = 15.0,
+    stop_grace: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop")
+    ] = 600.0,
+    poke_timeout: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
+    ] = 15.0,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
-    nexus_wait: Annotated[float | None, typer.Option(help="exit 3 if not registered after so many seconds")] = None,
-    shutdown_wait: Annotated[float, typer.Option(min=0, help="seconds to deliver what waits on SIGTERM")] = 5.0,
+    nexus_wait: Annotated[
+        float | None, typer.Option(min=0, max=_SECONDS_MAX, help="exit 3 if not registered after so many seconds")
+    ] = None,
+    shutdown_wait: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds to deliver what waits on SIGTERM")
+    ] = 5.0,
     port_file: PortFile = None,
     log_format: Format = LogFormat.AUTO,
-    log_level: Annotated[str, typer.Option()] = "info",
+    log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
     from sim_sled import logs
@@ -120,7 +150,7 @@ def serve(
     from sim_sled.propolis_api import PropolisMode
 
     del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
-    logs.configure(log_format, log_level)
+    logs.configure(log_format, log_level.value)
     flags = {
         "hardware_threads": hardware_threads,
         "physical_ram": physical_ram,
@@ -190,9 +220,11 @@ def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -
 def _also(text: str) -> tuple[UUID, str]:
     sled_id, _, address = text.partition("=")
     try:
-        return UUID(sled_id), _address(address)
+        return UUID(sled_id), _sled_address(address)
     except ValueError:
         _fail(f"--also takes UUID=ADDR, not {text!r}")
+    except typer.BadParameter as error:
+        _fail(f"--also {text!r}: {error.message}")
 
 
 def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
@@ -200,7 +232,10 @@ def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
 
     try:
         fields = hardware_file.load(path) if path is not None else {}
-        return hardware_file.hardware(fields | {name: value for name, value in flags.items() if value is not None})
+        at = hardware_file.places(path) if path is not None else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        at |= {name: f"--{name.replace('_', '-')}" for name in given}
+        return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
             typer.echo(f"sim-sled: {problem}", err=True)

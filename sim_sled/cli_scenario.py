@@ -75,7 +75,7 @@ def run(
     if clock not in ("virtual", "wall"):
         _bad(f"--clock is virtual or wall, not '{clock}'")
     if clock == "wall":
-        from sim_sled.scenario.live_run import run_wall
+        from sim_sled.wall import run_wall
 
         raise typer.Exit(run_wall(files, seed, until_us=_duration(until)))
     options = RunOptions(

@@ -144,7 +144,7 @@ class Control:
         return web.json_response(rows)
 
     def _row(self, vmm: Vmm) -> dict[str, Any]:
-        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.propolis_id)}
+        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.sled_id, vmm.propolis_id)}
 
     async def why(self, request: web.Request) -> web.Response:
         propolis_id = _uuid(request, "propolis_id")
@@ -176,7 +176,7 @@ class Control:
         sled_id = self._sled_of(propolis_id).config.sled_id
         try:
             fault = await request.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise web.HTTPBadRequest(reason=f"not JSON: {error}") from error
         item = _fault(fault, self.daemon.ticket(), sled_id, propolis_id)
         await self.daemon.submit(item)
@@ -236,6 +236,7 @@ class Control:
 
 
 _STATES: Final = frozenset(each.value for each in VmmState)
+_GUEST_EVENTS: Final = frozenset(each.value for each in GuestEvent)
 
 
 def _fault(fault: Any, ticket: int, sled_id: UUID, propolis_id: UUID) -> edge.Input:
@@ -246,13 +247,16 @@ def _fault(fault: Any, ticket: int, sled_id: UUID, propolis_id: UUID) -> edge.In
             {"illegal": True},
         ):
             return edge.InjectState(ticket, sled_id, propolis_id, VmmState(state), illegal=bool(rest.get("illegal")))
-        case {"kill_propolis": {"restart": bool(restart)}}:
+        case {"kill_propolis": {"restart": bool(restart), **more}, **rest} if not (more or rest):
             return edge.KillPropolis(ticket, sled_id, propolis_id, restart)
-        case {"forget_vmm": True}:
+        case {"forget_vmm": True, **rest} if not rest:
             return edge.ForgetVmm(ticket, sled_id, propolis_id)
-        case {"guest": str(event)} if event in {each.value for each in GuestEvent}:
+        case {"guest": str(event), **rest} if event in _GUEST_EVENTS and not rest:
             return edge.InjectGuest(ticket, sled_id, propolis_id, GuestEvent(event))
-    raise web.HTTPBadRequest(reason="a fault is one of state, kill_propolis, forget_vmm, guest")
+    raise web.HTTPBadRequest(
+        reason='a fault is one of {"state": STATE}, {"state": STATE, "illegal": true}, {"forget_vmm": true}, '
+        f'{{"kill_propolis": {{"restart": BOOL}}}}, {{"guest": {" or ".join(sorted(_GUEST_EVENTS))}}}'
+    )
 
 
 def _uuid(request: web.Request, name: str) -> UUID:

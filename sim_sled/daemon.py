@@ -22,7 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
-from nexus_client.outbox import Outcome, Send, Transient
+from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -40,7 +40,7 @@ from sim_sled.edge import Effect, Input
 from sim_sled.happenings import Happening
 from sim_sled.history import History
 from sim_sled.http.app import make_server
-from sim_sled.live import Live
+from sim_sled.live import Live, Outgoing
 from sim_sled.pace import PresetPacer
 from sim_sled.propolis_api import PropolisApis, PropolisMode
 from sim_sled.rack import Rack
@@ -112,14 +112,14 @@ class Daemon:
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders = Senders(self._client, self._replied)
-        self._in_flight: dict[int, Callable[[Outcome], None]] = {}  # by the id of the `Send`, alive until then
+        self._senders: Senders[edge.PutToNexus | Outgoing] = Senders(self._client, self._replied)
         self._servers: list[tuple[web.Server, asyncio.Server]] = []
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
     # --- life --------------------------------------------------------------------------------------------------
@@ -220,15 +220,7 @@ class Daemon:
         return await self._carry(item)
 
     async def _carry(self, item: Any) -> object:
-        now_us = self.clock.now_us()
-        effects = self.rack.handle(item, now_us)
-        answer: object = _LATER
-        for effect in effects:
-            if type(effect) is edge.Reply and effect.ticket == item.ticket:
-                answer = effect.value
-            else:
-                self._perform(effect)
-        self._end_turn(now_us)
+        answer = self._turn(item, item.ticket)
         if answer is not _LATER:
             return answer
         waiting = self._waiting.get(item.ticket)
@@ -243,41 +235,42 @@ class Daemon:
 
     def handle(self, item: Input) -> None:
         """An input to which nobody waits for an answer."""
-        now_us = self.clock.now_us()
-        for effect in self.rack.handle(item, now_us):
-            self._perform(effect)
-        self._end_turn(now_us)
+        self._turn(item, None)
 
     def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
         """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
         ticket = self.ticket()
-        now_us = self.clock.now_us()
-        done: list[VmEffect] = []
-        for effect in self.rack.handle(edge.PropolisInput(ticket, sled_id, propolis_id, item), now_us):
-            if isinstance(effect, edge.Reply) and effect.ticket == ticket:
-                assert isinstance(effect.value, list)
-                done = effect.value
-            else:
-                self._perform(effect)
-        self._end_turn(now_us)
+        done = self._turn(edge.PropolisInput(ticket, sled_id, propolis_id, item), ticket)
+        assert isinstance(done, list), "answered at once"
         return done
 
-    def send(self, send: Send, replied: Callable[[Outcome], None]) -> None:
-        """Tell Nexus; `replied` gets the outcome."""
-        self._in_flight[id(send)] = replied
-        self._senders.send(send)
+    def send(self, outgoing: Outgoing) -> None:
+        """Tell Nexus something that no VMM of ours waits for."""
+        self._senders.send(outgoing)
 
-    def _end_turn(self, now_us: int) -> None:
-        if self.live is not None:
-            self.live.after_turn()
-        self._rearm(now_us)
+    def _turn(self, item: Any, ticket: int | None) -> object:
+        """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
+        now_us = self.clock.now_us()
+        answer: object = _LATER
+        try:
+            for effect in self.rack.handle(item, now_us):
+                if type(effect) is edge.Reply and effect.ticket == ticket:
+                    answer = effect.value
+                else:
+                    self._perform(effect)
+        finally:
+            # also after a bug: one VMM's must not stop the clock of all
+            if self.live is not None:
+                self.live.after_turn()
+            self._rearm(now_us)
+        return answer
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is edge.PutToNexus:
             if self.live is not None:
                 self.live.publish(effect)
             else:
-                self._put(effect)
+                self._senders.send(effect)
         elif isinstance(effect, edge.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, edge.ReplyError):
@@ -289,7 +282,10 @@ class Daemon:
         elif isinstance(effect, edge.RegistrationNews):
             self._registration_news(effect)
         elif isinstance(effect, edge.FromPropolis):
-            self.propolis.perform(effect)
+            try:
+                self.propolis.perform(effect)
+            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
+                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)
@@ -300,16 +296,21 @@ class Daemon:
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
-    def _put(self, effect: edge.PutToNexus) -> None:
-        def replied(outcome: Outcome) -> None:
-            self.handle(edge.NexusReplied(effect.sled_id, effect.propolis_id, effect.serial, outcome))
-
-        self.send(Send(effect.propolis_id, effect.body, effect.attempt, effect.serial), replied)
-
-    def _replied(self, send: Send, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and send.attempt == 0:
-            self._log.warning("Nexus does not acknowledge", vmm=str(send.propolis_id), why=outcome.why)
-        self._in_flight.pop(id(send))(outcome)
+    def _replied(self, put: edge.PutToNexus | Outgoing, outcome: Outcome) -> None:
+        if isinstance(outcome, Transient) and put.attempt == 0:
+            self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
+        elif isinstance(outcome, Permanent):
+            self._log.error(
+                "Nexus refuses a state for good",
+                vmm=str(put.propolis_id),
+                state=put.body.vmm_state.state.value,
+                gen=put.body.vmm_state.gen,
+                why=outcome.why,
+            )
+        if isinstance(put, Outgoing):
+            put.replied(outcome)
+        else:
+            self.handle(edge.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
 
     async def _ask_nexus(self, effect: edge.AskNexus) -> None:
@@ -318,8 +319,10 @@ class Daemon:
             answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
         else:
             answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
-        if isinstance(answer.outcome, Transient):
-            self._log.info("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
+        if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
+            # once per reason: it is asked every 2 s, for ever
+            self._not_ready[effect.sled_id] = answer.outcome.why
+            self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(edge.RegistrationReplied(effect.sled_id, answer))
 
     def _registration_news(self, effect: edge.RegistrationNews) -> None:
@@ -328,6 +331,7 @@ class Daemon:
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
             everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
+            self._not_ready.pop(effect.sled_id, None)
             if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
                 self.live.begin()  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):

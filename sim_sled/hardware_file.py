@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -25,6 +28,10 @@ _SIZE: Final = re.compile(r"(\d+)\s*([A-Za-z]*)")
 _SIZES: Final = frozenset({"physical_ram", "reservoir_size", "zpool_size"})
 _INTEGERS: Final = frozenset({"hardware_threads", "zpools", "baseboard_revision"})
 _INT_MAX: Final = 2**63 - 1
+_ZPOOLS_MAX: Final = 1_000
+"""A real sled has ten; each gets a disk, a pool and datasets that are made at start."""
+_KEY: Final = re.compile(r"""[ \t]*\[*[ \t]*["']?(?P<name>[A-Za-z0-9_-]+)""")
+_NOWHERE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ConfigError(ValueError):
@@ -55,35 +62,58 @@ def load(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: {error}"]) from error
 
 
-def hardware(fields: dict[str, Any], where: str = "hardware") -> Hardware:
-    """Hardware from fields by name; what is not named keeps its default. `ConfigError` lists every problem."""
+def places(path: Path) -> dict[str, str]:
+    """`file:line:column` of each key of a file that was loaded, for messages about it."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        match = _KEY.match(line)
+        if match is not None:
+            found.setdefault(match["name"], f"{path}:{number}:{match.start('name') + 1}")
+    return found
+
+
+def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, str] = _NOWHERE) -> Hardware:
+    """Hardware from fields by name; what is not named keeps its default. `ConfigError` lists every problem, with
+    the place from `at` or, without one, `where`.
+    """
     known = {field.name for field in attrs.fields(Hardware)}
     problems: list[str] = []
     values: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in known:
-            problems.append(f"{where}: unknown field {name!r}; known are {', '.join(sorted(known))}")
+            problems.append(f"{at.get(name, where)}: unknown field {name!r}; known are {', '.join(sorted(known))}")
             continue
         try:
             values[name] = _value(name, value)
         except ValueError as error:
-            problems.append(f"{where}: {name}: {error}")
+            problems.append(f"{at.get(name, where)}: {name}: {error}")
     made = Hardware(**values) if not problems else Hardware()
     if not problems and made.reservoir_size >= made.physical_ram:
         # Nexus's own check (nexus.md 3.3); found here it has a name
-        problems.append(f"{where}: reservoir_size must be smaller than physical_ram")
+        place = at.get("reservoir_size", at.get("physical_ram", where))
+        problems.append(f"{place}: reservoir_size must be smaller than physical_ram")
     if problems:
         raise ConfigError(problems)
     return made
+
+
+E = TypeVar("E", bound=Enum)
+
+
+def _one_of(names: type[E], value: Any) -> E:
+    for each in names:
+        if each.value == value:
+            return each
+    raise ValueError(f"{value!r} is none of {', '.join(each.value for each in names)}")
 
 
 def _value(name: str, value: Any) -> Any:
     if name in _SIZES:
         number = size(value) if isinstance(value, str) else value
     elif name == "cpu_family":
-        return SledCpuFamily(value)
+        return _one_of(SledCpuFamily, value)
     elif name == "role":
-        return SledRole(value)
+        return _one_of(SledRole, value)
     elif name in _INTEGERS:
         number = value
     else:
@@ -92,4 +122,8 @@ def _value(name: str, value: Any) -> Any:
         return value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _INT_MAX:
         raise ValueError("a whole number is expected, not negative")
+    if name == "zpools" and number > _ZPOOLS_MAX:
+        raise ValueError(f"at most {_ZPOOLS_MAX}")
+    if name == "hardware_threads" and number == 0:
+        raise ValueError("at least 1")
     return number

@@ -19,8 +19,8 @@ from uuid import UUID
 import attrs
 
 from nexus_client.backoff import Policy
-from nexus_client.outbox import Outbox, Outcome, Send, Transient
-from nexus_client.types import VmmState
+from nexus_client.outbox import Outbox, Outcome, Transient
+from nexus_client.types import SledVmmState, VmmState
 from propolis_stub.edge import Hold, Release
 from sim_sled import edge, logs
 from sim_sled.errors import ConnectionDropped, Injected, SledError
@@ -55,6 +55,16 @@ DELAYED_MAX: Final = 100_000
 """Requests and reports that wait at a time; more than Nexus has connections for, so a leak shows."""
 
 Carry = Callable[[Any], Awaitable[object]]
+
+
+@attrs.frozen
+class Outgoing:
+    """A report on its way to Nexus that the rules of a scenario have taken in hand; `replied` gets its outcome."""
+
+    propolis_id: UUID
+    body: SledVmmState
+    attempt: int
+    replied: Callable[[Outcome], None]
 
 
 class NotInFleet(ValueError):
@@ -224,7 +234,6 @@ class Live:
 
     def _deliver(self, deliver: Deliver) -> None:
         publication = deliver.publication
-        send = Send(publication.propolis_id, deliver.body, publication.attempt, publication.serial)
 
         def replied(outcome: Outcome) -> None:
             if not deliver.answered:
@@ -234,7 +243,7 @@ class Live:
             else:
                 self._answer(publication, outcome)
 
-        self.daemon.send(send, replied)
+        self.daemon.send(Outgoing(publication.propolis_id, deliver.body, publication.attempt, replied))
 
     def _answer(self, publication: Publication, outcome: Outcome) -> None:
         self.daemon.handle(

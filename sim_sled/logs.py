@@ -23,6 +23,13 @@ class LogFormat(Enum):
     BUNYAN = "bunyan"
 
 
+class LogLevel(Enum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
     """Set up the process's logs; called once, by a command."""
     # the state machine library writes four lines per move at INFO (dependencies.md T3)

@@ -43,6 +43,10 @@ BACKLOG: Final = 64
 _SHUTDOWN_S: Final = 0.5
 
 
+_Key = tuple[UUID, UUID]
+"""(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
+
+
 class PropolisMode(Enum):
     NONE = "none"
     LOOPBACK = "loopback"
@@ -82,19 +86,19 @@ class PropolisApis:
         self.mode = mode
         self._daemon = daemon
         self._log = logs.get("propolis")
-        self._servers: dict[UUID, PropolisServer] = {}
-        self._listeners: dict[UUID, asyncio.Server] = {}
+        self._servers: dict[_Key, PropolisServer] = {}
+        self._listeners: dict[_Key, asyncio.Server] = {}
         self._by_name: dict[tuple[Any, ...], PropolisServer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._web: web.Server | None = None
 
-    def baggage(self, propolis_id: UUID, source: str) -> PropolisServer:
+    def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
-        del source  # `_prepare` reads it from the VMM
-        return self._server(propolis_id)
+        return self._server((sled_id, propolis_id))
 
-    def _prepare(self, sled_id: UUID, propolis_id: UUID, server: PropolisServer) -> None:
+    def _prepare(self, key: _Key, server: PropolisServer) -> None:
         """What the new VM consists of: the sled agent's own ensure request, without the way over the network."""
+        sled_id, propolis_id = key
         about = self._daemon.rack.sleds[sled_id].get(propolis_id).about
         properties = InstanceProperties(
             id=about.instance_id,
@@ -114,72 +118,74 @@ class PropolisApis:
 
     def perform(self, effect: edge.FromPropolis) -> None:
         """One effect, in its order. The first one of a VMM opens its listener, the end of the process closes it."""
-        propolis_id = effect.propolis_id
-        vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(propolis_id)
-        if propolis_id not in self._servers and (vmm is None or vmm.vm is None):
+        key = (effect.sled_id, effect.propolis_id)
+        vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
+        if key not in self._servers and (vmm is None or vmm.vm is None):
             return  # the last words of a process that is gone
-        server = self._server(propolis_id)
+        server = self._server(key)
         if server.host is None:
-            server.host = _Host(self._daemon, effect.sled_id, propolis_id)
-            self._prepare(effect.sled_id, propolis_id, server)
-            self._open(effect.sled_id, propolis_id, server)
+            server.host = _Host(self._daemon, *key)
+            self._prepare(key, server)
+            self._open(key, server)
         server.perform([effect.effect])
         if isinstance(effect.effect, propolis.Crashed):
-            self._close(propolis_id)
+            self._close(key)
 
-    def address_of(self, propolis_id: UUID) -> str | None:
+    def address_of(self, sled_id: UUID, propolis_id: UUID) -> str | None:
         """Where a VMM's Propolis listens; None if it does not."""
-        server = self._servers.get(propolis_id)
-        return server.address if server is not None and propolis_id in self._listeners else None
+        key = (sled_id, propolis_id)
+        server = self._servers.get(key)
+        return server.address if server is not None and key in self._listeners else None
 
     async def close(self) -> None:
         """Close every listener and connection."""
-        for propolis_id in list(self._servers):
-            self._close(propolis_id)
+        for key in list(self._servers):
+            self._close(key)
         if self._web is not None:
             await self._web.shutdown(_SHUTDOWN_S)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _server(self, propolis_id: UUID) -> PropolisServer:
-        server = self._servers.get(propolis_id)
+    def _server(self, key: _Key) -> PropolisServer:
+        server = self._servers.get(key)
         if server is None:
-            server = self._servers[propolis_id] = PropolisServer()
+            server = self._servers[key] = PropolisServer()
         return server
 
-    def _open(self, sled_id: UUID, propolis_id: UUID, server: PropolisServer) -> None:
-        wanted = self._wanted(sled_id, propolis_id)
+    def _open(self, key: _Key, server: PropolisServer) -> None:
+        wanted = self._wanted(key)
         try:
             host, port = addresses.parse(wanted)
             listening = bind(host, port)
         except (OSError, ValueError) as error:
-            self._log.error("cannot serve Propolis", vmm=str(propolis_id), address=wanted, why=_advice(error))
+            self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
             # not within the turn that made the VM: its effects are still being performed
-            asyncio.get_running_loop().call_soon(self._fail, sled_id, propolis_id)
+            asyncio.get_running_loop().call_soon(self._fail, key)
             return
         name = listening.getsockname()
         server.address = addresses.show(name[0], name[1])
         self._by_name[name[:2]] = server
         if self._web is None:
             self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
-        self._later(self._listen(propolis_id, listening))
+        self._later(self._listen(key, listening))
 
-    async def _listen(self, propolis_id: UUID, listening: socket.socket) -> None:
+    async def _listen(self, key: _Key, listening: socket.socket) -> None:
         assert self._web is not None
         listener = await asyncio.get_running_loop().create_server(self._web, sock=listening, backlog=BACKLOG)
-        if propolis_id in self._servers:
-            self._listeners[propolis_id] = listener
+        if key in self._servers:
+            self._listeners[key] = listener
         else:
             listener.close()
 
-    def _wanted(self, sled_id: UUID, propolis_id: UUID) -> str:
+    def _wanted(self, key: _Key) -> str:
+        sled_id, propolis_id = key
         if self.mode is PropolisMode.REGISTERED:
             return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
         host, _ = addresses.parse(self._daemon.addresses[sled_id])
         return addresses.show(host, 0)
 
-    def _fail(self, sled_id: UUID, propolis_id: UUID) -> None:
+    def _fail(self, key: _Key) -> None:
         try:
-            self._daemon.handle(edge.InjectState(self._daemon.ticket(), sled_id, propolis_id, VmmState.FAILED))
+            self._daemon.handle(edge.InjectState(self._daemon.ticket(), *key, VmmState.FAILED))
         except SledError:
             return  # it has ended by itself meanwhile
 
@@ -188,9 +194,9 @@ class PropolisApis:
         name = transport.get_extra_info("sockname") if transport is not None else None
         return None if name is None else self._by_name.get(tuple(name[:2]))
 
-    def _close(self, propolis_id: UUID) -> None:
-        server = self._servers.pop(propolis_id, None)
-        listener = self._listeners.pop(propolis_id, None)
+    def _close(self, key: _Key) -> None:
+        server = self._servers.pop(key, None)
+        listener = self._listeners.pop(key, None)
         if listener is not None:
             listener.close()
         if server is not None:

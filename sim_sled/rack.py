@@ -319,11 +319,12 @@ class Rack:
 
     def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
         if isinstance(effect.outcome, Delivered):
-            vmm.acked = effect.body
+            vmm.acked, vmm.refused = effect.body, ""
             if self.watch is not None:
                 self._tell(vmm, Kind.ACKED, effect.body)
         else:
             assert isinstance(effect.outcome, Permanent)
+            vmm.refused = effect.outcome.why
             self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
         if vmm.terminal and effect.body is vmm.record:
             # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
@@ -457,7 +458,7 @@ class Rack:
         if source.vm is None or source.peer is not None:
             self._part(target, "the source is not there", effects)
             return
-        baggage = self.baggage(source.propolis_id, "")
+        baggage = self.baggage(source.sled_id, source.propolis_id)
         try:
             source.check_untried(migration_id)
             opened = source.migrate_out(MigrateOut(migration_id, baggage=baggage), self._now_us)

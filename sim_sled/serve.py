@@ -52,6 +52,11 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
     log = logs.get("serve")
     if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
         log.warning("aiohttp runs without its C extensions: expect a third of the speed")
+    if serving.port_file is not None:
+        try:
+            prepare_port_file(serving.port_file)
+        except OSError as error:
+            return _cannot_write(serving.port_file, error)
     daemon = Daemon(sleds, options)
     async with contextlib.AsyncExitStack() as stack:
         stop = _signals(stack)
@@ -66,7 +71,11 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         for sled_id, address in daemon.addresses.items():
             log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
         if serving.port_file is not None:
-            write_port_file(serving.port_file, _ports(daemon, control))
+            try:
+                write_port_file(serving.port_file, _ports(daemon, control))
+            except OSError as error:
+                await daemon.stop()
+                return _cannot_write(serving.port_file, error)
         if serving.scenario is not None:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
@@ -98,8 +107,7 @@ async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions
     waiting: set[asyncio.Future[Any]] = {stop, daemon.refused}
     ready: asyncio.Future[Any] | None = None
     if serving.nexus_wait_s is not None:
-        everybody = asyncio.gather(*(event.wait() for event in daemon.registered.values()))
-        ready = asyncio.ensure_future(asyncio.wait_for(everybody, serving.nexus_wait_s))
+        ready = asyncio.ensure_future(asyncio.wait_for(_registered(daemon), serving.nexus_wait_s))
         waiting.add(ready)
     while True:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -112,6 +120,11 @@ async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions
         if ready is not None and ready.exception() is not None:
             logs.get("serve").error("Nexus cannot be reached", waited_s=serving.nexus_wait_s)
             return NO_NEXUS
+
+
+async def _registered(daemon: Daemon) -> None:
+    for event in daemon.registered.values():
+        await event.wait()
 
 
 def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
@@ -159,8 +172,27 @@ def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
     return {"pid": os.getpid(), "sleds": listed, "address": listed[0]["address"], "control": control}
 
 
+def prepare_port_file(path: Path) -> None:
+    """Make sure that `path` can be written later, and that nobody reads the addresses of an earlier daemon in it.
+    OSError otherwise, before anything has started.
+    """
+    path.unlink(missing_ok=True)
+    fresh = _fresh(path)
+    fresh.touch()
+    fresh.unlink()
+
+
 def write_port_file(path: Path, ports: dict[str, Any]) -> None:
     """Write `ports` as JSON so that nobody ever reads half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = _fresh(path)
     fresh.write_text(json.dumps(ports, indent=2) + "\n")
     fresh.replace(path)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _cannot_write(path: Path, error: OSError) -> int:
+    print(f"sim-sled: cannot write {path}: {error.strerror}", file=sys.stderr)  # noqa: T201 -- see above
+    return BAD_INPUT

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -187,7 +188,8 @@ class Tour:
         frame.add_row("[bold]This is not Nexus[/bold]: a model of it, and two simulated sleds.")
         for text in self.story[-4:]:
             frame.add_row(f"[green]*[/green] {text}")
-        table = Table("instance", "public state", "VMM", "sled", "published", "propolis", "acknowledged")
+        # fits 80 columns
+        table = Table("instance", "public state", "VMM", "sled", "published", "propolis", "acked", box=SIMPLE_HEAD)
         for name, instance in self.instances.items():
             mine = [each for each in self.vmms.values() if each["hostname"] == name]
             if not mine:
@@ -198,7 +200,7 @@ class Tour:
                     instance["run_state"],
                     each["propolis_id"][:8],
                     each["sled"],
-                    _told(each),
+                    _told(each).replace(", migration", "\n", 1).replace(", migration", ","),
                     each["propolis"] or "-",
                     each["acked"] or "-",
                 )

@@ -68,11 +68,11 @@ _REQUESTS: Final = {kind: Request(kind) for kind in RequestKind}
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
 
-BaggageOf = Callable[[UUID, str], Baggage]
-"""(propolis_id, address of the source or "") -> what this VMM's Propolis takes along when it migrates."""
+BaggageOf = Callable[[UUID, UUID], Baggage]
+"""(sled_id, propolis_id) -> what this VMM's Propolis takes along when it migrates."""
 
 
-def no_baggage(_propolis_id: UUID, _source: str) -> Baggage:
+def no_baggage(_sled_id: UUID, _propolis_id: UUID) -> Baggage:
     """Nobody serves the Propolis API, so there is nothing to take along."""
     return NO_BAGGAGE
 
@@ -124,6 +124,7 @@ class Vmm:
     grace_us: int | None = None  # when the agent ends a VMM whose stop takes too long
     silent: VmmState | None = None  # Propolis died and nobody noticed: where the VMM was going to rest
     acked: SledVmmState | None = None
+    refused: str = ""  # Nexus's reason, when it has finally refused the last publication that was settled
     poke: RunningPoke | None = None
     pokes: deque[WaitingPoke] | None = None
     peer: Vmm | None = None  # the other VMM of a migration within this rack
@@ -234,7 +235,7 @@ class Vmm:
         assert requested.value is not None, "the codec refuses a migration_target without a value"
         self.source_addr = requested.value.src_propolis_addr
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        baggage = how.baggage(self.propolis_id, self.source_addr)
+        baggage = how.baggage(self.sled_id, self.propolis_id)
         target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
         effects = vm.handle(target, now_us)
         self.vm = vm

@@ -22,6 +22,7 @@ def row(vmm: Vmm) -> dict[str, Any]:
         "resting": vmm.resting().value,
         "propolis": vmm.vm.state.value if vmm.vm is not None and vmm.vm.state is not None else None,
         "acked": _state(vmm.acked),
+        "refused": vmm.refused or None,
         "migration_in": _migration(vmm.record.migration_in),
         "migration_out": _migration(vmm.record.migration_out),
         "propolis_addr": vmm.about.propolis_addr,
@@ -74,7 +75,9 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
     else:
         lines.append("Propolis waits for nothing.")
     nexus = answer["told_nexus"]
-    if nexus is None:
+    if nexus is None and vmm.refused:
+        lines.append(f"Nexus has refused the last publication for good: {vmm.refused}.")
+    elif nexus is None:
         lines.append(
             f"Nexus acknowledged {told(vmm.acked) if vmm.acked else 'nothing yet; the answers told it all'}."
         )

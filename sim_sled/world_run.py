@@ -21,6 +21,7 @@ from sim_sled.scenario.expect import Failure, label_of
 from sim_sled.scenario.printing import print_scenario
 from sim_sled.scenario.schema import Rule, Scenario
 from sim_sled.scenario.source import Mark
+from sim_sled.scenario.users import Users
 from sim_sled.scenario.values import FOREVER
 from sim_sled.trace import Line, Trace
 from sim_sled.world import EPOCH_US, Bounds, TooMuch, World
@@ -96,14 +97,14 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
     settled = ended = False
     try:
         world.begin()
-        horizon_us = _horizon_us(world)
+        end_us = horizon_us(world.scenario, world.users)
         while True:
             if progress is not None and world.steps % _ASK_EVERY == 0:
                 progress(world)
-            if _is_over(world, horizon_us):
+            if _is_over(world, end_us):
                 settled = True
                 break
-            if world.elapsed_us > horizon_us + OVERTIME_US and not world.judge.pending:
+            if world.elapsed_us > end_us + OVERTIME_US and not world.judge.pending:
                 ended = True
                 break
             if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
@@ -124,11 +125,11 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
     return how_far + ("" if settled else ", not at rest")
 
 
-def _horizon_us(world: World) -> int:
+def horizon_us(scenario: Scenario, users: Users) -> int:
     """The last planned event: users, timed rules and what they set off for a known time."""
-    ends = [world.users.last_us()]
-    ends += [_last_of(rule) for rule in world.scenario.rules]
-    afters = [expect.after for expect in world.scenario.expect if expect.after is not None]
+    ends = [users.last_us()]
+    ends += [_last_of(rule) for rule in scenario.rules]
+    afters = [expect.after for expect in scenario.expect if expect.after is not None]
     return max(ends + [after.at for after in afters if after.at is not None])
 
 
@@ -140,8 +141,8 @@ def _last_of(rule: Rule) -> int:
     return start + max([0, *(one for one in lasting if isinstance(one, int) and one < FOREVER), *downs])
 
 
-def _is_over(world: World, horizon_us: int) -> bool:
-    if world.elapsed_us < horizon_us or world.judge.pending:
+def _is_over(world: World, end_us: int) -> bool:
+    if world.elapsed_us < end_us or world.judge.pending:
         return False
     return world.now_us - world.active_us >= SETTLE_US
 

@@ -8,10 +8,10 @@ from sim_sled.scenario.subjects import Subject
 from sim_sled.world_translate import describe
 
 if TYPE_CHECKING:
-    from sim_sled.world import World
+    from sim_sled.scenario.stage import Stage
 
 
-def why(world: World, who: Subject) -> list[str]:
+def why(world: Stage, who: Subject) -> list[str]:
     """Sentences: the state, what was asked, what is pending and due when, which rules touched it, what Nexus has."""
     says = [
         f"{who.short} ({who.hostname}) on {who.sled.name} is {who.truth}" + (", and gone" if who.gone else "") + "."
@@ -50,5 +50,5 @@ def why(world: World, who: Subject) -> list[str]:
     return says
 
 
-def _at(world: World, at_us: int) -> str:
+def _at(world: Stage, at_us: int) -> str:
     return f"{(at_us - world.engine.start_us) / 1e6:.3f} s"

@@ -5,6 +5,7 @@ Read before: sagas.py. Read next: update_saga.py.
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from nexus_client.stub.config import SagaMode
@@ -13,6 +14,9 @@ from nexus_client.stub.edge import Outcome
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import NODES_MAX, Ask, Await, End, Saga, Stuck, Wish
 from nexus_client.stub.views import instance_view
+
+SAGAS_MAX: Final = 100_000
+"""Sagas run in one call of `handle`: after an outage each instance may have one, and one more in its chain."""
 
 
 def spawn(ctx: Context, saga: Saga, *waiters: Waiter) -> None:
@@ -37,10 +41,13 @@ def run_ready(ctx: Context) -> None:
         if saga.due_us is not None and saga.due_us <= ctx.now_us:
             saga.due_us = None
             ctx.ready_sagas.append(saga.id)
-    while ctx.ready_sagas:
+    for _ in range(SAGAS_MAX):
+        if not ctx.ready_sagas:
+            return
         saga_ready = ctx.sagas.get(ctx.ready_sagas.popleft())
         if saga_ready is not None and not saga_ready.stuck:
             _proceed(ctx, saga_ready)
+    raise AssertionError(f"sagas wake each other without end ({SAGAS_MAX} times)")
 
 
 def next_due_us(ctx: Context) -> int | None:

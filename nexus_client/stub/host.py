@@ -58,8 +58,8 @@ class Host:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.failed: BaseException | None = None
-        """The assertion that ended the core, if one did; the server stops and says so."""
+        self.failed: asyncio.Future[AssertionError] | None = None
+        """Set by the server: gets the assertion that ended the core, if one does. A wrong variant may do that."""
 
     # -- inputs
 
@@ -80,7 +80,9 @@ class Host:
         try:
             self._perform(self.nexus.handle(item, self._clock()))
         except AssertionError as error:
-            self.failed = error
+            self._closed = True  # nothing that the core says from now on can be relied on
+            if self.failed is not None and not self.failed.done():
+                self.failed.set_result(error)
             raise
         self._arm()
 

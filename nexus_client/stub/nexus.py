@@ -406,7 +406,8 @@ class Nexus:
             case SagaCall(saga_id):
                 saga = ctx.sagas.get(saga_id)
                 if saga is not None:
-                    name = ctx.programs[saga.kind][saga.node].name
+                    undo = "undo of " if saga.unwinding else ""
+                    name = undo + ctx.programs[saga.kind][saga.node].name
                     ctx.tell("returned", f"{name}: {describe_outcome(outcome)}", saga.instance_id, saga.propolis_id)
                 engine.answered(ctx, saga_id, outcome)
             case RequestCall():

@@ -253,6 +253,7 @@ class Records:
     changed: Callable[[Row, bool], None] = _ignore
     _vmms_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
+    _reserved_by: dict[UUID, dict[UUID, None]] = attrs.field(factory=dict, init=False)
 
     def next_number(self, kind: str) -> int:
         """1, 2, 3 … per kind; never reused."""
@@ -284,8 +285,8 @@ class Records:
         return (self.migrations[key] for key in self._migrations_of.get(instance_id, ()))
 
     def reservations_of(self, instance_id: UUID) -> list[Reservation]:
-        keys = self._vmms_of.get(instance_id, ())
-        return [self.reservations[key] for key in keys if key in self.reservations]
+        # by instance, not by its VMM records: a reservation comes first
+        return [self.reservations[key] for key in self._reserved_by.get(instance_id, ())]
 
     def live_instances(self) -> list[Instance]:
         return [row for row in self.instances.values() if row.time_deleted is None]
@@ -350,6 +351,7 @@ class Records:
             others = [r for r in self.reservations_of(new.instance_id) if r.kind is ReservationKind.ACTIVE]
             _must(all(r.vmm_id == new.vmm_id for r in others), 44, "two active reservations for one instance")
         self.reservations[new.vmm_id] = new
+        self._reserved_by.setdefault(new.instance_id, {})[new.vmm_id] = None
         self.changed(new, False)
 
     def put_external_ip(self, new: ExternalIp) -> None:
@@ -368,6 +370,7 @@ class Records:
         """Release what a VMM holds; nothing to release is no error (saga nodes may run twice)."""
         row = self.reservations.pop(vmm_id, None)
         if row is not None:
+            del self._reserved_by[row.instance_id][vmm_id]
             self.changed(row, True)
 
     def drop_external_ip(self, address: str) -> None:

@@ -203,7 +203,10 @@ async def serve(
     say: Callable[[str], None] = print,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen."""
+    """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen.
+
+    Raises the `AssertionError` that ended the core: a bug, or a wrong variant that broke a rule of the database.
+    """
     async with server:
         if port_file is not None:
             ready = {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
@@ -211,4 +214,13 @@ async def serve(
             partial.write_text(json.dumps(ready) + "\n")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
-        await (stop if stop is not None else asyncio.Event()).wait()
+        failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
+        server.host.failed = failed
+        stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())
+        waits: list[asyncio.Future[Any]] = [failed, stopped]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if failed.done():
+            raise failed.result()

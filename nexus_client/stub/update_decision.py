@@ -58,11 +58,13 @@ def decide(
         if not active_over and active is not None:
             network_to = active.sled_id
     elif completed and migration is not None:  # block c2
-        if new_active != migration.target_propolis_id:
+        # A target that an earlier saga has destroyed (no sled kept property 10, or Nexus itself failed the VMM) has
+        # no
+        # record left to point to: the active id stays what block a made of it.
+        if target is not None and new_active != migration.target_propolis_id:
             new_active = migration.target_propolis_id
-            network_to = None if target is None else target.sled_id
-        # A target that an earlier saga destroyed is gone as well; only a sled which breaks property 10 gets here.
-        if target_over or target is None:
+            network_to = target.sled_id
+        if target_over:
             new_active = network_to = None
         if migration.target_state is MigrationState.COMPLETED:
             # only now: no migration out of the target may begin while the migration in is unfinished
@@ -70,7 +72,7 @@ def decide(
             if rules.head and not target_over and target is not None:
                 swap = (migration.source_propolis_id, migration.target_propolis_id)
 
-    state = instance.state
+    state = InstanceDbState.VMM if new_active is not None else instance.state
     if new_active is None and instance.active_propolis_id is not None:  # block d
         state = InstanceDbState.FAILED if has_failed else InstanceDbState.NO_VMM
         network_to = None

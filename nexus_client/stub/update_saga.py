@@ -194,11 +194,16 @@ def _commit(ctx: Context, saga: Saga) -> Wish:
 
 
 def _swap(ctx: Context, saga: Saga) -> Wish:
+    """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
+    source was lost and restarted while its migration went on.
+    """
     swap = _decision(saga).swap
     if swap is not None:
-        for propolis_id, kind in zip(swap, (ReservationKind.TOMBSTONED, ReservationKind.ACTIVE), strict=True):
-            row = ctx.records.reservations.get(propolis_id)
-            if row is not None:
+        _, target = swap
+        held = ctx.records.reservations_of(saga.instance_id)
+        for row in sorted(held, key=lambda row: row.vmm_id == target):
+            kind = ReservationKind.ACTIVE if row.vmm_id == target else ReservationKind.TOMBSTONED
+            if row.kind is not kind and (row.vmm_id == target or row.kind is ReservationKind.ACTIVE):
                 ctx.records.put_reservation(attrs.evolve(row, kind=kind))
     return None
 

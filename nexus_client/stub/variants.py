@@ -62,9 +62,11 @@ class SourceWins(WrongBehaviour):
             return right
         if MigrationState.COMPLETED not in (migration.source_state, migration.target_state):
             return right
-        if right.active == migration.target_propolis_id and right.destroy_active is None:
-            return attrs.evolve(right, active=active.id, network_to=active.sled_id, swap=None)
-        return right
+        if right.active != migration.target_propolis_id or right.destroy_active is not None:
+            return right
+        wrong = attrs.evolve(right, active=active.id, network_to=active.sled_id, swap=None)
+        same = (wrong.target, wrong.migration) == (instance.target_propolis_id, instance.migration_id)
+        return None if same else wrong  # without a change there would be one saga after the other
 
 
 class ForgetsMigration(WrongBehaviour):

@@ -192,10 +192,15 @@ class SkipStates(Action):
 
 @attrs.frozen
 class KillPropolis(Action):
-    """The Propolis process ends at once: the sled finds it gone, or restarted and empty."""
+    """The Propolis process dies. If nobody answers in its place, the agent asks for ever (propolis.md 3.9)."""
 
     key: ClassVar[str] = "kill_propolis"
-    restart: bool = f(Boolean(), "Whether an empty Propolis answers in its place.", default=False, codes="E241")
+    restart: bool = f(
+        Boolean(),
+        "An empty Propolis answers in its place: the agent calls the VMM failed.",
+        default=False,
+        codes="E241",
+    )
 
 
 @attrs.frozen

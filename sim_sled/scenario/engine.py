@@ -31,6 +31,7 @@ from sim_sled.happenings import Happening, Kind
 from sim_sled.scenario import pacing
 from sim_sled.scenario.carry import Context, carry_out
 from sim_sled.scenario.check import sleds_of
+from sim_sled.scenario.distribution import Distribution
 from sim_sled.scenario.draw import draw, happens
 from sim_sled.scenario.plans import EngineEffect, Event, Listener, PacePlan, Power, PublishPlan, RequestPlan, Tell
 from sim_sled.scenario.publishing import Post
@@ -80,6 +81,7 @@ class Engine:
     effects: list[EngineEffect] = attrs.field(factory=list)
     post: Post = attrs.field(init=False)
     _living: dict[UUID, list[Subject]] = attrs.field(factory=dict)
+    _latencies: dict[tuple[str, str], Distribution | None] = attrs.field(factory=dict)
     _rules: dict[str, list[Rule]] = attrs.field(factory=dict)
     _incarnations: dict[str, int] = attrs.field(factory=dict)
     _ordinals: int = 0
@@ -99,9 +101,17 @@ class Engine:
 
     def _index(self) -> None:
         self._rules = {}
+        self._latencies = {}
         for rule in self.scenario.rules:
             self._rules.setdefault(rule.when.kind(), []).append(rule)
             self.counters.setdefault(rule.name, Counter())
+
+    def takes(self, kind: str, what: str) -> Distribution | None:
+        """How long something takes by the scenario's latencies; None: no time."""
+        key = (kind, what)
+        if key not in self._latencies:
+            self._latencies[key] = self.scenario.latency.find(kind, what)
+        return self._latencies[key]
 
     def begin(self, now_us: int) -> None:
         """Scenario time starts: the fleet is registered. Arms `at`, `every` and `idle`."""

@@ -21,7 +21,7 @@ from sim_sled.scenario.subjects import Subject, facts_of, means, means_sled
 from sim_sled.scenario.values import show_duration
 
 if TYPE_CHECKING:
-    from sim_sled.world import World
+    from sim_sled.scenario.stage import Stage
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class Judge:
     """All expectations and invariants of one run."""
 
     scenario: Scenario
-    world: World
+    world: Stage
     failures: list[Failure] = attrs.field(factory=list)
     armed_count: dict[str, int] = attrs.field(factory=dict)
     met_count: dict[str, int] = attrs.field(factory=dict)
@@ -150,6 +150,10 @@ class Judge:
     def touch_instance(self, instance_id: UUID) -> None:
         if instance_id in self._waiting:
             self._dirty[instance_id] = None
+
+    def look(self) -> None:
+        """Look at everything that waits, when nobody says what changed (on the wall clock)."""
+        self._dirty.update(dict.fromkeys(self._waiting))
 
     def nexus_moved(self) -> None:
         """The model took an input."""

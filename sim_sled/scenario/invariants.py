@@ -18,7 +18,7 @@ from sim_sled.scenario.subjects import Subject
 
 if TYPE_CHECKING:
     from sim_sled.scenario.expect import Failure
-    from sim_sled.world import World
+    from sim_sled.scenario.stage import Stage
 
 FAILURES_MAX: Final = 50
 """Kept of one run: after that many nobody reads on."""
@@ -29,7 +29,7 @@ _GUEST_RUNS: Final = frozenset({"running", "rebooting"})
 class Invariants:
     """`names`: which of `names.INVARIANTS` are watched; the promises of the model always are."""
 
-    world: World
+    world: Stage
     names: tuple[str, ...]
     failures: list[Failure]
     _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
@@ -208,7 +208,7 @@ class Invariants:
         engine, records = self.world.engine, self.world.nexus.records
         for who in engine.subjects.values():
             row = records.vmms.get(who.propolis_id)
-            if who.gone or who.sled.down or engine.post.held_of(who):
+            if who.gone or who.record is None or who.sled.down or engine.post.held_of(who):
                 continue
             if row is None or row.time_deleted is not None:
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
@@ -220,7 +220,7 @@ class Invariants:
                           "which is gone")  # fmt: skip
 
 
-def _sides_are_old(world: World, body: SledVmmState) -> bool:
+def _sides_are_old(world: Stage, body: SledVmmState) -> bool:
     for side, role in ((body.migration_in, "target"), (body.migration_out, "source")):
         if side is None:
             continue

@@ -48,7 +48,7 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int) -> Pace:
     if edge is None:
         return _result(engine, who, point, plan)
     taken = " -> ".join(edge)
-    latency = engine.scenario.latency.find("edge", taken)
+    latency = engine.takes("edge", taken)
     if latency is not None:
         plan.delay_us += latency.at(draw(engine.seed, f"latency/{taken}", who.key, occurrence))
     who.edge_taken = edge
@@ -97,7 +97,7 @@ def _phase(engine: Engine, who: Subject, point: Point, occurrence: int) -> PaceP
     if who.truth == "running":  # a source: negotiated, and about to say so
         who.role = "source"
         engine.entered(who, "migrating", plan)
-    latency = engine.scenario.latency.find("migration", phase)
+    latency = engine.takes("migration", phase)
     if latency is not None:
         plan.delay_us += latency.at(draw(engine.seed, f"latency/{phase}/{who.role}", who.key, occurrence))
     engine.happened(Event("migration", (phase,)), who, who.sled, plan)

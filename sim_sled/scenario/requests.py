@@ -48,7 +48,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     engine.post.request_plan(sled, plan)
     if not plan.passes:
         return plan, who
-    latency = engine.scenario.latency.find("request", op)
+    latency = engine.takes("request", op)
     if latency is not None:
         key = who.key if who is not None else sled.name
         nth = who.count(f"latency/{op}") if who is not None else 0

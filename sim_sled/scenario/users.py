@@ -17,7 +17,7 @@ from sim_sled.scenario.selector import Selector
 from sim_sled.scenario.subjects import Facts, means
 
 if TYPE_CHECKING:
-    from sim_sled.world import World
+    from sim_sled.scenario.stage import Stage
 
 EVERY_MIN_US: Final = 1_000
 """Shortest pause of an `every`: a scenario that says 0 must not stop time."""
@@ -43,7 +43,7 @@ class _Entry:
 class Users:
     """Everybody who uses the control plane."""
 
-    world: World
+    world: Stage
     entries: list[_Entry] = attrs.field(factory=list)
     done: int = 0
     refused: int = 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import uuid
 from typing import Any
 
@@ -11,41 +12,18 @@ import aiohttp
 import pytest
 from daemon_process import ports, sim_sled
 from fake_nexus import FakeNexus
+from register_body import register_body
 
 from sim_sled.config import SimMode, SledConfig
 from sim_sled.control import Control, TokenRequiredError, serve_control
 from sim_sled.daemon import Daemon, Options
 from sim_sled.pace import PresetPacer
+from sim_sled.propolis_api import PropolisMode
 
+SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)
 MIGRATION = uuid.UUID(int=0x319)
-
-
-def register_body(
-    state: str = "starting", migration_id: Any = None, addr: str = "[fd00:1122:3344:101::1]:12400"
-) -> Any:
-    return {
-        "instance_id": str(uuid.UUID(int=0x1057)),
-        "local_config": {
-            "attached_subnets": [],
-            "delegated_zvols": [],
-            "dhcp_config": {"dns_servers": [], "search_domains": []},
-            "external_ips": {},
-            "firewall_rules": [],
-            "hostname": "web",
-            "multicast_groups": [],
-            "nics": [],
-        },
-        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
-        "migration_id": migration_id,
-        "propolis_addr": addr,
-        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
-        "vmm_spec": {
-            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
-            "components": {},
-        },
-    }
 
 
 @contextlib.asynccontextmanager
@@ -184,6 +162,44 @@ async def test_shutdown_delivers_what_waits_and_says_what_it_could_not():
         assert "503" in left_over[0].why
 
 
+async def test_two_sleds_of_one_process_that_know_the_same_vmm_do_not_disturb_each_other():
+    vmm, other = uuid.uuid4(), uuid.UUID(int=0x51EE)
+    sleds = [SledConfig(SLED), SledConfig(other)]
+    options = {"pacer": PresetPacer("instant"), "propolis": PropolisMode.LOOPBACK, "shutdown_wait_s": 0.2}
+    async with FakeNexus() as nexus:
+        daemon = Daemon(sleds, Options(nexus=nexus.address, **options))
+        await daemon.start()
+        try:
+            for sled in (SLED, other):
+                async with aiohttp.ClientSession(f"http://{daemon.addresses[sled]}", headers=HEADERS) as http:
+                    await register(http, vmm)
+                    assert await put_state(http, vmm, "running") == 200
+            await nexus.until(lambda: nexus.states(vmm) == ["running", "running"])
+            listening = {daemon.propolis.address_of(sled, vmm) for sled in (SLED, other)}
+            assert len(listening - {None}) == 2
+            async with (
+                aiohttp.ClientSession(f"http://{daemon.addresses[SLED]}", headers=HEADERS) as http,
+                http.delete(f"/vmms/{vmm}") as answer,
+            ):
+                assert answer.status == 200
+            assert daemon.propolis.address_of(other, vmm) in listening
+        finally:
+            assert await daemon.stop() == []
+
+
+async def test_a_fault_while_serving_propolis_costs_nobody_a_publication(monkeypatch):
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, running(nexus, propolis=PropolisMode.LOOPBACK) as (daemon, http):
+
+        def broken(_effect):
+            raise ValueError("a bug")
+
+        monkeypatch.setattr(daemon.propolis, "perform", broken)
+        await register(http, vmm)
+        assert await put_state(http, vmm, "running") == 200
+        await nexus.heard(vmm, "running")
+
+
 async def test_the_control_api_lists_explains_and_injects():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, running(nexus) as (daemon, http):
@@ -200,6 +216,9 @@ async def test_the_control_api_lists_explains_and_injects():
                     assert "Nexus last asked for running" in " ".join((await answer.json())["says"])
                 async with control.post(f"/vmms/{vmm}/inject", json={"state": "paused"}) as answer:
                     assert answer.status == 400
+                for bad in (b"[" * 60_000, b"\xff", b'{"guest": "halt", "state": "failed"}', b'{"guest": "sleep"}'):
+                    async with control.post(f"/vmms/{vmm}/inject", data=bad) as answer:
+                        assert answer.status == 400, bad[:40]
                 async with control.post(f"/vmms/{vmm}/inject", json={"state": "failed"}) as answer:
                     assert answer.status == 200
                 await nexus.heard(vmm, "failed")
@@ -278,10 +297,31 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "64GiB"], id="reservoir = RAM"),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--hardware", "/nonexistent"], id="no such file"),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:1", "--control", "0.0.0.0:0"], id="an open control API"),
+        pytest.param([*SERVE, "--port-file", "/nonexistent/p.json"], id="a port file that cannot be written"),
+        pytest.param([*SERVE, "--log-level", "loud"], id="an unknown log level"),
+        pytest.param([*SERVE, "--stop-grace", "inf"], id="for ever is no number of seconds"),
+        pytest.param([*SERVE, "--nexus-wait", "nan"], id="not a number of seconds"),
+        pytest.param(["serve", str(SLED), "127.0.0.1:0", "[::1]:1"], id="a sled on IPv4, which Nexus does not take"),
+        pytest.param([*SERVE, "--also", f"{uuid.UUID(int=1)}=127.0.0.1:0"], id="nor as a further sled"),
+        pytest.param([*SERVE, "--also", f"{uuid.UUID(int=1)}"], id="a further sled without an address"),
+        pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:0"], id="a Nexus that listens nowhere"),
+        pytest.param(["nexus", "[::1]:0", "--port-file", "/nonexistent/n.json"], id="nor can the Nexus stub's"),
         pytest.param(["ps"], id="ps without a daemon"),
     ],
 )
 async def test_bad_input_exits_with_2_and_starts_nothing(arguments):
     process = await sim_sled(*arguments)
-    await asyncio.wait_for(process.communicate(), 30)
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 2
+    assert b"Traceback" not in errors, errors.decode()
+
+
+async def test_the_port_file_of_an_earlier_daemon_is_gone_before_the_next_one_starts(tmp_path):
+    file = tmp_path / "p.json"
+    file.write_text('{"address": "[::1]:1"}')
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        address = f"[::1]:{taken.getsockname()[1]}"
+        process = await sim_sled(*SERVE, "--port-file", str(file), "--control", address)
+        await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 5
+    assert not file.exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fake_nexus import FakeNexus
+from register_body import register_body
 
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
@@ -26,30 +27,6 @@ def address(host: int) -> str:
     """An address of 127/8 that nobody else has: the process decides on the middle, so tests can run side by side."""
     pid = os.getpid()
     return f"127.{1 + pid % 250}.{1 + pid // 250 % 250}.{host}:{10_000 + pid % 20_000}"
-
-
-def body(addr, state="starting", migration_id=None):
-    return {
-        "instance_id": str(uuid.UUID(int=0x1057)),
-        "local_config": {
-            "attached_subnets": [],
-            "delegated_zvols": [],
-            "dhcp_config": {"dns_servers": [], "search_domains": []},
-            "external_ips": {},
-            "firewall_rules": [],
-            "hostname": "web",
-            "multicast_groups": [],
-            "nics": [],
-        },
-        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
-        "migration_id": None if migration_id is None else str(migration_id),
-        "propolis_addr": addr,
-        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
-        "vmm_spec": {
-            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
-            "components": {"com1": {"type": "serial_port", "component": {"num": "com1"}}},
-        },
-    }
 
 
 class Side:
@@ -70,7 +47,9 @@ class Side:
         await self.daemon.stop()
 
     async def register(self, vmm, addr, state="starting", migration_id=None):
-        async with self.http.put(f"/vmms/{vmm}", json=body(addr, state, migration_id)) as answer:
+        async with self.http.put(
+            f"/vmms/{vmm}", json=register_body(state, migration_id=migration_id, addr=addr)
+        ) as answer:
             assert answer.status == 200, await answer.text()
 
     async def ask(self, vmm, kind, value=None):
@@ -88,7 +67,7 @@ async def test_a_vmm_on_loopback_answers_as_a_propolis_and_shows_where():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
         await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
-        at = side.daemon.propolis.address_of(vmm)
+        at = side.daemon.propolis.address_of(side.sled_id, vmm)
         async with aiohttp.ClientSession(f"http://{at}", headers=PROPOLIS_HEADERS) as propolis:
             async with propolis.get("/instance") as answer:
                 shown = await answer.json()
@@ -110,10 +89,10 @@ async def test_a_vmm_that_is_gone_does_not_listen_any_more():
     vmm, addr = uuid.uuid4(), address(1)
     async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
         await side.run(nexus, vmm, addr)
-        assert side.daemon.propolis.address_of(vmm) == addr
+        assert side.daemon.propolis.address_of(side.sled_id, vmm) == addr
         await side.ask(vmm, "stopped")
         await nexus.heard(vmm, "destroyed")
-        while side.daemon.propolis.address_of(vmm) is not None:
+        while side.daemon.propolis.address_of(side.sled_id, vmm) is not None:
             await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
         async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
             with pytest.raises(aiohttp.ClientConnectionError):

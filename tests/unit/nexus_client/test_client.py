@@ -196,7 +196,7 @@ async def test_a_refused_connection_is_transient():
         async with NexusClient("127.0.0.1:%d" % unused.getsockname()[1]) as client:  # noqa: UP031 -- two quotes less
             outcome = await client.put_vmm_state(_VMM, _STATE)
     assert isinstance(outcome, Transient)
-    assert "Connect" in outcome.why
+    assert outcome.why == f"cannot connect to {client.address}: Connection refused"
 
 
 async def test_a_hanging_nexus_is_transient_after_the_timeout():
@@ -421,6 +421,28 @@ async def test_a_fault_of_the_library_loses_no_state(monkeypatch):
         senders.send(Send(_VMM, _STATE, 0, 1))
         assert await replied == Transient("ValueError: surprise")
         await senders.stop()
+
+
+async def test_what_on_reply_raises_is_told_and_costs_no_sender():
+    told, second = [], asyncio.Event()
+
+    async def handler(request):
+        await request.read()
+        return web.Response(status=204)
+
+    def on_reply(send, _outcome):
+        if send.serial == 1:
+            raise ValueError("a bug")
+        second.set()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        senders = Senders(client, on_reply, tasks=1)
+        for serial in (1, 2):
+            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
+        await asyncio.wait_for(second.wait(), 10)
+        await senders.stop()
+    assert [str(error) for error in told] == ["a bug"]
 
 
 async def test_property_24_core_and_shell_together_deliver_across_an_outage():

@@ -5,7 +5,7 @@ import pytest
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.config import Hardware
-from sim_sled.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, size
+from sim_sled.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,10 @@ def test_every_field_can_be_given():
         pytest.param({"zpools": "10"}, "zpools: a whole number is expected", id="a count is no size"),
         pytest.param({"zpools": 2**63}, "zpools: a whole number is expected", id="too large for the wire"),
         pytest.param({"zpool_size": f"{2**63}"}, "zpool_size: a whole number is expected", id="too large a size"),
-        pytest.param({"cpu_family": "z80"}, "cpu_family: 'z80' is not a valid SledCpuFamily", id="unknown CPU"),
-        pytest.param({"role": "router"}, "role: 'router' is not a valid SledRole", id="unknown role"),
+        pytest.param({"cpu_family": "z80"}, "cpu_family: 'z80' is none of unknown, amd_milan, ", id="unknown CPU"),
+        pytest.param({"role": "router"}, "role: 'router' is none of gimlet, scrimlet", id="unknown role"),
+        pytest.param({"zpools": 1001}, "zpools: at most 1000", id="more pools than anybody has"),
+        pytest.param({"hardware_threads": 0}, "hardware_threads: at least 1", id="a sled without a processor"),
         pytest.param({"baseboard_model": 3}, "baseboard_model: a text is expected", id="a number for a text"),
         pytest.param(
             {"reservoir_size": "64GiB", "physical_ram": "64GiB"},
@@ -116,3 +118,11 @@ def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
 def test_a_missing_file_is_a_problem_not_a_traceback(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "none.toml")
+
+
+def test_a_bad_field_of_a_file_is_told_with_line_and_column(tmp_path):
+    path = tmp_path / "h.toml"
+    path.write_text('# ours\nhardware_threads = 4\n  "role" = "router"\n[cpus]\nn = 1\n')
+    with pytest.raises(ConfigError) as error:
+        hardware(load(path), str(path), places(path))
+    assert [line.split(" ")[0] for line in error.value.problems] == [f"{path}:3:4:", f"{path}:4:2:"]

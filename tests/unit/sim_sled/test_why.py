@@ -4,6 +4,7 @@ import pytest
 from driving import (
     DOWN,
     FOR_EVER,
+    GONE,
     M1,
     REBOOT,
     RUNNING,
@@ -56,6 +57,7 @@ def test_a_row_has_everything_for_the_table():
         "resting": "running",
         "propolis": "Running",
         "acked": "running",
+        "refused": None,
         "migration_in": None,
         "migration_out": None,
         "propolis_addr": address_of(V1),
@@ -132,6 +134,19 @@ def test_what_nexus_does_not_take():
     left_ms = told["told_nexus"]["retry_in_ms"]
     assert 125 <= left_ms <= 375
     assert f"Nexus does not take running gen 3: connection refused; next try in {left_ms} ms." in told["says"]
+
+
+def test_what_nexus_has_refused_for_good_is_not_called_untold():
+    driver = RackDriver()
+    driver.running()
+    driver.acks = False
+    driver.put(REBOOT)
+    driver.wait(SECOND)
+    while driver.flying:
+        driver.nexus_answers(GONE)
+    told = _why(driver)
+    assert told["refused"] == "410: Gone"
+    assert told["says"][-1] == "Nexus has refused the last publication for good: 410: Gone."
 
 
 def test_both_sides_of_a_migration_are_shown():

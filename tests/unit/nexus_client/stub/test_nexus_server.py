@@ -15,6 +15,8 @@ from nexus_world import report, sled_id
 
 from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.control_openapi import OPERATIONS, document
+from nexus_client.stub.edge import Tick
+from nexus_client.stub.records import InvariantBroken
 from nexus_client.stub.server import NexusServer, banner, join_address, serve, split_address
 from nexus_client.stub.sled_client import SledClient
 from nexus_client.types import VmmState
@@ -416,6 +418,21 @@ async def test_serve_says_what_it_is_and_writes_the_port_file(tmp_path):
     assert "WRONG ON PURPOSE: variant no-watcher" in said[0]
     stop.set()
     await task
+
+
+async def test_a_core_that_breaks_its_own_rules_ends_the_server(monkeypatch):
+    server, ready = NexusServer(), asyncio.Event()
+    task = asyncio.ensure_future(serve(server, say=lambda _: ready.set()))
+    await ready.wait()
+
+    def broken(_item, _now_us):
+        raise InvariantBroken(44, "two active reservations")
+
+    monkeypatch.setattr(server.nexus, "handle", broken)
+    with pytest.raises(InvariantBroken):
+        server.host.feed(Tick())
+    with pytest.raises(InvariantBroken, match="property 44"):
+        await task
 
 
 async def test_a_taken_address_is_an_os_error_and_leaves_nothing_open(rack):

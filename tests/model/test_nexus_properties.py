@@ -1,0 +1,31 @@
+"""Properties 29 to 50 hold after every step of the right model, and each wrong variant breaks one of its own."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from nexus_machine import machine
+
+from nexus_client.stub.properties import NAMES, PropertyBroken
+from nexus_client.stub.records import InvariantBroken
+from nexus_client.stub.variants import VARIANTS
+
+TestNexus = machine().TestCase
+TestNexus.settings = settings(stateful_step_count=40)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_wrong_variant_breaks_a_property_in_a_bounded_search(variant):
+    """Generation only: the shrunk programs are kept in test_nexus_variants.py."""
+    bounded = settings(
+        max_examples=300,
+        stateful_step_count=40,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+    )
+    with pytest.raises((PropertyBroken, InvariantBroken)) as broken:
+        run_state_machine_as_test(machine(variant), settings=bounded)
+    assert broken.value.prop in NAMES
+    assert broken.value.prop in VARIANTS[variant].breaks, str(broken.value)
