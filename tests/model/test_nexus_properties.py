@@ -28,5 +28,5 @@ def test_a_wrong_variant_breaks_a_property_in_a_bounded_search(variant):
     )
     with pytest.raises((PropertyBroken, InvariantBroken)) as broken:
         run_state_machine_as_test(machine(variant), settings=bounded)
-    # which property falls first depends on the program; that each variant breaks its own is shown by the kept programs
+    # which one falls first depends on the program; that each variant breaks its own is shown by the kept programs
     assert broken.value.prop in NAMES
