@@ -73,6 +73,10 @@ class FirewallRules:
     rules: tuple[Mapping[str, object], ...]
 
 
+def _unique(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(items)) if len(items) > 1 else items
+
+
 def family(ip: str) -> int:
     """4 or 6, of a canonical address text."""
     return 6 if ":" in ip else 4
@@ -118,8 +122,8 @@ class Networking:
         vmm = self._vmms.get(propolis_id)
         if vmm is None:
             vmm = self._vmms[propolis_id] = VmmNetwork(
-                external_ips=tuple(dict.fromkeys(registration.external_ips)),
-                multicast_groups=tuple(dict.fromkeys(registration.multicast_groups)),
+                external_ips=_unique(registration.external_ips),
+                multicast_groups=_unique(registration.multicast_groups),
                 attached_subnets={subnet.subnet: subnet for subnet in registration.attached_subnets} or _NO_SUBNETS,
             )
         held = list(vmm.routers)
