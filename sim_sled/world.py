@@ -116,7 +116,6 @@ class World:
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     _ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
-    _actors: tuple[tuple[str, Callable[[], int | None]], ...] = ()
 
     def __attrs_post_init__(self) -> None:
         sleds = sleds_of(self.scenario.fleet)
@@ -129,13 +128,6 @@ class World:
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
-        self._actors = (
-            ("rules", self.engine.next_deadline_us),
-            ("sleds", self.rack.next_deadline_us),
-            ("nexus", self.nexus.next_deadline_us),
-            ("users", self.users.next_deadline_us),
-            ("judges", self.judge.next_deadline_us),
-        )
         for i, sled in enumerate(sleds):
             shape = sled.shape
             hardware = Hardware(
@@ -186,12 +178,24 @@ class World:
 
     def _next(self) -> tuple[int | None, str]:
         """When, and whose turn it is. At equal times: what is on its way, rules, sleds, Nexus, users, judges."""
+        # written out: this is asked before every step
         due = self._heap[0][0] if self._heap else None
         whose = "message"
-        for name, actor in self._actors:
-            other = actor()
-            if other is not None and (due is None or other < due):
-                due, whose = other, name
+        other = self.engine.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "rules"
+        other = self.rack.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "sleds"
+        other = self.nexus.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "nexus"
+        other = self.users.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "users"
+        other = self.judge.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "judges"
         return due, whose
 
     def step(self) -> bool:
@@ -236,11 +240,13 @@ class World:
     # ---- the trace
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+        self.active_us = self.now_us
+        if not self.keep and self.on_line is None:
+            return
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
         one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
-        self.active_us = self.now_us
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:
@@ -266,6 +272,10 @@ class World:
     def readable(self, text: str) -> str:
         """Ids replaced by names, so that traces of different seeds can be compared by eye."""
         return _UUID.sub(lambda m: self._name(m[0]), text) if "-" in text else text
+
+    def _for_line(self, text: str) -> str:
+        """As `readable`, if anybody will read the line."""
+        return text if not self.keep and self.on_line is None else self.readable(text)
 
     def _name(self, key: str) -> str:
         found = self._ids.get(key)
@@ -316,7 +326,7 @@ class World:
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
-                self._nexus_line(line.what, line, about + self.readable(line.text))
+                self._nexus_line(line.what, line, about + self._for_line(line.text))
         elif line.what == "commit" and line.instance_id is not None:
             self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:
@@ -348,7 +358,6 @@ class World:
             return
         plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
         call.who = who
-        name = self._ids[str(call.call.sled_id)]
         if plan.delay_us or plan.hang_us is not None or plan.answer_lost:
             # only what may last gets a time-out: most calls end at once
             self.later(CONNECT_LOST_US, lambda: self._call_ends(call, nx.TimedOut(), "no answer within 60 s"))
@@ -363,7 +372,7 @@ class World:
             requests.done(who)
             self._call_ends(call, nx.NoConnection(), "connection refused")
         elif plan.hang_us is not None:
-            self.line("request", f"{call.op} hangs", who, name)
+            self.line("request", f"{call.op} hangs", who, self.engine.by_id[call.call.sled_id].name)
             if plan.hang_us < FOREVER:
                 self.later(plan.hang_us, lambda: self._hung(call))
         elif plan.fail is not None:
@@ -415,7 +424,7 @@ class World:
         if call.op == "vmm_register":
             self.judge.invariants.registered(call.call.sled_id)
         if call.op != "vmm_get_state":
-            self.line("request", self.readable(f"{call.op}{_asked(call.item)}: 200"), call.who, sled.name)
+            self.line("request", self._for_line(f"{call.op}{_asked(call.item)}: 200"), call.who, sled.name)
         self._answers(call, plan, nx.Answered(value), "", later_us)
 
     def _answers(self, call: _Call, plan: RequestPlan, outcome: nx.Outcome, text: str, later_us: int = 0) -> None:
@@ -429,8 +438,8 @@ class World:
             return
         call.over = True
         if text:
-            name = self._ids[str(call.call.sled_id)]
-            self.line("request", self.readable(f"{call.op}{_asked(call.item)}: {text}"), call.who, name)
+            name = self.engine.by_id[call.call.sled_id].name
+            self.line("request", self._for_line(f"{call.op}{_asked(call.item)}: {text}"), call.who, name)
         self._nexus(nx.SledAnswered(call.call.call_id, outcome))
 
     # ---- effects
