@@ -205,8 +205,7 @@ class World:
             return False
         self.steps += 1
         self._bound(due)
-        self.now_us = max(self.now_us, due)
-        now_us = self.now_us
+        now_us = self.now_us = max(self.now_us, due)
         match whose:
             case "message":
                 heapq.heappop(self._heap)[2]()

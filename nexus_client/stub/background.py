@@ -79,6 +79,8 @@ def watch(ctx: Context) -> None:
 
 def check_more(ctx: Context) -> None:
     """Fill the free slots: at most so many checks at once."""
+    if not ctx.watch.waiting:
+        return  # nearly always
     while ctx.watch.waiting and len(ctx.watch.checking) < ctx.config.watcher_checks_max:
         propolis_id = ctx.watch.waiting.popleft()
         vmm = ctx.records.vmms[propolis_id]
