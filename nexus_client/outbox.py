@@ -29,6 +29,7 @@ import attrs
 from nexus_client.backoff import INTERNAL_SERVICE, Policy, delay_us
 from nexus_client.draw import draw
 from nexus_client.types import SledVmmState
+from nexus_client.values import envelope
 
 _HEAP_SLACK: Final = 64
 """Cancelled timers kept before the heap is rebuilt, beyond as many as live ones: rebuilding stays amortised O(1)."""
@@ -58,7 +59,7 @@ Outcome = Delivered | Transient | Permanent
 """How one attempt ended."""
 
 
-@attrs.frozen
+@envelope
 class Submit:
     """The VMM's state is now `body`: Nexus shall hear it."""
 
@@ -66,7 +67,7 @@ class Submit:
     body: SledVmmState
 
 
-@attrs.frozen
+@envelope
 class Replied:
     """How the attempt `serial` of a `Send` ended. Exactly one per `Send`."""
 
@@ -80,7 +81,7 @@ class Tick:
     """Time has passed."""
 
 
-@attrs.frozen
+@envelope
 class Forget:
     """Nothing more about this VMM shall be sent or heard, not even the answer to what is in flight."""
 
@@ -95,7 +96,7 @@ class Hurry:
 OutboxInput = Submit | Replied | Tick | Forget | Hurry
 
 
-@attrs.frozen
+@envelope
 class Send:
     """Please PUT `body`; answer with `Replied(propolis_id, serial, outcome)`.
 
@@ -109,7 +110,7 @@ class Send:
     serial: int
 
 
-@attrs.frozen
+@envelope
 class Settled:
     """`body` is done with: Nexus has it, or has finally refused it."""
 
@@ -133,85 +134,87 @@ class Pending:
     why: str
 
 
+_NO_SERIAL: Final = -1
+
+
 @attrs.define(eq=False)
 class _Entry:
     """One VMM with something to tell. In flight: `sent` is set. Waiting for a retry: it is not."""
 
+    propolis_id: UUID
     newest: SledVmmState
-    sent: SledVmmState | None  # what is on the wire
-    behind: bool  # `newest` came after `sent` went out
-    attempt: int
-    serial: int  # of what is in flight, else of what failed last
-    due_us: int  # of the retry, while nothing is in flight
-    why: str
+    sent: SledVmmState | None = None  # what is on the wire
+    behind: bool = False  # `newest` came after `sent` went out
+    attempt: int = 0
+    serial: int = 0  # of what is in flight, else of what failed last; `_NO_SERIAL` once forgotten
+    due_us: int = 0  # of the retry, while nothing is in flight
+    why: str = ""
+
+
+_Timer = tuple[int, int, _Entry]
+"""When, for which serial, of whom. Serials are unique, so entries are never compared."""
 
 
 @attrs.define(eq=False)
 class Outbox:
-    """All publications of one Nexus endpoint; `handle` is the only door.
+    """All publications of one Nexus endpoint; `handle` is the door (`submit` and `replied` are two of its wings).
 
     `seed` decides the jitter, together with the VMM's id, its generation and the attempt.
     """
 
     policy: Policy = INTERNAL_SERVICE
     seed: int = 0
-    _entries: dict[UUID, _Entry] = attrs.field(init=False, factory=dict)
-    _retries: list[tuple[int, int, UUID]] = attrs.field(init=False, factory=list)  # (due_us, serial, who)
+    # by `UUID.int`: a UUID hashes and compares in Python, and there are four look-ups per publication
+    _entries: dict[int, _Entry] = attrs.field(init=False, factory=dict)
+    _retries: list[_Timer] = attrs.field(init=False, factory=list)
     _waiting: int = attrs.field(init=False, default=0)  # entries with a live timer
     _serial: int = attrs.field(init=False, default=0)
 
     def handle(self, item: OutboxInput, now_us: int) -> list[OutboxEffect]:
         """Take one input; returns what shall be done about it, in this order."""
-        match item:
-            case Submit(propolis_id, body):
-                return self._submit(propolis_id, body)
-            case Replied(propolis_id, serial, outcome):
-                return self._replied(propolis_id, serial, outcome, now_us)
-            case Tick():
-                return self._due(now_us)
-            case Forget(propolis_id):
-                self._forget(propolis_id)
-                return []
-            case Hurry():
-                return self._hurry()
-            case _:
-                assert_never(item)
+        # isinstance and attributes: a positional pattern costs three times as much, and this is done per publication
+        if isinstance(item, Submit):
+            return self.submit(item.propolis_id, item.body)
+        if isinstance(item, Replied):
+            return self.replied(item.propolis_id, item.serial, item.outcome, now_us)
+        if isinstance(item, Tick):
+            return self._due(now_us)
+        if isinstance(item, Forget):
+            self._forget(item.propolis_id)
+            return []
+        if isinstance(item, Hurry):
+            return self._hurry()
+        assert_never(item)
 
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
         retries = self._retries
         while retries:
-            due_us, serial, propolis_id = retries[0]
-            if self._is_live(propolis_id, serial):
-                return due_us
+            if _is_live(retries[0]):
+                return retries[0][0]
             heappop(retries)
         return None
 
     def pending(self) -> Iterator[Pending]:
         """What has not been settled, oldest VMM first."""
-        for propolis_id in self._entries:
-            found = self.pending_of(propolis_id)
-            assert found is not None
-            yield found
+        return map(_pending, self._entries.values())
 
     def pending_of(self, propolis_id: UUID) -> Pending | None:
         """The same for one VMM; None if Nexus knows all about it."""
-        entry = self._entries.get(propolis_id)
-        if entry is None:
-            return None
-        flying = entry.sent is not None
-        return Pending(propolis_id, entry.newest, flying, entry.attempt, None if flying else entry.due_us, entry.why)
+        entry = self._entries.get(propolis_id.int)
+        return None if entry is None else _pending(entry)
 
     def __len__(self) -> int:
         """VMMs with something unsettled."""
         return len(self._entries)
 
-    def _submit(self, propolis_id: UUID, body: SledVmmState) -> list[OutboxEffect]:
-        entry = self._entries.get(propolis_id)
+    def submit(self, propolis_id: UUID, body: SledVmmState) -> list[OutboxEffect]:
+        """The same as `handle(Submit(...))`, without an envelope: for callers that publish in every turn."""
+        entry = self._entries.get(propolis_id.int)
         if entry is None:
-            entry = _Entry(body, None, behind=False, attempt=0, serial=0, due_us=0, why="")
-            self._entries[propolis_id] = entry
-            return [self._send(propolis_id, entry)]
+            entry = _Entry(propolis_id, body)
+            self._entries[propolis_id.int] = entry
+            return [self._send(entry)]
         # Nexus would silently drop an older one (nexus.md 7, property 1), so whoever submits it has a bug
         assert body.vmm_state.gen >= entry.newest.vmm_state.gen, "a VMM's generation fell"
         entry.newest = body
@@ -219,65 +222,74 @@ class Outbox:
         entry.behind = entry.sent is not None
         return []
 
-    def _send(self, propolis_id: UUID, entry: _Entry) -> Send:
+    def _send(self, entry: _Entry) -> Send:
         self._serial += 1
         entry.serial = self._serial
         entry.sent = entry.newest
         entry.behind = False
-        return Send(propolis_id, entry.newest, entry.attempt, entry.serial)
+        return Send(entry.propolis_id, entry.newest, entry.attempt, entry.serial)
 
-    def _replied(self, propolis_id: UUID, serial: int, outcome: Outcome, now_us: int) -> list[OutboxEffect]:
-        entry = self._entries.get(propolis_id)
+    def replied(self, propolis_id: UUID, serial: int, outcome: Outcome, now_us: int) -> list[OutboxEffect]:
+        """The same as `handle(Replied(...))`, without an envelope."""
+        entry = self._entries.get(propolis_id.int)
         if entry is None or entry.serial != serial or entry.sent is None:
             return []  # forgotten meanwhile, or told twice
         if isinstance(outcome, Transient):
-            self._retry_later(propolis_id, entry, outcome.why, now_us)
+            self._retry_later(entry, outcome.why, now_us)
             return []
-        settled = Settled(propolis_id, entry.sent, outcome)
+        settled = Settled(entry.propolis_id, entry.sent, outcome)
         if not entry.behind:
-            del self._entries[propolis_id]
+            del self._entries[propolis_id.int]
             return [settled]
         entry.attempt = 0
         entry.why = ""
-        return [settled, self._send(propolis_id, entry)]
+        return [settled, self._send(entry)]
 
-    def _retry_later(self, propolis_id: UUID, entry: _Entry, why: str, now_us: int) -> None:
+    def _retry_later(self, entry: _Entry, why: str, now_us: int) -> None:
         # the generation is the occurrence: each series of failures draws anew without being counted
-        number = draw(self.seed, "outbox", propolis_id, entry.newest.vmm_state.gen, entry.attempt)
+        number = draw(self.seed, "outbox", entry.propolis_id, entry.newest.vmm_state.gen, entry.attempt)
         entry.due_us = now_us + delay_us(self.policy, entry.attempt, number)
         entry.attempt += 1
         entry.sent = None
         entry.behind = False
         entry.why = why
         self._waiting += 1
-        heappush(self._retries, (entry.due_us, entry.serial, propolis_id))
-
-    def _is_live(self, propolis_id: UUID, serial: int) -> bool:
-        entry = self._entries.get(propolis_id)
-        return entry is not None and entry.serial == serial and entry.sent is None
+        heappush(self._retries, (entry.due_us, entry.serial, entry))
 
     def _due(self, now_us: int) -> list[OutboxEffect]:
         sends: list[OutboxEffect] = []
         retries = self._retries
         while retries and retries[0][0] <= now_us:
-            _, serial, propolis_id = heappop(retries)
-            if self._is_live(propolis_id, serial):
+            timer = heappop(retries)
+            if _is_live(timer):
                 self._waiting -= 1
-                sends.append(self._send(propolis_id, self._entries[propolis_id]))
+                sends.append(self._send(timer[2]))
         return sends
 
     def _hurry(self) -> list[OutboxEffect]:
         # in the order in which they would have come due, ties by age
-        waiting = sorted(item for item in self._retries if self._is_live(item[2], item[1]))
+        waiting = sorted(timer for timer in self._retries if _is_live(timer))
         self._retries.clear()
         self._waiting = 0
-        return [self._send(propolis_id, self._entries[propolis_id]) for _, _, propolis_id in waiting]
+        return [self._send(timer[2]) for timer in waiting]
 
     def _forget(self, propolis_id: UUID) -> None:
-        entry = self._entries.pop(propolis_id, None)
+        entry = self._entries.pop(propolis_id.int, None)
         if entry is None or entry.sent is not None:
             return
+        entry.serial = _NO_SERIAL
         self._waiting -= 1  # its timer stays in the heap, cancelled, until it comes up or the heap is rebuilt
         if len(self._retries) > 2 * self._waiting + _HEAP_SLACK:
-            self._retries = [item for item in self._retries if self._is_live(item[2], item[1])]
+            self._retries = [timer for timer in self._retries if _is_live(timer)]
             heapify(self._retries)
+
+
+def _is_live(timer: _Timer) -> bool:
+    _, serial, entry = timer
+    return entry.serial == serial and entry.sent is None
+
+
+def _pending(entry: _Entry) -> Pending:
+    flying = entry.sent is not None
+    due_us = None if flying else entry.due_us
+    return Pending(entry.propolis_id, entry.newest, flying, entry.attempt, due_us, entry.why)

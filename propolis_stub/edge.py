@@ -15,6 +15,7 @@ from propolis_stub.migration import NO_BAGGAGE, PROTOCOLS, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.timing import Point
 from propolis_stub.types import Level, Publication, RequestKind
+from propolis_stub.values import envelope
 
 
 class GuestEvent(Enum):
@@ -96,7 +97,7 @@ class Guest:
     vcpu: int = 0
 
 
-@attrs.frozen
+@envelope
 class FromPeer:
     """A message of the peer. `migration_id` None: of the migration that runs, or else of the one that waits."""
 
@@ -165,7 +166,7 @@ Input = (
 # --- effects --------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@envelope
 class Published:
     publication: Publication
 
@@ -182,7 +183,7 @@ class EnsureFinished:
     ok: bool
 
 
-@attrs.frozen
+@envelope
 class Disposed:
     """What the queue said to the request of this call: `QUEUED` or `IGNORED` (a denial is raised)."""
 
@@ -198,7 +199,7 @@ class Dial:
     migration_id: UUID
 
 
-@attrs.frozen
+@envelope
 class ToPeer:
     message: Message
     migration_id: UUID

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import attrs
 
+from propolis_stub.values import envelope
+
 
 class IdentityEnum(Enum):
     """An enum that hashes by identity, as it compares: the inherited hash is Python code, and tables are looked up
@@ -57,7 +59,7 @@ class MigrationStatus:
     state: MigrationPhase
 
 
-@attrs.frozen
+@envelope
 class Publication:
     """One atomic update of what the monitor tells (propolis.md 3.7). `gen` starts at 1 and grows by exactly 1.
 

@@ -27,12 +27,12 @@ from propolis_stub import edge, machine
 from propolis_stub.edge import Effect, GuestEvent, Input, ReconfigureResult
 from propolis_stub.errors import GuestNotRunning, RepairingRejected
 from propolis_stub.migration import Migration, Role
-from propolis_stub.request_queue import Queued, QueueState, RequestType
+from propolis_stub.request_queue import Disposition, Queued, QueueState, RequestType
 from propolis_stub.table import Birth, Event
 from propolis_stub.timing import Point
 from propolis_stub.types import InstanceState, RequestKind
 from propolis_stub.vm_migration import MigratingVm
-from propolis_stub.vm_wrapper import ENSURABLE, ON_STEP, Doing, Hazard
+from propolis_stub.vm_wrapper import ENSURABLE, NOW, ON_STEP, Doing, Hazard
 
 __all__ = ["Hazard", "Vm"]
 
@@ -45,6 +45,8 @@ _REQUESTS: Final = {
     RequestKind.STOP: Queued(RequestType.STOP),
     RequestKind.REBOOT: Queued(RequestType.REBOOT),
 }
+_DISPOSED: Final = {disposition: edge.Disposed(disposition) for disposition in Disposition}
+_ENDING: Final = frozenset({Doing.HALTING, Doing.EXITED, Doing.RUNDOWN})
 _HALTS: Final = frozenset({GuestEvent.HALT, GuestEvent.CHIPSET_HALT})
 _CHIPSET: Final = frozenset({GuestEvent.CHIPSET_HALT, GuestEvent.CHIPSET_RESET})
 
@@ -69,13 +71,13 @@ class Vm(MigratingVm):
             return self.state if self.state is not None else InstanceState.CREATING
         if self.state is InstanceState.FAILED or self._end is not Event.RUN_DOWN:
             return InstanceState.FAILED
-        if self._doing in {Doing.HALTING, Doing.EXITED, Doing.RUNDOWN} or self._waiting is not None:
+        if self._doing in _ENDING or self._waiting is not None:
             return InstanceState.DESTROYED
         if self._active is not None and self._active.role is Role.SOURCE:
             return InstanceState.DESTROYED
         queue = self.queue
         assert queue is not None
-        if queue.awaiting_stop or any(event[0] in _HALTS for event in self._guest):
+        if queue.awaiting_stop or (self._guest and any(event[0] in _HALTS for event in self._guest)):
             return InstanceState.DESTROYED
         return InstanceState.CREATING if queue.state is QueueState.NOT_STARTED else InstanceState.RUNNING
 
@@ -100,6 +102,8 @@ class Vm(MigratingVm):
                 pass
             case edge.Request(kind):
                 self._request(kind, out)
+            case edge.Crash():
+                self._crash(out)
             case edge.Step():
                 self._step(now_us, out)
             case edge.EnsureSpec():
@@ -129,8 +133,6 @@ class Vm(MigratingVm):
                 self._held = True
             case edge.Release():
                 self._held = False
-            case edge.Crash():
-                self._crash(out)
             case _:
                 assert_never(item)
         self._run(now_us, out)
@@ -140,7 +142,7 @@ class Vm(MigratingVm):
         request = _REQUESTS.get(kind)
         if request is None:  # a caller without type checks, with a state instead of a request
             raise RepairingRejected("it cannot be asked for")
-        out.append(edge.Disposed(self._queue().try_queue(request)))
+        out.append(_DISPOSED[self._queue().try_queue(request)])
 
     def _guest_event(self, item: edge.Guest, now_us: int, out: list[Effect]) -> None:
         running = self.state in {InstanceState.RUNNING, InstanceState.REBOOTING} or (
@@ -183,8 +185,19 @@ class Vm(MigratingVm):
     def _run(self, now_us: int, out: list[Effect]) -> None:
         """Lets the driver go on until it waits for time, a step, a peer, work, or a release."""
         while True:
-            doing = self._doing
-            if doing is Doing.IDLE:
+            doing, active = self._doing, self._active
+            if active is not None and active.broken and doing is Doing.MIGRATING and not self._held:
+                self._migration_failed(active.broken, out)
+            elif self._point is not None:
+                due_us = self._due_us
+                # NOW is negative and due even while held; ON_STEP is negative too and never due by time
+                if due_us is not None and (due_us == NOW or (0 <= due_us <= now_us and not self._held)):
+                    self._pass(now_us, out)
+                elif doing is Doing.BACKENDS and self.queue and not self._held and not self.stepped:
+                    self._serve_during_start(out)
+                else:
+                    return
+            elif doing is Doing.IDLE:
                 if self._held or not self._has_work():
                     return
                 self._wake(now_us)
@@ -192,18 +205,10 @@ class Vm(MigratingVm):
                 if self._held or self._stuck():
                     return
                 self._begin_rundown(now_us, out)
-            elif self._active is not None and self._active.broken and doing is Doing.MIGRATING and not self._held:
-                self._migration_failed(self._active.broken, out)
-            elif self._point is None:
-                if doing is not Doing.MIGRATING or self._held or not (self._active and self._active.can_go):
+            else:
+                if doing is not Doing.MIGRATING or self._held or not (active and active.can_go):
                     return
                 self._drive_migration(now_us, out)
-            elif self._is_due(now_us):
-                self._pass(now_us, out)
-            elif doing is Doing.BACKENDS and self.queue and not self._held and not self.stepped:
-                self._serve_during_start(out)
-            else:
-                return
 
     def _has_work(self) -> bool:
         return bool(self._guest or self._deferred or self.queue)

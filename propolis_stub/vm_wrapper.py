@@ -56,10 +56,14 @@ ON_STEP: Final = -2
 
 _COUNT_BITS: Final = 32
 _SHIFT: Final = {point: _COUNT_BITS * index for index, point in enumerate(Point)}
+_ONE: Final = {point: 1 << shift for point, shift in _SHIFT.items()}
 _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 
 _NO_DRIVER: Final = frozenset({Level.NO_VM, Level.RUNDOWN, Level.RUNDOWN_COMPLETE})
 ENSURABLE: Final = frozenset({Level.NO_VM, Level.RUNDOWN_COMPLETE})
+
+_ENSURED: Final = edge.EnsureFinished(ok=True)
+_LEVEL_CHANGED: Final = {level: edge.LevelChanged(level) for level in Level}
 
 GuestKey = tuple[GuestEvent, int, int]
 """Event, time, vCPU: what makes two waiting guest events one."""
@@ -163,21 +167,21 @@ class VmWrapper:
 
     def _count(self, point: Point) -> int:
         """How often `point` was entered before; counts this time."""
-        shift = _SHIFT[point]
-        occurrence = self._counts >> shift & _COUNT_MASK
-        self._counts += 1 << shift
-        return occurrence
+        counts = self._counts
+        self._counts = counts + _ONE[point]
+        return counts >> _SHIFT[point] & _COUNT_MASK
 
     def _ensure(self, birth: Birth, out: list[Effect]) -> None:
         if self.level not in ENSURABLE:
             raise AlreadyInitialized(self.level)
-        self._reset()
+        if self.level is not Level.NO_VM:  # else it is as it was made, or as a crash left it
+            self._reset()
         self.queue = RequestQueue.new(auto_start=birth is Birth.TARGET)
         self._set_level(Level.WAITING_FOR_INIT, out)
 
     def _become_active(self, out: list[Effect]) -> None:
         self._set_level(Level.ACTIVE, out)
-        out.append(edge.EnsureFinished(ok=True))
+        out.append(_ENSURED)
 
     def _init_failed(self, out: list[Effect]) -> None:
         """The ensure that still waits gets its 500; there never was a driver, so no rundown either."""
@@ -193,7 +197,7 @@ class VmWrapper:
         self._guest = ()
 
     def _stuck(self) -> bool:
-        return bool(Hazard.RECONFIGURE_AT_HALT in self.strict and self.queue and self.queue.component_queue)
+        return bool(self.queue and self.queue.component_queue and Hazard.RECONFIGURE_AT_HALT in self.strict)
 
     def _begin_rundown(self, now_us: int, out: list[Effect]) -> None:
         self._set_level(Level.RUNDOWN, out)
@@ -224,12 +228,6 @@ class VmWrapper:
         self._reset()
         self._set_level(Level.NO_VM, out)
 
-    def _is_due(self, now_us: int) -> bool:
-        due_us = self._due_us
-        if due_us is None or due_us == ON_STEP:
-            return False
-        return due_us == NOW or (due_us <= now_us and not self._held)
-
     def _wait(self, point: Point, doing: Doing, now_us: int, *, milestone: bool = True) -> None:
         """Enters `point`. `milestone` False: not one for a stepped VM: passing it shows nothing of its own."""
         self._doing = doing
@@ -259,4 +257,4 @@ class VmWrapper:
 
     def _set_level(self, level: Level, out: list[Effect]) -> None:
         self.level = level
-        out.append(edge.LevelChanged(level))
+        out.append(_LEVEL_CHANGED[level])

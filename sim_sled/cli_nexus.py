@@ -13,7 +13,10 @@ from typing import Annotated
 
 import typer
 
-GOOD, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 5, 130
+GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
+
+
+MIGRATE_RECORDS = "migrate-records"
 
 
 class Rules(Enum):
@@ -37,7 +40,14 @@ class UnknownVmmName(Enum):
 
 
 def nexus(
-    address: Annotated[str, typer.Argument(metavar="ADDR", help="internal API, for sleds; [::1]:0 picks a port")],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDR|migrate-records", help="internal API, for sleds; [::1]:0 picks a port")
+    ],
+    rows: Annotated[
+        Path | None,
+        typer.Argument(metavar="[ROWS]", help="for migrate-records: JSON rows; default stdin"),
+    ] = None,
+    *,
     control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
@@ -58,7 +68,15 @@ def nexus(
     seed: Annotated[int, typer.Option(help="decides every id")] = 0,
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
 ) -> None:
-    """Serve a model of Nexus for sleds to talk to. This is not Nexus."""
+    """Serve a model of Nexus for sleds to talk to. This is not Nexus.
+
+    `sim-sled nexus migrate-records [ROWS]` prints instance and VMM rows of before omicron#5854 as they are after it.
+    """
+    if address == MIGRATE_RECORDS:
+        raise typer.Exit(_migrate_records(rows))
+    if rows is not None:
+        typer.echo(f"sim-sled: {rows} is given, but rows go with {MIGRATE_RECORDS}", err=True)
+        raise typer.Exit(BAD_INPUT)
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.rules import RuleSet
     from nexus_client.stub.server import NexusServer
@@ -91,7 +109,25 @@ def nexus(
     except (ValueError, KeyError) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
+    if port_file is not None:
+        with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
+            port_file.unlink()  # nobody shall read the addresses of an earlier one
     raise typer.Exit(asyncio.run(_serve(server, port_file)))
+
+
+def _migrate_records(rows: Path | None) -> int:
+    from nexus_client.stub.migrate_records import MigrationError, migrate
+
+    try:
+        raw = sys.stdin.buffer.read() if rows is None else rows.read_bytes()
+        sys.stdout.write(migrate(raw).decode() + "\n")
+    except OSError as error:
+        sys.stderr.write(f"sim-sled: {rows}: {error.strerror}\n")
+        return BAD_INPUT
+    except MigrationError as error:
+        sys.stderr.write("".join(f"sim-sled: {problem}\n" for problem in error.problems))
+        return BAD_INPUT
+    return GOOD
 
 
 def _say(text: str) -> None:

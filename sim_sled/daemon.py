@@ -249,7 +249,7 @@ class Daemon:
         self._senders.send(outgoing)
 
     def _turn(self, item: Any, ticket: int | None) -> object:
-        """One input, all its effects, and the timer; the answer to `ticket`, `_LATER` if it is still to come."""
+        """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
         try:
@@ -258,10 +258,11 @@ class Daemon:
                     answer = effect.value
                 else:
                     self._perform(effect)
+        finally:
+            # also after a bug: one VMM's must not stop the clock of all
             if self.live is not None:
                 self.live.after_turn()
-        finally:
-            self._rearm(now_us)  # also after a bug: one VMM's must not stop the clock of all
+            self._rearm(now_us)
         return answer
 
     def _perform(self, effect: Effect) -> None:

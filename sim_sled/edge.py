@@ -28,6 +28,7 @@ from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, Vmm
 from propolis_stub.edge import Effect as VmEffect
 from propolis_stub.edge import GuestEvent
 from propolis_stub.edge import Input as VmInput
+from propolis_stub.values import envelope
 from sim_sled.errors import SledError
 
 
@@ -94,14 +95,14 @@ class Unregister:
     propolis_id: UUID
 
 
-@attrs.frozen
+@envelope
 class GetState:
     ticket: int
     sled_id: UUID
     propolis_id: UUID
 
 
-@attrs.frozen
+@envelope
 class PutState:
     ticket: int
     sled_id: UUID
@@ -201,7 +202,7 @@ class PropolisInput:
     item: VmInput
 
 
-@attrs.frozen
+@envelope
 class NexusReplied:
     """How one `PutToNexus` ended."""
 
@@ -260,7 +261,7 @@ Input = (
 )
 
 
-@attrs.frozen
+@envelope
 class Reply:
     """Answers `ticket`. `value` is what the operation returns: `SledVmmState`, `UpdatedRuntime`, None, ..."""
 
@@ -276,7 +277,7 @@ class ReplyError:
     error: SledError
 
 
-@attrs.frozen
+@envelope
 class PutToNexus:
     """Please send `PUT NEXUS/vmms/{propolis_id}`; answer with `NexusReplied` and the same serial."""
 

@@ -73,13 +73,12 @@ def observe(
     if state is InstanceState.REPAIRING:
         raise RepairingRejected("observed by a sled")
     now = time_of(now_us)
-    return _moved(
-        record,
-        VMM_STATE[state],
-        _reported(record.migration_in, migration_in, now),
-        _reported(record.migration_out, migration_out, now),
-        now,
-    )
+    into, out = record.migration_in, record.migration_out
+    if migration_in is not None:
+        into = _reported(into, migration_in, now)
+    if migration_out is not None:
+        out = _reported(out, migration_out, now)
+    return _moved(record, VMM_STATE[state], into, out, now)
 
 
 def transition(record: SledVmmState, state: VmmState, now_us: int) -> SledVmmState:
@@ -101,11 +100,7 @@ def _moved(
     return SledVmmState(VmmRuntimeState(state, record.vmm_state.gen + 1, now), migration_in, migration_out)
 
 
-def _reported(
-    known: MigrationRuntimeState | None, seen: MigrationStatus | None, now: datetime
-) -> MigrationRuntimeState | None:
-    if seen is None:
-        return known
+def _reported(known: MigrationRuntimeState | None, seen: MigrationStatus, now: datetime) -> MigrationRuntimeState:
     state = MIGRATION_STATE[seen.state]
     if known is None or known.migration_id != seen.id:
         return MigrationRuntimeState(seen.id, state, _FIRST_REPORTED_GEN, now)

@@ -70,10 +70,12 @@ class PresetPacer:
     _spread: dict[Point, tuple[int, int]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self._fixed.update(dict.fromkeys(Point, _AT_ONCE))
         for point, (low, high) in PRESETS[self.preset].items():
             if low == high:
                 self._fixed[point] = Pace(low)
             else:
+                del self._fixed[point]
                 self._spread[point] = (low, high)
 
     def pace(self, vm_id: UUID, point: Point, occurrence: int) -> Pace:
@@ -81,8 +83,5 @@ class PresetPacer:
         fixed = self._fixed.get(point)
         if fixed is not None:
             return fixed
-        spread = self._spread.get(point)
-        if spread is None:
-            return _AT_ONCE
-        low, high = spread
+        low, high = self._spread[point]
         return Pace(low + draw(self.seed, vm_id, point.value, occurrence) % (high - low + 1))

@@ -1,23 +1,19 @@
-"""The core: all sleds of this process, one scheduler, and the fabric on which migrations meet.
+"""The core: all sleds of this process, one scheduler, and one door.
 
 `handle(input, now_us) -> effects` is the only door; `next_deadline_us()` says when to come with the next `Tick`.
 A refusal is raised as a `SledError` and has changed nothing.
 
-One turn: the input is judged and carried out, Propolis machines move, messages between migrating VMMs are
-delivered until there are none, then each VMM that Propolis published for is looked at once (`Vmm.see`) and its new
-record goes to its sled's outbox. Nothing waits within a turn.
+What a turn does after the input was judged stands in fabric.py.
 
-Read before: edge.py, sled.py. Read next: daemon.py (sockets) or world.py (virtual time).
+Read before: fabric.py. Read next: daemon.py (sockets) or world.py (virtual time).
 """
 
 # ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
-from uuid import UUID
 
 import attrs
 
@@ -28,56 +24,33 @@ from nexus_client.outbox import (
     Hurry,
     OutboxEffect,
     Permanent,
-    Replied,
     Send,
     Settled,
-    Submit,
     Transient,
 )
 from nexus_client.outbox import Tick as OutboxTick
-from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState, VmmStateRequested
-from propolis_stub.edge import Crashed, Dial, FromPeer, Guest, MigrateOut, PeerClosed, PeerLost, ToPeer
-from propolis_stub.edge import Effect as VmEffect
+from nexus_client.types import TERMINAL, InstanceMigrationTargetParams, UpdatedRuntime, VmmState
+from propolis_stub.edge import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
-from propolis_stub.timing import Pacer
+from propolis_stub.types import Level
 from sim_sled import edge
 from sim_sled.addresses import canonical
 from sim_sled.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.edge import Effect, Input
 from sim_sled.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
-from sim_sled.happenings import Happening, Kind, Watch
-from sim_sled.pace import PresetPacer
+from sim_sled.fabric import Fabric
+from sim_sled.happenings import Happening, Kind
 from sim_sled.rules import Verdict
-from sim_sled.scheduler import Scheduler
 from sim_sled.sled import Sled
-from sim_sled.vmm import BaggageOf, RunningPoke, Vmm, no_baggage
-
-MESSAGES_MAX: Final = 10_000
-"""Messages between two VMMs in one turn: a whole migration is about 40; more is a loop, and a bug."""
+from sim_sled.vmm import RunningPoke, Vmm
 
 TICKS_MAX: Final = 500
 """Due actors served by one `Tick`, so that I/O gets its turn; `next_deadline_us` stays in the past until all are."""
 
 
 @attrs.define(eq=False)
-class Rack:
-    """All sleds of one process. `remote_peers`: a migration source that is not in this rack is looked for on
-    the network; without it such a source is imagined, as the existing simulator does. `expose`: everything that a
-    VM says comes out as `FromPropolis`, for shells that serve the Propolis API.
-    """
-
-    sleds: dict[UUID, Sled] = attrs.field(factory=dict)
-    pacer: Pacer = attrs.field(factory=PresetPacer)
-    seed: int = 0
-    remote_peers: bool = False
-    expose: bool = False
-    baggage: BaggageOf = no_baggage
-    watch: Watch | None = None
-    _scheduler: Scheduler = attrs.field(factory=Scheduler)
-    _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
-    _touched: list[Vmm] = attrs.field(factory=list)
-    _messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
-    _now_us: int = 0
+class Rack(Fabric):
+    """The doors. Options and fields: `Fabric`."""
 
     def add_sled(self, config: SledConfig) -> Sled:
         """Add a sled. ValueError if its id is taken."""
@@ -107,7 +80,8 @@ class Rack:
         vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
         if new:
             self._sources[vmm.about.propolis_addr] = vmm
-            self._tell(vmm, Kind.REGISTERED, vmm.record)
+            if self.watch is not None:
+                self._tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(edge.Reply(item.ticket, vmm.record))
 
     def _unregister(self, item: edge.Unregister, effects: list[Effect]) -> None:
@@ -129,7 +103,7 @@ class Rack:
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
         before = vmm.record
-        source = self._source_of(vmm, item.requested)
+        source = None if item.requested.value is None else self._source_of(vmm, item.requested.value)
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
@@ -154,13 +128,11 @@ class Rack:
             self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
-    def _source_of(self, target: Vmm, requested: VmmStateRequested) -> Vmm | None:
+    def _source_of(self, target: Vmm, where: InstanceMigrationTargetParams) -> Vmm | None:
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
         dialled: a source that is here is never imagined, or one guest would run twice.
         """
-        if requested.value is None:
-            return None
-        source = self._sources.get(canonical(requested.value.src_propolis_addr))
+        source = self._sources.get(canonical(where.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: edge.SimMigrationSource, effects: list[Effect]) -> None:
@@ -292,7 +264,7 @@ class Rack:
     def _nexus_replied(self, item: edge.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
-        done = sled.outbox.handle(Replied(item.propolis_id, item.serial, item.outcome), self._now_us)
+        done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._now_us)
         if isinstance(item.outcome, Transient):
             if vmm is not None:
                 self._tell(vmm, Kind.RETRYING, item.outcome.why)
@@ -330,7 +302,8 @@ class Rack:
             self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
         if vmm.terminal and effect.body is vmm.record:
             # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
-            self._tell(vmm, Kind.FORGOTTEN, vmm.record)
+            if self.watch is not None:
+                self._tell(vmm, Kind.FORGOTTEN, vmm.record)
             poke, vmm.poke = vmm.poke, None
             if poke is not None:
                 effects.append(edge.Reply(poke.ticket, None))
@@ -399,89 +372,10 @@ class Rack:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
             self._rearm(vmm)
 
-    # --- one turn ---
-
-    def _after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
-        """Route what Propolis said; the VMM is looked at when the turn settles."""
-        self._touched.append(vmm)
-        for effect in rest:
-            if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
-                self._messages.append((vmm, vmm.peer, effect))
-                continue
-            if type(effect) is Crashed:
-                self._disconnect(vmm, effects)
-            if self.expose:
-                effects.append(edge.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
-
-    def _settle(self, effects: list[Effect]) -> None:
-        if self._messages:
-            self._deliver_all(effects)
-        touched, self._touched = self._touched, []
-        for vmm in touched:
-            published = vmm.latest
-            if published is not None:
-                before, seen_before = vmm.record, vmm.seen
-                record = vmm.see(self._now_us)
-                if self.watch is not None and vmm.seen is published:
-                    self._tell(vmm, Kind.PROPOLIS, (seen_before, published))
-                if record is not None and vmm.registered:
-                    if self.watch is not None:
-                        self._tell(vmm, Kind.OBSERVED, (before, record))
-                    self._publish(vmm.sled, vmm, effects)
-            self._rearm(vmm)
-
-    def _deliver_all(self, effects: list[Effect]) -> None:
-        for _ in range(MESSAGES_MAX):
-            if not self._messages:
-                return
-            self._deliver(*self._messages.popleft(), effects)
-        raise AssertionError("two VMMs talk without end")
-
-    def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:
-        """Carry one message between two VMMs of this rack."""
-        if isinstance(effect, Dial):
-            self._dial(sender, receiver, effect.migration_id, effects)
-        elif receiver.peer is not sender or receiver.vm is None:
-            if isinstance(effect, ToPeer) and sender.peer is receiver:
-                self._part(sender, "the peer is gone", effects)
-        elif isinstance(effect, ToPeer):
-            message = FromPeer(effect.message, effect.migration_id)
-            self._after(receiver, receiver.drive(message, self._now_us), effects)
-        else:
-            sender.peer = None
-            self._part(receiver, "the peer closed the connection", effects)
-
-    def _dial(self, target: Vmm, source: Vmm, migration_id: UUID, effects: list[Effect]) -> None:
-        """A target asks its source to migrate; what the source's queue denies, the target sees as a lost peer."""
-        if source.vm is None or source.peer is not None:
-            self._part(target, "the source is not there", effects)
-            return
-        baggage = self.baggage(source.sled_id, source.propolis_id)
-        try:
-            source.check_untried(migration_id)
-            opened = source.migrate_out(MigrateOut(migration_id, baggage=baggage), self._now_us)
-        except (InvalidRequest, PropolisRefused) as denied:
-            self._tell(target, Kind.MIGRATION, f"the source refuses: {denied}")
-            self._part(target, str(denied), effects)
-            return
-        source.peer = target
-        self._tell(source, Kind.MIGRATION, f"asked to migrate to {target.propolis_id}")
-        self._after(source, opened, effects)
-
-    def _part(self, vmm: Vmm, why: str, effects: list[Effect]) -> None:
-        """The other side of this VMM's migration is gone."""
-        vmm.peer = None
-        if vmm.vm is not None:
-            self._after(vmm, vmm.drive(PeerLost(why), self._now_us), effects)
-
-    def _disconnect(self, vmm: Vmm, effects: list[Effect]) -> None:
-        """The Propolis of this VMM is gone, and with it its connection: the other side notices."""
-        other, vmm.peer = vmm.peer, None
-        if other is not None and other.peer is vmm:
-            self._part(other, "the peer is gone", effects)
+    # --- what a turn does to Nexus and to the registry --------------------------------------------------------------
 
     def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        done = sled.outbox.handle(Submit(vmm.propolis_id, vmm.record), self._now_us)
+        done = sled.outbox.submit(vmm.propolis_id, vmm.record)
         if done:  # nothing is settled by a submit, so no timer changes
             self._outbox_effects(sled, done, effects, vmm)
 
@@ -492,9 +386,11 @@ class Rack:
         self._publish(sled, vmm, effects)
 
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        if vmm.vm is not None:
+        if vmm.vm is not None and (self.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
+            # one that has run down has nothing left to lose but the connections of who talks to it
             self._after(vmm, vmm.lose_propolis(self._now_us), effects)
-        self._disconnect(vmm, effects)
+        if vmm.peer is not None:
+            self._disconnect(vmm, effects)
         sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
         sled.remove(vmm)
         if self._sources.get(vmm.about.propolis_addr) is vmm:
@@ -502,14 +398,6 @@ class Rack:
         if vmm.poke is not None or vmm.pokes:
             self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._scheduler.set(vmm, None)
-
-    def _rearm(self, vmm: Vmm) -> None:
-        if vmm.registered:
-            self._scheduler.set(vmm, vmm.deadline_us())
-
-    def _tell(self, vmm: Vmm, kind: Kind, data: object) -> None:
-        if self.watch is not None:
-            self.watch(Happening(self._now_us, vmm.sled_id, vmm.propolis_id, kind, data))
 
 
 _DOORS: Final[dict[type, Callable[[Rack, Any, list[Effect]], None]]] = {

@@ -66,7 +66,7 @@ class Sled:
         if known is not None:
             if known.about.instance_id != body.instance_id:
                 raise Internal(f"VMM {propolis_id} belongs to instance {known.about.instance_id}")
-            self.networking.vmm_registered(propolis_id, body)  # may bring further routers (2.2, step 6)
+            self.networking.vmm_registered(propolis_id, body)  # may add routers (sled-agent-api.md 2.2 step 6)
             return known, False
         if body.vmm_runtime.state not in _FIRST_STATES:
             raise InvalidRequest(f"a VMM cannot be registered in state {body.vmm_runtime.state.value}")

@@ -54,6 +54,17 @@ if TYPE_CHECKING:
     from sim_sled.sled import Sled
 
 _NOTHING: Final[list[VmEffect]] = []
+_RESTING: Final = {
+    InstanceState.CREATING: VmmState.STARTING,
+    InstanceState.STARTING: VmmState.STARTING,
+    InstanceState.RUNNING: VmmState.RUNNING,
+    InstanceState.FAILED: VmmState.FAILED,
+    InstanceState.DESTROYED: VmmState.DESTROYED,
+}
+"""All states that a Propolis can rest in."""
+
+_ENSURE, _RUN, _TICK, _CRASH = EnsureSpec(), Request(RequestKind.RUN), Tick(), Crash()
+_REQUESTS: Final = {kind: Request(kind) for kind in RequestKind}
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
 
@@ -139,17 +150,7 @@ class Vmm:
             return state
         if self.vm is None:
             return self.silent or state
-        match self.vm.resting_state():
-            case InstanceState.CREATING | InstanceState.STARTING:
-                return VmmState.STARTING
-            case InstanceState.RUNNING:
-                return VmmState.RUNNING
-            case InstanceState.FAILED:
-                return VmmState.FAILED
-            case InstanceState.DESTROYED:
-                return VmmState.DESTROYED
-            case other:
-                raise AssertionError(f"Propolis cannot rest in {other.value}")
+        return _RESTING[self.vm.resting_state()]
 
     def deadline_us(self) -> int | None:
         """When something here is due next."""
@@ -169,10 +170,11 @@ class Vmm:
         verdict = RULES[requested.type, resting]
         if verdict is Verdict.NO_OP:
             return verdict
-        if self.terminal:
-            raise VmmTerminating("Instance is terminating")
         if verdict is Verdict.REFUSE:
+            if self.terminal:
+                raise VmmTerminating("Instance is terminating")
             raise InvalidRequest(refusal(requested.type, resting, self.state))
+        assert not self.terminal, "the table lets nothing pass at the end"
         if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
         if self.silent is not None:
@@ -219,13 +221,13 @@ class Vmm:
     def _start(self, how: How, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        effects = vm.handle(EnsureSpec(), now_us)
+        effects = vm.handle(_ENSURE, now_us)
         self.vm = vm
         self.take(effects)
         if vm.queue is None:
             return effects  # its objects could not be made: it has failed already, and is seen to have
         self.seen, self.latest = self.latest, None
-        return effects + self.drive(Request(RequestKind.RUN), now_us)
+        return effects + self.drive(_RUN, now_us)
 
     def _migrate_in(self, requested: VmmStateRequested, how: How, scripted: bool, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to pull its state from a source (`scripted`: an imagined one)."""
@@ -329,7 +331,7 @@ class Vmm:
             due_us = self.vm.next_deadline_us()
             if due_us is not None and due_us <= now_us:
                 self.see_at_us, self.blind = None, False
-                effects = self.drive(Tick(), now_us)
+                effects = self.drive(_TICK, now_us)
         return effects
 
     def grace_is_over(self, now_us: int) -> bool:
@@ -348,16 +350,13 @@ class Vmm:
         if self.terminal:
             return None  # whatever Propolis still says: nothing follows a terminal state (nexus.md 7, property 6)
         seen, known = self.seen, self.record
-        self.record = observe.observe(
-            known,
-            seen.state,
-            _news(known.migration_in, seen.migration_in),
-            _news(known.migration_out, seen.migration_out),
-            now_us,
-        )
+        into, out = seen.migration_in, seen.migration_out
+        if into is not None or out is not None:
+            into, out = _news(known.migration_in, into), _news(known.migration_out, out)
+        self.record = record = observe.observe(known, seen.state, into, out, now_us)
         if self.terminal:
             self.grace_us = None
-        return self.record
+        return record
 
     def force(self, state: VmmState, now_us: int) -> list[VmEffect]:
         """The agent itself says how this VMM ends (or, for tests, anything else); a terminal one loses Propolis."""
@@ -373,7 +372,7 @@ class Vmm:
         vm, self.vm = self.vm, None
         if vm is None:
             return _NOTHING
-        effects = self.take(vm.handle(Crash(), now_us))
+        effects = self.take(vm.handle(_CRASH, now_us))
         self.latest = None
         return effects
 
@@ -388,11 +387,12 @@ class Vmm:
     def _request(self, kind: RequestKind, now_us: int) -> tuple[Disposition, list[VmEffect]]:
         assert self.vm is not None, "the table lets nothing pass without a Propolis"
         try:
-            effects = self.vm.handle(Request(kind), now_us)
+            effects = self.vm.handle(_REQUESTS[kind], now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
-        disposition = next(e.disposition for e in effects if isinstance(e, Disposed))
-        return disposition, self.take(effects)
+        first = effects[0]
+        assert isinstance(first, Disposed), "the queue answers before the driver does anything"
+        return first.disposition, self.take(effects)
 
     def go_silent(self, now_us: int) -> list[VmEffect]:
         """The Propolis process dies and the agent, whose monitor is retried for ever, does not notice. Only the

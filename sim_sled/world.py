@@ -26,14 +26,12 @@ from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound,
 from nexus_client.stub import edge as nx
 from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.nexus import Nexus
-from nexus_client.types import Asked, SledAgentInfo, SledCpuFamily, SledRole, VmmState
+from nexus_client.types import SledAgentInfo, SledCpuFamily, SledRole, VmmState
 from sim_sled import edge
 from sim_sled.config import Hardware, SledConfig
 from sim_sled.errors import SledError
 from sim_sled.happenings import Happening, Kind
-from sim_sled.http.answers import refusal
 from sim_sled.rack import Rack
-from sim_sled.scenario import requests
 from sim_sled.scenario.check import sleds_of
 from sim_sled.scenario.distribution import Fixed
 from sim_sled.scenario.draw import draw
@@ -49,7 +47,6 @@ from sim_sled.scenario.plans import (
     Kill,
     Power,
     Publication,
-    RequestPlan,
     RestartNexus,
     TakeSnapshot,
 )
@@ -58,16 +55,12 @@ from sim_sled.scenario.schema import Scenario
 from sim_sled.scenario.source import Mark
 from sim_sled.scenario.subjects import Subject
 from sim_sled.scenario.users import Users
-from sim_sled.scenario.values import FOREVER
 from sim_sled.trace import LINES_MAX, Line
-from sim_sled.world_translate import body_of, is_plain, told, translate
+from sim_sled.world_calls import Calls
+from sim_sled.world_translate import body_of, told
 
 EPOCH_US: Final = 1_767_225_600_000_000
 """When every run begins: 2026-01-01T00:00:00Z."""
-CONNECT_LOST_US: Final = 60_000_000
-"""Nexus's time-out for a call to a sled (nexus.md 3.1)."""
-CONNECT_SILENT_US: Final = 15_000_000
-"""... and for a connection that nobody answers: a peer without power is given up sooner, as its address is gone."""
 REGISTRATION_STEPS_MAX: Final = 100_000
 NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -108,13 +101,14 @@ class World:
     engine: Engine = attrs.field(init=False)
     judge: Judge = attrs.field(init=False)
     users: Users = attrs.field(init=False)
+    calls: Calls = attrs.field(init=False)
     nexus_5xx: list[str] = attrs.field(factory=list)
     injected_5xx: set[str] = attrs.field(factory=set)
     _heap: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _count: int = 0
     _ticket: int = 0
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
-    _ids: dict[str, str] = attrs.field(factory=dict)
+    ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -128,6 +122,7 @@ class World:
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
+        self.calls = Calls(self)
         for i, sled in enumerate(sleds):
             shape = sled.shape
             hardware = Hardware(
@@ -145,7 +140,7 @@ class World:
             )
             made = self.rack.add_sled(config)
             made.outbox = Outbox(policy=self._policy(), seed=self.seed)
-            self._ids[str(ids[sled.name])] = sled.name
+            self.ids[str(ids[sled.name])] = sled.name
 
     def _policy(self) -> Policy:
         retry = self.scenario.agent.retry
@@ -158,7 +153,7 @@ class World:
         """Register the fleet in no time, then start the scenario's time."""
         for sled in self.rack.sleds.values():
             info = sled.info(sled.config.address, 12348)
-            self._perform(self.rack.handle(edge.Announce(sled.config.sled_id, info), self.now_us))
+            self.perform(self.rack.handle(edge.Announce(sled.config.sled_id, info), self.now_us))
         for _ in range(REGISTRATION_STEPS_MAX):
             if not self._heap or self._heap[0][0] > self.now_us:
                 break
@@ -213,9 +208,9 @@ class World:
                 self.engine.tick(now_us)
             case "sleds":
                 self.engine.now_us = now_us
-                self._perform(self.rack.handle(edge.Tick(), now_us))
+                self.perform(self.rack.handle(edge.Tick(), now_us))
             case "nexus":
-                self._nexus(nx.Tick())
+                self.tell_nexus(nx.Tick())
             case "users":
                 self.users.act(now_us)
         if self.engine.effects:
@@ -272,12 +267,12 @@ class World:
         """Ids replaced by names, so that traces of different seeds can be compared by eye."""
         return _UUID.sub(lambda m: self._name(m[0]), text) if "-" in text else text
 
-    def _for_line(self, text: str) -> str:
+    def for_line(self, text: str) -> str:
         """As `readable`, if anybody will read the line."""
         return text if not self.keep and self.on_line is None else self.readable(text)
 
     def _name(self, key: str) -> str:
-        found = self._ids.get(key)
+        found = self.ids.get(key)
         if found is None:
             who = self.engine.subjects.get(UUID(key))
             if who is not None:
@@ -292,9 +287,9 @@ class World:
         """An input of the model that has a ticket; its answer comes back by `answered`, now or later."""
         self._ticket += 1
         self._waiting[self._ticket] = answered
-        self._nexus(make(self._ticket))
+        self.tell_nexus(make(self._ticket))
 
-    def _nexus(self, item: Any) -> None:
+    def tell_nexus(self, item: Any) -> None:
         for effect in self.nexus.handle(item, self.now_us):
             match effect:
                 case nx.Reply() | nx.Dropped():
@@ -302,7 +297,7 @@ class World:
                     if answered is not None:
                         answered(effect)
                 case nx.CallSled():
-                    self._call(effect)
+                    self.calls.call(effect)
                 case nx.Happened():
                     self._happened(effect)
                 case nx.Crashed():
@@ -325,7 +320,7 @@ class World:
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
-                self._nexus_line(line.what, line, about + self._for_line(line.text))
+                self._nexus_line(line.what, line, about + self.for_line(line.text))
         elif line.what == "commit" and line.instance_id is not None:
             self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:
@@ -336,114 +331,19 @@ class World:
         who = self.engine.subjects.get(line.propolis_id) if line.propolis_id is not None else None
         self.line(kind, text, who, "nexus")
 
-    def _call(self, call: nx.CallSled) -> None:
-        """Nexus asks a sled: over the network, past the rules, into the rack, and back."""
-        op, item = translate(call, self._next_ticket())
-        open_call = _Call(call, op, item)
-        self.later(self._network(op, call.call_id), lambda: self._arrives(open_call))
-
-    def _next_ticket(self) -> int:
+    def next_ticket(self) -> int:
         self._ticket += 1
         return self._ticket
 
-    def _network(self, what: str, nth: int) -> int:
+    def network(self, what: str, nth: int) -> int:
         latency = self.engine.takes("network", "network")
         if latency is None or isinstance(latency, Fixed):
             return 0 if latency is None else latency.us
         return latency.at(draw(self.seed, f"network/{what}", "", nth))
 
-    def _arrives(self, call: _Call) -> None:
-        if call.over:
-            return
-        plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
-        call.who = who
-        if plan.delay_us or plan.hang_us is not None or plan.answer_lost:
-            # only what may last gets a time-out: most calls end at once
-            self.later(CONNECT_LOST_US, lambda: self._call_ends(call, nx.TimedOut(), "no answer within 60 s"))
-        if not plan.passes:
-            requests.given_up(self.engine, call.item, who)
-        if plan.silent:
-            requests.done(who)
-            self.later(
-                CONNECT_SILENT_US, lambda: self._call_ends(call, nx.NoConnection("connection timed out"), "timed out")
-            )
-        elif plan.reset:
-            requests.done(who)
-            self._call_ends(call, nx.NoConnection(), "connection refused")
-        elif plan.hang_us is not None:
-            self.line("request", f"{call.op} hangs", who, self.engine.by_id[call.call.sled_id].name)
-            if plan.hang_us < FOREVER:
-                self.later(plan.hang_us, lambda: self._hung(call))
-        elif plan.fail is not None:
-            self.later(plan.delay_us, lambda: self._failed(call, plan))
-        else:
-            self.later(plan.delay_us, lambda: self._carried_out(call, plan))
-
-    def _hung(self, call: _Call) -> None:
-        requests.done(call.who)
-        self._call_ends(call, nx.NoConnection("connection closed"), "connection closed")
-
-    def _failed(self, call: _Call, plan: RequestPlan) -> None:
-        assert plan.fail is not None
-        requests.done(call.who)
-        if plan.fail.status >= 500:
-            self.injected_5xx.add(f"{call.op} {plan.fail.status}")
-        outcome = nx.ErrorAnswered(plan.fail.status, plan.fail.code, plan.fail.message)
-        self._call_ends(call, outcome, f"{plan.fail.status} {plan.fail.code or ''}".strip())
-
-    def _carried_out(self, call: _Call, plan: RequestPlan) -> None:
-        sled = self.engine.by_id[call.call.sled_id]
-        requests.done(call.who)
-        if sled.down:  # it went down with the request in its hands
-            requests.given_up(self.engine, call.item, call.who)
-            self._call_ends(call, nx.NoConnection("connection reset"), "connection reset")
-            return
-        if is_plain(call.item):
-            self._call_ends(call, nx.Answered(), "")
-            return
-        requests.carried(call.item, call.who)
-        try:
-            effects = self.rack.handle(call.item, self.now_us)
-        except SledError as error:
-            answer = refusal(error)
-            if answer.status >= 500:
-                self.nexus_5xx.append(f"{call.op} answered {answer.status}: {error.message}")
-            outcome: nx.Outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)
-            self._answers(call, plan, outcome, f"{answer.status} {answer.error_code or ''}".strip())
-            return
-        value: Any = None
-        rest = []
-        for effect in effects:
-            if type(effect) is edge.Reply and effect.ticket == call.item.ticket:
-                value = effect.value
-            else:
-                rest.append(effect)
-        self._perform(rest)
-        later_us = requests.on_response(self.engine, call.item, call.op, value, self.now_us)
-        if call.op == "vmm_register":
-            self.judge.invariants.registered(call.call.sled_id)
-        if call.op != "vmm_get_state":
-            self.line("request", self._for_line(f"{call.op}{_asked(call.item)}: 200"), call.who, sled.name)
-        self._answers(call, plan, nx.Answered(value), "", later_us)
-
-    def _answers(self, call: _Call, plan: RequestPlan, outcome: nx.Outcome, text: str, later_us: int = 0) -> None:
-        if plan.answer_lost:
-            return  # the caller's time-out will notice
-        back_us = self._network(f"{call.op}/back", call.call.call_id) + later_us
-        self.later(back_us, lambda: self._call_ends(call, outcome, text))
-
-    def _call_ends(self, call: _Call, outcome: nx.Outcome, text: str) -> None:
-        if call.over:
-            return
-        call.over = True
-        if text:
-            name = self.engine.by_id[call.call.sled_id].name
-            self.line("request", self._for_line(f"{call.op}{_asked(call.item)}: {text}"), call.who, name)
-        self._nexus(nx.SledAnswered(call.call.call_id, outcome))
-
     # ---- effects
 
-    def _perform(self, effects: list[edge.Effect]) -> None:
+    def perform(self, effects: list[edge.Effect]) -> None:
         for effect in effects:
             if type(effect) is edge.PutToNexus:
                 self.engine.now_us = self.now_us
@@ -474,7 +374,7 @@ class World:
             self.ask(lambda ticket: nx.SledPosted(ticket, effect.sled_id, info), posted)
 
     def _registered(self, sled_id: UUID, answer: GetReplied | PostReplied) -> None:
-        self.later(0, lambda: self._perform(self.rack.handle(edge.RegistrationReplied(sled_id, answer), self.now_us)))
+        self.later(0, lambda: self.perform(self.rack.handle(edge.RegistrationReplied(sled_id, answer), self.now_us)))
 
     def _drain(self) -> None:
         """Whatever the rules want done is done; it may make them want more."""
@@ -485,7 +385,7 @@ class World:
     def _wanted(self, effect: EngineEffect) -> None:
         match effect:
             case Deliver():
-                after_us = effect.after_us + self._network("report", effect.publication.serial)
+                after_us = effect.after_us + self.network("report", effect.publication.serial)
                 self.later(after_us, lambda: self._reports(effect))
             case Answer():
                 self.later(effect.after_us, lambda: self._replied(effect.publication, effect.outcome))
@@ -515,7 +415,7 @@ class World:
             if deliver.answer_lost:
                 self.later(15_000_000, lambda: self._replied(publication, Transient("timed out")))
                 return
-            back_us = self._network("report/back", publication.serial)
+            back_us = self.network("report/back", publication.serial)
             self.later(back_us, lambda: self._replied(publication, outcome))
 
         self.judge.invariants.before_report(publication.propolis_id, deliver.body)
@@ -525,22 +425,22 @@ class World:
     def _replied(self, publication: Publication, outcome: Any) -> None:
         item = edge.NexusReplied(publication.sled_id, publication.propolis_id, publication.serial, outcome)
         self.engine.now_us = self.now_us
-        self._perform(self.rack.handle(item, self.now_us))
+        self.perform(self.rack.handle(item, self.now_us))
 
     def _restart_nexus(self, effect: RestartNexus) -> None:
         self._nexus_down_us = effect.down_us
         if effect.point == "now":
-            self._nexus(nx.Crash())
+            self.tell_nexus(nx.Crash())
         else:
             point = nx.CrashPoint(effect.point)
             self.ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
 
     def _boot_nexus(self) -> None:
         self.line("nexus", "up")
-        self._nexus(nx.Boot())
+        self.tell_nexus(nx.Boot())
 
     def _inject(self, effect: Force | Kill | Forget | Freeze) -> None:
-        ticket = self._next_ticket()
+        ticket = self.next_ticket()
         sled_id, propolis_id = effect.sled_id, effect.propolis_id
         item: edge.Input
         match effect:
@@ -555,7 +455,7 @@ class World:
         self.engine.now_us = self.now_us
         who = self.engine.subjects.get(propolis_id)
         try:
-            self._perform(self.rack.handle(item, self.now_us))
+            self.perform(self.rack.handle(item, self.now_us))
         except SledError as error:
             if not isinstance(effect, Freeze):
                 self.line("rule", f"cannot {type(effect).__name__.lower()}: {self.readable(error.message)}", who)
@@ -578,25 +478,6 @@ class World:
         fired = self.engine.fire(name)
         self._drain()
         return fired
-
-
-@attrs.define(eq=False)
-class _Call:
-    """One request of Nexus on its way."""
-
-    call: nx.CallSled
-    op: str
-    item: Any
-    who: Subject | None = None
-    over: bool = False
-
-
-def _asked(item: Any) -> str:
-    if not isinstance(item, edge.PutState):
-        return ""
-    return (
-        f" {item.requested.type.value}" if item.requested.type is not Asked.MIGRATION_TARGET else " migration_target"
-    )
 
 
 def _vmm_state(state: str) -> VmmState:

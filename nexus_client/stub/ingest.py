@@ -15,6 +15,7 @@ import attrs
 
 from nexus_client.stub.context import Context
 from nexus_client.stub.records import (
+    AutoRestartPolicy,
     FailureReason,
     Instance,
     InstanceDbState,
@@ -149,6 +150,8 @@ def adopt(ctx: Context, propolis_id: UUID, report: SledVmmState) -> None:
         time_created=ctx.now_us,
         time_state_updated=ctx.now_us,
         intended_state=IntendedState.RUNNING,
+        # whoever registered it by hand takes it away by hand: nobody wants it back on some sled
+        auto_restart_policy=AutoRestartPolicy.NEVER,
     )
     ctx.records.put_instance(instance)
     first = VmmDbState.CREATING if ctx.rules.has_creating_vmm else VmmDbState.STARTING

@@ -73,9 +73,8 @@ class FirewallRules:
     rules: tuple[Mapping[str, object], ...]
 
 
-def routers_of(registration: Registration) -> frozenset[Router]:
-    """Routers a VMM's interfaces use: per VPC the system one, and one per subnet (sled-agent-api.md 2.2 step 6)."""
-    return frozenset(Router(nic.vni, subnet) for nic in registration.nics for subnet in (None, *nic.subnets))
+def _unique(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(items)) if len(items) > 1 else items
 
 
 def family(ip: str) -> int:
@@ -116,23 +115,29 @@ class Networking:
         return propolis_id in self._vmms
 
     def vmm_registered(self, propolis_id: UUID, registration: Registration) -> None:
-        """Call on every accepted registration. A repeated one changes nothing but may bring further routers."""
+        """Call on every accepted registration. A repeated one changes nothing but may bring further routers.
+
+        Routers of a VMM: per VPC of its interfaces the system one, and one per subnet (sled-agent-api.md 2.2 step 6).
+        """
         vmm = self._vmms.get(propolis_id)
         if vmm is None:
             vmm = self._vmms[propolis_id] = VmmNetwork(
-                external_ips=tuple(dict.fromkeys(registration.external_ips)),
-                multicast_groups=tuple(dict.fromkeys(registration.multicast_groups)),
+                external_ips=_unique(registration.external_ips),
+                multicast_groups=_unique(registration.multicast_groups),
                 attached_subnets={subnet.subnet: subnet for subnet in registration.attached_subnets} or _NO_SUBNETS,
             )
-        added: list[Router] = []
-        # routers_of is a set, so the order is that of hashes; whatever is shown is sorted
-        for router in routers_of(registration).difference(vmm.routers):
-            table = self._routes.get(router)
-            if table is None:
-                table = self._routes[router] = RouteTable(router)
-            table.users += 1
-            added.append(table.router)
-        vmm.routers = (*vmm.routers, *added)
+        held = list(vmm.routers)
+        for nic in registration.nics:
+            for subnet in (None, *nic.subnets):
+                router = Router(nic.vni, subnet)
+                table = self._routes.get(router)
+                if table is None:
+                    table = self._routes[router] = RouteTable(router)
+                elif any(table.router is each for each in held):
+                    continue
+                table.users += 1
+                held.append(table.router)
+        vmm.routers = tuple(held)
 
     def vmm_removed(self, propolis_id: UUID) -> None:
         """Forget all that belongs to this VMM: its own sets, routes and firewall rules nobody else here needs."""

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from daemon_process import ports, sim_sled
 from fake_nexus import FakeNexus
+from register_body import register_body
 
 from sim_sled.config import SimMode, SledConfig
 from sim_sled.control import Control, TokenRequiredError, serve_control
@@ -23,32 +24,6 @@ SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)
 MIGRATION = uuid.UUID(int=0x319)
-
-
-def register_body(
-    state: str = "starting", migration_id: Any = None, addr: str = "[fd00:1122:3344:101::1]:12400"
-) -> Any:
-    return {
-        "instance_id": str(uuid.UUID(int=0x1057)),
-        "local_config": {
-            "attached_subnets": [],
-            "delegated_zvols": [],
-            "dhcp_config": {"dns_servers": [], "search_domains": []},
-            "external_ips": {},
-            "firewall_rules": [],
-            "hostname": "web",
-            "multicast_groups": [],
-            "nics": [],
-        },
-        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
-        "migration_id": migration_id,
-        "propolis_addr": addr,
-        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
-        "vmm_spec": {
-            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
-            "components": {},
-        },
-    }
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fake_nexus import FakeNexus
+from register_body import register_body
 
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
@@ -26,30 +27,6 @@ def address(host: int) -> str:
     """An address of 127/8 that nobody else has: the process decides on the middle, so tests can run side by side."""
     pid = os.getpid()
     return f"127.{1 + pid % 250}.{1 + pid // 250 % 250}.{host}:{10_000 + pid % 20_000}"
-
-
-def body(addr, state="starting", migration_id=None):
-    return {
-        "instance_id": str(uuid.UUID(int=0x1057)),
-        "local_config": {
-            "attached_subnets": [],
-            "delegated_zvols": [],
-            "dhcp_config": {"dns_servers": [], "search_domains": []},
-            "external_ips": {},
-            "firewall_rules": [],
-            "hostname": "web",
-            "multicast_groups": [],
-            "nics": [],
-        },
-        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
-        "migration_id": None if migration_id is None else str(migration_id),
-        "propolis_addr": addr,
-        "vmm_runtime": {"gen": 2, "state": state, "time_updated": "2026-11-22T10:00:00Z"},
-        "vmm_spec": {
-            "board": {"chipset": {"type": "i440_fx", "value": {"enable_pcie": False}}, "cpus": 2, "memory_mb": 1024},
-            "components": {"com1": {"type": "serial_port", "component": {"num": "com1"}}},
-        },
-    }
 
 
 class Side:
@@ -70,7 +47,9 @@ class Side:
         await self.daemon.stop()
 
     async def register(self, vmm, addr, state="starting", migration_id=None):
-        async with self.http.put(f"/vmms/{vmm}", json=body(addr, state, migration_id)) as answer:
+        async with self.http.put(
+            f"/vmms/{vmm}", json=register_body(state, migration_id=migration_id, addr=addr)
+        ) as answer:
             assert answer.status == 200, await answer.text()
 
     async def ask(self, vmm, kind, value=None):

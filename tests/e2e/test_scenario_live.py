@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from daemon_process import ports, sim_sled
 from fake_nexus import FakeNexus
+from register_body import register_body
 
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
@@ -18,34 +19,6 @@ from sim_sled.serve import BadScenario, load_one
 
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)
-
-
-def body(hostname, ncpus=2):
-    return {
-        "instance_id": str(uuid.uuid4()),
-        "local_config": {
-            "attached_subnets": [],
-            "delegated_zvols": [],
-            "dhcp_config": {"dns_servers": [], "search_domains": []},
-            "external_ips": {},
-            "firewall_rules": [],
-            "hostname": hostname,
-            "multicast_groups": [],
-            "nics": [],
-        },
-        "metadata": {"project_id": str(uuid.UUID(int=1)), "silo_id": str(uuid.UUID(int=2))},
-        "migration_id": None,
-        "propolis_addr": "[fd00:1122:3344:101::1]:12400",
-        "vmm_runtime": {"gen": 2, "state": "starting", "time_updated": "2026-11-22T10:00:00Z"},
-        "vmm_spec": {
-            "board": {
-                "chipset": {"type": "i440_fx", "value": {"enable_pcie": False}},
-                "cpus": ncpus,
-                "memory_mb": 1024,
-            },
-            "components": {},
-        },
-    }
 
 
 HEAD = """
@@ -79,7 +52,9 @@ async def playing(tmp_path, rules):
 
 
 async def register(http, vmm, hostname, ncpus=2):
-    async with http.put(f"/vmms/{vmm}", json=body(hostname, ncpus)) as answer:
+    async with http.put(
+        f"/vmms/{vmm}", json=register_body(hostname=hostname, ncpus=ncpus, instance_id=uuid.uuid4())
+    ) as answer:
         return answer.status, await answer.json()
 
 
