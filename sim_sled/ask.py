@@ -165,9 +165,11 @@ def _get(address: str, path: str, token: str | None, body: bytes | None = None) 
                 message = json.load(error)["message"]
             except (ValueError, KeyError, TypeError):
                 message = error.reason
-        raise AskError(str(message), FAILED) from None
+        # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for
+        raise AskError(str(message), BAD_INPUT if 400 <= error.code < 500 else FAILED) from None
     except (OSError, ValueError) as error:
-        raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
+        why = getattr(error, "reason", None) or error
+        raise AskError(f"no control API at {address}: {getattr(why, 'strerror', None) or why}", UNREACHABLE) from None
 
 
 def _print(value: Any) -> None:

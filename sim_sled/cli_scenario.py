@@ -19,6 +19,7 @@ from sim_sled.scenario.values import BadValue, parse_duration
 BAR_AFTER_S: Final = 1.0
 """What is through sooner needs no bar."""
 INTERRUPTED: Final = 130
+NO_NEXUS: Final = 3
 
 group = typer.Typer(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
 
@@ -74,10 +75,9 @@ def run(
 
     if clock not in ("virtual", "wall"):
         _bad(f"--clock is virtual or wall, not '{clock}'")
-    if clock == "wall":
-        from sim_sled.wall import run_wall
-
-        raise typer.Exit(run_wall(files, seed, until_us=_duration(until)))
+    if clock == "wall" and (trace is not None or jobs > 1):
+        option = "--jobs" if trace is None else "--trace"
+        _bad(f"{option} is for --clock virtual: real sockets never repeat exactly")
     options = RunOptions(
         seed=seed,
         variant=variant,
@@ -91,9 +91,31 @@ def run(
         timeline=timeline,
         sequence=_sequence(sequence),
     )
+    if clock == "wall":
+        _say(_on_sockets(files, options))
     with _watching() as progress:
         outcome = run_files(files, options, progress)
     _say(outcome)
+
+
+def _on_sockets(files: list[str], options: Any) -> Any:
+    """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled import logs
+    from sim_sled.scenario.commands import run_files
+    from sim_sled.wall import play_tasks
+
+    logs.configure(level="warning")
+    live = sys.stderr if options.as_json else sys.stdout
+
+    def say(line: str) -> None:
+        live.write(line + "\n")
+        live.flush()
+
+    try:
+        return run_files(files, options, player=lambda tasks: play_tasks(tasks, say))
+    except TimeoutError:
+        sys.stderr.write("sim-sled: the fleet could not be registered with the Nexus stub\n")
+        raise typer.Exit(NO_NEXUS) from None
 
 
 def replay(file: Annotated[str, typer.Argument(help="trace file")]) -> None:
@@ -128,8 +150,10 @@ def explore(
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
 ) -> None:
     """Play many seeds in parallel processes until one fails. Exit 1 if one did."""
-    from sim_sled.scenario.commands import explore_file
+    from sim_sled.scenario.commands import explore_file, unwritable
 
+    if (bad := unwritable([out])) is not None:
+        _say(bad)
     with _counting(runs, "runs") as count:
         explored, outcome = explore_file(
             file, runs, jobs=jobs, first_seed=first_seed, variant=variant, stop_after=failures, told=count
@@ -148,8 +172,10 @@ def shrink(
     out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
 ) -> None:
     """Reduce a failing scenario while it still fails for the same reason."""
-    from sim_sled.scenario.commands import shrink_file
+    from sim_sled.scenario.commands import shrink_file, unwritable
 
+    if (bad := unwritable([out])) is not None:
+        _say(bad)
     with _counting(None, "runs") as count:
         small, outcome = shrink_file(
             file, seed, variant=variant, key=what, jobs=jobs, told=lambda runs, _: count(runs, 0)

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 import attrs
 
 from nexus_client.stub import edge as nx
+from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server import NexusServer
 from sim_sled.clock import Clock
@@ -28,7 +29,8 @@ from sim_sled.daemon import Daemon, Options
 from sim_sled.happenings import Happening, Kind
 from sim_sled.live import engine_for
 from sim_sled.rack import Rack
-from sim_sled.scenario.check import load_scenarios, sleds_of
+from sim_sled.scenario.campaign import Played, Task
+from sim_sled.scenario.check import sleds_of
 from sim_sled.scenario.engine import Engine
 from sim_sled.scenario.expect import Judge
 from sim_sled.scenario.schema import Scenario
@@ -37,7 +39,7 @@ from sim_sled.scenario.subjects import Subject
 from sim_sled.scenario.users import Users
 from sim_sled.trace import Line
 from sim_sled.world import NAMESPACE
-from sim_sled.world_run import horizon_us
+from sim_sled.world_run import How, Result, horizon_us, result_of
 from sim_sled.world_translate import told
 
 POLL_S: Final = 0.02
@@ -46,6 +48,8 @@ SETTLE_S: Final = 2.0
 """A run ends when nothing was said for that long and nothing is planned."""
 OVERTIME_S: Final = 120.0
 REGISTER_S: Final = 30.0
+LINES_MAX: Final = 1_000_000
+"""The oldest are forgotten: memory is bounded however long people let it run."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -59,6 +63,9 @@ class WallWorld:
     daemon: Daemon
     engine: Engine
     say: Callable[[str], None]
+    variant: str | None = None
+    steps: int = 0
+    lines: deque[Line] = attrs.field(factory=lambda: deque(maxlen=LINES_MAX))
     start_us: int = 0
     active_us: int = 0
     nexus_5xx: list[str] = attrs.field(factory=list)
@@ -105,7 +112,10 @@ class WallWorld:
         self.active_us = self.now_us
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         where = who.sled.name if who is not None and sled == "-" else sled
-        self.say(str(Line(self.elapsed_us, kind, where, vmm, hostname, text)))
+        one = Line(self.elapsed_us, kind, where, vmm, hostname, text)
+        self.steps += 1
+        self.lines.append(one)
+        self.say(str(one))
 
     def readable(self, text: str) -> str:
         return _UUID.sub(lambda m: self._name(m[0]), text)
@@ -158,10 +168,13 @@ class WallWorld:
 
 
 async def play_on_sockets(
-    scenario: Scenario, seed: int, say: Callable[[str], None], until_us: int | None = None
-) -> list[str]:
-    """One run; what failed. TimeoutError if the fleet cannot be registered."""
-    async with NexusServer(seed=seed) as server:
+    scenario: Scenario, seed: int, say: Callable[[str], None], how: How | None = None
+) -> Result:
+    """One run; each line is said as it happens. TimeoutError if the fleet cannot be registered, ValueError if there
+    is no such variant.
+    """
+    how = how or How()
+    async with NexusServer(seed=seed, config=Config(variant=how.variant)) as server:
         sleds = sleds_of(scenario.fleet)
         ids = [uuid5(NAMESPACE, f"sled/{sled.name}") for sled in sleds]
         configs = [
@@ -177,40 +190,23 @@ async def play_on_sockets(
         engine = engine_for(scenario, seed, ids)
         daemon = Daemon(configs, Options(nexus=server.internal, seed=seed, engine=engine, shutdown_wait_s=0.2))
         await daemon.start()
-        world = WallWorld(scenario, seed, server, daemon, engine, say)
+        world = WallWorld(scenario, seed, server, daemon, engine, say, how.variant)
         try:
             async with asyncio.timeout(REGISTER_S):
                 await asyncio.gather(*(event.wait() for event in daemon.registered.values()))
-            settled = await world.play(until_us)
+            settled = await world.play(how.until_us)
             if settled:
                 world.judge.invariants.finish(settled=False)
+            end = f"{world.elapsed_us / 1e6:.3f} s, on real sockets" + ("" if settled else ", not at rest")
+            return result_of(world, end, world.lines, "wall")
         finally:
             await world.close()
             await daemon.stop()
-    return [failure.text for failure in world.judge.failures]
 
 
-def run_wall(paths: Sequence[str], seed: int | None, *, until_us: int | None = None) -> int:
-    """The command: plays one file after the other; the exit code of product.md 5."""
-    loaded, problems = load_scenarios(paths)
-    if problems.errors:
-        sys.stderr.write(problems.text())
-        return 2
-    failed = False
-    for one in loaded:
-        assert one.scenario is not None
-        chosen = seed if seed is not None else one.scenario.seed
-        if chosen is None:
-            chosen = secrets.randbits(32)
-            sys.stderr.write(f"{one.shown}: seed {chosen}\n")
-        failures = asyncio.run(play_on_sockets(one.scenario, chosen, _print, until_us))
-        failed = failed or bool(failures)
-        sys.stdout.write(f"{'FAIL' if failures else 'ok  '} {one.scenario.name}  seed {chosen}, on real sockets\n")
-        for text in failures:
-            sys.stdout.write(f"     {text}\n")
-    return 1 if failed else 0
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+def play_tasks(tasks: Iterable[Task], say: Callable[[str], None]) -> Iterator[Played]:
+    """As `campaign.play_all`, one after the other on real sockets."""
+    for task in tasks:
+        started = time.perf_counter()
+        result = asyncio.run(play_on_sockets(task.scenario, task.seed, say, task.how))
+        yield Played(task, result, time.perf_counter() - started)

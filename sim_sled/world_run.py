@@ -9,15 +9,16 @@ Read before: world.py. Read next: scenario/commands.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 import attrs
 
 from nexus_client.stub.config import Config
 from nexus_client.stub.records import InvariantBroken
 from sim_sled.scenario.actions import RebootSled, RestartAgent, RestartNexus
-from sim_sled.scenario.expect import Failure, label_of
+from sim_sled.scenario.engine import Engine
+from sim_sled.scenario.expect import Failure, Judge, label_of
 from sim_sled.scenario.printing import print_scenario
 from sim_sled.scenario.schema import Rule, Scenario
 from sim_sled.scenario.source import Mark
@@ -58,6 +59,7 @@ class Result:
     end: str
     lines: tuple[Line, ...]
     counts: dict[str, int]
+    clock: str = "virtual"
 
     @property
     def good(self) -> bool:
@@ -89,7 +91,7 @@ def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progre
     how = how or How()
     world = World(scenario, seed, variant=how.variant, bounds=how.bounds, keep=how.keep, nexus_config=how.nexus)
     end = run_to_end(world, how, progress)
-    return result_of(world, end)
+    return result_of(world, end, world.lines)
 
 
 def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
@@ -147,7 +149,23 @@ def _is_over(world: World, end_us: int) -> bool:
     return world.now_us - world.active_us >= SETTLE_US
 
 
-def result_of(world: World, end: str) -> Result:
+class Finished(Protocol):
+    """What a result is made of: a closed world, or one on real sockets (`wall.py`)."""
+
+    scenario: Scenario
+    seed: int
+    steps: int
+    engine: Engine
+    judge: Judge
+    users: Users
+
+    @property
+    def variant(self) -> str | None: ...
+    @property
+    def elapsed_us(self) -> int: ...
+
+
+def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "virtual") -> Result:
     """What is to be told of a run."""
     unfired = tuple(
         rule.name for rule in world.scenario.rules if rule.enabled and not world.engine.counters[rule.name].fired
@@ -171,12 +189,13 @@ def result_of(world: World, end: str) -> Result:
         world.steps,
         world.elapsed_us,
         end,
-        tuple(world.lines),
+        tuple(lines),
         counts,
+        clock,
     )
 
 
-def _warnings(world: World) -> list[Warned]:
+def _warnings(world: Finished) -> list[Warned]:
     found = []
     for rule in world.scenario.rules:
         counter = world.engine.counters[rule.name]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from nexus_client.stub.records import IntendedState
 from sim_sled.scenario.subjects import Subject
 from sim_sled.world_translate import describe
 
 if TYPE_CHECKING:
     from sim_sled.scenario.stage import Stage
+
+_WANTED: Final = {
+    IntendedState.RUNNING: "they want it running",
+    IntendedState.STOPPED: "they want it stopped",
+    IntendedState.GUEST_SHUTDOWN: "its guest has shut down, so nobody wants it running",
+    IntendedState.DESTROYED: "they want it deleted",
+}
 
 
 def why(world: Stage, who: Subject) -> list[str]:
@@ -46,7 +54,7 @@ def why(world: Stage, who: Subject) -> list[str]:
     row = world.nexus.records.instances.get(who.instance_id)
     if row is not None:
         public = "deleted" if row.time_deleted is not None else world.nexus.public_state(row.id).value
-        says.append(f"Users see {who.hostname} as {public}; they want it {row.intended_state.value}.")
+        says.append(f"Users see {who.hostname} as {public}; {_WANTED[row.intended_state]}.")
     return says
 
 

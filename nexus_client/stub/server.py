@@ -38,7 +38,10 @@ def split_address(text: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
         raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221")
     host = host.removeprefix("[").removesuffix("]")
-    return str(ipaddress.ip_address(host)), int(port)
+    try:
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221") from None
 
 
 def join_address(host: str, port: int) -> str:
@@ -98,6 +101,8 @@ class NexusServer:
         control_token: str | None = None,
         clock: Callable[[], int] = wall_clock_us,
     ) -> None:
+        for each in (address, lockstep):
+            split_address(each)
         control_host, _ = split_address(control)
         if control_token is None and not ipaddress.ip_address(control_host).is_loopback:
             raise ValueError(f"the control API on {control} is beyond loopback and needs a token")

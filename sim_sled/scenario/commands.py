@@ -6,8 +6,9 @@ Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad i
 from __future__ import annotations
 
 import json
+import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -128,11 +129,23 @@ class Outcome:
 
 
 Progress = Callable[[World], None]
+Player = Callable[[Sequence[Task]], Iterator[Played]]
 
 
-def run_files(paths: Sequence[str], options: RunOptions, progress: Progress | None = None) -> Outcome:
-    """Plays scenarios in the closed world. Nothing is played if any file has an error."""
-    bad = _bad_variant(options.variant)
+def run_files(
+    paths: Sequence[str], options: RunOptions, progress: Progress | None = None, player: Player | None = None
+) -> Outcome:
+    """Plays scenarios in the closed world, or as `player` does. Nothing is played if any file has an error, or if one
+    of the files to be written cannot be.
+    """
+    written = (
+        options.junit,
+        options.events,
+        options.trace,
+        options.timeline,
+        options.sequence and options.sequence[1],
+    )
+    bad = _bad_variant(options.variant) or unwritable(written)
     if bad is not None:
         return bad
     loaded, problems = load_scenarios(paths)
@@ -142,10 +155,12 @@ def run_files(paths: Sequence[str], options: RunOptions, progress: Progress | No
     tasks, notes = _tasks(loaded, options)
     runs: list[Run] = []
     out: list[str] = []
-    for played in campaign.play_all(tasks, options.jobs, progress):
+    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
         run = Run(played.task.shown, played.result, played.took_s)
         runs.append(run)
         _write_files(played, options, only=len(tasks) == 1)
+        if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
+            notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
             out.append(text_of(run, require_fired=options.require_fired))
     if options.junit is not None:
@@ -165,6 +180,24 @@ def _bad_variant(variant: str | None) -> Outcome | None:
     if variant is None or variant in VARIANTS:
         return None
     return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+
+
+def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
+    """What is wrong with files that are to be written at the end of something long; None if nothing is."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.parent
+        if path.is_dir():
+            why = "it is a folder"
+        elif not folder.is_dir():
+            why = f"there is no folder {folder}"
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            why = "permission denied"
+        else:
+            continue
+        return Outcome("", EXIT_BAD_INPUT, f"cannot write {path}: {why}\n")
+    return None
 
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:

@@ -45,7 +45,8 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:
         variant = f" --variant {result.variant}" if result.variant else ""
-        lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}")
+        clock = " --clock wall" if result.clock == "wall" else ""
+        lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
     return "\n".join(lines) + "\n"
 
 
@@ -57,6 +58,7 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
         "file": run.shown,
         "seed": result.seed,
         "variant": result.variant or None,
+        "clock": result.clock,
         "passed": run.passed(require_fired=require_fired),
         "virtual_us": result.elapsed_us,
         "wall_s": round(run.took_s, 3),

@@ -1,9 +1,15 @@
 """`run --clock wall`: the same scenario file over real sockets, with users and expectations."""
 
 import asyncio
+import json
 
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from sim_sled.cli import app
 from sim_sled.scenario.check import parse_scenario
-from sim_sled.wall import play_on_sockets, run_wall
+from sim_sled.wall import play_on_sockets
 
 TEXT = """version: 1
 name: wall
@@ -27,8 +33,9 @@ def play(text):
     scenario, problems = parse_scenario(text)
     assert scenario is not None, problems.text()
     said = []
-    failures = asyncio.run(play_on_sockets(scenario, 1, said.append))
-    return failures, "\n".join(said)
+    result = asyncio.run(play_on_sockets(scenario, 1, said.append))
+    assert result.clock == "wall"
+    return [failure.text for failure in result.failures], "\n".join(said)
 
 
 def test_a_scenario_plays_on_real_sockets():
@@ -43,8 +50,46 @@ def test_an_expectation_that_is_not_met_fails_there_too():
     assert any("hangs" in text for text in failures)
 
 
-def test_a_bad_file_starts_nothing(tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def logs_as_they_were():
+    yield
+    structlog.reset_defaults()  # the command has sent them to a stream that is closed by now
+
+
+def run_wall(*words):
+    return CliRunner().invoke(app, ["run", "--clock", "wall", *map(str, words)])
+
+
+def test_a_bad_file_starts_nothing(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nload: [{at: 5}]\n")
-    assert run_wall([str(path)], 1) == 2
-    assert "E180" in capsys.readouterr().err
+    result = run_wall(path)
+    assert result.exit_code == 2
+    assert "E180" in result.stderr
+
+
+def test_a_run_on_real_sockets_is_told_to_machines_as_well(tmp_path):
+    path, junit, events = tmp_path / "wall.yaml", tmp_path / "j.xml", tmp_path / "e.jsonl"
+    path.write_text(TEXT.replace("do: {stall: forever}", "do: {note: hi}"))
+    result = run_wall(path, "--seed", 1, "--json", "--junit", junit, "--events", events)
+    assert result.exit_code == 1
+    [run] = json.loads(result.stdout)["runs"]
+    assert (run["clock"], run["passed"], run["counts"]["vmms"]) == ("wall", False, 2)
+    assert any("hangs" in failure["text"] for failure in run["failures"])
+    assert 'failures="1"' in junit.read_text()
+    assert any(json.loads(line)["kind"] == "acked" for line in events.read_text().splitlines())
+
+
+def test_a_rule_that_never_fired_exits_4_there_too(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("version: 1\nfleet: {sleds: 1}\nrules: [{name: never, when: {manual: go}, do: {note: hi}}]\n")
+    assert run_wall(path, "--seed", 1, "--require-fired").exit_code == 4
+
+
+def test_a_wrong_nexus_can_be_had_there_and_a_trace_cannot(tmp_path):
+    path = tmp_path / "wall.yaml"
+    path.write_text(TEXT)
+    assert run_wall(path, "--variant", "none-such").exit_code == 2
+    refused = run_wall(path, "--trace", tmp_path / "t")
+    assert refused.exit_code == 2
+    assert "--trace is for --clock virtual" in refused.stderr

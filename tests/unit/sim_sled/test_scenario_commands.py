@@ -129,3 +129,20 @@ def test_explore_and_shrink_on_the_command_line(tmp_path):
     assert sim_sled("run", small, "--variant", "lazy-reaper").exit_code == 1
     assert sim_sled("run", small).exit_code == 0
     assert sim_sled("explore", path, "--runs", 3, "--jobs", 1).exit_code == 0
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_played(tmp_path):
+    nowhere = tmp_path / "none" / "x"
+    for option in ("--junit", "--events", "--trace", "--timeline"):
+        result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 1, option, nowhere)
+        assert (result.exit_code, result.stdout) == (2, ""), option
+        assert f"cannot write {nowhere}: there is no folder" in result.stderr
+    assert sim_sled("run", LIBRARY / "happy.yaml", "--sequence", f"web-1={tmp_path}").exit_code == 2
+    for command in ("explore", "shrink"):
+        assert sim_sled(command, LIBRARY / "happy.yaml", "--out", nowhere).exit_code == 2
+
+
+def test_a_sequence_of_nobody_is_told(tmp_path):
+    result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 1, "--sequence", f"nobody={tmp_path / 'x.mmd'}")
+    assert result.exit_code == 0
+    assert "there was no nobody; its sequence is empty" in result.stderr
