@@ -1,6 +1,6 @@
 """One sled: its VMMs, what it has to tell Nexus, and its facts.
 
-Read before: vmm.py. Read next: rack.py.
+Read before: vmm.py. Read next: fabric.py, rack.py.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from driving import (
     FAILS,
     FOR_EVER,
     GONE,
+    M1,
     REBOOT,
     RUNNING,
     SECOND,
@@ -23,27 +24,17 @@ from driving import (
     edge,
     refused,
     snapshot,
+    target,
 )
 
 from nexus_client.outbox import Permanent
 from nexus_client.registration import Decommissioned, Found, GetSledAgent, NotFound, PostSledAgent, Registered
 from nexus_client.types import VmmState
 from propolis_stub.timing import Pace, Point
+from propolis_stub.types import InstanceState
 from sim_sled import errors, rack
-from sim_sled.config import SimMode
+from sim_sled.happenings import Kind
 from sim_sled.history import told
-
-EXPLICIT = SimMode.EXPLICIT
-
-
-def _refused_untouched(driver, call, *args, **named):
-    """The refusal; the whole rack is as it was (house.md 3.13) and nothing came out of it."""
-    before, posts = snapshot(driver.rack), list(driver.posts)
-    error = refused(call, *args, **named)
-    assert snapshot(driver.rack) == before
-    assert driver.posts == posts
-    return error
-
 
 # --- what Nexus answers ---------------------------------------------------------------------------------------------
 
@@ -222,3 +213,34 @@ def test_failing_points_are_seen_by_nobody_else():
     driver.run_until_idle()
     assert driver.published(V1)[-1] == "failed gen 4"
     assert driver.published(V2)[-1] == "running gen 4"
+
+
+# --- the end of a VMM ----------------------------------------------------------------------------------------------
+
+
+def test_only_the_acknowledgement_of_its_end_ends_a_vmm():
+    """The answer to an older state comes when the VMM has ended meanwhile: its end has not been heard."""
+    driver = RackDriver(acks=False, pacer=ScriptedPacer(0))
+    driver.register()
+    driver.put(RUNNING)
+    driver.put(STOPPED)
+    driver.nexus_answers(ACK)
+    assert told(driver.get()) == "destroyed gen 5"
+    assert driver.published() == ["running gen 3", "destroyed gen 5"]
+    driver.nexus_answers(ACK)
+    assert isinstance(refused(driver.get), errors.NoSuchVmm)
+
+
+def test_property_6_nothing_follows_an_end_that_nexus_has_not_heard_yet():
+    """Propolis tells a failed import twice, the second time when its rundown is over (propolis.md 3.6)."""
+    driver = RackDriver(acks=False, pacer=ScriptedPacer(1_000, {Point.M_RAM_PUSH: Pace(1_000, fail=True)}))
+    driver.register(V1, VmmState.MIGRATING, migration_id=M1)
+    driver.put(target("[fd00::99]:12400"))
+    driver.wait(SECOND)
+    ended = driver.get()
+    assert ended.vmm_state.state is VmmState.FAILED
+    publications = [each.data[1].state for each in driver.happened if each.kind is Kind.PROPOLIS]
+    assert publications[-2:] == [InstanceState.FAILED, InstanceState.FAILED]
+    observed = [each.data[1] for each in driver.happened if each.kind is Kind.OBSERVED]
+    assert observed[-1] is ended
+    assert [each.vmm_state.state for each in observed].count(VmmState.FAILED) == 1
