@@ -65,7 +65,7 @@ class Size:
 
 FULL = Size(
     rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000),
-    world=bench_world.Size(rounds=9, live=(1_000, 200_000), steps=40_000, churning=200, lasts="24h"),
+    world=bench_world.Size(rounds=3, live=(1_000, 10_000), steps=20_000, churning=200, lasts="2h"),
 )  # fmt: skip
 QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500),
     world=bench_world.Size(rounds=1, live=(10, 50), steps=500, churning=5, lasts="2m"),
@@ -308,15 +308,28 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
     parser.add_argument("--only", default="abcdefg", help="which benches, e.g. bc")
+    parser.add_argument(
+        "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
+    )
+    parser.add_argument("--lasts", help="how long (g)'s churning world lasts (default 2h; 24h takes a minute or two)")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
+    world = size.world
+    if options.crowd:
+        world = attrs.evolve(world, live=(world.live[0], options.crowd))
+    if options.lasts:
+        world = attrs.evolve(world, lasts=options.lasts)
+    size = attrs.evolve(size, world=world)
     if options.rounds:
         size = attrs.evolve(size, rounds=options.rounds)
     print(f"python -m tests.bench {' '.join(sys.argv[1:] if arguments is None else arguments)}".rstrip())
     print(machine())
     print(f"medians of {size.rounds} interleaved rounds, after one to warm up\n", flush=True)
-    rows = [row for name in options.only for row in BENCHES[name](size)]
-    print(table(rows))
+    rows = []
+    for name in options.only:
+        made = BENCHES[name](size)
+        print(table(made), flush=True)  # at once: a run of all takes minutes
+        rows += made
     return rows
 
 
