@@ -149,7 +149,15 @@ class Control:
     async def why(self, request: web.Request) -> web.Response:
         propolis_id = _uuid(request, "propolis_id")
         sled = self._sled_of(propolis_id)
-        return web.json_response(why(sled, sled.get(propolis_id), self.daemon.clock.now_us()))
+        answer = why(sled, sled.get(propolis_id), self.daemon.clock.now_us())
+        live = self.daemon.live
+        who = live.engine.subjects.get(propolis_id) if live is not None else None
+        notes = [] if who is None else list(who.notes)
+        answer["rules"] = [
+            {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
+        ]
+        answer["says"] += [f"At {stamp(each.at_us)} rule {each.rule} ({each.mark}) {each.text}." for each in notes]
+        return web.json_response(answer)
 
     async def log(self, request: web.Request) -> web.Response:
         """What happened to a VMM, also to one that is gone."""

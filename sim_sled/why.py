@@ -68,8 +68,10 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
         lines.append("Its Propolis died and does not answer; the agent asks it for ever.")
     elif answer["waits_for"] is not None:
         due = answer["due_in_ms"]
-        when = "until somebody pokes it or its peer answers" if due is None else f"for {due} ms more"
-        lines.append(f"Propolis waits: {answer['waits_for']}, {when}.")
+        when = ", until somebody pokes it or its peer answers" if due is None else f", for {due} ms more"
+        if due is not None and answer["waits_for"].endswith("for ever"):  # what is due is the agent's patience
+            when = f"; the agent acts in {due} ms"
+        lines.append(f"Propolis waits: {answer['waits_for']}{when}.")
     elif vmm.vm is None:
         lines.append("It has no Propolis: none was needed yet, or it is gone.")
     else:

@@ -110,7 +110,6 @@ class World:
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
-    _actors: tuple[tuple[str, Callable[[], int | None]], ...] = ()
 
     def __attrs_post_init__(self) -> None:
         sleds = sleds_of(self.scenario.fleet)
@@ -124,13 +123,6 @@ class World:
         self.engine.listener = self.judge
         self.users = Users(self)
         self.calls = Calls(self)
-        self._actors = (
-            ("rules", self.engine.next_deadline_us),
-            ("sleds", self.rack.next_deadline_us),
-            ("nexus", self.nexus.next_deadline_us),
-            ("users", self.users.next_deadline_us),
-            ("judges", self.judge.next_deadline_us),
-        )
         for i, sled in enumerate(sleds):
             shape = sled.shape
             hardware = Hardware(
@@ -181,12 +173,24 @@ class World:
 
     def _next(self) -> tuple[int | None, str]:
         """When, and whose turn it is. At equal times: what is on its way, rules, sleds, Nexus, users, judges."""
+        # written out: this is asked before every step
         due = self._heap[0][0] if self._heap else None
         whose = "message"
-        for name, actor in self._actors:
-            other = actor()
-            if other is not None and (due is None or other < due):
-                due, whose = other, name
+        other = self.engine.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "rules"
+        other = self.rack.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "sleds"
+        other = self.nexus.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "nexus"
+        other = self.users.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "users"
+        other = self.judge.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "judges"
         return due, whose
 
     def step(self) -> bool:
@@ -196,8 +200,7 @@ class World:
             return False
         self.steps += 1
         self._bound(due)
-        self.now_us = max(self.now_us, due)
-        now_us = self.now_us
+        now_us = self.now_us = max(self.now_us, due)
         match whose:
             case "message":
                 heapq.heappop(self._heap)[2]()
@@ -231,11 +234,13 @@ class World:
     # ---- the trace
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+        self.active_us = self.now_us
+        if not self.keep and self.on_line is None:
+            return
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
         one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
-        self.active_us = self.now_us
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:
@@ -261,6 +266,10 @@ class World:
     def readable(self, text: str) -> str:
         """Ids replaced by names, so that traces of different seeds can be compared by eye."""
         return _UUID.sub(lambda m: self._name(m[0]), text) if "-" in text else text
+
+    def for_line(self, text: str) -> str:
+        """As `readable`, if anybody will read the line."""
+        return text if not self.keep and self.on_line is None else self.readable(text)
 
     def _name(self, key: str) -> str:
         found = self.ids.get(key)
@@ -311,7 +320,7 @@ class World:
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
-                self._nexus_line(line.what, line, about + self.readable(line.text))
+                self._nexus_line(line.what, line, about + self.for_line(line.text))
         elif line.what == "commit" and line.instance_id is not None:
             self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:

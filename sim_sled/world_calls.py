@@ -46,7 +46,6 @@ class Calls:
             return
         plan, who = requests.on_request(self.world.engine, call.item, call.op, self.world.now_us)
         call.who = who
-        name = self.world.ids[str(call.call.sled_id)]
         if plan.delay_us or plan.hang_us is not None or plan.answer_lost:
             # only what may last gets a time-out: most calls end at once
             self.world.later(CONNECT_LOST_US, lambda: self._call_ends(call, nx.TimedOut(), "no answer within 60 s"))
@@ -61,7 +60,7 @@ class Calls:
             requests.done(who)
             self._call_ends(call, nx.NoConnection(), "connection refused")
         elif plan.hang_us is not None:
-            self.world.line("request", f"{call.op} hangs", who, name)
+            self.world.line("request", f"{call.op} hangs", who, self.world.engine.by_id[call.call.sled_id].name)
             if plan.hang_us < FOREVER:
                 self.world.later(plan.hang_us, lambda: self._hung(call))
         elif plan.fail is not None:
@@ -113,7 +112,7 @@ class Calls:
         if call.op == "vmm_register":
             self.world.judge.invariants.registered(call.call.sled_id)
         if call.op != "vmm_get_state":
-            self.world.line("request", self.world.readable(f"{call.op}{_asked(call.item)}: 200"), call.who, sled.name)
+            self.world.line("request", self.world.for_line(f"{call.op}{_asked(call.item)}: 200"), call.who, sled.name)
         self._answers(call, plan, nx.Answered(value), "", later_us)
 
     def _answers(self, call: _Call, plan: RequestPlan, outcome: nx.Outcome, text: str, later_us: int = 0) -> None:
@@ -127,8 +126,8 @@ class Calls:
             return
         call.over = True
         if text:
-            name = self.world.ids[str(call.call.sled_id)]
-            self.world.line("request", self.world.readable(f"{call.op}{_asked(call.item)}: {text}"), call.who, name)
+            name = self.world.engine.by_id[call.call.sled_id].name
+            self.world.line("request", self.world.for_line(f"{call.op}{_asked(call.item)}: {text}"), call.who, name)
         self.world.tell_nexus(nx.SledAnswered(call.call.call_id, outcome))
 
 

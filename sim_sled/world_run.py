@@ -106,7 +106,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
             if _is_over(world, end_us):
                 settled = True
                 break
-            if world.elapsed_us > end_us + OVERTIME_US and not world.judge.pending:
+            if world.elapsed_us > end_us + OVERTIME_US and not world.judge.is_waiting:
                 ended = True
                 break
             if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
@@ -144,9 +144,8 @@ def _last_of(rule: Rule) -> int:
 
 
 def _is_over(world: World, end_us: int) -> bool:
-    if world.elapsed_us < end_us or world.judge.pending:
-        return False
-    return world.now_us - world.active_us >= SETTLE_US
+    now_us = world.now_us
+    return now_us - EPOCH_US >= end_us and now_us - world.active_us >= SETTLE_US and not world.judge.is_waiting
 
 
 class Finished(Protocol):

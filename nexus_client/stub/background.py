@@ -41,12 +41,19 @@ def arm(ctx: Context) -> None:
 
 
 def next_due_us(ctx: Context) -> int | None:
-    return min((due for due in ctx.task_due_us.values() if due is not None), default=None)
+    least: int | None = None
+    for due in ctx.task_due_us.values():
+        if due is not None and (least is None or due < least):
+            least = due
+    return least
 
 
 def run_due(ctx: Context) -> bool:
     """Run the tasks whose time has come; True if any ran."""
     ran = False
+    least = next_due_us(ctx)
+    if least is None or least > ctx.now_us:
+        return False  # nearly always
     for task in Task:
         due = ctx.task_due_us.get(task)
         if due is not None and due <= ctx.now_us:
@@ -64,14 +71,16 @@ def watch(ctx: Context) -> None:
     """Begin a round, unless the last one is still under way."""
     if not ctx.behaviour.checks_vmms or ctx.watch.waiting or ctx.watch.checking:
         return
-    for vmm in ctx.records.vmms.values():
-        if vmm.time_deleted is None and vmm.state not in NOT_ON_A_SLED and vmm.sled_id in ctx.records.sleds:
+    for vmm in ctx.records.live_vmms():
+        if vmm.state not in NOT_ON_A_SLED and vmm.sled_id in ctx.records.sleds:
             ctx.watch.waiting.append(vmm.id)
     check_more(ctx)
 
 
 def check_more(ctx: Context) -> None:
     """Fill the free slots: at most so many checks at once."""
+    if not ctx.watch.waiting:
+        return  # nearly always
     while ctx.watch.waiting and len(ctx.watch.checking) < ctx.config.watcher_checks_max:
         propolis_id = ctx.watch.waiting.popleft()
         vmm = ctx.records.vmms[propolis_id]
@@ -157,12 +166,12 @@ def _seems_due(ctx: Context, row: Instance) -> bool:
 
 def reap(ctx: Context) -> None:
     """Delete the records of VMMs which are over and which no instance points to."""
-    for vmm in list(ctx.records.vmms.values()):
-        if vmm.time_deleted is None:
-            instance = ctx.records.instances.get(vmm.instance_id)
-            if ctx.behaviour.is_abandoned(ctx.rules, vmm, instance):
-                ctx.tell("task", "abandoned VMM is reaped", vmm.instance_id, vmm.id)
-                update_saga.destroy_vmm(ctx, vmm.id)
+    for listed in ctx.records.live_vmms():
+        vmm = ctx.records.vmms[listed.id]  # as it is now: reaping another may have changed it
+        instance = ctx.records.instances.get(vmm.instance_id)
+        if vmm.time_deleted is None and ctx.behaviour.is_abandoned(ctx.rules, vmm, instance):
+            ctx.tell("task", "abandoned VMM is reaped", vmm.instance_id, vmm.id)
+            update_saga.destroy_vmm(ctx, vmm.id)
 
 
 # ---- instance_reincarnation ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ Read before: records.py. Read next: sagas.py.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid5
 
@@ -114,6 +114,9 @@ class Context:
     watch: Watch = attrs.field(factory=Watch)
     armed: set[CrashPoint] = attrs.field(factory=set)
     ready_sagas: deque[UUID] = attrs.field(factory=deque)
+    saga_dues: list[tuple[int, int, Saga]] = attrs.field(factory=list)
+    """A heap of (due, place in the log, saga); alive while the saga is in the log and still due then."""
+    public_watchers: list[Callable[[Instance, PublicState | None], None]] = attrs.field(factory=list)
     _public: dict[UUID, PublicState] = attrs.field(factory=dict)
     _next_call: int = 1
     rules: Rules = attrs.field(init=False)
@@ -220,11 +223,15 @@ class Context:
         else:
             return
         if instance.time_deleted is not None:
-            self._public.pop(instance.id, None)
+            if self._public.pop(instance.id, None) is not None:
+                for watcher in self.public_watchers:
+                    watcher(instance, None)
             return
         public = self.public(instance)
         if self._public.get(instance.id) is not public:
             self._public[instance.id] = public
+            for watcher in self.public_watchers:
+                watcher(instance, public)
             self.tell("public", public.value, instance.id, instance.active_propolis_id)
 
     def finish(self) -> list[Effect]:

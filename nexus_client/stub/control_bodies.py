@@ -10,12 +10,15 @@ import msgspec
 
 from nexus_client.stub.edge import CrashPoint, IpKind
 
+Name = Annotated[str, msgspec.Meta(max_length=63, pattern="^[a-z]([a-z0-9-]*[a-z0-9])?$")]
+"""As the public API's: it stands in paths, where it must not be taken for anything else."""
+
 
 @attrs.frozen
 class CreateBody:
     """memory in bytes, cooldown in milliseconds."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    name: Name
     hostname: str | None = None
     description: str = ""
     ncpus: int = 2

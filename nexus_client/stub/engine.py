@@ -5,6 +5,7 @@ Read before: sagas.py. Read next: update_saga.py.
 
 from __future__ import annotations
 
+import heapq
 from typing import Final
 from uuid import UUID
 
@@ -22,6 +23,7 @@ SAGAS_MAX: Final = 100_000
 def spawn(ctx: Context, saga: Saga, *waiters: Waiter) -> None:
     """Write the saga into the log and let it run as the mode says; `waiters` hear of its end."""
     ctx.sagas[saga.id] = saga
+    saga.place = ctx.records.next_number("place in the saga log")
     if waiters:
         ctx.waiters.setdefault(saga.id, []).extend(waiters)
     ctx.tell("saga", f"{saga.kind.value} begins", saga.instance_id)
@@ -31,16 +33,15 @@ def spawn(ctx: Context, saga: Saga, *waiters: Waiter) -> None:
 def _schedule(ctx: Context, saga: Saga) -> None:
     if ctx.config.saga_mode is SagaMode.QUEUED:
         saga.due_us = ctx.now_us + ctx.config.saga_node_us
+        heapq.heappush(ctx.saga_dues, (saga.due_us, saga.place, saga))
     else:
         ctx.ready_sagas.append(saga.id)
 
 
 def run_ready(ctx: Context) -> None:
     """Run everything that can run now; called once per `handle`, after the input was dealt with."""
-    for saga in list(ctx.sagas.values()):
-        if saga.due_us is not None and saga.due_us <= ctx.now_us:
-            saga.due_us = None
-            ctx.ready_sagas.append(saga.id)
+    if ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
+        _ready_what_is_due(ctx)
     for _ in range(SAGAS_MAX):
         if not ctx.ready_sagas:
             return
@@ -50,10 +51,27 @@ def run_ready(ctx: Context) -> None:
     raise AssertionError(f"sagas wake each other without end ({SAGAS_MAX} times)")
 
 
+def _ready_what_is_due(ctx: Context) -> None:
+    """In the order of the log, whichever was due first."""
+    due: list[tuple[int, Saga]] = []
+    while ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
+        due_us, place, saga = heapq.heappop(ctx.saga_dues)
+        if saga.due_us == due_us and saga.id in ctx.sagas:
+            saga.due_us = None
+            due.append((place, saga))
+    due.sort(key=lambda one: one[0])
+    ctx.ready_sagas.extend(saga.id for _, saga in due)
+
+
 def next_due_us(ctx: Context) -> int | None:
     if ctx.ready_sagas:
         return ctx.now_us
-    return min((saga.due_us for saga in ctx.sagas.values() if saga.due_us is not None), default=None)
+    while ctx.saga_dues:
+        due_us, _, saga = ctx.saga_dues[0]
+        if saga.due_us == due_us and saga.id in ctx.sagas:
+            return due_us
+        heapq.heappop(ctx.saga_dues)
+    return None
 
 
 def resume_all(ctx: Context) -> None:

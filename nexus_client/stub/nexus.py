@@ -23,6 +23,7 @@ Read before: edge.py, records.py. Read next: server.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, assert_never
 from uuid import UUID
 
@@ -125,8 +126,10 @@ class Nexus:
         """When to send the next `Tick`."""
         if not self._up or not self._armed:
             return None
-        dues = (background.next_due_us(self._ctx), engine.next_due_us(self._ctx))
-        return min((due for due in dues if due is not None), default=None)
+        task, saga = background.next_due_us(self._ctx), engine.next_due_us(self._ctx)
+        if task is None or saga is None:
+            return saga if task is None else task
+        return min(task, saga)
 
     # -- reading
 
@@ -159,7 +162,11 @@ class Nexus:
         return self._ctx.records.live_instances()
 
     def find(self, name: str) -> Instance | None:
-        return next((row for row in self.instances() if row.name == name), None)
+        return self._ctx.records.named(name)
+
+    def watch_public(self, watcher: Callable[[Instance, PublicState | None], None]) -> None:
+        """`watcher` is told each change of what users see of an instance; None: it is deleted."""
+        self._ctx.public_watchers.append(watcher)
 
     def public_state(self, instance_id: UUID) -> PublicState:
         """Raises `Refused` (404) for a deleted or unknown instance."""

@@ -36,11 +36,7 @@ def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
     """A sled with room, or 404 for an unknown wanted one, or 507."""
     if wanted is not None and wanted not in ctx.records.sleds:
         raise not_found("sled", wanted)
-    used: dict[UUID, list[int]] = {sled_id: [0, 0] for sled_id in ctx.records.sleds}
-    for held in ctx.records.reservations.values():
-        if held.sled_id in used:
-            used[held.sled_id][0] += held.ncpus
-            used[held.sled_id][1] += held.memory
+    used = {sled_id: ctx.records.used(sled_id) for sled_id in ctx.records.sleds}
     fitting = [
         sled
         for sled in ctx.records.sleds.values()

@@ -254,6 +254,10 @@ class Records:
     _vmms_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _reserved_by: dict[UUID, dict[UUID, None]] = attrs.field(factory=dict, init=False)
+    _live: dict[UUID, None] = attrs.field(factory=dict, init=False)
+    _live_vmms: dict[UUID, None] = attrs.field(factory=dict, init=False)
+    _named: dict[str, dict[UUID, None]] = attrs.field(factory=dict, init=False)
+    _used: dict[UUID, tuple[int, int]] = attrs.field(factory=dict, init=False)
 
     def next_number(self, kind: str) -> int:
         """1, 2, 3 … per kind; never reused."""
@@ -289,7 +293,20 @@ class Records:
         return [self.reservations[key] for key in self._reserved_by.get(instance_id, ())]
 
     def live_instances(self) -> list[Instance]:
-        return [row for row in self.instances.values() if row.time_deleted is None]
+        """Undeleted, in order of creation."""
+        return [self.instances[key] for key in self._live]
+
+    def live_vmms(self) -> list[Vmm]:
+        """Undeleted, in order of creation."""
+        return [self.vmms[key] for key in self._live_vmms]
+
+    def named(self, name: str) -> Instance | None:
+        """The undeleted instance of that name, the oldest if there are several."""
+        return next((self.instances[key] for key in self._named.get(name, ())), None)
+
+    def used(self, sled_id: UUID) -> tuple[int, int]:
+        """CPUs and bytes of memory that reservations hold on a sled."""
+        return self._used.get(sled_id, (0, 0))
 
     def breaches(self) -> list[str]:
         """Where property 30 does not hold: the rules which only upstream's tests check (nexus.md 1.3)."""
@@ -315,7 +332,20 @@ class Records:
         for linked in (new.active_propolis_id, new.target_propolis_id):
             _must(linked is None or self._linked(linked) is not None, 31, f"points to a deleted VMM {linked}")
         self.instances[new.id] = new
+        if new.time_deleted is not None:
+            self._forget_name(new)
+        elif old is None:
+            self._live[new.id] = None
+            self._named.setdefault(new.name, {})[new.id] = None
         self.changed(new, False)
+
+    def _forget_name(self, gone: Instance) -> None:
+        self._live.pop(gone.id, None)
+        same = self._named.get(gone.name)
+        if same is not None:
+            same.pop(gone.id, None)
+            if not same:
+                del self._named[gone.name]
 
     def put_vmm(self, new: Vmm) -> None:
         old = self.vmms.get(new.id)
@@ -331,6 +361,10 @@ class Records:
         if old is None:
             self._vmms_of.setdefault(new.instance_id, []).append(new.id)
         self.vmms[new.id] = new
+        if new.time_deleted is not None:
+            self._live_vmms.pop(new.id, None)
+        elif old is None:
+            self._live_vmms[new.id] = None
         self.changed(new, False)
 
     def put_migration(self, new: Migration) -> None:
@@ -350,6 +384,8 @@ class Records:
         if new.kind is ReservationKind.ACTIVE:
             others = [r for r in self.reservations_of(new.instance_id) if r.kind is ReservationKind.ACTIVE]
             _must(all(r.vmm_id == new.vmm_id for r in others), 44, "two active reservations for one instance")
+        self._hold(self.reservations.get(new.vmm_id), -1)
+        self._hold(new, 1)
         self.reservations[new.vmm_id] = new
         self._reserved_by.setdefault(new.instance_id, {})[new.vmm_id] = None
         self.changed(new, False)
@@ -371,7 +407,13 @@ class Records:
         row = self.reservations.pop(vmm_id, None)
         if row is not None:
             del self._reserved_by[row.instance_id][vmm_id]
+            self._hold(row, -1)
             self.changed(row, True)
+
+    def _hold(self, row: Reservation | None, sign: int) -> None:
+        if row is not None:
+            ncpus, memory = self.used(row.sled_id)
+            self._used[row.sled_id] = (ncpus + sign * row.ncpus, memory + sign * row.memory)
 
     def drop_external_ip(self, address: str) -> None:
         row = self.external_ips.pop(address, None)

@@ -70,6 +70,8 @@ class Saga:
     refusal: Refusal | None = None
     awaits: UUID | None = None
     repeated: bool = False
+    place: int = 0
+    """In the log: 1 for the first that ever was written."""
     due_us: int | None = None
     # create, start, migrate
     auto_restart: bool = False

@@ -23,7 +23,7 @@ from sim_sled.scenario.schema import VERSION, Expect, Fleet, Load, Override, Sce
 from sim_sled.scenario.selector import Selector, Trigger
 from sim_sled.scenario.source import Mark, Problems
 from sim_sled.scenario.struct import Struct
-from sim_sled.scenario.values import show_size
+from sim_sled.scenario.values import show_duration, show_size
 
 FILES_MAX: Final = 10_000
 """Files of one call."""
@@ -228,7 +228,11 @@ def _check_expect(e: Expect, index: int, s: Scenario, problems: Problems) -> Non
         problems.add("E250", e.mark("never:") if e.has("that") else e.mark(), f"{label} {told}")
         return
     if e.has("within") and not e.has("after"):
-        problems.add("E251", e.mark("within:"), f"{label} has 'within' without 'after': within 0s of what?")
+        problems.add(
+            "E251",
+            e.mark("within:"),
+            f"{label} has 'within' without 'after': within {show_duration(e.within or 0)} of what?",
+        )
     elif not e.has("after"):
         problems.add("E112", e.mark(), f"{label} has no 'after'; what arms it?")
     if e.has("that"):

@@ -36,7 +36,7 @@ from sim_sled.scenario.draw import draw, happens
 from sim_sled.scenario.plans import EngineEffect, Event, Listener, PacePlan, Power, PublishPlan, RequestPlan, Tell
 from sim_sled.scenario.publishing import Post
 from sim_sled.scenario.schema import Rule, Scenario
-from sim_sled.scenario.selector import Trigger
+from sim_sled.scenario.selector import EVERYTHING, Trigger
 from sim_sled.scenario.source import Mark
 from sim_sled.scenario.subjects import Note, SledInfo, Subject, facts_of, means, means_sled
 from sim_sled.scenario.values import SHARE_ONE
@@ -87,6 +87,8 @@ class Engine:
     _ordinals: int = 0
     _timers: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _timer_count: int = 0
+    asks_bodies: bool = False
+    """Whether any rule looks into the bodies of requests."""
     _chain: int = 0
     _active_us: int = 0
 
@@ -102,6 +104,7 @@ class Engine:
     def _index(self) -> None:
         self._rules = {}
         self._latencies = {}
+        self.asks_bodies = any(rule.when.body for rule in self.scenario.rules)
         for rule in self.scenario.rules:
             self._rules.setdefault(rule.when.kind(), []).append(rule)
             self.counters.setdefault(rule.name, Counter())
@@ -313,7 +316,7 @@ class Engine:
 
     def _is_meant(self, rule: Rule, context: Context) -> bool:
         if context.who is not None:
-            return means(rule.for_, facts_of(context.who), self.seed, rule.name)
+            return rule.for_ is EVERYTHING or means(rule.for_, facts_of(context.who), self.seed, rule.name)
         if context.sled is not None:
             return not rule.for_.names_vmms() and means_sled(rule.for_, context.sled.name)
         return not rule.for_.names_vmms() and not rule.for_.sled

@@ -16,6 +16,7 @@ from sim_sled.scenario.invariants import Invariants
 from sim_sled.scenario.names import DEFAULT_INVARIANTS
 from sim_sled.scenario.plans import Event
 from sim_sled.scenario.schema import Expect, Scenario, That
+from sim_sled.scenario.selector import Trigger
 from sim_sled.scenario.source import Mark
 from sim_sled.scenario.subjects import Subject, facts_of, means, means_sled
 from sim_sled.scenario.values import show_duration
@@ -59,6 +60,7 @@ class Judge:
     met_count: dict[str, int] = attrs.field(factory=dict)
     invariants: Invariants = attrs.field(init=False)
     _kinds: frozenset[str] = frozenset()
+    _after: dict[str, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
     _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
     _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
     _dirty: dict[UUID, None] = attrs.field(factory=dict)
@@ -73,6 +75,8 @@ class Judge:
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
                 self.armed_count[label_of(expect, i)] = 0
+            if expect.after is not None:
+                self._after.setdefault(expect.after.kind(), []).append((expect, expect.after, label_of(expect, i)))
             for trigger in (expect.after, expect.never):
                 if trigger is not None:
                     kinds.add(trigger.kind())
@@ -95,12 +99,9 @@ class Judge:
             never = waiting.expect.never
             if never is not None and never.kind() == event.kind and self._is_same(waiting, who, never.same):
                 self._forbidden(waiting, event)
-        for i, expect in enumerate(self.scenario.expect):
-            after = expect.after
-            if after is None or after.kind() != event.kind:
-                continue
+        for expect, after, label in self._after.get(event.kind, ()):
             if hits(getattr(after, event.kind), event, after.to, after.body):
-                self._arm(expect, label_of(expect, i), who, _sled, now_us)
+                self._arm(expect, label, who, _sled, now_us)
 
     def _is_same(self, waiting: _Armed, who: Subject | None, same: str | None) -> bool:
         if waiting.who is None or who is None:
@@ -170,6 +171,11 @@ class Judge:
     def pending(self) -> int:
         """Expectations that are armed and not decided."""
         return sum(len(waiting) for waiting in self._waiting.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any expectation is pending."""
+        return bool(self._waiting)
 
     def settle(self, now_us: int) -> None:
         """Look at whatever changed, then at what is due."""

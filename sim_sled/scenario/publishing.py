@@ -6,8 +6,10 @@ others (`reorder`), the sled is told it was delivered and the report is kept her
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import attrs
 
@@ -45,6 +47,7 @@ class HoldFilter:
     action: act.Hold
     who: Subject | None
     until_us: int
+    number: int = 0
 
 
 @attrs.frozen
@@ -78,11 +81,17 @@ class Post:
     """All that is on its way."""
 
     engine: Engine
-    held: list[Held] = attrs.field(factory=list)
+    held: dict[Held, None] = attrs.field(factory=dict)
     filters: list[HoldFilter] = attrs.field(factory=list)
+    """Those that mean more than one VMM."""
     cuts: list[Cut] = attrs.field(factory=list)
     replying: list[Replying] = attrs.field(factory=list)
-    late: list[Late] = attrs.field(factory=list)
+    _held_of: dict[UUID, dict[Held, None]] = attrs.field(factory=dict)
+    _filters_of: dict[UUID, list[HoldFilter]] = attrs.field(factory=dict)
+    _late_of: dict[UUID, list[Late]] = attrs.field(factory=dict)
+    _awaited: set[str] = attrs.field(factory=set)
+    """What holds have ever waited for: most rules that fire release nothing."""
+    _filter_count: int = 0
 
     # ---- reports
 
@@ -95,7 +104,7 @@ class Post:
             self._deliver(publication, 0)
             return
         if sled.down:
-            self.held.append(Held(publication, "", why=f"{sled.name} is down ({sled.down})"))
+            self._keep(Held(publication, "", why=f"{sled.name} is down ({sled.down})"))
             return
         state = publication.body.vmm_state.state.value
         plan = PublishPlan()
@@ -105,7 +114,7 @@ class Post:
             kept.append(publication.body)
         self._filtered(who, state, plan)
         if engine.scenario.agent.reporting == "doorbell":
-            self.held.append(Held(publication, "", why="doorbell: waits until Nexus asks"))
+            self._keep(Held(publication, "", why="doorbell: waits until Nexus asks"))
         else:
             self._send(publication, who, sled, plan)
 
@@ -125,13 +134,13 @@ class Post:
         if plan.held_by:
             tell("net", who, sled.name, f"{state} held by {plan.held_by}", None)
             held = Held(publication, plan.held_by, plan.hold_until)
-            self.held.append(held)
+            self._keep(held)
             if plan.hold_lasts_us < FOREVER:
                 self.engine.later(plan.hold_lasts_us, lambda: self._let_go([held]))
         elif plan.window:
             tell("net", who, sled.name, f"{state} falls behind", None)
             late = Late(publication, plan.window - 1)
-            self.late.append(late)
+            self._late_of.setdefault(publication.propolis_id, []).append(late)
             self.engine.effects.append(Answer(publication, Delivered(), plan.delay_us))
             self.engine.later(REORDER_LOST_US, lambda: self._arrive_late([late]))
         else:
@@ -170,8 +179,14 @@ class Post:
 
     def _filtered(self, who: Subject, state: str, plan: PublishPlan) -> None:
         engine = self.engine
-        self.filters = [f for f in self.filters if f.until_us > engine.now_us]
-        for f in self.filters:
+        if self.filters:
+            self.filters = [f for f in self.filters if f.until_us > engine.now_us]
+        found = self.filters
+        own = self._filters_of.get(who.propolis_id)
+        if own is not None:
+            own = self._set_filters(who.propolis_id, [f for f in own if f.until_us > engine.now_us])
+            found = sorted([*found, *own], key=lambda f: f.number)  # whichever was set first holds it
+        for f in found:
             meant = f.who is who if f.who is not None else means(f.rule.for_, facts_of(who), engine.seed, f.rule.name)
             if meant and any(fnmatchcase(state, pattern) for pattern in f.action.publish) and not plan.held_by:
                 plan.held_by, plan.hold_until = f.rule.name, f.action.until
@@ -186,19 +201,24 @@ class Post:
             self.engine.effects.append(Deliver(publication, body, 1_000, answered=False))
 
     def _passed(self, publication: Publication) -> None:
+        waiting = self._late_of.get(publication.propolis_id)
+        if waiting is None:
+            return
         arrived = []
-        for late in self.late:
-            if late.publication.propolis_id == publication.propolis_id:
-                late.left -= 1
-                if late.left <= 0:
-                    arrived.append(late)
+        for late in waiting:
+            late.left -= 1
+            if late.left <= 0:
+                arrived.append(late)
         self._arrive_late(arrived)
 
     def _arrive_late(self, arrived: list[Late]) -> None:
         for late in arrived:
-            if any(one is late for one in self.late):
-                self.late = [one for one in self.late if one is not late]
-                publication = late.publication
+            publication = late.publication
+            waiting = self._late_of.get(publication.propolis_id, [])
+            if late in waiting:
+                waiting.remove(late)
+                if not waiting:
+                    del self._late_of[publication.propolis_id]
                 self.engine.effects.append(Deliver(publication, publication.body, 1_000, answered=False))
 
     # ---- holding
@@ -206,32 +226,74 @@ class Post:
     def hold(self, rule: Rule, action: act.Hold, who: Subject | None, sled: SledInfo | None) -> None:
         """Keep back what matches from now on."""
         until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
-        self.filters.append(HoldFilter(rule, action, who, until_us))
+        self._add_filter(HoldFilter(rule, action, who, until_us))
         name = sled.name if sled is not None else "-"
         self.engine.tell("net", who, name, f"holds {' '.join(action.publish)}", rule.mark())
 
     def mute(self, rule: Rule, who: Subject) -> None:
         """Nothing of this VMM is reported any more."""
-        self.filters.append(HoldFilter(rule, act.Hold(publish=("*",)), who, FOREVER))
+        self._add_filter(HoldFilter(rule, act.Hold(publish=("*",)), who, FOREVER))
+
+    def _add_filter(self, one: HoldFilter) -> None:
+        self._filter_count += 1
+        one.number = self._filter_count
+        if one.action.until is not None:
+            self._awaited.add(one.action.until)
+        if one.who is None:
+            self.filters.append(one)
+        else:
+            self._filters_of.setdefault(one.who.propolis_id, []).append(one)
+
+    def _set_filters(self, propolis_id: UUID, left: list[HoldFilter]) -> list[HoldFilter]:
+        if left:
+            self._filters_of[propolis_id] = left
+        else:
+            del self._filters_of[propolis_id]
+        return left
+
+    def _drop_filters(self, over: Callable[[HoldFilter], bool]) -> bool:
+        """Those for which `over` holds; True if there were any."""
+        before = len(self.filters)
+        self.filters = [f for f in self.filters if not over(f)]
+        dropped = len(self.filters) < before
+        for propolis_id, own in list(self._filters_of.items()):
+            left = [f for f in own if not over(f)]
+            dropped = dropped or len(left) < len(own)
+            self._set_filters(propolis_id, left)
+        return dropped
+
+    def _keep(self, one: Held) -> None:
+        self.held[one] = None
+        self._held_of.setdefault(one.publication.propolis_id, {})[one] = None
+        if one.until is not None:
+            self._awaited.add(one.until)
+
+    def _drop(self, one: Held) -> None:
+        del self.held[one]
+        of_vmm = self._held_of[one.publication.propolis_id]
+        del of_vmm[one]
+        if not of_vmm:
+            del self._held_of[one.publication.propolis_id]
 
     def release(self, rule: str) -> bool:
         """Let go what a rule holds, and hold nothing for it any more. False if it held nothing."""
         held = [one for one in self.held if one.rule == rule]
-        had = bool(held) or any(f.rule.name == rule for f in self.filters)
-        self.filters = [f for f in self.filters if f.rule.name != rule]
+        dropped = self._drop_filters(lambda f: f.rule.name == rule)
         self._let_go(held)
-        return had
+        return bool(held) or dropped
 
     def release_until(self, name: str) -> None:
         """A rule or manual trigger fired for which holds may wait."""
-        self.filters = [f for f in self.filters if f.action.until != name]
+        if name not in self._awaited:
+            return
+        self._drop_filters(lambda f: f.action.until == name)
         self._let_go([one for one in self.held if one.until == name])
 
     def _let_go(self, going: list[Held]) -> None:
         for one in going:
-            if not any(held is one for held in self.held):
+            if one not in self.held:
                 continue
-            self.held = [held for held in self.held if held is not one]
+            self._drop(one)
             who = self.engine.subjects.get(one.publication.propolis_id)
             sled = self.engine.by_id.get(one.publication.sled_id)
             name = sled.name if sled is not None else "-"
@@ -241,7 +303,8 @@ class Post:
 
     def sled_up(self, sled: SledInfo) -> None:
         waiting = [one for one in self.held if one.why and one.publication.sled_id == sled.id]
-        self.held = [one for one in self.held if not any(one is w for w in waiting)]
+        for one in waiting:
+            self._drop(one)
         for one in waiting:
             self.publish(one.publication)
 
@@ -250,18 +313,18 @@ class Post:
         who.told_gen = max(who.told_gen, record.vmm_state.gen)
         if self.engine.scenario.agent.reporting != "doorbell":
             return
-        rung = [one for one in self.held if one.publication.propolis_id == who.propolis_id and "doorbell" in one.why]
-        self.held = [one for one in self.held if not any(one is r for r in rung)]
-        for one in rung:
+        for one in [one for one in self.held_of(who) if "doorbell" in one.why]:
+            self._drop(one)
             self.engine.effects.append(Answer(one.publication, Delivered(), 0))
 
     def forget(self, who: Subject) -> None:
         """The VMM is gone and so is what was held of it."""
-        self.held = [one for one in self.held if one.publication.propolis_id != who.propolis_id]
-        self.filters = [f for f in self.filters if f.who is not who]
+        for one in self.held_of(who):
+            self._drop(one)
+        self._filters_of.pop(who.propolis_id, None)
 
     def held_of(self, who: Subject) -> list[Held]:
-        return [one for one in self.held if one.publication.propolis_id == who.propolis_id]
+        return list(self._held_of.get(who.propolis_id, ()))
 
     # ---- the way itself
 
@@ -279,6 +342,8 @@ class Post:
 
     def cut(self, sled: str, peer: str, direction: str) -> Cut | None:
         """What keeps a message from passing; `direction` as seen from the sled."""
+        if not self.cuts:
+            return None
         self.cuts = [c for c in self.cuts if c.until_us > self.engine.now_us]
         for one in self.cuts:
             if one.action.from_ != peer or one.action.direction not in (direction, "both"):

@@ -132,7 +132,7 @@ def _named(engine: Engine, key: UUID) -> tuple[str, ...]:
 
 def _body(engine: Engine, item: Any) -> object:
     """The request's body as `when: {body: ...}` sees it, in the shape of the wire; made only if a rule asks."""
-    if not any(rule.when.body for rule in engine.scenario.rules):
+    if not engine.asks_bodies:
         return None
     if isinstance(item, edge.Register):
         about = item.body

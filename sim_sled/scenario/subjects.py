@@ -6,7 +6,6 @@ Read before: selector.py. Read next: engine.py.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 from uuid import UUID
@@ -133,22 +132,20 @@ def facts_of(subject: Subject) -> Facts:
     )
 
 
+_TEXTS: Final = ("sled", "vmm", "instance", "hostname", "project", "silo")
+
+
 def means(selector: Selector, facts: Facts, seed: int, who: str) -> bool:
     """Whether the selector means this one. `who` names the rule, so that shares of different rules differ."""
     if selector is EVERYTHING:
         return True
-    texts: Mapping[str, tuple[str, ...]] = {
-        "sled": (facts.sled,),
-        "vmm": facts.vmm,
-        "instance": (facts.instance,),
-        "hostname": (facts.hostname,),
-        "project": facts.project,
-        "silo": facts.silo,
-    }
-    for key, known in texts.items():
+    for key in _TEXTS:
         globs: tuple[str, ...] = getattr(selector, key)
-        if globs and not any(fnmatchcase(word, g) for g in globs for word in known):
-            return False
+        if globs:
+            known: str | tuple[str, ...] = getattr(facts, key)
+            words = (known,) if isinstance(known, str) else known
+            if not any(fnmatchcase(word, g) for g in globs for word in words):
+                return False
     if selector.ncpus is not None and facts.ncpus not in selector.ncpus:
         return False
     if selector.memory is not None and facts.memory not in selector.memory:

@@ -12,6 +12,7 @@ import attrs
 from nexus_client.stub import edge as nx
 from nexus_client.stub.records import Instance
 from sim_sled.scenario.draw import below, draw
+from sim_sled.scenario.population import Population
 from sim_sled.scenario.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.scenario.selector import Selector
 from sim_sled.scenario.subjects import Facts, means
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 EVERY_MIN_US: Final = 1_000
 """Shortest pause of an `every`: a scenario that says 0 must not stop time."""
+_RUNNING: Final = frozenset({"running"})
+_RESTING: Final = frozenset({"stopped", "failed"})
 
 
 @attrs.define(eq=False)
@@ -50,6 +53,7 @@ class Users:
     _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _count: int = 0
     _start_us: int = 0
+    _populations: dict[str, Population] = attrs.field(factory=dict)
 
     def begin(self) -> None:
         """Time starts."""
@@ -202,23 +206,24 @@ class Users:
             if point < weight:
                 break
             point -= weight
-        states = {
-            "start": ("stopped", "failed"),
-            "stop": ("running",),
-            "reboot": ("running",),
-            "migrate": ("running",),
-            "delete": ("stopped", "failed"),
-        }
-        rows = [row for row in self.world.nexus.instances() if row.hostname.startswith(churn.hostname.split("{")[0])]
+        population = self._population(churn.hostname.split("{")[0])
         if verb == "create":
-            if len(rows) < churn.population:
+            if len(population) < churn.population:
                 entry.made += 1
                 self._make(numbered(churn.hostname, entry.made), churn.ncpus, churn.memory, start=True)
             return
-        rows = [row for row in rows if self.world.nexus.public_state(row.id).value in states[verb]]
-        if rows:
-            row = rows[below(draw(seed, f"churn/{entry.label}", "who", nth), len(rows))]
-            self._do(verb, row, entry, None)
+        group = _RESTING if verb in ("start", "delete") else _RUNNING
+        there = population.of(group)
+        if there:
+            chosen = population.nth(group, below(draw(seed, f"churn/{entry.label}", "who", nth), there))
+            self._do(verb, self.world.nexus.records.instances[chosen], entry, None)
+
+    def _population(self, prefix: str) -> Population:
+        found = self._populations.get(prefix)
+        if found is None:
+            found = self._populations[prefix] = Population(prefix, (_RUNNING, _RESTING))
+            found.follow(self.world.nexus)
+        return found
 
     def _answered(self, what: str) -> Callable[[nx.Reply | nx.Dropped], None]:
         def answered(reply: nx.Reply | nx.Dropped) -> None:

@@ -1,6 +1,6 @@
 """`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
 
-    python -m tests.bench [--quick] [--rounds N] [--only abcdef]
+    python -m tests.bench [--quick] [--rounds N] [--only abcdefg]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
 floor take turns within each round, and the ratio is the one of the medians.
@@ -22,7 +22,7 @@ import aiohttp
 import attrs
 import msgspec
 
-from tests.bench import bench_propolis, lives
+from tests.bench import bench_propolis, bench_world, lives
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,12 +60,16 @@ class Size:
     vmms: int  # that the socket benches talk about
     many: tuple[int, int]  # registered VMMs, memory
     flat: tuple[int, int]  # registered VMMs, time
+    world: bench_world.Size
 
 
 FULL = Size(
-    rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000)
-)
-QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500))
+    rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000),
+    world=bench_world.Size(rounds=3, live=(1_000, 10_000), steps=20_000, churning=200, lasts="2h"),
+)  # fmt: skip
+QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500),
+    world=bench_world.Size(rounds=1, live=(10, 50), steps=500, churning=5, lasts="2m"),
+)  # fmt: skip
 
 
 class Child:
@@ -253,6 +257,10 @@ def bench_propolis_monitor(size: Size) -> list[Row]:
     return [Row(*figures) for figures in bench_propolis.bench_monitor(size.rounds, size.vmms)]
 
 
+def bench_virtual_time(size: Size) -> list[Row]:
+    return [Row(*fields) for fields in bench_world.bench(attrs.evolve(size.world, rounds=size.rounds))]
+
+
 BENCHES = {
     "a": bench_put_state,
     "b": bench_updates,
@@ -260,13 +268,14 @@ BENCHES = {
     "d": bench_scale,
     "e": bench_propolis_put_state,
     "f": bench_propolis_monitor,
+    "g": bench_virtual_time,
 }
 
 
 def table(rows: list[Row]) -> str:
-    lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':8}{'ratio':>7}{'by CPU':>8}   aim"]
+    lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':9}{'ratio':>7}{'by CPU':>8}   aim"]
     lines += [
-        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:8}{row.ratio:>7.2f}"
+        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:9}{row.ratio:>7.2f}"
         f"{'-' if row.cpu_ratio is None else f'{row.cpu_ratio:.2f}':>8}   {row.verdict}"
         for row in rows
     ]
@@ -298,16 +307,29 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcdef", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdefg", help="which benches, e.g. bc")
+    parser.add_argument(
+        "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
+    )
+    parser.add_argument("--lasts", help="how long (g)'s churning world lasts (default 2h; 24h takes a minute or two)")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
+    world = size.world
+    if options.crowd:
+        world = attrs.evolve(world, live=(world.live[0], options.crowd))
+    if options.lasts:
+        world = attrs.evolve(world, lasts=options.lasts)
+    size = attrs.evolve(size, world=world)
     if options.rounds:
         size = attrs.evolve(size, rounds=options.rounds)
     print(f"python -m tests.bench {' '.join(sys.argv[1:] if arguments is None else arguments)}".rstrip())
     print(machine())
     print(f"medians of {size.rounds} interleaved rounds, after one to warm up\n", flush=True)
-    rows = [row for name in options.only for row in BENCHES[name](size)]
-    print(table(rows))
+    rows = []
+    for name in options.only:
+        made = BENCHES[name](size)
+        print(table(made), flush=True)  # at once: a run of all takes minutes
+        rows += made
     return rows
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 import uuid
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ from daemon_process import ports, sim_sled
 from fake_nexus import FakeNexus
 from register_body import register_body
 
+from nexus_client.stub.server import NexusServer
 from sim_sled.config import SledConfig
 from sim_sled.daemon import Daemon, Options
 from sim_sled.live import NotInFleet, engine_for
@@ -19,6 +21,7 @@ from sim_sled.serve import BadScenario, load_one
 
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)
+LIBRARY = Path(__file__).parents[2] / "scenarios"
 
 
 HEAD = """
@@ -93,6 +96,52 @@ async def test_a_stop_that_a_rule_stalls_is_ended_by_the_agent(tmp_path):
         await nexus.heard(vmm, "destroyed")
     gens = {b["vmm_state"]["state"]: b["vmm_state"]["gen"] for who, b in nexus.acked if who == str(vmm)}
     assert gens["destroyed"] == max(gens.values())
+
+
+async def test_a_scenario_of_the_library_behaves_so_against_the_nexus_stub(tmp_path):
+    """scenarios/stuck-stop.yaml as it is, but for a grace of 20 s."""
+    file, port_file = tmp_path / "stuck-stop.yaml", tmp_path / "p.json"
+    text = (LIBRARY / "stuck-stop.yaml").read_text()
+    assert "stop_grace: 20s" in text
+    file.write_text(text.replace("stop_grace: 20s", "stop_grace: 3s"))
+    async with NexusServer() as nexus:
+        process = await sim_sled(
+            "serve", str(SLED), "[::1]:0", nexus.internal, "--scenario", str(file), "--port-file", str(port_file),
+            "--pace", "instant",
+        )  # fmt: skip
+        try:
+            control = f"http://{(await ports(port_file, process))['control']}"
+            users = f"http://{nexus.control}/v1/instances"
+            async with aiohttp.ClientSession() as http:
+
+                async def shows(state):
+                    async with asyncio.timeout(30):
+                        while True:
+                            async with http.get(f"{users}/stuck-1") as answer:
+                                full = await answer.json()
+                            if full["instance"]["run_state"] == state:
+                                return full
+                            await asyncio.sleep(0.05)  # another process has no event
+
+                async with asyncio.timeout(30):
+                    while (await (await http.get(f"{control}/ready")).json())["not_registered"]:
+                        await asyncio.sleep(0.05)  # same
+                async with http.post(users, json={"name": "stuck-1"}) as answer:
+                    assert answer.status == 201
+                vmm = (await shows("running"))["record"]["active_propolis_id"]
+                async with http.post(f"{users}/stuck-1/stop") as answer:
+                    assert (answer.status, (await answer.json())["run_state"]) == (202, "stopping")
+                async with http.get(f"{control}/vmms/{vmm}") as answer:
+                    told = await answer.json()
+                assert told["propolis"] == "Stopping"
+                assert [each["rule"] for each in told["rules"]] == ["never-stops"]
+                assert any("rule never-stops (stuck-stop.yaml:16) stalls it" in said for said in told["says"])
+                assert any("the agent acts in" in said for said in told["says"])
+                timeline = (await shows("stopped"))["timeline"]
+            assert [line["text"] for line in timeline if line["what"] == "public"][-2:] == ["stopping", "stopped"]
+        finally:
+            process.terminate()
+            await asyncio.wait_for(process.communicate(), 20)
 
 
 async def test_reports_are_dropped_and_doubled_as_the_rules_say(tmp_path):

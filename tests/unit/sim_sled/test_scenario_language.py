@@ -13,7 +13,7 @@ from scenario_strategies import distributions, scenarios
 
 from sim_sled.scenario import distribution, draw, names, values
 from sim_sled.scenario.check import load_scenarios, parse_scenario
-from sim_sled.scenario.commands import check_files, list_scenarios, list_text
+from sim_sled.scenario.commands import RunOptions, check_files, list_scenarios, list_text, run_files
 from sim_sled.scenario.printing import print_scenario
 from sim_sled.scenario.reference import reference_md, schema_json
 from sim_sled.scenario.values import BadValue
@@ -28,6 +28,13 @@ S = 1_000_000
 def test_an_example_of_the_design_loads_as_printed(path):
     text, code = check_files([str(path)])
     assert (text, code) == ("0 errors, 0 warnings\n", 0)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_an_example_of_the_design_runs_as_printed(path):
+    outcome = run_files([str(path)], RunOptions(seed=1))
+    assert outcome.code == 0, outcome.out
+    assert "played" in outcome.err or "internal" not in path.read_text()
 
 
 def test_there_are_six_examples():

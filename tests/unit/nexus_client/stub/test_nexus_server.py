@@ -123,6 +123,13 @@ async def test_reports_and_registrations_have_their_documented_answers(rack):
 # ---- a life over sockets -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["Web", "1st", "web-", "a b", "a/b", "", "x" * 64])
+async def test_a_name_that_is_none_is_a_400(rack, name):
+    status, body = await rack.control("POST", "/v1/instances", {"name": name})
+    assert status == 400
+    assert "$.name" in body["message"]
+
+
 async def test_a_whole_life_over_the_control_api(rack):
     await rack.running()
     status, value = await rack.control("GET", "/v1/instances")
