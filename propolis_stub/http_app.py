@@ -139,7 +139,8 @@ def make_handler(resolve: Resolve) -> Handler:
         except PropolisError as error:
             return answer_refusal(refusal_of(error))
         except asyncio.CancelledError:
-            if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
                 raise  # the client has gone away, or the process ends
             raise ConnectionResetError("the VM this request waited for has crashed") from None
         except ConnectionError:

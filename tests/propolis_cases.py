@@ -2,6 +2,8 @@
 
 `told("4 Rebooting, 5 Running")` compares everything published from the first generation named on: the last one named
 is the last one told.
+
+Over 500 lines: one case per row of one table of the specification, which is looked up by its number.
 """
 
 from __future__ import annotations

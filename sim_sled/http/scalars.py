@@ -9,10 +9,10 @@ Read next: bodies_network.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from abc import abstractmethod
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Protocol, Self, cast
 from uuid import UUID
 
 import msgspec
@@ -101,11 +101,12 @@ class Scalar(str):
 
     @classmethod
     def parse(cls, raw: object) -> Self:
-        return cls(cls.canonical(_text(raw)))
+        return str.__new__(cls, cls.canonical(_text(raw)))
 
     @classmethod
+    @abstractmethod
     def canonical(cls, text: str) -> str:
-        raise NotImplementedError
+        """The one text of the value that `text` means. Raises `ValueError` if it means none."""
 
 
 class Uuid(Scalar):
@@ -300,7 +301,11 @@ def utc(when: datetime) -> datetime:
         raise ValueError("time out of range") from error
 
 
+class _Parsed(Protocol):
+    @classmethod
+    def parse(cls, raw: object) -> object: ...
+
+
 def scalar_hook(kind: type, raw: object) -> Any:
     """The `dec_hook` of every decoder: `kind` is one of the classes above."""
-    parse: Callable[[object], object] = kind.parse  # type: ignore[attr-defined] # msgspec hands over only our classes
-    return parse(raw)
+    return cast("type[_Parsed]", kind).parse(raw)  # msgspec hands over only classes that it does not know itself

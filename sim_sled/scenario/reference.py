@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import attrs
-
 from sim_sled.scenario import schema as language
 from sim_sled.scenario.actions import ACTIONS
 from sim_sled.scenario.codes import CODES
@@ -14,7 +12,7 @@ from sim_sled.scenario.names import INVARIANTS
 from sim_sled.scenario.presets import PRESETS
 from sim_sled.scenario.schema import Scenario
 from sim_sled.scenario.selector import Selector, Trigger
-from sim_sled.scenario.struct import FieldInfo, Located, fields_of
+from sim_sled.scenario.struct import FACTORY, FieldInfo, Located, fields_of
 
 _defs: dict[str, dict[str, Any]] = {}
 _CLASSES: Final[tuple[type[Located], ...]] = (
@@ -148,6 +146,6 @@ def _default(info: FieldInfo) -> str:
         return "required"
     if info.default_words:
         return info.default_words
-    if info.default is None or info.default == () or isinstance(info.default, attrs.Factory):  # type: ignore[arg-type]
+    if info.default is None or info.default == () or isinstance(info.default, FACTORY):
         return "-"
     return f"`{info.kind.show(info.default)}`"

@@ -86,7 +86,8 @@ def given_up(engine: Engine, item: Any, who: Subject | None) -> None:
 def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int) -> int:
     """Before an answer goes out; returns how much later it shall. An answer with news tells Nexus the state."""
     engine.now_us = now_us
-    who = engine.subjects.get(getattr(item, "propolis_id", None))  # type: ignore[arg-type]
+    propolis_id: UUID | None = getattr(item, "propolis_id", None)
+    who = engine.subjects.get(propolis_id) if propolis_id is not None else None
     body = answer.updated_runtime if isinstance(answer, UpdatedRuntime) else answer
     if who is not None and isinstance(body, SledVmmState):
         engine.post.asked(who, body)

@@ -17,6 +17,9 @@ from sim_sled.scenario.source import NOWHERE, Mark
 
 _META: Final = "scenario"
 
+FACTORY: Final[Any] = type(attrs.Factory(list))
+"""Class of defaults that are made anew each time; attrs' own annotations call it a function."""
+
 
 @attrs.frozen
 class FieldInfo:
@@ -166,7 +169,9 @@ class Struct:
         shown = {}
         for info in fields_of(self.cls).values():
             one = getattr(value, info.attribute)
-            default = info.default.factory() if isinstance(info.default, attrs.Factory) else info.default  # type: ignore[arg-type]
+            default: Any = info.default
+            if isinstance(default, FACTORY):
+                default = default.factory()
             if info.required or one != default:
                 shown[info.key] = info.kind.show(one)
         if self.cls.short and list(shown) == [self.cls.short]:

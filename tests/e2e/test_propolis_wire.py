@@ -1,4 +1,7 @@
-"""The Propolis API over real sockets: what only a socket shows (propolis.md 4; cases 60, 66, 71 to 75 of 7)."""
+"""The Propolis API over real sockets: what only a socket shows (propolis.md 4; cases 60, 66, 71 to 75 of 7).
+
+Over 500 lines: the operations in the order of propolis.md 4.2, so that each is found where the specification has it.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Nexus is the test's: it acknowledges late or never, fails, refuses, restarts, and answers what it answered before. The
 oracle (oracle.py) says how each request ends and which states may follow; properties.py has the 28 properties, each
 checked after each step. Draining, whenever it happens and always at the end, reaches the predicted resting states.
+
+Over 500 lines: hypothesis wants all rules of a machine in one class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The driver beyond the numbered cases: steps, time, holding, hazards, failures at every phase on either side."""
+"""The driver beyond the numbered cases: steps, time, holding, hazards, failures at every phase on either side.
+
+Over 500 lines: short claims about one machine, in the order of propolis.md 3.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def steps(vm: Vm, count_max: int = 50) -> list[list[str]]:
 
 
 def stepped(vm_id: int = 1, pacer: object | None = None) -> Vm:
-    return Vm(UUID(int=vm_id), pacer or EachPointTakes(), stepped=True)  # type: ignore[arg-type]
+    return Vm(UUID(int=vm_id), pacer or EachPointTakes(), stepped=True)
 
 
 def stepped_running() -> Vm:
@@ -508,7 +511,7 @@ async def test_a_peer_that_talks_nonsense_fails_the_run(message: object) -> None
     source.handle(edge.MigrateOut(MIGRATION))
     source.handle(edge.FromPeer(Text("propolis-migrate-ron/0")))
     assert source.vm.state is InstanceState.MIGRATING
-    effects = source.handle(edge.FromPeer(message))  # type: ignore[arg-type]
+    effects = source.handle(edge.FromPeer(message))
     assert told(effects) == ["6 Migrating out=Error", "7 Running out=Error"]
     said = [effect.message for effect in effects if isinstance(effect, edge.ToPeer)]
     assert [type(one) for one in said] == ([] if isinstance(message, Error) else [Error])
@@ -548,7 +551,7 @@ async def test_a_target_refuses_a_choice_that_it_did_not_offer() -> None:
     target.handle(edge.EnsureTarget(MIGRATION))
     assert target.ensured == "500"  # nobody to dial
     target = CoreArm()
-    target._dial = lambda _migration_id: None  # type: ignore[method-assign]
+    target._dial = lambda _migration_id: None
     target.handle(edge.EnsureTarget(MIGRATION))
     target.handle(edge.FromPeer(Text("propolis-migrate-ron/9")))
     await target.told("1 Migrating in=Sync, 2 Failed in=Sync")

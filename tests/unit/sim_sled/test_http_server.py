@@ -1,4 +1,7 @@
-"""The HTTP shell on real sockets: conventions of sled-agent-api.md 1.1 to 1.4, and clients that misbehave."""
+"""The HTTP shell on real sockets: conventions of sled-agent-api.md 1.1 to 1.4, and clients that misbehave.
+
+Over 500 lines: one row per line of the tables of sled-agent-api.md 1, in their order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sagas: calls in order, unwinding, idempotence, crashes, the updater lock (nexus.md 4.1, 4.3, 5.1, 5.3)."""
+"""Sagas: calls in order, unwinding, idempotence, crashes, the updater lock (nexus.md 4.1, 4.3, 5.1, 5.3).
+
+Over 500 lines: all sagas share the same few helpers and the same world.
+"""
 
 from uuid import UUID
 
