@@ -54,8 +54,8 @@ def serve(
 ) -> None:
     """Serve one Propolis until SIGTERM."""
     # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
-    from propolis_stub import config as configuration  # noqa: PLC0415
-    from propolis_stub import serve as serving  # noqa: PLC0415
+    from propolis_stub.server import config_file as configuration  # noqa: PLC0415
+    from propolis_stub.server import serve as serving  # noqa: PLC0415
 
     try:
         settings = configuration.Config() if config is None else configuration.load(config)

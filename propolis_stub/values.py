@@ -1,6 +1,6 @@
 """Values that only carry: how they are made.
 
-Read next: edge.py.
+Read next: contract.py.
 """
 
 from __future__ import annotations

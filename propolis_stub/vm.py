@@ -16,23 +16,23 @@ exit until the last publication. Levels without a driver (NoVm, Rundown, Rundown
 Held (`Hold`) the driver picks up nothing, passes no point that lasts, and does not move on to Rundown: the "window"
 of propolis.md 7, between the end of the driver and the rundown, is a held exit.
 
-Read before: edge.py. Read next: sim_sled/vmm.py.
+Read before: contract.py. Read next: sim_sled/core/vmm.py.
 """
 
 from __future__ import annotations
 
 from typing import Final, assert_never
 
-from propolis_stub import edge, machine
-from propolis_stub.edge import Effect, GuestEvent, Input, ReconfigureResult
+from propolis_stub import contract, machine
+from propolis_stub.contract import Effect, GuestEvent, Input, ReconfigureResult
 from propolis_stub.errors import GuestNotRunning, RepairingRejected
-from propolis_stub.migration import Migration, Role
+from propolis_stub.migration.script import Migration, Role
 from propolis_stub.request_queue import Disposition, Queued, QueueState, RequestType
 from propolis_stub.table import Birth, Event
-from propolis_stub.timing import Point
 from propolis_stub.types import InstanceState, RequestKind
 from propolis_stub.vm_migration import MigratingVm
 from propolis_stub.vm_wrapper import ENSURABLE, NOW, ON_STEP, Doing, Hazard
+from propolis_stub.waiting import Point
 
 __all__ = ["Hazard", "Vm"]
 
@@ -45,14 +45,14 @@ _REQUESTS: Final = {
     RequestKind.STOP: Queued(RequestType.STOP),
     RequestKind.REBOOT: Queued(RequestType.REBOOT),
 }
-_DISPOSED: Final = {disposition: edge.Disposed(disposition) for disposition in Disposition}
+_DISPOSED: Final = {disposition: contract.Disposed(disposition) for disposition in Disposition}
 _ENDING: Final = frozenset({Doing.HALTING, Doing.EXITED, Doing.RUNDOWN})
 _HALTS: Final = frozenset({GuestEvent.HALT, GuestEvent.CHIPSET_HALT})
 _CHIPSET: Final = frozenset({GuestEvent.CHIPSET_HALT, GuestEvent.CHIPSET_RESET})
 
 
 class Vm(MigratingVm):
-    """`handle(input, now_us) -> effects` (both in edge.py) and `next_deadline_us()`."""
+    """`handle(input, now_us) -> effects` (both in contract.py) and `next_deadline_us()`."""
 
     __slots__ = ()
 
@@ -95,43 +95,43 @@ class Vm(MigratingVm):
         return f"{doing}, for ever" if self._due_us is None else doing
 
     def handle(self, item: Input, now_us: int) -> list[Effect]:
-        """Takes one input. Raises the refusals named in edge.py; a refused input has changed nothing."""
+        """Takes one input. Raises the refusals named in contract.py; a refused input has changed nothing."""
         out: list[Effect] = []
         match item:
-            case edge.Tick():
+            case contract.Tick():
                 pass
-            case edge.Request(kind):
+            case contract.Request(kind):
                 self._request(kind, out)
-            case edge.Crash():
+            case contract.Crash():
                 self._crash(out)
-            case edge.Step():
+            case contract.Step():
                 self._step(now_us, out)
-            case edge.EnsureSpec():
+            case contract.EnsureSpec():
                 self._ensure_spec(item, now_us, out)
-            case edge.EnsureTarget():
+            case contract.EnsureTarget():
                 self._ensure_target(item, now_us, out)
-            case edge.MigrateOut():
+            case contract.MigrateOut():
                 self._migrate_out(item, out)
-            case edge.FromPeer(message, migration_id):
+            case contract.FromPeer(message, migration_id):
                 migration = self._migration(migration_id)
                 if migration is not None:
                     migration.receive(message)
-            case edge.PeerLost(why, migration_id):
+            case contract.PeerLost(why, migration_id):
                 migration = self._migration(migration_id)
                 if migration is not None:
                     migration.lose(why)
-            case edge.Reconfigure(ticket):
+            case contract.Reconfigure(ticket):
                 disposition = self._queue().try_queue(Queued(RequestType.RECONFIGURE_CRUCIBLE, ticket))
-                out.append(edge.Disposed(disposition))
-            case edge.Guest():
+                out.append(contract.Disposed(disposition))
+            case contract.Guest():
                 self._guest_event(item, now_us, out)
-            case edge.Settle(fail):
+            case contract.Settle(fail):
                 if self._point is not None:
                     self._fails = fail
                     self._pass(now_us, out)
-            case edge.Hold():
+            case contract.Hold():
                 self._held = True
-            case edge.Release():
+            case contract.Release():
                 self._held = False
             case _:
                 assert_never(item)
@@ -144,7 +144,7 @@ class Vm(MigratingVm):
             raise RepairingRejected("it cannot be asked for")
         out.append(_DISPOSED[self._queue().try_queue(request)])
 
-    def _guest_event(self, item: edge.Guest, now_us: int, out: list[Effect]) -> None:
+    def _guest_event(self, item: contract.Guest, now_us: int, out: list[Effect]) -> None:
         running = self.state in {InstanceState.RUNNING, InstanceState.REBOOTING} or (
             self.state is InstanceState.MIGRATING and self._item is not None  # outbound: the target has no item
         )
@@ -159,14 +159,14 @@ class Vm(MigratingVm):
         if key not in self._guest and len(self._guest) < _GUEST_EVENTS_MAX:
             self._guest += (key,)
 
-    def _ensure_spec(self, item: edge.EnsureSpec, now_us: int, out: list[Effect]) -> None:
+    def _ensure_spec(self, item: contract.EnsureSpec, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.SPEC, out)
         machine.begin(self, Birth.SPEC)
         self._publish(out)
         self._wait(Point.CREATE, Doing.CREATING, now_us)
         self._fails = self._fails or item.fails
 
-    def _ensure_target(self, item: edge.EnsureTarget, now_us: int, out: list[Effect]) -> None:
+    def _ensure_target(self, item: contract.EnsureTarget, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.TARGET, out)
         self._active = Migration.of(item, Role.TARGET)
         if self.stepped:  # the first publication is a step of its own
@@ -376,4 +376,4 @@ class Vm(MigratingVm):
     def _tell_reconfigured(self, request: Queued, *, fails: bool, out: list[Effect]) -> None:
         assert isinstance(request.key, int)
         result = ReconfigureResult.FAILED if fails else ReconfigureResult.EXECUTED
-        out.append(edge.ReconfigureDone(request.key, result))
+        out.append(contract.ReconfigureDone(request.key, result))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import assert_never
 from uuid import UUID
 
-from propolis_stub import edge, machine
-from propolis_stub.edge import Effect
-from propolis_stub.messages import Error
-from propolis_stub.migration import (
+from propolis_stub import contract, machine
+from propolis_stub.contract import Effect
+from propolis_stub.migration.messages import Error
+from propolis_stub.migration.script import (
     Await,
     ErrorKind,
     Failure,
@@ -27,9 +27,9 @@ from propolis_stub.migration import (
 )
 from propolis_stub.request_queue import Queued, RequestType
 from propolis_stub.table import Birth, Event
-from propolis_stub.timing import Point
 from propolis_stub.types import InstanceState, Level, MigrationPhase, MigrationStatus
 from propolis_stub.vm_wrapper import Doing, VmWrapper
+from propolis_stub.waiting import Point
 
 
 class MigratingVm(VmWrapper):
@@ -37,9 +37,9 @@ class MigratingVm(VmWrapper):
 
     __slots__ = ()
 
-    def _migrate_out(self, item: edge.MigrateOut, out: list[Effect]) -> None:
+    def _migrate_out(self, item: contract.MigrateOut, out: list[Effect]) -> None:
         queue = self._queue()
-        out.append(edge.Disposed(queue.try_queue(Queued(RequestType.MIGRATE_AS_SOURCE, item.migration_id))))
+        out.append(contract.Disposed(queue.try_queue(Queued(RequestType.MIGRATE_AS_SOURCE, item.migration_id))))
         self._waiting = Migration.of(item, Role.SOURCE)
 
     def _migration(self, migration_id: UUID | None) -> Migration | None:
@@ -68,7 +68,7 @@ class MigratingVm(VmWrapper):
                 case Publish(phase):
                     self._publish_phase(phase, out)
                 case Send(message):
-                    out.append(edge.ToPeer(message, migration.id))
+                    out.append(contract.ToPeer(message, migration.id))
                 case Await(point):
                     self._wait(point, Doing.MIGRATING, now_us, milestone=self._has_milestones(migration))
                     return
@@ -91,9 +91,9 @@ class MigratingVm(VmWrapper):
                         self._migration_failed(Failure(ErrorKind.PHASE, "the console has moved away"), out)
                         return
                     self._console_ended = True
-                    out.append(edge.ConsoleMoved(destination))
+                    out.append(contract.ConsoleMoved(destination))
                 case Mark.DIAL:
-                    out.append(edge.Dial(migration.id))
+                    out.append(contract.Dial(migration.id))
                 case Mark.NEGOTIATED:
                     self.migration_out = MigrationStatus(migration.id, MigrationPhase.SYNC)
                     self._fire(Event.MIGRATION_OUT_BEGUN, out)
@@ -153,7 +153,7 @@ class MigratingVm(VmWrapper):
 
     def _hang_up(self, migration: Migration, code: int | None, out: list[Effect]) -> None:
         if not migration.scripted:
-            out.append(edge.PeerClosed(migration.id, code))
+            out.append(contract.PeerClosed(migration.id, code))
 
     def _migration_failed(self, failure: Failure, out: list[Effect]) -> None:
         migration = self._active
@@ -161,7 +161,7 @@ class MigratingVm(VmWrapper):
         migration.over = True
         self._point = self._due_us = None
         if failure.tell and not migration.scripted:
-            out.append(edge.ToPeer(Error(str(failure)), migration.id))
+            out.append(contract.ToPeer(Error(str(failure)), migration.id))
         self._hang_up(migration, failure.close_code, out)
         if migration.role is Role.SOURCE:
             self._source_failed(migration, out)

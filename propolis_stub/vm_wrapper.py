@@ -3,7 +3,7 @@
 `Vm` is made of three layers, one file each: this wrapper, `vm_migration.py` (what the driver does while a VM moves),
 and `vm.py` (the door, the requests and the rest of the driver; its docstring has the theory of the whole).
 
-Read before: edge.py. Read next: vm_migration.py.
+Read before: contract.py. Read next: vm_migration.py.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from enum import Flag, auto
 from typing import Final
 from uuid import UUID
 
-from propolis_stub import edge, machine
-from propolis_stub.edge import Effect, GuestEvent, ReconfigureResult
+from propolis_stub import contract, machine
+from propolis_stub.contract import Effect, GuestEvent, ReconfigureResult
 from propolis_stub.errors import AlreadyInitialized, NoInstance
-from propolis_stub.migration import Migration
+from propolis_stub.migration.script import Migration
 from propolis_stub.request_queue import Queued, RequestQueue
 from propolis_stub.table import TERMINAL, Birth, Event
-from propolis_stub.timing import MILESTONES, Pacer, Point
 from propolis_stub.types import IdentityEnum, InstanceState, Level, MigrationStatus, Publication
+from propolis_stub.waiting import MILESTONES, Pacer, Point
 
 
 class Hazard(Flag):
@@ -62,8 +62,8 @@ _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 _NO_DRIVER: Final = frozenset({Level.NO_VM, Level.RUNDOWN, Level.RUNDOWN_COMPLETE})
 ENSURABLE: Final = frozenset({Level.NO_VM, Level.RUNDOWN_COMPLETE})
 
-_ENSURED: Final = edge.EnsureFinished(ok=True)
-_LEVEL_CHANGED: Final = {level: edge.LevelChanged(level) for level in Level}
+_ENSURED: Final = contract.EnsureFinished(ok=True)
+_LEVEL_CHANGED: Final = {level: contract.LevelChanged(level) for level in Level}
 
 GuestKey = tuple[GuestEvent, int, int]
 """Event, time, vCPU: what makes two waiting guest events one."""
@@ -188,7 +188,7 @@ class VmWrapper:
         self._release_queue(out)
         self._doing = Doing.NOTHING
         self._set_level(Level.RUNDOWN_COMPLETE, out)
-        out.append(edge.EnsureFinished(ok=False))
+        out.append(contract.EnsureFinished(ok=False))
 
     def _exit(self, end: Event = Event.RUN_DOWN) -> None:
         """The driver is done; `end` is what the wrapper will tell when the objects are gone."""
@@ -208,10 +208,10 @@ class VmWrapper:
         if self.queue is not None:
             for request in self.queue.drop():
                 assert isinstance(request.key, int)
-                out.append(edge.ReconfigureDone(request.key, ReconfigureResult.GONE))
+                out.append(contract.ReconfigureDone(request.key, ReconfigureResult.GONE))
         self.queue = None
         if self._waiting is not None and not self._waiting.scripted:
-            out.append(edge.PeerClosed(self._waiting.id))
+            out.append(contract.PeerClosed(self._waiting.id))
         self._waiting = self._active = self._item = None
         self._deferred = False
         self._guest = ()
@@ -224,7 +224,7 @@ class VmWrapper:
         self._set_level(Level.RUNDOWN_COMPLETE, out)
 
     def _crash(self, out: list[Effect]) -> None:
-        out.append(edge.Crashed())
+        out.append(contract.Crashed())
         self._reset()
         self._set_level(Level.NO_VM, out)
 
@@ -253,7 +253,7 @@ class VmWrapper:
     def _publish(self, out: list[Effect]) -> None:
         assert self.state is not None
         self.gen += 1
-        out.append(edge.Published(Publication(self.gen, self.state, self.migration_in, self.migration_out)))
+        out.append(contract.Published(Publication(self.gen, self.state, self.migration_in, self.migration_out)))
 
     def _set_level(self, level: Level, out: list[Effect]) -> None:
         self.level = level

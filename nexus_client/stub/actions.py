@@ -16,15 +16,15 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub import engine, update_saga
 from nexus_client.stub.context import Context, RequestCall, TicketWaits
-from nexus_client.stub.edge import Answered, Outcome, PutVmmState
+from nexus_client.stub.contract import Answered, Outcome, PutVmmState
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, IntendedState, Vmm, VmmDbState
 from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request, not_found
 from nexus_client.stub.rules import Rules
-from nexus_client.stub.sagas import Saga, SagaKind
+from nexus_client.stub.sagas import runner, update
+from nexus_client.stub.sagas.nodes import Saga, SagaKind
 from nexus_client.stub.sled_answers import is_gone, news_in, refused_request
 from nexus_client.stub.views import instance_view
 from nexus_client.types import Asked, VmmStateRequested
@@ -219,7 +219,7 @@ def begin_start(ctx: Context, row: Instance, *waiters: TicketWaits, auto_restart
     saga = Saga(
         ctx.new_id("saga"), SagaKind.START, row.id, read_generation=row.state_generation, auto_restart=auto_restart
     )
-    engine.spawn(ctx, saga, *waiters)
+    runner.spawn(ctx, saga, *waiters)
     return saga
 
 
@@ -278,14 +278,14 @@ def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None
         if news is not None:
             applied = apply_report(ctx, owner.propolis_id, news)
             if applied.update is not None:
-                update_saga.begin(ctx, applied.update)
+                update.begin(ctx, applied.update)
         row = ctx.records.instances[owner.instance_id]
         ctx.reply(owner.ticket, 202, instance_view(ctx, row))
         return
     if is_gone(outcome):
         applied = mark_failed(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
         waits = TicketWaits(owner.ticket, 503, refused.refusal)
-        if applied.update is not None and update_saga.begin(ctx, applied.update, waits):
+        if applied.update is not None and update.begin(ctx, applied.update, waits):
             return
     raise refused
 
@@ -315,4 +315,4 @@ def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> 
         source_propolis_id=active.id,
         read_generation=row.state_generation,
     )
-    engine.spawn(ctx, saga, TicketWaits(ticket, 200))
+    runner.spawn(ctx, saga, TicketWaits(ticket, 200))

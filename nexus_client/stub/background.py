@@ -1,6 +1,6 @@
 """The background tasks: health check, updater, reaper, reincarnation (nexus.md 4.5, 5.4).
 
-Read before: update_saga.py, actions.py. Read next: nexus.py.
+Read before: update.py, actions.py. Read next: nexus.py.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from nexus_client.stub import actions, update_saga
+from nexus_client.stub import actions
 from nexus_client.stub.config import Config
 from nexus_client.stub.context import Context, WatchCall, WatchWaits
-from nexus_client.stub.edge import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
+from nexus_client.stub.contract import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
 from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, VmmDbState
 from nexus_client.stub.refusal import Refused
-from nexus_client.stub.sagas import SagaKind
+from nexus_client.stub.sagas import update as update_saga
+from nexus_client.stub.sagas.nodes import SagaKind
 from nexus_client.stub.sled_answers import is_gone
 from nexus_client.stub.wording import describe_outcome
 from nexus_client.types import MIGRATION_TERMINAL, SledVmmState

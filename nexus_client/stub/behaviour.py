@@ -19,7 +19,7 @@ from nexus_client.stub.records import (
     VmmDbState,
 )
 from nexus_client.stub.rules import Rules, RuleSet
-from nexus_client.stub.sagas import Decision
+from nexus_client.stub.sagas.nodes import Decision
 
 
 class Behaviour:

@@ -16,12 +16,12 @@ import attrs
 
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import TIMELINE_MAX, Config
-from nexus_client.stub.edge import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
+from nexus_client.stub.contract import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import Instance, Records, Row, Sled, Vmm
 from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
 from nexus_client.stub.rules import RULES, Rules
-from nexus_client.stub.sagas import Node, Saga, SagaKind
+from nexus_client.stub.sagas.nodes import Node, Saga, SagaKind
 from nexus_client.stub.wording import describe_op
 
 NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.context import Context
-from nexus_client.stub.edge import (
+from nexus_client.stub.contract import (
     Answered,
     AttachSubnet,
     DeleteExternalIp,
@@ -32,7 +32,7 @@ from nexus_client.stub.edge import (
 from nexus_client.stub.records import ExternalIp, Instance, InstanceDbState, IpState, VmmDbState
 from nexus_client.stub.refusal import Refused, internal, invalid_request, not_found, unavailable
 from nexus_client.stub.rules import RuleSet
-from nexus_client.stub.sagas import Ask, End, Node, Saga, SagaKind, Wish
+from nexus_client.stub.sagas.nodes import Ask, End, Node, Saga, SagaKind, Wish
 from nexus_client.stub.wording import describe_outcome
 
 V = VmmDbState

@@ -18,7 +18,7 @@ the same inputs at the same times give the same effects, and every id is a UUID 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
 
-Read before: edge.py, records.py. Read next: server.py.
+Read before: contract.py, records.py. Read next: server.py.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub import actions, background, engine, instance_sagas, networking, registration_rules, update_saga
+from nexus_client.stub import actions, background, networking, registration_rules
 from nexus_client.stub.actions import Action
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.context import ArmedCrash, Context, NobodysCall, RequestCall, SagaCall, TicketWaits, WatchCall
-from nexus_client.stub.edge import (
+from nexus_client.stub.contract import (
     ArmCrash,
     AttachIp,
     Boot,
@@ -71,16 +71,17 @@ from nexus_client.stub.ingest import adopt, apply_report
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import AutoRestartPolicy, Instance, IntendedState, IpState, Records, Sled
 from nexus_client.stub.refusal import Refused, already_exists, invalid_request, not_found, unavailable
-from nexus_client.stub.sagas import Saga, SagaKind
+from nexus_client.stub.sagas import instances, runner, update
+from nexus_client.stub.sagas.nodes import Saga, SagaKind
 from nexus_client.stub.variants import behaviour_of
 from nexus_client.stub.views import full_view, instance_view, sled_view
 from nexus_client.stub.wording import describe_outcome, describe_report
 
 PROGRAMS: Final = {
-    SagaKind.CREATE: instance_sagas.CREATE,
-    SagaKind.START: instance_sagas.START,
-    SagaKind.MIGRATE: instance_sagas.MIGRATE,
-    SagaKind.UPDATE: update_saga.PROGRAM,
+    SagaKind.CREATE: instances.CREATE,
+    SagaKind.START: instances.START,
+    SagaKind.MIGRATE: instances.MIGRATE,
+    SagaKind.UPDATE: update.PROGRAM,
     SagaKind.ATTACH: networking.CHANGE_IP,
     SagaKind.DETACH: networking.CHANGE_IP,
 }
@@ -111,7 +112,7 @@ class Nexus:
         try:
             self._take(item)
             for _ in range(ROUNDS_MAX):
-                engine.run_ready(ctx)
+                runner.run_ready(ctx)
                 background.check_more(ctx)
                 if not background.run_due(ctx) and not ctx.ready_sagas:
                     break
@@ -126,7 +127,7 @@ class Nexus:
         """When to send the next `Tick`."""
         if not self._up or not self._armed:
             return None
-        task, saga = background.next_due_us(self._ctx), engine.next_due_us(self._ctx)
+        task, saga = background.next_due_us(self._ctx), runner.next_due_us(self._ctx)
         if task is None or saga is None:
             return saga if task is None else task
         return min(task, saga)
@@ -268,7 +269,7 @@ class Nexus:
         applied = apply_report(ctx, item.propolis_id, item.state)
         if applied.update is not None:
             ctx.crash_if_armed(CrashPoint.AFTER_COMMIT)
-            update_saga.begin(ctx, applied.update)  # spawned: the answer does not wait
+            update.begin(ctx, applied.update)  # spawned: the answer does not wait
         ctx.reply(item.ticket, 204)
 
     def _sled_input(self, item: SledPosted | SledGot | SetSled | ListSleds) -> None:
@@ -337,7 +338,7 @@ class Nexus:
         ctx.tell("asked", "create and start" if item.start else "create", row.id)
         ctx.records.put_instance(row)
         saga = Saga(ctx.new_id("saga"), SagaKind.CREATE, row.id, start=item.start)
-        engine.spawn(ctx, saga, TicketWaits(item.ticket, 201))
+        runner.spawn(ctx, saga, TicketWaits(item.ticket, 201))
 
     def _change_ip(self, item: AttachIp | DetachIp) -> None:
         """Judge the gate at once, so that a refusal changes nothing; the saga judges again when it runs."""
@@ -354,7 +355,7 @@ class Nexus:
             return
         kind = SagaKind.ATTACH if attach else SagaKind.DETACH
         saga = Saga(ctx.new_id("saga"), kind, row.id, ip_kind=item.kind, address=address)
-        engine.spawn(ctx, saga, TicketWaits(item.ticket, status))
+        runner.spawn(ctx, saga, TicketWaits(item.ticket, status))
 
     def _ip_row(self, item: AttachIp | DetachIp, instance_id: UUID) -> tuple[str | None, bool]:
         """(address, nothing to do); raises what nexus.md 6.1 says about IPs in use elsewhere."""
@@ -416,7 +417,7 @@ class Nexus:
                     undo = "undo of " if saga.unwinding else ""
                     name = undo + ctx.programs[saga.kind][saga.node].name
                     ctx.tell("returned", f"{name}: {describe_outcome(outcome)}", saga.instance_id, saga.propolis_id)
-                engine.answered(ctx, saga_id, outcome)
+                runner.answered(ctx, saga_id, outcome)
             case RequestCall():
                 ctx.tell("returned", describe_outcome(outcome), owner.instance_id, owner.propolis_id)
                 try:
@@ -444,4 +445,4 @@ class Nexus:
         self._up = self._armed = True
         ctx.tell("crash", "Nexus starts")
         background.arm(ctx)
-        engine.resume_all(ctx)
+        runner.resume_all(ctx)

@@ -16,7 +16,7 @@ import attrs
 from nexus_client.stub.context import Context
 from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
 from nexus_client.stub.refusal import conflict, insufficient_capacity, not_found
-from nexus_client.stub.sagas import SagaKind
+from nexus_client.stub.sagas.nodes import SagaKind
 
 VMM_ADDRESSES: Final = 0x1_0000
 """Addresses of VMMs in a sled's /64 begin here: fd00:1122:3344:101::1:1 is the first one's."""

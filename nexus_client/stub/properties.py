@@ -20,7 +20,7 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.edge import CallSled, Delete, Effect, Happened, Input, Reply, VmmReported
+from nexus_client.stub.contract import CallSled, Delete, Effect, Happened, Input, Reply, VmmReported
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import (

@@ -6,7 +6,7 @@ database: what must change together is in one row, or the constraint fails in be
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
 (nexus.md 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
-Read before: edge.py. Read next: public_state.py, ingest.py.
+Read before: contract.py. Read next: public_state.py, ingest.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.edge import IpKind
+from nexus_client.stub.contract import IpKind
 from nexus_client.types import GENERATION_MAX, MigrationState, SledAgentInfo
 
 PROPOLIS_PORT: Final = 12400

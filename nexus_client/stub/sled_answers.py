@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus_client.stub.edge import Answered, ErrorAnswered, Malformed, NoConnection, Outcome, TimedOut
+from nexus_client.stub.contract import Answered, ErrorAnswered, Malformed, NoConnection, Outcome, TimedOut
 from nexus_client.stub.refusal import (
     Refused,
     bad_gateway,

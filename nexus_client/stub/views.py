@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from nexus_client.stub.edge import Happened
+from nexus_client.stub.contract import Happened
 from nexus_client.stub.records import AutoRestartPolicy, Instance, Migration, Sled, Vmm
 from nexus_client.types import time_of
 

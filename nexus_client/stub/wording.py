@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexus_client.stub.edge import (
+from nexus_client.stub.contract import (
     Answered,
     AttachSubnet,
     DeleteExternalIp,

@@ -1,6 +1,6 @@
 """What goes back: statuses, error bodies, the one table from the core's refusals to HTTP (sled-agent-api.md 1.3).
 
-Read before: sim_sled/errors.py. Read next: routes.py.
+Read before: sim_sled/core/errors.py. Read next: routes.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from sim_sled import errors
+from sim_sled.core import errors
 
 NOT_FOUND: Final = "Not Found"
 NO_SUCH_INSTANCE: Final = "NO_SUCH_INSTANCE"

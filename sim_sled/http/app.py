@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from multidict import istr
 
-from sim_sled.errors import ConnectionDropped, SledError
+from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
 from sim_sled.http.json import BadJson, Json

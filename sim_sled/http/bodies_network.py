@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from sim_sled import edge
-from sim_sled.errors import InvalidRequest
+from sim_sled.core import contract
+from sim_sled.core.errors import InvalidRequest
 from sim_sled.http.scalars import (
     U8,
     U16,
@@ -138,20 +138,20 @@ class NicV1(_Nic, kw_only=True):
     subnet: IpNet
     transit_ips: tuple[IpNet, ...] = ()
 
-    def to_edge(self) -> edge.Nic:
+    def to_edge(self) -> contract.Nic:
         is_v6 = ":" in self.ip
         if is_v6 != self.subnet.is_v6 or any(net.is_v6 != is_v6 for net in self.transit_ips):
             raise InvalidRequest(f"interface {self.name}: address, subnet and transit IPs must be of one IP family")
         if why := _why_not_in(self.ip, self.subnet):
             raise InvalidRequest(f"interface {self.name}: {why}")
-        return edge.Nic(vni=self.vni, subnets=(str(self.subnet),))
+        return contract.Nic(vni=self.vni, subnets=(str(self.subnet),))
 
 
 class NicV10(_Nic, kw_only=True):
     ip_config: IpConfigV4 | IpConfigV6 | IpConfigBoth
 
-    def to_edge(self) -> edge.Nic:
-        return edge.Nic(vni=self.vni, subnets=self.ip_config.subnets)
+    def to_edge(self) -> contract.Nic:
+        return contract.Nic(vni=self.vni, subnets=self.ip_config.subnets)
 
 
 # ---- firewall rules ------------------------------------------------------------------------------------------------
@@ -297,27 +297,27 @@ class ExternalV32(Struct, kw_only=True):
     v6: ExternalV6 | None = None
 
 
-def _of_family(part: ExternalV4 | ExternalV6 | None) -> tuple[edge.ExternalIp, ...]:
+def _of_family(part: ExternalV4 | ExternalV6 | None) -> tuple[contract.ExternalIp, ...]:
     if part is None:
         return ()
-    floating = tuple(edge.ExternalIp("floating", str(ip)) for ip in part.floating_ips)
+    floating = tuple(contract.ExternalIp("floating", str(ip)) for ip in part.floating_ips)
     if part.ephemeral_ip is None:
         return floating
-    return (edge.ExternalIp("ephemeral", str(part.ephemeral_ip)), *floating)
+    return (contract.ExternalIp("ephemeral", str(part.ephemeral_ip)), *floating)
 
 
 def external_ips_v1(
     source_nat: SnatV1, ephemeral: Ip | None, floating: tuple[Ip, ...]
-) -> tuple[edge.ExternalIp, ...]:
+) -> tuple[contract.ExternalIp, ...]:
     """Untagged form of 1 to 10: all addresses must be of one family, that of the source NAT address."""
     ips = (*((ephemeral,) if ephemeral is not None else ()), *floating)
     if any((":" in ip) != (":" in source_nat.ip) for ip in ips):
         raise InvalidRequest("external IP addresses must all be of one IP family")
-    found = tuple(edge.ExternalIp("floating", str(ip)) for ip in floating)
-    return found if ephemeral is None else (edge.ExternalIp("ephemeral", str(ephemeral)), *found)
+    found = tuple(contract.ExternalIp("floating", str(ip)) for ip in floating)
+    return found if ephemeral is None else (contract.ExternalIp("ephemeral", str(ephemeral)), *found)
 
 
-def external_ips_v11(config: ExternalV11 | None) -> tuple[edge.ExternalIp, ...]:
+def external_ips_v11(config: ExternalV11 | None) -> tuple[contract.ExternalIp, ...]:
     """Tagged and optional form of 11 to 31."""
     match config:
         case None:
@@ -328,7 +328,7 @@ def external_ips_v11(config: ExternalV11 | None) -> tuple[edge.ExternalIp, ...]:
             return _of_family(config.value)
 
 
-def external_ips_v32(config: ExternalV32) -> tuple[edge.ExternalIp, ...]:
+def external_ips_v32(config: ExternalV32) -> tuple[contract.ExternalIp, ...]:
     """One field per family, each optional, since 32."""
     return _of_family(config.v4) + _of_family(config.v6)
 
@@ -340,8 +340,8 @@ class Membership(Struct, kw_only=True):
     group_ip: Ip
     sources: tuple[Ip, ...]
 
-    def to_edge(self) -> edge.MulticastMembership:
-        return edge.MulticastMembership(str(self.group_ip), tuple(str(source) for source in self.sources))
+    def to_edge(self) -> contract.MulticastMembership:
+        return contract.MulticastMembership(str(self.group_ip), tuple(str(source) for source in self.sources))
 
 
 class SubnetKind(Enum):
@@ -353,5 +353,5 @@ class Subnet(Struct, kw_only=True):
     subnet: IpNet
     kind: SubnetKind
 
-    def to_edge(self) -> edge.AttachedSubnet:
-        return edge.AttachedSubnet(str(self.subnet), self.kind.value)
+    def to_edge(self) -> contract.AttachedSubnet:
+        return contract.AttachedSubnet(str(self.subnet), self.kind.value)

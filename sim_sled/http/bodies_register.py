@@ -1,6 +1,6 @@
 """`InstanceEnsureBody` in every version from 1 to 48, and what the core wants of it (sled-agent-api.md 2.2, 4.2).
 
-`BODIES` says from which version on which shape holds. `to_registration` makes the `edge.Registration`; it raises
+`BODIES` says from which version on which shape holds. `to_registration` makes the `contract.Registration`; it raises
 `InvalidRequest` for what fits the shape and is refused all the same (sled-agent-api.md 6 #12 to #14), so that nothing
 has been registered when it does.
 
@@ -16,8 +16,8 @@ from uuid import UUID
 import attrs
 
 from nexus_client.types import VmmRuntimeState
-from sim_sled import edge
-from sim_sled.errors import InvalidRequest
+from sim_sled.core import contract
+from sim_sled.core.errors import InvalidRequest
 from sim_sled.http.bodies_network import (
     ExternalV11,
     ExternalV32,
@@ -253,14 +253,14 @@ BODIES: Final[tuple[tuple[int, Json], ...]] = (
 """(major version since which, body): each holds until the next."""
 
 
-def to_registration(body: Body) -> edge.Registration:
+def to_registration(body: Body) -> contract.Registration:
     """What the core keeps of a body of any version. Raises `InvalidRequest`."""
     local, board = body.local_config, body.vmm_spec.board
     for rule in local.firewall_rules:
         for target in rule.targets:
             target.to_edge()  # converted, and so refused, like the VMM's own interfaces; then forgotten
     crucible_disks, file_backends = _backends(body.vmm_spec)
-    return edge.Registration(
+    return contract.Registration(
         instance_id=body.instance_id.uuid,
         vmm_runtime=body.vmm_runtime,
         propolis_addr=str(body.propolis_addr),
@@ -292,7 +292,7 @@ def _subnets(local: Local) -> tuple[Subnet, ...]:
     return ()
 
 
-def _external_ips(local: Local) -> tuple[edge.ExternalIp, ...]:
+def _external_ips(local: Local) -> tuple[contract.ExternalIp, ...]:
     match local:
         case LocalV1() | LocalV10():
             return external_ips_v1(local.source_nat, local.ephemeral_ip, local.floating_ips)

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 
 from nexus_client.types import Asked, VmmPutStateBody
-from sim_sled import edge
-from sim_sled.facts.network_values import Router, RouterVersion, RouteSet, RouteState, V2pMapping
+from sim_sled.core import contract
+from sim_sled.core.networking.values import Router, RouterVersion, RouteSet, RouteState, V2pMapping
 from sim_sled.http.bodies_network import Membership, NicV1, NicV10, RuleV1, RuleV10, RuleV31, Struct, Subnet
 from sim_sled.http.json import Json, plain
 from sim_sled.http.scalars import U16, U32, U64, Ip, IpNet, Ipv6, Ipv6Net, Mac, SockAddr, Uuid, Vni
@@ -57,8 +57,8 @@ class ExternalIpBody(Struct, kw_only=True):
     type: ExternalIpKind
     value: Ip
 
-    def to_edge(self) -> edge.ExternalIp:
-        return edge.ExternalIp(self.type.value, str(self.value))
+    def to_edge(self) -> contract.ExternalIp:
+        return contract.ExternalIp(self.type.value, str(self.value))
 
 
 class MulticastBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-from sim_sled.edge import (
+from sim_sled.core.contract import (
     CallArea,
     GetState,
     Poke,

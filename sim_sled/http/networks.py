@@ -1,27 +1,27 @@
 """Operations on virtual networks: 5 to 12 and 14 to 22 of sled-agent-api.md 3.1, rules of 3.4.
 
-Read before: routes.py, sim_sled/facts/networking_calls.py. Read next: operations.py.
+Read before: routes.py, sim_sled/core/networking/calls.py. Read next: operations.py.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from sim_sled import edge
-from sim_sled.errors import BadRequest
-from sim_sled.facts import networking_calls as calls
+from sim_sled.core import contract
+from sim_sled.core.errors import BadRequest
+from sim_sled.core.networking import calls
 from sim_sled.http.bodies_small import probes_of, route_state_json
 from sim_sled.http.json import encode, plain
 from sim_sled.http.routes import Answer, Call
 from sim_sled.http.vmms import NO_CONTENT
 
 
-async def _ask(call: Call, what: edge.AreaCall) -> object:
+async def _ask(call: Call, what: contract.AreaCall) -> object:
     host = call.host
-    return await host.submit(edge.CallArea(host.ticket(), call.sled_id, calls.FACTS, what))
+    return await host.submit(contract.CallArea(host.ticket(), call.sled_id, calls.FACTS, what))
 
 
-async def _tell(call: Call, what: edge.AreaCall) -> Answer:
+async def _tell(call: Call, what: contract.AreaCall) -> Answer:
     await _ask(call, what)
     return NO_CONTENT
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim_sled.errors import NotImplementedHere
+from sim_sled.core.errors import NotImplementedHere
 from sim_sled.http import bodies_small as small
 from sim_sled.http import networks, vmms
 from sim_sled.http.bodies_register import BODIES

@@ -5,7 +5,7 @@ Read before: routes.py. Read next: operations.py.
 
 from __future__ import annotations
 
-from sim_sled import edge
+from sim_sled.core import contract
 from sim_sled.http.bodies_register import to_registration
 from sim_sled.http.bodies_small import MigrationResult
 from sim_sled.http.json import encode
@@ -16,41 +16,43 @@ NO_CONTENT = Answer(204)
 
 async def register(call: Call) -> Answer:
     host = call.host
-    item = edge.Register(host.ticket(), call.sled_id, call.propolis_id, to_registration(call.body))
+    item = contract.Register(host.ticket(), call.sled_id, call.propolis_id, to_registration(call.body))
     return Answer(200, encode(await host.submit(item)))
 
 
 async def unregister(call: Call) -> Answer:
     host = call.host
-    return Answer(200, encode(await host.submit(edge.Unregister(host.ticket(), call.sled_id, call.propolis_id))))
+    return Answer(200, encode(await host.submit(contract.Unregister(host.ticket(), call.sled_id, call.propolis_id))))
 
 
 async def get_state(call: Call) -> Answer:
     host = call.host
-    return Answer(200, encode(await host.submit(edge.GetState(host.ticket(), call.sled_id, call.propolis_id))))
+    return Answer(200, encode(await host.submit(contract.GetState(host.ticket(), call.sled_id, call.propolis_id))))
 
 
 async def put_state(call: Call) -> Answer:
     host = call.host
-    item = edge.PutState(host.ticket(), call.sled_id, call.path[0], call.body.state)
+    item = contract.PutState(host.ticket(), call.sled_id, call.path[0], call.body.state)
     return Answer(200, encode(await host.submit(item)))
 
 
 async def poke(call: Call) -> Answer:
     host = call.host
-    await host.submit(edge.Poke(host.ticket(), call.sled_id, call.propolis_id, drain=True))
+    await host.submit(contract.Poke(host.ticket(), call.sled_id, call.propolis_id, drain=True))
     return NO_CONTENT
 
 
 async def poke_single_step(call: Call) -> Answer:
     host = call.host
-    await host.submit(edge.Poke(host.ticket(), call.sled_id, call.propolis_id, drain=False))
+    await host.submit(contract.Poke(host.ticket(), call.sled_id, call.propolis_id, drain=False))
     return NO_CONTENT
 
 
 async def sim_migration_source(call: Call) -> Answer:
     host, body = call.host, call.body
     succeeds = body.result is MigrationResult.SUCCESS
-    item = edge.SimMigrationSource(host.ticket(), call.sled_id, call.propolis_id, body.migration_id.uuid, succeeds)
+    item = contract.SimMigrationSource(
+        host.ticket(), call.sled_id, call.propolis_id, body.migration_id.uuid, succeeds
+    )
     await host.submit(item)
     return NO_CONTENT

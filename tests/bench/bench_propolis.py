@@ -16,7 +16,7 @@ import time
 import msgspec
 from aiohttp import web
 
-from propolis_stub.serve import Address, start
+from propolis_stub.server.serve import Address, start
 from propolis_stub.types import RequestKind
 from tests.bench import wire
 

@@ -21,10 +21,10 @@ from pathlib import Path
 import attrs
 
 from nexus_client.stub.config import Config, SagaMode
-from sim_sled.scenario.check import load_scenarios, parse_scenario
-from sim_sled.scenario.schema import Scenario
-from sim_sled.world import EPOCH_US, World
-from sim_sled.world_run import How, play
+from sim_sled.language.check import load_scenarios, parse_scenario
+from sim_sled.language.schema import Scenario
+from sim_sled.play.run import How, play
+from sim_sled.play.virtual import EPOCH_US, World
 
 DEV_CLUSTER = Path(__file__).resolve().parents[2] / "scenarios" / "dev-cluster.yaml"
 LOAD = """version: 1

@@ -30,11 +30,11 @@ from nexus_client.types import (
     VmmStateRequested,
     time_of,
 )
-from sim_sled import edge
-from sim_sled.config import SledConfig
-from sim_sled.daemon import Daemon, Options
-from sim_sled.happenings import Kind
-from sim_sled.pace import PresetPacer
+from sim_sled.core import contract
+from sim_sled.core.config import SledConfig
+from sim_sled.core.happenings import Kind
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.daemon.daemon import Daemon, Options
 from tests.bench import lives, wire
 
 _RUNNING = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(lives.T0_US)))
@@ -78,8 +78,10 @@ async def _running_daemon(nexus, vmms):
     daemon.watchers.append(watch)
     run = VmmStateRequested(Asked.RUNNING)
     for number in range(vmms):
-        await daemon.submit(edge.Register(daemon.ticket(), lives.SLED, vmm_id(number), lives.registration(number)))
-        await daemon.submit(edge.PutState(daemon.ticket(), lives.SLED, vmm_id(number), run))
+        await daemon.submit(
+            contract.Register(daemon.ticket(), lives.SLED, vmm_id(number), lives.registration(number))
+        )
+        await daemon.submit(contract.PutState(daemon.ticket(), lives.SLED, vmm_id(number), run))
     await all_there.wait()
     daemon.watchers.remove(watch)
     return daemon
@@ -236,7 +238,7 @@ async def our_daemon(nexus, vmms):
 
         def ask(propolis_id, rebooting=rebooting):
             rebooting.add(propolis_id)
-            daemon.handle(edge.PutState(daemon.ticket(), lives.SLED, propolis_id, reboot))
+            daemon.handle(contract.PutState(daemon.ticket(), lives.SLED, propolis_id, reboot))
 
         daemon.watchers.append(watch)
         began = time.perf_counter()
@@ -268,12 +270,12 @@ async def memory(vmms):
     run = VmmStateRequested(Asked.RUNNING)
     now_us = lives.T0_US
     for number in range(int(vmms)):
-        rack.handle(edge.PutState(0, lives.SLED, UUID(int=2**70 + number), run), now_us)
+        rack.handle(contract.PutState(0, lives.SLED, UUID(int=2**70 + number), run), now_us)
     while (due_us := rack.next_deadline_us()) is not None:
         now_us = max(now_us, due_us)
-        for effect in rack.handle(edge.Tick(), now_us):
-            if isinstance(effect, edge.PutToNexus):
-                rack.handle(edge.NexusReplied(lives.SLED, effect.propolis_id, effect.serial, Delivered()), now_us)
+        for effect in rack.handle(contract.Tick(), now_us):
+            if isinstance(effect, contract.PutToNexus):
+                rack.handle(contract.NexusReplied(lives.SLED, effect.propolis_id, effect.serial, Delivered()), now_us)
     gc.collect()
     running = _rss()
     assert len(rack.sleds[lives.SLED].vmms) == int(vmms)

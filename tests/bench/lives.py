@@ -16,10 +16,10 @@ from nexus_client.types import (
     time_of,
 )
 from propolis_stub.types import InstanceState
-from sim_sled import edge
-from sim_sled.config import SledConfig
-from sim_sled.pace import PresetPacer
-from sim_sled.rack import Rack
+from sim_sled.core import contract
+from sim_sled.core.config import SledConfig
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.core.rack import Rack
 
 SLED = UUID(int=1)
 T0_US = 1_700_000_000_000_000
@@ -27,11 +27,11 @@ _DELIVERED = Delivered()
 _RUN, _STOP = VmmStateRequested(Asked.RUNNING), VmmStateRequested(Asked.STOPPED)
 
 
-def registration(number: int) -> edge.Registration:
+def registration(number: int) -> contract.Registration:
     """What a plain VM with one NIC registers with; values of its own, as they would come off the wire."""
     first = VmmRuntimeState(VmmState.STARTING, 2, time_of(T0_US))
     subnet = f"172.{16 + number % 16}.{number // 16 % 256}.0/24"
-    return edge.Registration(
+    return contract.Registration(
         instance_id=UUID(int=2**64 + number),
         vmm_runtime=first,
         propolis_addr=f"[fd00:1122:3344:{number // 65536 + 1:x}::{number % 65536:x}]:12400",
@@ -40,7 +40,7 @@ def registration(number: int) -> edge.Registration:
         hostname=f"host-{number}",
         silo_id=UUID(int=7),
         project_id=UUID(int=8),
-        nics=(edge.Nic(number % 2**24, (subnet,)),),
+        nics=(contract.Nic(number % 2**24, (subnet,)),),
     )
 
 
@@ -49,7 +49,7 @@ def rack_with(registered: int) -> Rack:
     rack = Rack(pacer=PresetPacer("sim"))
     rack.add_sled(SledConfig(SLED))
     for number in range(registered):
-        rack.handle(edge.Register(number, SLED, UUID(int=2**70 + number), registration(number)), T0_US)
+        rack.handle(contract.Register(number, SLED, UUID(int=2**70 + number), registration(number)), T0_US)
     return rack
 
 
@@ -61,19 +61,19 @@ def our_life(rack: Rack, number: int, now_us: int) -> tuple[list[SledVmmState], 
     vmm = UUID(int=2**80 + number)
     published = []
     inputs = [
-        edge.Register(0, SLED, vmm, registration(number)),
-        edge.PutState(1, SLED, vmm, _RUN),
-        edge.PutState(2, SLED, vmm, _STOP),
+        contract.Register(0, SLED, vmm, registration(number)),
+        contract.PutState(1, SLED, vmm, _RUN),
+        contract.PutState(2, SLED, vmm, _STOP),
     ]
-    tick = edge.Tick()
+    tick = contract.Tick()
     for item in inputs:
         todo = rack.handle(item, now_us)
         while True:
             more = []
             for effect in todo:
-                if type(effect) is edge.PutToNexus:
+                if type(effect) is contract.PutToNexus:
                     published.append(effect.body)
-                    answer = edge.NexusReplied(SLED, vmm, effect.serial, _DELIVERED)
+                    answer = contract.NexusReplied(SLED, vmm, effect.serial, _DELIVERED)
                     more += rack.handle(answer, now_us)
             if not more:
                 due_us = rack.next_deadline_us()
@@ -106,7 +106,7 @@ _EVENTS = (("start", False), ("started", True), ("stop", True), ("halted", True)
 
 @attrs.define(eq=False)
 class _Record:
-    about: edge.Registration
+    about: contract.Registration
     body: SledVmmState
     propolis: InstanceState = _P.CREATING
     monitor_gen: int = 1

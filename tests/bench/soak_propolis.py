@@ -20,8 +20,8 @@ from pathlib import Path
 
 import aiohttp
 
-from propolis_stub.serve import Address, raise_open_files, start
-from propolis_stub.timing import Pace, Point
+from propolis_stub.server.serve import Address, raise_open_files, start
+from propolis_stub.waiting import Pace, Point
 from tests.bench.bench_propolis import _BODY, _say, _until_stdin_closes
 
 _MARGIN = 0.06

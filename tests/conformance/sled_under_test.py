@@ -4,9 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from nexus_client.types import SledCpuFamily, SledRole
-from propolis_stub.timing import Pace, Point
-from sim_sled.config import Hardware, SimMode, SledConfig
-from sim_sled.daemon import Daemon, Options
+from propolis_stub.waiting import Pace, Point
+from sim_sled.core.config import Hardware, SimMode, SledConfig
+from sim_sled.daemon.daemon import Daemon, Options
 
 _PACE = {
     Point.WAKE: Pace(500_000),

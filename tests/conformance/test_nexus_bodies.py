@@ -7,11 +7,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from nexus_schemas import answer_schema, faults, load, needs_documents
-from nexus_world import World
+from support.nexus.world import World
+from support.wire.nexus_schemas import answer_schema, faults, load, needs_documents
 
-from nexus_client.stub.bodies import VERSIONS, register_body
-from nexus_client.stub.edge import (
+from nexus_client.stub.contract import (
     AttachSubnet,
     DeleteExternalIp,
     DetachSubnet,
@@ -23,7 +22,8 @@ from nexus_client.stub.edge import (
     RegisterVmm,
     UnregisterVmm,
 )
-from nexus_client.stub.sled_client import request_of
+from nexus_client.stub.server.bodies import VERSIONS, register_body
+from nexus_client.stub.server.sled_client import request_of
 from nexus_client.types import Asked, InstanceMigrationTargetParams, VmmStateRequested
 
 TAPES = Path(os.environ.get("SIM_SLED_TAPES") or Path(__file__).parents[1] / "data" / "tapes")

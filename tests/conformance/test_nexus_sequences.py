@@ -7,10 +7,10 @@ prints what was recorded, for review when a golden trace has to change.
 import os
 
 import attrs
-from nexus_world import GONE, World, report
+from support.nexus.world import GONE, World, report
 
 from nexus_client.stub.config import SECOND_US
-from nexus_client.stub.edge import ArmCrash, Boot, CrashPoint, NoConnection, RunTask, Task
+from nexus_client.stub.contract import ArmCrash, Boot, CrashPoint, NoConnection, RunTask, Task
 from nexus_client.types import MigrationState, VmmState
 
 S, M = VmmState, MigrationState

@@ -6,14 +6,14 @@ import json
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-import openapi_sled as documents
 import pytest
+import support.wire.openapi_sled as documents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
+from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
 
-from sim_sled import edge
-from sim_sled.errors import InvalidRequest
+from sim_sled.core import contract
+from sim_sled.core.errors import InvalidRequest
 from sim_sled.http import bodies_small as small
 from sim_sled.http.bodies_register import BODIES, to_registration
 from sim_sled.http.json import Json
@@ -241,7 +241,7 @@ def test_we_and_the_document_agree_on_bodies_of_other_versions(level):
         body = register_body(other)
         fits = not documents.faults(level, schema, body)
         try:
-            taken = isinstance(to_registration(kind.decode(json.dumps(body).encode())), edge.Registration)
+            taken = isinstance(to_registration(kind.decode(json.dumps(body).encode())), contract.Registration)
         except (ValueError, InvalidRequest):
             taken = False
         assert taken == fits, f"a body of {other} at {level}"

@@ -18,11 +18,11 @@ import jsonschema_rs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from propolis_arms import B, R, S, run
-from propolis_wire import PROPERTIES, WireArm, WireNet, by_spec, make_spec
+from support.propolis.arms import B, R, S, run
+from support.propolis.wire import PROPERTIES, WireArm, WireNet, by_spec, make_spec
 
-from propolis_stub.http_app import ROUTES
-from propolis_stub.timing import Pace, Point
+from propolis_stub.server.app import ROUTES
+from propolis_stub.waiting import Pace, Point
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("SIM_SLED_OPENAPI", ROOT.parent / "shared" / "openapi")) / "propolis-server"

@@ -24,12 +24,12 @@ from nexus_client.types import (
 )
 from propolis_stub.errors import RepairingRejected, RequestDenied
 from propolis_stub.types import InstanceState, MigrationPhase, MigrationStatus
-from sim_sled import edge, observe
-from sim_sled.config import SimMode, SledConfig
-from sim_sled.errors import NoSuchVmm, SledError
-from sim_sled.pace import PresetPacer
-from sim_sled.rack import Rack
-from sim_sled.vmm import How, Vmm
+from sim_sled.core import contract, observe
+from sim_sled.core.config import SimMode, SledConfig
+from sim_sled.core.errors import NoSuchVmm, SledError
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.core.rack import Rack
+from sim_sled.core.vmm import How, Vmm
 
 START_US = 1_700_000_000_000_000
 SLED = ident("sled")
@@ -85,8 +85,8 @@ def touched(before: SledVmmState, after: SledVmmState) -> list[str]:
     return [name for name, was, is_now in pairs if time(was) != time(is_now)]
 
 
-def registration(state: str, migration_id: UUID | None, gen: int = 1) -> edge.Registration:
-    return edge.Registration(
+def registration(state: str, migration_id: UUID | None, gen: int = 1) -> contract.Registration:
+    return contract.Registration(
         instance_id=ident("instance"),
         vmm_runtime=VmmRuntimeState(VmmState(state), gen, time_of(START_US)),
         propolis_addr="[fd00::1]:12400",
@@ -229,18 +229,18 @@ class RackPlayer:
         match op:
             case ["register", state, migration]:
                 body = registration(state, None if migration is None else ident(migration))
-                return self._submit(edge.Register(ticket, SLED, VMM, body))
+                return self._submit(contract.Register(ticket, SLED, VMM, body))
             case ["unregister"]:
-                return self._submit(edge.Unregister(ticket, SLED, VMM))
+                return self._submit(contract.Unregister(ticket, SLED, VMM))
             case ["put_state", kind]:
-                return self._submit(edge.PutState(ticket, SLED, VMM, asked(kind)))
+                return self._submit(contract.PutState(ticket, SLED, VMM, asked(kind)))
             case ["get"]:
-                return self._submit(edge.GetState(ticket, SLED, VMM))
+                return self._submit(contract.GetState(ticket, SLED, VMM))
             case ["poke" | "poke_single" as kind]:
-                return self._submit(edge.Poke(ticket, SLED, VMM, drain=kind == "poke"))
+                return self._submit(contract.Poke(ticket, SLED, VMM, drain=kind == "poke"))
             case ["migration_source", migration, result]:
                 return self._submit(
-                    edge.SimMigrationSource(ticket, SLED, VMM, ident(migration), succeeds=result == "success")
+                    contract.SimMigrationSource(ticket, SLED, VMM, ident(migration), succeeds=result == "success")
                 )
             case ["timers"]:
                 return self._timers()
@@ -249,17 +249,17 @@ class RackPlayer:
     def _submit(self, item: Any) -> Any:
         answers = [each for each in self._turns(item) if getattr(each, "ticket", None) == item.ticket]
         assert len(answers) == 1, "each ticket is answered once"
-        if isinstance(answers[0], edge.ReplyError):
+        if isinstance(answers[0], contract.ReplyError):
             raise answers[0].error
         return answers[0].value
 
-    def _turns(self, item: edge.Input) -> list[edge.Effect]:
+    def _turns(self, item: contract.Input) -> list[contract.Effect]:
         todo, effects = [item], []
         while todo:
             for effect in self.rack.handle(todo.pop(0), self.now_us):
-                if isinstance(effect, edge.PutToNexus):
+                if isinstance(effect, contract.PutToNexus):
                     self.published.append(effect.body)
-                    todo.append(edge.NexusReplied(SLED, effect.propolis_id, effect.serial, Delivered()))
+                    todo.append(contract.NexusReplied(SLED, effect.propolis_id, effect.serial, Delivered()))
                 else:
                     effects.append(effect)
         return effects
@@ -269,7 +269,7 @@ class RackPlayer:
         limit_us = self.now_us + 60_000_000
         while (due_us := self.rack.next_deadline_us()) is not None and due_us <= limit_us:
             self.now_us = max(self.now_us, due_us)
-            self._turns(edge.Tick())
+            self._turns(contract.Tick())
 
 
 NOT_REGISTERED = NoSuchVmm

@@ -10,15 +10,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon_process import ports, sim_sled
-from fake_nexus import FakeNexus
-from register_body import register_body
+from support.daemon.process import ports, sim_sled
+from support.nexus.fake_nexus import FakeNexus
+from support.wire.register_body import register_body
 
-from sim_sled.config import SimMode, SledConfig
-from sim_sled.control import Control, TokenRequiredError, serve_control
-from sim_sled.daemon import Daemon, Options
-from sim_sled.pace import PresetPacer
-from sim_sled.propolis_api import PropolisMode
+from sim_sled.core.config import SimMode, SledConfig
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.propolis_api import PropolisMode
 
 SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from daemon_process import sim_sled
+from support.daemon.process import sim_sled
 
 OLD = {
     "instances": [

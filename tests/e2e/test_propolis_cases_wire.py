@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from propolis_cases import CASES, Case
-from propolis_wire import WireNet
+from support.propolis.cases import CASES, Case
+from support.propolis.wire import WireNet
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.number}: {case.claim}") for case in CASES])

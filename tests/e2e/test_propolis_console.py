@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from propolis_arms import QUEUED, B, S, run
-from propolis_wire import PATIENCE_S, WireArm, WireNet
+from support.propolis.arms import QUEUED, B, S, run
+from support.propolis.wire import PATIENCE_S, WireArm, WireNet
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
-from propolis_stub.timing import Pace, Point
+from propolis_stub.waiting import Pace, Point
 
 
 @pytest_asyncio.fixture

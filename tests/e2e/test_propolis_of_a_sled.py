@@ -11,13 +11,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from fake_nexus import FakeNexus
-from register_body import register_body
+from support.nexus.fake_nexus import FakeNexus
+from support.wire.register_body import register_body
 
-from sim_sled.config import SledConfig
-from sim_sled.daemon import Daemon, Options
-from sim_sled.pace import PresetPacer
-from sim_sled.propolis_api import PropolisMode
+from sim_sled.core.config import SledConfig
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.propolis_api import PropolisMode
 
 SLED_HEADERS = {"api-version": "48.0.0"}
 PROPOLIS_HEADERS = {"api-version": "5.0.0"}
@@ -175,7 +175,7 @@ def test_a_prefix_that_is_local_makes_every_address_of_it_bindable():
     """In a network namespace of its own: docs/propolis.md's recipe for production-like addresses."""
     script = (
         "ip link set lo up && ip -6 route add local fd00:1122:3344::/48 dev lo && "
-        f'{sys.executable} -c "from sim_sled.propolis_api import bind; '
+        f'{sys.executable} -c "from sim_sled.daemon.propolis_api import bind; '
         "print(bind('fd00:1122:3344:101::7', 12400).getsockname()[:2])\""
     )
     done = subprocess.run(

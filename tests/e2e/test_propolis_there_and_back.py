@@ -11,12 +11,12 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from propolis_arms import FAILS, R
-from propolis_oracle import check_history
-from propolis_wire import PATIENCE_S, WireArm, WireNet
+from support.propolis.arms import FAILS, R
+from support.propolis.oracle import check_history
+from support.propolis.wire import PATIENCE_S, WireArm, WireNet
 
-from propolis_stub.timing import Pace, Point
 from propolis_stub.types import InstanceState, MigrationPhase, MigrationStatus, Publication
+from propolis_stub.waiting import Pace, Point
 
 POINTS = st.sampled_from([point for point in Point if point.name.startswith("M_")])
 FAULTS = st.one_of(

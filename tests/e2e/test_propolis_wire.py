@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import WSMsgType
 from multidict import CIMultiDict
-from propolis_arms import QUEUED, B, R, S, run
-from propolis_wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet, by_spec, make_spec, pci
+from support.propolis.arms import QUEUED, B, R, S, run
+from support.propolis.wire import PATIENCE_S, PROPERTIES, VCR, VERSION, WireArm, WireNet, by_spec, make_spec, pci
 
-from propolis_stub.edge import Settle
-from propolis_stub.serve import raise_open_files
-from propolis_stub.timing import Pace, Point
+from propolis_stub.contract import Settle
+from propolis_stub.server.serve import raise_open_files
+from propolis_stub.waiting import Pace, Point
 
 STATE, MONITOR, HISTORY = "/instance/state", "/instance/state-monitor", "/instance/serial/history"
 BAD_JSON = "unable to parse JSON body: "

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from daemon_process import ports, sim_sled
-from fake_nexus import FakeNexus
-from register_body import register_body
+from support.daemon.process import ports, sim_sled
+from support.nexus.fake_nexus import FakeNexus
+from support.wire.register_body import register_body
 
-from nexus_client.stub.server import NexusServer
-from sim_sled.config import SledConfig
-from sim_sled.daemon import Daemon, Options
-from sim_sled.live import NotInFleet, engine_for
-from sim_sled.serve import BadScenario, load_one
+from nexus_client.stub.server.serve import NexusServer
+from sim_sled.core.config import SledConfig
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.serve import BadScenario, load_one
+from sim_sled.play.live import NotInFleet, engine_for
 
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)

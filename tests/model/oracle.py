@@ -15,7 +15,7 @@ from uuid import UUID
 import attrs
 
 from nexus_client.types import SledVmmState, VmmState
-from sim_sled import errors
+from sim_sled.core import errors
 
 TERMINAL = ("failed", "destroyed")
 

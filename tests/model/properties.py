@@ -14,7 +14,7 @@ import attrs
 
 from nexus_client.codec import encode
 from nexus_client.types import SledVmmState
-from sim_sled import errors
+from sim_sled.core import errors
 
 THE_EIGHT = {"starting", "running", "stopping", "stopped", "rebooting", "migrating", "failed", "destroyed"}
 DONE = {"completed", "failed"}

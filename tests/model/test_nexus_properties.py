@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from nexus_machine import machine
+from support.nexus.machine import machine
 
 from nexus_client.stub.properties import NAMES, PropertyBroken
 from nexus_client.stub.records import InvariantBroken

@@ -4,10 +4,10 @@ The programs are what hypothesis shrank the searches of test_nexus_properties.py
 """
 
 import pytest
-from nexus_world import BAD, GONE, World, report
+from support.nexus.world import BAD, GONE, World, report
 
 from nexus_client.stub.config import SECOND_US, SagaMode
-from nexus_client.stub.edge import ArmCrash, Boot, CrashPoint, Delete, RunTask, Task
+from nexus_client.stub.contract import ArmCrash, Boot, CrashPoint, Delete, RunTask, Task
 from nexus_client.stub.properties import Checker, PropertyBroken
 from nexus_client.stub.records import InvariantBroken
 from nexus_client.stub.variants import VARIANTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from propolis_oracle import LIVES, Oracle
+from support.propolis.oracle import LIVES, Oracle
 
 from propolis_stub.errors import QueueMisuse, RequestDenied
 from propolis_stub.request_queue import Queued, RequestQueue, RequestType

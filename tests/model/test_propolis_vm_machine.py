@@ -13,16 +13,16 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from propolis_arms import CoreArm, Net
-from propolis_oracle import Oracle, check_history
+from support.propolis.arms import CoreArm, Net
+from support.propolis.oracle import Oracle, check_history
 
-from propolis_stub import edge
-from propolis_stub.edge import GuestEvent
+from propolis_stub import contract
+from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, RequestDenied
 from propolis_stub.request_queue import Queued, QueueState, RequestType
 from propolis_stub.table import TERMINAL
-from propolis_stub.timing import Pace, Point
 from propolis_stub.types import InstanceState, Level, MigrationPhase, RequestKind
+from propolis_stub.waiting import Pace, Point
 
 REBOOTS = {GuestEvent.RESET, GuestEvent.TRIPLE_FAULT, GuestEvent.CHIPSET_RESET}
 RUN, STOP, REBOOT = RequestKind
@@ -47,8 +47,8 @@ class LifeMachine(RuleBasedStateMachine):
         self.told = ["Creating"]
         self.guest: list[object] = []
         self.asked: list[str] = []
-        self.arm.handle(edge.EnsureSpec())
-        self.arm.handle(edge.Hold())
+        self.arm.handle(contract.EnsureSpec())
+        self.arm.handle(contract.Hold())
 
     def alive(self) -> bool:
         return self.told[-1] not in {"Destroyed", "Failed"}
@@ -77,7 +77,7 @@ class LifeMachine(RuleBasedStateMachine):
     @rule(event=st.sampled_from(GuestEvent), at_us=st.integers(0, 2), vcpu=st.integers(0, 1))
     def guest_does(self, event: GuestEvent, at_us: int, vcpu: int) -> None:
         try:
-            self.arm.handle(edge.Guest(event, at_us, vcpu))
+            self.arm.handle(contract.Guest(event, at_us, vcpu))
         except GuestNotRunning:
             assert self.told[-1] != "Running"
             return
@@ -90,7 +90,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     @rule()
     def go(self) -> None:
-        self.arm.handle(edge.Release())
+        self.arm.handle(contract.Release())
         while self.alive() and (self.guest or self.asked):
             if self.guest:
                 event, *_ = self.guest.pop(0)
@@ -102,7 +102,7 @@ class LifeMachine(RuleBasedStateMachine):
                 "Reboot": ["Rebooting", "Running"],
                 "Stop": ["Stopping", "Stopped", "Destroyed"],
             }[what]
-        self.arm.handle(edge.Hold())
+        self.arm.handle(contract.Hold())
         assert self.arm.log == [f"{number} {state}" for number, state in enumerate(self.told, 1)]
 
     @rule()
@@ -130,7 +130,7 @@ class MovingMachine(RuleBasedStateMachine):
     @rule(who=ARMS)
     def ensure(self, who: int) -> None:
         try:
-            self.arms[who].handle(edge.EnsureSpec())
+            self.arms[who].handle(contract.EnsureSpec())
         except AlreadyInitialized:
             assert self.arms[who].vm.level in {Level.WAITING_FOR_INIT, Level.ACTIVE, Level.RUNDOWN}
 
@@ -158,7 +158,7 @@ class MovingMachine(RuleBasedStateMachine):
     @rule(who=ARMS, scripted_fails=st.sampled_from([None, *(p for p in Point if p.name.startswith("M_"))]))
     def migrate_to_nobody(self, who: int, scripted_fails: Point | None) -> None:
         try:
-            self.arms[who].handle(edge.MigrateOut(self.net.new_id(), scripted=True, fails_in=scripted_fails))
+            self.arms[who].handle(contract.MigrateOut(self.net.new_id(), scripted=True, fails_in=scripted_fails))
         except (NoInstance, RequestDenied):
             return
 
@@ -169,7 +169,7 @@ class MovingMachine(RuleBasedStateMachine):
     @rule(who=ARMS, event=st.sampled_from(GuestEvent))
     def guest(self, who: int, event: GuestEvent) -> None:
         try:
-            self.arms[who].handle(edge.Guest(event))
+            self.arms[who].handle(contract.Guest(event))
         except GuestNotRunning:
             return
 
@@ -179,10 +179,10 @@ class MovingMachine(RuleBasedStateMachine):
 
     @rule(who=ARMS, fail=st.booleans())
     def settle(self, who: int, fail: bool) -> None:
-        self.arms[who].handle(edge.Settle(fail))
+        self.arms[who].handle(contract.Settle(fail))
 
-    @rule(who=ARMS, what=st.sampled_from([edge.Hold(), edge.Release(), edge.Step(), edge.Tick()]))
-    def nudge(self, who: int, what: edge.Input) -> None:
+    @rule(who=ARMS, what=st.sampled_from([contract.Hold(), contract.Release(), contract.Step(), contract.Tick()]))
+    def nudge(self, who: int, what: contract.Input) -> None:
         self.arms[who].handle(what)
 
     @rule(after_us=st.integers(0, 30))
@@ -191,13 +191,13 @@ class MovingMachine(RuleBasedStateMachine):
         for arm in self.arms:
             due_us = arm.vm.next_deadline_us()
             if due_us is not None and due_us <= self.net.now_us:
-                arm.handle(edge.Tick())
+                arm.handle(contract.Tick())
                 later = arm.vm.next_deadline_us()
                 assert later is None or later > self.net.now_us, "what is due has happened"
 
     @rule(who=ARMS)
     def crash(self, who: int) -> None:
-        self.arms[who].handle(edge.Crash())
+        self.arms[who].handle(contract.Crash())
 
     @rule(source=ARMS, to=ARMS)
     def connection_breaks(self, source: int, to: int) -> None:
@@ -205,8 +205,8 @@ class MovingMachine(RuleBasedStateMachine):
             if peer is self.arms[to]:
                 del self.arms[source].peers[migration_id]
                 peer.peers.pop(migration_id, None)
-                self.arms[source].handle(edge.PeerLost(migration_id=migration_id))
-                peer.handle(edge.PeerLost(migration_id=migration_id))
+                self.arms[source].handle(contract.PeerLost(migration_id=migration_id))
+                peer.handle(contract.PeerLost(migration_id=migration_id))
 
     @invariant()
     def histories_are_of_the_table(self) -> None:

@@ -14,8 +14,13 @@ from uuid import UUID
 
 import attrs
 import pytest
-import strategies as our
-from driving import (
+import support.rack.strategies as our
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model.oracle import TERMINAL, Oracle
+from model.properties import PROPERTIES, Act, Said
+from support.rack.driving import (
     ACK,
     FAILS,
     REBOOT,
@@ -26,23 +31,18 @@ from driving import (
     RackDriver,
     ScriptedPacer,
     address_of,
-    edge,
+    contract,
     instance_of,
     registration,
     target,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from model.oracle import TERMINAL, Oracle
-from model.properties import PROPERTIES, Act, Said
 
 from nexus_client.outbox import Delivered, Permanent, Transient
 from nexus_client.types import Asked, SledVmmState, VmmState
-from propolis_stub.timing import Point
-from sim_sled import errors
-from sim_sled.config import SimMode
-from sim_sled.happenings import Happening, Kind
+from propolis_stub.waiting import Point
+from sim_sled.core import errors
+from sim_sled.core.config import SimMode
+from sim_sled.core.happenings import Happening, Kind
 
 STEPS_MAX = 2_000
 """Deadlines until a drained rack is idle: four VMMs with at most some hundred points each, and their retries."""
@@ -77,7 +77,7 @@ class RackMachine(RuleBasedStateMachine):
         self.deleted: set[int] = set()
         self.failed_at: dict[int, tuple[int, int, bool]] = {}
         self.linked: list[set[int]] = []  # lives of source and target
-        self.answered: list[edge.PutToNexus] = []
+        self.answered: list[contract.PutToNexus] = []
         self.answering: SledVmmState | None = None  # the publication that Nexus answers in this turn
         self.pokes: list[int] = []
         self.checked = 0
@@ -199,7 +199,7 @@ class RackMachine(RuleBasedStateMachine):
         if row is not None and row is not known:
             self.bodies[row.life] = body
             row.loose = propolis_id in self.failing
-        answer = self.request("register", propolis_id, sled_id, lambda _: {refusal}, edge.Register, body)
+        answer = self.request("register", propolis_id, sled_id, lambda _: {refusal}, contract.Register, body)
         if answer is not None:
             self.said(propolis_id, answer)
 
@@ -241,7 +241,7 @@ class RackMachine(RuleBasedStateMachine):
         def allowed(resting):
             return self.oracle.put(propolis_id, sled_id, asked, source, resting)
 
-        answer = self.request(asked, propolis_id, sled_id, allowed, edge.PutState, requested)
+        answer = self.request(asked, propolis_id, sled_id, allowed, contract.PutState, requested)
         if answer is not None:
             assert answer.updated_runtime is not None
             self.act = attrs.evolve(self.act, answer=answer.updated_runtime)
@@ -258,7 +258,7 @@ class RackMachine(RuleBasedStateMachine):
         sled_id = self.here(propolis_id)
         row = self.oracle.alive(propolis_id, sled_id)
         expected = {errors.NoSuchVmm if row is None else None}
-        answer = self.request("get", propolis_id, sled_id, lambda _: expected, edge.GetState)
+        answer = self.request("get", propolis_id, sled_id, lambda _: expected, contract.GetState)
         assert answer == self.record(propolis_id)
 
     def unregister(self, propolis_id):
@@ -266,7 +266,7 @@ class RackMachine(RuleBasedStateMachine):
         row = self.oracle.alive(propolis_id, sled_id)
         if row is not None and not row.terminal:
             row.at_once = "failed"
-        answer = self.request("unregister", propolis_id, sled_id, lambda _: {None}, edge.Unregister)
+        answer = self.request("unregister", propolis_id, sled_id, lambda _: {None}, contract.Unregister)
         self.act = attrs.evolve(self.act, answer=answer.updated_runtime)
         assert (answer.updated_runtime is None) == (row is None)
         if row is not None:
@@ -284,7 +284,7 @@ class RackMachine(RuleBasedStateMachine):
             return self.oracle.migrate_out(propolis_id, sled_id, migration_id, succeeds=succeeds, resting=resting)
 
         self.request(
-            "sim-migration-source", propolis_id, sled_id, allowed, edge.SimMigrationSource, migration_id, succeeds
+            "sim-migration-source", propolis_id, sled_id, allowed, contract.SimMigrationSource, migration_id, succeeds
         )
 
     @rule(pick=picks, drain=st.booleans())
@@ -294,7 +294,7 @@ class RackMachine(RuleBasedStateMachine):
         row = self.oracle.alive(propolis_id, sled_id)
         full = row is not None and len(self.driver.vmm(propolis_id, on=sled_id).pokes or ()) >= 32
         expected = {errors.NoSuchVmm if row is None else errors.ChannelFull if full else None}
-        self.request("poke", propolis_id, sled_id, lambda _: expected, edge.Poke, drain)
+        self.request("poke", propolis_id, sled_id, lambda _: expected, contract.Poke, drain)
         if self.act.error is None:
             self.pokes.append(self.driver.ticket)
 
@@ -319,7 +319,7 @@ class RackMachine(RuleBasedStateMachine):
         if row is not None:
             row.loose = True  # a guest's own ways come before what was asked for
         ends = {None, errors.InvalidRequest} if row is not None else {errors.NoSuchVmm}
-        self.request("guest", propolis_id, sled_id, lambda _: ends, edge.InjectGuest, event)
+        self.request("guest", propolis_id, sled_id, lambda _: ends, contract.InjectGuest, event)
 
     def inject(self, propolis_id, state):
         sled_id = self.here(propolis_id)
@@ -328,20 +328,20 @@ class RackMachine(RuleBasedStateMachine):
             propolis_id,
             sled_id,
             lambda _: {self.oracle.inject(propolis_id, sled_id, state)},
-            edge.InjectState,
+            contract.InjectState,
             state,
         )
 
     def kill(self, propolis_id, restart):
         sled_id = self.here(propolis_id)
         expected = self.oracle.kill(propolis_id, sled_id, restart=restart)
-        self.request("kill", propolis_id, sled_id, lambda _: {expected}, edge.KillPropolis, restart)
+        self.request("kill", propolis_id, sled_id, lambda _: {expected}, contract.KillPropolis, restart)
 
     def forget(self, propolis_id):
         sled_id = self.here(propolis_id)
         row = self.oracle.alive(propolis_id, sled_id)
         self.request(
-            "forget", propolis_id, sled_id, lambda _: {errors.NoSuchVmm if row is None else None}, edge.ForgetVmm
+            "forget", propolis_id, sled_id, lambda _: {errors.NoSuchVmm if row is None else None}, contract.ForgetVmm
         )
         if row is not None:
             row.gone = "forgotten"
@@ -349,11 +349,11 @@ class RackMachine(RuleBasedStateMachine):
 
     # --- rules: Nexus answers -------------------------------------------------------------------------------------
 
-    def life_of(self, post: edge.PutToNexus) -> int:
+    def life_of(self, post: contract.PutToNexus) -> int:
         """The life that this publication was about; its VMM may live another one by now."""
         return self.lives[id(post.body)]
 
-    def answer(self, post: edge.PutToNexus, outcome: Any, *, arrived: bool = True) -> None:
+    def answer(self, post: contract.PutToNexus, outcome: Any, *, arrived: bool = True) -> None:
         life, now_us = self.life_of(post), self.driver.now_us
         row = self.oracle.rows[post.propolis_id]
         current = row.life == life and not row.gone
@@ -373,7 +373,7 @@ class RackMachine(RuleBasedStateMachine):
         self.driver.flying.remove(post)
         self.act = Act()
         self.answering = post.body
-        self.driver.turn(edge.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
+        self.driver.turn(contract.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
         self.answering = None
 
     @precondition(lambda self: self.driver.flying)
@@ -408,7 +408,7 @@ class RackMachine(RuleBasedStateMachine):
         """Twice, or long after the VMM is gone or its id lives another life: nobody listens."""
         post = data.draw(st.sampled_from(self.answered))
         self.act = Act()
-        effects = self.driver.turn(edge.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
+        effects = self.driver.turn(contract.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
         assert effects == []
 
     # --- rules: time ----------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ class RackMachine(RuleBasedStateMachine):
     def hurry(self, sled_id):
         self.act = Act()
         self.failed_at = {life: (*failed[:2], True) for life, failed in self.failed_at.items()}
-        self.driver.turn(edge.HurryOutbox(sled_id))
+        self.driver.turn(contract.HurryOutbox(sled_id))
 
     @rule()
     def settle(self):
@@ -454,14 +454,14 @@ class RackMachine(RuleBasedStateMachine):
                 continue
             vmm = self.driver.vmm(row.propolis_id, on=row.sled_id)
             if vmm.vm is not None and vmm.vm.can_step and vmm.poke is None and not vmm.terminal:
-                self.driver.ask(edge.Poke, row.sled_id, row.propolis_id, drain=True)
+                self.driver.ask(contract.Poke, row.sled_id, row.propolis_id, drain=True)
                 self.pokes.append(self.driver.ticket)
                 return True
         due_us = self.driver.rack.next_deadline_us()
         if due_us is None:
             return False
         self.driver.now_us = max(self.driver.now_us, due_us)
-        self.driver.turn(edge.Tick())
+        self.driver.turn(contract.Tick())
         return True
 
     def check_rest(self) -> None:

@@ -1,9 +1,9 @@
 """Property 27 of nexus.md 7: what a rack tells of its sleds, to a Nexus that fails, refuses and decommissions."""
 
 import attrs
-from driving import ACK, SLED_A, RackDriver, edge
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from support.rack.driving import ACK, SLED_A, RackDriver, contract
 
 from nexus_client.outbox import Permanent, Transient
 from nexus_client.registration import Found, GetSledAgent, NotFound, PostSledAgent
@@ -24,7 +24,7 @@ class RegistrationMachine(RuleBasedStateMachine):
         self.announced = None
 
     def _take(self, effects):
-        self.calls += [effect.call for effect in effects if isinstance(effect, edge.AskNexus)]
+        self.calls += [effect.call for effect in effects if isinstance(effect, contract.AskNexus)]
         assert len(self.calls) <= 1, "one request at a time"
         assert not (self.calls and self.silent), "silence for ever"
         assert not (self.calls and self.refused), "a refusal stands until there is something new to say"
@@ -33,10 +33,10 @@ class RegistrationMachine(RuleBasedStateMachine):
     def announce(self, address):
         self.announced = self.driver.sled().info(address, 1)
         self.refused = False
-        self._take(self.driver.turn(edge.Announce(SLED_A, self.announced)))
+        self._take(self.driver.turn(contract.Announce(SLED_A, self.announced)))
 
     def _reply(self, reply):
-        self._take(self.driver.turn(edge.RegistrationReplied(SLED_A, reply)))
+        self._take(self.driver.turn(contract.RegistrationReplied(SLED_A, reply)))
 
     @precondition(lambda self: self.calls)
     @rule()
@@ -45,10 +45,12 @@ class RegistrationMachine(RuleBasedStateMachine):
             case GetSledAgent():
                 if self.stored is not None and self.stored.decommissioned:
                     self.silent = True
-                self._reply(edge.GetReplied(NotFound() if self.stored is None else Found(self.stored)))
+                self._reply(contract.GetReplied(NotFound() if self.stored is None else Found(self.stored)))
             case PostSledAgent(info=info):
                 # no row comes back from the upsert, says Nexus (nexus.md 3.3)
-                self._reply(edge.PostReplied(ACK if self._store(info) else Transient("500: Internal Server Error")))
+                self._reply(
+                    contract.PostReplied(ACK if self._store(info) else Transient("500: Internal Server Error"))
+                )
 
     def _store(self, info):
         """Nexus's guard: only a newer generation, and nothing of a decommissioned sled."""
@@ -67,17 +69,17 @@ class RegistrationMachine(RuleBasedStateMachine):
     def nexus_fails(self, arrived):
         match self.calls.pop():
             case GetSledAgent():
-                self._reply(edge.GetReplied(Transient("503")))
+                self._reply(contract.GetReplied(Transient("503")))
             case PostSledAgent(info=info):
                 if arrived:
                     self._store(info)
-                self._reply(edge.PostReplied(Transient("lost")))
+                self._reply(contract.PostReplied(Transient("lost")))
 
     @precondition(lambda self: self.calls)
     @rule()
     def nexus_refuses(self):
         self.refused = True
-        kind = edge.GetReplied if isinstance(self.calls.pop(), GetSledAgent) else edge.PostReplied
+        kind = contract.GetReplied if isinstance(self.calls.pop(), GetSledAgent) else contract.PostReplied
         self._reply(kind(Permanent("400: no", 400)))
         assert not self.calls, "a refusal is not tried again"
 
@@ -89,7 +91,7 @@ class RegistrationMachine(RuleBasedStateMachine):
     @rule(after_us=st.sampled_from([1, 150_000, 3_000_000]))
     def time_passes(self, after_us):
         self.driver.now_us += after_us
-        self._take(self.driver.turn(edge.Tick()))
+        self._take(self.driver.turn(contract.Tick()))
 
     @precondition(lambda self: self.stored is not None)
     @rule()

@@ -4,14 +4,14 @@
 
 import attrs
 from hypothesis import Phase, assume, given, note, settings
-from scenario_strategies import scenarios
+from support.scenarios.strategies import scenarios
 
-from sim_sled.scenario.actions import SetState
-from sim_sled.scenario.check import parse_scenario
-from sim_sled.scenario.commands import RunOptions, run_files
-from sim_sled.scenario.printing import print_scenario
-from sim_sled.world import Bounds
-from sim_sled.world_run import How, play
+from sim_sled.cli.scenario_commands import RunOptions, run_files
+from sim_sled.language.actions import SetState
+from sim_sled.language.check import parse_scenario
+from sim_sled.language.printing import print_scenario
+from sim_sled.play.run import How, play
+from sim_sled.play.virtual import Bounds
 
 BOUNDS = Bounds(steps_max=60_000, heap_max=100_000, lines_max=200_000)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)

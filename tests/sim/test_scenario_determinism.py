@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sim_sled.scenario.check import parse_scenario
-from sim_sled.world_run import play
+from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import play
 
 TESTS = Path(__file__).parents[1]
 
 
 def digests(hash_seed, jobs):
     env = os.environ | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    command = [sys.executable, str(TESTS / "trace_digests.py"), str(jobs), "1", "2", "3"]
+    command = [sys.executable, str(TESTS / "support" / "scenarios" / "trace_digests.py"), str(jobs), "1", "2", "3"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from sim_sled.scenario.check import load_scenarios
-from sim_sled.scenario.commands import list_scenarios, replay_file
-from sim_sled.trace import compare, read_trace
-from sim_sled.world_run import How, play
+from sim_sled.cli.scenario_commands import list_scenarios, replay_file
+from sim_sled.language.check import load_scenarios
+from sim_sled.play.run import How, play
+from sim_sled.play.trace import compare, read_trace
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 LIBRARY = sorted(FOLDER.glob("*.yaml"))

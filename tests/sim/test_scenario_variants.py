@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nexus_client.stub.variants import VARIANTS
-from sim_sled.scenario.campaign import Task, explore
-from sim_sled.scenario.check import load_scenarios, parse_scenario
-from sim_sled.scenario.commands import RunOptions, explore_file, run_files, shrink_file
-from sim_sled.world_run import How, play
+from sim_sled.cli.scenario_commands import RunOptions, explore_file, run_files, shrink_file
+from sim_sled.language.check import load_scenarios, parse_scenario
+from sim_sled.play.campaign import Task, explore
+from sim_sled.play.run import How, play
 
 SHRUNK = Path(__file__).parent / "shrunk"
 LIBRARY = Path(__file__).parents[2] / "scenarios"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from propolis_arms import CoreArm
-from propolis_cases import CASES, Case
+from support.propolis.arms import CoreArm
+from support.propolis.cases import CASES, Case
 
 ON_THE_WIRE_ONLY = {60, 66, 71, 72, 73, 74, 75}
 

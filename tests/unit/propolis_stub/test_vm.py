@@ -8,16 +8,16 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from propolis_arms import FAILS, FOR_EVER, QUEUED, B, CoreArm, R, S, run, spell
-from propolis_cases import MIGRATED_IN, MIGRATED_OUT, PHASES_IN, PHASES_OUT, in_phases, out_phases
+from support.propolis.arms import FAILS, FOR_EVER, QUEUED, B, CoreArm, R, S, run, spell
+from support.propolis.cases import MIGRATED_IN, MIGRATED_OUT, PHASES_IN, PHASES_OUT, in_phases, out_phases
 
-from propolis_stub import edge
-from propolis_stub.edge import GuestEvent
+from propolis_stub import contract
+from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, RepairingRejected, RequestDenied
-from propolis_stub.messages import Error, Malformed, MemDone, Okay, Text
-from propolis_stub.timing import Pace, Point
+from propolis_stub.migration.messages import Error, Malformed, MemDone, Okay, Text
 from propolis_stub.types import InstanceState, Level, MigrationPhase, RequestKind
 from propolis_stub.vm import Hazard, Vm
+from propolis_stub.waiting import Pace, Point
 
 MIGRATION = UUID(int=0xABC)
 SOURCE_POINTS = [
@@ -47,15 +47,15 @@ class EachPointTakes:
         return Pace(self.named.get(point.name, self.after_us))
 
 
-def told(effects: list[edge.Effect]) -> list[str]:
-    return [spell(effect.publication) for effect in effects if isinstance(effect, edge.Published)]
+def told(effects: list[contract.Effect]) -> list[str]:
+    return [spell(effect.publication) for effect in effects if isinstance(effect, contract.Published)]
 
 
 def steps(vm: Vm, count_max: int = 50) -> list[list[str]]:
     """What each step told, until one tells nothing."""
     all_told = []
     for _ in range(count_max):
-        effects = vm.handle(edge.Step(), 0)
+        effects = vm.handle(contract.Step(), 0)
         if not effects:
             return all_told
         all_told.append(told(effects))
@@ -71,27 +71,27 @@ def stepped(vm_id: int = 1, pacer: object | None = None) -> Vm:
 
 def stepped_running() -> Vm:
     vm = stepped()
-    vm.handle(edge.EnsureSpec(), 0)
-    vm.handle(edge.Request(R), 0)
-    vm.handle(edge.Step(), 0)
+    vm.handle(contract.EnsureSpec(), 0)
+    vm.handle(contract.Request(R), 0)
+    vm.handle(contract.Step(), 0)
     return vm
 
 
 def test_a_start_is_one_step_a_reboot_two_and_a_stop_three() -> None:
     vm = stepped()
-    assert told(vm.handle(edge.EnsureSpec(), 0)) == ["1 Creating"]
+    assert told(vm.handle(contract.EnsureSpec(), 0)) == ["1 Creating"]
     assert steps(vm) == []
-    assert told(vm.handle(edge.Request(R), 0)) == []
+    assert told(vm.handle(contract.Request(R), 0)) == []
     assert steps(vm) == [["2 Starting", "3 Running"]]
-    vm.handle(edge.Request(B), 0)
+    vm.handle(contract.Request(B), 0)
     assert steps(vm) == [["4 Rebooting"], ["5 Running"]]
-    vm.handle(edge.Request(S), 0)
+    vm.handle(contract.Request(S), 0)
     assert steps(vm) == [["6 Stopping"], ["7 Stopped"], ["8 Destroyed"]]
 
 
 def test_a_scripted_migration_in_is_four_steps() -> None:
     vm = stepped()
-    assert told(vm.handle(edge.EnsureTarget(MIGRATION, scripted=True), 0)) == []
+    assert told(vm.handle(contract.EnsureTarget(MIGRATION, scripted=True), 0)) == []
     assert vm.publication is None
     first, second, third, fourth = steps(vm)
     assert first == ["1 Migrating in=Sync"]
@@ -102,7 +102,7 @@ def test_a_scripted_migration_in_is_four_steps() -> None:
 
 def test_a_scripted_migration_out_is_four_steps() -> None:
     vm = stepped_running()
-    vm.handle(edge.MigrateOut(MIGRATION, scripted=True), 0)
+    vm.handle(contract.MigrateOut(MIGRATION, scripted=True), 0)
     first, second, third, fourth = steps(vm)
     assert first == ["4 Migrating out=Sync", "5 Migrating out=Sync"]
     assert [*first, *second] == out_phases(4).split(", ")
@@ -114,13 +114,13 @@ def test_in_a_linked_migration_only_the_target_is_stepped() -> None:
     source = CoreArm(stepped=True)
     target = CoreArm(source.net, stepped=True)
     target.source = source
-    for item in (edge.EnsureSpec(), edge.Request(R), edge.Step()):
+    for item in (contract.EnsureSpec(), contract.Request(R), contract.Step()):
         source.handle(item)
-    target.handle(edge.EnsureTarget(MIGRATION))
+    target.handle(contract.EnsureTarget(MIGRATION))
     assert (target.log, source.log[3:]) == ([], [])
     ends = []
     for _ in range(4):
-        target.handle(edge.Step())
+        target.handle(contract.Step())
         ends.append((target.log[-1], source.log[-1]))
     assert ends == [
         ("1 Migrating in=Sync", "3 Running"),
@@ -128,39 +128,39 @@ def test_in_a_linked_migration_only_the_target_is_stepped() -> None:
         ("10 Migrating in=Finish", "16 Migrating out=Finish"),
         ("11 Running in=Finish", "17 Stopping out=Finish"),
     ]
-    assert target.handle(edge.Step()) == []
-    source.handle(edge.Step())
+    assert target.handle(contract.Step()) == []
+    source.handle(contract.Step())
     assert source.log[-1] == "18 Destroyed out=Finish"
 
 
 def test_a_slow_point_is_a_step_of_its_own_and_one_for_ever_is_none() -> None:
     pacer = EachPointTakes(0, BACKENDS=5_000)
     vm = stepped(pacer=pacer)
-    vm.handle(edge.EnsureSpec(), 0)
-    vm.handle(edge.Request(R), 0)
-    assert told(vm.handle(edge.Step(), 0)) == ["2 Starting"]
+    vm.handle(contract.EnsureSpec(), 0)
+    vm.handle(contract.Request(R), 0)
+    assert told(vm.handle(contract.Step(), 0)) == ["2 Starting"]
     assert vm.next_deadline_us() is None
-    assert told(vm.handle(edge.Step(), 0)) == ["3 Running"]
+    assert told(vm.handle(contract.Step(), 0)) == ["3 Running"]
     pacer.named["REBOOT"] = None
-    vm.handle(edge.Request(B), 0)
+    vm.handle(contract.Request(B), 0)
     assert steps(vm) == [["4 Rebooting"]]
-    assert told(vm.handle(edge.Settle(), 0)) == ["5 Running"]
+    assert told(vm.handle(contract.Settle(), 0)) == ["5 Running"]
 
 
 def test_a_stop_aborts_a_stepped_start_by_a_step() -> None:
     vm = stepped(pacer=EachPointTakes(0, BACKENDS=5_000))
-    vm.handle(edge.EnsureSpec(), 0)
-    vm.handle(edge.Request(R), 0)
-    vm.handle(edge.Step(), 0)
-    assert told(vm.handle(edge.Request(S), 0)) == []
+    vm.handle(contract.EnsureSpec(), 0)
+    vm.handle(contract.Request(R), 0)
+    vm.handle(contract.Step(), 0)
+    assert told(vm.handle(contract.Request(S), 0)) == []
     assert steps(vm) == [["3 Stopped"], ["4 Destroyed"]]
 
 
 def test_a_step_with_nothing_to_do_does_nothing() -> None:
     vm = stepped()
-    assert vm.handle(edge.Step(), 0) == []
-    vm.handle(edge.EnsureSpec(), 0)
-    assert vm.handle(edge.Step(), 0) == []
+    assert vm.handle(contract.Step(), 0) == []
+    vm.handle(contract.EnsureSpec(), 0)
+    assert vm.handle(contract.Step(), 0) == []
     assert vm.gen == 1
 
 
@@ -171,15 +171,15 @@ def test_a_life_in_timed_mode_waits_for_one_deadline_after_the_other() -> None:
     pacer = EachPointTakes(10)
     vm = Vm(UUID(int=1), pacer)
     now_us, log = 1_000, []
-    for item in (edge.EnsureSpec(), edge.Request(R)):
+    for item in (contract.EnsureSpec(), contract.Request(R)):
         log += [(now_us, line) for line in told(vm.handle(item, now_us))]
     for _ in range(20):
         due_us = vm.next_deadline_us()
         if due_us is None:
             break
-        assert vm.handle(edge.Tick(), due_us - 1) == []
+        assert vm.handle(contract.Tick(), due_us - 1) == []
         now_us = due_us
-        log += [(now_us, line) for line in told(vm.handle(edge.Tick(), now_us))]
+        log += [(now_us, line) for line in told(vm.handle(contract.Tick(), now_us))]
     assert log == [(1_000, "1 Creating"), (1_020, "2 Starting"), (1_040, "3 Running")]
     assert pacer.asked == [(Point.CREATE, 0), (Point.WAKE, 0), (Point.DEVICES, 0), (Point.BACKENDS, 0)]
 
@@ -187,9 +187,15 @@ def test_a_life_in_timed_mode_waits_for_one_deadline_after_the_other() -> None:
 def test_occurrences_are_counted_per_point() -> None:
     pacer = EachPointTakes()
     vm = Vm(UUID(int=1), pacer)
-    for item in (edge.EnsureSpec(), edge.Request(R), edge.Request(B), edge.Request(B), edge.Request(S)):
+    for item in (
+        contract.EnsureSpec(),
+        contract.Request(R),
+        contract.Request(B),
+        contract.Request(B),
+        contract.Request(S),
+    ):
         vm.handle(item, 0)
-    vm.handle(edge.EnsureSpec(), 0)
+    vm.handle(contract.EnsureSpec(), 0)
     assert [occurrence for point, occurrence in pacer.asked if point is Point.WAKE] == [0, 1, 2, 3]
     assert [occurrence for point, occurrence in pacer.asked if point is Point.REBOOT] == [0, 1]
     assert [occurrence for point, occurrence in pacer.asked if point is Point.CREATE] == [0, 1]
@@ -197,21 +203,21 @@ def test_occurrences_are_counted_per_point() -> None:
 
 def test_a_held_vm_has_no_deadline_and_catches_up_at_release() -> None:
     vm = Vm(UUID(int=1), EachPointTakes(0, REBOOT=100))
-    for item in (edge.EnsureSpec(), edge.Request(R), edge.Request(B)):
+    for item in (contract.EnsureSpec(), contract.Request(R), contract.Request(B)):
         vm.handle(item, 0)
     assert vm.next_deadline_us() == 100
-    vm.handle(edge.Hold(), 50)
+    vm.handle(contract.Hold(), 50)
     assert vm.next_deadline_us() is None
     assert vm.waits_for() == "held while rebooting"
-    assert vm.handle(edge.Tick(), 200) == []
-    assert told(vm.handle(edge.Release(), 300)) == ["5 Running"]
+    assert vm.handle(contract.Tick(), 200) == []
+    assert told(vm.handle(contract.Release(), 300)) == ["5 Running"]
 
 
 def test_backends_that_come_up_in_time_win_over_a_stop_of_the_same_moment() -> None:
     vm = Vm(UUID(int=1), EachPointTakes(0, BACKENDS=100))
-    vm.handle(edge.EnsureSpec(), 0)
-    vm.handle(edge.Request(R), 0)
-    lines = told(vm.handle(edge.Request(S), 100))
+    vm.handle(contract.EnsureSpec(), 0)
+    vm.handle(contract.Request(R), 0)
+    lines = told(vm.handle(contract.Request(S), 100))
     assert lines == ["3 Running", "4 Stopping", "5 Stopped", "6 Destroyed"]
 
 
@@ -227,22 +233,31 @@ def snapshot(vm: Vm) -> object:
 @pytest.mark.parametrize(
     ("prepare", "item", "error"),
     [
-        pytest.param([], edge.Request(R), NoInstance, id="Run without a VM"),
-        pytest.param([], edge.MigrateOut(MIGRATION), NoInstance, id="migration without a VM"),
-        pytest.param([], edge.Reconfigure(1), NoInstance, id="reconfigure without a VM"),
-        pytest.param([edge.EnsureSpec()], edge.EnsureSpec(), AlreadyInitialized, id="a second ensure"),
+        pytest.param([], contract.Request(R), NoInstance, id="Run without a VM"),
+        pytest.param([], contract.MigrateOut(MIGRATION), NoInstance, id="migration without a VM"),
+        pytest.param([], contract.Reconfigure(1), NoInstance, id="reconfigure without a VM"),
+        pytest.param([contract.EnsureSpec()], contract.EnsureSpec(), AlreadyInitialized, id="a second ensure"),
         pytest.param(
-            [edge.EnsureSpec()], edge.EnsureTarget(MIGRATION), AlreadyInitialized, id="ensure as a target too"
+            [contract.EnsureSpec()], contract.EnsureTarget(MIGRATION), AlreadyInitialized, id="ensure as a target too"
         ),
-        pytest.param([edge.EnsureSpec()], edge.Request(B), RequestDenied, id="reboot before the start"),
-        pytest.param([edge.EnsureSpec()], edge.MigrateOut(MIGRATION), RequestDenied, id="migration before the start"),
-        pytest.param([edge.EnsureSpec()], edge.Guest(GuestEvent.HALT), GuestNotRunning, id="a halt before the start"),
+        pytest.param([contract.EnsureSpec()], contract.Request(B), RequestDenied, id="reboot before the start"),
         pytest.param(
-            [edge.EnsureSpec()], edge.Request(InstanceState.REPAIRING), RepairingRejected, id="asking for Repairing"
+            [contract.EnsureSpec()], contract.MigrateOut(MIGRATION), RequestDenied, id="migration before the start"
+        ),
+        pytest.param(
+            [contract.EnsureSpec()], contract.Guest(GuestEvent.HALT), GuestNotRunning, id="a halt before the start"
+        ),
+        pytest.param(
+            [contract.EnsureSpec()],
+            contract.Request(InstanceState.REPAIRING),
+            RepairingRejected,
+            id="asking for Repairing",
         ),
     ],
 )
-def test_a_refusal_changes_nothing(prepare: list[edge.Input], item: edge.Input, error: type[Exception]) -> None:
+def test_a_refusal_changes_nothing(
+    prepare: list[contract.Input], item: contract.Input, error: type[Exception]
+) -> None:
     vm = Vm(UUID(int=1), EachPointTakes())
     for earlier in prepare:
         vm.handle(earlier, 0)
@@ -270,7 +285,7 @@ async def test_equal_guest_events_that_still_wait_are_one(events: list[tuple[str
     await run(arm)
     await arm.hold()
     for name, at_us, vcpu in events:
-        arm.handle(edge.Guest(GuestEvent(name), at_us, vcpu))
+        arm.handle(contract.Guest(GuestEvent(name), at_us, vcpu))
     await arm.go()
     assert len(arm.log) == 3 + 2 * reboots
 
@@ -280,7 +295,7 @@ async def test_guest_events_are_bounded() -> None:
     await run(arm)
     await arm.hold()
     for at_us in range(5_000):
-        arm.handle(edge.Guest(GuestEvent.RESET, at_us))
+        arm.handle(contract.Guest(GuestEvent.RESET, at_us))
     await arm.go()
     assert len(arm.log) == 3 + 2 * 1024
 
@@ -299,7 +314,7 @@ async def test_with_the_strict_hazard_a_reconfigure_left_at_the_halt_blocks_the_
     await arm.told("4 Stopping, 5 Stopped")
     assert arm.vm.level is Level.ACTIVE
     assert arm.reconfigures == {}
-    assert arm.vm.handle(edge.Step(), 0) == []
+    assert arm.vm.handle(contract.Step(), 0) == []
 
 
 async def test_a_guest_event_during_a_start_is_refused_or_with_the_strict_hazard_the_end() -> None:
@@ -441,9 +456,9 @@ async def test_a_peer_that_dies_in_a_phase_leaves_one_side_with_the_guest(point:
 async def test_an_imagined_target_fails_in_the_phase_that_is_named(point: Point) -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION, scripted=True, fails_in=point))
+    source.handle(contract.MigrateOut(MIGRATION, scripted=True, fails_in=point))
     assert source.log[3:] == source_failed_after(out_up_to(point))
-    source.handle(edge.MigrateOut(MIGRATION, scripted=True))
+    source.handle(contract.MigrateOut(MIGRATION, scripted=True))
     if point in {Point.M_SERVER, Point.M_FINISH}:  # its console has moved away for good (propolis.md 3.5)
         assert source.vm.state is InstanceState.RUNNING
     else:
@@ -453,7 +468,7 @@ async def test_an_imagined_target_fails_in_the_phase_that_is_named(point: Point)
 @pytest.mark.parametrize("point", TARGET_POINTS)
 async def test_an_imagined_source_fails_in_the_phase_that_is_named(point: Point) -> None:
     target = CoreArm()
-    target.handle(edge.EnsureTarget(MIGRATION, scripted=True, fails_in=point))
+    target.handle(contract.EnsureTarget(MIGRATION, scripted=True, fails_in=point))
     assert target_failed(target.log)
     assert len(target.log) == in_up_to(point) + (2 if point is Point.M_SYNC else 3)
 
@@ -461,14 +476,14 @@ async def test_an_imagined_source_fails_in_the_phase_that_is_named(point: Point)
 async def test_an_imagined_target_that_fails_the_negotiation_leaves_the_flag_stuck() -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION, scripted=True, fails_in=Point.M_CONNECT))
+    source.handle(contract.MigrateOut(MIGRATION, scripted=True, fails_in=Point.M_CONNECT))
     await source.told("4 Running out=Error")
     assert await source.put(B) == "403 InvalidForMigrationSource"
 
 
 async def test_an_imagined_source_that_cannot_be_reached() -> None:
     target = CoreArm()
-    target.handle(edge.EnsureTarget(MIGRATION, scripted=True, fails_in=Point.M_CONNECT))
+    target.handle(contract.EnsureTarget(MIGRATION, scripted=True, fails_in=Point.M_CONNECT))
     await target.told("1 Migrating in=Sync, 2 Failed in=Sync")
     assert target.ensured == "500"
 
@@ -476,12 +491,12 @@ async def test_an_imagined_source_that_cannot_be_reached() -> None:
 async def test_a_silent_peer_blocks_the_driver_for_ever_and_a_lost_one_ends_it() -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION))
+    source.handle(contract.MigrateOut(MIGRATION))
     assert source.vm.waits_for() == "a message of the migration peer"
     assert source.vm.next_deadline_us() is None
     assert await source.put(S) == QUEUED
     await source.told("3 Running")
-    source.handle(edge.PeerLost())
+    source.handle(contract.PeerLost())
     await source.told("4 Running out=Error, 5 Stopping out=Error, 6 Stopped out=Error, 7 Destroyed out=Error")
 
 
@@ -489,8 +504,8 @@ async def test_a_peer_that_was_lost_before_its_turn_fails_the_negotiation() -> N
     source = CoreArm()
     await run(source)
     await source.hold()
-    source.handle(edge.MigrateOut(MIGRATION))
-    source.handle(edge.PeerLost(migration_id=MIGRATION))
+    source.handle(contract.MigrateOut(MIGRATION))
+    source.handle(contract.PeerLost(migration_id=MIGRATION))
     await source.told("3 Running")
     await source.go()
     await source.told("4 Running out=Error")
@@ -508,22 +523,22 @@ async def test_a_peer_that_was_lost_before_its_turn_fails_the_negotiation() -> N
 async def test_a_peer_that_talks_nonsense_fails_the_run(message: object) -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION))
-    source.handle(edge.FromPeer(Text("propolis-migrate-ron/0")))
+    source.handle(contract.MigrateOut(MIGRATION))
+    source.handle(contract.FromPeer(Text("propolis-migrate-ron/0")))
     assert source.vm.state is InstanceState.MIGRATING
-    effects = source.handle(edge.FromPeer(message))
+    effects = source.handle(contract.FromPeer(message))
     assert told(effects) == ["6 Migrating out=Error", "7 Running out=Error"]
-    said = [effect.message for effect in effects if isinstance(effect, edge.ToPeer)]
+    said = [effect.message for effect in effects if isinstance(effect, contract.ToPeer)]
     assert [type(one) for one in said] == ([] if isinstance(message, Error) else [Error])
-    assert edge.PeerClosed(MIGRATION) in effects
+    assert contract.PeerClosed(MIGRATION) in effects
 
 
 async def test_a_binary_handshake_is_closed_with_1002() -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION))
-    effects = source.handle(edge.FromPeer(Okay()))
-    assert edge.PeerClosed(MIGRATION, 1002) in effects
+    source.handle(contract.MigrateOut(MIGRATION))
+    effects = source.handle(contract.FromPeer(Okay()))
+    assert contract.PeerClosed(MIGRATION, 1002) in effects
     await source.told("4 Running out=Error")
 
 
@@ -540,20 +555,20 @@ async def test_a_binary_handshake_is_closed_with_1002() -> None:
 async def test_the_offer_is_read(offer: str, accepted: bool) -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION))
-    effects = source.handle(edge.FromPeer(Text(offer)))
-    assert (edge.ToPeer(Text("propolis-migrate-ron/0"), MIGRATION) in effects) is accepted
+    source.handle(contract.MigrateOut(MIGRATION))
+    effects = source.handle(contract.FromPeer(Text(offer)))
+    assert (contract.ToPeer(Text("propolis-migrate-ron/0"), MIGRATION) in effects) is accepted
     assert (source.vm.state is InstanceState.MIGRATING) is accepted
 
 
 async def test_a_target_refuses_a_choice_that_it_did_not_offer() -> None:
     target = CoreArm()
-    target.handle(edge.EnsureTarget(MIGRATION))
+    target.handle(contract.EnsureTarget(MIGRATION))
     assert target.ensured == "500"  # nobody to dial
     target = CoreArm()
     target._dial = lambda _migration_id: None
-    target.handle(edge.EnsureTarget(MIGRATION))
-    target.handle(edge.FromPeer(Text("propolis-migrate-ron/9")))
+    target.handle(contract.EnsureTarget(MIGRATION))
+    target.handle(contract.FromPeer(Text("propolis-migrate-ron/9")))
     await target.told("1 Migrating in=Sync, 2 Failed in=Sync")
 
 
@@ -561,9 +576,9 @@ async def test_a_talkative_peer_cannot_fill_the_memory() -> None:
     source = CoreArm()
     await run(source)
     await source.hold()
-    source.handle(edge.MigrateOut(MIGRATION))
+    source.handle(contract.MigrateOut(MIGRATION))
     for _ in range(10_000):
-        source.handle(edge.FromPeer(Okay()))
+        source.handle(contract.FromPeer(Okay()))
     assert source.vm._waiting is not None
     assert len(source.vm._waiting._inbox) == 4096
     await source.go()
@@ -573,10 +588,10 @@ async def test_a_talkative_peer_cannot_fill_the_memory() -> None:
 async def test_words_of_an_old_connection_are_not_heard() -> None:
     source = CoreArm()
     await run(source)
-    source.handle(edge.MigrateOut(MIGRATION))
+    source.handle(contract.MigrateOut(MIGRATION))
     other = UUID(int=99)
-    assert source.handle(edge.FromPeer(Text("rubbish"), other)) == []
-    assert source.handle(edge.PeerLost(migration_id=other)) == []
+    assert source.handle(contract.FromPeer(Text("rubbish"), other)) == []
+    assert source.handle(contract.PeerLost(migration_id=other)) == []
     assert source.vm.state is InstanceState.RUNNING
 
 
@@ -597,48 +612,61 @@ async def test_there_and_back_again() -> None:
 @pytest.mark.parametrize(
     ("items", "resting"),
     [
-        pytest.param([edge.EnsureSpec()], "Creating", id="never started"),
-        pytest.param([edge.EnsureSpec(), edge.Request(R)], "Running", id="start pending"),
+        pytest.param([contract.EnsureSpec()], "Creating", id="never started"),
+        pytest.param([contract.EnsureSpec(), contract.Request(R)], "Running", id="start pending"),
         pytest.param(
-            [edge.EnsureSpec(), edge.Request(R), edge.Step(), edge.Request(B)], "Running", id="reboot waits"
+            [contract.EnsureSpec(), contract.Request(R), contract.Step(), contract.Request(B)],
+            "Running",
+            id="reboot waits",
         ),
-        pytest.param([edge.EnsureSpec(), edge.Request(S)], "Destroyed", id="stop waits"),
-        pytest.param([edge.EnsureSpec(), edge.Request(S), edge.Step()], "Destroyed", id="stopping"),
-        pytest.param([edge.EnsureSpec(), edge.Request(S), edge.Step(), edge.Step()], "Destroyed", id="stopped"),
-        pytest.param([edge.EnsureTarget(MIGRATION, scripted=True)], "Running", id="a target before its first step"),
-        pytest.param([edge.EnsureTarget(MIGRATION, scripted=True), *[edge.Step()] * 3], "Running", id="importing"),
+        pytest.param([contract.EnsureSpec(), contract.Request(S)], "Destroyed", id="stop waits"),
+        pytest.param([contract.EnsureSpec(), contract.Request(S), contract.Step()], "Destroyed", id="stopping"),
         pytest.param(
-            [edge.EnsureTarget(MIGRATION, scripted=True, fails_in=Point.M_SYNC), *[edge.Step()] * 3],
+            [contract.EnsureSpec(), contract.Request(S), contract.Step(), contract.Step()], "Destroyed", id="stopped"
+        ),
+        pytest.param(
+            [contract.EnsureTarget(MIGRATION, scripted=True)], "Running", id="a target before its first step"
+        ),
+        pytest.param(
+            [contract.EnsureTarget(MIGRATION, scripted=True), *[contract.Step()] * 3], "Running", id="importing"
+        ),
+        pytest.param(
+            [contract.EnsureTarget(MIGRATION, scripted=True, fails_in=Point.M_SYNC), *[contract.Step()] * 3],
             "Failed",
             id="a failed import",
         ),
         pytest.param(
-            [edge.EnsureSpec(), edge.Request(R), edge.Step(), edge.MigrateOut(MIGRATION, scripted=True)],
+            [
+                contract.EnsureSpec(),
+                contract.Request(R),
+                contract.Step(),
+                contract.MigrateOut(MIGRATION, scripted=True),
+            ],
             "Destroyed",
             id="migration out accepted",
         ),
         pytest.param(
-            [edge.EnsureSpec(), edge.Request(R), edge.Step(), edge.Guest(GuestEvent.HALT)],
+            [contract.EnsureSpec(), contract.Request(R), contract.Step(), contract.Guest(GuestEvent.HALT)],
             "Destroyed",
             id="the guest has halted",
         ),
-        pytest.param([edge.EnsureSpec(), edge.Crash()], "Creating", id="crashed: nothing was ever here"),
+        pytest.param([contract.EnsureSpec(), contract.Crash()], "Creating", id="crashed: nothing was ever here"),
     ],
 )
-def test_resting_state(items: list[edge.Input], resting: str) -> None:
+def test_resting_state(items: list[contract.Input], resting: str) -> None:
     vm = stepped()
     for item in items:
         vm.handle(item, 0)
     assert vm.resting_state() is InstanceState(resting)
-    while vm.handle(edge.Step(), 0):
+    while vm.handle(contract.Step(), 0):
         pass
     assert vm.state is None or vm.state is InstanceState(resting)
 
 
 def test_a_stuck_migration_flag_is_no_migration() -> None:
     vm = stepped_running()
-    vm.handle(edge.MigrateOut(MIGRATION, scripted=True, fails_in=Point.M_CONNECT), 0)
-    vm.handle(edge.Step(), 0)
+    vm.handle(contract.MigrateOut(MIGRATION, scripted=True, fails_in=Point.M_CONNECT), 0)
+    vm.handle(contract.Step(), 0)
     assert vm.resting_state() is InstanceState.RUNNING
     assert vm.migration_out is not None
     assert vm.migration_out.state is MigrationPhase.ERROR
@@ -647,39 +675,39 @@ def test_a_stuck_migration_flag_is_no_migration() -> None:
 def test_what_it_waits_for_is_said_in_words() -> None:
     vm = Vm(UUID(int=1), EachPointTakes(0, BACKENDS=None, REBOOT=7))
     assert vm.waits_for() is None
-    vm.handle(edge.EnsureSpec(), 0)
+    vm.handle(contract.EnsureSpec(), 0)
     assert vm.waits_for() is None
-    vm.handle(edge.Request(R), 0)
+    vm.handle(contract.Request(R), 0)
     assert vm.waits_for() == "starting block backends (backends), for ever"
-    vm.handle(edge.Settle(), 0)
-    vm.handle(edge.Request(B), 0)
+    vm.handle(contract.Settle(), 0)
+    vm.handle(contract.Request(B), 0)
     assert vm.waits_for() == "rebooting (reboot)"
     other = stepped()
-    other.handle(edge.EnsureSpec(), 0)
-    other.handle(edge.Request(R), 0)
+    other.handle(contract.EnsureSpec(), 0)
+    other.handle(contract.Request(R), 0)
     assert other.waits_for() == "a step: picking up work (wake)"
 
 
 @pytest.mark.parametrize("point", [Point.CREATE, Point.BACKENDS, Point.REBOOT, Point.HALT, Point.RUNDOWN])
 def test_a_crash_anywhere_forgets_the_vm_and_a_new_one_begins_at_1(point: Point) -> None:
     vm = Vm(UUID(int=1), EachPointTakes(0, **{point.name: None}))
-    for item in (edge.EnsureSpec(), edge.Request(RequestKind.RUN)):
+    for item in (contract.EnsureSpec(), contract.Request(RequestKind.RUN)):
         vm.handle(item, 0)
     for kind in (B, S):
         try:
-            vm.handle(edge.Request(kind), 0)
+            vm.handle(contract.Request(kind), 0)
         except RequestDenied:
             continue
-    effects = vm.handle(edge.Crash(), 0)
-    assert effects == [edge.Crashed(), edge.LevelChanged(Level.NO_VM)]
+    effects = vm.handle(contract.Crash(), 0)
+    assert effects == [contract.Crashed(), contract.LevelChanged(Level.NO_VM)]
     assert (vm.state, vm.gen, vm.queue, vm.publication) == (None, 0, None, None)
-    assert told(vm.handle(edge.EnsureSpec(), 0)) == ["1 Creating"]
+    assert told(vm.handle(contract.EnsureSpec(), 0)) == ["1 Creating"]
 
 
 def test_settling_where_nothing_is_waited_for_does_nothing() -> None:
     vm = stepped()
-    vm.handle(edge.EnsureSpec(), 0)
-    assert vm.handle(edge.Settle(), 0) == []
+    vm.handle(contract.EnsureSpec(), 0)
+    assert vm.handle(contract.Settle(), 0) == []
 
 
 def test_all_phases_of_the_reference_are_told() -> None:

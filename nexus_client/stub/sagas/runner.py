@@ -1,0 +1,216 @@
+"""Runs sagas: node by node, forwards or unwinding, waiting for sleds or for other sagas.
+
+Read before: sagas.py. Read next: update_saga.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+from uuid import UUID
+
+from nexus_client.stub.config import SagaMode
+from nexus_client.stub.context import Context, SagaCall, TicketWaits, Waiter, WatchWaits
+from nexus_client.stub.contract import Outcome
+from nexus_client.stub.refusal import Refused
+from nexus_client.stub.sagas.nodes import NODES_MAX, Ask, Await, End, Saga, Stuck, Wish
+from nexus_client.stub.views import instance_view
+
+SAGAS_MAX: Final = 100_000
+"""Sagas run in one call of `handle`: after an outage each instance may have one, and one more in its chain."""
+
+
+def spawn(ctx: Context, saga: Saga, *waiters: Waiter) -> None:
+    """Write the saga into the log and let it run as the mode says; `waiters` hear of its end."""
+    ctx.sagas[saga.id] = saga
+    saga.place = ctx.records.next_number("place in the saga log")
+    if waiters:
+        ctx.waiters.setdefault(saga.id, []).extend(waiters)
+    ctx.tell("saga", f"{saga.kind.value} begins", saga.instance_id)
+    _schedule(ctx, saga)
+
+
+def _schedule(ctx: Context, saga: Saga) -> None:
+    if ctx.config.saga_mode is SagaMode.QUEUED:
+        saga.due_us = ctx.now_us + ctx.config.saga_node_us
+        heapq.heappush(ctx.saga_dues, (saga.due_us, saga.place, saga))
+    else:
+        ctx.ready_sagas.append(saga.id)
+
+
+def run_ready(ctx: Context) -> None:
+    """Run everything that can run now; called once per `handle`, after the input was dealt with."""
+    if ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
+        _ready_what_is_due(ctx)
+    for _ in range(SAGAS_MAX):
+        if not ctx.ready_sagas:
+            return
+        saga_ready = ctx.sagas.get(ctx.ready_sagas.popleft())
+        if saga_ready is not None and not saga_ready.stuck:
+            _proceed(ctx, saga_ready)
+    raise AssertionError(f"sagas wake each other without end ({SAGAS_MAX} times)")
+
+
+def _ready_what_is_due(ctx: Context) -> None:
+    """In the order of the log, whichever was due first."""
+    due: list[tuple[int, Saga]] = []
+    while ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
+        due_us, place, saga = heapq.heappop(ctx.saga_dues)
+        if saga.due_us == due_us and saga.id in ctx.sagas:
+            saga.due_us = None
+            due.append((place, saga))
+    due.sort(key=lambda one: one[0])
+    ctx.ready_sagas.extend(saga.id for _, saga in due)
+
+
+def next_due_us(ctx: Context) -> int | None:
+    if ctx.ready_sagas:
+        return ctx.now_us
+    while ctx.saga_dues:
+        due_us, _, saga = ctx.saga_dues[0]
+        if saga.due_us == due_us and saga.id in ctx.sagas:
+            return due_us
+        heapq.heappop(ctx.saga_dues)
+    return None
+
+
+def resume_all(ctx: Context) -> None:
+    """After `Boot`: every saga of the log runs its current node again."""
+    for saga in list(ctx.sagas.values()):
+        saga.due_us = None
+        if not saga.stuck:
+            ctx.tell("saga", f"{saga.kind.value} is recovered", saga.instance_id)
+            _schedule(ctx, saga)
+
+
+def _proceed(ctx: Context, saga: Saga) -> None:
+    for _ in range(NODES_MAX):
+        nodes = ctx.programs[saga.kind]
+        if saga.awaits is not None:
+            if saga.awaits in ctx.sagas:
+                return
+            _after_wait(ctx, saga)
+        if saga.unwinding and saga.node < 0:
+            _end(ctx, saga)
+            return
+        if not saga.unwinding and saga.node >= len(nodes):
+            _end(ctx, saga)
+            return
+        node = nodes[saga.node]
+        try:
+            if not saga.unwinding:
+                wish = node.act(ctx, saga)
+                if ctx.config.nodes_twice and wish is None:
+                    wish = node.act(ctx, saga)
+            else:
+                wish = node.undo(ctx, saga) if node.undo is not None else None
+                if ctx.config.nodes_twice and wish is None and node.undo is not None:
+                    wish = node.undo(ctx, saga)
+            done = _grant(ctx, saga, wish)
+        except Refused as refused:
+            if not _turn(ctx, saga, refused):
+                return
+            done = True
+        if not done:
+            return
+        if ctx.config.saga_mode is SagaMode.QUEUED and saga.id in ctx.sagas:
+            _schedule(ctx, saga)
+            return
+    raise AssertionError(f"saga {saga.kind.value} ran {NODES_MAX} nodes in one go")
+
+
+def _grant(ctx: Context, saga: Saga, wish: Wish) -> bool:
+    """Do what a node wished for; True if the saga can go on at once (it then stands on the next node)."""
+    match wish:
+        case None:
+            _step(saga)
+            return True
+        case End():
+            _end(ctx, saga)
+            return False
+        case Ask(sled_id, op):
+            ctx.call(sled_id, op, SagaCall(saga.id))
+            return False
+        case Await(saga_id):
+            saga.awaits = saga_id
+            return saga_id not in ctx.sagas
+
+
+def _step(saga: Saga) -> None:
+    saga.node += -1 if saga.unwinding else 1
+    saga.repeated = False
+
+
+def _after_wait(ctx: Context, saga: Saga) -> None:
+    """The saga it waited for has ended: step on, or turn round if it already knows that it must."""
+    saga.awaits = None
+    if saga.refusal is not None and not saga.unwinding:
+        _turn(ctx, saga, Refused(saga.refusal))
+    else:
+        _step(saga)
+
+
+def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
+    """Begin to unwind. An undo that is refused leaves the saga stuck (False)."""
+    if saga.unwinding:
+        saga.stuck = True
+        ctx.tell("saga", f"{saga.kind.value} is stuck: {refused}", saga.instance_id, saga.propolis_id)
+        _release_waiters(ctx, saga)
+        return False
+    saga.refusal = refused.refusal
+    saga.unwinding = True
+    saga.repeated = False
+    name = ctx.programs[saga.kind][saga.node].name
+    ctx.tell("saga", f"{saga.kind.value} unwinds from {name}: {refused}", saga.instance_id, saga.propolis_id)
+    saga.node -= 1
+    return True
+
+
+def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
+    """A sled has answered the call of this saga's current node."""
+    saga = ctx.sagas.get(saga_id)
+    if saga is None or saga.stuck:
+        return
+    node = ctx.programs[saga.kind][saga.node]
+    hears = node.undo_answered if saga.unwinding else node.answered
+    assert hears is not None, f"{node.name} asked a sled and does not listen"
+    try:
+        wish = hears(ctx, saga, outcome)
+        if ctx.config.nodes_twice and wish is None and not saga.repeated:
+            saga.repeated = True
+            again = node.undo if saga.unwinding else node.act
+            assert again is not None
+            wish = again(ctx, saga)
+        done = _grant(ctx, saga, wish)
+    except Refused as refused:
+        done = _turn(ctx, saga, refused)
+    except Stuck as stuck:
+        saga.stuck = True
+        ctx.tell("saga", f"{saga.kind.value} is stuck: {stuck}", saga.instance_id, saga.propolis_id)
+        _release_waiters(ctx, saga)
+        return
+    if done:
+        _schedule(ctx, saga)
+
+
+def _end(ctx: Context, saga: Saga) -> None:
+    del ctx.sagas[saga.id]
+    ctx.tell("saga", f"{saga.kind.value} {'has unwound' if saga.unwinding else 'ends'}", saga.instance_id)
+    _release_waiters(ctx, saga)
+    for other in ctx.sagas.values():
+        if other.awaits == saga.id:
+            ctx.ready_sagas.append(other.id)
+
+
+def _release_waiters(ctx: Context, saga: Saga) -> None:
+    for waiter in ctx.waiters.pop(saga.id, ()):
+        match waiter:
+            case TicketWaits(ticket, status, refusal):
+                why = refusal if refusal is not None else saga.refusal
+                if why is not None:
+                    ctx.refuse(ticket, why)
+                else:
+                    row = ctx.records.instances[saga.instance_id]
+                    ctx.reply(ticket, status, None if status == 204 else instance_view(ctx, row))
+            case WatchWaits(propolis_id):
+                ctx.watch.checking.discard(propolis_id)

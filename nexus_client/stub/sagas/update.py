@@ -1,0 +1,255 @@
+"""The instance-update saga: lock, decide, commit, clean up, chain (nexus.md 5.1, 5.3).
+
+The original runs two sagas (start-instance-update and its child instance-update); here they are one program in which
+the `inherit` node stands where the child begins, so that lock ids and generations move as in the original: +3 for a
+full run, +2 for one without work.
+
+Read before: update_decision.py, runner.py. Read next: instance_sagas.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub.config import SagaMode
+from nexus_client.stub.context import Context, Waiter
+from nexus_client.stub.contract import CrashPoint, Task
+from nexus_client.stub.records import (
+    Instance,
+    InstanceDbState,
+    Network,
+    ReservationKind,
+)
+from nexus_client.stub.refusal import conflict, internal
+from nexus_client.stub.sagas import runner
+from nexus_client.stub.sagas.nodes import Decision, End, Node, Saga, SagaKind, Wish
+
+# ---- the lock, as functions over the record ------------------------------------------------------------------------
+
+
+def acquired(row: Instance, lock_id: UUID) -> Instance | None:
+    """The record with the lock taken (or already ours); None if somebody else has it."""
+    if row.updater_id == lock_id:
+        return row
+    if row.updater_id is not None:
+        return None
+    return attrs.evolve(row, updater_id=lock_id, updater_gen=row.updater_gen + 1)
+
+
+def inherited(row: Instance, parent_id: UUID, parent_gen: int, child_id: UUID) -> Instance | None:
+    """The record with the lock passed from parent to child (or already passed); None if the parent lost it."""
+    if row.updater_id == child_id:
+        return row
+    if row.updater_id != parent_id or row.updater_gen != parent_gen:
+        return None
+    return attrs.evolve(row, updater_id=child_id, updater_gen=parent_gen + 1)
+
+
+def unlocked(row: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
+    """The record without the lock; None ("false", no error) if it is no longer held in this generation."""
+    if row.updater_id != lock_id or row.updater_gen != lock_gen:
+        return None
+    return attrs.evolve(row, updater_id=None, updater_gen=lock_gen + 1)
+
+
+# ---- when it begins ------------------------------------------------------------------------------------------------
+
+
+def needs_update(ctx: Context, row: Instance) -> bool:
+    return _decide(ctx, row) is not None
+
+
+def _decide(ctx: Context, row: Instance) -> Decision | None:
+    records = ctx.records
+    return ctx.behaviour.decide(
+        ctx.rules, row, records.active_vmm(row), records.target_vmm(row), records.migration_of(row)
+    )
+
+
+def begin(ctx: Context, instance_id: UUID, *waiters: Waiter, reported: bool = True) -> bool:
+    """Start an update saga; False if the mode leaves that to the updater task (waiters are then not taken)."""
+    if reported and ctx.config.saga_mode is SagaMode.BACKGROUND:
+        return False
+    runner.spawn(ctx, Saga(ctx.new_id("saga"), SagaKind.UPDATE, instance_id), *waiters)
+    return True
+
+
+# ---- nodes ---------------------------------------------------------------------------------------------------------
+
+
+def _lock(ctx: Context, saga: Saga) -> Wish:
+    row = ctx.records.instances[saga.instance_id]
+    if row.time_deleted is not None:
+        return End()
+    if not ctx.behaviour.locks:
+        return None
+    if saga.lock_id is None:
+        saga.lock_id = ctx.new_id("lock")  # not the saga's id: a saga that runs twice must not look like two
+    locked = acquired(row, saga.lock_id)
+    if locked is None:
+        ctx.tell("saga", "instance-update finds the lock taken", row.id)
+        return End()
+    if locked is not row:
+        ctx.records.put_instance(locked)
+    saga.lock_gen = locked.updater_gen
+    return None
+
+
+def _unlock(ctx: Context, saga: Saga) -> Wish:
+    """Release whatever lock this saga holds, as parent or as child; nothing else is undone: what it mirrors has
+    happened.
+    """
+    row = ctx.records.instances[saga.instance_id]
+    if saga.lock_id is not None:
+        free = unlocked(row, saga.lock_id, saga.lock_gen)
+        if free is not None:
+            ctx.records.put_instance(free)
+    ctx.wake(Task.UPDATER)
+    return None
+
+
+def _read(ctx: Context, saga: Saga) -> Wish:
+    row = ctx.records.instances[saga.instance_id]
+    saga.decision = _decide(ctx, row)
+    saga.read_generation = row.state_generation
+    if saga.decision is None:
+        if saga.lock_id is not None:
+            free = unlocked(row, saga.lock_id, saga.lock_gen)
+            if free is not None:
+                ctx.records.put_instance(free)
+        ctx.tell("saga", "instance-update has nothing to do", row.id)
+        return End()
+    return None
+
+
+def _inherit(ctx: Context, saga: Saga) -> Wish:
+    if saga.lock_id is None:  # the variant without locks
+        return None
+    row = ctx.records.instances[saga.instance_id]
+    if saga.child_id is None:
+        saga.child_id = ctx.new_id("lock")
+    child = inherited(row, saga.lock_id, saga.lock_gen, saga.child_id)
+    if child is None:
+        raise internal("the updater lock was lost before it was inherited")
+    if child is not row:
+        ctx.records.put_instance(child)
+    saga.lock_id = saga.child_id
+    saga.lock_gen = child.updater_gen
+    return None
+
+
+def _decision(saga: Saga) -> Decision:
+    assert saga.decision is not None, "the node before has decided"
+    return saga.decision
+
+
+def _network(ctx: Context, saga: Saga) -> Wish:
+    decision = _decision(saga)
+    if decision.deprovision:
+        ctx.records.drop_network(saga.instance_id)
+    elif decision.network_to is not None:
+        ctx.records.put_network(Network(saga.instance_id, decision.network_to))
+    return None
+
+
+def _release(ctx: Context, saga: Saga) -> Wish:
+    if _decision(saga).deprovision:
+        ctx.records.drop_provision(saga.instance_id)
+    return None
+
+
+def _commit(ctx: Context, saga: Saga) -> Wish:
+    """Write the record and unlock in one statement, guarded by lock and state generation."""
+    decision = _decision(saga)
+    row = ctx.records.instances[saga.instance_id]
+    holds = saga.lock_id is None or (row.updater_id == saga.lock_id and row.updater_gen == saga.lock_gen)
+    new_gen = saga.read_generation + 1
+    if not holds:
+        if row.state_generation >= new_gen and row.updater_gen > saga.lock_gen:
+            return None  # this node ran before: both generations have moved on
+        raise internal("the updater lock was lost before the commit")
+    if saga.lock_id is not None and row.state_generation >= new_gen:
+        raise conflict("instance state has changed")  # an instance-migrate got in between
+    locked = saga.lock_id is not None
+    ctx.records.put_instance(
+        attrs.evolve(
+            row,
+            state=decision.state,
+            state_generation=max(new_gen, row.state_generation),
+            time_state_updated=ctx.now_us,
+            active_propolis_id=decision.active,
+            target_propolis_id=decision.target,
+            migration_id=decision.migration,
+            intended_state=row.intended_state if decision.intended is None else decision.intended,
+            updater_id=None if locked else row.updater_id,
+            updater_gen=row.updater_gen + 1 if locked else row.updater_gen,
+        )
+    )
+    ctx.tell("commit", f"{decision.state.value} gen {new_gen}", row.id, decision.active)
+    ctx.crash_if_armed(CrashPoint.IN_COMMIT)
+    return None
+
+
+def _swap(ctx: Context, saga: Saga) -> Wish:
+    """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
+    source was lost and restarted while its migration went on.
+    """
+    swap = _decision(saga).swap
+    if swap is not None:
+        _, target = swap
+        held = ctx.records.reservations_of(saga.instance_id)
+        for row in sorted(held, key=lambda row: row.vmm_id == target):
+            kind = ReservationKind.ACTIVE if row.vmm_id == target else ReservationKind.TOMBSTONED
+            if row.kind is not kind and (row.vmm_id == target or row.kind is ReservationKind.ACTIVE):
+                ctx.records.put_reservation(attrs.evolve(row, kind=kind))
+    return None
+
+
+def destroy_vmm(ctx: Context, propolis_id: UUID) -> None:
+    """Release the reservation and mark the record deleted; twice is as good as once."""
+    ctx.records.drop_reservation(propolis_id)
+    vmm = ctx.records.vmms[propolis_id]
+    if vmm.time_deleted is None:
+        ctx.records.put_vmm(attrs.evolve(vmm, time_deleted=ctx.now_us))
+        ctx.tell("record", "VMM record deleted", vmm.instance_id, vmm.id)
+
+
+def _destroy_active(ctx: Context, saga: Saga) -> Wish:
+    propolis_id = _decision(saga).destroy_active
+    if propolis_id is not None:
+        destroy_vmm(ctx, propolis_id)
+    return None
+
+
+def _destroy_target(ctx: Context, saga: Saga) -> Wish:
+    propolis_id = _decision(saga).destroy_target
+    if propolis_id is not None:
+        destroy_vmm(ctx, propolis_id)
+    return None
+
+
+def _chain(ctx: Context, saga: Saga) -> Wish:
+    """Another saga if something came in meanwhile, else perhaps a restart."""
+    row = ctx.records.instances[saga.instance_id]
+    if row.time_deleted is None and needs_update(ctx, row):
+        begin(ctx, row.id)
+    elif row.state is InstanceDbState.FAILED:
+        ctx.wake(Task.REINCARNATION)
+    return None
+
+
+PROGRAM: Final = (
+    Node("lock", _lock, undo=_unlock),
+    Node("read and decide", _read),
+    Node("inherit lock", _inherit),
+    Node("network", _network),
+    Node("release counters", _release),
+    Node("commit", _commit),
+    Node("swap reservations", _swap),
+    Node("destroy active", _destroy_active),
+    Node("destroy target", _destroy_target),
+    Node("chain", _chain),
+)

@@ -1,0 +1,300 @@
+"""The control API of the Nexus model: instances, sleds, tasks, faults (issue 4). Not an API of Nexus. Shell.
+
+Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
+are those of nexus.md 4.2, and `detail` says what Nexus would only write into its log.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+from aiohttp import web
+
+from nexus_client.codec import WireDecoder, parse_uuid
+from nexus_client.errors import CodecError
+from nexus_client.stub.contract import (
+    ArmCrash,
+    AttachIp,
+    CheckConsole,
+    CreateInstance,
+    Delete,
+    DetachIp,
+    ErrorBody,
+    GetInstance,
+    Input,
+    ListInstances,
+    ListSleds,
+    Migrate,
+    Reboot,
+    RunTask,
+    SetSled,
+    Start,
+    Stop,
+    Task,
+)
+from nexus_client.stub.server.control_bodies import CrashBody, CreateBody, IpBody, MigrateBody, RestartBody, SledBody
+from nexus_client.stub.server.control_openapi import document
+from nexus_client.stub.server.faults import Fault
+from nexus_client.stub.server.host import Host
+from nexus_client.stub.server.wire import (
+    BODY_MAX,
+    REQUEST_ID,
+    BadRequest,
+    Handler,
+    answer,
+    error_response,
+    json_response,
+    manners,
+    path_uuid,
+    read_json,
+)
+from nexus_client.types import time_of
+
+PAGE: Final = """This is not Nexus. It is a model of Nexus for tests and demonstrations, part of sim-sled.
+
+GET  /v1/instances                  list            GET  /v1/sleds          sleds and their VMMs
+POST /v1/instances                  create          PUT  /v1/sleds/ID       policy, state, power
+GET  /v1/instances/ID-or-NAME       everything      GET  /v1/faults         faults of the internal API
+POST /v1/instances/ID/start         start           POST /v1/faults         add one
+POST /v1/instances/ID/stop          stop            POST /v1/restart        go away for a while
+POST /v1/instances/ID/reboot        reboot          POST /v1/tasks/NAME     run a background task now
+POST /v1/instances/ID/migrate       migrate         GET  /v1/events         timeline of everything
+DELETE /v1/instances/ID             delete          GET  /v1/openapi.json   all of this, exactly
+"""
+EVENTS_PAGE_MAX: Final = 1000
+
+
+_CREATE: Final = WireDecoder(CreateBody)
+_MIGRATE: Final = WireDecoder(MigrateBody)
+_IP: Final = WireDecoder(IpBody)
+_SLED: Final = WireDecoder(SledBody)
+_FAULT: Final = WireDecoder(Fault)
+_RESTART: Final = WireDecoder(RestartBody)
+_CRASH: Final = WireDecoder(CrashBody)
+
+
+def guarded(token: str | None) -> Any:
+    """Middleware: beyond loopback the control API wants `authorization: Bearer TOKEN`."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token is not None:
+            given = request.headers.get("authorization", "")
+            if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                raise BadRequest("the control API wants authorization: Bearer TOKEN", 401)
+        return await handler(request)
+
+    return guard
+
+
+class Control:
+    """Handlers; `restart(down_ms)` is the server's."""
+
+    def __init__(self, host: Host, restart: Callable[[int], None]) -> None:
+        self._host = host
+        self._restart = restart
+
+    async def _ask(self, request: web.Request, make: Callable[[int], Input]) -> web.Response:
+        return answer(await self._host.submit(make), request, detail=True)
+
+    def _instance_id(self, request: web.Request) -> UUID:
+        """By id or by name; an unknown name is a 404 with the words of an unknown id."""
+        key = request.match_info["instance"]
+        try:
+            return parse_uuid(key)
+        except CodecError:
+            row = self._host.nexus.find(key)
+            if row is None:
+                raise BadRequest(f'not found: instance with name "{key}"', 404) from None
+            return row.id
+
+    # -- instances
+
+    async def create(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _CREATE)
+        cooldown = body.auto_restart_cooldown_ms
+        return await self._ask(
+            request,
+            lambda ticket: CreateInstance(
+                ticket=ticket,
+                name=body.name,
+                hostname=body.name if body.hostname is None else body.hostname,
+                description=body.description,
+                ncpus=body.ncpus,
+                memory=body.memory,
+                start=body.start,
+                auto_restart_policy=body.auto_restart_policy,
+                auto_restart_cooldown_us=None if cooldown is None else cooldown * 1000,
+                uses_local_storage=body.uses_local_storage,
+                sled_id=body.sled_id,
+                project=body.project,
+                silo=body.silo,
+            ),
+        )
+
+    async def list_instances(self, request: web.Request) -> web.Response:
+        return await self._ask(request, ListInstances)
+
+    async def get_instance(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        return await self._ask(request, lambda ticket: GetInstance(ticket, instance_id))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        return await self._ask(request, lambda ticket: Delete(ticket, instance_id))
+
+    async def act(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        verbs: dict[str, type[Start | Stop | Reboot]] = {"start": Start, "stop": Stop, "reboot": Reboot}
+        verb = verbs[request.path.rpartition("/")[2]]
+        return await self._ask(request, lambda ticket: verb(ticket, instance_id))
+
+    async def migrate(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        body = await read_json(request, _MIGRATE)
+        return await self._ask(request, lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id))
+
+    async def change_ip(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        body = await read_json(request, _IP)
+        verb = AttachIp if request.method == "POST" else DetachIp
+        return await self._ask(request, lambda ticket: verb(ticket, instance_id, body.kind, body.address))
+
+    async def console(self, request: web.Request) -> web.Response:
+        instance_id = self._instance_id(request)
+        return await self._ask(request, lambda ticket: CheckConsole(ticket, instance_id))
+
+    # -- sleds, tasks, faults
+
+    async def list_sleds(self, request: web.Request) -> web.Response:
+        return await self._ask(request, ListSleds)
+
+    async def set_sled(self, request: web.Request) -> web.Response:
+        sled_id = path_uuid(request, "sled_id")
+        body = await read_json(request, _SLED)
+        return await self._ask(request, lambda ticket: SetSled(ticket, sled_id, body.policy, body.state, body.power))
+
+    async def run_task(self, request: web.Request) -> web.Response:
+        name = request.match_info["task"]
+        try:
+            task = Task(name)
+        except ValueError:
+            known = ", ".join(task.value for task in Task)
+            raise BadRequest(f"no task {name!r}; there are {known}", 404) from None
+        return await self._ask(request, lambda ticket: RunTask(ticket, task))
+
+    async def list_faults(self, _request: web.Request) -> web.Response:
+        rules = self._host.faults.rules.items()
+        return json_response({"items": [{"id": number} | attrs.asdict(fault) for number, fault in rules]})
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        fault = await read_json(request, _FAULT)
+        try:
+            number = self._host.faults.add(fault)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        return json_response({"id": number}, 201)
+
+    async def drop_fault(self, request: web.Request) -> web.Response:
+        number = request.match_info["fault"]
+        if not number.isascii() or not number.isdigit() or not self._host.faults.remove(int(number)):
+            raise BadRequest(f"no fault {number}", 404)
+        return web.Response(status=204)
+
+    async def clear_faults(self, _request: web.Request) -> web.Response:
+        self._host.faults.clear()
+        return web.Response(status=204)
+
+    async def restart(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _RESTART) if request.can_read_body else RestartBody()
+        self._restart(body.down_ms)
+        return web.Response(status=202)
+
+    async def arm_crash(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _CRASH)
+        return await self._ask(request, lambda ticket: ArmCrash(ticket, body.point))
+
+    # -- reading
+
+    async def state(self, _request: web.Request) -> web.Response:
+        return json_response(self._host.state())
+
+    async def events(self, request: web.Request) -> web.Response:
+        """Events after number `after`; `next` is what to ask for next time."""
+        text = request.query.get("after", "0")
+        if not text.isascii() or not text.isdigit():
+            raise BadRequest(f"unable to parse query string: after is no number: {text!r}")
+        after = int(text)
+        found = [(number, line) for number, line in self._host.events if number > after][:EVENTS_PAGE_MAX]
+        items = [
+            {
+                "number": number,
+                "time": time_of(line.at_us),
+                "what": line.what,
+                "text": line.text,
+                "instance_id": line.instance_id,
+                "propolis_id": line.propolis_id,
+            }
+            for number, line in found
+        ]
+        return json_response({"items": items, "next": found[-1][0] if found else after})
+
+    async def page(self, _request: web.Request) -> web.Response:
+        return web.Response(text=PAGE)
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        return json_response(document())
+
+    async def ping(self, _request: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+
+@web.middleware
+async def detailed_not_found(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Unknown names read like unknown ids."""
+    try:
+        return await handler(request)
+    except BadRequest as bad:
+        if bad.status == 404:
+            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request[REQUEST_ID])
+        raise
+
+
+def make_control_app(host: Host, restart: Callable[[int], None], token: str | None = None) -> web.Application:
+    control = Control(host, restart)
+    app = web.Application(middlewares=[manners, guarded(token), detailed_not_found], client_max_size=BODY_MAX)
+    one = "/v1/instances/{instance}"
+    routes = [
+        ("GET", "/", control.page),
+        ("GET", "/v1/openapi.json", control.openapi),
+        ("GET", "/v1/ping", control.ping),
+        ("GET", "/v1/state", control.state),
+        ("GET", "/v1/events", control.events),
+        ("GET", "/v1/instances", control.list_instances),
+        ("POST", "/v1/instances", control.create),
+        ("GET", one, control.get_instance),
+        ("DELETE", one, control.delete),
+        ("POST", f"{one}/start", control.act),
+        ("POST", f"{one}/stop", control.act),
+        ("POST", f"{one}/reboot", control.act),
+        ("POST", f"{one}/migrate", control.migrate),
+        ("GET", f"{one}/console", control.console),
+        ("POST", f"{one}/external-ips", control.change_ip),
+        ("DELETE", f"{one}/external-ips", control.change_ip),
+        ("GET", "/v1/sleds", control.list_sleds),
+        ("PUT", "/v1/sleds/{sled_id}", control.set_sled),
+        ("POST", "/v1/tasks/{task}", control.run_task),
+        ("GET", "/v1/faults", control.list_faults),
+        ("POST", "/v1/faults", control.add_fault),
+        ("DELETE", "/v1/faults", control.clear_faults),
+        ("DELETE", "/v1/faults/{fault}", control.drop_fault),
+        ("POST", "/v1/restart", control.restart),
+        ("POST", "/v1/arm-crash", control.arm_crash),
+    ]
+    for method, path, handler in routes:
+        app.router.add_route(method, path, handler)  # add_get would answer HEAD as well
+    return app

@@ -1,0 +1,173 @@
+"""Owns the Nexus core in a process: stamps time, performs effects, one timer, one task per call to a sled. Shell.
+
+Read before: nexus.py, sled_client.py. Read next: server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from nexus_client.stub.contract import (
+    Boot,
+    CallSled,
+    Crash,
+    Crashed,
+    Dropped,
+    Effect,
+    Happened,
+    Input,
+    Malformed,
+    Outcome,
+    Reply,
+    SledAnswered,
+    Tick,
+)
+from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.server.faults import Faults
+
+EVENTS_MAX: Final = 10_000
+"""Lines kept for `GET /v1/events`; the timelines of the instances are kept beside them."""
+TIMER_MAX_S: Final = 3600.0
+"""Longest sleep of the timer: a longer deadline is looked at again then."""
+
+CallPerformer = Callable[[CallSled], Awaitable[Outcome]]
+
+
+def wall_clock_us() -> int:
+    return time.time_ns() // 1000  # noqa: TID251 - the one reader of clocks of nexus_client's own server
+
+
+class Host:
+    """`submit` is the door for the servers; `call` performs a sled call (`SledClient.call`)."""
+
+    def __init__(self, nexus: Nexus, call: CallPerformer, clock: Callable[[], int] = wall_clock_us) -> None:
+        self.nexus = nexus
+        self.faults = Faults()
+        self.events: deque[tuple[int, Happened]] = deque(maxlen=EVENTS_MAX)
+        self.on_crash: Callable[[], None] | None = None
+        """Called when the core has died (armed crash or `crash`): the server then takes its listener down."""
+        self._call = call
+        self._clock = clock
+        self._waiting: dict[int, asyncio.Future[Reply | Dropped]] = {}
+        self._next_ticket = 1
+        self._next_event = 1
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.failed: asyncio.Future[AssertionError] | None = None
+        """Set by the server: gets the assertion that ended the core, if one does. A wrong variant may do that."""
+
+    # -- inputs
+
+    async def submit(self, make: Callable[[int], Input]) -> Reply | Dropped:
+        """Give the input `make(ticket)` to the core and wait for its answer."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        future: asyncio.Future[Reply | Dropped] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = future
+        try:
+            self.feed(make(ticket))
+            return await future
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def feed(self, item: Input) -> None:
+        """An input that nobody waits for."""
+        try:
+            self._perform(self.nexus.handle(item, self._clock()))
+        except AssertionError as error:
+            self._closed = True  # nothing that the core says from now on can be relied on
+            if self.failed is not None and not self.failed.done():
+                self.failed.set_result(error)
+            raise
+        self._arm()
+
+    def crash(self) -> None:
+        self.feed(Crash())
+
+    def boot(self) -> None:
+        self.feed(Boot())
+
+    # -- effects
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Reply(ticket) | Dropped(ticket):
+                    future = self._waiting.pop(ticket, None)
+                    if future is not None and not future.done():
+                        future.set_result(effect)
+                case CallSled():
+                    task = asyncio.get_running_loop().create_task(self._ask(effect))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                case Happened():
+                    self.events.append((self._next_event, effect))
+                    self._next_event += 1
+                case Crashed():
+                    if self.on_crash is not None:
+                        self.on_crash()
+
+    async def _ask(self, call: CallSled) -> None:
+        try:
+            outcome = await self._call(call)
+        except ValueError as error:  # an address that makes no URL
+            outcome = Malformed(str(error))
+        if not self._closed:
+            self.feed(SledAnswered(call.call_id, outcome))
+
+    # -- the timer
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_us = self.nexus.next_deadline_us()
+        if due_us is None or self._closed:
+            return
+        delay_s = min(max(0, due_us - self._clock()) / 1e6, TIMER_MAX_S)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(Tick())
+
+    async def close(self) -> None:
+        """Stop the timer and the calls in flight; open tickets are dropped."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for ticket, future in list(self._waiting.items()):
+            if not future.done():
+                future.set_result(Dropped(ticket))
+
+    def state(self) -> dict[str, Any]:
+        """What `GET /v1/state` shows."""
+        nexus = self.nexus
+        return {
+            "up": nexus.up,
+            "quiet": nexus.quiet,
+            "rules": nexus.config.rules.value,
+            "variant": nexus.config.variant,
+            "saga_mode": nexus.config.saga_mode.value,
+            "instances": len(nexus.instances()),
+            "sagas": [
+                {
+                    "id": saga.id,
+                    "kind": saga.kind.value,
+                    "instance_id": saga.instance_id,
+                    "node": saga.node,
+                    "unwinding": saga.unwinding,
+                    "stuck": saga.stuck,
+                }
+                for saga in nexus.sagas
+            ],
+            "breaches": nexus.records.breaches(),
+        }

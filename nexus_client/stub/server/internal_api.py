@@ -1,0 +1,143 @@
+"""Nexus's internal API as sleds call it, and the two lockstep calls which matter to them (nexus.md 3). Shell.
+
+Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+from aiohttp import web
+
+from nexus_client.codec import WireDecoder
+from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
+from nexus_client.stub.server.host import Host
+from nexus_client.stub.server.wire import (
+    BODY_MAX,
+    REQUEST_ID,
+    Handler,
+    Unanswered,
+    answer,
+    error_response,
+    json_response,
+    manners,
+    path_uuid,
+    read_json,
+    versioned,
+)
+from nexus_client.types import SledAgentInfo, SledVmmState
+
+_REPORT: Final = WireDecoder(SledVmmState)
+_INFO: Final = WireDecoder(SledAgentInfo)
+_ANY: Final = WireDecoder(dict[str, Any])
+LEASE_S: Final = 600
+"""Lease of a metric producer (nexus.md 3.4)."""
+
+
+@attrs.frozen
+class _MigrateBody:
+    dst_sled_id: UUID
+
+
+_MIGRATE: Final = WireDecoder(_MigrateBody)
+
+
+def faulty(host: Host) -> Any:
+    """Middleware: what control has asked for to go wrong."""
+
+    @web.middleware
+    async def strike(request: web.Request, handler: Handler) -> web.StreamResponse:
+        struck = host.faults.strike(request.path)
+        if struck is None:
+            return await handler(request)
+        number, fault = struck
+        match fault.do:
+            case "refuse":
+                raise Unanswered
+            case "hang":
+                await host.faults.until_removed(number)  # or until the server stops
+                raise Unanswered
+            case "delay":
+                await asyncio.sleep(fault.delay_ms / 1000)
+                return await handler(request)
+            case "answer":
+                body = ErrorBody(fault.error_code, fault.message)
+                return error_response(fault.status, body, request[REQUEST_ID])
+            case "lose":
+                await handler(request)
+                raise Unanswered
+
+    return strike
+
+
+def make_internal_app(host: Host) -> web.Application:
+    """The internal API, version 1.0.0 required in each request."""
+
+    async def put_vmm(request: web.Request) -> web.Response:
+        propolis_id = path_uuid(request, "propolis_id")
+        report = await read_json(request, _REPORT)
+        return answer(await host.submit(lambda ticket: VmmReported(ticket, propolis_id, report)), request)
+
+    async def post_sled(request: web.Request) -> web.Response:
+        sled_id = path_uuid(request, "sled_id")
+        info = await read_json(request, _INFO)
+        return answer(await host.submit(lambda ticket: SledPosted(ticket, sled_id, info)), request)
+
+    async def get_sled(request: web.Request) -> web.Response:
+        sled_id = path_uuid(request, "sled_id")
+        return answer(await host.submit(lambda ticket: SledGot(ticket, sled_id)), request)
+
+    async def ping(_request: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def put_disk(request: web.Request) -> web.Response:
+        path_uuid(request, "disk_id")
+        await read_json(request, _ANY)
+        body = ErrorBody("InvalidRequest", "removed due to incorrect abstraction")
+        return error_response(400, body, request[REQUEST_ID])
+
+    async def gone(request: web.Request) -> web.Response:
+        return error_response(410, ErrorBody("Gone", "Gone"), request[REQUEST_ID])
+
+    async def post_producer(request: web.Request) -> web.Response:
+        await read_json(request, _ANY)
+        return json_response({"lease_duration": {"secs": LEASE_S, "nanos": 0}}, 201)
+
+    async def put_switch(request: web.Request) -> web.Response:
+        path_uuid(request, "switch_id")
+        await read_json(request, _ANY)
+        return json_response({})
+
+    app = web.Application(middlewares=[manners, faulty(host), versioned], client_max_size=BODY_MAX)
+    app.router.add_put("/vmms/{propolis_id}", put_vmm)
+    app.router.add_post("/sled-agents/{sled_id}", post_sled)
+    app.router.add_route("GET", "/sled-agents/{sled_id}", get_sled)
+    app.router.add_route("GET", "/v1/ping", ping)
+    app.router.add_put("/disks/{disk_id}", put_disk)
+    app.router.add_route("GET", "/probes/{sled}", gone)
+    app.router.add_post("/refresh-vpc-routes", gone)
+    app.router.add_post("/metrics/producers", post_producer)
+    app.router.add_put("/switch/{switch_id}", put_switch)
+    return app
+
+
+def make_lockstep_app(host: Host) -> web.Application:
+    """Of the lockstep API: the hand-off of a rack and an operator's migrate. Unversioned."""
+
+    async def rack_complete(request: web.Request) -> web.Response:
+        path_uuid(request, "rack_id")
+        await read_json(request, _ANY)
+        return web.Response(status=204)  # repeating it on an initialized rack succeeds without effect
+
+    async def migrate(request: web.Request) -> web.Response:
+        instance_id = path_uuid(request, "instance_id")
+        body = await read_json(request, _MIGRATE)
+        return answer(await host.submit(lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id)), request)
+
+    app = web.Application(middlewares=[manners, faulty(host)], client_max_size=BODY_MAX)
+    app.router.add_put("/racks/{rack_id}/initialization-complete", rack_complete)
+    app.router.add_post("/instances/{instance_id}/migrate", migrate)
+    return app

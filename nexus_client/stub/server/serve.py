@@ -1,0 +1,231 @@
+"""Serves the Nexus model: internal API, lockstep API and control API on three listeners. Shell. This is not Nexus.
+
+    async with NexusServer("[::1]:0", config=Config()) as server:
+        server.internal, server.lockstep, server.control      # "[::1]:40123", …
+
+`serve` is what `sim-sled nexus` runs. Read before: host.py, internal_api.py, control.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import secrets
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+from aiohttp import web
+
+from nexus_client.stub.config import Config
+from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.server.bodies import LATEST
+from nexus_client.stub.server.control import make_control_app
+from nexus_client.stub.server.host import Host, wall_clock_us
+from nexus_client.stub.server.internal_api import make_internal_app, make_lockstep_app
+from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
+
+SHUTDOWN_S: Final = 0.2
+"""How long a listener waits for its open requests when it goes: a crash does not wait for anybody."""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """("::1", 0) of "[::1]:0". Raises ValueError for what is no ip:port."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221") from None
+
+
+def join_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def with_drawn_loopback(config: Config) -> Config:
+    """Its own piece of 127/8 for this process: two Nexus models on one host must not give out the same addresses."""
+    return attrs.evolve(
+        config, loopback_net=1 + secrets.randbelow(254), loopback_port=10_000 + secrets.randbelow(20_000)
+    )
+
+
+@attrs.define(eq=False)
+class _Listener:
+    """One address that can go away and come back on the same port."""
+
+    address: str
+    make: Callable[[], web.Application]
+    runner: web.AppRunner | None = None
+
+    async def up(self) -> None:
+        host, port = split_address(self.address)
+        runner = web.AppRunner(self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self.runner = runner
+        bound = runner.addresses[0]
+        self.address = join_address(bound[0], bound[1])
+
+    async def down(self) -> None:
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+
+class NexusServer:
+    """The model with its three listeners, as a context manager. Port 0 draws a port; `internal`, `lockstep`,
+    `control`
+    are the bound addresses. Raises ValueError for a bad address, OSError if one is taken.
+    """
+
+    def __init__(
+        self,
+        address: str = "[::1]:0",
+        *,
+        lockstep: str = "[::1]:0",
+        control: str = "[::1]:0",
+        config: Config | None = None,
+        seed: int = 0,
+        sled_api_version: str = f"{LATEST}.0.0",
+        sled_timeout_s: float = TIMEOUT_S,
+        control_token: str | None = None,
+        clock: Callable[[], int] = wall_clock_us,
+    ) -> None:
+        for each in (address, lockstep):
+            split_address(each)
+        control_host, _ = split_address(control)
+        if control_token is None and not ipaddress.ip_address(control_host).is_loopback:
+            raise ValueError(f"the control API on {control} is beyond loopback and needs a token")
+        self.nexus = Nexus(with_drawn_loopback(Config() if config is None else config), seed)
+        self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)
+        self.host = Host(self.nexus, self._client.call, clock)
+        self._internal = _Listener(address, lambda: make_internal_app(self.host))
+        self._lockstep = _Listener(lockstep, lambda: make_lockstep_app(self.host))
+        self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, control_token))
+        self._moves: set[asyncio.Task[None]] = set()
+        self._moving = asyncio.Lock()
+        self._restarting = False
+        self._closing = asyncio.Event()
+
+    @property
+    def internal(self) -> str:
+        return self._internal.address
+
+    @property
+    def lockstep(self) -> str:
+        return self._lockstep.address
+
+    @property
+    def control(self) -> str:
+        return self._control.address
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        try:
+            for listener in (self._internal, self._lockstep, self._control):
+                await listener.up()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        self.host.on_crash = self._crashed
+        self.host.boot()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.host.on_crash = None
+        self._closing.set()  # a restart under way is not cancelled: that would leak the socket it is opening
+        await asyncio.gather(*self._moves, return_exceptions=True)
+        self.host.faults.clear()
+        await self.host.close()
+        for listener in (self._internal, self._lockstep, self._control):
+            await listener.down()
+        await self._client.__aexit__()
+
+    # -- dying and rising
+
+    def _later(self, move: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(move())
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    def _crashed(self) -> None:
+        """The core has died: nobody listens any more. `restart` brings it back."""
+        if not self._restarting:
+            self._later(self._go_down)
+
+    async def _go_down(self) -> None:
+        async with self._moving:
+            await self._internal.down()
+            await self._lockstep.down()
+
+    def restart(self, down_ms: int = 0) -> None:
+        """Crash, refuse connections for so long, start again on the same ports with the same records."""
+        self._later(lambda: self._restart(down_ms))
+
+    async def _restart(self, down_ms: int) -> None:
+        async with self._moving:
+            self._restarting = True
+            try:
+                if self.nexus.up:
+                    self.host.crash()
+                await self._internal.down()
+                await self._lockstep.down()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), down_ms / 1000)
+                self.host.boot()
+                await self._internal.up()
+                await self._lockstep.up()
+            finally:
+                self._restarting = False
+
+
+def banner(server: NexusServer) -> str:
+    """The start message."""
+    config = server.nexus.config
+    text = f"""This is not Nexus. It is a model of Nexus for tests and demonstrations (rule set {config.rules.value}).
+internal API  http://{server.internal}
+lockstep API  http://{server.lockstep}
+control API   http://{server.control}"""
+    if config.variant is not None:
+        text += f"\nWRONG ON PURPOSE: variant {config.variant}"
+    return text
+
+
+async def serve(
+    server: NexusServer,
+    *,
+    port_file: Path | None = None,
+    say: Callable[[str], None] = print,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen.
+
+    Raises the `AssertionError` that ended the core: a bug, or a wrong variant that broke a rule of the database.
+    """
+    async with server:
+        if port_file is not None:
+            ready = {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
+            partial = port_file.with_name(port_file.name + ".tmp")
+            partial.write_text(json.dumps(ready) + "\n")
+            partial.replace(port_file)  # a reader never sees half a file
+        say(banner(server))
+        failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
+        server.host.failed = failed
+        stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())
+        waits: list[asyncio.Future[Any]] = [failed, stopped]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if failed.done():
+            raise failed.result()

@@ -1,0 +1,142 @@
+"""HTTP manners of the Nexus model's servers: error bodies, request ids, version header, and that this is not Nexus.
+
+Errors are those of the web framework of the original (sled-agent-api.md 1.2, 1.3; nexus.md 3). Shell.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from nexus_client.codec import WireDecoder, parse_uuid
+from nexus_client.errors import CodecError
+from nexus_client.stub.contract import Dropped, ErrorBody, Reply
+
+NOT_NEXUS: Final = "this is not Nexus"
+BODY_MAX: Final = 1024 * 1024
+"""Bytes of a request body, as in the original's configuration (sled-agent-api.md 1.4)."""
+API_VERSION: Final = (1, 0, 0)
+"""The one version of Nexus's internal API (nexus.md 3)."""
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+_ENCODER: Final = msgspec.json.Encoder()
+_SEMVER: Final = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?", re.ASCII
+)
+
+
+class BadRequest(Exception):
+    """A request the framework refuses before any handler sees it."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unanswered(Exception):
+    """The connection closes without an answer."""
+
+
+def request_id() -> str:
+    return str(uuid.uuid4())  # noqa: TID251 - request ids are random on the wire and made in the shell
+
+
+def json_response(body: Any, status: int = 200) -> web.Response:
+    return web.Response(body=_ENCODER.encode(body), status=status, content_type="application/json")
+
+
+def error_response(status: int, error: ErrorBody, ident: str, *, detail: bool = False) -> web.Response:
+    body: dict[str, Any] = {"request_id": ident, "message": error.message}
+    if error.error_code is not None:
+        body["error_code"] = error.error_code
+    if detail and error.detail is not None:
+        body["detail"] = error.detail
+    return json_response(body, status)
+
+
+def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = False) -> web.Response:
+    """The core's answer on the wire. Raises `Unanswered` if Nexus died meanwhile."""
+    if isinstance(outcome, Dropped):
+        raise Unanswered
+    if isinstance(outcome.body, ErrorBody):
+        return error_response(outcome.status, outcome.body, request[REQUEST_ID], detail=detail)
+    if outcome.body is None:
+        return web.Response(status=outcome.status)
+    return json_response(outcome.body, outcome.status)
+
+
+@web.middleware
+async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
+    ident = request[REQUEST_ID] = request_id()
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+    except BadRequest as bad:
+        response = error_response(bad.status, ErrorBody(None, str(bad)), ident)
+    except Unanswered:
+        if request.transport is not None:
+            request.transport.close()
+        response = web.Response(status=500)  # goes nowhere: the transport is closed
+    except web.HTTPException as error:
+        names = {404: "Not Found", 405: "Method Not Allowed"}
+        response = error_response(error.status, ErrorBody(None, names.get(error.status, error.reason)), ident)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+    response.headers["x-request-id"] = ident
+    response.headers["x-sim-sled"] = NOT_NEXUS
+    return response
+
+
+def check_version(request: web.Request) -> None:
+    """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (nexus.md 3)."""
+    value = request.headers.get("api-version")
+    if value is None:
+        raise BadRequest('missing expected header "api-version"')
+    if not value.isascii():
+        raise BadRequest('bad value for header "api-version": not ASCII')
+    match = _SEMVER.fullmatch(value)
+    if match is None:
+        raise BadRequest(f'bad value for header "api-version": unexpected character or end of input: {value}')
+    numbers = (int(match[1]), int(match[2]), int(match[3]))
+    if numbers > API_VERSION:
+        raise BadRequest(f"server does not support this API version: {value}")
+
+
+@web.middleware
+async def versioned(request: web.Request, handler: Handler) -> web.StreamResponse:
+    check_version(request)
+    return await handler(request)
+
+
+def path_uuid(request: web.Request, name: str) -> UUID:
+    try:
+        return parse_uuid(request.match_info[name])
+    except CodecError as error:
+        raise BadRequest(f"bad parameter in URL path: {error}") from None
+
+
+async def read_json(request: web.Request, decoder: WireDecoder[T]) -> T:
+    """The decoded body. Raises `BadRequest` as the original's framework does."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        if kind in ("application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"):
+            raise BadRequest(f'expected content type "application/json", got "{kind}"')
+        raise BadRequest(f'unsupported content-type: "{kind}"')
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BadRequest(f"request body exceeded maximum size of {BODY_MAX} bytes") from None
+    try:
+        return decoder.decode(raw)
+    except CodecError as error:
+        raise BadRequest(f"unable to parse JSON body: {error}") from None

@@ -1,0 +1,149 @@
+"""The connection between two Propolis processes while a VM migrates (propolis.md 4.5).
+
+`PeerLink` turns websocket frames into messages of the core and back. It knows nothing of VMs: whoever makes one
+gives it two functions, for a message and for the end. `dial` connects as the target does. No keep-alive pings:
+the real server takes one for a broken codec.
+
+Read before: frames.py. Read next: server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+import aiohttp
+import attrs
+from aiohttp import WSMsgType, web
+
+from propolis_stub.migration.frames import FRAME_BYTES_MAX, decode, encode
+from propolis_stub.migration.messages import Malformed, Message, Text
+
+API_VERSION: Final = "1.0.0"
+"""What a target says in its `api-version` header, whatever it speaks itself."""
+
+CONNECT_TIMEOUT_S: Final = 10.0
+"""To connect and upgrade; a source answers an upgrade at once. After that there is no time-out (propolis.md 3.5)."""
+
+_BACKLOG_MAX: Final = 1_024
+"""Messages not yet written. The dialogue allows some dozens; more means that the peer does not read."""
+
+Ws = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+Deliver = Callable[[Message], None]
+Lost = Callable[[str], None]
+
+
+@attrs.frozen
+class _Close:
+    code: int | None
+
+
+class PeerLink:
+    """One connection. `send` and `close` may be called before it is up: what they say waits for it."""
+
+    def __init__(self, deliver: Deliver, lost: Lost) -> None:
+        self._deliver = deliver
+        self._lost = lost
+        self._out: asyncio.Queue[Message | _Close] = asyncio.Queue()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def send(self, message: Message) -> None:
+        """Sends when it can. A peer that does not read ends the connection."""
+        if self._closing:
+            return
+        self._out.put_nowait(message)
+        if self._out.qsize() > _BACKLOG_MAX:
+            self.close()
+
+    def close(self, code: int | None = None) -> None:
+        """After what was sent: a close frame with this code, or the bare end of the connection."""
+        if not self._closing:
+            self._closing = True
+            self._out.put_nowait(_Close(code))
+
+    def abort(self) -> None:
+        """At once, whatever is under way."""
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def dial(self, address: str, migration_id: UUID) -> asyncio.Task[None]:
+        """Connects to the source at `address` (`ip:port`) and speaks with it, in a task that never raises."""
+        self._task = asyncio.ensure_future(self._dial(address, migration_id))
+        return self._task
+
+    async def _dial(self, address: str, migration_id: UUID) -> None:
+        url = f"ws://{address}/instance/migrate/{migration_id}/start"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None)
+        # A session of its own: closing it is how a websocket client ends a connection without a close frame.
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    ws = await session.ws_connect(
+                        url,
+                        headers={"api-version": API_VERSION},
+                        autoping=False,
+                        autoclose=False,
+                        heartbeat=None,
+                        compress=0,
+                        max_msg_size=FRAME_BYTES_MAX,
+                    )
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
+                self._ended(f"cannot reach the source at {address}: {problem!r}")
+                return
+            await self.run(ws)
+
+    async def run(self, ws: Ws) -> None:
+        """Speaks until either side ends it. `lost` is called once, unless this side closed."""
+        writer = asyncio.ensure_future(self._write(ws))
+        why = "connection lost"
+        try:
+            while not writer.done():
+                reader = asyncio.ensure_future(ws.receive())
+                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+                if not reader.done():
+                    reader.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await reader
+                    break
+                message = reader.result()
+                if message.type is WSMsgType.TEXT:
+                    self._deliver(Text(message.data))
+                elif message.type is WSMsgType.BINARY:
+                    self._deliver(decode(message.data))
+                elif message.type in {WSMsgType.PING, WSMsgType.PONG}:
+                    self._deliver(Malformed(f"a {message.type.name} frame"))
+                elif message.type is WSMsgType.CLOSE:
+                    self._deliver(Malformed(f"closed by the peer with code {message.data}"))
+                    break
+                else:
+                    break
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await writer
+            self._ended(why)
+
+    async def _write(self, ws: Ws) -> None:
+        while True:
+            item = await self._out.get()
+            try:
+                if isinstance(item, _Close):
+                    if item.code is not None:
+                        await ws.close(code=item.code)
+                    return
+                if isinstance(item, Text):
+                    await ws.send_str(item.text)
+                else:
+                    await ws.send_bytes(encode(item))
+            except (ConnectionError, RuntimeError):
+                return  # the reader sees the end too
+
+    def _ended(self, why: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._lost(why)

@@ -1,0 +1,64 @@
+"""A pacer whose paces are set from outside: by a configuration file, the control API, or a test.
+
+Read before: timing.py. Read next: host.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from propolis_stub.waiting import Pace, Point
+
+STANDALONE: Final[Mapping[Point, Pace]] = {
+    # A life that a person can watch, and short enough for tests that use it as it is. Rundown lasts a moment so that
+    # console clients have their close frame before Destroyed is told (propolis.md 3.1).
+    Point.BACKENDS: Pace(100_000),
+    Point.REBOOT: Pace(200_000),
+    Point.HALT: Pace(100_000),
+    Point.RUNDOWN: Pace(20_000),
+    Point.M_RAM_PUSH: Pace(200_000),
+    Point.M_RAM_PUSH_DIRTY: Pace(50_000),
+    Point.M_DEVICE: Pace(20_000),
+}
+"""What `propolis-stub serve` starts with; every other point is instant."""
+
+
+@attrs.frozen
+class _Override:
+    pace: Pace
+    times: int | None  # None: always
+
+
+@attrs.define(eq=False)
+class SettablePacer:
+    """One pace per point; an override may be for the next so many times only."""
+
+    _base: Mapping[Point, Pace] = attrs.Factory(dict)
+    _overrides: dict[Point, _Override] = attrs.Factory(dict)
+
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, /) -> Pace:
+        override = self._overrides.get(point)
+        if override is None:
+            return self._base.get(point, Pace())
+        if override.times is not None:
+            if override.times <= 1:
+                del self._overrides[point]
+            else:
+                self._overrides[point] = attrs.evolve(override, times=override.times - 1)
+        return override.pace
+
+    def set(self, point: Point, pace: Pace, times: int | None = None) -> None:
+        """From now on, or for the next `times` times only. Points that are waited for already keep their pace."""
+        self._overrides[point] = _Override(pace, times)
+
+    def reset(self, point: Point) -> None:
+        """Back to what the process started with."""
+        self._overrides.pop(point, None)
+
+    def look(self) -> dict[Point, Pace]:
+        """What each point that is not instant would do next."""
+        return {**self._base, **{point: override.pace for point, override in self._overrides.items()}}

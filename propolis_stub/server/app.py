@@ -1,0 +1,187 @@
+"""Routing and the error table of the Propolis API: one aiohttp handler for one VM or for thousands.
+
+`make_handler(resolve)` is for a process with many VMs on shared runners: `resolve` finds the server by the request
+(its socket name, its host, ...). `serve` is for one VM on its own listener.
+
+Version header first, then the route, then the operation (propolis.md 4.1). A request whose client goes away is
+cancelled, which ends a waiting monitor call; what the VM was asked to do happened before anything was awaited, so it
+goes on, as with the original's detached handlers.
+
+Read before: http_operations.py, http_streams.py. Read next: host.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import attrs
+from aiohttp import web
+
+from propolis_stub.errors import PropolisError
+from propolis_stub.server import operations as ops
+from propolis_stub.server import streams
+from propolis_stub.server.base import BODY_BYTES_MAX, answer_refusal, level_of
+from propolis_stub.server.instance import PropolisServer
+from propolis_stub.server.refusals import Refusal, bad_request, internal, not_found, refusal_of
+
+log = logging.getLogger("propolis_stub")
+
+Operation = Callable[[PropolisServer, web.BaseRequest, int, dict[str, str]], Awaitable[web.StreamResponse]]
+Resolve = Callable[[web.BaseRequest], PropolisServer | None]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
+    "/instance": {"GET": ops.get_instance, "PUT": ops.put_instance},
+    "/instance/spec": {"GET": ops.get_spec},
+    "/instance/state-monitor": {"GET": ops.monitor},
+    "/instance/state": {"PUT": ops.put_state},
+    "/instance/migration-status": {"GET": ops.migration_status},
+    "/instance/migrate/{migration_id}/start": {"GET": streams.migrate_start},
+    "/instance/serial": {"GET": streams.serial},
+    "/instance/serial/history": {"GET": ops.serial_history},
+    "/instance/disk/{id}/snapshot/{snapshot_id}": {"POST": ops.snapshot},
+    "/instance/disk/{id}/status": {"GET": ops.disk_status},
+    "/instance/disk/{id}/vcr": {"PUT": ops.vcr},
+    "/instance/nmi": {"POST": ops.nmi},
+    "/instance/vnc": {"GET": streams.vnc},
+}
+
+_SHUTDOWN_S: Final = 1.0
+"""Long polls have no end of their own: at shutdown they are not waited for any longer than this."""
+_BACKLOG: Final = 1_024
+
+
+@attrs.define
+class _Node:
+    """A place in the tree of path segments."""
+
+    by_name: dict[str, _Node] = attrs.Factory(dict)
+    parameter: tuple[str, _Node] | None = None
+    methods: Mapping[str, Operation] | None = None
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for pattern, methods in ROUTES.items():
+        node = root
+        for segment in pattern.strip("/").split("/"):
+            if segment.startswith("{"):
+                name = segment[1:-1]
+                if node.parameter is None:
+                    node.parameter = (name, _Node())
+                assert node.parameter[0] == name, "one place, one name"
+                node = node.parameter[1]
+            else:
+                node = node.by_name.setdefault(segment, _Node())
+        node.methods = methods
+    return root
+
+
+_ROOT: Final = _tree()
+_EXACT: Final = {
+    (method, path): operation
+    for path, methods in ROUTES.items()
+    if "{" not in path
+    for method, operation in methods.items()
+}
+"""What nearly every request asks for, as it is usually written."""
+
+
+def find(method: str, raw_path: str) -> tuple[Operation, dict[str, str]]:
+    """The operation and its path parameters. Raises `Refusal`: 400 bad encoding, 404, 405 with `Allow`."""
+    whole = _EXACT.get((method, raw_path))
+    if whole is not None:
+        return whole, {}
+    node = _ROOT
+    parameters: dict[str, str] = {}
+    for raw in raw_path.split("/"):
+        if not raw:
+            continue  # empty segments do not count
+        try:
+            segment = unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError:
+            raise bad_request("invalid path encoding") from None
+        below = node.by_name.get(segment)
+        if below is None:
+            if node.parameter is None:
+                raise not_found()
+            name, below = node.parameter
+            parameters[name] = segment
+        node = below
+    if node.methods is None:
+        raise not_found()
+    operation = node.methods.get(method)
+    if operation is None:
+        raise Refusal(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
+    return operation, parameters
+
+
+def make_handler(resolve: Resolve) -> Handler:
+    """An aiohttp low-level handler. `resolve` returns None where nobody lives: 404."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        server = resolve(request)
+        try:
+            level = level_of(request.headers.get("api-version"))
+            operation, parameters = find(request.method, request.raw_path.partition("?")[0])
+            if server is None:
+                return answer_refusal(not_found())
+            if transport is not None:
+                server.connections.add(transport)
+            return await operation(server, request, level, parameters)
+        except Refusal as refusal:
+            return answer_refusal(refusal)
+        except PropolisError as error:
+            return answer_refusal(refusal_of(error))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the client has gone away, or the process ends
+            raise ConnectionResetError("the VM this request waited for has crashed") from None
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("an operation of the Propolis API failed")
+            return answer_refusal(internal())
+        finally:
+            if server is not None and transport is not None:
+                server.connections.discard(transport)
+
+    return handle
+
+
+def make_server(resolve: Resolve) -> web.Server:
+    """The aiohttp server around `make_handler`: to be given to `loop.create_server` or a `web.ServerRunner`."""
+    return web.Server(make_handler(resolve), handler_cancellation=True, access_log=None)
+
+
+@attrs.define(eq=False)
+class Listener:
+    """A bound listener; `address` is `ip:port` with IPv6 in brackets."""
+
+    address: str
+    _runner: web.ServerRunner
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+
+async def listen(server: web.Server, host: str, port: int) -> Listener:
+    """Binds. Raises `OSError`."""
+    runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    bound_host, bound_port, *_ = runner.addresses[0]
+    return Listener(f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}", runner)
+
+
+assert BODY_BYTES_MAX == 1 << 20, "aiohttp's own default limit of a request body is the one that is documented"

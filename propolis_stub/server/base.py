@@ -1,0 +1,174 @@
+"""What every operation of the Propolis API shares: version header, bodies, answers, websocket upgrades (PR 4.1, 4.3).
+
+Read before: refusals.py. Read next: http_operations.py.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from json import dumps
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from propolis_stub.migration.frames import FRAME_BYTES_MAX
+from propolis_stub.server.refusals import Refusal, bad_request
+
+T = TypeVar("T")
+
+NEWEST: Final = 5
+BODY_BYTES_MAX: Final = 1 << 20
+JSON_TYPE: Final = "application/json"
+
+_NUMBER: Final = r"(0|[1-9][0-9]*)"
+_PRE: Final = r"(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+_SEMVER: Final = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-(?P<pre>{_PRE}(?:\.{_PRE})*))?(?:\+(?P<build>[0-9a-zA-Z.-]+))?"
+)
+_DIGITS_MAX: Final = 19
+_KNOWN_TYPES: Final = frozenset(
+    {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data", "application/x-ndjson"}
+)
+_UUID: Final = re.compile(
+    r"(?:urn:uuid:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    r"|\{[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}"
+)
+_CLOSE_TIMEOUT_S: Final = 2.0
+"""For the other side's half of a closing handshake, before the connection is cut."""
+
+
+@lru_cache(maxsize=64)  # clients send a handful of different ones; refusals are raised anew each time
+def level_of(header: str | None) -> int:
+    """The newest published version that is not above the one asked for, as a number. Raises `Refusal` (400)."""
+    if header is None:
+        raise bad_request('missing expected header "api-version"')
+    if not header.isascii():
+        raise bad_request('bad value for header "api-version": not ASCII')
+    match = _SEMVER.fullmatch(header)
+    if match is None or any(len(match[part]) > _DIGITS_MAX for part in (1, 2, 3)):
+        raise bad_request(f'bad value for header "api-version": not a semantic version: {header}')
+    major, rest = int(match[1]), (int(match[2]), int(match[3]))
+    above = rest > (0, 0) or (match["pre"] is None and match["build"] is not None)
+    if major > NEWEST or (major == NEWEST and above):
+        raise bad_request(f"server does not support this API version: {header}")
+    if match["pre"] is not None and rest == (0, 0):
+        return max(major - 1, 0)
+    return major
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def request_id() -> str:
+    return str(uuid.uuid4())  # noqa: TID251  fresh and random for each request, as documented; the core never sees it
+
+
+def answer(status: int, body: bytes | None = None) -> web.Response:
+    """A success. `body` is JSON; None: no body at all."""
+    if body is None:
+        return web.Response(status=status, headers={"x-request-id": request_id()})
+    return web.Response(status=status, body=body, headers={"x-request-id": request_id(), "content-type": JSON_TYPE})
+
+
+def answer_json(status: int, value: Any) -> web.Response:
+    return answer(status, msgspec.json.encode(value))
+
+
+def answer_refusal(refusal: Refusal) -> web.Response:
+    identity = request_id()
+    body = {"request_id": identity, "message": refusal.message}
+    if refusal.code is not None:
+        body["error_code"] = refusal.code
+    response = web.Response(
+        status=refusal.status,
+        body=dumps(body, indent=2).encode(),
+        headers={"x-request-id": identity, "content-type": JSON_TYPE},
+    )
+    for method in refusal.allow:
+        response.headers.add("Allow", method)
+    return response
+
+
+# --- what comes in ----------------------------------------------------------------------------------------------
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """A JSON body. Raises `Refusal` for another content type and for more than 1 MiB."""
+    given = request.headers.get("content-type")
+    if given is not None and given != JSON_TYPE:
+        kind = given.split(";")[0].strip().lower()
+        if kind in _KNOWN_TYPES:
+            raise bad_request(f'expected content type "{JSON_TYPE}", got "{kind}"')
+        if kind != JSON_TYPE:
+            raise bad_request(f"unsupported content-type: {kind}")
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise bad_request(f"request body exceeded maximum size of {BODY_BYTES_MAX} bytes") from None
+
+
+async def decoded(request: web.BaseRequest, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as `decoder` reads it. Raises `Refusal` (400)."""
+    body = await read_body(request)
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise bad_json(problem) from None
+
+
+def bad_json(problem: Exception) -> Refusal:
+    return bad_request(f"unable to parse JSON body: {problem}")
+
+
+def query_numbers(request: web.BaseRequest, names: tuple[str, ...]) -> Mapping[str, int | None]:
+    """Optional u64 parameters by name; others are ignored. Raises `Refusal` (400)."""
+    found: dict[str, int | None] = dict.fromkeys(names)
+    for name, text in parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True):
+        if name not in found:
+            continue
+        if found[name] is not None:
+            raise bad_request(f"unable to parse query string: duplicate field `{name}`")
+        if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) >= 2**64:
+            raise bad_request(f"unable to parse query string: {name}: invalid digit found in string")
+        found[name] = int(text)
+    return found
+
+
+def path_uuid(text: str, name: str) -> UUID:
+    """A UUID in a path. Raises `Refusal` (400)."""
+    if not _UUID.fullmatch(text):
+        raise bad_request(f"bad parameter in URL path: {name}: not a UUID: {text[:100]}")
+    return UUID(text)
+
+
+async def upgrade(
+    request: web.BaseRequest, *, pings: bool, max_bytes: int = FRAME_BYTES_MAX
+) -> web.WebSocketResponse:
+    """101, whatever comes afterwards: the VM has not been looked at yet (propolis.md 4.3). Raises `Refusal` (400).
+
+    `pings`: answer them; else they are handed to the reader like any other frame.
+    """
+    headers = request.headers
+    if "upgrade" not in {part.strip().lower() for part in headers.get("connection", "").split(",")}:
+        raise bad_request("expected connection upgrade")
+    if headers.get("upgrade", "").lower() != "websocket":
+        raise bad_request("unexpected protocol for upgrade")
+    if headers.get("sec-websocket-version") != "13":
+        raise bad_request("missing or invalid websocket version")
+    if "sec-websocket-key" not in headers:
+        raise bad_request("missing websocket key")
+    ws = web.WebSocketResponse(
+        timeout=_CLOSE_TIMEOUT_S, autoclose=False, autoping=pings, compress=False, max_msg_size=max_bytes
+    )
+    ws.headers["x-request-id"] = request_id()
+    try:
+        await ws.prepare(request)
+    except web.HTTPBadRequest:  # a key that is none
+        raise bad_request("missing websocket key") from None
+    return ws

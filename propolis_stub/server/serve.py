@@ -1,0 +1,145 @@
+"""`propolis-stub serve`: one Propolis on its listeners, until a signal ends it.
+
+Read before: host.py, http_app.py, control.py, config.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import resource
+import signal
+from pathlib import Path
+
+import attrs
+from aiohttp import web
+
+from propolis_stub.pacers import STANDALONE, SettablePacer
+from propolis_stub.server.app import Listener, listen, make_server
+from propolis_stub.server.config_file import Config
+from propolis_stub.server.control import Control
+from propolis_stub.server.host import StandaloneHost
+from propolis_stub.server.instance import PropolisServer
+
+
+class BadAddress(ValueError):
+    """Not `IP:PORT`, or one that may not be bound."""
+
+
+@attrs.frozen
+class Address:
+    """`[::1]:12400` or `127.0.0.1:0`."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises `BadAddress`. Names are not resolved."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) >= 2**16:
+            raise BadAddress(f"{text!r} is not IP:PORT")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        try:
+            address = ipaddress.ip_address(bare)
+        except ValueError:
+            raise BadAddress(f"{text!r} is not IP:PORT") from None
+        if (address.version == 6) != host.startswith("["):
+            raise BadAddress(f"{text!r}: IPv6 addresses stand in brackets, IPv4 addresses do not")
+        return cls(str(address), int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+def raise_open_files() -> None:
+    """The soft limit is often 1,024, and each open monitor call is a connection: up to the hard limit, then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # a hard limit that the system does not allow after all
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@attrs.define(eq=False)
+class Running:
+    """A Propolis that serves; `close` ends it."""
+
+    host: StandaloneHost
+    api: Listener
+    control: Listener | None
+
+    @property
+    def server(self) -> PropolisServer:
+        return self.host.server
+
+    async def close(self) -> None:
+        await self.host.close()
+        await self.api.close()
+        if self.control is not None:
+            await self.control.close()
+
+
+def check_control(address: Address, token: str | None) -> None:
+    """Raises `BadAddress` if control would be open to the network."""
+    if not address.is_loopback and not token:
+        raise BadAddress(f"control on {address.host} is beyond loopback and needs a token")
+
+
+async def start(
+    address: Address,
+    control: Address | None = None,
+    config: Config | None = None,
+    *,
+    base_paces: bool = True,
+) -> Running:
+    """Binds and serves. `base_paces` False: every point is instant unless configured. Raises `OSError` or
+    `BadAddress`.
+    """
+    config = config or Config()
+    if control is not None:
+        check_control(control, config.token)
+    pacer = SettablePacer(STANDALONE if base_paces else {})
+    for point, (pace, times) in config.paces.items():
+        pacer.set(point, pace, times)
+    server = PropolisServer()
+    host = StandaloneHost(server, pacer, config.hazards)
+    api = await listen(make_server(lambda _request: server), address.host, address.port)
+    server.address = api.address
+    listener = None
+    if control is not None:
+        token = None if control.is_loopback and config.token is None else config.token
+        handler = web.Server(Control(host, token).handle, access_log=None)
+        try:
+            listener = await listen(handler, control.host, control.port)
+        except OSError:
+            await api.close()
+            raise
+    return Running(host, api, listener)
+
+
+async def serve(
+    address: Address, control: Address | None, config: Config, port_file: Path | None, tell: object = print
+) -> None:
+    """Serves until SIGINT or SIGTERM. `tell` gets one line when ready."""
+    raise_open_files()
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    running = await start(address, control, config)
+    bound = {"propolis": running.api.address, "control": running.control.address if running.control else None}
+    try:
+        if port_file is not None:
+            unready = port_file.with_name(port_file.name + ".part")
+            unready.write_text(json.dumps(bound) + "\n", encoding="utf-8")
+            unready.rename(port_file)  # whoever waits for the file never sees half of it
+        assert callable(tell)
+        tell(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
+        if running.control is not None:
+            tell(f"control for tests on http://{bound['control']}/control")
+        await over.wait()
+    finally:
+        await running.close()

@@ -1,0 +1,277 @@
+"""Instance specifications: read, checked as propolis-server checks them, and told per API version (propolis.md 4.2).
+
+A `Spec` holds canonical component keys: a key that parses as a UUID *is* that UUID, however it was written.
+
+Read before: spec_types.py. Read next: codec.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+import msgspec
+
+from propolis_stub.errors import PropolisError
+from propolis_stub.spec import types as t
+
+_UUID: Final = re.compile(
+    r"(?:urn:uuid:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    r"|\{[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}"
+)
+
+
+class SpecRefused(PropolisError):
+    """A specification that cannot become a VM: 400 "failed to generate internal instance spec: ..."."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"failed to generate internal instance spec: {why}")
+
+
+def spec_key(text: str) -> str:
+    """The canonical form of a component key: UUIDs in lower case with hyphens, names as they are."""
+    return str(UUID(text)) if _UUID.fullmatch(text) else text
+
+
+@attrs.frozen
+class Spec:
+    """A specification that was checked. Values of `components` are Structs of spec_types.py, by canonical key."""
+
+    board: t.Board
+    components: Mapping[str, t.Component]
+    smbios: t.Smbios | None = None
+
+    def crucible(self, key: str) -> t.CrucibleStorageBackend | None:
+        """The Crucible backend with this key, however the key is written."""
+        component = self.components.get(spec_key(key))
+        return component if isinstance(component, t.CrucibleStorageBackend) else None
+
+    def with_component(self, key: str, component: t.Component) -> Spec:
+        return attrs.evolve(self, components={**self.components, spec_key(key): component})
+
+
+# --- read -------------------------------------------------------------------------------------------------------
+
+
+def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
+    """Components of a body in API version `level`. Raises `msgspec.ValidationError` (400, wrong shape) for kinds or
+    fields that this version does not know, and `SpecRefused` for a key given twice.
+    """
+    decoder = t.COMPONENTS_3 if level >= 3 else t.COMPONENTS_0
+    try:
+        decoded = decoder.decode(raw)
+    except msgspec.ValidationError as problem:
+        raise msgspec.ValidationError(str(problem).replace("`$", "`$.init.value.spec.components")) from None
+    seen: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        seen[:] = [key for key, _ in pairs]  # objects end inside out: the outermost is the last
+
+    json.loads(raw, object_pairs_hook=note)
+    components: dict[str, t.Component] = {}
+    for text in seen:
+        key = spec_key(text)
+        if key in components:
+            raise SpecRefused(f"duplicate component name: {key}")
+        components[key] = decoded[text].component
+    return components
+
+
+# --- check ------------------------------------------------------------------------------------------------------
+
+_DISKS = (t.VirtioDisk, t.NvmeDisk)
+_STORAGE = (t.CrucibleStorageBackend, t.FileStorageBackend, t.BlobStorageBackend)
+_DISABLED: Final[dict[Any, str]] = {
+    t.MigrationFailureInjector: "migration failure injection",
+    t.SoftNpuPciPort: "SoftNPU",
+    t.SoftNpuPort: "SoftNPU",
+    t.SoftNpuP9: "SoftNPU",
+    t.P9fs: "9p file systems",
+}
+_ONLY_ONE: Final[dict[Any, str]] = {
+    t.QemuPvpanic: "pvpanic device",
+    t.VirtioSocket: "virtio socket device",
+    t.BootSettings: "boot order",
+}
+_PCI_DEVICES: Final = 32
+_PCI_FUNCTIONS: Final = 8
+
+
+def check(spec: Spec) -> None:
+    """Raises `SpecRefused` with the first reason found (the list is that of propolis.md 4.2)."""
+    used = _check_backends(spec)
+    for key, component in spec.components.items():
+        feature = _DISABLED.get(type(component))
+        if feature is not None:
+            raise SpecRefused(f"component {key}: this build has no support for {feature}")
+        if isinstance(component, (*_STORAGE, t.VirtioNetworkBackend, t.DlpiNetworkBackend)) and key not in used:
+            raise SpecRefused(f"backend {key} is not used by any device")
+    _check_singles(spec)
+    _check_pci(spec)
+    _check_serial(spec)
+    _check_boot_order(spec)
+    if spec.board.cpuid is not None:
+        _check_cpuid(spec.board.cpuid)
+
+
+def _devices(spec: Spec) -> Iterator[tuple[str, str, tuple[type, ...]]]:
+    """Device key, its backend's key, the kinds that this backend may have."""
+    for key, component in spec.components.items():
+        if isinstance(component, _DISKS):
+            yield key, spec_key(component.backend_id), _STORAGE
+        elif isinstance(component, t.VirtioNic):
+            yield key, spec_key(component.backend_id), (t.VirtioNetworkBackend,)
+
+
+def _check_backends(spec: Spec) -> set[str]:
+    used: set[str] = set()
+    for key, backend_key, kinds in _devices(spec):
+        if backend_key == key:
+            raise SpecRefused(f"device and backend have the same name: {key}")
+        if not isinstance(spec.components.get(backend_key), kinds):
+            raise SpecRefused(f"device {key}: no backend with name {backend_key}")
+        if backend_key in used:
+            raise SpecRefused(f"backend {backend_key} is used by more than one device")
+        used.add(backend_key)
+    return used
+
+
+def _check_singles(spec: Spec) -> None:
+    seen: set[type] = set()
+    for component in spec.components.values():
+        kind = type(component)
+        if kind in _ONLY_ONE and kind in seen:
+            raise SpecRefused(f"more than one {_ONLY_ONE[kind]}")
+        seen.add(kind)
+
+
+def _check_pci(spec: Spec) -> None:
+    taken: dict[str, str] = {}
+    for key, component in spec.components.items():
+        path = getattr(component, "pci_path", None)
+        if path is None:
+            continue
+        if path.device >= _PCI_DEVICES or path.function >= _PCI_FUNCTIONS:
+            raise SpecRefused(f"component {key}: {path.text} is not a PCI address")
+        if path.text in taken:
+            raise SpecRefused(f"PCI address {path.text} is used by {taken[path.text]} and {key}")
+        taken[path.text] = key
+
+
+def _check_serial(spec: Spec) -> None:
+    taken: set[t.SerialPortNumber] = set()
+    for component in spec.components.values():
+        if isinstance(component, t.SerialPort):
+            if component.num in taken:
+                raise SpecRefused(f"serial port {component.num.value} is used twice")
+            taken.add(component.num)
+
+
+def _check_boot_order(spec: Spec) -> None:
+    for component in spec.components.values():
+        if isinstance(component, t.BootSettings):
+            for entry in component.order:
+                if not isinstance(spec.components.get(spec_key(entry.id)), _DISKS):
+                    raise SpecRefused(f"boot option {spec_key(entry.id)} is not an attached disk")
+
+
+def _check_cpuid(cpuid: t.Cpuid) -> None:
+    whole: set[int] = set()
+    parts: set[tuple[int, int]] = set()
+    for entry in cpuid.entries:
+        leaf = entry.leaf
+        twice = leaf in whole if entry.subleaf is None else (leaf, entry.subleaf) in parts
+        mixed = any(part == leaf for part, _ in parts) if entry.subleaf is None else leaf in whole
+        if twice or mixed:
+            raise SpecRefused(f"CPUID leaf {leaf:#x} is given {'twice' if twice else 'with and without a subleaf'}")
+        if entry.subleaf is None:
+            whole.add(leaf)
+        else:
+            parts.add((leaf, entry.subleaf))
+
+
+# --- normalise and tell -----------------------------------------------------------------------------------------
+
+
+def _host_cpuid() -> t.Cpuid:
+    """What this make-believe host fills in: "AuthenticAMD", and little else."""
+    leaves = ((0x0, 0x10, 0x68747541, 0x444D4163, 0x69746E65), (0x1, 0xA00F11, 0x800, 0x7ED8320B, 0x178BFBFF))
+    return t.Cpuid(
+        entries=[t.CpuidEntry(leaf=leaf, eax=a, ebx=b, ecx=c, edx=d) for leaf, a, b, c, d in leaves],
+        vendor=t.CpuidVendor.AMD,
+    )
+
+
+def normalised(spec: Spec) -> Spec:
+    """As the server keeps it, which is not an echo: the CPUID values of the host are filled in."""
+    if spec.board.cpuid is not None:
+        return spec
+    return attrs.evolve(spec, board=msgspec.structs.replace(spec.board, cpuid=_host_cpuid()))
+
+
+def plain(spec: Spec, level: int) -> dict[str, Any]:
+    """The specification as API version `level` tells it: without what that version does not know."""
+    told: dict[str, Any] = {
+        "board": msgspec.to_builtins(spec.board),
+        "components": {
+            key: {"type": t.KIND_OF[type(component)], "component": msgspec.to_builtins(component)}
+            for key, component in spec.components.items()
+            if level >= 3 or not isinstance(component, t.VirtioSocket)
+        },
+    }
+    if level >= 2:
+        told["smbios"] = msgspec.to_builtins(spec.smbios)
+    return told
+
+
+def told_status(spec: Spec | None, level: int) -> dict[str, Any]:
+    """`InstanceSpecStatus`: None is a target that has not heard from its source yet."""
+    if spec is None:
+        return {"type": "WaitingForMigrationSource"}
+    value = plain(spec, level)
+    return {"type": "Present", "value": {"version": "V0", "spec": value} if level < 2 else value}
+
+
+# --- migration --------------------------------------------------------------------------------------------------
+
+
+def to_preamble(spec: Spec) -> str:
+    """What a source sends first. It is a version 1 specification: SMBIOS and virtio sockets stay behind."""
+    return json.dumps({"instance_spec": plain(spec, 1), "blobs": []}, separators=(",", ":"), sort_keys=True)
+
+
+class _Preamble(msgspec.Struct):
+    instance_spec: t.RawSpec1
+
+
+_PREAMBLE: Final = msgspec.json.Decoder(_Preamble)
+
+
+def from_preamble(text: str, replacements: Mapping[str, t.Replacement]) -> Spec:
+    """The target's specification: the source's, with some backends replaced. Raises `SpecRefused`."""
+    try:
+        raw = _PREAMBLE.decode(text).instance_spec
+        spec = Spec(raw.board, read_components(bytes(raw.components), 1))
+    except (msgspec.DecodeError, ValueError) as problem:
+        raise SpecRefused(f"cannot read the preamble: {problem}") from None
+    for text_key, replacement in replacements.items():
+        key = spec_key(text_key)
+        present = spec.components.get(key)
+        if present is None:
+            raise SpecRefused(f"component to replace is not in the source's spec: {key}")
+        if type(present) is not type(replacement.spec):
+            raise SpecRefused(f"component {key} is a {kind(present)}, not a {kind(replacement.spec)}")
+        if isinstance(replacement, t.ReplaceInjector):
+            raise SpecRefused(f"component {key}: this build has no support for migration failure injection")
+        spec = spec.with_component(key, replacement.spec)
+    check(spec)
+    return spec
+
+
+def kind(component: t.Component) -> str:
+    """The wire name of a component's kind."""
+    return t.KIND_OF[type(component)]

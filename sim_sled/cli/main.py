@@ -1,0 +1,372 @@
+"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import typer
+
+from sim_sled.cli.nexus import nexus
+from sim_sled.cli.scenario import add_to
+from sim_sled.core import addresses
+from sim_sled.daemon.logs import LogFormat, LogLevel
+
+app = typer.Typer(
+    name="sim-sled",
+    help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BAD_INPUT = 2
+_SECONDS_MAX = 1e9  # some 30 years: keeps infinity out of integer microseconds
+
+
+class Mode(Enum):
+    AUTO = "auto"
+    EXPLICIT = "explicit"
+
+
+class PropolisName(Enum):
+    NONE = "none"
+    LOOPBACK = "loopback"
+    REGISTERED = "registered"
+
+
+class PaceName(Enum):
+    SIM = "sim"
+    DEV = "dev"
+    FAST = "fast"
+    INSTANT = "instant"
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sim-sled: {message}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _address(text: str) -> str:
+    try:
+        return addresses.show(*addresses.parse(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
+
+
+def _sled_address(text: str) -> str:
+    shown = _address(text)
+    if not shown.startswith("["):
+        # a Nexus takes nothing else for a sled (nexus.md 3.3), and would only say so at the registration
+        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
+    return shown
+
+
+def _peer_address(text: str) -> str:
+    shown = _address(text)
+    if shown.endswith(":0"):
+        raise typer.BadParameter(f"nobody listens on port 0 of {text!r}")
+    return shown
+
+
+def _optional_address(text: str | None) -> str | None:
+    return None if text is None else _address(text)
+
+
+PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
+Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
+
+
+@app.command()
+def serve(
+    sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
+    sled_addr: Annotated[
+        str, typer.Argument(metavar="SLED_ADDR", callback=_sled_address, help="[::1]:0 picks a port")
+    ],
+    nexus_addr: Annotated[
+        str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
+    ],
+    nexus_lockstep_port: Annotated[
+        int | None,
+        typer.Argument(metavar="NEXUS_LOCKSTEP_PORT", min=1, max=65535, help="accepted for compatibility; not used"),
+    ] = None,
+    *,
+    sim_mode: Annotated[Mode, typer.Option(help="auto: timers carry out requests; explicit: pokes do")] = Mode.AUTO,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
+    ] = None,
+    scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
+    pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
+    seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
+    hardware: Annotated[Path | None, typer.Option(help="TOML file with the sled's hardware")] = None,
+    hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
+    physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
+    reservoir_size: Annotated[str | None, typer.Option(help="like 32GiB; smaller than the RAM")] = None,
+    zpools: Annotated[int | None, typer.Option(min=0)] = None,
+    zpool_size: Annotated[str | None, typer.Option(help="like 1TiB")] = None,
+    cpu_family: Annotated[str | None, typer.Option(help="amd_milan, amd_turin, amd_turin_dense, unknown")] = None,
+    role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
+    baseboard_model: Annotated[str | None, typer.Option()] = None,
+    baseboard_serial: Annotated[str | None, typer.Option()] = None,
+    baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
+    repo_depot_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="reported to Nexus; 0: the sled's own port")
+    ] = 0,
+    max_vcpus: Annotated[
+        int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
+    ] = None,
+    enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    propolis: Annotated[
+        PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
+    ] = PropolisName.NONE,
+    stop_grace: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop")
+    ] = 600.0,
+    poke_timeout: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
+    ] = 15.0,
+    accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
+    control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
+    control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    nexus_wait: Annotated[
+        float | None, typer.Option(min=0, max=_SECONDS_MAX, help="exit 3 if not registered after so many seconds")
+    ] = None,
+    shutdown_wait: Annotated[
+        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds to deliver what waits on SIGTERM")
+    ] = 5.0,
+    port_file: PortFile = None,
+    log_format: Format = LogFormat.AUTO,
+    log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
+) -> None:
+    """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.core.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.core.pacers import PresetPacer
+    from sim_sled.daemon import logs
+    from sim_sled.daemon import serve as serving
+    from sim_sled.daemon.daemon import Options
+    from sim_sled.daemon.propolis_api import PropolisMode
+
+    del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
+    logs.configure(log_format, log_level.value)
+    flags = {
+        "hardware_threads": hardware_threads,
+        "physical_ram": physical_ram,
+        "reservoir_size": reservoir_size,
+        "zpools": zpools,
+        "zpool_size": zpool_size,
+        "cpu_family": cpu_family,
+        "role": role,
+        "baseboard_model": baseboard_model,
+        "baseboard_serial": baseboard_serial,
+        "baseboard_revision": baseboard_revision,
+    }
+    made = _hardware(hardware, flags)
+    sleds = [
+        SledConfig(
+            sled_id=each,
+            address=address,
+            mode=SimMode(sim_mode.value),
+            hardware=made,
+            repo_depot_port=repo_depot_port,
+            stop_grace_us=int(stop_grace * SECOND_US),
+            poke_timeout_us=int(poke_timeout * SECOND_US),
+            max_vcpus=max_vcpus,
+            enforce_capacity=enforce_capacity,
+        )
+        for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
+    ]
+    if len({sled.sled_id for sled in sleds}) != len(sleds):
+        _fail("two sleds have the same id")
+    engine = None
+    if scenario is not None:
+        engine, sleds = _engine(scenario, seed, plays, sleds)
+    elif plays is not None:
+        _fail("--plays needs --scenario")
+    options = Options(
+        engine=engine,
+        nexus=nexus_addr,
+        pacer=PresetPacer(pace.value, seed or 0),
+        seed=engine.seed if engine is not None else seed or 0,
+        accept_newer_api=accept_newer_api,
+        shutdown_wait_s=shutdown_wait,
+        propolis=PropolisMode(propolis.value),
+    )
+    how = serving.ServeOptions(
+        control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario
+    )
+    raise typer.Exit(serving.run(sleds, options, how))
+
+
+def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -> tuple[Any, list[Any]]:
+    """The rules of a scenario, and the sleds as it wants them. Exits with 2 and every problem of the file."""
+    import attrs
+
+    from sim_sled.daemon.serve import BadScenario, load_one
+    from sim_sled.play.live import NotInFleet, engine_for
+
+    try:
+        loaded = load_one(path)
+        chosen = seed if seed is not None else loaded.seed or 0
+        engine = engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
+    except (BadScenario, NotInFleet) as bad:
+        typer.echo(str(bad).rstrip(), err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    return engine, [attrs.evolve(sled, stop_grace_us=loaded.agent.stop_grace) for sled in sleds]
+
+
+def _also(text: str) -> tuple[UUID, str]:
+    sled_id, _, address = text.partition("=")
+    try:
+        return UUID(sled_id), _sled_address(address)
+    except ValueError:
+        _fail(f"--also takes UUID=ADDR, not {text!r}")
+    except typer.BadParameter as error:
+        _fail(f"--also {text!r}: {error.message}")
+
+
+def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
+    from sim_sled.daemon import hardware_file
+
+    try:
+        fields = hardware_file.load(path) if path is not None else {}
+        at = hardware_file.places(path) if path is not None else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        at |= {name: f"--{name.replace('_', '-')}" for name in given}
+        return hardware_file.hardware(fields | given, str(path or "hardware"), at)
+    except hardware_file.ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"sim-sled: {problem}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+At = Annotated[
+    str | None,
+    typer.Option("--at", envvar="SIM_SLED_CONTROL", callback=_optional_address, help="address of the control API"),
+]
+FromPortFile = Annotated[Path | None, typer.Option("--port-file", help="take the address from a port file")]
+Token = Annotated[str | None, typer.Option("--token", envvar="SIM_SLED_TOKEN")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List the VMMs of a running daemon."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.ps(control_client.where(at, port_file), token, as_json))
+
+
+@app.command()
+def ready(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
+) -> None:
+    """Succeed once every sled of a daemon is registered with Nexus."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.ready(control_client.where(at, port_file), token, wait))
+
+
+@app.command()
+def why(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a VMM is where it is."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.why(control_client.where(at, port_file), token, vmm, as_json))
+
+
+@app.command()
+def log(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened to a VMM lately."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.log(control_client.where(at, port_file), token, vmm, as_json))
+
+
+@app.command()
+def inject(
+    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    fault: Annotated[str, typer.Argument(help='JSON, like \'{"state": "failed"}\' or \'{"guest": "halt"}\'')],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Make a VMM misbehave."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.inject(control_client.where(at, port_file), token, vmm, fault))
+
+
+@app.command()
+def rules(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """List the rules of a daemon's scenario, and how often they fired."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.rules(control_client.where(at, port_file), token, as_json))
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def fire(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
+    """Fire a manual trigger of a daemon's scenario."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.post(control_client.where(at, port_file), token, f"/fire/{name}"))
+
+
+@app.command()
+def release(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
+    """Let go what a rule of a daemon's scenario holds."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.post(control_client.where(at, port_file), token, f"/release/{name}"))
+
+
+app.command()(nexus)
+add_to(app)
+
+
+@app.command()
+def tour() -> None:
+    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    import asyncio
+
+    from sim_sled.cli import tour as guided
+
+    raise typer.Exit(asyncio.run(guided.run()))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"sim-sled {installed('sim-sled')}")
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

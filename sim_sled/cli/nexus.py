@@ -1,0 +1,161 @@
+"""`sim-sled nexus`: the model of Nexus as a server. It is not Nexus, and says so wherever it shows itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
+
+
+MIGRATE_RECORDS = "migrate-records"
+
+
+class Rules(Enum):
+    R5854 = "5854"
+    R5855 = "5855"
+    R5749 = "5749"
+    R6455 = "6455"
+    HEAD = "head"
+
+
+class SagaModeName(Enum):
+    INLINE = "inline"
+    QUEUED = "queued"
+    BACKGROUND = "background"
+
+
+class UnknownVmmName(Enum):
+    RULES = "rules"
+    IGNORE = "ignore"
+    ADOPT = "adopt"
+
+
+def nexus(
+    address: Annotated[
+        str, typer.Argument(metavar="ADDR|migrate-records", help="internal API, for sleds; [::1]:0 picks a port")
+    ],
+    rows: Annotated[
+        Path | None,
+        typer.Argument(metavar="[ROWS]", help="for migrate-records: JSON rows; default stdin"),
+    ] = None,
+    *,
+    control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
+    control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
+    rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
+    variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
+    saga_mode: Annotated[SagaModeName, typer.Option(help="when sagas run")] = SagaModeName.INLINE,
+    unknown_vmm: Annotated[
+        UnknownVmmName,
+        typer.Option(help="a report about a VMM without record: rules (500 at head), ignore, or make a record of it"),
+    ] = UnknownVmmName.ADOPT,
+    sled_api_version: Annotated[str, typer.Option(help="api-version sent to sleds")] = "48.0.0",
+    sled_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for each call to a sled")] = 60.0,
+    watcher_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 30.0,
+    updater_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 30.0,
+    reaper_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 60.0,
+    reincarnation_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 60.0,
+    cooldown: Annotated[float, typer.Option(min=0, help="seconds between two automatic restarts")] = 300.0,
+    seed: Annotated[int, typer.Option(help="decides every id")] = 0,
+    port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
+) -> None:
+    """Serve a model of Nexus for sleds to talk to. This is not Nexus.
+
+    `sim-sled nexus migrate-records [ROWS]` prints instance and VMM rows of before omicron#5854 as they are after it.
+    """
+    if address == MIGRATE_RECORDS:
+        raise typer.Exit(_migrate_records(rows))
+    if rows is not None:
+        typer.echo(f"sim-sled: {rows} is given, but rows go with {MIGRATE_RECORDS}", err=True)
+        raise typer.Exit(BAD_INPUT)
+    from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
+    from nexus_client.stub.rules import RuleSet
+    from nexus_client.stub.server.serve import NexusServer
+
+    def us(seconds: float) -> int:
+        return int(seconds * SECOND_US)
+
+    config = Config(
+        rules=RuleSet(rules.value),
+        variant=variant,
+        saga_mode=SagaMode(saga_mode.value),
+        unknown_vmm=UnknownVmm(unknown_vmm.value),
+        watcher_period_us=us(watcher_period),
+        updater_period_us=us(updater_period),
+        reaper_period_us=us(reaper_period),
+        reincarnation_period_us=us(reincarnation_period),
+        cooldown_us=us(cooldown),
+    )
+    try:
+        server = NexusServer(
+            address,
+            lockstep=lockstep,
+            control=control,
+            config=config,
+            seed=seed,
+            sled_api_version=sled_api_version,
+            sled_timeout_s=sled_timeout,
+            control_token=control_token,
+        )
+    except (ValueError, KeyError) as error:
+        typer.echo(f"sim-sled: {error.args[0]}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    if port_file is not None:
+        with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
+            port_file.unlink()  # nobody shall read the addresses of an earlier one
+    raise typer.Exit(asyncio.run(_serve(server, port_file)))
+
+
+def _migrate_records(rows: Path | None) -> int:
+    from nexus_client.stub.migrate_records import MigrationError, migrate
+
+    try:
+        raw = sys.stdin.buffer.read() if rows is None else rows.read_bytes()
+        sys.stdout.write(migrate(raw).decode() + "\n")
+    except OSError as error:
+        sys.stderr.write(f"sim-sled: {rows}: {error.strerror}\n")
+        return BAD_INPUT
+    except MigrationError as error:
+        sys.stderr.write("".join(f"sim-sled: {problem}\n" for problem in error.problems))
+        return BAD_INPUT
+    return GOOD
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+async def _serve(server: object, port_file: Path | None) -> int:
+    from nexus_client.stub.server.serve import NexusServer, serve
+
+    assert isinstance(server, NexusServer)
+    stop, code = asyncio.Event(), GOOD
+
+    def on(number: int) -> None:
+        nonlocal code
+        code = INTERRUPTED if number == signal.SIGINT else GOOD
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on, number)
+            stack.callback(loop.remove_signal_handler, number)
+        try:
+            await serve(server, port_file=port_file, say=_say, stop=stop)
+        except OSError as error:
+            if error.filename is not None:  # only files have names
+                sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
+                return BAD_INPUT
+            sys.stderr.write(f"sim-sled: cannot bind: {error.strerror or error}\n")
+            return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
+    return code

@@ -1,0 +1,287 @@
+"""Commands on scenarios: check, run, replay, explore, shrink, explain, and the group `scenario`.
+
+`add_to(app)` mounts them; everything they do is in `scenario/commands.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from sim_sled.language.figures import BadValue, parse_duration
+
+BAR_AFTER_S: Final = 1.0
+"""What is through sooner needs no bar."""
+INTERRUPTED: Final = 130
+NO_NEXUS: Final = 3
+
+group = typer.Typer(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
+
+Files = Annotated[list[str], typer.Argument(help="scenario files")]
+File = Annotated[str, typer.Argument(help="scenario file")]
+Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
+Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
+Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Mount the commands on the program's app."""
+    for name, command in (
+        ("check", check),
+        ("run", run),
+        ("replay", replay),
+        ("explain", explain),
+        ("explore", explore),
+        ("shrink", shrink),
+    ):
+        app.command(name)(command)
+    app.add_typer(group, name="scenario")
+
+
+def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Validate scenarios: every problem of every file, with line and column. Exit 2 if there is an error."""
+    from sim_sled.cli.scenario_commands import check_files
+
+    text, code = check_files(files, as_json=json)
+    sys.stdout.write(text)
+    raise typer.Exit(code)
+
+
+def run(
+    files: Files,
+    seed: Seed = None,
+    clock: Annotated[str, typer.Option(help="virtual, or wall: real sockets on this machine")] = "virtual",
+    jobs: Jobs = 1,
+    variant: Variant = None,
+    until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
+    require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    junit: Annotated[Path | None, typer.Option(help="write JUnit XML")] = None,
+    events: Annotated[Path | None, typer.Option(help="write every happening as a line of JSON")] = None,
+    trace: Annotated[Path | None, typer.Option(help="write the trace, for `replay`")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="write Trace Event JSON, for Perfetto")] = None,
+    sequence: Annotated[
+        str | None, typer.Option(help="HOSTNAME=FILE: write a Mermaid sequence of one instance")
+    ] = None,
+) -> None:
+    """Play scenarios in the closed world: sleds, network, users and the Nexus model. Exit 1 if one fails."""
+    from sim_sled.cli.scenario_commands import RunOptions, run_files
+
+    if clock not in ("virtual", "wall"):
+        _bad(f"--clock is virtual or wall, not '{clock}'")
+    if clock == "wall" and (trace is not None or jobs > 1):
+        option = "--jobs" if trace is None else "--trace"
+        _bad(f"{option} is for --clock virtual: real sockets never repeat exactly")
+    options = RunOptions(
+        seed=seed,
+        variant=variant,
+        jobs=jobs,
+        until_us=_duration(until),
+        require_fired=require_fired,
+        as_json=json,
+        junit=junit,
+        events=events,
+        trace=trace,
+        timeline=timeline,
+        sequence=_sequence(sequence),
+    )
+    if clock == "wall":
+        _say(_on_sockets(files, options))
+    with _watching() as progress:
+        outcome = run_files(files, options, progress)
+    _say(outcome)
+
+
+def _on_sockets(files: list[str], options: Any) -> Any:
+    """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled.cli.scenario_commands import run_files
+    from sim_sled.daemon import logs
+    from sim_sled.play.on_sockets import play_tasks
+
+    logs.configure(level="warning")
+    live = sys.stderr if options.as_json else sys.stdout
+
+    def say(line: str) -> None:
+        live.write(line + "\n")
+        live.flush()
+
+    try:
+        return run_files(files, options, player=lambda tasks: play_tasks(tasks, say))
+    except TimeoutError:
+        sys.stderr.write("sim-sled: the fleet could not be registered with the Nexus stub\n")
+        raise typer.Exit(NO_NEXUS) from None
+
+
+def replay(file: Annotated[str, typer.Argument(help="trace file")]) -> None:
+    """Play a recorded run again and compare. Exit 1 if it is not the same."""
+    from sim_sled.cli.scenario_commands import replay_file
+
+    with _watching() as progress:
+        outcome = replay_file(file, progress)
+    _say(outcome)
+
+
+def explain(
+    file: File,
+    vmm: Annotated[str, typer.Argument(help="v17, a host name, or an id")],
+    at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
+    seed: Seed = None,
+    variant: Variant = None,
+) -> None:
+    """Why is a VMM where it is at this time of a run?"""
+    from sim_sled.cli.scenario_commands import RunOptions, why_in_run
+
+    _say(why_in_run(file, vmm, _duration(at), RunOptions(seed=seed, variant=variant)))
+
+
+def explore(
+    file: File,
+    runs: Annotated[int, typer.Option(help="seeds to try", min=1, max=10_000_000)] = 100,
+    jobs: Jobs = 2,
+    first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
+    failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
+    variant: Variant = None,
+    out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
+) -> None:
+    """Play many seeds in parallel processes until one fails. Exit 1 if one did."""
+    from sim_sled.cli.scenario_commands import explore_file, unwritable
+
+    if (bad := unwritable([out])) is not None:
+        _say(bad)
+    with _counting(runs, "runs") as count:
+        explored, outcome = explore_file(
+            file, runs, jobs=jobs, first_seed=first_seed, variant=variant, stop_after=failures, told=count
+        )
+    if out is not None and explored is not None:
+        out.write_text("".join(f"{found.seed}\n" for found in explored.found))
+    _say(outcome)
+
+
+def shrink(
+    file: File,
+    seed: Seed = None,
+    variant: Variant = None,
+    jobs: Jobs = 1,
+    what: Annotated[str | None, typer.Option(help="which failure, as explore names it; the first if missing")] = None,
+    out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
+) -> None:
+    """Reduce a failing scenario while it still fails for the same reason."""
+    from sim_sled.cli.scenario_commands import shrink_file, unwritable
+
+    if (bad := unwritable([out])) is not None:
+        _say(bad)
+    with _counting(None, "runs") as count:
+        small, outcome = shrink_file(
+            file, seed, variant=variant, key=what, jobs=jobs, told=lambda runs, _: count(runs, 0)
+        )
+    if small is not None:
+        sleds = small.scenario.fleet.sleds
+        sys.stderr.write(f"{small.runs} runs: {sleds} sleds, {small.vmms} VMMs, {len(small.scenario.rules)} rules\n")
+    if out is not None and small is not None:
+        out.write_text(outcome.out)
+        raise typer.Exit(outcome.code)
+    _say(outcome)
+
+
+@group.command("list")
+def list_command(json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """The scenarios of the library, each with the incident it reproduces."""
+    from sim_sled.cli.scenario_commands import list_text
+
+    sys.stdout.write(list_text(as_json=json))
+
+
+@group.command("schema")
+def schema_command() -> None:
+    """JSON Schema for editors (`# yaml-language-server: $schema=...`)."""
+    from sim_sled.cli.scenario_commands import schema_json
+
+    sys.stdout.write(schema_json())
+
+
+@group.command("reference")
+def reference_command() -> None:
+    """The reference page of the language, in Markdown."""
+    from sim_sled.cli.scenario_commands import reference_md
+
+    sys.stdout.write(reference_md())
+
+
+# ---- helpers
+
+
+def _say(outcome: Any) -> None:
+    sys.stderr.write(outcome.err)
+    sys.stdout.write(outcome.out)
+    raise typer.Exit(outcome.code)
+
+
+def _bad(text: str) -> None:
+    sys.stderr.write(f"sim-sled: {text}\n")
+    raise typer.Exit(2)
+
+
+def _duration(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except BadValue as error:
+        _bad(error.text)
+        return None
+
+
+def _sequence(text: str | None) -> tuple[str, Path] | None:
+    if text is None:
+        return None
+    hostname, equals, path = text.partition("=")
+    if not equals or not path:
+        _bad(f"--sequence is HOSTNAME=FILE, not '{text}'")
+    return hostname, Path(path)
+
+
+@contextmanager
+def _watching() -> Iterator[Callable[[Any], None] | None]:
+    """Live figures of a run, on a terminal only, for whatever lasts longer than a second."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    started, told = time.monotonic(), 0.0  # noqa: TID251 -- the shell may look at the clock
+    with Console(stderr=True).status("") as status:
+
+        def progress(world: Any) -> None:
+            nonlocal told
+            now = time.monotonic()  # noqa: TID251 -- same
+            if now - started > BAR_AFTER_S and now - told > 0.1:
+                told = now
+                living = sum(not who.gone for who in world.engine.subjects.values())
+                status.update(
+                    f"{world.scenario.name}: {world.elapsed_us / 1e6:.0f} s, {world.steps} steps, {living} VMMs, "
+                    f"{len(world.judge.failures)} failures"
+                )
+
+        yield progress
+
+
+@contextmanager
+def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _failed: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(noun, total=total)
+
+        def count(done: int, failed: int) -> None:
+            bar.update(task, completed=done, description=f"{done} {noun}, {failed} failed")
+
+        yield count

@@ -1,0 +1,378 @@
+"""What the command line calls: plain functions from files to text and an exit code. No wiring, no colours.
+
+Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from nexus_client.stub.variants import VARIANTS
+from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
+from sim_sled.language.printing import print_scenario
+from sim_sled.language.reference import reference_md, schema_json
+from sim_sled.language.schema import Scenario
+from sim_sled.language.source import Mark
+from sim_sled.play import campaign
+from sim_sled.play.campaign import Explored, Played, Task
+from sim_sled.play.explain import why
+from sim_sled.play.export import mermaid, trace_events
+from sim_sled.play.report import Run, junit, plain, text_of
+from sim_sled.play.run import How, run_to_end
+from sim_sled.play.shrink import Shrunk, shrink
+from sim_sled.play.trace import BadTrace, Trace, compare, events_json, read_trace
+from sim_sled.play.virtual import EPOCH_US, World
+
+__all__ = ["check_files", "list_scenarios", "reference_md", "scenario_folder", "schema_json"]
+
+EXIT_GOOD: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_BAD_INPUT: Final = 2
+EXIT_NEVER_FIRED: Final = 4
+
+
+def check_files(paths: Sequence[str], *, as_json: bool = False) -> tuple[str, int]:
+    """Validates only: every problem of every file, then the count; 2 if there is an error."""
+    loaded, problems = load_scenarios(paths)
+    code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
+    if not as_json:
+        return problems.text(), code
+    found = [
+        {"file": p.mark.file, "line": p.line, "col": p.col, "code": p.code, "message": p.text}
+        for p in sorted(problems.found)
+    ]
+    files = [{"file": one.shown, "valid": one.scenario is not None} for one in loaded]
+    document = {"files": files, "errors": problems.errors, "warnings": problems.warnings, "problems": found}
+    return json.dumps(document, indent=1) + "\n", code
+
+
+def scenario_folder() -> Path:
+    """The library: `scenarios/` of the checkout, or of the folder one stands in."""
+    beside = Path(__file__).resolve().parents[2] / "scenarios"
+    return beside if beside.is_dir() else Path("scenarios")
+
+
+@attrs.frozen
+class Listed:
+    """One scenario of the library."""
+
+    name: str
+    file: str
+    about: str
+    issues: tuple[str, ...]
+
+
+def list_scenarios(folder: Path | None = None) -> list[Listed]:
+    """Name, file and opening comment (the incident) of every scenario in a folder, sorted."""
+    return [_listed(path) for path in sorted((folder or scenario_folder()).glob("*.yaml"))]
+
+
+def _listed(path: Path) -> Listed:
+    comment = _opening_comment(path.read_text().splitlines())
+    words = comment.replace(",", " ").replace(".", " ").replace("(", " ").replace(")", " ").split()
+    issues = tuple(dict.fromkeys(w.strip(";:") for w in words if w.startswith(("omicron#", "propolis#"))))
+    return Listed(path.stem, str(path), comment, issues)
+
+
+def _opening_comment(lines: Iterable[str]) -> str:
+    said = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        said.append(line.lstrip("# ").rstrip())
+    return " ".join(said)
+
+
+def list_text(folder: Path | None = None, *, as_json: bool = False) -> str:
+    """The library as a table, or as JSON."""
+    listed = list_scenarios(folder)
+    if as_json:
+        return json.dumps([attrs.asdict(one) for one in listed], indent=1) + "\n"
+    width = max((len(one.name) for one in listed), default=0)
+    return "".join(f"{one.name:{width}}  {one.about}\n" for one in listed)
+
+
+# ---- runs
+
+
+@attrs.frozen
+class RunOptions:
+    """Options of `run`. `seed` None: the scenario's, else a random one, which is told."""
+
+    seed: int | None = None
+    variant: str | None = None
+    jobs: int = 1
+    until_us: int | None = None
+    require_fired: bool = False
+    as_json: bool = False
+    junit: Path | None = None
+    events: Path | None = None
+    trace: Path | None = None
+    timeline: Path | None = None
+    sequence: tuple[str, Path] | None = None
+
+
+@attrs.frozen
+class Outcome:
+    """What a command says: on stdout, on stderr, and its exit code."""
+
+    out: str
+    code: int
+    err: str = ""
+
+
+Progress = Callable[[World], None]
+Player = Callable[[Sequence[Task]], Iterator[Played]]
+
+
+def run_files(
+    paths: Sequence[str], options: RunOptions, progress: Progress | None = None, player: Player | None = None
+) -> Outcome:
+    """Plays scenarios in the closed world, or as `player` does. Nothing is played if any file has an error, or if one
+    of the files to be written cannot be.
+    """
+    written = (
+        options.junit,
+        options.events,
+        options.trace,
+        options.timeline,
+        options.sequence and options.sequence[1],
+    )
+    bad = _bad_variant(options.variant) or unwritable(written)
+    if bad is not None:
+        return bad
+    loaded, problems = load_scenarios(paths)
+    if problems.errors:
+        return Outcome("", EXIT_BAD_INPUT, problems.text())
+    err = problems.text() if problems.warnings else ""
+    tasks, notes = _tasks(loaded, options)
+    runs: list[Run] = []
+    out: list[str] = []
+    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
+        run = Run(played.task.shown, played.result, played.took_s)
+        runs.append(run)
+        _write_files(played, options, only=len(tasks) == 1)
+        if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
+            notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
+        if not options.as_json:
+            out.append(text_of(run, require_fired=options.require_fired))
+    if options.junit is not None:
+        options.junit.write_text(junit(runs, require_fired=options.require_fired))
+    if options.as_json:
+        shown = {"runs": [plain(run, require_fired=options.require_fired) for run in runs]}
+        out = [json.dumps(shown, indent=1) + "\n"]
+    code = EXIT_GOOD
+    if any(not run.result.good for run in runs):
+        code = EXIT_FAILED
+    elif any(not run.passed(require_fired=options.require_fired) for run in runs):
+        code = EXIT_NEVER_FIRED
+    return Outcome("".join(out), code, err + notes)
+
+
+def _bad_variant(variant: str | None) -> Outcome | None:
+    if variant is None or variant in VARIANTS:
+        return None
+    return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+
+
+def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
+    """What is wrong with files that are to be written at the end of something long; None if nothing is."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.parent
+        if path.is_dir():
+            why = "it is a folder"
+        elif not folder.is_dir():
+            why = f"there is no folder {folder}"
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            why = "permission denied"
+        else:
+            continue
+        return Outcome("", EXIT_BAD_INPUT, f"cannot write {path}: {why}\n")
+    return None
+
+
+def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
+    tasks, notes = [], []
+    how = How(variant=options.variant, until_us=options.until_us)
+    for one in loaded:
+        assert one.scenario is not None
+        seed = options.seed if options.seed is not None else one.scenario.seed
+        if options.seed is not None and one.scenario.seed not in (None, options.seed):
+            notes.append(f"{one.shown}: --seed {options.seed} wins over its seed {one.scenario.seed}\n")
+        if seed is None:
+            seed = secrets.randbits(32)
+            notes.append(f"{one.shown}: seed {seed}\n")
+        if one.scenario.nexus.internal is not None:
+            notes.append(f"{one.shown}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
+        if not one.scenario.load:
+            notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
+        tasks.append(Task(one.shown, one.scenario, seed, how))
+    return tasks, "".join(notes)
+
+
+def _write_files(played: Played, options: RunOptions, *, only: bool) -> None:
+    """Files of a run; of several runs each gets its scenario's name in front of the suffix."""
+
+    def named(path: Path) -> Path:
+        return path if only else path.with_name(f"{path.stem}-{played.result.scenario.name}{path.suffix}")
+
+    if options.events is not None:
+        with named(options.events).open("w") as file:
+            file.writelines(events_json(played.result.lines))
+    if options.trace is not None:
+        named(options.trace).write_text(played.result.trace().text())
+    if options.timeline is not None:
+        named(options.timeline).write_text(trace_events(played.result.lines))
+    if options.sequence is not None:
+        hostname, path = options.sequence
+        named(path).write_text(mermaid(played.result.lines, hostname))
+
+
+# ---- replay and why
+
+
+def scenario_of(trace: Trace, shown: str) -> Scenario | str:
+    """The scenario in a trace, its rules where they stood in the original file; or what is wrong with it."""
+    scenario, problems = parse_scenario(trace.scenario, shown)
+    if scenario is None:
+        return problems.text()
+    rules = {name: _mark(where) for kind, name, where in map(_at, trace.marks) if kind == "rule"}
+    expects = {name: _mark(where) for kind, name, where in map(_at, trace.marks) if kind == "expect"}
+    return attrs.evolve(
+        scenario,
+        rules=tuple(attrs.evolve(r, marks={**r.marks, "": rules.get(r.name, r.mark())}) for r in scenario.rules),
+        expect=tuple(
+            attrs.evolve(e, marks={**e.marks, "": expects.get(str(i), e.mark())})
+            for i, e in enumerate(scenario.expect)
+        ),
+    )
+
+
+def _at(mark: str) -> tuple[str, str, str]:
+    kind, _, rest = mark.partition(" ")
+    name, _, where = rest.partition(" ")
+    return kind, name, where
+
+
+def _mark(where: str) -> Mark:
+    file, _, line = where.rpartition(":")
+    return Mark(file or "-", int(line) if line.isdigit() else 0, 1)
+
+
+def replay_file(path: str, progress: Progress | None = None) -> Outcome:
+    """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
+    try:
+        recorded = read_trace(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
+    except BadTrace as error:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
+    bad = _bad_variant(recorded.variant or None)
+    if bad is not None:
+        return bad
+    scenario = scenario_of(recorded, path)
+    if isinstance(scenario, str):
+        return Outcome("", EXIT_BAD_INPUT, scenario)
+    task = Task(path, scenario, recorded.seed, How(variant=recorded.variant or None))
+    [played] = campaign.play_all([task], 1, progress)
+    difference = compare(recorded, played.result.trace())
+    if difference:
+        return Outcome(f"{path}: {difference}", EXIT_FAILED)
+    return Outcome(f"{path}: the same, {len(recorded.lines)} lines, {played.result.end}\n", EXIT_GOOD)
+
+
+def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
+    """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    loaded, problems = load_scenarios([path])
+    if problems.errors:
+        return Outcome("", EXIT_BAD_INPUT, problems.text())
+    [task], notes = _tasks(loaded, options)
+    world = World(task.scenario, task.seed, variant=options.variant, keep=False)
+    run_to_end(world, How(until_us=at_us))
+    if at_us is not None:
+        world.now_us = max(world.now_us, EPOCH_US + at_us)
+    subjects = world.engine.subjects.values()
+    meant = [who for who in subjects if vmm in (who.short, str(who.propolis_id), who.hostname)]
+    if not meant:
+        known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])
+        return Outcome("", EXIT_BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}\n")
+    said = why(world, meant[-1])
+    head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
+    return Outcome(head + "".join(f"  {line}\n" for line in said), EXIT_GOOD, notes)
+
+
+# ---- finding faults
+
+
+def explore_file(
+    path: str,
+    runs: int,
+    *,
+    jobs: int = 1,
+    first_seed: int = 0,
+    variant: str | None = None,
+    stop_after: int = 1,
+    told: Callable[[int, int], None] | None = None,
+) -> tuple[Explored | None, Outcome]:
+    """Plays `runs` seeds; 1 if some failed, each told with its seed and how to see it again."""
+    bad = _bad_variant(variant)
+    if bad is not None:
+        return None, bad
+    [one], problems = load_scenarios([path])
+    if one.scenario is None:
+        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
+    task = Task(path, one.scenario, first_seed, How(variant=variant))
+    explored = campaign.explore(task, runs, jobs, stop_after=stop_after, told=told)
+    flag = f" --variant {variant}" if variant else ""
+    lines = [f"{explored.runs} runs of {path}, {len(explored.found)} failed"]
+    for found in explored.found:
+        lines.append(f"  seed {found.seed}: {', '.join(found.keys)}")
+        lines.append(f"    {found.text}")
+        lines.append(f"    again: sim-sled run {path} --seed {found.seed}{flag}")
+        lines.append(f"    smaller: sim-sled shrink {path} --seed {found.seed}{flag}")
+    return explored, Outcome("\n".join(lines) + "\n", EXIT_FAILED if explored.found else EXIT_GOOD)
+
+
+def shrink_file(
+    path: str,
+    seed: int | None,
+    *,
+    variant: str | None = None,
+    key: str | None = None,
+    jobs: int = 1,
+    told: Callable[[int, Scenario], None] | None = None,
+) -> tuple[Shrunk | None, Outcome]:
+    """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
+    bad = _bad_variant(variant)
+    if bad is not None:
+        return None, bad
+    [one], problems = load_scenarios([path])
+    if one.scenario is None:
+        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
+    chosen = seed if seed is not None else one.scenario.seed
+    task = Task(path, one.scenario, chosen or 0, How(variant=variant, keep=False))
+    if key is None:
+        [played] = campaign.play_all([task], 1)
+        if played.result.good:
+            return None, Outcome("", EXIT_FAILED, f"{path} does not fail with seed {task.seed}\n")
+        key = played.result.failures[0].key
+    small = shrink(task, key, jobs=jobs, told=told)
+    if small is None:
+        return None, Outcome("", EXIT_FAILED, f"{path} does not fail with '{key}' and seed {task.seed}\n")
+    flag = f" --variant {variant}" if variant else ""
+    comment = (
+        f"{small.text}\n"
+        f"The smallest of {small.runs} runs that fails so; from {Path(path).name}.\n"
+        f"sim-sled run THIS --seed {small.seed}{flag}"
+    )
+    smaller = attrs.evolve(small.scenario, seed=small.seed)
+    return small, Outcome(print_scenario(smaller, comment), EXIT_GOOD)

@@ -1,0 +1,316 @@
+"""Values that cross the core's edge: `Input` in, `Effect` out. `Rack.handle(input, now_us)` is the only door.
+
+A request carries a `ticket` (any int that the shell chose, unique while it waits). Each ticket is answered by
+exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
+`SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
+
+Read before: errors.py. Read next: rack.py.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+import attrs
+
+from nexus_client.outbox import Outcome
+from nexus_client.registration import (
+    Decommissioned,
+    GetReplied,
+    GetSledAgent,
+    PostReplied,
+    PostSledAgent,
+    Registered,
+    RegistrationRefused,
+)
+from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
+from propolis_stub.contract import Effect as VmEffect
+from propolis_stub.contract import GuestEvent
+from propolis_stub.contract import Input as VmInput
+from propolis_stub.values import envelope
+from sim_sled.core.errors import SledError
+
+
+@attrs.frozen
+class Nic:
+    """What a sled reads of a network interface: its VPC and subnets (sled-agent-api.md 2.2 step 6)."""
+
+    vni: int
+    subnets: tuple[str, ...]  # canonical CIDR texts, IPv4 before IPv6
+
+
+@attrs.frozen
+class ExternalIp:
+    kind: str  # "ephemeral" | "floating"
+    ip: str  # canonical text
+
+
+@attrs.frozen
+class MulticastMembership:
+    group_ip: str
+    sources: tuple[str, ...]
+
+
+@attrs.frozen
+class AttachedSubnet:
+    subnet: str  # canonical CIDR text
+    kind: str  # "vpc" | "external"
+
+
+@attrs.frozen
+class Registration:
+    """The parts of an `InstanceEnsureBody` (any version) that a sled reads (sled-agent-api.md 4.2)."""
+
+    instance_id: UUID
+    vmm_runtime: VmmRuntimeState
+    propolis_addr: str  # canonical text, as `addresses.canonical` writes it
+    ncpus: int
+    memory_mib: int
+    hostname: str
+    silo_id: UUID
+    project_id: UUID
+    migration_id: UUID | None = None
+    nics: tuple[Nic, ...] = ()
+    external_ips: tuple[ExternalIp, ...] = ()
+    multicast_groups: tuple[MulticastMembership, ...] = ()
+    attached_subnets: tuple[AttachedSubnet, ...] = ()
+    crucible_disks: tuple[tuple[UUID, str], ...] = ()  # disk id, request_json (already known to parse)
+    file_backends: tuple[tuple[str, str], ...] = ()  # component key, path
+    vmm_spec: object = None  # as it came, for who serves the Propolis API; otherwise forgotten
+
+
+@attrs.frozen
+class Register:
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    body: Registration
+
+
+@attrs.frozen
+class Unregister:
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+
+
+@envelope
+class GetState:
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+
+
+@envelope
+class PutState:
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    requested: VmmStateRequested
+
+
+@attrs.frozen
+class Poke:
+    """Test-only push: one step, or `drain`: steps until nothing waits."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    drain: bool
+
+
+@attrs.frozen
+class SimMigrationSource:
+    """`POST /vmms/{id}/sim-migration-source`: migrate out to a peer that does not exist."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    migration_id: UUID
+    succeeds: bool
+
+
+class AreaCall(Protocol):
+    """A call on one API area's state, e.g. networking: decides first, then changes `area` and returns the result.
+
+    Implementations live in `sim_sled/facts/`; they raise `SledError` before anything has changed.
+    """
+
+    def apply(self, area: object, now_us: int) -> object: ...
+
+
+@attrs.frozen
+class CallArea:
+    """An operation of a sled's facts (networking and so on): `facts` is the attribute name on the sled."""
+
+    ticket: int
+    sled_id: UUID
+    facts: str  # "networking"
+    call: AreaCall
+
+
+@attrs.frozen
+class InjectState:
+    """Somebody wants this VMM in `state`. Without `illegal` only failed and destroyed: what a sled may force."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    state: VmmState
+    illegal: bool = False
+
+
+@attrs.frozen
+class KillPropolis:
+    """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
+    (propolis.md 3.9: "zone running: retry for ever").
+    """
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    restart: bool
+
+
+@attrs.frozen
+class ForgetVmm:
+    """The agent loses this VMM: from now on 404 `NO_SUCH_INSTANCE`, and nothing is published (omicron#6809)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+
+
+@attrs.frozen
+class InjectGuest:
+    """The guest halts, resets or triple-faults (propolis.md 3.4)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    event: GuestEvent
+
+
+@attrs.frozen
+class PropolisInput:
+    """Anything of the Propolis API for the VM of this VMM; answered by the `propolis_stub` effects it caused."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID
+    item: VmInput
+
+
+@envelope
+class NexusReplied:
+    """How one `PutToNexus` ended."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    serial: int
+    outcome: Outcome
+
+
+@attrs.frozen
+class Announce:
+    """This sled shall be known to Nexus as `info` (its generation is decided by the registration machine)."""
+
+    sled_id: UUID
+    info: SledAgentInfo
+
+
+@attrs.frozen
+class RegistrationReplied:
+    """How one `AskNexus` ended."""
+
+    sled_id: UUID
+    answer: GetReplied | PostReplied
+
+
+@attrs.frozen
+class HurryOutbox:
+    """Whatever waits for a retry is tried now (shutdown)."""
+
+    sled_id: UUID
+
+
+@attrs.frozen
+class Tick:
+    """Time has passed: whatever is due by now happens, in order."""
+
+
+Input = (
+    Register
+    | Unregister
+    | GetState
+    | PutState
+    | Poke
+    | SimMigrationSource
+    | CallArea
+    | InjectState
+    | KillPropolis
+    | ForgetVmm
+    | InjectGuest
+    | PropolisInput
+    | NexusReplied
+    | Announce
+    | RegistrationReplied
+    | HurryOutbox
+    | Tick
+)
+
+
+@envelope
+class Reply:
+    """Answers `ticket`. `value` is what the operation returns: `SledVmmState`, `UpdatedRuntime`, None, ..."""
+
+    ticket: int
+    value: object
+
+
+@attrs.frozen
+class ReplyError:
+    """Refuses `ticket` late (pokes only)."""
+
+    ticket: int
+    error: SledError
+
+
+@envelope
+class PutToNexus:
+    """Please send `PUT NEXUS/vmms/{propolis_id}`; answer with `NexusReplied` and the same serial."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    body: SledVmmState
+    attempt: int
+    serial: int
+
+
+@attrs.frozen
+class AskNexus:
+    """Please send this registration call; answer with `RegistrationReplied`."""
+
+    sled_id: UUID
+    call: GetSledAgent | PostSledAgent
+
+
+@attrs.frozen
+class RegistrationNews:
+    """Where the registration has come to: registered, decommissioned or refused."""
+
+    sled_id: UUID
+    news: Registered | Decommissioned | RegistrationRefused
+
+
+@attrs.frozen
+class FromPropolis:
+    """What the VM of a VMM says to whoever serves its Propolis API: all of it, in order (`Rack.expose`)."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    effect: VmEffect
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis

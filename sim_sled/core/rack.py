@@ -1,0 +1,422 @@
+"""The core: all sleds of this process, one scheduler, and one door.
+
+`handle(input, now_us) -> effects` is the only door; `next_deadline_us()` says when to come with the next `Tick`.
+A refusal is raised as a `SledError` and has changed nothing.
+
+What a turn does after the input was judged stands in fabric.py.
+
+Read before: fabric.py. Read next: daemon.py (sockets) or world.py (virtual time).
+"""
+
+# ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from nexus_client import registration as reg
+from nexus_client.outbox import (
+    Delivered,
+    Forget,
+    Hurry,
+    OutboxEffect,
+    Permanent,
+    Send,
+    Settled,
+    Transient,
+)
+from nexus_client.outbox import Tick as OutboxTick
+from nexus_client.types import TERMINAL, InstanceMigrationTargetParams, UpdatedRuntime, VmmState
+from propolis_stub.contract import Guest, MigrateOut
+from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
+from propolis_stub.types import Level
+from sim_sled.core import contract
+from sim_sled.core.addresses import canonical
+from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
+from sim_sled.core.contract import Effect, Input
+from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.rules import Verdict
+from sim_sled.core.sled import Sled
+from sim_sled.core.turn import Fabric
+from sim_sled.core.vmm import RunningPoke, Vmm
+
+TICKS_MAX: Final = 500
+"""Due actors served by one `Tick`, so that I/O gets its turn; `next_deadline_us` stays in the past until all are."""
+
+
+@attrs.define(eq=False)
+class Rack(Fabric):
+    """The doors. Options and fields: `Fabric`."""
+
+    def add_sled(self, config: SledConfig) -> Sled:
+        """Add a sled. ValueError if its id is taken."""
+        if config.sled_id in self.sleds:
+            raise ValueError(f"two sleds with the id {config.sled_id}")
+        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose)
+        self.sleds[config.sled_id] = sled
+        return sled
+
+    def next_deadline_us(self) -> int | None:
+        """When the next `Tick` has something to do; None: never, as things are."""
+        return self._scheduler.next_us()
+
+    def handle(self, item: Input, now_us: int) -> list[Effect]:
+        """Take one input; returns what shall be done about it, in this order. Raises `SledError` for a refusal."""
+        self._now_us = now_us
+        effects: list[Effect] = []
+        _DOORS[type(item)](self, item, effects)
+        if self._touched or self._messages:
+            self._settle(effects)
+        return effects
+
+    # --- requests of Nexus -------------------------------------------------------------------------------------
+
+    def _register(self, item: contract.Register, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
+        if new:
+            self._sources[vmm.about.propolis_addr] = vmm
+            if self.watch is not None:
+                self._tell(vmm, Kind.REGISTERED, vmm.record)
+        effects.append(contract.Reply(item.ticket, vmm.record))
+
+    def _unregister(self, item: contract.Unregister, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.vmms.get(item.propolis_id)
+        if vmm is None:
+            # 404 would jam an unwinding saga (nexus.md 4.3)
+            effects.append(contract.Reply(item.ticket, UpdatedRuntime(None)))
+            return
+        self._after(vmm, vmm.unregister(self._now_us), effects)
+        self._tell(vmm, Kind.UNREGISTERED, vmm.record)
+        self._remove(sled, vmm, effects)
+        effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
+
+    def _get_state(self, item: contract.GetState, effects: list[Effect]) -> None:
+        effects.append(contract.Reply(item.ticket, self.sleds[item.sled_id].get(item.propolis_id).record))
+
+    def _put_state(self, item: contract.PutState, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        before = vmm.record
+        source = None if item.requested.value is None else self._source_of(vmm, item.requested.value)
+        scripted = source is None and not self.remote_peers
+        try:
+            verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
+        except SledError as refused:
+            self._tell(vmm, Kind.REFUSED, (item.requested, refused))
+            raise
+        if self.watch is not None:
+            self._tell(vmm, Kind.ASKED, (item.requested, verdict))
+            if vmm.record is not before:
+                self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+        effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
+        if verdict is Verdict.NO_OP and not rest:
+            return
+        if verdict is Verdict.MIGRATE_IN:
+            vmm.peer = source
+            where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
+            self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
+        elif verdict is Verdict.DESTROY_NOW:
+            self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+        elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
+            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            self._publish(sled, vmm, effects)
+        self._after(vmm, rest, effects)
+
+    def _source_of(self, target: Vmm, where: InstanceMigrationTargetParams) -> Vmm | None:
+        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
+        dialled: a source that is here is never imagined, or one guest would run twice.
+        """
+        source = self._sources.get(canonical(where.src_propolis_addr))
+        return None if source is target else source
+
+    def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:
+        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        rest = vmm.migrate_out_scripted(item.migration_id, item.succeeds, self._now_us)
+        effects.append(contract.Reply(item.ticket, None))
+        self._after(vmm, rest, effects)
+
+    def _call_area(self, item: contract.CallArea, effects: list[Effect]) -> None:
+        area = getattr(self.sleds[item.sled_id], item.facts)
+        effects.append(contract.Reply(item.ticket, item.call.apply(area, self._now_us)))
+
+    # --- pokes -------------------------------------------------------------------------------------------------
+
+    def _poke(self, item: contract.Poke, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if vmm.poke is not None:
+            vmm.queue_poke(item.ticket, item.drain)
+            return
+        self._start_poke(sled, vmm, item.ticket, item.drain, effects)
+
+    def _start_poke(self, sled: Sled, vmm: Vmm, ticket: int, drain: bool, effects: list[Effect]) -> None:
+        self._tell(vmm, Kind.POKED, drain)
+        vmm.poke = RunningPoke(ticket, drain, self._now_us + sled.config.poke_timeout_us)
+        self._step_poke(sled, vmm, effects)
+
+    def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
+        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        """
+        poke = vmm.poke
+        assert poke is not None
+        rest = vmm.step(self._now_us)
+        if rest is None and poke.steps > 0:
+            self._end_poke(sled, vmm, effects)
+            return
+        poke.steps += 1
+        before = vmm.record
+        self._after(vmm, rest or [], effects)
+        self._settle(effects)
+        poke.gen = vmm.record.vmm_state.gen
+        if vmm.record is before:
+            self._publish(sled, vmm, effects)
+        self._rearm(vmm)
+
+    def _poke_heard(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        """Nexus has settled what the poke published: the next step, or the answer and the next poke."""
+        assert vmm.poke is not None
+        if vmm.poke.drain and vmm.poke.steps < DRAIN_STEPS_MAX:
+            self._step_poke(sled, vmm, effects)
+        else:
+            self._end_poke(sled, vmm, effects)
+
+    def _end_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        assert vmm.poke is not None
+        effects.append(contract.Reply(vmm.poke.ticket, None))
+        vmm.poke = None
+        if vmm.pokes:
+            following = vmm.pokes.popleft()
+            self._start_poke(sled, vmm, following.ticket, following.drain, effects)
+
+    def _fail_pokes(self, vmm: Vmm, error: SledError, effects: list[Effect]) -> None:
+        if vmm.poke is not None:
+            effects.append(contract.ReplyError(vmm.poke.ticket, error))
+            vmm.poke = None
+        while vmm.pokes:
+            effects.append(contract.ReplyError(vmm.pokes.popleft().ticket, error))
+
+    # --- faults and the Propolis API -----------------------------------------------------------------------------
+
+    def _inject_state(self, item: contract.InjectState, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if not item.illegal and (vmm.terminal or item.state not in TERMINAL):
+            raise InvalidRequest(f"a sled cannot force {vmm.state.value} to {item.state.value}")
+        self._tell(vmm, Kind.INJECTED, f"state {item.state.value}")
+        self._force(sled, vmm, item.state, effects)
+        effects.append(contract.Reply(item.ticket, vmm.record))
+
+    def _kill_propolis(self, item: contract.KillPropolis, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        if vmm.vm is None or vmm.terminal:
+            raise InvalidRequest("this VMM has no Propolis")
+        self._tell(vmm, Kind.INJECTED, f"propolis killed, {'restarted' if item.restart else 'not restarted'}")
+        if item.restart:
+            self._force(sled, vmm, VmmState.FAILED, effects)
+        else:
+            self._after(vmm, vmm.go_silent(self._now_us), effects)
+        effects.append(contract.Reply(item.ticket, None))
+
+    def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.get(item.propolis_id)
+        self._tell(vmm, Kind.INJECTED, "forgotten")
+        self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+        self._remove(sled, vmm, effects)
+        effects.append(contract.Reply(item.ticket, None))
+
+    def _inject_guest(self, item: contract.InjectGuest, effects: list[Effect]) -> None:
+        self._propolis_input(
+            contract.PropolisInput(item.ticket, item.sled_id, item.propolis_id, Guest(item.event)), effects
+        )
+
+    def _propolis_input(self, item: contract.PropolisInput, effects: list[Effect]) -> None:
+        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        if vmm.vm is None:
+            raise InvalidRequest("this VMM has no Propolis")
+        try:
+            if isinstance(item.item, MigrateOut):
+                vmm.check_untried(item.item.migration_id)
+                done = vmm.migrate_out(item.item, self._now_us)
+            else:
+                done = vmm.drive(item.item, self._now_us)
+        except RequestDenied as denied:
+            raise PropolisRefused(str(denied)) from denied
+        except QueueFull as full:
+            raise ChannelFull(str(full)) from full
+        except RepairingRejected:
+            raise  # it keeps its name in every layer
+        except PropolisError as refused:
+            raise InvalidRequest(str(refused)) from refused
+        effects.append(contract.Reply(item.ticket, done))
+        self._after(vmm, done, effects)
+
+    # --- Nexus answers ---------------------------------------------------------------------------------------------
+
+    def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        vmm = sled.vmms.get(item.propolis_id)
+        done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._now_us)
+        if isinstance(item.outcome, Transient):
+            if vmm is not None:
+                self._tell(vmm, Kind.RETRYING, item.outcome.why)
+            self._scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
+        if done and vmm is not None:
+            self._outbox_effects(sled, done, effects, vmm)
+
+    def _outbox_effects(
+        self, sled: Sled, done: list[OutboxEffect], effects: list[Effect], all_of: Vmm | None = None
+    ) -> None:
+        """Perform what an outbox wants; `all_of` is the one VMM it speaks of, where the caller knows."""
+        for effect in done:
+            vmm = all_of if all_of is not None else sled.vmms.get(effect.propolis_id)
+            if vmm is None or not vmm.registered:
+                continue  # it was removed by the effect before this one: its end was settled, nothing may follow
+            if isinstance(effect, Send):
+                effects.append(
+                    contract.PutToNexus(
+                        sled.config.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial
+                    )
+                )
+                if self.watch is not None:
+                    self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
+            else:
+                self._settled(sled, vmm, effect, effects)
+
+    def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
+        if isinstance(effect.outcome, Delivered):
+            vmm.acked, vmm.refused = effect.body, ""
+            if self.watch is not None:
+                self._tell(vmm, Kind.ACKED, effect.body)
+        else:
+            assert isinstance(effect.outcome, Permanent)
+            vmm.refused = effect.outcome.why
+            self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
+        if vmm.terminal and effect.body is vmm.record:
+            # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
+            if self.watch is not None:
+                self._tell(vmm, Kind.FORGOTTEN, vmm.record)
+            poke, vmm.poke = vmm.poke, None
+            if poke is not None:
+                effects.append(contract.Reply(poke.ticket, None))
+            self._remove(sled, vmm, effects)
+        elif vmm.poke is not None and effect.body.vmm_state.gen >= vmm.poke.gen:
+            self._poke_heard(sled, vmm, effects)
+            self._rearm(vmm)
+
+    def _announce(self, item: contract.Announce, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        if sled.registration is None:
+            sled.registration = reg.Registration(item.sled_id, item.info, seed=self.seed)
+            done = sled.registration.handle(OutboxTick(), self._now_us)
+        else:
+            done = sled.registration.handle(reg.InfoChanged(item.info), self._now_us)
+        self._registration_effects(sled, done, effects)
+
+    def _registration_replied(self, item: contract.RegistrationReplied, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        assert sled.registration is not None, "nothing was asked"
+        self._registration_effects(sled, sled.registration.handle(item.answer, self._now_us), effects)
+
+    def _registration_effects(self, sled: Sled, done: list[reg.RegistrationEffect], effects: list[Effect]) -> None:
+        for effect in done:
+            if isinstance(effect, reg.GetSledAgent | reg.PostSledAgent):
+                effects.append(contract.AskNexus(sled.config.sled_id, effect))
+            else:
+                effects.append(contract.RegistrationNews(sled.config.sled_id, effect))
+                if self.watch is not None:
+                    self.watch(Happening(self._now_us, sled.config.sled_id, None, Kind.SLED, effect))
+        self._scheduler.set(sled, sled.deadline_us())
+
+    def _hurry(self, item: contract.HurryOutbox, effects: list[Effect]) -> None:
+        sled = self.sleds[item.sled_id]
+        self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
+        self._scheduler.set(sled, sled.deadline_us())
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
+        for _count in range(TICKS_MAX):
+            actor = self._scheduler.pop_due(self._now_us)
+            if actor is None:
+                return
+            if isinstance(actor, Sled):
+                self._outbox_effects(actor, actor.outbox.handle(OutboxTick(), self._now_us), effects)
+                if actor.registration is not None:
+                    due_us = actor.registration.next_deadline_us()
+                    if due_us is not None and due_us <= self._now_us:
+                        self._registration_effects(
+                            actor, actor.registration.handle(OutboxTick(), self._now_us), effects
+                        )
+                self._scheduler.set(actor, actor.deadline_us())
+            else:
+                assert isinstance(actor, Vmm)
+                self._vmm_tick(actor, effects)
+
+    def _vmm_tick(self, vmm: Vmm, effects: list[Effect]) -> None:
+        self._after(vmm, vmm.tick(self._now_us), effects)
+        self._settle(effects)  # what happened in time counts before the grace period does
+        if vmm.grace_us is not None and vmm.grace_is_over(self._now_us):
+            self._tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
+            self._force(vmm.sled, vmm, VmmState.DESTROYED, effects)
+            self._rearm(vmm)
+        if vmm.poke is not None and vmm.poke.until_us <= self._now_us:
+            self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
+            self._rearm(vmm)
+
+    # --- what a turn does to Nexus and to the registry --------------------------------------------------------------
+
+    def _publish(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        done = sled.outbox.submit(vmm.propolis_id, vmm.record)
+        if done:  # nothing is settled by a submit, so no timer changes
+            self._outbox_effects(sled, done, effects, vmm)
+
+    def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
+        before = vmm.record
+        self._after(vmm, vmm.force(state, self._now_us), effects)
+        self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+        self._publish(sled, vmm, effects)
+
+    def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
+        if vmm.vm is not None and (self.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
+            # one that has run down has nothing left to lose but the connections of who talks to it
+            self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+        if vmm.peer is not None:
+            self._disconnect(vmm, effects)
+        sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
+        sled.remove(vmm)
+        if self._sources.get(vmm.about.propolis_addr) is vmm:
+            del self._sources[vmm.about.propolis_addr]
+        if vmm.poke is not None or vmm.pokes:
+            self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
+        self._scheduler.set(vmm, None)
+
+
+_DOORS: Final[dict[type, Callable[[Rack, Any, list[Effect]], None]]] = {
+    contract.Register: Rack._register,
+    contract.Unregister: Rack._unregister,
+    contract.GetState: Rack._get_state,
+    contract.PutState: Rack._put_state,
+    contract.Poke: Rack._poke,
+    contract.SimMigrationSource: Rack._sim_migration_source,
+    contract.CallArea: Rack._call_area,
+    contract.InjectState: Rack._inject_state,
+    contract.KillPropolis: Rack._kill_propolis,
+    contract.ForgetVmm: Rack._forget_vmm,
+    contract.InjectGuest: Rack._inject_guest,
+    contract.PropolisInput: Rack._propolis_input,
+    contract.NexusReplied: Rack._nexus_replied,
+    contract.Announce: Rack._announce,
+    contract.RegistrationReplied: Rack._registration_replied,
+    contract.HurryOutbox: Rack._hurry,
+    contract.Tick: Rack._tick,
+}
+"""One door per input; `tests/unit/sim_sled/test_rack.py` proves that none of `contract.Input` is missing."""

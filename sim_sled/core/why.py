@@ -1,0 +1,102 @@
+"""Why a VMM is where it is: what was asked, what it waits for, what Nexus acknowledged last (product.md 2.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nexus_client.types import SledVmmState, time_of
+from sim_sled.core.sled import Sled
+from sim_sled.core.vmm import Vmm
+from sim_sled.daemon.history import told
+
+
+def row(vmm: Vmm) -> dict[str, Any]:
+    """One line of `ps`."""
+    return {
+        "propolis_id": str(vmm.propolis_id),
+        "sled_id": str(vmm.sled_id),
+        "instance_id": str(vmm.about.instance_id),
+        "hostname": vmm.about.hostname,
+        "state": vmm.state.value,
+        "gen": vmm.record.vmm_state.gen,
+        "resting": vmm.resting().value,
+        "propolis": vmm.vm.state.value if vmm.vm is not None and vmm.vm.state is not None else None,
+        "acked": _state(vmm.acked),
+        "refused": vmm.refused or None,
+        "migration_in": _migration(vmm.record.migration_in),
+        "migration_out": _migration(vmm.record.migration_out),
+        "propolis_addr": vmm.about.propolis_addr,
+    }
+
+
+def why(sled: Sled, vmm: Vmm, now_us: int) -> dict[str, Any]:
+    """Everything known about one VMM at `now_us`; `says` is the same in sentences."""
+    pending = sled.outbox.pending_of(vmm.propolis_id)
+    due_us = vmm.deadline_us()
+    waits_for = vmm.vm.waits_for() if vmm.vm is not None else None
+    answer = row(vmm) | {
+        "asked": [{"at": stamp(at_us), "request": asked.type.value} for at_us, asked in vmm.asked],
+        "waits_for": waits_for,
+        "due_in_ms": None if due_us is None else max(0, (due_us - now_us) // 1000),
+        "told_nexus": None
+        if pending is None
+        else {
+            "pending": told(pending.body),
+            "in_flight": pending.in_flight,
+            "attempt": pending.attempt,
+            "last_failure": pending.why,
+            "retry_in_ms": None if pending.due_us is None else max(0, (pending.due_us - now_us) // 1000),
+        },
+    }
+    answer["says"] = _sentences(vmm, answer)
+    return answer
+
+
+def stamp(now_us: int) -> str:
+    """RFC 3339 with microseconds."""
+    return time_of(now_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
+    lines = [f"{vmm.propolis_id} ({vmm.about.hostname}) is {told(vmm.record)} and will rest in {answer['resting']}."]
+    if vmm.asked:
+        last = answer["asked"][-1]
+        lines.append(f"Nexus last asked for {last['request']} at {last['at']}.")
+    else:
+        lines.append("Nexus has asked for nothing yet.")
+    if vmm.silent is not None:
+        lines.append("Its Propolis died and does not answer; the agent asks it for ever.")
+    elif answer["waits_for"] is not None:
+        due = answer["due_in_ms"]
+        when = ", until somebody pokes it or its peer answers" if due is None else f", for {due} ms more"
+        if due is not None and answer["waits_for"].endswith("for ever"):  # what is due is the agent's patience
+            when = f"; the agent acts in {due} ms"
+        lines.append(f"Propolis waits: {answer['waits_for']}{when}.")
+    elif vmm.vm is None:
+        lines.append("It has no Propolis: none was needed yet, or it is gone.")
+    else:
+        lines.append("Propolis waits for nothing.")
+    nexus = answer["told_nexus"]
+    if nexus is None and vmm.refused:
+        lines.append(f"Nexus has refused the last publication for good: {vmm.refused}.")
+    elif nexus is None:
+        lines.append(
+            f"Nexus acknowledged {told(vmm.acked) if vmm.acked else 'nothing yet; the answers told it all'}."
+        )
+    elif nexus["in_flight"]:
+        lines.append(f"Nexus is being told {nexus['pending']} (attempt {nexus['attempt']}).")
+    else:
+        lines.append(
+            f"Nexus does not take {nexus['pending']}: {nexus['last_failure']}; next try in {nexus['retry_in_ms']} ms."
+        )
+    return lines
+
+
+def _state(body: SledVmmState | None) -> str | None:
+    return None if body is None else body.vmm_state.state.value
+
+
+def _migration(side: Any) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    return {"migration_id": str(side.migration_id), "state": side.state.value, "gen": side.gen}

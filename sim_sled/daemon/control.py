@@ -1,0 +1,296 @@
+"""The control API of a daemon: what is going on, and faults on demand. Its own listener, never Nexus's.
+
+Loopback by default; beyond it a token is required (product.md 4). JSON everywhere; errors are
+`{"message": ...}` with 400, 401, 404 or 409.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+
+from nexus_client.types import VmmState
+from propolis_stub.contract import GuestEvent
+from sim_sled.core import contract
+from sim_sled.core.errors import NoSuchVmm, SledError
+from sim_sled.core.happenings import Kind
+from sim_sled.core.sled import Sled
+from sim_sled.core.vmm import Vmm
+from sim_sled.core.why import row, stamp, why
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.history import text_of
+from sim_sled.play.live import Live
+
+BODY_MAX: Final = 64 * 1024
+"""Control requests are a few words."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class TokenRequiredError(ValueError):
+    """The control address is not on loopback and there is no token."""
+
+
+class Counters:
+    """Plain integers, counted by watching; text only when scraped."""
+
+    def __init__(self) -> None:
+        self.of: dict[Kind, int] = dict.fromkeys(Kind, 0)
+
+    def add(self, happening: Any) -> None:
+        self.of[happening.kind] += 1
+
+
+class Control:
+    """Handlers of the control API of one daemon."""
+
+    def __init__(self, daemon: Daemon, token: str | None = None) -> None:
+        self.daemon = daemon
+        self.token = token
+        self.counters = Counters()
+        daemon.watchers.append(self.counters.add)
+
+    def app(self) -> web.Application:
+        """The application, to be served by an `AppRunner`."""
+        app = web.Application(client_max_size=BODY_MAX, middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/", self.index),
+                web.get("/ready", self.ready),
+                web.get("/version", self.version),
+                web.get("/metrics", self.metrics),
+                web.get("/sleds", self.sleds),
+                web.get("/sleds/{sled_id}/networking", self.networking),
+                web.get("/vmms", self.vmms),
+                web.get("/vmms/{propolis_id}", self.why),
+                web.get("/vmms/{propolis_id}/log", self.log),
+                web.post("/vmms/{propolis_id}/inject", self.inject),
+                web.get("/rules", self.rules),
+                web.post("/fire/{name}", self.fire),
+                web.post("/release/{name}", self.release),
+            ]
+        )
+        return app
+
+    async def index(self, request: web.Request) -> web.Response:
+        """What there is."""
+        routes = sorted(
+            f"{route.method} {route.resource.canonical}"
+            for route in request.app.router.routes()
+            if route.resource is not None and route.method != "HEAD"
+        )
+        return web.json_response({"name": "sim-sled control API", "routes": routes})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """200 once every sled is registered with Nexus, 503 before."""
+        waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
+        answer = {"ready": not waiting, "not_registered": waiting}
+        if waiting:
+            answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
+        return web.json_response(answer, status=503 if waiting else 200)
+
+    async def version(self, _: web.Request) -> web.Response:
+        return web.json_response({"name": "sim-sled", "version": version("sim-sled")})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Prometheus text. No label per sled: thousands of series would make the scrape slow."""
+        lines = ["# TYPE sim_sled_happenings_total counter"]
+        lines += [
+            f'sim_sled_happenings_total{{kind="{kind.value.replace(" ", "_")}"}} {count}'
+            for kind, count in self.counters.of.items()
+        ]
+        sleds = self.daemon.rack.sleds.values()
+        lines += [
+            "# TYPE sim_sled_vmms gauge",
+            f"sim_sled_vmms {sum(len(sled.vmms) for sled in sleds)}",
+            "# TYPE sim_sled_unacknowledged gauge",
+            f"sim_sled_unacknowledged {sum(len(sled.outbox) for sled in sleds)}",
+        ]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def sleds(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            [
+                {
+                    "sled_id": str(sled_id),
+                    "address": self.daemon.addresses.get(sled_id),
+                    "mode": sled.config.mode.value,
+                    "vmms": len(sled.vmms),
+                    "unacknowledged": len(sled.outbox),
+                    "threads_used": sled.threads_used,
+                    "memory_mib_used": sled.memory_mib_used,
+                    "registration": sled.registration.phase.value if sled.registration else None,
+                }
+                for sled_id, sled in sorted(self.daemon.rack.sleds.items())
+            ]
+        )
+
+    async def networking(self, request: web.Request) -> web.Response:
+        """What is in effect of the sled's virtual networks (sled-agent-api.md 6 #26)."""
+        sled = self.daemon.rack.sleds.get(_uuid(request, "sled_id"))
+        if sled is None:
+            raise web.HTTPNotFound(reason="no such sled")
+        return web.json_response(sled.networking.snapshot(), dumps=_dumps)
+
+    async def vmms(self, _: web.Request) -> web.Response:
+        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(self._row)]
+        return web.json_response(rows)
+
+    def _row(self, vmm: Vmm) -> dict[str, Any]:
+        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.sled_id, vmm.propolis_id)}
+
+    async def why(self, request: web.Request) -> web.Response:
+        propolis_id = _uuid(request, "propolis_id")
+        sled = self._sled_of(propolis_id)
+        answer = why(sled, sled.get(propolis_id), self.daemon.clock.now_us())
+        live = self.daemon.live
+        who = live.engine.subjects.get(propolis_id) if live is not None else None
+        notes = [] if who is None else list(who.notes)
+        answer["rules"] = [
+            {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
+        ]
+        answer["says"] += [f"At {stamp(each.at_us)} rule {each.rule} ({each.mark}) {each.text}." for each in notes]
+        return web.json_response(answer)
+
+    async def log(self, request: web.Request) -> web.Response:
+        """What happened to a VMM, also to one that is gone."""
+        lines = self.daemon.history.of(_uuid(request, "propolis_id"))
+        if not lines:
+            raise web.HTTPNotFound(reason="nothing is known of this VMM")
+        return web.json_response(
+            [
+                {
+                    "at": stamp(each.at_us),
+                    "sled_id": str(each.sled_id),
+                    "kind": each.kind.value,
+                    "text": text_of(each),
+                }
+                for each in lines
+            ]
+        )
+
+    async def inject(self, request: web.Request) -> web.Response:
+        """One fault: `{"state": "failed"}`, `{"state": "running", "illegal": true}`, `{"kill_propolis": {"restart":
+        true}}`, `{"forget_vmm": true}` or `{"guest": "halt"}`.
+        """
+        propolis_id = _uuid(request, "propolis_id")
+        sled_id = self._sled_of(propolis_id).config.sled_id
+        try:
+            fault = await request.json()
+        except (ValueError, RecursionError) as error:
+            raise web.HTTPBadRequest(reason=f"not JSON: {error}") from error
+        item = _fault(fault, self.daemon.ticket(), sled_id, propolis_id)
+        await self.daemon.submit(item)
+        return web.json_response({"injected": fault})
+
+    async def rules(self, _: web.Request) -> web.Response:
+        """The scenario's rules and how often each matched and fired."""
+        live = self._live()
+        return web.json_response(
+            [
+                {"name": rule.name, "at": str(rule.mark()), "enabled": rule.enabled}
+                | {"matched": counter.matched, "fired": counter.fired}
+                for rule in live.engine.scenario.rules
+                if (counter := live.engine.counters[rule.name]) is not None
+            ]
+        )
+
+    async def fire(self, request: web.Request) -> web.Response:
+        """Fire a manual trigger."""
+        name = request.match_info["name"]
+        if not self._live().fire(name):
+            raise web.HTTPNotFound(reason=f"no rule waits for {name}")
+        return web.json_response({"fired": name})
+
+    async def release(self, request: web.Request) -> web.Response:
+        """Let go what a rule holds."""
+        name = request.match_info["name"]
+        if not self._live().release(name):
+            raise web.HTTPNotFound(reason=f"rule {name} holds nothing")
+        return web.json_response({"released": name})
+
+    def _live(self) -> Live:
+        if self.daemon.live is None:
+            raise web.HTTPNotFound(reason="this daemon plays no scenario")
+        return self.daemon.live
+
+    def _sled_of(self, propolis_id: UUID) -> Sled:
+        for sled in self.daemon.rack.sleds.values():
+            if propolis_id in sled.vmms:
+                return sled
+        raise NoSuchVmm(propolis_id)
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.token is not None:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
+                return web.json_response({"message": "a token is required"}, status=401)
+        try:
+            return await handler(request)
+        except NoSuchVmm as error:
+            return web.json_response({"message": error.message}, status=404)
+        except SledError as error:
+            return web.json_response({"message": error.message}, status=409)
+        except web.HTTPException as error:
+            return web.json_response({"message": error.reason}, status=error.status)
+
+
+_STATES: Final = frozenset(each.value for each in VmmState)
+_GUEST_EVENTS: Final = frozenset(each.value for each in GuestEvent)
+
+
+def _fault(fault: Any, ticket: int, sled_id: UUID, propolis_id: UUID) -> contract.Input:
+    match fault:
+        case {"state": str(state), **rest} if state in _STATES and rest in (
+            {},
+            {"illegal": False},
+            {"illegal": True},
+        ):
+            return contract.InjectState(
+                ticket, sled_id, propolis_id, VmmState(state), illegal=bool(rest.get("illegal"))
+            )
+        case {"kill_propolis": {"restart": bool(restart), **more}, **rest} if not (more or rest):
+            return contract.KillPropolis(ticket, sled_id, propolis_id, restart)
+        case {"forget_vmm": True, **rest} if not rest:
+            return contract.ForgetVmm(ticket, sled_id, propolis_id)
+        case {"guest": str(event), **rest} if event in _GUEST_EVENTS and not rest:
+            return contract.InjectGuest(ticket, sled_id, propolis_id, GuestEvent(event))
+    raise web.HTTPBadRequest(
+        reason='a fault is one of {"state": STATE}, {"state": STATE, "illegal": true}, {"forget_vmm": true}, '
+        f'{{"kill_propolis": {{"restart": BOOL}}}}, {{"guest": {" or ".join(sorted(_GUEST_EVENTS))}}}'
+    )
+
+
+def _uuid(request: web.Request, name: str) -> UUID:
+    try:
+        return UUID(request.match_info[name])
+    except ValueError as error:
+        raise web.HTTPBadRequest(reason=f"{name} is not a UUID") from error
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+async def serve_control(control: Control, host: str, port: int) -> tuple[web.AppRunner, str]:
+    """Serve at `host:port`; returns the runner and the bound address. `TokenRequiredError` beyond loopback."""
+    if control.token is None and not ipaddress.ip_address(host).is_loopback:
+        raise TokenRequiredError(f"{host} is not loopback: give the control API a token")
+    runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    try:
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    name = runner.addresses[0]
+    return runner, f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"

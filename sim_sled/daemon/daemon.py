@@ -1,0 +1,380 @@
+"""The shell: owns the rack, performs its effects on sockets, and keeps the one timer.
+
+    HTTP handlers --submit--> rack.handle --effects--> Nexus client, waiting handlers
+    timer --------Tick------>                                    |
+    Nexus's answers <--------------------------------------------+
+
+There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
+turn of the core whatever else is going on.
+
+Read before: rack.py. Read next: http/app.py, control.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+from aiohttp import web
+
+from nexus_client.client import NexusClient, Senders
+from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.registration import (
+    GetReplied,
+    GetSledAgent,
+    PostReplied,
+    Registered,
+    RegistrationRefused,
+)
+from propolis_stub.contract import Effect as VmEffect
+from propolis_stub.contract import Input as VmInput
+from propolis_stub.waiting import Pacer
+from sim_sled.core import contract
+from sim_sled.core.config import SledConfig
+from sim_sled.core.contract import Effect, Input
+from sim_sled.core.happenings import Happening
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.core.rack import Rack
+from sim_sled.core.sled import Sled
+from sim_sled.daemon import logs
+from sim_sled.daemon.clock import Clock
+from sim_sled.daemon.history import History
+from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.engine.engine import Engine
+from sim_sled.http.app import make_server
+from sim_sled.play.live import Live, Outgoing
+
+_TIMER_MIN_S: Final = 0.001
+"""Some loops round timers to a millisecond: a shorter one would spin."""
+
+SHUTDOWN_WAIT_S: Final = 5.0
+"""On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
+
+BACKLOG: Final = 1_024
+"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
+
+
+@attrs.frozen
+class Options:
+    """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
+
+    nexus: str
+    pacer: Pacer = attrs.field(factory=PresetPacer)
+    seed: int = 0
+    accept_newer_api: bool = False
+    shutdown_wait_s: float = SHUTDOWN_WAIT_S
+    register: bool = True
+    history: bool = True
+    propolis: PropolisMode = PropolisMode.NONE
+    engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+
+
+@attrs.frozen
+class Undelivered:
+    """What a daemon could not tell Nexus before it ended."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    state: str
+    gen: int
+    why: str
+
+
+class Daemon:
+    """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
+
+    def __init__(self, sleds: list[SledConfig], options: Options, clock: Clock | None = None) -> None:
+        self.options = options
+        self.clock = clock or Clock()
+        self.history = History()
+        self.rack = Rack(
+            pacer=options.engine or options.pacer, seed=options.seed, watch=self._watch if options.history else None
+        )
+        self.propolis = PropolisApis(self, options.propolis)
+        if options.propolis is not PropolisMode.NONE:
+            self.rack.expose = True
+            self.rack.baggage = self.propolis.baggage
+            # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
+            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        for config in sleds:
+            self.rack.add_sled(config)
+        self.live: Live | None = None
+        if options.engine is not None:
+            self.live = Live(self, options.engine)
+            self.watchers.append(self.live.watch)
+        self.addresses: dict[UUID, str] = {}
+        self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
+        self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.stopping = False
+        self._log = logs.get("daemon")
+        self._client = NexusClient(options.nexus)
+        self._senders: Senders[contract.PutToNexus | Outgoing] = Senders(self._client, self._replied)
+        self._servers: list[tuple[web.Server, asyncio.Server]] = []
+        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._tickets = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_us: int | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
+        self._changed = asyncio.Event()
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
+        self.refused = asyncio.get_running_loop().create_future()
+        self._client.open()
+        try:
+            for sled in self.rack.sleds.values():
+                await self._listen(sled)
+        except BaseException:
+            await self._close()
+            raise
+        if self.options.register:
+            for sled in self.rack.sleds.values():
+                address = self.addresses[sled.config.sled_id]
+                port = sled.config.repo_depot_port or int(address.rpartition(":")[2])
+                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
+
+    async def stop(self) -> list[Undelivered]:
+        """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
+        self.stopping = True
+        for server, listener in self._servers:
+            listener.close()
+            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        for sled in self.rack.sleds.values():
+            self.handle(contract.HurryOutbox(sled.config.sled_id))
+        while any(len(sled.outbox) for sled in self.rack.sleds.values()):
+            self._changed.clear()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+        left_over = [
+            Undelivered(
+                sled.config.sled_id,
+                pending.propolis_id,
+                pending.body.vmm_state.state.value,
+                pending.body.vmm_state.gen,
+                pending.why or "no answer yet",
+            )
+            for sled in self.rack.sleds.values()
+            for pending in sled.outbox.pending()
+        ]
+        await self._close()
+        return left_over
+
+    async def _listen(self, sled: Sled) -> None:
+        host, _, port = sled.config.address.rpartition(":")
+        server = make_server(
+            self,
+            sled.config.sled_id,
+            accept_newer_api=self.options.accept_newer_api,
+            on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
+        )
+        listener = await asyncio.get_running_loop().create_server(
+            server, host.strip("[]"), int(port), backlog=BACKLOG
+        )
+        self._servers.append((server, listener))
+        name = listener.sockets[0].getsockname()
+        self.addresses[sled.config.sled_id] = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, listener in self._servers:
+            listener.close()
+        for server, _ in self._servers:
+            await server.shutdown(1.0)
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        if self.live is not None:
+            self.live.close()
+        await self.propolis.close()
+        await self._senders.stop()
+        await self._client.close()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        if self.refused is not None and not self.refused.done():
+            self.refused.cancel()
+
+    # --- the core's door -----------------------------------------------------------------------------------------
+
+    def ticket(self) -> int:
+        """A number no waiting request has."""
+        self._tickets += 1
+        return self._tickets
+
+    async def submit(self, item: Any) -> object:
+        """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
+        if self.live is not None:
+            return await self.live.submit(item, self._carry)
+        return await self._carry(item)
+
+    async def _carry(self, item: Any) -> object:
+        answer = self._turn(item, item.ticket)
+        if answer is not _LATER:
+            return answer
+        waiting = self._waiting.get(item.ticket)
+        if waiting is None:
+            waiting = self._waiting[item.ticket] = asyncio.get_running_loop().create_future()
+        try:
+            # shielded: the one who asked may go away, the poke goes on and is answered to nobody
+            return await asyncio.shield(waiting)
+        finally:
+            if waiting.done():
+                self._waiting.pop(item.ticket, None)
+
+    def handle(self, item: Input) -> None:
+        """An input to which nobody waits for an answer."""
+        self._turn(item, None)
+
+    def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
+        """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
+        ticket = self.ticket()
+        done = self._turn(contract.PropolisInput(ticket, sled_id, propolis_id, item), ticket)
+        assert isinstance(done, list), "answered at once"
+        return done
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Tell Nexus something that no VMM of ours waits for."""
+        self._senders.send(outgoing)
+
+    def _turn(self, item: Any, ticket: int | None) -> object:
+        """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
+        now_us = self.clock.now_us()
+        answer: object = _LATER
+        try:
+            for effect in self.rack.handle(item, now_us):
+                if type(effect) is contract.Reply and effect.ticket == ticket:
+                    answer = effect.value
+                else:
+                    self._perform(effect)
+        finally:
+            # also after a bug: one VMM's must not stop the clock of all
+            if self.live is not None:
+                self.live.after_turn()
+            self._rearm(now_us)
+        return answer
+
+    def _perform(self, effect: Effect) -> None:
+        if type(effect) is contract.PutToNexus:
+            if self.live is not None:
+                self.live.publish(effect)
+            else:
+                self._senders.send(effect)
+        elif isinstance(effect, contract.Reply):
+            self._answer(effect.ticket).set_result(effect.value)
+        elif isinstance(effect, contract.ReplyError):
+            self._answer(effect.ticket).set_exception(effect.error)
+        elif isinstance(effect, contract.AskNexus):
+            call = asyncio.get_running_loop().create_task(self._ask_nexus(effect))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        elif isinstance(effect, contract.RegistrationNews):
+            self._registration_news(effect)
+        elif isinstance(effect, contract.FromPropolis):
+            try:
+                self.propolis.perform(effect)
+            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
+                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
+
+    def _answer(self, ticket: int) -> asyncio.Future[object]:
+        waiting = self._waiting.get(ticket)
+        if waiting is None:
+            waiting = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+            waiting.add_done_callback(_retrieved)
+        return waiting
+
+    # --- Nexus ---------------------------------------------------------------------------------------------------
+
+    def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
+        if isinstance(outcome, Transient) and put.attempt == 0:
+            self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
+        elif isinstance(outcome, Permanent):
+            self._log.error(
+                "Nexus refuses a state for good",
+                vmm=str(put.propolis_id),
+                state=put.body.vmm_state.state.value,
+                gen=put.body.vmm_state.gen,
+                why=outcome.why,
+            )
+        if isinstance(put, Outgoing):
+            put.replied(outcome)
+        else:
+            self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
+        self._changed.set()
+
+    async def _ask_nexus(self, effect: contract.AskNexus) -> None:
+        answer: GetReplied | PostReplied
+        if isinstance(effect.call, GetSledAgent):
+            answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
+        else:
+            answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
+        if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
+            # once per reason: it is asked every 2 s, for ever
+            self._not_ready[effect.sled_id] = answer.outcome.why
+            self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
+        self.handle(contract.RegistrationReplied(effect.sled_id, answer))
+
+    def _registration_news(self, effect: contract.RegistrationNews) -> None:
+        news = effect.news
+        if isinstance(news, Registered):
+            self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
+            everybody_was = all(event.is_set() for event in self.registered.values())
+            self.registered[effect.sled_id].set()
+            self._not_ready.pop(effect.sled_id, None)
+            if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
+                self.live.begin()  # scenario time counts from here
+        elif isinstance(news, RegistrationRefused):
+            self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
+            if self.refused is not None and not self.refused.done():
+                self.refused.set_result(news)
+        else:
+            self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _rearm(self, now_us: int) -> None:
+        due_us = self.rack.next_deadline_us()
+        if self.live is not None:
+            rules_us = self.live.next_deadline_us()
+            if rules_us is not None and (due_us is None or rules_us < due_us):
+                due_us = rules_us
+        if due_us == self._armed_us and (due_us is None or self._timer is not None):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_us = due_us
+        if due_us is not None:
+            delay_s = max((due_us - now_us) / 1e6, _TIMER_MIN_S)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self.live is not None:
+            self.live.tick(self.clock.now_us())
+        self.handle(contract.Tick())
+
+    def _watch(self, happening: Happening) -> None:
+        for watcher in self.watchers:
+            watcher(happening)
+
+
+_LATER: Final = object()
+
+
+def _retrieved(future: asyncio.Future[object]) -> None:
+    """An answer that nobody waits for any more is no error."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,289 @@
+"""Each VMM of a daemon as its own Propolis on the network: `--propolis loopback|registered`.
+
+`registered` listens at the `propolis_addr` that Nexus chose, so that a migration target on another host finds its
+source by the address in the request, as in the original. `loopback` takes port 0 and shows the address in `ps`.
+
+A VMM is served from the moment its Propolis is made until it is forgotten. An address that cannot be bound fails the
+VMM, as a zone that cannot be made does on the real agent (sled-agent-api.md 2.12); docs/propolis.md says how to make
+a whole prefix bindable.
+
+Read before: daemon.py, propolis_stub/server/instance.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from nexus_client.types import VmmState
+from propolis_stub import contract as propolis
+from propolis_stub.errors import PropolisError
+from propolis_stub.server.app import make_handler
+from propolis_stub.server.instance import Preparation, PropolisServer
+from propolis_stub.spec.read import Spec, normalised, read_components
+from propolis_stub.spec.types import InstanceMetadata, InstanceProperties, RawSpec2
+from propolis_stub.vm import Vm
+from sim_sled.core import addresses, contract
+from sim_sled.core.errors import SledError
+from sim_sled.daemon import logs
+from sim_sled.http.json import plain
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.daemon import Daemon
+
+BACKLOG: Final = 64
+"""Per VMM: a monitor, some consoles, one migration peer."""
+
+_SHUTDOWN_S: Final = 0.5
+
+
+_Key = tuple[UUID, UUID]
+"""(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
+
+
+class PropolisMode(Enum):
+    NONE = "none"
+    LOOPBACK = "loopback"
+    REGISTERED = "registered"
+
+
+class _Host:
+    """One VMM's VM, reached through the rack; see `propolis_stub.server.instance.Host`."""
+
+    def __init__(self, daemon: Daemon, sled_id: UUID, propolis_id: UUID) -> None:
+        self._daemon = daemon
+        self._sled_id = sled_id
+        self._propolis_id = propolis_id
+        self._nobody = Vm(propolis_id, daemon.options.pacer)
+
+    @property
+    def vm(self) -> Vm:
+        vmm = self._daemon.rack.sleds[self._sled_id].vmms.get(self._propolis_id)
+        return self._nobody if vmm is None or vmm.vm is None else vmm.vm
+
+    def handle(self, item: propolis.Input, /) -> list[propolis.Effect]:
+        """Raises what `Vm.handle` raises. The rack's effects bring the VM's to `perform`."""
+        if self.vm is self._nobody:
+            return self._nobody.handle(item, self._daemon.clock.now_us())
+        try:
+            return self._daemon.propolis_input(self._sled_id, self._propolis_id, item)
+        except SledError as error:
+            if isinstance(error.__cause__, PropolisError):
+                raise error.__cause__ from None
+            raise
+
+
+class PropolisApis:
+    """The listeners of one daemon; `perform` gets every effect of every VM."""
+
+    def __init__(self, daemon: Daemon, mode: PropolisMode) -> None:
+        self.mode = mode
+        self._daemon = daemon
+        self._log = logs.get("propolis")
+        self._servers: dict[_Key, PropolisServer] = {}
+        self._listeners: dict[_Key, asyncio.Server] = {}
+        self._by_name: dict[tuple[Any, ...], PropolisServer] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._web: web.Server | None = None
+
+    def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
+        """What a migrating VM takes along. A target's server is made here, before its VM."""
+        return self._server((sled_id, propolis_id))
+
+    def _prepare(self, key: _Key, server: PropolisServer) -> None:
+        """What the new VM consists of: the sled agent's own ensure request, without the way over the network."""
+        sled_id, propolis_id = key
+        about = self._daemon.rack.sleds[sled_id].get(propolis_id).about
+        properties = InstanceProperties(
+            id=about.instance_id,
+            name=about.hostname,
+            description="",
+            metadata=InstanceMetadata(
+                project_id=about.project_id,
+                silo_id=about.silo_id,
+                sled_id=sled_id,
+                sled_model=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_model,
+                sled_revision=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_revision,
+                sled_serial=str(sled_id),
+            ),
+        )
+        source = self._daemon.rack.sleds[sled_id].get(propolis_id).source_addr or None
+        server.prepare(Preparation(properties, None if source else _spec_of(about.vmm_spec), source))
+
+    def perform(self, effect: contract.FromPropolis) -> None:
+        """One effect, in its order. The first one of a VMM opens its listener, the end of the process closes it."""
+        key = (effect.sled_id, effect.propolis_id)
+        vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
+        if key not in self._servers and (vmm is None or vmm.vm is None):
+            return  # the last words of a process that is gone
+        server = self._server(key)
+        if server.host is None:
+            server.host = _Host(self._daemon, *key)
+            self._prepare(key, server)
+            self._open(key, server)
+        server.perform([effect.effect])
+        if isinstance(effect.effect, propolis.Crashed):
+            self._close(key)
+
+    def address_of(self, sled_id: UUID, propolis_id: UUID) -> str | None:
+        """Where a VMM's Propolis listens; None if it does not."""
+        key = (sled_id, propolis_id)
+        server = self._servers.get(key)
+        return server.address if server is not None and key in self._listeners else None
+
+    async def close(self) -> None:
+        """Close every listener and connection."""
+        for key in list(self._servers):
+            self._close(key)
+        if self._web is not None:
+            await self._web.shutdown(_SHUTDOWN_S)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _server(self, key: _Key) -> PropolisServer:
+        server = self._servers.get(key)
+        if server is None:
+            server = self._servers[key] = PropolisServer()
+        return server
+
+    def _open(self, key: _Key, server: PropolisServer) -> None:
+        wanted = self._wanted(key)
+        try:
+            host, port = addresses.parse(wanted)
+            listening = bind(host, port)
+        except (OSError, ValueError) as error:
+            self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
+            # not within the turn that made the VM: its effects are still being performed
+            asyncio.get_running_loop().call_soon(self._fail, key)
+            return
+        name = listening.getsockname()
+        server.address = addresses.show(name[0], name[1])
+        self._by_name[name[:2]] = server
+        if self._web is None:
+            self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
+        self._later(self._listen(key, listening))
+
+    async def _listen(self, key: _Key, listening: socket.socket) -> None:
+        assert self._web is not None
+        listener = await asyncio.get_running_loop().create_server(self._web, sock=listening, backlog=BACKLOG)
+        if key in self._servers:
+            self._listeners[key] = listener
+        else:
+            listener.close()
+
+    def _wanted(self, key: _Key) -> str:
+        sled_id, propolis_id = key
+        if self.mode is PropolisMode.REGISTERED:
+            return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
+        host, _ = addresses.parse(self._daemon.addresses[sled_id])
+        return addresses.show(host, 0)
+
+    def _fail(self, key: _Key) -> None:
+        try:
+            self._daemon.handle(contract.InjectState(self._daemon.ticket(), *key, VmmState.FAILED))
+        except SledError:
+            return  # it has ended by itself meanwhile
+
+    def _resolve(self, request: web.BaseRequest) -> PropolisServer | None:
+        transport = request.transport
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return None if name is None else self._by_name.get(tuple(name[:2]))
+
+    def _close(self, key: _Key) -> None:
+        server = self._servers.pop(key, None)
+        listener = self._listeners.pop(key, None)
+        if listener is not None:
+            listener.close()
+        if server is not None:
+            self._by_name = {name: each for name, each in self._by_name.items() if each is not server}
+            if server.host is not None:
+                self._later(server.close())
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _spec_of(vmm_spec: object) -> Spec | None:
+    """The specification of a register body, of whatever version. None if Propolis would not take it."""
+    try:
+        told = plain(vmm_spec)
+        for part in told["components"].values():
+            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (sled-agent-api.md 4.2)
+            part["component"].pop("has_write_cache", None)
+        raw = _RAW_SPEC.decode(msgspec.json.encode(told))
+        return normalised(Spec(raw.board, read_components(bytes(raw.components), _NEWEST), raw.smbios))
+    except (msgspec.DecodeError, ValueError, PropolisError):
+        return None
+
+
+_RAW_SPEC: Final = msgspec.json.Decoder(RawSpec2)
+_NEWEST: Final = 5
+"""Version of the Propolis API whose components are read."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket at this address, also at one of a prefix that is only routed to here. OSError if neither."""
+    try:
+        return _listen_at(host, port, free=False)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        listening = _listen_at(host, port, free=True)
+        if not _reaches_itself(listening):
+            listening.close()
+            raise
+        return listening
+
+
+def _listen_at(host: str, port: int, *, free: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if free:
+            level, option = _FREEBIND[family]
+            listening.setsockopt(level, option, 1)
+        listening.setblocking(False)
+        listening.bind((host, port))
+        # here and not in a task: whoever connects in this very moment is let in
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _reaches_itself(listening: socket.socket) -> bool:
+    """Whether the address leads here: binding freely says nothing about it."""
+    with socket.socket(listening.family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(listening.getsockname())
+        except OSError:
+            return False
+        return True
+
+
+_FREEBIND: Final = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),  # IP_FREEBIND, which the socket module does not name
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),  # IPV6_FREEBIND
+}
+_PROBE_S: Final = 0.1
+"""A local connection is made at once; somebody else's host may keep us waiting, and the loop with us."""
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+        return (
+            "the address does not exist on this host; make its prefix local (docs/propolis.md), "
+            "or start the daemon with --propolis loopback or none"
+        )
+    return str(error)

@@ -1,0 +1,199 @@
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp.http_parser
+import attrs
+
+from sim_sled.core import addresses
+from sim_sled.core.config import SledConfig
+from sim_sled.daemon import logs
+from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.check import load_scenarios
+from sim_sled.language.schema import Scenario
+
+GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
+
+
+@attrs.frozen
+class ServeOptions:
+    """What `serve` does besides running sleds. `control` None: no control API."""
+
+    control: str | None = "[::1]:0"
+    token: str | None = None
+    port_file: Path | None = None
+    nexus_wait_s: float | None = None
+    scenario: Path | None = None
+
+
+_CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
+
+
+def run(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
+    """Serve until a signal or a refused registration; returns the exit code."""
+    try:
+        import uvloop  # noqa: PLC0415 -- an optional extra, +24 % (dependencies.md 1)
+    except ImportError:
+        return asyncio.run(_serve(sleds, options, serving))
+    return int(uvloop.run(_serve(sleds, options, serving)))
+
+
+async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
+    log = logs.get("serve")
+    if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        log.warning("aiohttp runs without its C extensions: expect a third of the speed")
+    if serving.port_file is not None:
+        try:
+            prepare_port_file(serving.port_file)
+        except OSError as error:
+            return _cannot_write(serving.port_file, error)
+    daemon = Daemon(sleds, options)
+    async with contextlib.AsyncExitStack() as stack:
+        stop = _signals(stack)
+        try:
+            control = await _start(stack, daemon, serving)
+        except TokenRequiredError as error:
+            print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
+            return BAD_INPUT
+        except OSError as error:
+            print(f"sim-sled: cannot bind: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
+            return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
+        for sled_id, address in daemon.addresses.items():
+            log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
+        if serving.port_file is not None:
+            try:
+                write_port_file(serving.port_file, _ports(daemon, control))
+            except OSError as error:
+                await daemon.stop()
+                return _cannot_write(serving.port_file, error)
+        if serving.scenario is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        code = await _wait(daemon, stop, serving)
+        left_over = await daemon.stop()
+        for each in left_over:
+            log.error(
+                "not delivered to Nexus", vmm=str(each.propolis_id), state=each.state, gen=each.gen, why=each.why
+            )
+        log.info("stopped", undelivered=len(left_over))
+        return code
+
+
+async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
+    bound: str | None = None
+    control = Control(daemon, serving.token)
+    if serving.control is not None:
+        # before the sleds: nothing is told to Nexus when this fails
+        runner, bound = await serve_control(control, *addresses.parse(serving.control))
+        stack.push_async_callback(runner.cleanup)
+    await daemon.start()
+    return bound
+
+
+async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions) -> int:
+    """Until a signal, a refusal, or Nexus stays away for longer than somebody wants to wait."""
+    assert daemon.refused is not None
+    waiting: set[asyncio.Future[Any]] = {stop, daemon.refused}
+    ready: asyncio.Future[Any] | None = None
+    if serving.nexus_wait_s is not None:
+        ready = asyncio.ensure_future(asyncio.wait_for(_registered(daemon), serving.nexus_wait_s))
+        waiting.add(ready)
+    while True:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if daemon.refused in done:
+            return NO_NEXUS
+        if stop in done:
+            if ready is not None:
+                ready.cancel()
+            return stop.result()
+        if ready is not None and ready.exception() is not None:
+            logs.get("serve").error("Nexus cannot be reached", waited_s=serving.nexus_wait_s)
+            return NO_NEXUS
+
+
+async def _registered(daemon: Daemon) -> None:
+    for event in daemon.registered.values():
+        await event.wait()
+
+
+def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
+    """A future that SIGTERM sets to 0 and SIGINT to 130."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def on(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number, code in ((signal.SIGTERM, GOOD), (signal.SIGINT, INTERRUPTED)):
+        loop.add_signal_handler(number, on, code)
+        stack.callback(loop.remove_signal_handler, number)
+    return stop
+
+
+def _reload(daemon: Daemon, path: Path) -> None:
+    """SIGHUP: the file is validated first; the old rules stay if it is bad."""
+    log = logs.get("serve")
+    try:
+        scenario = load_one(path)
+    except BadScenario as bad:
+        log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
+        return
+    assert daemon.live is not None
+    daemon.live.reload(scenario)
+    log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
+
+
+class BadScenario(ValueError):
+    """The problems of a scenario file, as `check` prints them."""
+
+
+def load_one(path: Path) -> Scenario:
+    """The scenario of a file. `BadScenario` with every problem of it."""
+    loaded, problems = load_scenarios([str(path)])
+    if problems.errors or loaded[0].scenario is None:
+        raise BadScenario(problems.text())
+    return loaded[0].scenario
+
+
+def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
+    listed = [{"sled_id": str(sled_id), "address": address} for sled_id, address in daemon.addresses.items()]
+    return {"pid": os.getpid(), "sleds": listed, "address": listed[0]["address"], "control": control}
+
+
+def prepare_port_file(path: Path) -> None:
+    """Make sure that `path` can be written later, and that nobody reads the addresses of an earlier daemon in it.
+    OSError otherwise, before anything has started.
+    """
+    path.unlink(missing_ok=True)
+    fresh = _fresh(path)
+    fresh.touch()
+    fresh.unlink()
+
+
+def write_port_file(path: Path, ports: dict[str, Any]) -> None:
+    """Write `ports` as JSON so that nobody ever reads half of it."""
+    fresh = _fresh(path)
+    fresh.write_text(json.dumps(ports, indent=2) + "\n")
+    fresh.replace(path)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _cannot_write(path: Path, error: OSError) -> int:
+    print(f"sim-sled: cannot write {path}: {error.strerror}", file=sys.stderr)  # noqa: T201 -- see above
+    return BAD_INPUT

@@ -1,0 +1,202 @@
+"""Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
+happen, and effects for what shall be done besides.
+
+Read before: actions.py. Read next: engine.py.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+import attrs
+
+from nexus_client.outbox import Outcome
+from nexus_client.types import SledVmmState
+from sim_sled.language.actions import Fail, MigrationFate
+from sim_sled.language.source import Mark
+
+CLIENT_LOST_US = 15_000_000
+"""When a sled takes a report for lost to which nothing answers (nexus.md 3.1: 15 s)."""
+
+
+@attrs.define(eq=False)
+class RequestPlan:
+    """What becomes of one request of Nexus: after `delay_us` it is carried out, unless something else is set."""
+
+    delay_us: int = 0
+    fail: Fail | None = None
+    hang_us: int | None = None
+    """No answer for that long, then the connection is closed."""
+    reset: bool = False
+    silent: bool = False
+    """No answer at all: no power, or the way is cut."""
+    answer_lost: bool = False
+    """Carried out, but the answer does not arrive."""
+
+    @property
+    def passes(self) -> bool:
+        return self.fail is None and self.hang_us is None and not self.reset and not self.silent
+
+
+@attrs.define(eq=False)
+class PacePlan:
+    """How long a VMM waits at a point, and how that ends."""
+
+    delay_us: int = 0
+    stall_us: int = 0
+    fail: bool = False
+    becomes: str | None = None
+    illegal: bool = False
+    at_once: bool = False
+
+
+@attrs.define(eq=False)
+class PublishPlan:
+    """What becomes of one report on its way to Nexus."""
+
+    delay_us: int = 0
+    held_by: str = ""
+    hold_lasts_us: int = 0
+    hold_until: str | None = None
+    dropped: bool = False
+    retry: bool = True
+    copies: list[int] = attrs.field(factory=list)
+    """Delays of the duplicates behind the report."""
+    window: int = 0
+    stale: list[int] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Publication:
+    """One `PutToNexus` of the rack."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    body: SledVmmState
+    attempt: int
+    serial: int
+
+
+# ---- effects
+
+
+@attrs.frozen
+class Deliver:
+    """Send `body` to Nexus after a while. `answered`: Nexus's answer is the answer to `publication`."""
+
+    publication: Publication
+    body: SledVmmState
+    after_us: int
+    answered: bool
+    answer_lost: bool = False
+
+
+@attrs.frozen
+class Answer:
+    """Tell the sled after a while how its publication ended; Nexus hears nothing."""
+
+    publication: Publication
+    outcome: Outcome
+    after_us: int
+
+
+@attrs.frozen
+class Force:
+    """The VMM is to be in this state, whatever it was."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    state: str
+    illegal: bool
+
+
+@attrs.frozen
+class Kill:
+    sled_id: UUID
+    propolis_id: UUID
+    restart: bool
+
+
+@attrs.frozen
+class Forget:
+    sled_id: UUID
+    propolis_id: UUID
+
+
+@attrs.frozen
+class Freeze:
+    """Propolis's timed waiting stands still, or goes on."""
+
+    sled_id: UUID
+    propolis_id: UUID
+    frozen: bool
+
+
+@attrs.frozen
+class Power:
+    """The sled's power as the rack's management network sees it."""
+
+    sled_id: UUID
+    on: bool
+
+
+@attrs.frozen
+class RestartNexus:
+    """Nexus dies (at a point of its work, or now) and starts again after a while."""
+
+    point: str
+    down_us: int
+
+
+@attrs.frozen
+class TakeSnapshot:
+    name: str
+
+
+EngineEffect = Deliver | Answer | Force | Kill | Forget | Freeze | Power | RestartNexus | TakeSnapshot
+
+
+@attrs.frozen
+class Event:
+    """Something a trigger may wait for. `words` are the names it goes by (`running`, `vmm_register`, ...)."""
+
+    kind: str
+    words: tuple[object, ...]
+    to: str | None = None
+    body: object = None
+
+
+class Listener(Protocol):
+    """Told every event, with the VMM and sled it concerns: expectations."""
+
+    def heard(self, event: Event, who: object, sled: object, now_us: int, /) -> None: ...
+
+
+class Tell(Protocol):
+    """Takes a line for the trace: kind, VMM or None, sled name, text, mark of the rule or None."""
+
+    def __call__(self, kind: str, who: object, sled: str, text: str, mark: Mark | None, /) -> None: ...
+
+
+__all__ = [
+    "Answer",
+    "Deliver",
+    "EngineEffect",
+    "Event",
+    "Fail",
+    "Force",
+    "Forget",
+    "Freeze",
+    "Kill",
+    "Listener",
+    "MigrationFate",
+    "PacePlan",
+    "Power",
+    "Publication",
+    "PublishPlan",
+    "RequestPlan",
+    "RestartNexus",
+    "TakeSnapshot",
+    "Tell",
+]

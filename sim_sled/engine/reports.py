@@ -1,0 +1,380 @@
+"""The way between sleds and Nexus: what becomes of each report, who is cut off, what is held.
+
+A sled has one report per VMM in flight, so later ones wait behind a held one by themselves. To let one fall behind
+others (`reorder`), the sled is told it was delivered and the report is kept here until later ones have passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
+from nexus_client.types import SledVmmState
+from sim_sled.engine.cast import SledInfo, Subject, facts_of, means, means_sled
+from sim_sled.engine.plans import CLIENT_LOST_US, Answer, Deliver, Event, Publication, PublishPlan, RequestPlan
+from sim_sled.language import actions as act
+from sim_sled.language.draw import draw, happens
+from sim_sled.language.figures import FOREVER, SHARE_ONE, show_duration
+from sim_sled.language.schema import Rule
+
+if TYPE_CHECKING:
+    from sim_sled.engine.engine import Engine
+
+REORDER_LOST_US: Final = 60_000_000
+"""A report that was let fall behind arrives then at the latest, if no later one passes it."""
+
+
+@attrs.define(eq=False)
+class Held:
+    """A report that is kept back. `rule` "" and `why` say what else keeps it."""
+
+    publication: Publication
+    rule: str
+    until: str | None = None
+    why: str = ""
+
+
+@attrs.define(eq=False)
+class HoldFilter:
+    """`hold` outside of `publish`: keeps back what will be published."""
+
+    rule: Rule
+    action: act.Hold
+    who: Subject | None
+    until_us: int
+    number: int = 0
+
+
+@attrs.frozen
+class Cut:
+    """`partition`: nothing passes between these sleds and the peer."""
+
+    rule: Rule
+    action: act.Partition
+    until_us: int
+
+
+@attrs.frozen
+class Replying:
+    """`nexus_replies`."""
+
+    rule: Rule
+    action: act.NexusReplies
+    until_us: int
+
+
+@attrs.define(eq=False)
+class Late:
+    """A report that falls behind until so many others have passed."""
+
+    publication: Publication
+    left: int
+
+
+@attrs.define(eq=False)
+class Post:
+    """All that is on its way."""
+
+    engine: Engine
+    held: dict[Held, None] = attrs.field(factory=dict)
+    filters: list[HoldFilter] = attrs.field(factory=list)
+    """Those that mean more than one VMM."""
+    cuts: list[Cut] = attrs.field(factory=list)
+    replying: list[Replying] = attrs.field(factory=list)
+    _held_of: dict[UUID, dict[Held, None]] = attrs.field(factory=dict)
+    _filters_of: dict[UUID, list[HoldFilter]] = attrs.field(factory=dict)
+    _late_of: dict[UUID, list[Late]] = attrs.field(factory=dict)
+    _awaited: set[str] = attrs.field(factory=set)
+    """What holds have ever waited for: most rules that fire release nothing."""
+    _filter_count: int = 0
+
+    # ---- reports
+
+    def publish(self, publication: Publication) -> None:
+        """One report of the rack; what becomes of it is among the engine's effects, now or later."""
+        engine = self.engine
+        who = engine.subjects.get(publication.propolis_id)
+        sled = engine.by_id.get(publication.sled_id)
+        if who is None or sled is None:
+            self._deliver(publication, 0)
+            return
+        if sled.down:
+            self._keep(Held(publication, "", why=f"{sled.name} is down ({sled.down})"))
+            return
+        state = publication.body.vmm_state.state.value
+        plan = PublishPlan()
+        engine.happened(Event("publish", (state,)), who, sled, plan)
+        kept = who.published
+        if not kept or kept[-1].vmm_state.gen < publication.body.vmm_state.gen:
+            kept.append(publication.body)
+        self._filtered(who, state, plan)
+        if engine.scenario.agent.reporting == "doorbell":
+            self._keep(Held(publication, "", why="doorbell: waits until Nexus asks"))
+        else:
+            self._send(publication, who, sled, plan)
+
+    def _send(self, publication: Publication, who: Subject, sled: SledInfo, plan: PublishPlan) -> None:
+        tell = self.engine.tell
+        state = publication.body.vmm_state.state.value
+        if plan.dropped:
+            tell("net", who, sled.name, f"{state} dropped{'' if plan.retry else ' for good'}", None)
+            outcome: Outcome = Transient("lost on its way") if plan.retry else Delivered()
+            self.engine.effects.append(Answer(publication, outcome, plan.delay_us))
+            return
+        for back in plan.stale:
+            self._repeat(publication, who, back)
+        for at_us in plan.copies:
+            tell("net", who, sled.name, f"{state} duplicated", None)
+            self.engine.effects.append(Deliver(publication, publication.body, plan.delay_us + at_us, answered=False))
+        if plan.held_by:
+            tell("net", who, sled.name, f"{state} held by {plan.held_by}", None)
+            held = Held(publication, plan.held_by, plan.hold_until)
+            self._keep(held)
+            if plan.hold_lasts_us < FOREVER:
+                self.engine.later(plan.hold_lasts_us, lambda: self._let_go([held]))
+        elif plan.window:
+            tell("net", who, sled.name, f"{state} falls behind", None)
+            late = Late(publication, plan.window - 1)
+            self._late_of.setdefault(publication.propolis_id, []).append(late)
+            self.engine.effects.append(Answer(publication, Delivered(), plan.delay_us))
+            self.engine.later(REORDER_LOST_US, lambda: self._arrive_late([late]))
+        else:
+            self._deliver(publication, plan.delay_us)
+            self._passed(publication)
+
+    def _deliver(self, publication: Publication, after_us: int) -> None:
+        """On its way to Nexus, unless the way is cut or Nexus answers badly."""
+        engine = self.engine
+        sled = engine.by_id.get(publication.sled_id)
+        name = sled.name if sled is not None else "-"
+        who = engine.subjects.get(publication.propolis_id)
+        cut = self.cut(name, "nexus", "out")
+        if cut is not None:
+            engine.note(who, cut.rule, "cuts its sled off from Nexus")
+            engine.effects.append(Answer(publication, Transient("timed out"), after_us + CLIENT_LOST_US))
+            return
+        for replying in self.replying:
+            if engine.now_us < replying.until_us and self._replies_badly(replying, publication, name):
+                status = replying.action.status
+                engine.note(who, replying.rule, f"lets Nexus answer {status}")
+                engine.tell("net", who, name, f"{publication.body.vmm_state.state.value} answered {status}", None)
+                engine.effects.append(Answer(publication, outcome_of(status), after_us))
+                return
+        lost = self.cut(name, "nexus", "in") is not None
+        engine.effects.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
+
+    def _replies_badly(self, replying: Replying, publication: Publication, sled: str) -> bool:
+        rule, chance = replying.rule, replying.action.chance
+        if rule.for_.names_sleds() and not means_sled(rule.for_, sled):
+            return False
+        who = self.engine.subjects.get(publication.propolis_id)
+        key = who.key if who is not None else str(publication.propolis_id)
+        nth = publication.body.vmm_state.gen * 1_000 + publication.attempt
+        return chance >= SHARE_ONE or happens(draw(self.engine.seed, f"replies/{rule.name}", key, nth), chance)
+
+    def _filtered(self, who: Subject, state: str, plan: PublishPlan) -> None:
+        engine = self.engine
+        if self.filters:
+            self.filters = [f for f in self.filters if f.until_us > engine.now_us]
+        found = self.filters
+        own = self._filters_of.get(who.propolis_id)
+        if own is not None:
+            own = self._set_filters(who.propolis_id, [f for f in own if f.until_us > engine.now_us])
+            found = sorted([*found, *own], key=lambda f: f.number)  # whichever was set first holds it
+        for f in found:
+            meant = f.who is who if f.who is not None else means(f.rule.for_, facts_of(who), engine.seed, f.rule.name)
+            if meant and any(fnmatchcase(state, pattern) for pattern in f.action.publish) and not plan.held_by:
+                plan.held_by, plan.hold_until = f.rule.name, f.action.until
+                plan.hold_lasts_us = FOREVER if f.until_us >= FOREVER else f.until_us - engine.now_us
+                engine.note(who, f.rule, f"holds {state}")
+
+    def _repeat(self, publication: Publication, who: Subject, back: int) -> None:
+        older = [body for body in who.published if body.vmm_state.gen < publication.body.vmm_state.gen]
+        if len(older) >= back:
+            body = older[-back]
+            self.engine.tell("net", who, who.sled.name, f"{body.vmm_state.state.value} repeated", None)
+            self.engine.effects.append(Deliver(publication, body, 1_000, answered=False))
+
+    def _passed(self, publication: Publication) -> None:
+        waiting = self._late_of.get(publication.propolis_id)
+        if waiting is None:
+            return
+        arrived = []
+        for late in waiting:
+            late.left -= 1
+            if late.left <= 0:
+                arrived.append(late)
+        self._arrive_late(arrived)
+
+    def _arrive_late(self, arrived: list[Late]) -> None:
+        for late in arrived:
+            publication = late.publication
+            waiting = self._late_of.get(publication.propolis_id, [])
+            if late in waiting:
+                waiting.remove(late)
+                if not waiting:
+                    del self._late_of[publication.propolis_id]
+                self.engine.effects.append(Deliver(publication, publication.body, 1_000, answered=False))
+
+    # ---- holding
+
+    def hold(self, rule: Rule, action: act.Hold, who: Subject | None, sled: SledInfo | None) -> None:
+        """Keep back what matches from now on."""
+        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+        self._add_filter(HoldFilter(rule, action, who, until_us))
+        name = sled.name if sled is not None else "-"
+        self.engine.tell("net", who, name, f"holds {' '.join(action.publish)}", rule.mark())
+
+    def mute(self, rule: Rule, who: Subject) -> None:
+        """Nothing of this VMM is reported any more."""
+        self._add_filter(HoldFilter(rule, act.Hold(publish=("*",)), who, FOREVER))
+
+    def _add_filter(self, one: HoldFilter) -> None:
+        self._filter_count += 1
+        one.number = self._filter_count
+        if one.action.until is not None:
+            self._awaited.add(one.action.until)
+        if one.who is None:
+            self.filters.append(one)
+        else:
+            self._filters_of.setdefault(one.who.propolis_id, []).append(one)
+
+    def _set_filters(self, propolis_id: UUID, left: list[HoldFilter]) -> list[HoldFilter]:
+        if left:
+            self._filters_of[propolis_id] = left
+        else:
+            del self._filters_of[propolis_id]
+        return left
+
+    def _drop_filters(self, over: Callable[[HoldFilter], bool]) -> bool:
+        """Those for which `over` holds; True if there were any."""
+        before = len(self.filters)
+        self.filters = [f for f in self.filters if not over(f)]
+        dropped = len(self.filters) < before
+        for propolis_id, own in list(self._filters_of.items()):
+            left = [f for f in own if not over(f)]
+            dropped = dropped or len(left) < len(own)
+            self._set_filters(propolis_id, left)
+        return dropped
+
+    def _keep(self, one: Held) -> None:
+        self.held[one] = None
+        self._held_of.setdefault(one.publication.propolis_id, {})[one] = None
+        if one.until is not None:
+            self._awaited.add(one.until)
+
+    def _drop(self, one: Held) -> None:
+        del self.held[one]
+        of_vmm = self._held_of[one.publication.propolis_id]
+        del of_vmm[one]
+        if not of_vmm:
+            del self._held_of[one.publication.propolis_id]
+
+    def release(self, rule: str) -> bool:
+        """Let go what a rule holds, and hold nothing for it any more. False if it held nothing."""
+        held = [one for one in self.held if one.rule == rule]
+        dropped = self._drop_filters(lambda f: f.rule.name == rule)
+        self._let_go(held)
+        return bool(held) or dropped
+
+    def release_until(self, name: str) -> None:
+        """A rule or manual trigger fired for which holds may wait."""
+        if name not in self._awaited:
+            return
+        self._drop_filters(lambda f: f.action.until == name)
+        self._let_go([one for one in self.held if one.until == name])
+
+    def _let_go(self, going: list[Held]) -> None:
+        for one in going:
+            if one not in self.held:
+                continue
+            self._drop(one)
+            who = self.engine.subjects.get(one.publication.propolis_id)
+            sled = self.engine.by_id.get(one.publication.sled_id)
+            name = sled.name if sled is not None else "-"
+            self.engine.tell("net", who, name, f"{one.publication.body.vmm_state.state.value} released", None)
+            self._deliver(one.publication, 0)
+            self._passed(one.publication)
+
+    def sled_up(self, sled: SledInfo) -> None:
+        waiting = [one for one in self.held if one.why and one.publication.sled_id == sled.id]
+        for one in waiting:
+            self._drop(one)
+        for one in waiting:
+            self.publish(one.publication)
+
+    def asked(self, who: Subject, record: SledVmmState) -> None:
+        """Nexus has got the VMM's state as an answer: with `doorbell` that is the report."""
+        who.told_gen = max(who.told_gen, record.vmm_state.gen)
+        if self.engine.scenario.agent.reporting != "doorbell":
+            return
+        for one in [one for one in self.held_of(who) if "doorbell" in one.why]:
+            self._drop(one)
+            self.engine.effects.append(Answer(one.publication, Delivered(), 0))
+
+    def forget(self, who: Subject) -> None:
+        """The VMM is gone and so is what was held of it."""
+        for one in self.held_of(who):
+            self._drop(one)
+        self._filters_of.pop(who.propolis_id, None)
+
+    def held_of(self, who: Subject) -> list[Held]:
+        return list(self._held_of.get(who.propolis_id, ()))
+
+    # ---- the way itself
+
+    def partition(self, rule: Rule, action: act.Partition) -> None:
+        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+        self.cuts.append(Cut(rule, action, until_us))
+        told = f"cut off from {action.from_} ({action.direction}) for {show_duration(action.lasts)}"
+        self.engine.tell("net", None, "-", told, rule.mark())
+
+    def replies(self, rule: Rule, action: act.NexusReplies) -> None:
+        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+        self.replying.append(Replying(rule, action, until_us))
+        told = f"Nexus answers {action.status} for {show_duration(action.lasts)}"
+        self.engine.tell("net", None, "-", told, rule.mark())
+
+    def cut(self, sled: str, peer: str, direction: str) -> Cut | None:
+        """What keeps a message from passing; `direction` as seen from the sled."""
+        if not self.cuts:
+            return None
+        self.cuts = [c for c in self.cuts if c.until_us > self.engine.now_us]
+        for one in self.cuts:
+            if one.action.from_ != peer or one.action.direction not in (direction, "both"):
+                continue
+            if not one.rule.for_.names_sleds() or means_sled(one.rule.for_, sled):
+                return one
+        return None
+
+    def cut_between(self, who: Subject, others: list[Subject]) -> bool:
+        """Whether two VMMs that migrate cannot talk."""
+        return any(
+            self.cut(a.sled.name, b.sled.name, direction) is not None
+            for other in others
+            for a, b in ((who, other), (other, who))
+            for direction in ("in", "out")
+        )
+
+    def request_plan(self, sled: SledInfo, plan: RequestPlan) -> None:
+        """Whether a request reaches the sled and its answer comes back."""
+        if self.cut(sled.name, "nexus", "in") is not None or sled.down == "power":
+            plan.silent = True
+        elif sled.down:
+            plan.reset = True
+        elif self.cut(sled.name, "nexus", "out") is not None:
+            plan.answer_lost = True
+
+
+def outcome_of(status: int) -> Outcome:
+    """What a sled makes of an answer of Nexus (nexus.md 3.2)."""
+    if 200 <= status < 300:
+        return Delivered()
+    if status >= 500:
+        return Transient(f"answered {status}")
+    return Permanent(f"answered {status}", status)

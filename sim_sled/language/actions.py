@@ -1,0 +1,401 @@
+# ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
+"""What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
+
+Read before: struct.py. Read next: schema.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import attrs
+
+from sim_sled.language.distribution import Distribution, Fixed
+from sim_sled.language.field_types import (
+    BAD,
+    Boolean,
+    DistributionKind,
+    Integer,
+    Many,
+    OneOf,
+    Reader,
+    Texts,
+    duration,
+    percent,
+    slug,
+    text,
+)
+from sim_sled.language.figures import FOREVER, SHARE_ONE
+from sim_sled.language.load import Map, Node, Scalar, Seq
+from sim_sled.language.record import Located, Struct, f
+from sim_sled.language.words import PHASES, PUBLISHED_STATES, STATES, hint
+
+NEVER_PUBLISHED: Final = {
+    "stopped": "a sled never publishes it; it says stopping until destroyed",
+    "creating": "a sled never publishes it; it says starting",
+    "repairing": "no VMM is ever in it",
+    "saga_unwound": "it is a state of Nexus's own records",
+}
+UNREACHABLE: Final = {
+    "repairing": "Propolis never enters it",
+    "saga_unwound": "it is a state of Nexus's own records, no VMM is ever in it",
+    "no_vmm": "it is a state of an instance, not of a VMM",
+}
+published = OneOf(PUBLISHED_STATES, "E211", "published state", globs=True, extra=NEVER_PUBLISHED)
+state = OneOf(STATES, "E211", "state", extra=UNREACHABLE)
+
+
+@attrs.frozen
+class Action(Located):
+    """Base of all actions; `key` is the word in `do`."""
+
+    key: ClassVar[str] = ""
+
+
+@attrs.frozen
+class Delay(Action):
+    """Wait. Under `request`: the answer comes later; under `edge`, `migration`, `publish`: that happens later.
+
+    Everywhere: what follows in `do` comes later. Delays of several rules add up.
+    """
+
+    key: ClassVar[str] = "delay"
+    short: ClassVar[str] = "base"
+    base: Distribution = f(DistributionKind(), "How long.", codes="E180 E230 W301")
+    per_vmm: Distribution = f(
+        DistributionKind(), "In addition for each VMM on the sled (of the request).", default=Fixed(0), codes="E230"
+    )
+
+
+@attrs.frozen
+class Fail(Action):
+    """Answer the request with an error instead of carrying it out."""
+
+    key: ClassVar[str] = "fail"
+    short: ClassVar[str] = "status"
+    status: int = f(Integer(400, 599, "E231"), "Status of the answer.", default=500, codes="E231")
+    code: str | None = f(text("error code"), "`error_code` of the body.", default=None, words="none", codes="W302")
+    message: str = f(text("text"), "`message` of the body.", default="injected")
+    headers: tuple[tuple[str, str], ...] = f(Texts("a mapping of header to value"), "Further headers.", default=())
+
+
+@attrs.frozen
+class Hang(Action):
+    """Give no answer for that long, then carry out nothing and close the connection."""
+
+    key: ClassVar[str] = "hang"
+    short: ClassVar[str] = "lasts"
+    lasts: int = f(duration(forever=True), "How long the caller waits.", default=FOREVER, codes="E232")
+
+
+@attrs.frozen
+class Reset(Action):
+    """Close the connection without an answer, nothing carried out."""
+
+    key: ClassVar[str] = "reset"
+
+
+@attrs.frozen
+class Hold(Action):
+    """Keep publications back; released they go out in order. Under `publish`: the one that fired the rule."""
+
+    key: ClassVar[str] = "hold"
+    short: ClassVar[str] = "lasts"
+    publish: tuple[str, ...] = f(
+        Many(attrs.evolve(published, code="E233"), "states"),
+        "Which publications of the VMM (or of all VMMs that `for` means).",
+        default=(),
+        words="under `publish`: the one that fired",
+        codes="E233",
+    )
+    lasts: int = f(duration(forever=True), "Released after that long.", default=FOREVER, words="until released")
+    until: str | None = f(
+        slug("E233", "rule or manual trigger"),
+        "Released when this rule or manual trigger fires.",
+        default=None,
+        codes="E233",
+    )
+
+
+@attrs.frozen
+class Release(Action):
+    """Let go what another rule holds."""
+
+    key: ClassVar[str] = "release"
+    short: ClassVar[str] = "rule"
+    rule: str = f(slug("E233", "rule"), "The rule that holds.", codes="E233")
+
+
+@attrs.frozen
+class Drop(Action):
+    """The publication is lost on its way. With `retry` the sled notices and sends again."""
+
+    key: ClassVar[str] = "drop"
+    retry: bool = f(Boolean(), "Whether the sled notices (a time-out) and sends again.", default=True, codes="E234")
+
+
+@attrs.frozen
+class Duplicate(Action):
+    """The publication arrives more than once."""
+
+    key: ClassVar[str] = "duplicate"
+    short: ClassVar[str] = "copies"
+    copies: int = f(Integer(1, 10), "How many more.", default=1, codes="E234")
+    gap: Distribution = f(DistributionKind(), "Time between them.", default=Fixed(0))
+
+
+@attrs.frozen
+class Reorder(Action):
+    """The publication arrives after later ones of the same VMM."""
+
+    key: ClassVar[str] = "reorder"
+    short: ClassVar[str] = "window"
+    window: int = f(Integer(2, 16), "It may fall behind that many less one.", default=2, codes="E234")
+
+
+@attrs.frozen
+class Stale(Action):
+    """An older publication of the VMM arrives again, after this one."""
+
+    key: ClassVar[str] = "stale"
+    short: ClassVar[str] = "back"
+    back: int = f(Integer(1, 5), "How many publications older.", default=1, codes="E234")
+
+
+@attrs.frozen
+class SetState(Action):
+    """The VMM goes to another state than it would: under `edge` instead of the edge's end, elsewhere at once."""
+
+    key: ClassVar[str] = "set_state"
+    short: ClassVar[str] = "state"
+    state: str = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
+    illegal: bool = f(Boolean(), "Allow a state that cannot follow.", default=False)
+
+
+@attrs.frozen
+class Stall(Action):
+    """The VMM stays where it is: what it waits for does not come."""
+
+    key: ClassVar[str] = "stall"
+    short: ClassVar[str] = "lasts"
+    lasts: int = f(duration(forever=True), "How long.", default=FOREVER, codes="E241")
+
+
+@attrs.frozen
+class SkipStates(Action):
+    """States that the VMM passes in no time, so that nobody sees them."""
+
+    key: ClassVar[str] = "skip_states"
+    short: ClassVar[str] = "states"
+    states: tuple[str, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
+
+
+@attrs.frozen
+class KillPropolis(Action):
+    """The Propolis process dies. If nobody answers in its place, the agent asks for ever (propolis.md 3.9)."""
+
+    key: ClassVar[str] = "kill_propolis"
+    restart: bool = f(
+        Boolean(),
+        "An empty Propolis answers in its place: the agent calls the VMM failed.",
+        default=False,
+        codes="E241",
+    )
+
+
+@attrs.frozen
+class ForgetVmm(Action):
+    """The agent loses the VMM: 404 `NO_SUCH_INSTANCE` from now on, nothing is reported."""
+
+    key: ClassVar[str] = "forget_vmm"
+
+
+@attrs.frozen
+class MigrationFate(Action):
+    """How a migration ends, and what becomes of both sides."""
+
+    key: ClassVar[str] = "migration"
+    short: ClassVar[str] = "result"
+    result: str = f(OneOf(("completed", "failed"), "E242", "result"), "Outcome.", default="completed", codes="E242")
+    phase: str | None = f(
+        OneOf(PHASES, "E170", "phase"), "Where it fails.", default=None, words="the phase that fired", codes="E170"
+    )
+    source: str | None = f(
+        OneOf(("resumes", "dies", "silent"), "E242", "fate"),
+        "The source afterwards.",
+        default=None,
+        words="by the result",
+    )
+    target: str | None = f(
+        OneOf(("running", "failed", "silent"), "E242", "fate"),
+        "The target afterwards.",
+        default=None,
+        words="by the result",
+    )
+
+
+@attrs.frozen
+class RestartAgent(Action):
+    """The agent process restarts: no answers while it is down, then only the VMMs that were kept are known."""
+
+    key: ClassVar[str] = "restart_agent"
+    short: ClassVar[str] = "down"
+    down: Distribution = f(DistributionKind(), "How long.", default=Fixed(5_000_000), codes="E243")
+    keep_vmms: int = f(percent(), "How many of its VMMs it still knows.", default=SHARE_ONE, codes="E220")
+
+
+@attrs.frozen
+class RebootSled(Action):
+    """The sled reboots: its VMMs are lost, the agent answers again after `down`."""
+
+    key: ClassVar[str] = "reboot_sled"
+    short: ClassVar[str] = "down"
+    down: Distribution = f(DistributionKind(), "How long.", default=Fixed(90_000_000), codes="E243")
+    early_accept: int = f(
+        duration(), "The agent accepts VMMs that long before its disks exist; they fail (omicron#9095).", default=0
+    )
+
+
+@attrs.frozen
+class PowerOffSled(Action):
+    """The sled loses power: no TCP answer at all."""
+
+    key: ClassVar[str] = "power_off_sled"
+    short: ClassVar[str] = "lasts"
+    lasts: int = f(duration(forever=True), "How long.", default=FOREVER, codes="E243")
+
+
+@attrs.frozen
+class Partition(Action):
+    """Messages do not pass between the sleds of `for` (or all) and a peer. `out`: what the sleds send is lost."""
+
+    key: ClassVar[str] = "partition"
+    short: ClassVar[str] = "from"
+    from_: str = f(text("`nexus` or a sled"), "The peer.", codes="E244")
+    direction: str = f(OneOf(("in", "out", "both"), "E111", "direction"), "As seen from the sled.", default="both")
+    lasts: int = f(duration(forever=True), "How long.", default=FOREVER)
+
+
+@attrs.frozen
+class NexusReplies(Action):
+    """Nexus answers reports (of the sleds of `for`) with this status, its records unchanged."""
+
+    key: ClassVar[str] = "nexus_replies"
+    short: ClassVar[str] = "status"
+    status: int = f(Integer(200, 599, "E231"), "Status.", codes="E231")
+    chance: int = f(percent(), "Share of the reports.", default=SHARE_ONE, codes="E220")
+    lasts: int = f(duration(forever=True), "How long.", default=FOREVER)
+
+
+@attrs.frozen
+class RestartNexus(Action):
+    """Nexus dies and starts again: what it was doing goes on from its records (the built-in model only).
+
+    `after_commit`: at the next report that needs an update, its rows written and nobody answered; `in_commit`: when
+    the next update has been written and not yet logged.
+    """
+
+    key: ClassVar[str] = "restart_nexus"
+    short: ClassVar[str] = "down"
+    down: Distribution = f(DistributionKind(), "How long.", default=Fixed(5_000_000))
+    point: str = f(OneOf(("now", "after_commit", "in_commit"), "E111", "point"), "Where it strikes.", default="now")
+
+
+@attrs.frozen
+class Snapshot(Action):
+    """Write the state of everything into the trace (a daemon: to a file) under this name."""
+
+    key: ClassVar[str] = "snapshot"
+    short: ClassVar[str] = "name"
+    name: str = f(slug("E110", "name"), "Its name.")
+
+
+@attrs.frozen
+class Note(Action):
+    """A line of text in the trace."""
+
+    key: ClassVar[str] = "note"
+    short: ClassVar[str] = "text"
+    text: str = f(text("text"), "What to say.")
+
+
+@attrs.frozen
+class Fire(Action):
+    """Fire a manual trigger."""
+
+    key: ClassVar[str] = "fire"
+    short: ClassVar[str] = "manual"
+    manual: str = f(slug("E245", "manual trigger"), "Its name.", codes="E245")
+
+
+ACTIONS: Final[dict[str, type[Action]]] = {
+    cls.key: cls
+    for cls in (
+        Delay, Fail, Hang, Reset, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
+        KillPropolis, ForgetVmm, MigrationFate, RestartAgent, RebootSled, PowerOffSled, Partition, NexusReplies,
+        RestartNexus, Snapshot, Note, Fire,
+    )
+}  # fmt: skip
+REQUEST_ONLY: Final = (Fail, Hang, Reset)
+PUBLISH_ONLY: Final = (Drop, Duplicate, Reorder, Stale)
+ON_VMM: Final = (SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate)
+ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled)
+
+
+@attrs.frozen
+class ActionsKind:
+    """`do`: one mapping of actions, or a list of them."""
+
+    def read(self, node: Node, reader: Reader, field: str) -> Any:
+        items = node.items if isinstance(node, Seq) else [node]
+        if not items or (isinstance(node, Scalar) and node.is_null):
+            return reader.bad("E111", node.mark, f"'{field}' names no action")
+        actions: list[Any] = []
+        for item in items:
+            if not isinstance(item, Map):
+                reader.bad("E111", item.mark, "an action is a mapping, e.g. {delay: 3s}")
+                actions.append(BAD)
+                continue
+            actions += self._one(item, reader)
+        good = tuple(a for a in actions if a is not BAD)
+        return good or BAD  # the good ones are checked on; a scenario with errors is never handed out
+
+    def _one(self, item: Map, reader: Reader) -> list[Any]:
+        read: list[Any] = []
+        for key, value in item.pairs:
+            if key.text == "illegal" and item.get("set_state") is not None:
+                continue
+            cls = ACTIONS.get(key.text)
+            if cls is None:
+                read.append(
+                    reader.bad("E102", key.mark, f"unknown action '{key.text[:60]}'{hint(key.text, ACTIONS)}")
+                )
+                continue
+            action = Struct(cls).read(value, reader, key.text)
+            if isinstance(action, Action):
+                action = attrs.evolve(action, marks={**action.marks, "do:": key.mark})
+                forced = item.get("illegal")
+                if isinstance(action, SetState) and forced is not None:
+                    flag = Boolean().read(forced, reader, "illegal")
+                    action = BAD if flag is BAD else attrs.evolve(action, illegal=flag)
+            read.append(action)
+        return read
+
+    def show(self, value: Any) -> Any:
+        shown = []
+        for action in value:
+            body = Struct(type(action)).show(action)
+            shown.append({action.key: True if body == {} else body})
+        return shown[0] if len(shown) == 1 else shown
+
+    def schema(self) -> dict[str, Any]:
+        one = {
+            "type": "object",
+            "properties": {k: Struct(c).schema() for k, c in ACTIONS.items()} | {"illegal": {"type": "boolean"}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        }
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+    def words(self) -> str:
+        return "[actions](#actions)"

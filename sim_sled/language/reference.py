@@ -1,0 +1,151 @@
+"""The JSON Schema for editors and the reference page: both written from the same field declarations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sim_sled.language import schema as language
+from sim_sled.language.actions import ACTIONS
+from sim_sled.language.codes import CODES
+from sim_sled.language.presets import PRESETS
+from sim_sled.language.record import FACTORY, FieldInfo, Located, fields_of
+from sim_sled.language.schema import Scenario
+from sim_sled.language.selector import Selector, Trigger
+from sim_sled.language.words import INVARIANTS
+
+_defs: dict[str, dict[str, Any]] = {}
+_CLASSES: Final[tuple[type[Located], ...]] = (
+    Scenario,
+    language.Fleet,
+    language.Shape,
+    language.Override,
+    language.Nexus,
+    language.Agent,
+    language.Retry,
+    language.Rule,
+    Selector,
+    Trigger,
+    language.Expect,
+    language.That,
+    language.Load,
+    language.Create,
+    language.Migrate,
+    language.Churn,
+)
+
+
+def refer(cls: type[Located]) -> dict[str, Any]:
+    """A reference to the definition of a class, which is made at the first use (classes may contain themselves)."""
+    if cls.__name__ not in _defs:
+        _defs[cls.__name__] = {}
+        _defs[cls.__name__].update(_definition(cls))
+    return {"$ref": f"#/$defs/{cls.__name__}"}
+
+
+def _definition(cls: type[Located]) -> dict[str, Any]:
+    infos = fields_of(cls)
+    made: dict[str, Any] = {
+        "type": "object",
+        "description": (cls.__doc__ or "").strip().splitlines()[0],
+        "properties": {
+            key: {"description": info.doc} | _with_default(info.kind.schema(), info) for key, info in infos.items()
+        },
+        "additionalProperties": False,
+    }
+    required = [key for key, info in infos.items() if info.required]
+    if required:
+        made["required"] = required
+    shorts: list[dict[str, Any]] = []
+    if cls.short:
+        shorts.append(infos[cls.short].kind.schema())
+    if not required and cls in ACTIONS.values():
+        shorts.append({"const": True})
+    return {"anyOf": [made, *shorts], "description": made["description"]} if shorts else made
+
+
+def _with_default(schema: dict[str, Any], info: FieldInfo) -> dict[str, Any]:
+    if isinstance(info.default, bool | int | str) and not info.default_words:
+        shown = info.kind.show(info.default)
+        return schema | {"default": shown}
+    return schema
+
+
+def schema_json() -> str:
+    """JSON Schema (draft 2020-12) of a scenario file, for editors (`# yaml-language-server: $schema=`)."""
+    root = refer(Scenario)
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sim-sled scenario",
+        **root,
+        "$defs": {name: _defs[name] for name in sorted(_defs)},
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+_HEAD: Final = """# Scenario reference
+
+<!-- Written by `sim-sled scenario reference`; a test holds it against the code. -->
+
+How the language is meant stands in [scenarios.md](scenarios.md). A scenario is YAML read strictly: no anchors, no
+aliases, no tags, no key twice, no value that YAML 1.1 would read differently (`on`, `1:30`). Durations need a unit
+(`us`, `ms`, `s`, `m`, `h`, `d`; `1m30s`), sizes too (`KiB` .. `TiB`), ranges are `a..b`. Where a list is allowed,
+one item may stand alone.
+
+A *distribution* is `2s`, `1s..3s` (uniform), `normal(m s)`, `lognormal(p50= p99=)`, `exp(m)`,
+`choice(90%=1s 10%=30s)` or `file(x.csv)` (the first column of a file beside the scenario).
+"""
+
+
+def reference_md() -> str:
+    """The reference page."""
+    parts = [_HEAD]
+    parts += [_section(cls, cls.__name__) for cls in _CLASSES]
+    parts.append("## Actions\n")
+    parts.append(
+        "`do` is one mapping of actions or a list; they are done in order, and a `delay` holds up what follows.\n"
+    )
+    parts += [_section(cls, cls.key, level=3) for cls in ACTIONS.values()]
+    parts.append("## Latency presets\n")
+    for preset in PRESETS.values():
+        parts.append(f"### {preset.name}\n\n{preset.doc}\n")
+        if preset.lines:
+            rows = [f"| `{_line(kind, what)}` | `{takes}` | {source} |"
+                    for kind, what, takes, source in preset.lines]  # fmt: skip
+            parts.append("\n".join(["| What | Takes | Source |", "|---|---|---|", *rows]) + "\n")
+    parts.append(
+        "## Invariants\n\n" + "\n".join(f"* `{name}`: {meaning}." for name, meaning in INVARIANTS.items()) + "\n"
+    )
+    parts.append(
+        "## Codes\n\n" + "\n".join(["| Code | Meaning |", "|---|---|", *(f"| {c} | {m} |" for c, m in CODES.items())])
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _line(kind: str, what: str) -> str:
+    return what if kind in ("edge", what) else f"{kind} {what}"
+
+
+def _section(cls: type[Located], title: str, level: int = 2) -> str:
+    doc = " ".join((cls.__doc__ or "").split())
+    lines = [f"{'#' * level} {title}", "", doc, ""]
+    infos = fields_of(cls)
+    if infos:
+        lines += ["| Field | Value | Default | Meaning | Codes |", "|---|---|---|---|---|"]
+        lines += [
+            f"| `{i.key}` | {i.kind.words()} | {_default(i)} | {i.doc} | {i.codes or '-'} |" for i in infos.values()
+        ]
+        lines.append("")
+    if cls.short:
+        lines += [f"A single value is its `{cls.short}`.", ""]
+    return "\n".join(lines)
+
+
+def _default(info: FieldInfo) -> str:
+    if info.required:
+        return "required"
+    if info.default_words:
+        return info.default_words
+    if info.default is None or info.default == () or isinstance(info.default, FACTORY):
+        return "-"
+    return f"`{info.kind.show(info.default)}`"

@@ -1,0 +1,299 @@
+"""Expectations: armed by an event for each VMM anew, met or broken within their time.
+
+Read before: schema.py. Read next: invariants.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import attrs
+
+from sim_sled.engine.cast import Subject, facts_of, means, means_sled
+from sim_sled.engine.engine import hits
+from sim_sled.engine.plans import Event
+from sim_sled.language.figures import show_duration
+from sim_sled.language.schema import Expect, Scenario, That
+from sim_sled.language.selector import Trigger
+from sim_sled.language.source import Mark
+from sim_sled.language.words import DEFAULT_INVARIANTS
+from sim_sled.play.judge.invariants import Invariants
+
+if TYPE_CHECKING:
+    from sim_sled.play.stage import Stage
+
+
+@attrs.frozen
+class Failure:
+    """What was expected and was not so. `key` says the same for the same fault in another run (for `shrink`)."""
+
+    key: str
+    text: str
+    at_us: int
+    mark: Mark | None = None
+    why: tuple[str, ...] = ()
+
+
+@attrs.define(eq=False)
+class _Armed:
+    """One expectation waiting for one VMM (None: for nobody in particular)."""
+
+    expect: Expect
+    label: str
+    who: Subject | None
+    sled_before: UUID | None
+    due_us: int
+    requests: set[str] = attrs.field(factory=set)
+    over: bool = False
+
+
+@attrs.define(eq=False)
+class Judge:
+    """All expectations and invariants of one run."""
+
+    scenario: Scenario
+    world: Stage
+    failures: list[Failure] = attrs.field(factory=list)
+    armed_count: dict[str, int] = attrs.field(factory=dict)
+    met_count: dict[str, int] = attrs.field(factory=dict)
+    invariants: Invariants = attrs.field(init=False)
+    _kinds: frozenset[str] = frozenset()
+    _after: dict[str, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
+    _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
+    _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
+    _dirty: dict[UUID, None] = attrs.field(factory=dict)
+    _count: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        always: list[str] = []
+        for expect in self.scenario.expect:
+            always += [name for name in expect.always if name not in always]
+        self.invariants = Invariants(self.world, tuple(always) or DEFAULT_INVARIANTS, self.failures)
+        kinds = set()
+        for i, expect in enumerate(self.scenario.expect):
+            if not expect.always:
+                self.armed_count[label_of(expect, i)] = 0
+            if expect.after is not None:
+                self._after.setdefault(expect.after.kind(), []).append((expect, expect.after, label_of(expect, i)))
+            for trigger in (expect.after, expect.never):
+                if trigger is not None:
+                    kinds.add(trigger.kind())
+            if expect.that is not None and expect.that.request:
+                kinds.add("request")
+        self._kinds = frozenset(kinds)
+
+    # ---- events
+
+    def heard(self, event: Event, who: object, _sled: object, now_us: int, /) -> None:
+        """The engine's listener."""
+        assert who is None or isinstance(who, Subject)
+        if event.kind in ("state", "edge") and who is not None:
+            self.invariants.entered(who, event)
+        if event.kind not in self._kinds:
+            return
+        for waiting in self._waiting.get(who.instance_id, ()) if who is not None else ():
+            if event.kind == "request" and waiting.who is who:
+                waiting.requests.update(str(word) for word in event.words)
+            never = waiting.expect.never
+            if never is not None and never.kind() == event.kind and self._is_same(waiting, who, never.same):
+                self._forbidden(waiting, event)
+        for expect, after, label in self._after.get(event.kind, ()):
+            if hits(getattr(after, event.kind), event, after.to, after.body):
+                self._arm(expect, label, who, _sled, now_us)
+
+    def _is_same(self, waiting: _Armed, who: Subject | None, same: str | None) -> bool:
+        if waiting.who is None or who is None:
+            return same is None
+        if same == "vmm":
+            return waiting.who is who
+        return True  # the list is of one instance, and without `same` any instance is watched by its own entry
+
+    def _forbidden(self, waiting: _Armed, event: Event) -> None:
+        never = waiting.expect.never
+        assert never is not None
+        if not waiting.over and hits(getattr(never, event.kind), event, never.to, never.body):
+            waiting.over = True
+            words = " ".join(str(word) for word in event.words)
+            self._fail(waiting, f"{event.kind} {words} happened, which must never be within "
+                       f"{show_duration(waiting.expect.lasts or 0)}")  # fmt: skip
+
+    def _arm(self, expect: Expect, label: str, who: Subject | None, sled: object, now_us: int) -> None:
+        engine = self.world.engine
+        if who is not None:
+            subjects = [who] if means(expect.for_, facts_of(who), engine.seed, label) else []
+        else:
+            name = getattr(sled, "name", None)
+            subjects = [
+                one
+                for one in engine.subjects.values()
+                if not one.gone
+                and (name is None or one.sled.name == name)
+                and means(expect.for_, facts_of(one), engine.seed, label)
+            ]
+            if name is not None and expect.for_.names_sleds() and not means_sled(expect.for_, name):
+                subjects = []
+        lasts_us = (expect.within if expect.that is not None else expect.lasts) or 0
+        for one in subjects:
+            self._count += 1
+            armed = _Armed(expect, label, one, self._sled_of(one), now_us + lasts_us)
+            self.armed_count[label] = self.armed_count.get(label, 0) + 1
+            self._waiting.setdefault(one.instance_id, []).append(armed)
+            heapq.heappush(self._due, (armed.due_us, self._count, armed))
+            self._dirty[one.instance_id] = None
+
+    def touch(self, who: Subject) -> None:
+        """Something about this VMM changed."""
+        if who.instance_id in self._waiting:
+            self._dirty[who.instance_id] = None
+
+    def touch_instance(self, instance_id: UUID) -> None:
+        if instance_id in self._waiting:
+            self._dirty[instance_id] = None
+
+    def look(self) -> None:
+        """Look at everything that waits, when nobody says what changed (on the wall clock)."""
+        self._dirty.update(dict.fromkeys(self._waiting))
+
+    def nexus_moved(self) -> None:
+        """The model took an input."""
+        self.invariants.nexus_moved()
+
+    # ---- judging
+
+    def next_deadline_us(self) -> int | None:
+        while self._due and self._due[0][2].over:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    @property
+    def pending(self) -> int:
+        """Expectations that are armed and not decided."""
+        return sum(len(waiting) for waiting in self._waiting.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any expectation is pending."""
+        return bool(self._waiting)
+
+    def settle(self, now_us: int) -> None:
+        """Look at whatever changed, then at what is due."""
+        if self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            for instance_id in dirty:
+                for waiting in self._waiting.get(instance_id, ()):
+                    if waiting.expect.that is not None and not waiting.over and self._holds(waiting):
+                        waiting.over = True
+                        self.met_count[waiting.label] = self.met_count.get(waiting.label, 0) + 1
+                self._sweep(instance_id)
+        while self._due and (self._due[0][0] <= now_us or self._due[0][2].over):
+            waiting = heapq.heappop(self._due)[2]
+            if not waiting.over:
+                self._time_is_up(waiting)
+                assert waiting.who is not None
+                self._sweep(waiting.who.instance_id)
+
+    def _sweep(self, instance_id: UUID) -> None:
+        left = [waiting for waiting in self._waiting.get(instance_id, ()) if not waiting.over]
+        if left:
+            self._waiting[instance_id] = left
+        else:
+            self._waiting.pop(instance_id, None)
+
+    def _time_is_up(self, waiting: _Armed) -> None:
+        waiting.over = True
+        if waiting.expect.that is None or self._holds(waiting):
+            self.met_count[waiting.label] = self.met_count.get(waiting.label, 0) + 1
+            return
+        wrong = ", ".join(self._wrong(waiting))
+        self._fail(waiting, f"not within {show_duration(waiting.expect.within or 0)}: {wrong}")
+
+    def _fail(self, waiting: _Armed, text: str) -> None:
+        who = waiting.who
+        whom = f"{who.short} {who.hostname}: " if who is not None else ""
+        why = self.world_why(who)
+        told = f"expectation '{waiting.label}' ({waiting.expect.mark()}): {whom}{text}"
+        self.failures.append(
+            Failure(f"expect/{waiting.label}", told, self.world.elapsed_us, waiting.expect.mark(), why)
+        )
+        self.world.line("failed", told, who)
+
+    def world_why(self, who: Subject | None) -> tuple[str, ...]:
+        """The explanation that goes with a failure."""
+        from sim_sled.play.explain import why  # noqa: PLC0415 (it looks at everything, this file included)
+
+        return () if who is None else tuple(why(self.world, who))
+
+    def _holds(self, waiting: _Armed) -> bool:
+        that = waiting.expect.that
+        assert that is not None
+        return not self._wrong_of(that, waiting, first=True)
+
+    def _wrong(self, waiting: _Armed) -> list[str]:
+        assert waiting.expect.that is not None
+        return self._wrong_of(waiting.expect.that, waiting, first=False)
+
+    def _wrong_of(self, that: That, waiting: _Armed, *, first: bool) -> list[str]:
+        """What is not as it should be, each as `subject is x, not y`; with `first` it stops at the first."""
+        wrong: list[str] = []
+        for subject in that.subjects():
+            wanted = getattr(that, subject)
+            wants = (wanted,) if isinstance(wanted, str) else wanted
+            seen = self._seen(subject, waiting)
+            if subject == "request":
+                fine = any(hits(wants, Event("request", (op,)), None, ()) for op in waiting.requests)
+            elif subject == "acked" and "same_as_vmm" in wants and self._is_told(waiting):
+                fine = True
+            else:
+                fine = any(one in wants for one in seen)
+            if not fine:
+                is_now = " or ".join(seen) or "nothing"
+                wrong.append(f"{subject} is {is_now}, not {' or '.join(str(w) for w in wants)}")
+                if first:
+                    break
+        return wrong
+
+    def _seen(self, subject: str, waiting: _Armed) -> tuple[str, ...]:
+        who = waiting.who
+        assert who is not None
+        match subject:
+            case "vmm":
+                return (who.truth,)
+            case "acked":
+                return () if who.acked is None else (who.acked.vmm_state.state.value,)
+            case "instance":
+                return (self._public(who.instance_id),)
+            case "sled":
+                return ("unchanged" if self._sled_of(who) == waiting.sled_before else "changed",)
+            case "migration_in" | "migration_out":
+                return self._migration(subject, who)
+        return ()
+
+    def _migration(self, subject: str, who: Subject) -> tuple[str, ...]:
+        """The side's state as Nexus has it: of the migration this VMM is or was part of."""
+        row = self.world.nexus.records.migrations.get(who.migration_id) if who.migration_id is not None else None
+        if row is None:
+            return ()
+        return ((row.target_state if subject == "migration_in" else row.source_state).value,)
+
+    def _is_told(self, waiting: _Armed) -> bool:
+        who = waiting.who
+        assert who is not None
+        return who.record is None or who.gone or who.told_gen >= who.record.vmm_state.gen
+
+    def _public(self, instance_id: UUID) -> str:
+        row = self.world.nexus.records.instances.get(instance_id)
+        if row is None or row.time_deleted is not None:
+            return "destroyed"
+        return self.world.nexus.public_state(instance_id).value
+
+    def _sled_of(self, who: Subject) -> UUID | None:
+        row = self.world.nexus.records.instances.get(who.instance_id)
+        vmm = None if row is None else self.world.nexus.records.active_vmm(row)
+        return None if vmm is None else vmm.sled_id
+
+
+def label_of(expect: Expect, index: int) -> str:
+    """Its name, or its number."""
+    return expect.name or f"expect-{index + 1}"

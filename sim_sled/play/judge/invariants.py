@@ -1,0 +1,230 @@
+"""Invariants: what must be so in every run, whatever the rules do (names.INVARIANTS), and what the Nexus model
+itself promises (nexus.md 7: 29..35, 38 at any time; 36, 43, 44 at the end).
+
+Read before: subjects.py. Read next: expect.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.stub.records import DESTROYABLE, TERMINAL, InstanceDbState, ReservationKind
+from nexus_client.types import SledVmmState
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.plans import Event
+
+if TYPE_CHECKING:
+    from sim_sled.play.judge.expect import Failure
+    from sim_sled.play.stage import Stage
+
+FAILURES_MAX: Final = 50
+"""Kept of one run: after that many nobody reads on."""
+_GUEST_RUNS: Final = frozenset({"running", "rebooting"})
+
+
+@attrs.define(eq=False)
+class Invariants:
+    """`names`: which of `names.INVARIANTS` are watched; the promises of the model always are."""
+
+    world: Stage
+    names: tuple[str, ...]
+    failures: list[Failure]
+    _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
+    _told: set[str] = attrs.field(factory=set)
+    changed: dict[UUID, None] = attrs.field(factory=dict)
+    """Instances that the model spoke of since it was last looked at."""
+    _committed: dict[UUID, tuple[int, object]] = attrs.field(factory=dict)
+    _commits: dict[UUID, str] = attrs.field(factory=dict)
+    _stored: tuple[object, ...] | None = None
+    _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
+
+    def fail(self, key: str, text: str, who: Subject | None = None) -> None:
+        """Each fault is told once."""
+        from sim_sled.play.judge.expect import Failure  # noqa: PLC0415 (they need each other)
+
+        if text in self._told or len(self.failures) >= FAILURES_MAX:
+            return
+        self._told.add(text)
+        why = self.world.judge.world_why(who)
+        same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
+        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
+        self.world.line("failed", f"invariant {key}: {text}", who)
+
+    # ---- at any time
+
+    def sent(self, who: Subject | None, body: SledVmmState) -> None:
+        """A sled hands a report over to be sent."""
+        if who is None:
+            return
+        before = self._sent.get(who.propolis_id)
+        self._sent[who.propolis_id] = body
+        if before is None:
+            return
+        old, new = before.vmm_state, body.vmm_state
+        if "gen_monotonic" in self.names:
+            if new.gen < old.gen:
+                self.fail("gen_monotonic", f"{who.short}: generation {new.gen} after {old.gen}", who)
+            elif new.gen == old.gen and new != old:
+                self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who)
+        if "time_ordered" in self.names and new.time_updated < old.time_updated:
+            self.fail("time_ordered", f"{who.short}: time_updated went back", who)
+
+    def entered(self, who: Subject, event: Event) -> None:
+        """A VMM enters a state."""
+        if event.kind != "state":
+            return
+        runs = self._runs.setdefault(who.instance_id, set())
+        if event.words[0] not in _GUEST_RUNS:
+            runs.discard(who.propolis_id)
+            if not runs:
+                del self._runs[who.instance_id]
+            return
+        runs.add(who.propolis_id)
+        if "one_running_vmm" not in self.names or len(runs) < 2:
+            return
+        engine = self.world.engine
+        both = [engine.subjects[one] for one in runs]
+        living = sorted((one for one in both if not one.gone), key=lambda one: one.ordinal)
+        if len(living) > 1:
+            names = " and ".join(one.short for one in living)
+            self.fail("one_running_vmm", f"{names} of {who.hostname} run at once", who)
+        runs.difference_update(one.propolis_id for one in both if one.gone)
+
+    def nexus_moved(self) -> None:
+        """The model took an input: what it promises about the instances that it touched."""
+        for instance_id in self.changed:
+            self._promises(instance_id)
+        self.changed.clear()
+        if self.world.nexus_5xx and "no_unexplained_5xx" in self.names:
+            for text in self.world.nexus_5xx:
+                self.fail("no_unexplained_5xx", self.world.readable(text))
+        self.world.nexus_5xx.clear()
+
+    def _promises(self, instance_id: UUID) -> None:
+        nexus = self.world.nexus
+        row = nexus.records.instances.get(instance_id)
+        if row is None or row.time_deleted is not None:
+            return
+        if row.migration_id is not None and row.state is InstanceDbState.VMM:
+            public = nexus.public_state(instance_id).value
+            if public != "migrating":
+                self.fail("nexus_properties", f"40: {row.hostname} migrates, but users see {public}")
+        says = (row.state, row.active_propolis_id, row.target_propolis_id, row.migration_id)
+        gen, said = self._committed.get(instance_id, (0, None))
+        if gen == row.state_generation and said != says:
+            self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
+        self._committed[instance_id] = (row.state_generation, says)
+
+    def commit(self, instance_id: UUID, text: str) -> None:
+        """An update saga writes its record: at most one per generation (property 35)."""
+        gen = text.rpartition(" ")[2]
+        if self._commits.get(instance_id) == gen:
+            row = self.world.nexus.records.instances[instance_id]
+            self.fail("nexus_properties", f"35: two update sagas of {row.hostname} committed generation {gen}")
+        self._commits[instance_id] = gen
+
+    def public(self, instance_id: UUID, state: str) -> None:
+        """Users see this now: `stopped` and `failed` promise that a start is accepted (property 38)."""
+        nexus = self.world.nexus
+        if state in ("stopped", "failed") and nexus.up:
+            row = nexus.records.instances[instance_id]
+            if row.time_deleted is None and not nexus.would_start(instance_id):
+                self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
+
+    def before_report(self, propolis_id: UUID, body: SledVmmState) -> None:
+        """Remember what a report must not change if it says nothing new (property 33)."""
+        row = self.world.nexus.records.vmms.get(propolis_id)
+        stale = row is not None and body.vmm_state.gen <= row.state_generation and _sides_are_old(self.world, body)
+        self._stored = (row,) if stale else None
+
+    def after_report(self, propolis_id: UUID) -> None:
+        """... and look whether it did."""
+        if self._stored is not None:
+            now = self.world.nexus.records.vmms.get(propolis_id)
+            if now is not self._stored[0] and now is not None and now.time_deleted is None:
+                who = self.world.engine.subjects.get(propolis_id)
+                self.fail("nexus_properties", "33: a report that says nothing new changed a record", who)
+        self._stored = None
+
+    def registered(self, sled_id: UUID) -> None:
+        """A sled took a VMM: it may not carry more than it has."""
+        if "capacity" not in self.names:
+            return
+        sled = self.world.rack.sleds[sled_id]
+        hardware = sled.config.hardware
+        name = self.world.engine.by_id[sled_id].name
+        if sled.threads_used > hardware.hardware_threads:
+            self.fail("capacity", f"{name} carries {sled.threads_used} of {hardware.hardware_threads} CPUs")
+        if sled.memory_mib_used * 2**20 > hardware.reservoir_size:
+            self.fail("capacity", f"{name} carries {sled.memory_mib_used} MiB, more than its reservoir")
+
+    # ---- at the end
+
+    def finish(self, *, settled: bool) -> None:
+        """The run is over. What only holds at rest is asked if it came to rest."""
+        if "final_state_acked" in self.names:
+            self._final_states()
+        if settled:
+            self._model_at_rest()
+            if "no_leaks" in self.names:
+                self._leaks()
+
+    def _final_states(self) -> None:
+        engine = self.world.engine
+        for who in engine.subjects.values():
+            if who.gone or who.record is None or who.told_gen >= who.record.vmm_state.gen:
+                continue
+            if engine.post.held_of(who) or who.sled.down or engine.post.cut(who.sled.name, "nexus", "out"):
+                continue  # a rule keeps it back
+            if any(engine.now_us < one.until_us for one in engine.post.replying):
+                continue
+            gen, state = who.record.vmm_state.gen, who.record.vmm_state.state.value
+            told = f"{who.short} {who.hostname}: {state} gen {gen} was never confirmed (Nexus has gen {who.told_gen})"
+            self.fail("final_state_acked", told, who)
+
+    def _model_at_rest(self) -> None:
+        """Properties 36, 43 and 44 of nexus.md 7: for VMMs on sleds that can speak."""
+        records = self.world.nexus.records
+        for row in records.live_instances():
+            vmm = records.active_vmm(row)
+            if vmm is not None and vmm.state in TERMINAL:
+                self.fail("nexus_properties", f"36: {row.hostname} still points to a VMM that is {vmm.state.value}")
+            if row.updater_id is not None:
+                self.fail("nexus_properties", f"34: {row.hostname} is still locked")
+            active = [r for r in records.reservations_of(row.id) if r.kind is ReservationKind.ACTIVE]
+            if row.state is not InstanceDbState.VMM and active:
+                self.fail("nexus_properties", f"44: {row.hostname} has no VMM but holds room on a sled")
+        for vmm in records.vmms.values():
+            instance = records.instances.get(vmm.instance_id)
+            linked = () if instance is None else (instance.active_propolis_id, instance.target_propolis_id)
+            if vmm.time_deleted is None and vmm.state in DESTROYABLE and vmm.id not in linked:
+                hostname = instance.hostname if instance is not None else "?"
+                self.fail("nexus_properties", f"43: a VMM of {hostname} is {vmm.state.value} and was never reaped")
+
+    def _leaks(self) -> None:
+        engine, records = self.world.engine, self.world.nexus.records
+        for who in engine.subjects.values():
+            row = records.vmms.get(who.propolis_id)
+            if who.gone or who.record is None or who.sled.down or engine.post.held_of(who):
+                continue
+            if row is None or row.time_deleted is not None:
+                told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
+                self.fail("no_leaks", told, who)
+        for reservation in records.reservations.values():
+            row = records.vmms.get(reservation.vmm_id)
+            if row is None or row.time_deleted is not None:
+                self.fail("no_leaks", f"room on a sled is held for {self.world.readable(str(reservation.vmm_id))}, "
+                          "which is gone")  # fmt: skip
+
+
+def _sides_are_old(world: Stage, body: SledVmmState) -> bool:
+    for side, role in ((body.migration_in, "target"), (body.migration_out, "source")):
+        if side is None:
+            continue
+        row = world.nexus.records.migrations.get(side.migration_id)
+        if row is None or side.gen > (row.target_gen if role == "target" else row.source_gen):
+            return False
+    return True

@@ -1,0 +1,212 @@
+"""`run --clock wall`: a scenario against real sockets on this machine. A daemon with all sleds of the fleet and the
+Nexus stub's server talk over HTTP; users and expectations are those of the closed world, on the wall clock.
+
+What cannot be had there: byte-equal traces, the model's own promises (nexus.md 7), sleds without power, a Nexus that
+is restarted by a rule.
+
+Read before: daemon.py, live.py, scenario/stage.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import attrs
+
+from nexus_client.stub import contract as nx
+from nexus_client.stub.config import Config
+from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.server.serve import NexusServer
+from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.rack import Rack
+from sim_sled.daemon.clock import Clock
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.engine import Engine
+from sim_sled.language.check import sleds_of
+from sim_sled.language.schema import Scenario
+from sim_sled.language.source import Mark
+from sim_sled.play.campaign import Played, Task
+from sim_sled.play.judge.expect import Judge
+from sim_sled.play.live import engine_for
+from sim_sled.play.run import How, Result, horizon_us, result_of
+from sim_sled.play.trace import Line
+from sim_sled.play.translate import told
+from sim_sled.play.users import Users
+from sim_sled.play.virtual import NAMESPACE
+
+POLL_S: Final = 0.02
+"""How often users and expectations are looked after."""
+SETTLE_S: Final = 2.0
+"""A run ends when nothing was said for that long and nothing is planned."""
+OVERTIME_S: Final = 120.0
+REGISTER_S: Final = 30.0
+LINES_MAX: Final = 1_000_000
+"""The oldest are forgotten: memory is bounded however long people let it run."""
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@attrs.define(eq=False)
+class WallWorld:
+    """A stage (`scenario/stage.py`) on real sockets."""
+
+    scenario: Scenario
+    seed: int
+    server: NexusServer
+    daemon: Daemon
+    engine: Engine
+    say: Callable[[str], None]
+    variant: str | None = None
+    steps: int = 0
+    lines: deque[Line] = attrs.field(factory=lambda: deque(maxlen=LINES_MAX))
+    start_us: int = 0
+    active_us: int = 0
+    nexus_5xx: list[str] = attrs.field(factory=list)
+    judge: Judge = attrs.field(init=False)
+    users: Users = attrs.field(init=False)
+    _clock: Clock = attrs.field(factory=Clock)
+    _asking: set[asyncio.Task[None]] = attrs.field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.judge = Judge(self.scenario, self)
+        self.users = Users(self)
+        self.engine.listener = self.judge
+        self.engine.tell = self._tell
+        self.daemon.watchers.append(self._watch)
+
+    @property
+    def rack(self) -> Rack:
+        return self.daemon.rack
+
+    @property
+    def nexus(self) -> Nexus:
+        return self.server.nexus
+
+    @property
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    @property
+    def elapsed_us(self) -> int:
+        return max(0, self.now_us - self.start_us)
+
+    def ask(self, make: Callable[[int], Any], answered: Callable[[nx.Reply | nx.Dropped], None]) -> None:
+        """As users of the stub's control API do, without the HTTP between."""
+
+        async def submit() -> None:
+            answered(await self.server.host.submit(make))
+
+        task = asyncio.get_running_loop().create_task(submit())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+        """Each line is told as it happens."""
+        self.active_us = self.now_us
+        vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
+        where = who.sled.name if who is not None and sled == "-" else sled
+        one = Line(self.elapsed_us, kind, where, vmm, hostname, text)
+        self.steps += 1
+        self.lines.append(one)
+        self.say(str(one))
+
+    def readable(self, text: str) -> str:
+        return _UUID.sub(lambda m: self._name(m[0]), text)
+
+    def _name(self, key: str) -> str:
+        who = self.engine.subjects.get(UUID(key))
+        if who is not None:
+            return who.short
+        row = self.nexus.records.instances.get(UUID(key))
+        return row.hostname if row is not None else key[:8]
+
+    def _tell(self, kind: str, who: object, sled: str, text: str, _mark: Mark | None, /) -> None:
+        assert who is None or isinstance(who, Subject)
+        self.line(kind, text, who, sled)
+
+    def _watch(self, happening: Happening) -> None:
+        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        if happening.kind is Kind.SENT:
+            assert isinstance(happening.data, tuple)
+            self.judge.invariants.sent(who, happening.data[0])
+        text = told(happening)
+        if text and who is not None:
+            self.line(happening.kind.value.replace(" ", "-"), text, who)
+
+    async def play(self, until_us: int | None) -> bool:
+        """Until users, expectations and rules are through; whether it came to rest."""
+        self.start_us = self.active_us = self.now_us
+        self.engine.begin(self.start_us)
+        self.users.begin()
+        end_us = horizon_us(self.scenario, self.users)
+        while True:
+            self.users.act(self.now_us)
+            self.judge.look()
+            self.judge.settle(self.now_us)
+            elapsed = self.elapsed_us
+            if until_us is not None and elapsed >= until_us:
+                return False
+            through = elapsed >= end_us and not self.judge.pending and not self._asking
+            quiet_s = (self.now_us - self.active_us) / 1e6
+            if through and quiet_s >= SETTLE_S and self.users.next_deadline_us() is None:
+                return True
+            if elapsed > end_us + OVERTIME_S * 1e6 and not self.judge.pending:
+                return False
+            await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        for task in list(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+
+async def play_on_sockets(
+    scenario: Scenario, seed: int, say: Callable[[str], None], how: How | None = None
+) -> Result:
+    """One run; each line is said as it happens. TimeoutError if the fleet cannot be registered, ValueError if there
+    is no such variant.
+    """
+    how = how or How()
+    async with NexusServer(seed=seed, config=Config(variant=how.variant)) as server:
+        sleds = sleds_of(scenario.fleet)
+        ids = [uuid5(NAMESPACE, f"sled/{sled.name}") for sled in sleds]
+        configs = [
+            SledConfig(
+                sled_id,
+                hardware=Hardware(
+                    hardware_threads=sled.shape.cpus, physical_ram=sled.shape.ram, reservoir_size=sled.shape.reservoir
+                ),
+                stop_grace_us=scenario.agent.stop_grace,
+            )
+            for sled_id, sled in zip(ids, sleds, strict=True)
+        ]
+        engine = engine_for(scenario, seed, ids)
+        daemon = Daemon(configs, Options(nexus=server.internal, seed=seed, engine=engine, shutdown_wait_s=0.2))
+        await daemon.start()
+        world = WallWorld(scenario, seed, server, daemon, engine, say, how.variant)
+        try:
+            async with asyncio.timeout(REGISTER_S):
+                await asyncio.gather(*(event.wait() for event in daemon.registered.values()))
+            settled = await world.play(how.until_us)
+            if settled:
+                world.judge.invariants.finish(settled=False)
+            end = f"{world.elapsed_us / 1e6:.3f} s, on real sockets" + ("" if settled else ", not at rest")
+            return result_of(world, end, world.lines, "wall")
+        finally:
+            await world.close()
+            await daemon.stop()
+
+
+def play_tasks(tasks: Iterable[Task], say: Callable[[str], None]) -> Iterator[Played]:
+    """As `campaign.play_all`, one after the other on real sockets."""
+    for task in tasks:
+        started = time.perf_counter()
+        result = asyncio.run(play_on_sockets(task.scenario, task.seed, say, task.how))
+        yield Played(task, result, time.perf_counter() - started)

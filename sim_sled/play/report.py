@@ -1,0 +1,98 @@
+"""How runs are told: a line per run for people, JSON, JUnit XML. Pure text; read before: commands.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import attrs
+
+from sim_sled.language.figures import show_duration
+from sim_sled.play.run import Result
+
+
+@attrs.frozen
+class Run:
+    """One run of one file. `took_s`: wall time."""
+
+    shown: str
+    result: Result
+    took_s: float
+
+    def passed(self, *, require_fired: bool) -> bool:
+        return self.result.good and not (require_fired and self.result.unfired)
+
+
+def text_of(run: Run, *, require_fired: bool) -> str:
+    """A line, and behind it whatever went wrong."""
+    result, counts = run.result, run.result.counts
+    verdict = "ok  " if run.passed(require_fired=require_fired) else "FAIL"
+    seconds = result.elapsed_us // 1_000_000 * 1_000_000
+    head = (
+        f"{verdict} {result.scenario.name}  seed {result.seed}  {show_duration(seconds)} in {run.took_s:.2f} s"
+        f"  {counts['steps']} steps, {counts['vmms']} VMMs, {counts['rules_fired']} rules fired,"
+        f" {counts['expectations_met']}/{counts['expectations_armed']} expectations met"
+    )
+    lines = [head]
+    if result.variant:
+        lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
+    for failure in result.failures:
+        lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
+        lines += [f"       {said}" for said in failure.why]
+    lines += [f"     {warned.mark}: {warned.code} {warned.text}" for warned in result.warnings]
+    if require_fired and result.unfired:
+        lines.append(f"     never fired: {', '.join(result.unfired)}")
+    if not result.good:
+        variant = f" --variant {result.variant}" if result.variant else ""
+        clock = " --clock wall" if result.clock == "wall" else ""
+        lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
+    return "\n".join(lines) + "\n"
+
+
+def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
+    """For `--json`."""
+    result = run.result
+    return {
+        "scenario": result.scenario.name,
+        "file": run.shown,
+        "seed": result.seed,
+        "variant": result.variant or None,
+        "clock": result.clock,
+        "passed": run.passed(require_fired=require_fired),
+        "virtual_us": result.elapsed_us,
+        "wall_s": round(run.took_s, 3),
+        "end": result.end,
+        "counts": result.counts,
+        "unfired": list(result.unfired),
+        "failures": [
+            {
+                "at_us": f.at_us,
+                "what": f.key,
+                "text": f.text,
+                "where": None if f.mark is None else str(f.mark),
+                "why": list(f.why),
+            }
+            for f in result.failures
+        ],
+        "warnings": [{"code": w.code, "text": w.text, "where": str(w.mark)} for w in result.warnings],
+    }
+
+
+def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
+    """For `--junit`: one test case per run."""
+    failed = sum(not run.passed(require_fired=require_fired) for run in runs)
+    took_s = sum(run.took_s for run in runs)
+    parts = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuite name="sim-sled" tests="{len(runs)}" failures="{failed}" time="{took_s:.3f}">',
+    ]
+    for run in runs:
+        name = quoteattr(f"{run.result.scenario.name} seed {run.result.seed}")
+        parts.append(f'  <testcase classname="scenario" name={name} time="{run.took_s:.3f}">')
+        if not run.passed(require_fired=require_fired):
+            first = run.result.failures[0].text if run.result.failures else "a rule never fired"
+            told = escape(text_of(run, require_fired=require_fired))
+            parts.append(f"    <failure message={quoteattr(first)}>{told}</failure>")
+        parts.append("  </testcase>")
+    return "\n".join([*parts, "</testsuite>"]) + "\n"

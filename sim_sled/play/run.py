@@ -1,0 +1,209 @@
+"""One run of a scenario in the closed world, from the first registration until it rests; its result.
+
+A run ends when users, timed rules and expectations are through and nothing has happened for `SETTLE_US` (so that
+the background tasks of Nexus had their turn), or `OVERTIME_US` after that if something never comes to rest, e.g. a
+sled that is cut off for ever and retries.
+
+Read before: world.py. Read next: scenario/commands.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import attrs
+
+from nexus_client.stub.config import Config
+from nexus_client.stub.records import InvariantBroken
+from sim_sled.engine.engine import Engine
+from sim_sled.language.actions import RebootSled, RestartAgent, RestartNexus
+from sim_sled.language.figures import FOREVER
+from sim_sled.language.printing import print_scenario
+from sim_sled.language.schema import Rule, Scenario
+from sim_sled.language.source import Mark
+from sim_sled.play.judge.expect import Failure, Judge, label_of
+from sim_sled.play.trace import Line, Trace
+from sim_sled.play.users import Users
+from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
+
+SETTLE_US: Final = 135_000_000
+"""Longer than two rounds of each of Nexus's background tasks (30 s and 60 s, nexus.md 4.5)."""
+OVERTIME_US: Final = 20 * 60_000_000
+"""How long after the last planned event a run may still be busy (a stop's grace is 10 minutes)."""
+_ASK_EVERY: Final = 64
+"""Steps between two reports of progress."""
+
+
+@attrs.frozen
+class Warned:
+    """W300, W310 or W311 of a run."""
+
+    code: str
+    text: str
+    mark: Mark
+
+
+@attrs.frozen
+class Result:
+    """How a run went."""
+
+    scenario: Scenario
+    seed: int
+    variant: str
+    failures: tuple[Failure, ...]
+    warnings: tuple[Warned, ...]
+    unfired: tuple[str, ...]
+    steps: int
+    elapsed_us: int
+    end: str
+    lines: tuple[Line, ...]
+    counts: dict[str, int]
+    clock: str = "virtual"
+
+    @property
+    def good(self) -> bool:
+        return not self.failures
+
+    def trace(self) -> Trace:
+        marks = [f"rule {rule.name} {rule.mark()}" for rule in self.scenario.rules]
+        marks += [f"expect {i} {expect.mark()}" for i, expect in enumerate(self.scenario.expect)]
+        lines = tuple(str(line) for line in self.lines)
+        return Trace(self.seed, print_scenario(self.scenario), lines, self.end, self.variant, tuple(marks))
+
+
+@attrs.frozen
+class How:
+    """Options of a run. `until_us`: end there, at rest or not."""
+
+    variant: str | None = None
+    bounds: Bounds = attrs.field(factory=Bounds)
+    keep: bool = True
+    until_us: int | None = None
+    nexus: Config | None = None
+
+
+Progress = Callable[[World], None]
+
+
+def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progress | None = None) -> Result:
+    """Play a scenario. Never raises for what happens inside: that is in the result."""
+    how = how or How()
+    world = World(scenario, seed, variant=how.variant, bounds=how.bounds, keep=how.keep, nexus_config=how.nexus)
+    end = run_to_end(world, how, progress)
+    return result_of(world, end, world.lines)
+
+
+def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
+    """Steps until the run is over; returns how it ended."""
+    settled = ended = False
+    try:
+        world.begin()
+        end_us = horizon_us(world.scenario, world.users)
+        while True:
+            if progress is not None and world.steps % _ASK_EVERY == 0:
+                progress(world)
+            if _is_over(world, end_us):
+                settled = True
+                break
+            if world.elapsed_us > end_us + OVERTIME_US and not world.judge.is_waiting:
+                ended = True
+                break
+            if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
+                break
+            if not world.step():
+                settled = True
+                break
+    except TooMuch as bound:
+        world.judge.failures.append(Failure("bounds", str(bound), world.elapsed_us))
+        world.line("failed", f"bounds: {bound}")
+    except InvariantBroken as broken:
+        text = f"invariant nexus_properties: {broken.prop}: {world.readable(str(broken))}"
+        world.judge.failures.append(Failure(f"nexus_properties/{broken.prop}", text, world.elapsed_us))
+        world.line("failed", text)
+    if settled or ended:  # what was cut short has no last state to be judged by
+        world.judge.invariants.finish(settled=settled)
+    how_far = f"{world.elapsed_us // 1_000_000}.{world.elapsed_us % 1_000_000:06d} s, {world.steps} steps"
+    return how_far + ("" if settled else ", not at rest")
+
+
+def horizon_us(scenario: Scenario, users: Users) -> int:
+    """The last planned event: users, timed rules and what they set off for a known time."""
+    ends = [users.last_us()]
+    ends += [_last_of(rule) for rule in scenario.rules]
+    afters = [expect.after for expect in scenario.expect if expect.after is not None]
+    return max(ends + [after.at for after in afters if after.at is not None])
+
+
+def _last_of(rule: Rule) -> int:
+    when = rule.when
+    start = when.at or (when.to if isinstance(when.to, int) else when.from_) or 0
+    lasting = [getattr(action, "lasts", 0) for action in rule.do]
+    downs = [a.down.typical_most_us() for a in rule.do if isinstance(a, RestartAgent | RebootSled | RestartNexus)]
+    return start + max([0, *(one for one in lasting if isinstance(one, int) and one < FOREVER), *downs])
+
+
+def _is_over(world: World, end_us: int) -> bool:
+    now_us = world.now_us
+    return now_us - EPOCH_US >= end_us and now_us - world.active_us >= SETTLE_US and not world.judge.is_waiting
+
+
+class Finished(Protocol):
+    """What a result is made of: a closed world, or one on real sockets (`wall.py`)."""
+
+    scenario: Scenario
+    seed: int
+    steps: int
+    engine: Engine
+    judge: Judge
+    users: Users
+
+    @property
+    def variant(self) -> str | None: ...
+    @property
+    def elapsed_us(self) -> int: ...
+
+
+def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "virtual") -> Result:
+    """What is to be told of a run."""
+    unfired = tuple(
+        rule.name for rule in world.scenario.rules if rule.enabled and not world.engine.counters[rule.name].fired
+    )
+    counts = {
+        "steps": world.steps,
+        "vmms": len(world.engine.subjects),
+        "user_actions": world.users.done,
+        "user_refused": world.users.refused,
+        "rules_fired": sum(counter.fired for counter in world.engine.counters.values()),
+        "expectations_armed": sum(world.judge.armed_count.values()),
+        "expectations_met": sum(world.judge.met_count.values()),
+    }
+    return Result(
+        world.scenario,
+        world.seed,
+        world.variant or "",
+        tuple(world.judge.failures),
+        tuple(_warnings(world)),
+        unfired,
+        world.steps,
+        world.elapsed_us,
+        end,
+        tuple(lines),
+        counts,
+        clock,
+    )
+
+
+def _warnings(world: Finished) -> list[Warned]:
+    found = []
+    for rule in world.scenario.rules:
+        counter = world.engine.counters[rule.name]
+        selects = rule.for_.names_vmms() or rule.for_.names_sleds()
+        if rule.enabled and selects and counter.matched == 0 and world.engine.subjects:
+            found.append(Warned("W300", f"rule '{rule.name}' meant nobody in this run", rule.mark("for")))
+    for i, expect in enumerate(world.scenario.expect):
+        if not expect.always and world.judge.armed_count.get(label_of(expect, i), 0) == 0:
+            label = label_of(expect, i)
+            found.append(Warned("W310", f"expectation '{label}' was never armed in this run", expect.mark("after")))
+    alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
+    return found + [Warned("W311", f"{e.label} met no instance in this run", e.load.mark()) for e in alone]

@@ -1,0 +1,219 @@
+"""`shrink`: the smallest scenario that still fails for the same reason, found by leaving things out.
+
+Each pass proposes smaller scenarios, biggest bites first; one that is valid and fails with the same key is the new
+start. It ends when no proposal is left, or after `runs_max` runs.
+
+Read before: campaign.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import attrs
+
+from sim_sled.language.check import parse_scenario
+from sim_sled.language.latency import Latency
+from sim_sled.language.printing import print_scenario
+from sim_sled.language.schema import Agent, Expect, Fleet, Load, Rule, Scenario, numbered
+from sim_sled.language.selector import EVERYTHING, Selector
+from sim_sled.language.words import is_glob
+from sim_sled.play.campaign import Task, play_all
+from sim_sled.play.judge.expect import label_of
+
+RUNS_MAX: Final = 2_000
+"""Runs of one reduction: minutes at most."""
+SECOND: Final = 1_000_000
+
+
+@attrs.frozen
+class Shrunk:
+    """The smallest failing scenario found, and at which cost."""
+
+    scenario: Scenario
+    seed: int
+    key: str
+    text: str
+    runs: int
+    vmms: int
+
+
+def size_of(s: Scenario) -> tuple[int, ...]:
+    """Smaller in lexicographic order is better: sleds, instances, parts, time."""
+    made = sum(load.create.count for load in s.load if load.create is not None)
+    made += sum(load.churn.population for load in s.load if load.churn is not None)
+    parts = len(s.rules) + len(s.load) + len(s.expect) + len(s.latency.entries) + sum(len(r.do) for r in s.rules)
+    ends = sum((load.at or 0) + (load.to or 0) for load in s.load)
+    return s.fleet.sleds, made, parts, ends
+
+
+def shrink(
+    task: Task,
+    key: str,
+    *,
+    jobs: int = 1,
+    runs_max: int = RUNS_MAX,
+    told: Callable[[int, Scenario], None] | None = None,
+) -> Shrunk | None:
+    """Reduces `task.scenario`, which fails with `key` for `task.seed`; None if it does not."""
+    task = attrs.evolve(task, scenario=_named(task.scenario))
+    start = _fails(task, key)
+    if start is None:
+        return None
+    best, text, vmms = task.scenario, *start
+    runs = 1
+    while runs < runs_max:
+        better = None
+        proposals = (attrs.evolve(task, scenario=s, how=attrs.evolve(task.how, keep=False)) for s in proposed(best))
+        for one in play_all(_valid(proposals, size_of(best)), jobs):
+            runs += 1
+            failure = next((f for f in one.result.failures if f.key == key), None)
+            if failure is not None and not _fails_anyhow(one.task, key):
+                better, text, vmms = one.task.scenario, failure.text, one.result.counts["vmms"]
+                break
+            if runs >= runs_max:
+                break
+        if better is None:
+            break
+        best = better
+        if told is not None:
+            told(runs, best)
+    return Shrunk(best, task.seed, key, text, runs, vmms)
+
+
+def _named(s: Scenario) -> Scenario:
+    """Expectations without a name get the one they are told by, so that leaving others out does not rename them."""
+    return attrs.evolve(
+        s, expect=tuple(e if e.always else attrs.evolve(e, name=label_of(e, i)) for i, e in enumerate(s.expect))
+    )
+
+
+def _fails(task: Task, key: str) -> tuple[str, int] | None:
+    for one in play_all([attrs.evolve(task, how=attrs.evolve(task.how, keep=False))], 1):
+        for failure in one.result.failures:
+            if failure.key == key:
+                return failure.text, one.result.counts["vmms"]
+    return None
+
+
+def _fails_anyhow(task: Task, key: str) -> bool:
+    """With a wrong Nexus: whether the right one fails so too. Then it is the scenario that is wrong, not Nexus."""
+    return (
+        task.how.variant is not None
+        and _fails(attrs.evolve(task, how=attrs.evolve(task.how, variant=None)), key) is not None
+    )
+
+
+def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
+    seen: set[str] = set()
+    for task in tasks:
+        printed = print_scenario(task.scenario)
+        if printed in seen or size_of(task.scenario) >= size:
+            continue
+        seen.add(printed)
+        scenario, problems = parse_scenario(printed, task.shown)
+        if scenario is not None and not problems.errors:
+            yield attrs.evolve(task, scenario=scenario)
+
+
+def proposed(s: Scenario) -> Iterator[Scenario]:
+    """Smaller scenarios, the most promising first."""
+    for sleds in sorted({1, 2, s.fleet.sleds // 2, s.fleet.sleds - 1}):
+        if 0 < sleds < s.fleet.sleds:
+            yield attrs.evolve(s, fleet=attrs.evolve(s.fleet, sleds=sleds, overrides=()))
+    yield from _without(s, "load", s.load)
+    yield from _without(s, "rules", s.rules)
+    yield from _without(s, "expect", s.expect)
+    literal = sorted(_literal_hostnames(s))
+    for i, load in enumerate(s.load):
+        for smaller in (*_named_alone(load, literal), *_smaller_load(load)):
+            yield attrs.evolve(s, load=(*s.load[:i], smaller, *s.load[i + 1 :]))
+    for i, rule in enumerate(s.rules):
+        for simpler in _simpler_rule(rule):
+            yield attrs.evolve(s, rules=(*s.rules[:i], simpler, *s.rules[i + 1 :]))
+    for i, expect in enumerate(s.expect):
+        for less in _simpler_expect(expect):
+            yield attrs.evolve(s, expect=(*s.expect[:i], less, *s.expect[i + 1 :]))
+    entries = s.latency.entries
+    for i in range(len(entries)):
+        yield attrs.evolve(s, latency=attrs.evolve(s.latency, entries=entries[:i] + entries[i + 1 :]))
+    if s.latency != Latency():
+        yield attrs.evolve(s, latency=Latency())
+    if s.agent != Agent():
+        yield attrs.evolve(s, agent=Agent())
+    if s.fleet != Fleet(sleds=s.fleet.sleds):
+        yield attrs.evolve(s, fleet=Fleet(sleds=s.fleet.sleds))
+
+
+def _without(s: Scenario, field: str, items: tuple[Any, ...]) -> Iterator[Scenario]:
+    """Halves first, then single ones."""
+    n = len(items)
+    step = n
+    while step >= 1:
+        for start in range(0, n, step):
+            left = items[:start] + items[start + step :]
+            if len(left) < n:
+                changed: dict[str, Any] = {field: left}
+                yield attrs.evolve(s, **changed)
+        step //= 2
+
+
+def _literal_hostnames(s: Scenario) -> set[str]:
+    """Host names that somebody means without a glob."""
+    selectors: list[Selector | None] = [*(rule.for_ for rule in s.rules), *(expect.for_ for expect in s.expect)]
+    for load in s.load:
+        selectors += [load.start, load.stop, load.reboot, load.delete, load.migrate]
+    return {name for one in selectors if one is not None for name in one.hostname if not is_glob(name)}
+
+
+def _named_alone(load: Load, names: list[str]) -> Iterator[Load]:
+    """Instead of many instances the one that is meant."""
+    if load.create is None or load.create.count == 1:
+        return
+    made = {numbered(load.create.hostname, n) for n in range(1, min(load.create.count, 1_000) + 1)}
+    for name in names:
+        if name in made:
+            yield attrs.evolve(load, create=attrs.evolve(load.create, hostname=name, count=1, spread=0))
+
+
+def _smaller_load(load: Load) -> Iterator[Load]:
+    if load.create is not None:
+        count = load.create.count
+        for fewer in sorted({1, 2, 3, count // 2, count - 1}):
+            if 0 < fewer < count:
+                yield attrs.evolve(load, create=attrs.evolve(load.create, count=fewer))
+    if load.churn is not None:
+        people = load.churn.population
+        for fewer in sorted({1, 2, 3, people // 2, people - 1}):
+            if 0 < fewer < people:
+                yield attrs.evolve(load, churn=attrs.evolve(load.churn, population=fewer))
+        for verb in ("create", "start", "stop", "reboot", "migrate", "delete"):
+            if getattr(load.churn, verb):
+                without: dict[str, Any] = {verb: 0}
+                yield attrs.evolve(load, churn=attrs.evolve(load.churn, **without))
+    if load.to is not None and load.from_ is not None:
+        middle = load.from_ + (load.to - load.from_) // 2 // SECOND * SECOND
+        if load.from_ < middle < load.to:
+            yield attrs.evolve(load, to=middle)
+    if load.at:
+        for sooner in (0, load.at // 2 // SECOND * SECOND):
+            if sooner < load.at:
+                yield attrs.evolve(load, at=sooner)
+
+
+def _simpler_rule(rule: Rule) -> Iterator[Rule]:
+    for i in range(len(rule.do)):
+        if len(rule.do) > 1:
+            yield attrs.evolve(rule, do=rule.do[:i] + rule.do[i + 1 :])
+    if rule.for_ != EVERYTHING:
+        yield attrs.evolve(rule, for_=EVERYTHING)
+
+
+def _simpler_expect(expect: Expect) -> Iterator[Expect]:
+    for name in expect.always:
+        if len(expect.always) > 1:
+            yield attrs.evolve(expect, always=tuple(n for n in expect.always if n != name))
+
+
+__all__ = ["Shrunk", "proposed", "shrink", "size_of"]

@@ -1,0 +1,63 @@
+"""Where a scenario is played, as users, expectations and explanations see it: the virtual world or the wall clock's.
+
+Read before: engine.py. Read next: users.py, expect.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nexus_client.stub import contract as nx
+from nexus_client.stub.nexus import Nexus
+from sim_sled.core.rack import Rack
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.engine import Engine
+from sim_sled.language.schema import Scenario
+
+if TYPE_CHECKING:
+    from sim_sled.play.judge.expect import Judge
+
+Answered = Callable[[nx.Reply | nx.Dropped], None]
+
+
+class Stage(Protocol):
+    """What a run offers to its users and its judges."""
+
+    scenario: Scenario
+    seed: int
+    engine: Engine
+    judge: Judge
+    nexus_5xx: list[str]
+
+    @property
+    def rack(self) -> Rack:
+        """All sleds."""
+        ...
+
+    @property
+    def nexus(self) -> Nexus:
+        """The model's core."""
+        ...
+
+    @property
+    def now_us(self) -> int:
+        """Microseconds since the Unix epoch."""
+        ...
+
+    @property
+    def elapsed_us(self) -> int:
+        """Since the registration of the fleet."""
+        ...
+
+    def ask(self, make: Callable[[int], Any], answered: Answered) -> None:
+        """Give the model an input that has a ticket; its answer comes back by `answered`."""
+        ...
+
+    def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+        """A line for the trace."""
+        ...
+
+    def readable(self, text: str) -> str:
+        """Ids replaced by names."""
+        ...

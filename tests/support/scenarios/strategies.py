@@ -1,0 +1,324 @@
+"""Scenarios with every field of the language, generated from the schema itself: a new field is tried by itself."""
+
+import functools
+import itertools
+
+from hypothesis import strategies as st
+
+from sim_sled.language import actions as act
+from sim_sled.language import distribution as d
+from sim_sled.language.figures import FOREVER, Span
+from sim_sled.language.latency import Latency, LatencyEntry
+from sim_sled.language.presets import PRESETS
+from sim_sled.language.schema import (
+    Agent,
+    Churn,
+    Create,
+    Expect,
+    Fleet,
+    Load,
+    Migrate,
+    Override,
+    Retry,
+    Rule,
+    Scenario,
+    Shape,
+    That,
+)
+from sim_sled.language.selector import EVERYTHING, Selector, Trigger
+from sim_sled.language.words import EDGES, INVARIANTS, PHASES, PUBLISHED_STATES, STATES
+
+SECOND = 1_000_000
+GIB = 2**30
+
+times = st.one_of(
+    st.integers(0, 5 * SECOND), st.sampled_from([0, 1, 1_000, SECOND, 60 * SECOND, 90 * SECOND, 3_600 * SECOND])
+)
+lasts = st.one_of(times, st.just(FOREVER))
+shares = st.one_of(st.sampled_from([0, 1, 10_000, 500_000, 1_000_000]), st.integers(0, 1_000_000))
+names = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20).filter(
+    lambda t: "${" not in t
+)
+globs = st.lists(st.from_regex(r"[a-z]{1,4}(-[0-9])?\*?", fullmatch=True), min_size=1, max_size=2).map(tuple)
+
+
+@st.composite
+def uniforms(draw):
+    low = draw(times)
+    return d.Uniform(low, low + draw(st.integers(1, SECOND)))
+
+
+@st.composite
+def choices(draw):
+    cuts = sorted(draw(st.lists(st.integers(0, 1_000_000), max_size=3)))
+    edges = [0, *cuts, 1_000_000]
+    part = st.one_of(times.map(d.Fixed), uniforms())
+    return d.Choice(tuple((b - a, draw(part)) for a, b in itertools.pairwise(edges)))
+
+
+@st.composite
+def lognormals(draw):
+    p50 = draw(st.integers(1, SECOND))
+    return d.LogNormal(p50, p50 + draw(st.integers(0, SECOND)))
+
+
+distributions = st.one_of(
+    times.map(d.Fixed),
+    uniforms(),
+    st.builds(d.Normal, times, times),
+    lognormals(),
+    times.map(d.Exponential),
+    choices(),
+)
+
+
+SMALL = st.integers(0, 200)
+
+
+@st.composite
+def spans(draw, values=SMALL, both=False):
+    low, high = draw(values), draw(values)
+    low, high = min(low, high), max(low, high)
+    shape = 0 if both else draw(st.integers(0, 2))
+    return [Span(low, high), Span(low, None), Span(None, high)][shape]
+
+
+def maybe(strategy, default=None):
+    return st.one_of(st.just(default), strategy)
+
+
+def some(values, size=2):
+    return st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=size, unique=True).map(tuple)
+
+
+@functools.cache
+def selectors(depth=1):
+    fields = {
+        "sled": maybe(st.sampled_from([("sled-1",), ("sled-*",), ("sled-1", "sled-2")]), ()),
+        "vmm": maybe(globs, ()),
+        "instance": maybe(globs, ()),
+        "hostname": maybe(globs, ()),
+        "project": maybe(globs, ()),
+        "silo": maybe(globs, ()),
+        "ncpus": maybe(spans()),
+        "memory": maybe(spans(st.integers(0, 64).map(lambda n: n * GIB))),
+        "state": maybe(some(STATES), ()),
+        "role": maybe(st.sampled_from(["source", "target"])),
+        "nth_vmm": maybe(st.lists(spans(), min_size=1, max_size=2).map(tuple), ()),
+        "percent": maybe(shares),
+    }
+    if depth:
+        fields["not_"] = maybe(selectors(depth - 1))
+        fields["any_"] = maybe(st.lists(selectors(depth - 1), min_size=1, max_size=2).map(tuple), ())
+    return st.one_of(st.just(EVERYTHING), st.builds(Selector, **fields))
+
+
+vmm_triggers = st.one_of(
+    st.builds(
+        Trigger, request=st.just(("vmm_put_state",)), to=maybe(st.sampled_from(["running", "stopped", "reboot"]))
+    ),
+    st.builds(
+        Trigger, request=some(["vmm_register", "vmm_*", "vmm_get_state"]), body=maybe(st.just((("a.b", "x*"),)), ())
+    ),
+    st.builds(Trigger, response=some(["vmm_register", "vmm_put_state"])),
+    st.builds(Trigger, state=some(STATES)),
+    st.builds(Trigger, edge=some(EDGES)),
+    st.builds(Trigger, migration=some([*PHASES, "error"])),
+    st.builds(Trigger, publish=some([*PUBLISHED_STATES, "*"])),
+)
+free_triggers = st.one_of(
+    st.builds(Trigger, at=times),
+    st.builds(
+        Trigger, every=times.map(lambda t: d.Fixed(t + SECOND)), from_=st.just(SECOND), to=st.just(30 * SECOND)
+    ),
+    st.builds(Trigger, idle=times),
+    st.builds(Trigger, manual=st.just("go")),
+)
+anywhere = st.one_of(
+    st.builds(act.Delay, distributions, per_vmm=times.map(d.Fixed)),
+    st.builds(act.Snapshot, names),
+    st.builds(act.Note, texts),
+    st.builds(
+        act.Partition,
+        st.sampled_from(["nexus", "sled-2"]),
+        direction=st.sampled_from(["in", "out", "both"]),
+        lasts=lasts,
+    ),
+    st.builds(act.RestartNexus, down=distributions, point=st.sampled_from(["now", "after_commit", "in_commit"])),
+    st.builds(act.NexusReplies, st.integers(200, 599), chance=shares, lasts=lasts),
+)
+on_any_vmm = st.one_of(
+    st.builds(act.SetState, st.sampled_from(STATES), illegal=st.just(True)),
+    st.builds(act.Stall, lasts=lasts),
+    st.builds(act.SkipStates, some(["stopping", "rebooting", "stopped"])),
+    st.builds(act.KillPropolis, restart=st.booleans()),
+    st.just(act.ForgetVmm()),
+    st.builds(
+        act.MigrationFate,
+        result=st.just("failed"),
+        phase=maybe(st.sampled_from(PHASES)),
+        source=maybe(st.sampled_from(["resumes", "dies", "silent"])),
+        target=maybe(st.sampled_from(["failed", "silent"])),
+    ),
+    st.builds(act.RestartAgent, down=distributions, keep_vmms=shares),
+    st.builds(act.RebootSled, down=distributions, early_accept=times),
+    st.builds(act.PowerOffSled, lasts=lasts),
+)
+on_vmm = st.one_of(
+    st.builds(act.Hold, publish=some([*PUBLISHED_STATES, "*"]), lasts=lasts, until=st.just("go")),
+    on_any_vmm,
+)
+on_vmm_while_publishing = st.one_of(st.builds(act.Hold, lasts=lasts, until=st.just("go")), on_any_vmm)
+on_request = st.one_of(
+    st.builds(
+        act.Fail,
+        status=st.integers(400, 599),
+        code=maybe(texts),
+        message=texts,
+        headers=maybe(st.just((("retry-after", "1"),)), ()),
+    ),
+    st.builds(act.Hang, lasts=lasts),
+    st.just(act.Reset()),
+)
+on_publish = st.one_of(
+    st.builds(act.Drop, retry=st.booleans()),
+    st.builds(act.Duplicate, copies=st.integers(1, 10), gap=distributions),
+    st.builds(act.Reorder, window=st.integers(2, 16)),
+    st.builds(act.Stale, back=st.integers(1, 5)),
+)
+
+
+@st.composite
+def rules(draw, name):
+    kind = draw(st.sampled_from(["vmm", "free"]))
+    when = draw(vmm_triggers if kind == "vmm" else free_triggers)
+    possible = [anywhere]
+    if kind == "vmm":
+        possible.append(on_vmm_while_publishing if when.publish else on_vmm)
+    if when.request:
+        possible.append(on_request)
+    if when.publish:
+        possible.append(on_publish)
+    return Rule(
+        name,
+        when,
+        tuple(draw(st.lists(st.one_of(*possible), min_size=1, max_size=3))),
+        for_=draw(selectors()),
+        skip=draw(st.integers(0, 3)),
+        times=draw(maybe(st.integers(1, 5))),
+        chance=draw(shares),
+        between=draw(maybe(spans(times, both=True).filter(lambda s: s.low != s.high))),
+        enabled=draw(st.booleans()),
+    )
+
+
+that = st.builds(
+    That,
+    vmm=some(STATES),
+    acked=maybe(some([*PUBLISHED_STATES, "same_as_vmm"]), ()),
+    instance=maybe(some(STATES), ()),
+    migration_in=maybe(some(["pending", "in_progress", "completed", "failed"]), ()),
+    migration_out=maybe(some(["pending", "in_progress", "completed", "failed"]), ()),
+    sled=maybe(st.sampled_from(["changed", "unchanged"])),
+    request=maybe(some(["vmm_get_state", "vmm_*"]), ()),
+)
+expectations = st.one_of(
+    st.builds(Expect, name=maybe(names), always=some(INVARIANTS)),
+    st.builds(Expect, name=maybe(names), for_=selectors(), after=vmm_triggers, within=times, that=that),
+    st.builds(
+        Expect, for_=selectors(), after=vmm_triggers, lasts=times,
+        never=st.builds(lambda t, same: Trigger(**_fields(t), same=same), vmm_triggers,
+                        st.sampled_from([None, "vmm", "instance"])),
+    ),
+)  # fmt: skip
+
+
+def _fields(trigger):
+    keys = ("request", "response", "state", "edge", "migration", "publish", "to", "body")
+    return {k: getattr(trigger, k) for k in keys}
+
+
+creates = st.builds(
+    Create,
+    st.sampled_from(["web-{n}", "db-{n:02}"]),
+    count=st.integers(1, 4),
+    ncpus=st.integers(1, 16),
+    memory=st.integers(1, 8).map(lambda n: n * GIB),
+    project=maybe(names),
+    silo=maybe(names),
+    start=st.booleans(),
+    spread=times,
+)
+churns = st.builds(
+    Churn, st.integers(1, 10), create=st.integers(1, 4), stop=st.integers(0, 4), reboot=st.integers(0, 4),
+    migrate=st.integers(0, 4), delete=st.integers(0, 4), start=st.integers(0, 4),
+)  # fmt: skip
+user_actions = st.one_of(
+    creates.map(lambda c: {"create": c}),
+    *(selectors().map(lambda s, key=key: {key: s}) for key in ("start", "stop", "reboot", "delete")),
+    st.builds(Migrate, hostname=globs, to=st.sampled_from(["any", "sled-2"])).map(lambda m: {"migrate": m}),
+    churns.map(lambda c: {"churn": c}),
+)
+loads = st.one_of(
+    st.builds(lambda at, action, name: Load(name=name, at=at, **action), times, user_actions, maybe(names)),
+    st.builds(
+        lambda every, action: Load(every=d.Fixed(every + 5 * SECOND), from_=0, to=20 * SECOND, **action),
+        times,
+        user_actions,
+    ),
+)
+entries = st.one_of(
+    st.builds(LatencyEntry, st.just("edge"), st.sampled_from(sorted(" -> ".join(e) for e in EDGES)), distributions),
+    st.builds(LatencyEntry, st.just("migration"), st.sampled_from(PHASES), distributions),
+    st.builds(LatencyEntry, st.just("request"), st.sampled_from(["vmm_register", "vmm_put_state"]), distributions),
+    st.builds(LatencyEntry, st.just("network"), st.just("network"), distributions),
+)
+latencies = st.builds(
+    Latency,
+    st.sampled_from(sorted(PRESETS)),
+    st.lists(entries, max_size=3, unique_by=lambda e: (e.kind, e.what)).map(tuple),
+)
+shapes = st.builds(
+    Shape,
+    cpus=st.integers(1, 256),
+    ram=st.integers(65, 4096).map(lambda n: n * GIB),
+    reservoir=st.integers(1, 64).map(lambda n: n * GIB),
+    zpools=st.integers(0, 10),
+    model=names,
+    cpu_family=st.sampled_from(["unknown", "amd_turin"]),
+    role=st.sampled_from(["gimlet", "scrimlet"]),
+)
+overrides = st.builds(Override, st.just(("sled-1",)), name=maybe(st.just("odd-one")), cpus=maybe(st.integers(1, 64)))
+fleets = st.builds(
+    Fleet,
+    sleds=st.integers(2, 4),
+    shape=shapes,
+    overrides=maybe(st.lists(overrides, min_size=1, max_size=1).map(tuple), ()),
+)
+agents = st.builds(
+    Agent,
+    stop_grace=lasts,
+    queue=st.integers(1, 64),
+    reporting=st.sampled_from(["push", "doorbell"]),
+    retry=st.builds(Retry, first=times, factor=st.sampled_from([1.0, 1.5, 2.0]), max=times),
+)
+
+
+@st.composite
+def scenarios(draw):
+    given_rules = [draw(rules(f"rule-{i}")) for i in range(draw(st.integers(0, 3)))]
+    # `until: go` and `fire` need somebody who has the trigger
+    given_rules.append(Rule("hand", Trigger(manual="go"), (act.Note("by hand"),)))
+    return Scenario(
+        1,
+        name=draw(names),
+        seed=draw(maybe(st.integers(0, 2**64 - 1))),
+        clock=draw(maybe(st.just("virtual"))),
+        fleet=draw(fleets),
+        agent=draw(agents),
+        latency=draw(latencies),
+        rules=tuple(given_rules),
+        expect=tuple(draw(st.lists(expectations, max_size=3))),
+        load=tuple(draw(st.lists(loads, max_size=3))),
+    )

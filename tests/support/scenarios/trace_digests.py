@@ -1,0 +1,29 @@
+"""Prints a digest of the trace of every library scenario, for several seeds. Run as a process of its own, so that two
+processes with different PYTHONHASHSEED can be compared: `python tests/support/scenarios/trace_digests.py JOBS SEED...`.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import attrs
+
+from sim_sled.language.check import load_scenarios
+from sim_sled.play.campaign import Task, play_all
+from sim_sled.play.run import How
+
+FOLDER = Path(__file__).parents[3] / "scenarios"
+
+
+def digests(jobs, seeds):
+    loaded, problems = load_scenarios([str(path) for path in sorted(FOLDER.glob("*.yaml"))])
+    assert not problems.errors, problems.text()
+    tasks = [Task(Path(one.shown).name, one.scenario, seed, How()) for one in loaded for seed in seeds]
+    for played in play_all(tasks, jobs):
+        text = attrs.evolve(played.result.trace(), scenario="").text()
+        yield f"{played.task.shown} {played.task.seed} {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+if __name__ == "__main__":
+    for line in digests(int(sys.argv[1]), [int(word) for word in sys.argv[2:]]):
+        print(line)

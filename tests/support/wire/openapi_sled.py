@@ -1,0 +1,175 @@
+"""The Sled Agent API documents: where they are, their schemas for validators and as hypothesis strategies.
+
+The documents are not part of this project: SIM_SLED_OPENAPI names their folder, default `../shared/openapi`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from hypothesis import strategies as st
+
+FOLDER = Path(os.environ.get("SIM_SLED_OPENAPI") or Path(__file__).parents[4] / "shared" / "openapi") / "sled-agent"
+VERSIONS = range(1, 49)
+WHY_NOT = f"no OpenAPI documents at {FOLDER}: set SIM_SLED_OPENAPI"
+
+
+def available() -> bool:
+    return (FOLDER / "48.0.0.json").exists()
+
+
+@cache
+def document(level: int) -> dict[str, Any]:
+    """The document of version `level`.0.0."""
+    return json.loads((FOLDER / f"{level}.0.0.json").read_text())
+
+
+def operations(level: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """(method, path) to operation."""
+    return {
+        (method.upper(), path): operation
+        for path, item in document(level)["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def body_schema(level: int, method: str, path: str) -> dict[str, Any]:
+    return operations(level)[method, path]["requestBody"]["content"]["application/json"]["schema"]
+
+
+_INTEGER_BITS = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "uint": 63}
+
+# ---- validators ----------------------------------------------------------------------------------------------------
+
+
+def _relax(schema: Any) -> Any:
+    """As JSON Schema 2020-12: `nullable` is 3.0 only, and the branches of some `oneOf` overlap."""
+    if isinstance(schema, list):
+        return [_relax(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {("anyOf" if key == "oneOf" else key): _relax(value) for key, value in schema.items()}
+    if out.get("type") == "integer" and (bits := _INTEGER_BITS.get(out.get("format", ""))):
+        out.setdefault("maximum", 2**bits - 1)  # JSON Schema knows no such formats
+    return {"anyOf": [{"type": "null"}, out]} if out.pop("nullable", False) is True else out
+
+
+@cache
+def _components(level: int) -> dict[str, Any]:
+    return _relax(document(level)["components"])
+
+
+@cache
+def _validator(level: int, text: str) -> jsonschema_rs.Validator:
+    schema = {"components": _components(level), "allOf": [_relax(json.loads(text))]}
+    return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+
+
+def faults(level: int, schema: dict[str, Any], value: Any) -> list[str]:
+    """What does not fit; empty if all does."""
+    found = _validator(level, json.dumps(schema)).iter_errors(value)
+    return [f"{error.message} at {error.instance_path}" for error in found]
+
+
+# ---- strategies ----------------------------------------------------------------------------------------------------
+
+
+Special = Callable[[], st.SearchStrategy[Any]]
+
+
+def _text_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    match schema.get("format"):
+        case "uuid":
+            return st.uuids().map(str)
+        case "ip":
+            return st.ip_addresses().map(str)
+        case "ipv4":
+            return st.ip_addresses(v=4).map(str)
+        case "ipv6":
+            return st.ip_addresses(v=6).map(str)
+        case "date-time":
+            return (
+                st.datetimes(timezones=st.timezones())
+                .map(lambda when: when.isoformat().partition("[")[0])
+                .filter(lambda text: len(text.rpartition("+")[2]) <= 5)
+            )
+        case None:
+            return st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+        case other:
+            raise AssertionError(f"format {other}")
+
+
+class Bodies:
+    """Strategies from the schemas of one version.
+
+    `special` replaces schemas, by name or as `Owner.field`, whose rules the documents do not tell (an interface's
+    address lies in its subnet; ports come in blocks).
+    """
+
+    def __init__(self, level: int, special: dict[str, Special]) -> None:
+        self._schemas = document(level)["components"]["schemas"]
+        self._special = special
+        self._made: dict[str, st.SearchStrategy[Any]] = {}
+
+    def of(self, schema: dict[str, Any], where: str = "") -> st.SearchStrategy[Any]:
+        if where in self._special:
+            made = self._special[where]()
+        elif "$ref" in schema:
+            made = self._named(schema["$ref"].rpartition("/")[2])
+        elif "allOf" in schema:
+            (only,) = schema["allOf"]
+            made = self.of(only)
+        elif "oneOf" in schema:
+            made = st.one_of([self.of(branch) for branch in schema["oneOf"]])
+        elif "enum" in schema:
+            made = st.sampled_from(schema["enum"])
+        else:
+            made = self._plain(schema, where)
+        return st.none() | made if schema.get("nullable") else made
+
+    def _named(self, name: str) -> st.SearchStrategy[Any]:
+        if name not in self._made:
+            special = self._special.get(name)
+            self._made[name] = special() if special else self.of(self._schemas[name], name)
+        return self._made[name]
+
+    def _plain(self, schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
+        match schema.get("type"):
+            case "object":
+                return self._object(schema, where)
+            case "array":
+                items = self.of(schema["items"])
+                least = schema.get("minItems", 0)
+                unique = json.dumps if schema.get("uniqueItems") else None
+                return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
+            case "integer":
+                return st.integers(schema["minimum"], 2 ** _INTEGER_BITS[schema["format"]] - 1)
+            case "boolean":
+                return st.booleans()
+            case "string" if "pattern" in schema:
+                longest = schema.get("maxLength", 10_000)
+                return st.from_regex(schema["pattern"], fullmatch=True, alphabet=st.characters(codec="ascii")).filter(
+                    lambda text: len(text) <= longest
+                )
+            case "string":
+                return _text_of(schema)
+            case other:
+                raise AssertionError(f"type {other} in {schema}")
+
+    def _object(self, schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
+        if isinstance(extra := schema.get("additionalProperties"), dict):
+            return st.dictionaries(
+                self._special.get(f"{where}.keys", lambda: st.text(max_size=8))(), self.of(extra), max_size=3
+            )
+        fields = {key: self.of(value, f"{where}.{key}") for key, value in schema.get("properties", {}).items()}
+        required = set(schema.get("required", ()))
+        return st.fixed_dictionaries(
+            {key: value for key, value in fields.items() if key in required},
+            optional={key: value for key, value in fields.items() if key not in required},
+        )

@@ -1,0 +1,291 @@
+"""External IPs, subnets and the serial console (nexus.md 6)."""
+
+import attrs
+import pytest
+from support.nexus.world import BAD, World, report
+
+from nexus_client.stub.config import SagaMode
+from nexus_client.stub.contract import (
+    AttachIp,
+    AttachSubnet,
+    CheckConsole,
+    DeleteExternalIp,
+    DetachIp,
+    ErrorAnswered,
+    ErrorBody,
+    IpKind,
+    NoConnection,
+    PutExternalIp,
+    Reply,
+    Start,
+)
+from nexus_client.stub.networking import console_refusal, gate, whom_to_tell
+from nexus_client.stub.records import InstanceDbState, IpState, VmmDbState
+from nexus_client.stub.refusal import Refused
+from nexus_client.stub.rules import RuleSet
+from nexus_client.types import VmmState
+
+S, V, R = VmmState, VmmDbState, InstanceDbState
+OFF = {
+    "watcher_period_us": None,
+    "updater_period_us": None,
+    "reaper_period_us": None,
+    "reincarnation_period_us": None,
+}
+FLOATING = "203.0.113.99"
+
+
+def error(reply):
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.body, ErrorBody)
+    return (reply.status, reply.body.message)
+
+
+def stopped(**config):
+    world = World.make(**{**OFF, **config})
+    return world, world.create(start=False)
+
+
+def states(world):
+    return {ip.address: ip.state for ip in world.nexus.records.external_ips.values()}
+
+
+# ---- step 1: the gate ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "label"), [(R.CREATING, "creating"), (R.FAILED, "failed"), (R.DESTROYED, "destroyed")]
+)
+@pytest.mark.parametrize("attach", [True, False])
+def test_the_gate_looks_at_the_record(state, label, attach):
+    world, web = stopped()
+    verb = "attach floating IP to" if attach else "detach floating IP from"
+    with pytest.raises(Refused) as refused:
+        gate(attrs.evolve(world.row(web), state=state), IpKind.FLOATING, attach=attach)
+    assert refused.value.refusal.status == 400
+    assert refused.value.refusal.message == f"cannot {verb} instance in {label} state"
+
+
+def test_a_migrating_instance_is_a_503():
+    world = World.make(**OFF)
+    web = world.running()
+    world.migrate(web)
+    assert error(world.ask(AttachIp, web, IpKind.FLOATING, FLOATING)) == (503, "Service Unavailable")
+    assert error(world.ask(DetachIp, web, IpKind.FLOATING, FLOATING)) == (503, "Service Unavailable")
+
+
+def test_an_ip_of_another_instance_is_a_400():
+    world, web = stopped()
+    other = world.create("other", start=False)
+    assert world.ask(AttachIp, web, IpKind.FLOATING, FLOATING).status == 202
+    assert error(world.ask(AttachIp, other, IpKind.FLOATING, FLOATING))[0] == 400
+    assert world.ask(DetachIp, other, IpKind.FLOATING, FLOATING).status == 204
+    assert states(world) == {FLOATING: IpState.ATTACHED}
+
+
+def test_an_ip_on_its_way_elsewhere_is_a_503():
+    world = World.make(**OFF)
+    web = world.running()
+    other = world.create("other", start=False)
+    world.attach(web, IpKind.FLOATING, FLOATING)
+    assert states(world) == {FLOATING: IpState.ATTACHING}
+    assert error(world.ask(AttachIp, other, IpKind.FLOATING, FLOATING))[0] == 503
+    assert world.ask(AttachIp, web, IpKind.FLOATING, FLOATING).status == 202, "attaching to this one: idempotent"
+    assert error(world.ask(DetachIp, web, IpKind.FLOATING, FLOATING))[0] == 503
+
+
+def test_attach_and_detach_are_idempotent():
+    world, web = stopped()
+    for _ in range(2):
+        assert world.ask(AttachIp, web, IpKind.EPHEMERAL).status == 202
+    assert len(states(world)) == 1
+    for _ in range(2):
+        assert world.ask(DetachIp, web, IpKind.EPHEMERAL).status == 204
+    assert not states(world)
+
+
+def test_limits_and_nonsense_are_400():
+    world, web = stopped()
+    assert error(world.ask(AttachIp, web, IpKind.FLOATING))[0] == 400
+    assert error(world.ask(AttachIp, web, IpKind.FLOATING, "203.0.113.999"))[0] == 400
+    assert error(world.ask(AttachIp, web, IpKind.SUBNET, "192.0.2.65/28"))[0] == 400
+    assert world.ask(AttachIp, web, IpKind.EPHEMERAL).status == 202
+    assert error(world.ask(AttachIp, web, IpKind.EPHEMERAL, "198.51.100.250"))[0] == 400
+    for number in range(31):
+        assert world.ask(AttachIp, web, IpKind.FLOATING, f"203.0.113.{number + 1}").status == 202
+    assert error(world.ask(AttachIp, web, IpKind.FLOATING, "203.0.113.200"))[0] == 400
+
+
+# ---- step 2: whom to tell ------------------------------------------------------------------------------------------
+
+LATER = {V.STARTING, V.CREATING, V.STOPPING, V.STOPPED, V.MIGRATING}
+TELL = {V.RUNNING, V.REBOOTING}
+
+
+@pytest.mark.parametrize("rules", RuleSet)
+@pytest.mark.parametrize("vmm", [None, *V])
+@pytest.mark.parametrize("attach", [True, False])
+def test_dispatch_of_an_instance_with_a_vmm(rules, vmm, attach):
+    world, web = stopped()
+    row = attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web)
+    try:
+        answer = whom_to_tell(rules, row, vmm, attach=attach).name
+    except Refused as refused:
+        answer = (refused.refusal.status, refused.refusal.message, refused.refusal.detail)
+    things = "IPs or subnets" if rules is RuleSet.HEAD else "IPs"
+    if vmm in TELL:
+        assert answer == "SLED"
+    elif vmm is V.SAGA_UNWOUND:
+        assert answer == "NOBODY"
+    elif vmm in LATER:
+        verb = "attach" if attach else "detach"
+        assert answer == (503, "Service Unavailable", f"can't {verb} in transient state {vmm.value}")
+    elif vmm is V.FAILED:
+        assert answer[:2] == (400, f"cannot modify instance {things}, instance is in unhealthy state")
+    elif vmm is V.DESTROYED:
+        assert answer == (500, "Internal Server Error", f"instance {web} points to destroyed VMM")
+    else:
+        assert answer == (500, "Internal Server Error", f"instance {web} is in the 'VMM' state but has no VMM ID")
+
+
+def test_dispatch_of_an_instance_without_a_vmm():
+    world, web = stopped()
+    row = world.row(web)
+    assert whom_to_tell(RuleSet.HEAD, row, None, attach=True).name == "NOBODY"
+    expected = [
+        (R.CREATING, 400, "still being created"),
+        (R.FAILED, 400, "unhealthy state"),
+        (R.DESTROYED, 404, "not found"),
+    ]
+    for state, status, words in expected:
+        with pytest.raises(Refused) as refused:
+            whom_to_tell(RuleSet.HEAD, attrs.evolve(row, state=state), None, attach=True)
+        assert refused.value.refusal.status == status
+        assert words in refused.value.refusal.message
+
+
+# ---- step 3: telling -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "op"), [(IpKind.FLOATING, PutExternalIp), (IpKind.SUBNET, AttachSubnet)])
+def test_the_sled_of_a_running_instance_is_told(kind, op):
+    world = World.make(**OFF)
+    web = world.running()
+    address = "192.0.2.64/28" if kind is IpKind.SUBNET else FLOATING
+    ticket = world.attach(web, kind, address)
+    (call,) = world.calls
+    assert isinstance(call.op, op)
+    assert call.sled_id == world.active(web).sled_id
+    if kind is IpKind.SUBNET:
+        world.answer(call, ErrorAnswered(409, "SUBNET_ALREADY_ATTACHED", ""))  # as good as 204
+    else:
+        world.answer(call)
+    assert world.replies[ticket].status == 202
+    assert states(world) == {address: IpState.ATTACHED}
+
+
+def test_nobody_is_told_of_a_stopped_instance_and_the_next_start_carries_it():
+    world, web = stopped()
+    assert world.ask(AttachIp, web, IpKind.FLOATING, FLOATING).status == 202
+    assert not world.calls
+    world.start(web)
+    assert world.calls[0].op.spec.floating_ips == (FLOATING,)
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(NoConnection(), 503), (ErrorAnswered(500), 500), (BAD, 500)])
+def test_a_sled_that_fails_undoes_the_attach(outcome, status):
+    world = World.make(**OFF)
+    web = world.running()
+    ticket = world.attach(web, IpKind.FLOATING, FLOATING)
+    world.answer(world.calls[0], outcome)
+    assert world.replies[ticket].status == status
+    assert not states(world)
+    world.attach(web, IpKind.FLOATING, FLOATING)
+    world.settle()
+    ticket = world.detach(web, IpKind.FLOATING, FLOATING)
+    assert isinstance(world.calls[0].op, DeleteExternalIp)
+    world.answer(world.calls[0], outcome)
+    assert world.replies[ticket].status == status
+    assert states(world) == {FLOATING: IpState.ATTACHED}
+
+
+def test_a_start_that_finds_an_ip_not_attached_is_a_503():
+    world, web = stopped(saga_mode=SagaMode.QUEUED)
+    world.settle()
+    world.attach(web, IpKind.FLOATING, FLOATING)
+    world.wait(10_000)
+    assert states(world) == {FLOATING: IpState.ATTACHING}
+    # the attach stands still, as behind a slow database, while the start comes to its register node
+    (saga,) = world.nexus.sagas
+    saga.due_us = None
+    ticket = world.open(Start, web)
+    world.settle()
+    assert world.replies[ticket].status == 503
+    assert world.public(web) == "stopped"
+
+
+@pytest.mark.parametrize("state", [S.STOPPING, S.STARTING])
+def test_a_vmm_in_a_transient_state_is_a_503_and_nothing_stays_marked(state):
+    world = World.make(**OFF)
+    web = world.running()
+    world.report(world.active(web).id, report(state, 50))
+    assert error(world.ask(AttachIp, web, IpKind.FLOATING, FLOATING)) == (503, "Service Unavailable")
+    assert not states(world)
+
+
+# ---- the serial console --------------------------------------------------------------------------------------------
+
+STOPPED_WORD = 'cannot connect to serial console of instance in state "Stopped"'
+
+
+@pytest.mark.parametrize("rules", RuleSet)
+@pytest.mark.parametrize("vmm", V)
+def test_console_of_an_instance_with_a_vmm(rules, vmm):
+    world, web = stopped()
+    refused = console_refusal(rules, attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web), vmm, "shown")
+    if vmm in (V.RUNNING, V.REBOOTING, V.MIGRATING):
+        assert refused is None
+        return
+    assert refused.refusal.status == 400
+    message = refused.refusal.message
+    if vmm is V.DESTROYED and rules is RuleSet.R5854:
+        assert message == "cannot connect to serial console of destroyed instance"
+    elif vmm in (V.DESTROYED, V.SAGA_UNWOUND):
+        assert message == STOPPED_WORD
+    else:
+        word = "shown" if rules is RuleSet.HEAD else vmm.value
+        assert message == f'cannot connect to serial console of instance in state "{word}"'
+
+
+def test_console_without_a_vmm():
+    world, web = stopped()
+    row = world.row(web)
+    for rules, word in ((RuleSet.HEAD, "stopped"), (RuleSet.R5854, "no VMM"), (RuleSet.R5749, "no VMM")):
+        refused = console_refusal(rules, row, None, "stopped")
+        assert refused.refusal.message == f"instance is {word} and has no active serial console server"
+
+
+def test_console_prints_the_public_state_at_head():
+    world = World.make(saga_mode=SagaMode.BACKGROUND, **OFF)
+    web = world.running()
+    vmm = world.active(web)
+    assert world.ask(CheckConsole, web).body == {"propolis_id": vmm.id, "propolis_addr": vmm.address}
+    for state, word in (
+        (S.STARTING, "starting"),
+        (S.STOPPING, "stopping"),
+        (S.STOPPED, "stopping"),
+        (S.FAILED, "stopping"),
+    ):
+        world.report(vmm.id, report(state, world.active(web).state_generation + 1))
+        message = f'cannot connect to serial console of instance in state "{word}"'
+        assert error(world.ask(CheckConsole, web)) == (400, message)
+
+
+def test_console_of_the_source_during_a_migration():
+    world = World.make(**OFF)
+    web = world.running()
+    source = world.active(web).id
+    world.migrate(web)
+    assert world.ask(CheckConsole, web).body["propolis_id"] == source
+    world.report(source, report(S.STOPPING, 50))
+    assert error(world.ask(CheckConsole, web))[1].endswith('in state "migrating"')

@@ -1,0 +1,57 @@
+"""The configuration file of `propolis-stub serve`: every problem at once, nothing started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from propolis_stub.server.config_file import BadConfig, Config, load
+from propolis_stub.server.serve import Address, BadAddress, check_control
+from propolis_stub.vm import Hazard
+from propolis_stub.waiting import Pace, Point
+
+
+def test_a_file_sets_paces_hazards_and_token(tmp_path: Path) -> None:
+    path = tmp_path / "stub.toml"
+    path.write_text(
+        'hazards = ["migrate_in_start", "reconfigure_at_halt"]\ntoken = "secret"\n'
+        '[pace.backends]\nafter_us = "for ever"\n[pace.create]\nfail = true\ntimes = 1\n'
+    )
+    assert load(path) == Config(
+        Hazard.MIGRATE_IN_START | Hazard.RECONFIGURE_AT_HALT,
+        "secret",
+        {Point.BACKENDS: (Pace(None), None), Point.CREATE: (Pace(0, fail=True), 1)},
+    )
+
+
+def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "stub.toml"
+    path.write_text('colour = 1\nhazards = ["fire"]\ntoken = 7\n[pace.lunch]\n[pace.halt]\nafter_us = -1\n')
+    with pytest.raises(BadConfig) as bad:
+        load(path)
+    assert [problem.split(":")[0] for problem in bad.value.problems] == [
+        "colour",
+        "hazards",
+        "token",
+        "pace.lunch",
+        "pace.halt",
+    ]
+    path.write_text("not toml at all")
+    with pytest.raises(BadConfig):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost:1", "[::1]", "::1:80", "[127.0.0.1]:1", "127.0.0.1:65536", "1.2.3:4"]
+)
+def test_an_address_that_is_none(text: str) -> None:
+    with pytest.raises(BadAddress):
+        Address.parse(text)
+
+
+def test_control_beyond_loopback_needs_a_token() -> None:
+    check_control(Address.parse("[::1]:0"), None)
+    check_control(Address.parse("[::]:0"), "secret")
+    with pytest.raises(BadAddress, match="needs a token"):
+        check_control(Address.parse("[::]:0"), None)

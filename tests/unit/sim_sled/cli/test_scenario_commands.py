@@ -1,0 +1,148 @@
+"""The commands on scenarios: exit codes, JSON, JUnit, files; as a person types them."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sim_sled.cli.main import app
+
+LIBRARY = Path(__file__).parents[4] / "scenarios"
+BAD = Path(__file__).parents[3] / "bad"
+
+
+def sim_sled(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_a_good_run_exits_0_and_says_what_it_was():
+    result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 3)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ok   happy  seed 3")
+
+
+def test_a_failed_run_exits_1_and_explains_itself():
+    result = sim_sled("run", LIBRARY / "race-404.yaml", "--seed", 1, "--variant", "restarts-stopped")
+    assert result.exit_code == 1
+    assert "expectation 'user-stop-wins'" in result.stdout
+    assert "again: sim-sled run" in result.stdout
+
+
+def test_bad_input_exits_2_and_starts_nothing():
+    result = sim_sled("run", LIBRARY / "happy.yaml", BAD / "E102.yaml", "--seed", 1)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "E102" in result.stderr
+    assert sim_sled("run", LIBRARY / "happy.yaml", "--variant", "none-such").exit_code == 2
+    assert sim_sled("run", LIBRARY / "happy.yaml", "--until", "5").exit_code == 2
+    assert sim_sled("run", LIBRARY / "happy.yaml", "--clock", "sun").exit_code == 2
+    assert sim_sled("run", "none-such.yaml").exit_code == 2
+
+
+def test_a_rule_that_never_fired_exits_4_on_demand(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("version: 1\nrules: [{name: never, when: {state: running}, do: {note: hi}}]\n")
+    assert sim_sled("run", path, "--seed", 1).exit_code == 0
+    result = sim_sled("run", path, "--seed", 1, "--require-fired")
+    assert result.exit_code == 4
+    assert "never fired: never" in result.stdout
+
+
+def test_a_random_seed_is_told_and_repeats_the_run(tmp_path):
+    traces = [tmp_path / "a.trace", tmp_path / "b.trace"]
+    first = sim_sled("run", LIBRARY / "slow-boot.yaml", "--trace", traces[0])
+    seed = first.stderr.partition("seed ")[2].split()[0]
+    sim_sled("run", LIBRARY / "slow-boot.yaml", "--trace", traces[1], "--seed", seed)
+    assert traces[0].read_text() == traces[1].read_text()
+
+
+def test_a_seed_on_the_command_line_wins_with_a_note():
+    result = sim_sled("run", LIBRARY / "migration-matrix.yaml", "--seed", 9)
+    assert result.exit_code == 0
+    assert "--seed 9 wins over its seed 7" in result.stderr
+
+
+def test_a_run_can_be_told_to_machines(tmp_path):
+    files = {name: tmp_path / name for name in ("junit.xml", "events.jsonl", "timeline.json", "sequence.mmd")}
+    result = sim_sled(
+        "run", LIBRARY / "stuck-stop.yaml", "--seed", 1, "--json", "--junit", files["junit.xml"],
+        "--events", files["events.jsonl"], "--timeline", files["timeline.json"],
+        "--sequence", f"stuck-1={files['sequence.mmd']}",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    [run] = json.loads(result.stdout)["runs"]
+    assert (run["scenario"], run["passed"], run["failures"]) == ("stuck-stop", True, [])
+    suite = ET.parse(files["junit.xml"]).getroot()
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("1", "0")
+    events = [json.loads(line) for line in files["events.jsonl"].read_text().splitlines()]
+    assert {"at_us", "kind", "sled", "vmm", "hostname", "text"} == set(events[0])
+    assert json.loads(files["timeline.json"].read_text())["traceEvents"]
+    assert files["sequence.mmd"].read_text().startswith("sequenceDiagram")
+
+
+def test_explain_tells_why_a_vmm_is_where_it_is():
+    result = sim_sled("explain", LIBRARY / "stuck-stop.yaml", "stuck-1", "--at", "20s", "--seed", 3)
+    assert result.exit_code == 0
+    assert "rule never-stops (stuck-stop.yaml:" in result.stdout
+    assert "is stopping" in result.stdout
+    assert sim_sled("explain", LIBRARY / "stuck-stop.yaml", "nobody", "--seed", 3).exit_code == 2
+
+
+def test_record_and_replay(tmp_path):
+    trace = tmp_path / "x.trace"
+    sim_sled("run", LIBRARY / "nexus-500.yaml", "--seed", 5, "--trace", trace)
+    result = sim_sled("replay", trace)
+    assert result.exit_code == 0, result.output
+    assert "the same" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["list", "schema", "reference"])
+def test_the_language_documents_itself(command):
+    result = sim_sled("scenario", command)
+    assert result.exit_code == 0
+    assert len(result.stdout) > 500
+
+
+def test_the_library_is_listed_as_json():
+    listed = json.loads(sim_sled("scenario", "list", "--json").stdout)
+    assert len(listed) == 30
+    assert {"name", "file", "about", "issues"} == set(listed[0])
+    assert next(one for one in listed if one["name"] == "race-404")["issues"] == ["omicron#6809"]
+
+
+def test_check_on_the_whole_library():
+    result = sim_sled("check", *sorted(LIBRARY.glob("*.yaml")))
+    assert result.exit_code == 0
+    assert result.stdout.endswith("0 errors, 0 warnings\n")
+
+
+def test_explore_and_shrink_on_the_command_line(tmp_path):
+    seeds, small = tmp_path / "seeds", tmp_path / "small.yaml"
+    path = LIBRARY / "unwind-ensure.yaml"
+    result = sim_sled("explore", path, "--runs", 5, "--jobs", 1, "--variant", "lazy-reaper", "--out", seeds)
+    assert result.exit_code == 1
+    seed = seeds.read_text().split()[0]
+    reduced = sim_sled("shrink", path, "--seed", seed, "--variant", "lazy-reaper", "--out", small)
+    assert reduced.exit_code == 0
+    assert sim_sled("run", small, "--variant", "lazy-reaper").exit_code == 1
+    assert sim_sled("run", small).exit_code == 0
+    assert sim_sled("explore", path, "--runs", 3, "--jobs", 1).exit_code == 0
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_played(tmp_path):
+    nowhere = tmp_path / "none" / "x"
+    for option in ("--junit", "--events", "--trace", "--timeline"):
+        result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 1, option, nowhere)
+        assert (result.exit_code, result.stdout) == (2, ""), option
+        assert f"cannot write {nowhere}: there is no folder" in result.stderr
+    assert sim_sled("run", LIBRARY / "happy.yaml", "--sequence", f"web-1={tmp_path}").exit_code == 2
+    for command in ("explore", "shrink"):
+        assert sim_sled(command, LIBRARY / "happy.yaml", "--out", nowhere).exit_code == 2
+
+
+def test_a_sequence_of_nobody_is_told(tmp_path):
+    result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 1, "--sequence", f"nobody={tmp_path / 'x.mmd'}")
+    assert result.exit_code == 0
+    assert "there was no nobody; its sequence is empty" in result.stderr

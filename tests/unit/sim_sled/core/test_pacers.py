@@ -1,0 +1,51 @@
+"""pace.py: presets, and that chance is a function of the seed."""
+
+from uuid import UUID
+
+import pytest
+
+from propolis_stub.waiting import Pace, Point
+from sim_sled.core.pacers import PRESETS, PresetPacer
+
+_VM, _OTHER = UUID(int=1), UUID(int=2)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_fails_or_waits_for_ever(preset):
+    pacer = PresetPacer(preset)
+    for point in Point:
+        pace = pacer.pace(_VM, point, 0)
+        assert not pace.fail
+        assert 0 <= pace.after_us < 60_000_000
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_draw_lies_within_the_presets_bounds(preset):
+    pacer = PresetPacer(preset, seed=7)
+    for point, (low, high) in PRESETS[preset].items():
+        drawn = {pacer.pace(_VM, point, occurrence).after_us for occurrence in range(50)}
+        assert low <= min(drawn) <= max(drawn) <= high
+        assert (len(drawn) > 1) == (low < high), point
+
+
+def test_points_that_are_not_named_take_no_time():
+    assert PresetPacer("sim").pace(_VM, Point.BACKENDS, 0) == Pace(0)
+
+
+def test_the_sim_preset_wakes_after_a_second_and_a_half():
+    """sled-agent-api.md 2.9: 1500 ms from the request."""
+    assert PresetPacer("sim").pace(_VM, Point.WAKE, 3) == Pace(1_500_000)
+
+
+def test_the_same_seed_draws_the_same_and_another_draws_differently():
+    def draws(seed, vm_id=_VM):
+        return [PresetPacer("dev", seed).pace(vm_id, Point.RUNDOWN, number).after_us for number in range(5)]
+
+    assert draws(1) == draws(1)
+    assert draws(1) != draws(2)
+    assert draws(1) != draws(1, _OTHER)
+
+
+def test_an_unknown_preset_is_a_key_error():
+    with pytest.raises(KeyError):
+        PresetPacer("no such rhythm")

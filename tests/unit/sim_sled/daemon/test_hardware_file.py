@@ -1,0 +1,128 @@
+"""hardware_file.py: TOML to `Hardware`, every problem at once."""
+
+import attrs
+import pytest
+
+from nexus_client.types import SledCpuFamily, SledRole
+from sim_sled.core.config import Hardware
+from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        pytest.param("0", 0, id="nothing"),
+        pytest.param("4096", 4096, id="a plain number is bytes"),
+        pytest.param("12B", 12, id="bytes by name"),
+        pytest.param("2KiB", 2048, id="kibibytes"),
+        pytest.param("512 MiB", 512 * 2**20, id="a space before the unit"),
+        pytest.param(" 64GiB ", 64 * 2**30, id="spaces around"),
+        pytest.param("1TiB", 2**40, id="tebibytes"),
+    ],
+)
+def test_size(text, number):
+    assert size(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "1.5GiB", "64GB", "64gib", "64 GiB each", "1e9", "٣GiB x"])
+def test_what_is_no_size_is_refused_with_a_hint(text):
+    with pytest.raises(ValueError, match="is not a size; write bytes or a number with KiB"):
+        size(text)
+
+
+def test_no_fields_is_the_default_hardware():
+    assert hardware({}) == Hardware()
+
+
+def test_every_field_can_be_given():
+    fields = {
+        "hardware_threads": 128,
+        "physical_ram": "1TiB",
+        "reservoir_size": 2**39,
+        "zpools": 3,
+        "zpool_size": "2TiB",
+        "cpu_family": "amd_turin_dense",
+        "role": "gimlet",
+        "baseboard_model": "913-0000019",
+        "baseboard_revision": 6,
+        "baseboard_serial": "BRM42220031",
+    }
+    assert set(fields) == {field.name for field in attrs.fields(Hardware)}
+    made = hardware(fields)
+    assert (made.physical_ram, made.reservoir_size, made.zpool_size) == (2**40, 2**39, 2**41)
+    assert (made.cpu_family, made.role) == (SledCpuFamily.AMD_TURIN_DENSE, SledRole.GIMLET)
+    assert (made.baseboard_model, made.baseboard_revision, made.baseboard_serial) == ("913-0000019", 6, "BRM42220031")
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        pytest.param({"cpus": 3}, "unknown field 'cpus'; known are baseboard_model", id="unknown field"),
+        pytest.param({"physical_ram": "much"}, "physical_ram: 'much' is not a size", id="no size"),
+        pytest.param({"physical_ram": True}, "physical_ram: a whole number is expected", id="a truth is no number"),
+        pytest.param({"zpools": -1}, "zpools: a whole number is expected, not negative", id="negative"),
+        pytest.param({"zpools": 1.5}, "zpools: a whole number is expected", id="half a pool"),
+        pytest.param({"zpools": "10"}, "zpools: a whole number is expected", id="a count is no size"),
+        pytest.param({"zpools": 2**63}, "zpools: a whole number is expected", id="too large for the wire"),
+        pytest.param({"zpool_size": f"{2**63}"}, "zpool_size: a whole number is expected", id="too large a size"),
+        pytest.param({"cpu_family": "z80"}, "cpu_family: 'z80' is none of unknown, amd_milan, ", id="unknown CPU"),
+        pytest.param({"role": "router"}, "role: 'router' is none of gimlet, scrimlet", id="unknown role"),
+        pytest.param({"zpools": 1001}, "zpools: at most 1000", id="more pools than anybody has"),
+        pytest.param({"hardware_threads": 0}, "hardware_threads: at least 1", id="a sled without a processor"),
+        pytest.param({"baseboard_model": 3}, "baseboard_model: a text is expected", id="a number for a text"),
+        pytest.param(
+            {"reservoir_size": "64GiB", "physical_ram": "64GiB"},
+            "reservoir_size must be smaller than physical_ram",
+            id="Nexus would refuse this one with a 500",
+        ),
+    ],
+)
+def test_a_bad_field_is_named(fields, problem):
+    with pytest.raises(ConfigError) as error:
+        hardware(fields, where="x.toml")
+    [line] = error.value.problems
+    assert line.startswith(f"x.toml: {problem}")
+
+
+def test_every_problem_is_told_at_once():
+    with pytest.raises(ConfigError) as error:
+        hardware({"cpus": 1, "zpools": -1, "role": "x"})
+    assert [line.split(": ")[1].split(" ")[0] for line in error.value.problems] == ["unknown", "zpools", "role"]
+    assert str(error.value) == "\n".join(error.value.problems)
+
+
+def test_a_file_is_loaded(tmp_path):
+    path = tmp_path / "h.toml"
+    path.write_text('hardware_threads = 4\nphysical_ram = "8GiB"\n')
+    assert load(path) == {"hardware_threads": 4, "physical_ram": "8GiB"}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"hardware_threads = ", "Invalid value", id="broken TOML"),
+        pytest.param(b"\xff\xfe", "can't decode", id="no text"),
+        pytest.param(b"#" * (FILE_BYTES_MAX + 1), f"larger than {FILE_BYTES_MAX} bytes", id="the wrong file"),
+    ],
+)
+def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
+    path = tmp_path / "h.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    [line] = error.value.problems
+    assert line.startswith(f"{path}: ")
+    assert problem in line
+
+
+def test_a_missing_file_is_a_problem_not_a_traceback(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_bad_field_of_a_file_is_told_with_line_and_column(tmp_path):
+    path = tmp_path / "h.toml"
+    path.write_text('# ours\nhardware_threads = 4\n  "role" = "router"\n[cpus]\nn = 1\n')
+    with pytest.raises(ConfigError) as error:
+        hardware(load(path), str(path), places(path))
+    assert [line.split(" ")[0] for line in error.value.problems] == [f"{path}:3:4:", f"{path}:4:2:"]

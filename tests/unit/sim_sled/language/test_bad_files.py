@@ -1,0 +1,69 @@
+"""Every mistake one can make in a scenario is told with its code, its place and what to write instead.
+
+Each code has `tests/bad/<code>.yaml` and the expected text beside it; `SIM_SLED_UPDATE=1` rewrites the texts.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from sim_sled.cli.scenario_commands import check_files
+from sim_sled.language.codes import CODES
+
+BAD = Path(__file__).parents[3] / "bad"
+FILES = sorted(BAD.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_mistake_is_told_as_written_down(path, monkeypatch):
+    monkeypatch.chdir(BAD)
+    text, code = check_files([path.name])
+    golden = path.with_suffix(".txt")
+    if os.environ.get("SIM_SLED_UPDATE"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+    assert code == (0 if text.rstrip().split("\n")[-1].startswith("0 errors") else 2)
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_code_has_a_file_that_shows_it(code):
+    told = (BAD / f"{code}.txt").read_text()
+    assert re.search(rf"^{code}\.yaml(:\d+:\d+)?: {code} ", told, re.MULTILINE)
+
+
+def test_a_caret_stands_under_what_is_wrong(monkeypatch):
+    monkeypatch.chdir(BAD)
+    text, _ = check_files(["E102.yaml"])
+    head, line, caret = text.splitlines()[3:6]
+    _, _, column, _ = head.split(":", 3)
+    assert caret.index("^") == len("    7 | ") + int(column) - 1
+    assert line[caret.index("^") : caret.rindex("^") + 1] == "dealy"
+
+
+def test_all_problems_of_all_files_come_in_one_go(monkeypatch):
+    monkeypatch.chdir(BAD)
+    text, code = check_files(["E253.yaml", "E180.yaml", "W302.yaml"])
+    assert code == 2
+    assert re.findall(r"^(\w+)\.yaml:\d+:\d+: [EW]", text, re.MULTILINE) == (["E253"] * 3 + ["E180"] * 3 + ["W302"])
+    assert text.endswith("6 errors, 1 warning\n")
+
+
+def test_a_file_with_five_mistakes_shows_five(monkeypatch):
+    monkeypatch.chdir(BAD)
+    text, code = check_files(["five-mistakes.yaml"])
+    assert code == 2
+    assert text.endswith("5 errors, 0 warnings\n")
+    assert len(re.findall(r"^five-mistakes\.yaml:\d+:\d+: E\d{3} ", text, re.MULTILINE)) == 5
+
+
+def test_check_as_json_holds_the_same_findings(monkeypatch):
+    import json
+
+    monkeypatch.chdir(BAD)
+    text, code = check_files(["E102.yaml"], as_json=True)
+    document = json.loads(text)
+    assert code == 2
+    assert document["errors"] == len(document["problems"])
+    assert {"file": "E102.yaml", "line": 7, "col": 5, "code": "E102"}.items() <= document["problems"][1].items()
