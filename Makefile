@@ -12,9 +12,13 @@ JOBS   ?= 2
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# A set-up that broke off leaves no stamp and is made anew: half an environment is worse than none.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev]'
+	@command -v $(PYTHON) >/dev/null || { echo "sim-sled needs Python 3.11 or newer: there is no '$(PYTHON)' here; make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sim-sled needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -c 'import platform; print(platform.python_version())'). Say which: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "'$(PYTHON) -m venv' failed: on Debian, apt install python3-venv" >&2; exit 2; }
+	@echo "installing into $(VENV) (half a minute, once) ..." >&2
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev]' || { rm -rf $(VENV); echo "the installation failed (see above); nothing was kept, try again" >&2; exit 2; }
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with everything in it

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -23,8 +23,8 @@ NO_NEXUS: Final = 3
 
 group = typer.Typer(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
 
-Files = Annotated[list[str], typer.Argument(help="scenario files")]
-File = Annotated[str, typer.Argument(help="scenario file")]
+Files = Annotated[list[str], typer.Argument(help="files, folders, names of the library, or - for stdin")]
+File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
@@ -197,6 +197,49 @@ def list_command(json: Annotated[bool, typer.Option("--json")] = False) -> None:
     sys.stdout.write(list_text(as_json=json))
 
 
+Library = Annotated[str, typer.Argument(metavar="NAME", help="as `scenario list` prints it")]
+
+
+@group.command("show")
+def show_command(name: Library) -> None:
+    """Print a scenario of the library."""
+    sys.stdout.write(_in_library(name).read_text(encoding="utf-8"))
+
+
+@group.command("copy")
+def copy_command(
+    name: Library,
+    to: Annotated[Path | None, typer.Argument(metavar="FILE", help="NAME.yaml here, if missing")] = None,
+    force: Annotated[bool, typer.Option(help="overwrite what is there")] = False,
+) -> None:
+    """Copy a scenario of the library, to make it your own."""
+    found = _in_library(name)
+    target = to or Path(found.name)
+    if target.is_dir():
+        target = target / found.name
+    try:
+        # "x": two people (or a typo) must not overwrite a file that somebody has edited
+        with target.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(found.read_text(encoding="utf-8"))
+    except FileExistsError:
+        _bad(f"{target} exists; --force overwrites it")
+    except OSError as error:
+        _bad(f"cannot write {target}: {error.strerror}")
+    sys.stdout.write(f"{target}\n")
+
+
+def _in_library(name: str) -> Path:
+    from difflib import get_close_matches
+
+    from sim_sled.play import library
+
+    if name not in library.names():
+        near = get_close_matches(name, library.names(), 1)
+        meant = f"; did you mean '{near[0]}'?" if near else ""
+        _bad(f"the library has no '{name}'{meant} (sim-sled scenario list)")
+    return library.folder() / f"{name}.yaml"
+
+
 @group.command("schema")
 def schema_command() -> None:
     """JSON Schema for editors (`# yaml-language-server: $schema=...`)."""
@@ -222,7 +265,7 @@ def _say(outcome: Any) -> None:
     raise typer.Exit(outcome.code)
 
 
-def _bad(text: str) -> None:
+def _bad(text: str) -> NoReturn:
     sys.stderr.write(f"sim-sled: {text}\n")
     raise typer.Exit(2)
 
@@ -232,7 +275,6 @@ def _duration(text: str | None) -> int | None:
         return None if text is None else parse_duration(text)
     except BadValue as error:
         _bad(error.text)
-        return None
 
 
 def _sequence(text: str | None) -> tuple[str, Path] | None:

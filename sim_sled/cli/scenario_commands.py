@@ -20,7 +20,7 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import Mark
-from sim_sled.play import campaign
+from sim_sled.play import campaign, library
 from sim_sled.play.campaign import Explored, Played, Task
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
@@ -30,7 +30,7 @@ from sim_sled.play.shrink import Shrunk, shrink
 from sim_sled.play.trace import BadTrace, Trace, compare, events_json, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 
-__all__ = ["check_files", "list_scenarios", "reference_md", "scenario_folder", "schema_json"]
+__all__ = ["check_files", "reference_md", "schema_json"]
 
 EXIT_GOOD: Final = 0
 EXIT_FAILED: Final = 1
@@ -40,7 +40,7 @@ EXIT_NEVER_FIRED: Final = 4
 
 def check_files(paths: Sequence[str], *, as_json: bool = False) -> tuple[str, int]:
     """Validates only: every problem of every file, then the count; 2 if there is an error."""
-    loaded, problems = load_scenarios(paths)
+    loaded, problems = load_scenarios(library.find_all(paths))
     code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
     if not as_json:
         return problems.text(), code
@@ -53,46 +53,9 @@ def check_files(paths: Sequence[str], *, as_json: bool = False) -> tuple[str, in
     return json.dumps(document, indent=1) + "\n", code
 
 
-def scenario_folder() -> Path:
-    """The library: `scenarios/` of the checkout, or of the folder one stands in."""
-    beside = Path(__file__).resolve().parents[2] / "scenarios"
-    return beside if beside.is_dir() else Path("scenarios")
-
-
-@attrs.frozen
-class Listed:
-    """One scenario of the library."""
-
-    name: str
-    file: str
-    about: str
-    issues: tuple[str, ...]
-
-
-def list_scenarios(folder: Path | None = None) -> list[Listed]:
-    """Name, file and opening comment (the incident) of every scenario in a folder, sorted."""
-    return [_listed(path) for path in sorted((folder or scenario_folder()).glob("*.yaml"))]
-
-
-def _listed(path: Path) -> Listed:
-    comment = _opening_comment(path.read_text().splitlines())
-    words = comment.replace(",", " ").replace(".", " ").replace("(", " ").replace(")", " ").split()
-    issues = tuple(dict.fromkeys(w.strip(";:") for w in words if w.startswith(("omicron#", "propolis#"))))
-    return Listed(path.stem, str(path), comment, issues)
-
-
-def _opening_comment(lines: Iterable[str]) -> str:
-    said = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        said.append(line.lstrip("# ").rstrip())
-    return " ".join(said)
-
-
 def list_text(folder: Path | None = None, *, as_json: bool = False) -> str:
     """The library as a table, or as JSON."""
-    listed = list_scenarios(folder)
+    listed = library.listed(folder)
     if as_json:
         return json.dumps([attrs.asdict(one) for one in listed], indent=1) + "\n"
     width = max((len(one.name) for one in listed), default=0)
@@ -148,7 +111,7 @@ def run_files(
     bad = _bad_variant(options.variant) or unwritable(written)
     if bad is not None:
         return bad
-    loaded, problems = load_scenarios(paths)
+    loaded, problems = load_scenarios(library.find_all(paths))
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     err = problems.text() if problems.warnings else ""
@@ -292,10 +255,10 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
-    loaded, problems = load_scenarios([path])
+    loaded, problems = load_scenarios(library.find(path))
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
-    [task], notes = _tasks(loaded, options)
+    [task], notes = _tasks(loaded[:1], options)
     world = World(task.scenario, task.seed, variant=options.variant, keep=False)
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
@@ -327,7 +290,7 @@ def explore_file(
     bad = _bad_variant(variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios([path])
+    [one], problems = load_scenarios(library.find(path)[:1])
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     task = Task(path, one.scenario, first_seed, How(variant=variant))
@@ -355,7 +318,7 @@ def shrink_file(
     bad = _bad_variant(variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios([path])
+    [one], problems = load_scenarios(library.find(path)[:1])
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed

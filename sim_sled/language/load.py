@@ -9,6 +9,7 @@ Errors: E103..E109, E111 (vars), E120..E122. Read next: kinds.py.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ import yaml
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import BOOLEAN_KEYS, hint
 
+STDIN: Final = "-"
+"""Where other programs put a file name, this means standard input."""
 SIZE_MAX: Final = 4 * 1024 * 1024
 """Bytes of one file. A scenario that a person wrote has a few kB; ten thousand sleds with overrides have 1 MB."""
 DEPTH_MAX: Final = 32
@@ -160,8 +163,11 @@ def _put(base: Map, key: Scalar, value: Node) -> None:
 def _read_file(path: Path, shown: str, problems: Problems) -> str | None:
     here = Mark(shown, 0, 0)
     try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_MAX + 1)
+        if shown == STDIN:
+            data = sys.stdin.buffer.read(SIZE_MAX + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(SIZE_MAX + 1)
     except OSError as err:
         problems.add("E120", here, f"cannot be read: {err.strerror or err}")
         return None

@@ -10,8 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from sim_sled.cli.scenario_commands import list_scenarios, replay_file
+from sim_sled.cli.scenario_commands import replay_file
 from sim_sled.language.check import load_scenarios
+from sim_sled.play import library
 from sim_sled.play.run import How, play
 from sim_sled.play.trace import compare, read_trace
 
@@ -83,7 +84,7 @@ def test_the_library_is_complete():
 
 @by_name
 def test_a_scenario_opens_with_what_it_reproduces(path):
-    [listed] = [one for one in list_scenarios(FOLDER) if one.name == path.stem]
+    [listed] = [one for one in library.listed(FOLDER) if one.name == path.stem]
     assert len(listed.about) > 40
     assert listed.issues or path.stem in ("happy", "duplicates", "reorder", "stale-gen")
 

@@ -1,5 +1,5 @@
 """Prints a digest of the trace of every library scenario, for several seeds. Run as a process of its own, so that two
-processes with different PYTHONHASHSEED can be compared: `python tests/support/scenarios/trace_digests.py JOBS SEED...`.
+processes with different PYTHONHASHSEED can be compared: `python .../trace_digests.py JOBS SEED...`.
 """
 
 import hashlib

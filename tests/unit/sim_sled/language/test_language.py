@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scenarios.strategies import distributions, scenarios
 
-from sim_sled.cli.scenario_commands import RunOptions, check_files, list_scenarios, list_text, run_files
+from sim_sled.cli.scenario_commands import RunOptions, check_files, list_text, run_files
 from sim_sled.language import distribution, draw, figures, words
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.figures import BadValue
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
+from sim_sled.play import library
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "tests" / "data" / "scenarios").glob("*.yaml"))
@@ -316,6 +317,6 @@ def test_no_shape_of_values_ends_the_checker(value):
 
 
 def test_the_library_can_be_listed():
-    listed = list_scenarios()
+    listed = library.listed()
     assert [one.name for one in listed] == sorted(p.stem for p in LIBRARY)
     assert json.loads(list_text(as_json=True))[0]["name"] == listed[0].name

@@ -1,0 +1,65 @@
+"""The wheel, unpacked where there is no checkout: it has the scenario library, the type marker, and its commands."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the contents of a freshly built wheel, and nothing of the checkout beside it."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    [wheel] = out.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(out / "site")
+    return out / "site"
+
+
+def command(site, *args, folder):
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("SIM_SLED")} | {"PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-m", "sim_sled", *args],
+        check=False,
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_wheel_has_every_scenario_and_no_golden_is_missing(installed):
+    packed = {path.name for path in (installed / "sim_sled/library").iterdir()}
+    assert packed == {path.name for path in (ROOT / "scenarios").iterdir()}
+
+
+def test_a_scenario_of_the_library_runs_by_name_where_there_is_no_checkout(installed, tmp_path):
+    code, out, err = command(installed, "run", "stuck-stop", "--seed", "1", folder=tmp_path)
+    assert (code, err) == (0, "")
+    assert "stuck-stop" in out
+
+
+def test_the_library_is_listed_where_there_is_no_checkout(installed, tmp_path):
+    code, out, _ = command(installed, "scenario", "list", folder=tmp_path)
+    assert code == 0
+    assert len(out.splitlines()) == len(list((ROOT / "scenarios").glob("*.yaml")))
+
+
+def test_the_metadata_names_the_commands_the_licence_and_the_types(installed):
+    [info] = installed.glob("*.dist-info")
+    assert "sim-sled = sim_sled.cli.main:main" in (info / "entry_points.txt").read_text()
+    metadata = (info / "METADATA").read_text()
+    assert "License-Expression: MPL-2.0" in metadata
+    assert "Typing :: Typed" in metadata
+    assert all(
+        (installed / package / "py.typed").exists() for package in ("sim_sled", "propolis_stub", "nexus_client")
+    )
