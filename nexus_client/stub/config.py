@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from nexus_client.stub.hazards import DEFAULT as DEFAULT_HAZARDS
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.rules import RuleSet
 
 SECOND_US: Final = 1_000_000
@@ -48,6 +50,8 @@ class Config:
 
     rules: RuleSet = RuleSet.HEAD
     variant: str | None = None
+    hazards: frozenset[Hazard] = DEFAULT_HAZARDS
+    """Which of the original's known wrongs are played (hazards.py)."""
     saga_mode: SagaMode = SagaMode.INLINE
     saga_node_us: int = 10_000
     wake_us: int = 10_000

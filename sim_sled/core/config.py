@@ -126,6 +126,9 @@ class SledConfig:
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
     enforce_capacity: bool = False
     """Refuse a registration that exceeds the sled's threads or reservoir (sled-agent-api.md 6 #25)."""
+    stop_before_start: bool = False
+    """Hazard: a stop of a VMM that was never started aborts the agent, and all its VMs are lost (SA 2.12). Nexus
+    sends one while `starting` shows. Off: that VMM is destroyed, told and forgotten, as the real agent means it."""
 
 
 VMMS_MAX: Final = 1_000_000

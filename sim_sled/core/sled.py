@@ -45,7 +45,9 @@ class Sled:
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(seed=self.seed)
-        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us, self.baggage)
+        config = self.config
+        stepped = config.mode is SimMode.EXPLICIT
+        self.how = How(self.pacer, stepped, config.stop_grace_us, self.baggage, config.stop_before_start)
 
     def get(self, propolis_id: UUID) -> Vmm:
         """The VMM, or `NoSuchVmm`."""
