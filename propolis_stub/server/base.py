@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from propolis_stub.migration.frames import FRAME_BYTES_MAX
 from propolis_stub.server.refusals import Refusal, bad_request
+from propolis_stub.server.websocket import Websocket
 
 T = TypeVar("T")
 
@@ -147,9 +147,7 @@ def path_uuid(text: str, name: str) -> UUID:
     return UUID(text)
 
 
-async def upgrade(
-    request: web.BaseRequest, *, pings: bool, max_bytes: int = FRAME_BYTES_MAX
-) -> web.WebSocketResponse:
+async def upgrade(request: web.BaseRequest, *, pings: bool) -> web.WebSocketResponse:
     """101, whatever comes afterwards: the VM has not been looked at yet (propolis.md 4.3). Raises `Refusal` (400).
 
     `pings`: answer them; else they are handed to the reader like any other frame.
@@ -163,9 +161,7 @@ async def upgrade(
         raise bad_request("missing or invalid websocket version")
     if "sec-websocket-key" not in headers:
         raise bad_request("missing websocket key")
-    ws = web.WebSocketResponse(
-        timeout=_CLOSE_TIMEOUT_S, autoclose=False, autoping=pings, compress=False, max_msg_size=max_bytes
-    )
+    ws = Websocket(timeout=_CLOSE_TIMEOUT_S, autoping=pings)
     ws.headers["x-request-id"] = request_id()
     try:
         await ws.prepare(request)

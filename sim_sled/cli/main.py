@@ -119,6 +119,9 @@ def serve(
         int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
     ] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    refuse_repeated_target: Annotated[
+        bool, typer.Option(help="400 for a second migration_target of a VMM, as sled-agent-sim; the agent: 200")
+    ] = False,
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
@@ -175,6 +178,7 @@ def serve(
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,
+            refuse_repeated_target=refuse_repeated_target,
         )
         for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
     ]

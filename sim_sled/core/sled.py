@@ -45,7 +45,13 @@ class Sled:
 
     def __attrs_post_init__(self) -> None:
         self.outbox = Outbox(seed=self.seed)
-        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us, self.baggage)
+        self.how = How(
+            self.pacer,
+            self.config.mode is SimMode.EXPLICIT,
+            self.config.stop_grace_us,
+            self.baggage,
+            self.config.refuse_repeated_target,
+        )
 
     def get(self, propolis_id: UUID) -> Vmm:
         """The VMM, or `NoSuchVmm`."""

@@ -19,7 +19,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import msgspec
 from aiohttp import web
 
 from nexus_client.types import VmmState
@@ -27,13 +26,13 @@ from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
 from propolis_stub.server.app import make_handler
 from propolis_stub.server.instance import Preparation, PropolisServer
-from propolis_stub.spec.read import Spec, normalised, read_components
-from propolis_stub.spec.types import InstanceMetadata, InstanceProperties, RawSpec2
+from propolis_stub.spec.read import Spec, SpecRefused, from_sled, normalised
+from propolis_stub.spec.texts import Uuid
+from propolis_stub.spec.versions import InstanceMetadata, InstanceProperties, SledSpec
 from propolis_stub.vm import Vm
 from sim_sled.core import addresses, contract
 from sim_sled.core.errors import SledError
 from sim_sled.daemon import logs
-from sim_sled.http.json import plain
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -102,13 +101,13 @@ class PropolisApis:
         sled_id, propolis_id = key
         about = self._daemon.rack.sleds[sled_id].get(propolis_id).about
         properties = InstanceProperties(
-            id=about.instance_id,
+            id=_wire(about.instance_id),
             name=about.hostname,
             description="",
             metadata=InstanceMetadata(
-                project_id=about.project_id,
-                silo_id=about.silo_id,
-                sled_id=sled_id,
+                project_id=_wire(about.project_id),
+                silo_id=_wire(about.silo_id),
+                sled_id=_wire(sled_id),
                 sled_model=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_model,
                 sled_revision=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_revision,
                 sled_serial=str(sled_id),
@@ -211,22 +210,18 @@ class PropolisApis:
         task.add_done_callback(self._tasks.discard)
 
 
-def _spec_of(vmm_spec: object) -> Spec | None:
-    """The specification of a register body, of whatever version. None if Propolis would not take it."""
-    try:
-        told = plain(vmm_spec)
-        for part in told["components"].values():
-            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (sled-agent-api.md 4.2)
-            part["component"].pop("has_write_cache", None)
-        raw = _RAW_SPEC.decode(msgspec.json.encode(told))
-        return normalised(Spec(raw.board, read_components(bytes(raw.components), _NEWEST), raw.smbios))
-    except (msgspec.DecodeError, ValueError, PropolisError):
+def _wire(an_id: UUID) -> Uuid:
+    return Uuid(int=an_id.int)
+
+
+def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:
+    """The specification of a register body, of whatever version. None if Propolis does not take it."""
+    if vmm_spec is None:
         return None
-
-
-_RAW_SPEC: Final = msgspec.json.Decoder(RawSpec2)
-_NEWEST: Final = 5
-"""Version of the Propolis API whose components are read."""
+    try:
+        return normalised(from_sled(vmm_spec))
+    except SpecRefused:
+        return None
 
 
 def bind(host: str, port: int) -> socket.socket:

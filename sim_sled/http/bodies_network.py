@@ -5,7 +5,7 @@ a version only converts away (one field per family instead of tagged forms) are 
 `edge` values by `to_edge`, which raises `InvalidRequest` where the original's conversion fails: after parsing, so
 without "unable to parse JSON body".
 
-Read before: scalars.py. Read next: bodies_spec.py.
+Read before: scalars.py. Read next: bodies_register.py.
 """
 
 from __future__ import annotations

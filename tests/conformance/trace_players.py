@@ -146,7 +146,7 @@ class VmmPlayer:
         migration = None if start["migration_id"] is None else ident(start["migration_id"])
         about = registration(start["vmm_state"], migration)
         self.vmm = Vmm(SLED, VMM, about, observe.registered(about.vmm_runtime, migration, self.now_us))
-        self.how = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000)
+        self.how = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000, refuse_repeated_target=True)
 
     def play(self, op: list[Any]) -> Got:
         before = self.vmm.record
@@ -194,7 +194,7 @@ class RackPlayer:
     def __init__(self, mode: str) -> None:
         self.now_us = START_US
         self.rack = Rack(pacer=PresetPacer("sim"))
-        self.sled = self.rack.add_sled(SledConfig(SLED, mode=SimMode(mode)))
+        self.sled = self.rack.add_sled(SledConfig(SLED, mode=SimMode(mode), refuse_repeated_target=True))
         self.published: list[SledVmmState] = []
         self.ticket = 0
 
