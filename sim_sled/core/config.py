@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import attrs
 
@@ -21,20 +21,92 @@ class SimMode(Enum):
     EXPLICIT = "explicit"
 
 
+def derived_id(sled_id: UUID, what: str) -> UUID:
+    """An id that this sled always has for `what`: SA 6 no. 33. Version 4, because names of pools must have one."""
+    return UUID(bytes=uuid5(sled_id, what).bytes, version=4)
+
+
+@attrs.frozen
+class PhysicalDisk:
+    """A U.2 disk. Its identity is what Nexus knows it by; `id` is what a hand-off calls it (SR 3.7)."""
+
+    id: UUID
+    vendor: str
+    model: str
+    serial: str
+
+
+@attrs.frozen
+class Zpool:
+    """A pool that is there from the start, on a disk of its own. Size in bytes."""
+
+    id: UUID
+    total_size: int
+    disk: PhysicalDisk
+
+
+@attrs.frozen
+class BareDisk:
+    """A disk that nobody has adopted: it gets its pool, of `size` bytes, from a sled configuration (SR 3.7)."""
+
+    disk: PhysicalDisk
+    size: int
+
+
+@attrs.frozen
+class CrucibleDataset:
+    """A dataset with a Crucible agent of its own."""
+
+    zpool_id: UUID
+    dataset_id: UUID
+
+
 @attrs.frozen
 class Hardware:
-    """What the sled says it is made of."""
+    """What the sled says it is made of.
+
+    `zpools`: a number makes as many pools of `zpool_size` with ids and serials that follow from the sled's id; or the
+    pools themselves. `disks`: further ones, without pools. `crucible_datasets` None: one per pool.
+    """
 
     hardware_threads: int = 32
     physical_ram: int = 64 * GIB
     reservoir_size: int = 32 * GIB
-    zpools: int = 10
+    zpools: int | tuple[Zpool, ...] = 10
     zpool_size: int = 2**40
+    disks: tuple[BareDisk, ...] = ()
+    crucible_datasets: tuple[CrucibleDataset, ...] | None = None
     cpu_family: SledCpuFamily = SledCpuFamily.AMD_MILAN
     role: SledRole = SledRole.SCRIMLET
     baseboard_model: str = "i86pc"
     baseboard_revision: int = 3
     baseboard_serial: str | None = None  # None: `sim-<sled id>`, so that a restarted sled is the same sled
+
+    def serial_of(self, sled_id: UUID) -> str:
+        """Serial number of the baseboard of sled `sled_id`."""
+        return self.baseboard_serial or f"sim-{sled_id}"
+
+    def pools_of(self, sled_id: UUID) -> tuple[Zpool, ...]:
+        """The pools that sled `sled_id` has from the start, in the order of their slots (SA 1.7)."""
+        if isinstance(self.zpools, tuple):
+            return self.zpools
+        return tuple(_made_pool(sled_id, slot, self.zpool_size) for slot in range(self.zpools))
+
+    def crucible_datasets_of(self, sled_id: UUID) -> tuple[CrucibleDataset, ...]:
+        """The datasets with a Crucible agent, in the order of their ports (SA 1.7)."""
+        if self.crucible_datasets is not None:
+            return self.crucible_datasets
+        return tuple(
+            CrucibleDataset(pool.id, derived_id(sled_id, f"crucible/{pool.id}")) for pool in self.pools_of(sled_id)
+        )
+
+
+def _made_pool(sled_id: UUID, slot: int, size: int) -> Zpool:
+    pool_id = derived_id(sled_id, f"zpool/{slot}")
+    disk = PhysicalDisk(
+        derived_id(sled_id, f"disk/{slot}"), "synthetic-vendor", "synthetic-model", f"synthetic-serial-{pool_id}"
+    )
+    return Zpool(pool_id, size, disk)
 
 
 @attrs.frozen

@@ -101,7 +101,7 @@ class Sled:
     def info(self, address: str, repo_depot_port: int) -> SledAgentInfo:
         """What Nexus is told of this sled; the registration machine decides on the generation."""
         hardware = self.config.hardware
-        serial = hardware.baseboard_serial or f"sim-{self.config.sled_id}"
+        serial = hardware.serial_of(self.config.sled_id)
         return SledAgentInfo(
             sa_address=address,
             repo_depot_port=repo_depot_port,

@@ -3,6 +3,11 @@
 hardware_threads = 128
 physical_ram = "1TiB"
 reservoir_size = "800GiB"
+
+[[zpools]]  # or `zpools = 10`
+id = "87e071d2-482a-45c3-8a80-c8ac7441273a"
+total_size = "1TiB"
+disk = {id = "55b708c5-ac64-4ecf-b4c1-0635ff6899e6", vendor = "1b96", model = "WUS4C6432DSP3X3", serial = "AFCF92DB"}
 """
 
 from __future__ import annotations
@@ -14,14 +19,15 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import attrs
 
 from nexus_client.types import SledCpuFamily, SledRole
-from sim_sled.core.config import Hardware
+from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
 
-FILE_BYTES_MAX: Final = 64 * 1024
-"""A dozen fields; anything larger is the wrong file."""
+FILE_BYTES_MAX: Final = 1024 * 1024
+"""A dozen fields and `_ZPOOLS_MAX` disks; anything larger is the wrong file."""
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE: Final = re.compile(r"(\d+)\s*([A-Za-z]*)")
@@ -97,6 +103,63 @@ def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, s
     return made
 
 
+class _Wrong(ValueError):
+    """A value of the wrong kind."""
+
+
+_PARTS: Final[Mapping[str, type]] = MappingProxyType(
+    {"zpools": Zpool, "disks": BareDisk, "crucible_datasets": CrucibleDataset}
+)
+"""Fields that are lists of objects, and what the objects are."""
+
+
+def _parts(name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _Wrong("a list is expected")
+    if len(value) > _ZPOOLS_MAX:
+        raise ValueError(f"at most {_ZPOOLS_MAX}")
+    made = tuple(_part(_PARTS[name], each, f"[{number}]") for number, each in enumerate(value))
+    keys = [key for part in made for key in _keys(part)]
+    if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"{twice[0]} is there twice")
+    return made
+
+
+def _part(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _Wrong(f"{where}: an object is expected")
+    fields = {field.name: field for field in attrs.fields(kind)}
+    if wrong := sorted(set(value) ^ set(fields)):
+        raise ValueError(f"{where}: {wrong[0]!r} is {'missing' if wrong[0] in fields else 'unknown'}")
+    return kind(**{name: _part_value(name, each, f"{where}.{name}") for name, each in value.items()})
+
+
+def _part_value(name: str, value: Any, where: str) -> Any:
+    if name == "disk":
+        return _part(PhysicalDisk, value, where)
+    try:
+        if name.endswith("id"):
+            return UUID(value)
+        if name.endswith("size"):
+            return _whole(size(value) if isinstance(value, str) else value)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{where}: {error if name.endswith('size') else f'{value!r} is no UUID'}") from None
+    if not isinstance(value, str):
+        raise _Wrong(f"{where}: a text is expected")
+    return value
+
+
+def _keys(part: Zpool | BareDisk | CrucibleDataset) -> list[UUID]:
+    """What must be there once."""
+    match part:
+        case Zpool(id=pool_id, disk=disk):
+            return [pool_id, disk.id]
+        case BareDisk(disk=disk):
+            return [disk.id]
+        case CrucibleDataset(dataset_id=dataset_id):
+            return [dataset_id]
+
+
 E = TypeVar("E", bound=Enum)
 
 
@@ -108,6 +171,8 @@ def _one_of(names: type[E], value: Any) -> E:
 
 
 def _value(name: str, value: Any) -> Any:
+    if name in _PARTS and (name != "zpools" or isinstance(value, list)):
+        return _parts(name, value)
     if name in _SIZES:
         number = size(value) if isinstance(value, str) else value
     elif name == "cpu_family":
@@ -120,10 +185,15 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError("a text is expected")
         return value
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _INT_MAX:
-        raise ValueError("a whole number is expected, not negative")
+    _whole(number)
     if name == "zpools" and number > _ZPOOLS_MAX:
         raise ValueError(f"at most {_ZPOOLS_MAX}")
     if name == "hardware_threads" and number == 0:
         raise ValueError("at least 1")
+    return number
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _INT_MAX:
+        raise ValueError("a whole number is expected, not negative")
     return number

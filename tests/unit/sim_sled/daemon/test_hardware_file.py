@@ -1,11 +1,22 @@
 """hardware_file.py: TOML to `Hardware`, every problem at once."""
 
+from uuid import UUID
+
 import attrs
 import pytest
 
 from nexus_client.types import SledCpuFamily, SledRole
-from sim_sled.core.config import Hardware
+from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
 from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
+
+POOL = "87e071d2-482a-45c3-8a80-c8ac7441273a"
+DATASET = "7d1492e0-ac7a-4663-98d4-0c749e2b7897"
+DISK = {
+    "id": "55b708c5-ac64-4ecf-b4c1-0635ff6899e6",
+    "vendor": "1b96",
+    "model": "WUS4C6432DSP3X3",
+    "serial": "AFCF92DB",
+}
 
 
 @pytest.mark.parametrize(
@@ -39,8 +50,10 @@ def test_every_field_can_be_given():
         "hardware_threads": 128,
         "physical_ram": "1TiB",
         "reservoir_size": 2**39,
-        "zpools": 3,
+        "zpools": [{"id": POOL, "total_size": "2TiB", "disk": DISK}],
         "zpool_size": "2TiB",
+        "disks": [{"disk": DISK | {"id": DATASET}, "size": "1TiB"}],
+        "crucible_datasets": [{"zpool_id": POOL, "dataset_id": DATASET}],
         "cpu_family": "amd_turin_dense",
         "role": "gimlet",
         "baseboard_model": "913-0000019",
@@ -50,6 +63,10 @@ def test_every_field_can_be_given():
     assert set(fields) == {field.name for field in attrs.fields(Hardware)}
     made = hardware(fields)
     assert (made.physical_ram, made.reservoir_size, made.zpool_size) == (2**40, 2**39, 2**41)
+    disk = PhysicalDisk(UUID(DISK["id"]), "1b96", "WUS4C6432DSP3X3", "AFCF92DB")
+    assert made.zpools == (Zpool(UUID(POOL), 2**41, disk),)
+    assert made.disks == (BareDisk(attrs.evolve(disk, id=UUID(DATASET)), 2**40),)
+    assert made.crucible_datasets == (CrucibleDataset(UUID(POOL), UUID(DATASET)),)
     assert (made.cpu_family, made.role) == (SledCpuFamily.AMD_TURIN_DENSE, SledRole.GIMLET)
     assert (made.baseboard_model, made.baseboard_revision, made.baseboard_serial) == ("913-0000019", 6, "BRM42220031")
 
@@ -57,6 +74,26 @@ def test_every_field_can_be_given():
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
+        pytest.param({"disks": "3"}, "disks: a list is expected", id="a text is no list of disks"),
+        pytest.param({"zpools": [3]}, "zpools: [0]: an object is expected", id="a number is no pool"),
+        pytest.param(
+            {"crucible_datasets": [{"zpool_id": POOL}]},
+            "crucible_datasets: [0]: 'dataset_id' is missing",
+            id="half a dataset",
+        ),
+        pytest.param(
+            {"disks": [{"disk": DISK, "size": -1}]}, "disks: [0].size: a whole number", id="less than a byte"
+        ),
+        pytest.param(
+            {"zpools": [{"id": "p", "total_size": 1, "disk": DISK}]},
+            "zpools: [0].id: 'p' is no UUID",
+            id="a pool without a name",
+        ),
+        pytest.param(
+            {"zpools": [{"id": POOL, "total_size": 1, "disk": DISK}] * 2},
+            f"zpools: {DISK['id']} is there twice",
+            id="a pool twice",
+        ),
         pytest.param({"cpus": 3}, "unknown field 'cpus'; known are baseboard_model", id="unknown field"),
         pytest.param({"physical_ram": "much"}, "physical_ram: 'much' is not a size", id="no size"),
         pytest.param({"physical_ram": True}, "physical_ram: a whole number is expected", id="a truth is no number"),
