@@ -1,4 +1,4 @@
-"""JSON on the wire: the only file of this package that knows the converter library (sled-agent-api.md 1.5).
+"""JSON on the wire: the only file of this package that knows the converter library (SA 1.5).
 
 `types.py` says which fields there are; the rules of the wire are here:
 

@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class CodecError(ValueError):
-    """A body that is not JSON or does not fit its type (sled-agent-api.md 1.3: a 400).
+    """A body that is not JSON or does not fit its type (SA 1.3: a 400).
 
     `path` is the JSON path of the failing part (`$` for the whole), `message` says what is wrong with it.
     """

@@ -1,6 +1,6 @@
 """JSON in and out: one decoder per body type, made once; errors read like the original's.
 
-Read before: scalars.py.
+Read before: http/scalars.py.
 """
 
 from __future__ import annotations

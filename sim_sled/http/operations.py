@@ -1,9 +1,9 @@
-"""Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (sled-agent-api.md 3.1 to 3.3).
+"""Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (SA 3.1 to 3.3).
 
 What this sled does not offer answers 405 "not implemented", after its path, query and body were looked at; that goes
 through the same table, so a row gains a handler and a body type on the day the operation is built.
 
-Read before: vmms.py, networks.py. Read next: app.py.
+Read before: http/networks.py, http/routes.py, http/vmms.py. Read next: http/app.py.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ _NOT_OFFERED: Final = (
     Route("POST", "/rot/{rot}/attest", _no, _json, since=19, op="rot_attest"),
 )  # fmt: skip
 
-_GONE: Final = (  # sled-agent-api.md 3.3
+_GONE: Final = (  # SA 3.3
     Route("GET", _OLD_SWITCH, _no, until=2, op="chicken_switch_destroy_orphaned_datasets_get"),
     Route("PUT", _OLD_SWITCH, _no, _json, until=3, op="chicken_switch_destroy_orphaned_datasets_put"),
     Route("GET", "/sled-role", _no, until=8, op="sled_role_get"),

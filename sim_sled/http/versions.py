@@ -1,9 +1,9 @@
-"""The `api-version` header (sled-agent-api.md 1.2).
+"""The `api-version` header (SA 1.2).
 
 A version is reduced to its *level*: the number of the newest published version that is not above it. Level 48 is the
 newest; level 0 is below everything published and still served, by what was there from the beginning.
 
-Read next: routes.py.
+Read next: http/routes.py.
 """
 
 from __future__ import annotations

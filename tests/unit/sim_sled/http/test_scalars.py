@@ -1,4 +1,4 @@
-"""Texts that JSON does not know: which are taken, and what they become (sled-agent-api.md 1.5, 4.2)."""
+"""Texts that JSON does not know: which are taken, and what they become (SA 1.5, 4.2)."""
 
 from __future__ import annotations
 

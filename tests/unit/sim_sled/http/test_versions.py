@@ -1,4 +1,4 @@
-"""The api-version header (sled-agent-api.md 1.2)."""
+"""The api-version header (SA 1.2)."""
 
 from __future__ import annotations
 
