@@ -3,8 +3,8 @@
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, http/versions.py. Read next:
-http/networks.py, http/operations.py, http/vmms.py.
+Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/version.py.
+Read next: http/networks.py, http/operations.py, http/vmms.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import IpNet, Uuid
 from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
-from sim_sled.http.json import Json
-from sim_sled.http.scalars import IpNet, Uuid
-from sim_sled.http.versions import NEWEST
+
+NEWEST: Final = 48
+"""Major number of the newest Sled Agent API; all published versions are N.0.0."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INTEGER = re.compile(r"\+?[0-9]{1,20}")
@@ -116,7 +118,7 @@ class Route:
     method: str
     template: str
     handler: Handler
-    body: Json | None = None
+    body: Json[Any] | None = None
     query: Mapping[str, Parser] = attrs.field(factory=dict)
     since: int = 0
     until: int = NEWEST + 1
@@ -226,7 +228,7 @@ def segments(path: str) -> list[str]:
 
 
 def by_versions(
-    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json], ...], op: str
+    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json[Any]], ...], op: str
 ) -> tuple[Route, ...]:
     """One row per shape of the body: each holds until the next. A shape of version 1 serves everything before too."""
     ends = [since for since, _ in bodies[1:]] + [NEWEST + 1]

@@ -136,7 +136,8 @@ def sources_of(root: Path, files: list[str]) -> dict[str, str]:
 
 def _said(before: list[str], after: list[str]) -> str:
     parts = [f"Read {side}: {', '.join(names)}." for side, names in (("before", before), ("next", after)) if names]
-    return textwrap.fill(" ".join(parts), WIDTH, break_on_hyphens=False)
+    joined = " ".join(parts)
+    return joined if len(joined) <= WIDTH else "\n".join(textwrap.fill(part, WIDTH) for part in parts)
 
 
 def fixed(sources: Mapping[str, str]) -> dict[str, str]:
