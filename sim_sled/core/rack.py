@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from nexus_client import registration as reg
+from nexus_client.dropshot.text import canonical_address
 from nexus_client.outbox import (
     Delivered,
     Forget,
@@ -34,7 +35,6 @@ from propolis_stub.contract import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.types import Level
 from sim_sled.core import contract
-from sim_sled.core.addresses import canonical
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
 from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
@@ -132,7 +132,7 @@ class Rack(Fabric):
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
         dialled: a source that is here is never imagined, or one guest would run twice.
         """
-        source = self._sources.get(canonical(where.src_propolis_addr))
+        source = self._sources.get(canonical_address(where.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:

@@ -22,6 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
@@ -138,7 +139,7 @@ class Daemon:
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or int(address.rpartition(":")[2])
+                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
                 self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
 
     async def stop(self) -> list[Undelivered]:
@@ -172,19 +173,17 @@ class Daemon:
         return left_over
 
     async def _listen(self, sled: Sled) -> None:
-        host, _, port = sled.config.address.rpartition(":")
+        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
         )
-        listener = await asyncio.get_running_loop().create_server(
-            server, host.strip("[]"), int(port), backlog=BACKLOG
-        )
+        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
         self._servers.append((server, listener))
         name = listener.sockets[0].getsockname()
-        self.addresses[sled.config.sled_id] = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        self.addresses[sled.config.sled_id] = str(SocketAddress(name[0], name[1]))
 
     async def _close(self) -> None:
         if self._timer is not None:

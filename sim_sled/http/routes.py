@@ -3,7 +3,7 @@
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: versions.py, answers.py. Read next: operations.py.
+Read before: nexus_client/dropshot/version.py, answers.py. Read next: operations.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import IpNet, Uuid
 from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
-from sim_sled.http.json import Json
-from sim_sled.http.scalars import IpNet, Uuid
-from sim_sled.http.versions import NEWEST
+
+NEWEST: Final = 48
+"""Major number of the newest Sled Agent API; all published versions are N.0.0."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INTEGER = re.compile(r"\+?[0-9]{1,20}")
@@ -115,7 +117,7 @@ class Route:
     method: str
     template: str
     handler: Handler
-    body: Json | None = None
+    body: Json[Any] | None = None
     query: Mapping[str, Parser] = attrs.field(factory=dict)
     since: int = 0
     until: int = NEWEST + 1
@@ -225,7 +227,7 @@ def segments(path: str) -> list[str]:
 
 
 def by_versions(
-    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json], ...], op: str
+    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json[Any]], ...], op: str
 ) -> tuple[Route, ...]:
     """One row per shape of the body: each holds until the next. A shape of version 1 serves everything before too."""
     ends = [since for since, _ in bodies[1:]] + [NEWEST + 1]

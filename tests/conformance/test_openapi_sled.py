@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
 
+from nexus_client.dropshot.json import Json
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
 from sim_sled.http import bodies_small as small
 from sim_sled.http.bodies_register import BODIES, to_registration
-from sim_sled.http.json import Json
 from sim_sled.http.operations import ROUTER
 
 pytestmark = pytest.mark.skipif(not documents.available(), reason=documents.WHY_NOT)

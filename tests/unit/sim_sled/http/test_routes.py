@@ -8,8 +8,7 @@ import pytest
 
 from sim_sled.http.answers import Refused
 from sim_sled.http.operations import ROUTER, not_implemented
-from sim_sled.http.routes import Route, Router, segments
-from sim_sled.http.versions import NEWEST
+from sim_sled.http.routes import NEWEST, Route, Router, segments
 
 ID = "d31bd461-9749-4a5c-8d40-887bf363708b"
 

@@ -49,7 +49,11 @@ def assert_error(got, status, message=None, code=None, *, prefix=None):
         pytest.param(None, 'missing expected header "api-version"', id="missing"),
         pytest.param("49.0.0", "server does not support this API version: 49.0.0", id="newer"),
         pytest.param("48.0.1", "server does not support this API version: 48.0.1", id="newer patch"),
-        pytest.param("48", 'bad value for header "api-version": not a semantic version: 48', id="no full version"),
+        pytest.param(
+            "48",
+            'bad value for header "api-version": unexpected end of input while parsing major version number: 48',
+            id="no full version",
+        ),
         pytest.param("48.0.0\udce9", 'bad value for header "api-version": not ASCII', id="not ASCII"),
     ],
 )
