@@ -321,9 +321,10 @@ def nexus_model(sim_rack: SimRack) -> NexusModel:
 @pytest.fixture
 def propolis(_sim_loop: _Loop) -> Iterator[str]:
     """The address of one Propolis (`propolis-stub`) with nothing in it yet; everything takes no time."""
-    from propolis_stub.server.serve import Address, start
+    from nexus_client.dropshot.text import SocketAddress
+    from propolis_stub.server.serve import start
 
-    running = _sim_loop.call(start(Address("127.0.0.1", 0), base_paces=False))
+    running = _sim_loop.call(start(SocketAddress("127.0.0.1", 0), base_paces=False))
     try:
         yield running.api.address
     finally:
