@@ -10,6 +10,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -140,10 +141,28 @@ def _said(before: list[str], after: list[str]) -> str:
     return joined if len(joined) <= WIDTH else "\n".join(textwrap.fill(part, WIDTH) for part in parts)
 
 
+def _meant(found: re.Match[str], *, reader: str, sources: Mapping[str, str]) -> str:
+    """A name as it should be spelled, where a neighbour or the only module of that name is meant."""
+    name = found[0]
+    if resolve(name, reader, sources) is not None:
+        return name
+    neighbour = f"{reader.rsplit('/', 1)[0]}/{name}"
+    alike = [path for path in sources if path.endswith("/" + name)]
+    target = neighbour if neighbour in sources else alike[0] if len(alike) == 1 else name
+    return spelled(target, reader)
+
+
 def fixed(sources: Mapping[str, str]) -> dict[str, str]:
-    """New texts of the modules whose line has to change so that every pair is named on both sides."""
-    order = order_of(sources)
+    """New texts of the modules whose line has to change so that every pair is named on both sides, by path."""
     changed: dict[str, str] = {}
+    for path, source in sources.items():
+        if place := place_of(source):
+            line = source[slice(*place.span)]
+            meant = re.sub(_NAME, partial(_meant, reader=path, sources=sources), line)
+            if meant != line:
+                changed[path] = source[: place.span[0]] + meant + source[place.span[1] :]
+    sources = {**sources, **changed}
+    order = order_of(sources)
     for path, source in sources.items():
         place = place_of(source)
         before = order.before[path] | {other for other in sources if path in order.next[other]}

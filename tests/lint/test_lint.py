@@ -116,6 +116,13 @@ def test_the_fixer_adds_the_missing_half_of_a_pair() -> None:
     assert "Read next: core/b.py, core/c.py." in modules["sim_sled/core/a.py"]
 
 
+def test_the_fixer_spells_a_neighbours_name_as_a_path() -> None:
+    modules = _modules(a="Read next: b.py.", b="")
+    modules |= reading.fixed(modules)
+    assert reading.order_of(modules).problems == ()
+    assert "Read next: core/b.py." in modules["sim_sled/core/a.py"]
+
+
 def test_every_citation_of_the_repository_resolves() -> None:
     assert citations.problems(ROOT, tracked()) == []
 
