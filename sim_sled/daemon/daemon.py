@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 from uuid import UUID
 
@@ -41,8 +41,9 @@ from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
+from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.history import History
+from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
@@ -120,6 +121,8 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._blobs: dict[UUID, Blobs] = {}
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
@@ -184,7 +187,8 @@ class Daemon:
         )
         self._servers.append((server, listener))
         name = listener.sockets[0].getsockname()
-        self.addresses[sled.config.sled_id] = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        sled.address = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        self.addresses[sled.config.sled_id] = sled.address
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -194,9 +198,11 @@ class Daemon:
             listener.close()
         for server, _ in self._servers:
             await server.shutdown(1.0)
-        for call in self._calls:
+        for call in (*self._calls, *self._background):
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
+        for blobs in self._blobs.values():
+            blobs.close()
         if self.live is not None:
             self.live.close()
         await self.propolis.close()
@@ -282,6 +288,11 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.DropFiles):
+            blobs = self._blobs.get(effect.sled_id)
+            for key in effect.keys if blobs is not None else ():
+                assert blobs is not None, "asked just now"
+                blobs.drop(key)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -294,6 +305,32 @@ class Daemon:
             waiting = self._waiting[ticket] = asyncio.get_running_loop().create_future()
             waiting.add_done_callback(_retrieved)
         return waiting
+
+    # --- files and work beside requests ----------------------------------------------------------------------------
+
+    def blobs(self, sled_id: UUID) -> Blobs:
+        """See `http.host.Host`; made when somebody stores something."""
+        found = self._blobs.get(sled_id)
+        if found is None:
+            found = self._blobs[sled_id] = Blobs()
+        return found
+
+    def in_background(self, work: Coroutine[Any, Any, None], at_most: int) -> bool:
+        """See `http.host.Host`."""
+        if len(self._background) >= at_most:
+            work.close()
+            return False
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    def log_lines(self, sled_id: UUID, propolis_id: UUID | None) -> list[tuple[str, str]]:
+        """See `http.host.Host`."""
+        estate = self.rack.sleds[sled_id].estate
+        if propolis_id is None:
+            return [(estate.time(at_us), text) for at_us, text in estate.log]
+        return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
 
     # --- Nexus ---------------------------------------------------------------------------------------------------
 
