@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench soak campaign clean
+.PHONY: help setup run test lint fix bench examples soak campaign clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ fix: $(STAMP)  ## let ruff repair what it can
 
 bench: $(STAMP)  ## ours against the floors, side by side in one run
 	$(BIN)/python -m tests.bench
+
+examples: $(STAMP)  ## the tests of examples/pytest, fifty times under -n 4
+	for i in $$(seq 50); do $(BIN)/python -m pytest -q -n 4 -p no:schemathesis -p no:cacheprovider examples/pytest || exit 1; done
 
 soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
 	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)

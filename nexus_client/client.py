@@ -26,7 +26,7 @@ import msgspec
 from yarl import URL
 
 from nexus_client.codec import SLED_AGENT_INFO, encode
-from nexus_client.errors import CodecError
+from nexus_client.dropshot.json import BadJson
 from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 from nexus_client.registration import Found, GetOutcome, NotFound
 from nexus_client.types import SledAgentInfo, SledVmmState
@@ -167,7 +167,7 @@ class NexusClient:
             return _failure(status, raw)
         try:
             return Found(SLED_AGENT_INFO.decode(raw))
-        except CodecError as error:
+        except BadJson as error:
             return Transient(f"unreadable answer: {error}")
 
     async def _deliver(self, method: str, path: str, body: bytes) -> Outcome:

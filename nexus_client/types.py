@@ -17,6 +17,8 @@ from uuid import UUID
 import attrs
 import msgspec
 
+from nexus_client.dropshot.text import utc
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -30,14 +32,6 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 def time_of(now_us: int) -> datetime:
     """The UTC datetime of `now_us` microseconds since the Unix epoch."""
     return _EPOCH + now_us * _MICROSECOND  # half the time of timedelta(microseconds=now_us)
-
-
-def utc(when: datetime) -> datetime:
-    """`when` with UTC as its offset, so that it is written with `Z`. ValueError if it leaves the calendar."""
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("time is outside the years 1 to 9999") from None
 
 
 def us_of(when: datetime) -> int:

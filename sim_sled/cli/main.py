@@ -9,9 +9,9 @@ from uuid import UUID
 
 import typer
 
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.core import addresses
 from sim_sled.daemon.logs import LogFormat, LogLevel
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _fail(message: str) -> NoReturn:
 
 def _address(text: str) -> str:
     try:
-        return addresses.show(*addresses.parse(text))
+        return str(SocketAddress.parse(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
 

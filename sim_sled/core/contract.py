@@ -64,7 +64,7 @@ class Registration:
 
     instance_id: UUID
     vmm_runtime: VmmRuntimeState
-    propolis_addr: str  # canonical text, as `addresses.canonical` writes it
+    propolis_addr: str  # canonical text, as `SocketAddress` writes it
     ncpus: int
     memory_mib: int
     hostname: str

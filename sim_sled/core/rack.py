@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from nexus_client import registration as reg
+from nexus_client.dropshot.text import canonical_address
 from nexus_client.outbox import (
     Delivered,
     Forget,
@@ -34,7 +35,6 @@ from propolis_stub.contract import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.types import Level
 from sim_sled.core import contract
-from sim_sled.core.addresses import canonical
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
 from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
@@ -75,7 +75,7 @@ class Rack(Fabric):
             self._settle(effects)
         return effects
 
-    # --- requests of Nexus -------------------------------------------------------------------------------------
+    # --- requests of Nexus ------------------------------------------------------------------------------------------
 
     def _register(self, item: contract.Register, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -134,7 +134,7 @@ class Rack(Fabric):
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
         dialled: a source that is here is never imagined, or one guest would run twice.
         """
-        source = self._sources.get(canonical(where.src_propolis_addr))
+        source = self._sources.get(canonical_address(where.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:
@@ -154,7 +154,7 @@ class Rack(Fabric):
         sled.estate.effects.clear()
         self._scheduler.set(sled, sled.deadline_us())
 
-    # --- pokes -------------------------------------------------------------------------------------------------
+    # --- pokes ------------------------------------------------------------------------------------------------------
 
     def _poke(self, item: contract.Poke, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -211,7 +211,7 @@ class Rack(Fabric):
         while vmm.pokes:
             effects.append(contract.ReplyError(vmm.pokes.popleft().ticket, error))
 
-    # --- faults and the Propolis API -----------------------------------------------------------------------------
+    # --- faults and the Propolis API --------------------------------------------------------------------------------
 
     def _inject_state(self, item: contract.InjectState, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -268,7 +268,7 @@ class Rack(Fabric):
         effects.append(contract.Reply(item.ticket, done))
         self._after(vmm, done, effects)
 
-    # --- Nexus answers ---------------------------------------------------------------------------------------------
+    # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -350,7 +350,7 @@ class Rack(Fabric):
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
         self._scheduler.set(sled, sled.deadline_us())
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
         for _count in range(TICKS_MAX):

@@ -1,8 +1,8 @@
-"""Stored bytes of one sled, by key: artifacts and support bundles (SR 4.1, 4.2). The areas of the core say which there
-shall be; this only keeps them.
+"""Stored bytes of one sled, by key: artifacts and support bundles (SR 4.1, 4.2). The areas of the core say which
+there shall be; this only keeps them.
 
-Without a state directory small ones are kept in memory and large ones in a temporary folder that goes with the daemon;
-with one, all are files below it, and one that was kept is there after a crash.
+Without a state directory small ones are kept in memory and large ones in a temporary folder that goes with the
+daemon; with one, all are files below it, and one that was kept is there after a crash.
 
 Read before: http/host.py. Read next: daemon.py.
 """
@@ -57,7 +57,7 @@ class Blobs:
             self._temporary.cleanup()
             self._temporary = None
 
-    # --- whole blobs --------------------------------------------------------------------------------------------------
+    # --- whole blobs ------------------------------------------------------------------------------------------------
 
     def incoming(self) -> Incoming:
         """A blob on its way: `async with`, `write`, then `keep`. One that is not kept leaves nothing behind."""
@@ -94,7 +94,7 @@ class Blobs:
         small = self._small.get(key)
         return io.BytesIO(small) if small is not None else self.path(key).open("rb")
 
-    # --- pieces of one --------------------------------------------------------------------------------------------------
+    # --- pieces of one ----------------------------------------------------------------------------------------------
 
     async def write_at(self, key: str, offset: int, pieces: AsyncIterator[bytes]) -> int:
         """Write `pieces` into a blob from `offset` on; what lies between is zeros. Returns the number of bytes.
@@ -134,7 +134,7 @@ class Blobs:
             return running.hash.hexdigest()
         return await asyncio.to_thread(_hash_file, path)
 
-    # --- where ----------------------------------------------------------------------------------------------------------
+    # --- where ------------------------------------------------------------------------------------------------------
 
     def path(self, key: str) -> Path:
         """File of a key; the folder is made."""

@@ -22,6 +22,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
@@ -126,7 +127,7 @@ class Daemon:
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
-    # --- life --------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
@@ -141,7 +142,7 @@ class Daemon:
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or int(address.rpartition(":")[2])
+                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
                 self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
 
     async def stop(self) -> list[Undelivered]:
@@ -175,19 +176,17 @@ class Daemon:
         return left_over
 
     async def _listen(self, sled: Sled) -> None:
-        host, _, port = sled.config.address.rpartition(":")
+        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
         )
-        listener = await asyncio.get_running_loop().create_server(
-            server, host.strip("[]"), int(port), backlog=BACKLOG
-        )
+        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
         self._servers.append((server, listener))
         name = listener.sockets[0].getsockname()
-        sled.address = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        sled.address = str(SocketAddress(name[0], name[1]))
         self.addresses[sled.config.sled_id] = sled.address
 
     async def _close(self) -> None:
@@ -213,7 +212,7 @@ class Daemon:
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
 
-    # --- the core's door -----------------------------------------------------------------------------------------
+    # --- the core's door --------------------------------------------------------------------------------------------
 
     def ticket(self) -> int:
         """A number no waiting request has."""
@@ -306,7 +305,7 @@ class Daemon:
             waiting.add_done_callback(_retrieved)
         return waiting
 
-    # --- files and work beside requests ----------------------------------------------------------------------------
+    # --- files and work beside requests -----------------------------------------------------------------------------
 
     def blobs(self, sled_id: UUID) -> Blobs:
         """See `http.host.Host`; made when somebody stores something."""
@@ -332,7 +331,7 @@ class Daemon:
             return [(estate.time(at_us), text) for at_us, text in estate.log]
         return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
 
-    # --- Nexus ---------------------------------------------------------------------------------------------------
+    # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, Transient) and put.attempt == 0:
@@ -379,7 +378,7 @@ class Daemon:
         else:
             self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()

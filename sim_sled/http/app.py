@@ -21,15 +21,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from multidict import istr
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
-from sim_sled.http.json import BadJson, Json
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
 from sim_sled.http.response import JSON_TYPE, Response
-from sim_sled.http.routes import Answer, Call, RawAnswer, Route
-from sim_sled.http.versions import NEWEST, BadVersion, level_of
+from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
 
 BODY_MAX: Final = 1024 * 1024
 """Bytes of a request body (sled-agent-api.md 1.4)."""
@@ -150,7 +150,7 @@ class _App:
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
-            level = level_of(header)
+            level = level_of(header, NEWEST)
         except BadVersion as bad:
             if not (bad.newer and self._accept_newer_api):
                 raise Refused(400, bad.message) from None
@@ -176,7 +176,7 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-async def read_json(request: web.BaseRequest, kind: Json) -> Any:
+async def read_json(request: web.BaseRequest, kind: Json[Any]) -> Any:
     """The body as `kind`. Raises `Refused`; the size is looked at first, then the content type, then the JSON."""
     content = request.content
     body = content.read_nowait() if content.is_eof() else await _read_slowly(request)

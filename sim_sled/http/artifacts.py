@@ -13,12 +13,12 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from nexus_client.dropshot.json import Json
 from sim_sled.core.artifacts.store import COPIES, ArtifactConfig, Artifacts, key_of
 from sim_sled.core.errors import BadRequest, Internal, TooMany
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
 from sim_sled.http.bodies_omicron import Generation, Sha256
-from sim_sled.http.json import Json
 from sim_sled.http.routes import Answer, Call
 from sim_sled.http.uploads import UPLOAD_MAX, pieces_of
 
@@ -101,7 +101,7 @@ async def _copy(call: Call, sha256: str, begun: asyncio.Future[None]) -> None:
             session.get(URL(url), headers={"api-version": DEPOT_VERSION}) as answer,
         ):
             if answer.status != 200:
-                raise Internal(f"the depot answers {answer.status}")
+                raise Internal(f"the depot answers {answer.status}")  # noqa: TRY301 -- told as all that can fail here
             begun.set_result(None)
             await _store(call, sha256, _limited(answer.content.iter_any()))
     except asyncio.CancelledError:

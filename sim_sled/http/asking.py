@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
+from nexus_client.dropshot.json import encode
 from sim_sled.core import contract
 from sim_sled.core.estate import ESTATE, Area
 from sim_sled.core.estate import ask as ask_area
-from sim_sled.http.json import encode
 from sim_sled.http.routes import Answer, Call
 
 A = TypeVar("A", bound=Area)

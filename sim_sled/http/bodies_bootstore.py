@@ -5,7 +5,8 @@ and `older` one of 1 to 22, which is all that anybody can read.
 
     20  IPv6 infrastructure, max_paths, router_lifetime, null uplink addresses     25  no schema_version
     26  rack_network_config required, no ntp_servers     30  tagged peers and uplink addresses     33  NAT entries
-    39  NAT entries with a generation     42  at least one port     47  target_addr, src_addr     48  allow_ddm_traffic
+    39  NAT entries with a generation     42  at least one port     47  target_addr, src_addr
+    48  allow_ddm_traffic
 
 Read before: bodies_network.py. Read next: bootstore.py.
 """
@@ -19,11 +20,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U8, U16, U32, U64, Ip, IpNet, Ipv4, Ipv4Net, Ipv6, Ipv6Net, Mac, Scalar, Uuid
 from sim_sled.core.errors import BadRequest, Internal
 from sim_sled.http.bodies_network import SnatV1, Struct
 from sim_sled.http.bodies_omicron import Generation, tagged
-from sim_sled.http.json import Json
-from sim_sled.http.scalars import U8, U16, U32, U64, Ip, IpNet, Ipv4, Ipv4Net, Ipv6, Ipv6Net, Mac, Scalar, Uuid
 
 MaxPaths = Annotated[int, msgspec.Meta(ge=1, le=32)]
 RouterLifetime = Annotated[int, msgspec.Meta(ge=0, le=9000)]
@@ -150,7 +151,7 @@ class Allow(Struct, tag_field="type", tag="allow", kw_only=True):
 
 Policy = NoFiltering | Allow
 
-# ---- NAT entries -----------------------------------------------------------------------------------------------------
+# ---- NAT entries ---------------------------------------------------------------------------------------------------
 
 
 class NatBoundaryNtp(Struct, tag_field="kind", tag="boundary_ntp", kw_only=True):
@@ -207,7 +208,7 @@ class BlueprintNetworking(Struct, kw_only=True):
         _check_nat(self.service_zone_nat_entries)
 
 
-# ---- shapes that differ ----------------------------------------------------------------------------------------------
+# ---- shapes that differ --------------------------------------------------------------------------------------------
 
 
 def _post_nat(body: Any) -> None:
@@ -356,7 +357,7 @@ def _request(level: int) -> type[msgspec.Struct]:
 _SHAPES: Final = (1, 20, 25, 26, 30, 33, 39, 42, 47, 48)
 """Versions that changed something in the request; the rest only gave things other names."""
 
-_made: dict[int, Json] = {}
+_made: dict[int, Json[Any]] = {}
 
 
 def shape_of(level: int) -> int:
@@ -364,7 +365,7 @@ def shape_of(level: int) -> int:
     return max(each for each in _SHAPES if each <= max(level, 1))
 
 
-def REQUESTS(level: int) -> Json:  # noqa: N802 -- a table whose rows are made when they are first used
+def REQUESTS(level: int) -> Json[Any]:  # noqa: N802 -- a table whose rows are made when they are first used
     """Decoder of the request of a version."""
     shape = shape_of(level)
     if shape not in _made:
@@ -372,10 +373,10 @@ def REQUESTS(level: int) -> Json:  # noqa: N802 -- a table whose rows are made w
     return _made[shape]
 
 
-_switch_ports: dict[int, Json] = {}
+_switch_ports: dict[int, Json[Any]] = {}
 
 
-def SWITCH_PORTS(level: int) -> Json:  # noqa: N802 -- as above
+def SWITCH_PORTS(level: int) -> Json[Any]:  # noqa: N802 -- as above
     """Decoder of `SwitchPorts` (1 to 44)."""
     shape = 30 if level >= 30 else 20 if level >= 20 else 1
     if shape not in _switch_ports:
@@ -393,7 +394,7 @@ def SWITCH_PORTS(level: int) -> Json:  # noqa: N802 -- as above
     return _switch_ports[shape]
 
 
-# ---- conversions -----------------------------------------------------------------------------------------------------
+# ---- conversions ---------------------------------------------------------------------------------------------------
 
 Wire = Mapping[str, Any]
 

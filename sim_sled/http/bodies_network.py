@@ -5,7 +5,7 @@ a version only converts away (one field per family instead of tagged forms) are 
 `edge` values by `to_edge`, which raises `InvalidRequest` where the original's conversion fails: after parsing, so
 without "unable to parse JSON body".
 
-Read before: scalars.py. Read next: bodies_spec.py.
+Read before: nexus_client/dropshot/text.py. Read next: bodies_spec.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from typing import Final
 
 import msgspec
 
-from sim_sled.core import contract
-from sim_sled.core.errors import InvalidRequest
-from sim_sled.http.scalars import (
+from nexus_client.dropshot.text import (
     U8,
     U16,
     IcmpRange,
@@ -33,6 +31,8 @@ from sim_sled.http.scalars import (
     Uuid,
     Vni,
 )
+from sim_sled.core import contract
+from sim_sled.core.errors import InvalidRequest
 
 SNAT_BLOCK: Final = 16384
 """Source NAT ports come in blocks of this size, aligned to it (sled-agent-api.md 4.2)."""

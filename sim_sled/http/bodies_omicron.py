@@ -16,11 +16,11 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from nexus_client.dropshot.json import Json, plain
+from nexus_client.dropshot.text import U8, U16, U32, Ip, Ipv6, Scalar, SockAddr, Uuid
 from sim_sled.core.errors import InvalidRequest
 from sim_sled.core.omicron_config.values import DATASET_KINDS, ZONE_KIND, OmicronConfig
 from sim_sled.http.bodies_network import NicV1, NicV10, SnatV1, Struct
-from sim_sled.http.json import Json, plain
-from sim_sled.http.scalars import U8, U16, U32, Ip, Ipv6, Scalar, SockAddr, Uuid
 
 I63: Final = 2**63 - 1
 Generation = Annotated[int, msgspec.Meta(ge=0, le=I63)]
@@ -256,7 +256,7 @@ def _refuse_repeated(config: Any) -> None:
             raise ValueError(f"duplicate id in {what}")
 
 
-class ConfigJson(Json):
+class ConfigJson(Json[Any]):
     """Decodes one shape into an `OmicronConfig`."""
 
     __slots__ = ("_is_old",)

@@ -10,11 +10,13 @@ Read before: bodies_spec.py. Read next: routes.py.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.text import U32, Hostname, Ip, SockAddr, Uuid, utc
 from nexus_client.types import VmmRuntimeState
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
@@ -45,8 +47,6 @@ from sim_sled.http.bodies_spec import (
     VolumeConstructionRequest,
     VolumeRequest,
 )
-from sim_sled.http.json import BadJson, Json
-from sim_sled.http.scalars import U32, Hostname, Ip, SockAddr, Uuid, utc
 
 _VOLUME: Final = Json(VolumeConstructionRequest)
 
@@ -238,7 +238,7 @@ Body = (
     BodyV1 | BodyV7 | BodyV9 | BodyV10 | BodyV11 | BodyV17 | BodyV18 | BodyV29 | BodyV31 | BodyV32 | BodyV41 | BodyV44
 )
 
-BODIES: Final[tuple[tuple[int, Json], ...]] = (
+BODIES: Final[tuple[tuple[int, Json[Any]], ...]] = (
     (1, Json(BodyV1)),
     (7, Json(BodyV7)),
     (9, Json(BodyV9)),

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from nexus_client.dropshot.text import U8, U32, U64, SockAddr, Uuid
 from sim_sled.http.bodies_network import Struct
-from sim_sled.http.scalars import U8, U32, U64, SockAddr, Uuid
 
 
 class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -5,10 +5,10 @@ Read before: asking.py, bodies_bootstore.py. Read next: operations.py.
 
 from __future__ import annotations
 
+from nexus_client.dropshot.json import plain
 from sim_sled.core.bootstore.store import Bootstore, NetworkConfig
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_bootstore import newer, older, shape_of
-from sim_sled.http.json import plain
 from sim_sled.http.routes import Answer, Call
 
 SCHEMA_VERSION = 2

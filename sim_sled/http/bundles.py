@@ -55,8 +55,6 @@ async def transfer(call: Call) -> Answer:
     await ask(call, Bundles, Bundles.check_transfer, where, bundle_id)
     blobs = call.host.blobs(call.sled_id)
     try:
-        if offset > QUOTA:
-            raise Internal(f"offset {offset} is beyond the quota of a dataset, {QUOTA} bytes")
         await blobs.write_at(temporary_key(where, bundle_id), offset, _within(call, QUOTA - offset))
     except BaseException:
         # a client that breaks off leaves nothing behind
@@ -66,6 +64,8 @@ async def transfer(call: Call) -> Answer:
 
 
 async def _within(call: Call, left: int) -> AsyncGenerator[bytes, None]:
+    if left < 0:
+        raise Internal(f"beyond the quota of a dataset, {QUOTA} bytes")
     async for piece in pieces_of(call, UPLOAD_MAX):
         left -= len(piece)
         if left < 0:
@@ -89,7 +89,7 @@ async def delete(call: Call) -> Answer:
     return NO_CONTENT
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------------------------
 
 
 async def _open(call: Call) -> IO[bytes]:
@@ -179,7 +179,7 @@ async def _member(call: Call) -> tuple[IO[bytes], IO[bytes], int]:
         except KeyError:
             raise Missing(f"no file {name!r} in the bundle") from None
         if about.is_dir():
-            raise BadRequest("Not a file")
+            raise BadRequest("Not a file")  # noqa: TRY301 -- the bundle is closed for all that can go wrong
         try:
             member = archive.open(about)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
+from nexus_client.dropshot.json import encode, plain
 from sim_sled.core import contract
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.networking import calls
 from sim_sled.http.bodies_small import probes_of, route_state_json
-from sim_sled.http.json import encode, plain
 from sim_sled.http.routes import Answer, Call
 from sim_sled.http.vmms import NO_CONTENT
 

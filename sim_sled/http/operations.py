@@ -9,12 +9,14 @@ Read before: vmms.py, networks.py. Read next: app.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from sim_sled.http import bodies_small as small
 from sim_sled.http import networks, vmms
 from sim_sled.http.bodies_register import BODIES
 from sim_sled.http.routes import (
+    NEWEST,
     Later,
     LaterJson,
     Parser,
@@ -25,7 +27,6 @@ from sim_sled.http.routes import (
     text_param,
     u64_param,
 )
-from sim_sled.http.versions import NEWEST
 
 _VMM: Final = "/vmms/{propolis_id}"
 _SUBNETS: Final = _VMM + "/attached-subnets"
@@ -77,157 +78,226 @@ _NETWORKS: Final = (
 _by_generation = {"generation": u64_param}
 
 
-def _row(
-    method: str,
-    template: str,
-    area: str,
-    handler: str,
-    op: str,
-    body: str | None = None,
-    *,
-    query: Mapping[str, Parser] | None = None,
-    optional: Mapping[str, Parser] | None = None,
-    since: int = 0,
-    until: int = NEWEST + 1,
-) -> Route:
-    """One operation of an area, which is imported at its first request."""
-    module, dot, name = (body or "").rpartition(".")
-    found = None if body is None else LaterJson(module if dot else area, name)
-    return Route(
-        method,
-        template,
-        Later(area, handler),
-        found,
-        query or {},
-        optional=optional or {},
-        since=since,
-        until=until,
-        op=op,
-    )
+class _Area:
+    """Rows of one module of `sim_sled.http`, which is imported at their first request."""
 
+    def __init__(self, module: str) -> None:
+        self._module = module
 
-def _versioned(
-    method: str, template: str, area: str, handler: str, op: str, bodies: str, shapes: tuple[int, ...], until: int
-) -> tuple[Route, ...]:
-    """One row per shape of the body. `bodies`: MODULE.TABLE, whose rows are made when they are used."""
-    module, table = bodies.split(".")
-    ends = [*shapes[1:], until]
-    return tuple(
-        Route(
-            method,
-            template,
-            Later(area, handler),
-            LaterJson(module, table, since),
-            since=0 if since == 1 else since,
-            until=end,
-            op=op,
+    def __call__(
+        self,
+        method: str,
+        template: str,
+        handler: str,
+        op: str,
+        body: str | None = None,
+        *,
+        query: Mapping[str, Parser] = MappingProxyType({}),
+        optional: Mapping[str, Parser] = MappingProxyType({}),
+        since: int = 0,
+        until: int = NEWEST + 1,
+    ) -> Route:
+        """One operation. `body`: name of its type in the module, or MODULE.NAME."""
+        module, _, name = (body or "").rpartition(".")
+        found = None if body is None else LaterJson(module or self._module, name)
+        later = Later(self._module, handler)
+        return Route(method, template, later, found, query, optional=optional, since=since, until=until, op=op)
+
+    def versions(
+        self,
+        method: str,
+        template: str,
+        handler: str,
+        op: str,
+        bodies: str,
+        *,
+        shapes: tuple[int, ...],
+        until: int = NEWEST + 1,
+    ) -> tuple[Route, ...]:
+        """One row per shape of the body. `bodies`: MODULE.TABLE, whose rows are made when they are used."""
+        module, table = bodies.split(".")
+        later = Later(self._module, handler)
+        return tuple(
+            Route(
+                method,
+                template,
+                later,
+                LaterJson(module, table, since),
+                since=0 if since == 1 else since,
+                until=end,
+                op=op,
+            )
+            for since, end in zip(shapes, [*shapes[1:], until], strict=True)
         )
-        for since, end in zip(shapes, ends, strict=True)
-    )
 
 
+_omicron = _Area("omicron")
 _CONFIG: Final = (
-    _row("GET", "/inventory", "omicron", "inventory", "inventory"),
-    *_versioned("PUT", "/omicron-config", "omicron", "put_config", "omicron_config_put", "bodies_omicron.CONFIGS",
-                (1, 10, 14), NEWEST + 1),
-)  # fmt: skip
-
-_STORAGE: Final = (
-    _row("POST", _VMM + "/disks/{disk_id}/snapshot", "storage", "snapshot", "vmm_issue_disk_snapshot_request",
-         "bodies_small.SNAPSHOT"),
-    _row("POST", "/local-storage", "storage", "ensure", "local_storage_dataset_ensure", "ENSURE", since=17),
-    _row("DELETE", "/local-storage", "storage", "delete", "local_storage_dataset_delete", "DELETE", since=17),
-    _row("POST", _OLD_STORAGE, "storage", "old_ensure", "local_storage_dataset_ensure", "OLD_ENSURE", since=9, until=17),
-    _row("DELETE", _OLD_STORAGE, "storage", "old_delete", "local_storage_dataset_delete", since=9, until=17),
-    _row("PUT", "/disks/{disk_id}", "storage", "put_disk", "disk_put", "DISK", until=21),
-)  # fmt: skip
-
-_ARTIFACTS: Final = (
-    _row("GET", "/artifacts", "artifacts", "list_artifacts", "artifact_list"),
-    _row("GET", "/artifacts-config", "artifacts", "get_config", "artifact_config_get"),
-    _row("PUT", "/artifacts-config", "artifacts", "put_config", "artifact_config_put", "CONFIG"),
-    _row("PUT", "/artifacts/{sha256}", "artifacts", "put_artifact", "artifact_put", query=_by_generation),
-    _row("POST", "/artifacts/{sha256}/copy-from-depot", "artifacts", "copy_from_depot", "artifact_copy_from_depot", "COPY",
-         query=_by_generation),
-)  # fmt: skip
-
-_SUPPORT_BUNDLES: Final = (
-    _row("GET", _BUNDLES, "bundles", "list_bundles", "support_bundle_list"),
-    _row("POST", _BUNDLE, "bundles", "start", "support_bundle_start_creation"),
-    _row("PUT", _BUNDLE + "/transfer", "bundles", "transfer", "support_bundle_transfer", query={"offset": u64_param}),
-    _row(
-        "POST", _BUNDLE + "/finalize", "bundles", "finalize", "support_bundle_finalize", query={"hash": sha256_param}
+    _omicron("GET", "/inventory", "inventory", "inventory"),
+    *_omicron.versions(
+        "PUT", "/omicron-config", "put_config", "omicron_config_put", "bodies_omicron.CONFIGS", shapes=(1, 10, 14)
     ),
-    _row("GET", _BUNDLE + "/download", "bundles", "download", "support_bundle_download"),
-    _row("HEAD", _BUNDLE + "/download", "bundles", "head", "support_bundle_head"),
-    _row("GET", _BUNDLE + "/download/{file}", "bundles", "download_file", "support_bundle_download_file"),
-    _row("HEAD", _BUNDLE + "/download/{file}", "bundles", "head_file", "support_bundle_head_file"),
-    _row("GET", _BUNDLE + "/index", "bundles", "index", "support_bundle_index"),
-    _row("HEAD", _BUNDLE + "/index", "bundles", "head_index", "support_bundle_head_index"),
-    _row("DELETE", _BUNDLE, "bundles", "delete", "support_bundle_delete"),
 )
 
-_BOOTSTORE: Final = (
-    _row("GET", "/bootstore/status", "bootstore", "status", "bootstore_status"),
-    *_versioned("PUT", _NETWORK_CONFIG, "bootstore", "put_old", "write_network_bootstore_config",
-                "bodies_bootstore.REQUESTS", (1, 20), 25),
-    *_versioned("PUT", _NETWORK_CONFIG, "bootstore", "put", "write_network_bootstore_config",
-                "bodies_bootstore.REQUESTS", (25, 26, 30, 33, 39, 42, 47, 48), NEWEST + 1),
-    _row("GET", _NETWORK_CONFIG, "bootstore", "get", "read_network_bootstore_config_cache", until=23),
-    *_versioned("POST", "/switch-ports", "bootstore", "ensure_uplinks", "uplink_ensure",
-                "bodies_bootstore.SWITCH_PORTS", (1, 20, 30), 45),
-)  # fmt: skip
+_storage = _Area("storage")
+_STORAGE: Final = (
+    _storage(
+        "POST",
+        _VMM + "/disks/{disk_id}/snapshot",
+        "snapshot",
+        "vmm_issue_disk_snapshot_request",
+        "bodies_small.SNAPSHOT",
+    ),
+    _storage("POST", "/local-storage", "ensure", "local_storage_dataset_ensure", "ENSURE", since=17),
+    _storage("DELETE", "/local-storage", "delete", "local_storage_dataset_delete", "DELETE", since=17),
+    _storage("POST", _OLD_STORAGE, "old_ensure", "local_storage_dataset_ensure", "OLD_ENSURE", since=9, until=17),
+    _storage("DELETE", _OLD_STORAGE, "old_delete", "local_storage_dataset_delete", since=9, until=17),
+    _storage("PUT", "/disks/{disk_id}", "put_disk", "disk_put", "DISK", until=21),
+)
 
+_artifacts = _Area("artifacts")
+_ARTIFACTS: Final = (
+    _artifacts("GET", "/artifacts", "list_artifacts", "artifact_list"),
+    _artifacts("GET", "/artifacts-config", "get_config", "artifact_config_get"),
+    _artifacts("PUT", "/artifacts-config", "put_config", "artifact_config_put", "CONFIG"),
+    _artifacts("PUT", "/artifacts/{sha256}", "put_artifact", "artifact_put", query=_by_generation),
+    _artifacts(
+        "POST",
+        "/artifacts/{sha256}/copy-from-depot",
+        "copy_from_depot",
+        "artifact_copy_from_depot",
+        "COPY",
+        query=_by_generation,
+    ),
+)
+
+_bundles = _Area("bundles")
+_SUPPORT_BUNDLES: Final = (
+    _bundles("GET", _BUNDLES, "list_bundles", "support_bundle_list"),
+    _bundles("POST", _BUNDLE, "start", "support_bundle_start_creation"),
+    _bundles("PUT", _BUNDLE + "/transfer", "transfer", "support_bundle_transfer", query={"offset": u64_param}),
+    _bundles("POST", _BUNDLE + "/finalize", "finalize", "support_bundle_finalize", query={"hash": sha256_param}),
+    _bundles("GET", _BUNDLE + "/download", "download", "support_bundle_download"),
+    _bundles("HEAD", _BUNDLE + "/download", "head", "support_bundle_head"),
+    _bundles("GET", _BUNDLE + "/download/{file}", "download_file", "support_bundle_download_file"),
+    _bundles("HEAD", _BUNDLE + "/download/{file}", "head_file", "support_bundle_head_file"),
+    _bundles("GET", _BUNDLE + "/index", "index", "support_bundle_index"),
+    _bundles("HEAD", _BUNDLE + "/index", "head_index", "support_bundle_head_index"),
+    _bundles("DELETE", _BUNDLE, "delete", "support_bundle_delete"),
+)
+
+_bootstore = _Area("bootstore")
+_BOOTSTORE: Final = (
+    _bootstore("GET", "/bootstore/status", "status", "bootstore_status"),
+    *_bootstore.versions(
+        "PUT",
+        _NETWORK_CONFIG,
+        "put_old",
+        "write_network_bootstore_config",
+        "bodies_bootstore.REQUESTS",
+        shapes=(1, 20),
+        until=25,
+    ),
+    *_bootstore.versions(
+        "PUT",
+        _NETWORK_CONFIG,
+        "put",
+        "write_network_bootstore_config",
+        "bodies_bootstore.REQUESTS",
+        shapes=(25, 26, 30, 33, 39, 42, 47, 48),
+    ),
+    _bootstore("GET", _NETWORK_CONFIG, "get", "read_network_bootstore_config_cache", until=23),
+    *_bootstore.versions(
+        "POST",
+        "/switch-ports",
+        "ensure_uplinks",
+        "uplink_ensure",
+        "bodies_bootstore.SWITCH_PORTS",
+        shapes=(1, 20, 30),
+        until=45,
+    ),
+)
+
+_small = _Area("small")
 _SMALL: Final = (
-    _row("GET", "/sled-identifiers", "small", "sled_identifiers", "sled_identifiers"),
-    _row("GET", "/sled-role", "small", "sled_role", "sled_role_get", until=8),
-    _row("GET", "/zones", "small", "zones", "zones_list"),
-    _row("GET", _POLICY, "small", "get_policy", "debug_operator_switch_zone_policy_get", since=3),
-    _row("PUT", _POLICY, "small", "put_policy", "debug_operator_switch_zone_policy_put", "POLICY", since=3),
-    _row("GET", _OLD_SWITCH, "small", "get_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_get", until=2),
-    _row("PUT", _OLD_SWITCH, "small", "put_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_put", "ORPHANS",
-         until=3),
-    _row("GET", "/rot/{rot}/measurement-log", "small", "measurement_log", "rot_measurement_log", since=19),
-    _row("GET", "/rot/{rot}/certificate-chain", "small", "certificate_chain", "rot_certificate_chain", since=19),
-    _row("POST", "/rot/{rot}/attest", "small", "attest", "rot_attest", "NONCE", since=19),
-)  # fmt: skip
+    _small("GET", "/sled-identifiers", "sled_identifiers", "sled_identifiers"),
+    _small("GET", "/sled-role", "sled_role", "sled_role_get", until=8),
+    _small("GET", "/zones", "zones", "zones_list"),
+    _small("GET", _POLICY, "get_policy", "debug_operator_switch_zone_policy_get", since=3),
+    _small("PUT", _POLICY, "put_policy", "debug_operator_switch_zone_policy_put", "POLICY", since=3),
+    _small("GET", _OLD_SWITCH, "get_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_get", until=2),
+    _small(
+        "PUT", _OLD_SWITCH, "put_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_put", "ORPHANS", until=3
+    ),
+    _small("GET", "/rot/{rot}/measurement-log", "measurement_log", "rot_measurement_log", since=19),
+    _small("GET", "/rot/{rot}/certificate-chain", "certificate_chain", "rot_certificate_chain", since=19),
+    _small("POST", "/rot/{rot}/attest", "attest", "rot_attest", "NONCE", since=19),
+)
 
 _QUERIES: Final = ("zoneadm", "ipadm", "dladm", "nvmeadm", "pargs", "pstack", "pfiles", "zfs", "zpool")
 
+_support = _Area("support")
 _SUPPORT: Final = (
-    *(_row("GET", f"/support/{each}-info", "support", "query", f"support_{each}_info") for each in _QUERIES),
-    _row("GET", "/support/health-check", "support", "query", "support_health_check"),
-    _row("GET", "/support/logs/zones", "support", "log_zones", "support_logs"),
-    _row("GET", "/support/logs/download/{zone}", "support", "download_logs", "support_logs_download",
-         query={"max_rotated": u64_param}),
-    _row("GET", _ZONE_BUNDLES, "support", "list_all", "zone_bundle_list_all", optional={"filter": text_param}),
-    _row("GET", _ZONE_BUNDLES + "/{zone_name}", "support", "list_zone", "zone_bundle_list"),
-    _row("GET", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "support", "get_bundle", "zone_bundle_get"),
-    _row("DELETE", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "support", "delete_bundle", "zone_bundle_delete"),
-    _row("POST", _CLEANUP, "support", "cleanup", "zone_bundle_cleanup"),
-    _row("GET", _CLEANUP + "/context", "support", "get_context", "zone_bundle_cleanup_context"),
-    _row("PUT", _CLEANUP + "/context", "support", "put_context", "zone_bundle_cleanup_context_update", "CONTEXT"),
-    _row("GET", _CLEANUP + "/utilization", "support", "utilization", "zone_bundle_utilization"),
-)  # fmt: skip
+    *(_support("GET", f"/support/{each}-info", "query", f"support_{each}_info") for each in _QUERIES),
+    _support("GET", "/support/health-check", "query", "support_health_check"),
+    _support("GET", "/support/logs/zones", "log_zones", "support_logs"),
+    _support(
+        "GET",
+        "/support/logs/download/{zone}",
+        "download_logs",
+        "support_logs_download",
+        query={"max_rotated": u64_param},
+    ),
+    _support("GET", _ZONE_BUNDLES, "list_all", "zone_bundle_list_all", optional={"filter": text_param}),
+    _support("GET", _ZONE_BUNDLES + "/{zone_name}", "list_zone", "zone_bundle_list"),
+    _support("GET", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "get_bundle", "zone_bundle_get"),
+    _support("DELETE", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "delete_bundle", "zone_bundle_delete"),
+    _support("POST", _CLEANUP, "cleanup", "zone_bundle_cleanup"),
+    _support("GET", _CLEANUP + "/context", "get_context", "zone_bundle_cleanup_context"),
+    _support("PUT", _CLEANUP + "/context", "put_context", "zone_bundle_cleanup_context_update", "CONTEXT"),
+    _support("GET", _CLEANUP + "/utilization", "utilization", "zone_bundle_utilization"),
+)
 
-_TQ: Final = "trust_quorum"
 _MEMBER: Final = {"part_number": text_param, "serial_number": text_param}
 
+_trust_quorum = _Area("trust_quorum")
 _TRUST_QUORUM: Final = (
-    _row("POST", "/trust-quorum/configuration", _TQ, "reconfigure", "trust_quorum_reconfigure", "RECONFIGURE", since=13),
-    _row("POST", "/trust-quorum/upgrade", _TQ, "upgrade", "trust_quorum_upgrade_from_lrtq", "UPGRADE", since=13),
-    _row("PUT", "/trust-quorum/commit", _TQ, "commit", "trust_quorum_commit", "COMMIT", since=13),
-    _row("GET", "/trust-quorum/coordinator-status", _TQ, "coordinator_status", "trust_quorum_coordinator_status", since=13),
-    _row("PUT", "/trust-quorum/prepare-and-commit", _TQ, "prepare_and_commit", "trust_quorum_prepare_and_commit", "PREPARE",
-         since=13),
-    _row("PUT", "/trust-quorum/proxy/commit", _TQ, "proxy_commit", "trust_quorum_proxy_commit", "PROXY_COMMIT", since=13),
-    _row("PUT", "/trust-quorum/proxy/prepare-and-commit", _TQ, "proxy_prepare_and_commit",
-         "trust_quorum_proxy_prepare_and_commit", "PROXY_PREPARE", since=13),
-    _row("GET", "/trust-quorum/proxy/status", _TQ, "proxy_status", "trust_quorum_proxy_status", query=_MEMBER, since=13),
-    _row("GET", "/trust-quorum/status", _TQ, "status", "trust_quorum_status", since=15),
-    _row("GET", "/trust-quorum/network-config", _TQ, "get_network", "trust_quorum_network_config_get", since=15),
-    _row("PUT", "/trust-quorum/network-config", _TQ, "put_network", "trust_quorum_network_config_put", "NETWORK", since=15),
-)  # fmt: skip
+    _trust_quorum(
+        "POST", "/trust-quorum/configuration", "reconfigure", "trust_quorum_reconfigure", "RECONFIGURE", since=13
+    ),
+    _trust_quorum("POST", "/trust-quorum/upgrade", "upgrade", "trust_quorum_upgrade_from_lrtq", "UPGRADE", since=13),
+    _trust_quorum("PUT", "/trust-quorum/commit", "commit", "trust_quorum_commit", "COMMIT", since=13),
+    _trust_quorum(
+        "GET", "/trust-quorum/coordinator-status", "coordinator_status", "trust_quorum_coordinator_status", since=13
+    ),
+    _trust_quorum(
+        "PUT",
+        "/trust-quorum/prepare-and-commit",
+        "prepare_and_commit",
+        "trust_quorum_prepare_and_commit",
+        "PREPARE",
+        since=13,
+    ),
+    _trust_quorum(
+        "PUT", "/trust-quorum/proxy/commit", "proxy_commit", "trust_quorum_proxy_commit", "PROXY_COMMIT", since=13
+    ),
+    _trust_quorum(
+        "PUT",
+        "/trust-quorum/proxy/prepare-and-commit",
+        "proxy_prepare_and_commit",
+        "trust_quorum_proxy_prepare_and_commit",
+        "PROXY_PREPARE",
+        since=13,
+    ),
+    _trust_quorum(
+        "GET", "/trust-quorum/proxy/status", "proxy_status", "trust_quorum_proxy_status", query=_MEMBER, since=13
+    ),
+    _trust_quorum("GET", "/trust-quorum/status", "status", "trust_quorum_status", since=15),
+    _trust_quorum("GET", "/trust-quorum/network-config", "get_network", "trust_quorum_network_config_get", since=15),
+    _trust_quorum(
+        "PUT", "/trust-quorum/network-config", "put_network", "trust_quorum_network_config_put", "NETWORK", since=15
+    ),
+)
 
 ROUTER: Final = Router(
     (

@@ -50,7 +50,7 @@ def span(header: str, length: int) -> tuple[int, int] | None:
 
 
 def head_of(header: str | None, length: int) -> tuple[int, int, int, dict[str, str]] | None:
-    """Status, first byte, number of bytes and headers of an answer from something `length` bytes long; None: refuse."""
+    """Status, first byte, number of bytes and headers of an answer about something of `length`; None: refuse."""
     if header is None:
         return 200, 0, length, dict(ACCEPT)
     asked = span(header, length)

@@ -3,7 +3,7 @@
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: versions.py, answers.py. Read next: operations.py.
+Read before: nexus_client/dropshot/version.py, answers.py. Read next: operations.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import IpNet, Uuid
 from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
-from sim_sled.http.json import Json
-from sim_sled.http.scalars import IpNet, Uuid
-from sim_sled.http.versions import NEWEST
+
+NEWEST: Final = 48
+"""Major number of the newest Sled Agent API; all published versions are N.0.0."""
 
 _NO_QUERY: Final[Mapping[str, Any]] = MappingProxyType({})
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -61,7 +63,7 @@ class Answer:
 
 @attrs.frozen
 class RawAnswer:
-    """An answer that is not JSON. `pieces`: what comes after `body`. `close` is called whatever becomes of the client.
+    """An answer that is not JSON. `pieces`: what comes after `body`. `close` is called in any case.
 
     `kind`: content type, None: none. `length` is told in the head, also where the body is not sent (HEAD).
     """
@@ -100,7 +102,7 @@ class Later:
         return self.handler(call)
 
 
-class LaterJson(Json):
+class LaterJson(Json[Any]):
     """A body type of an area, imported and made at its first request. `level`: which shape of a versioned one."""
 
     __slots__ = ("_level", "_made", "_module", "_name")
@@ -109,10 +111,10 @@ class LaterJson(Json):
         self._module = module
         self._name = name
         self._level = level
-        self._made: Json | None = None
+        self._made: Json[Any] | None = None
 
     @property
-    def json(self) -> Json:
+    def json(self) -> Json[Any]:
         if self._made is None:
             found = getattr(import_module(f"sim_sled.http.{self._module}"), self._name)
             made = found if self._level is None else found(self._level)
@@ -186,7 +188,7 @@ class Route:
     method: str
     template: str
     handler: Handler
-    body: Json | None = None
+    body: Json[Any] | None = None
     query: Mapping[str, Parser] = attrs.field(factory=dict)
     optional: Mapping[str, Parser] = attrs.field(factory=dict)
     """Query parameters that may be absent."""
@@ -305,7 +307,7 @@ def segments(path: str) -> list[str]:
 
 
 def by_versions(
-    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json], ...], op: str
+    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json[Any]], ...], op: str
 ) -> tuple[Route, ...]:
     """One row per shape of the body: each holds until the next. A shape of version 1 serves everything before too."""
     ends = [since for since, _ in bodies[1:]] + [NEWEST + 1]

@@ -9,13 +9,13 @@ from enum import Enum
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from nexus_client.dropshot.json import Json
 from sim_sled.core.identity.rot import RootOfTrust
 from sim_sled.core.identity.small import Identity
 from sim_sled.http.answers import Refused
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
 from sim_sled.http.bodies_omicron import Sha256
-from sim_sled.http.json import Json
 from sim_sled.http.routes import Answer, Call
 
 _SUBNET_BITS: Final = 64
@@ -88,7 +88,7 @@ async def attest(call: Call) -> Answer:
     return ok(await ask(call, RootOfTrust, RootOfTrust.attest, str(call.body)))
 
 
-# ---- who asks --------------------------------------------------------------------------------------------------------
+# ---- who asks ------------------------------------------------------------------------------------------------------
 
 
 def _addresses(call: Call) -> tuple[int | None, int | None]:
@@ -111,7 +111,7 @@ def _subnet(address: int) -> int:
 
 
 def _check_local(call: Call) -> None:
-    """Only who is on the sled may ask its root of trust; on the loopback device that is everybody. Raises `Refused`."""
+    """Only who is on the sled may ask; on the loopback device that is everybody. Raises `Refused`."""
     remote, own = _addresses(call)
     if own is None:
         return

@@ -8,15 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import Uuid, utc
 from sim_sled.core.storage.local import LocalDataset, LocalStorage
 from sim_sled.core.storage.old_disks import DiskRuntime, DiskState, OldDisks
 from sim_sled.core.storage.volumes import Volumes
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
 from sim_sled.http.bodies_omicron import ByteCount, Generation, tagged, union
-from sim_sled.http.json import Json
 from sim_sled.http.routes import Answer, Call
-from sim_sled.http.scalars import Uuid, utc
 
 
 class _Sizes(Struct, kw_only=True):

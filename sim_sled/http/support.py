@@ -15,14 +15,14 @@ from uuid import UUID
 
 import msgspec
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U8, U32, U64
 from sim_sled.core.diagnostics.queries import LOG_LINES_MAX, Diagnostics
 from sim_sled.core.diagnostics.zone_bundles import ZoneBundle, ZoneBundles
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
-from sim_sled.http.json import Json
 from sim_sled.http.ranges import ACCEPT
 from sim_sled.http.routes import Answer, Call, RawAnswer
-from sim_sled.http.scalars import U8, U32, U64
 
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)
 """Time of all archived files: the same content gives the same bytes."""
@@ -50,7 +50,7 @@ class ContextUpdate(Struct, kw_only=True):
 CONTEXT: Final = Json(ContextUpdate)
 
 
-# ---- queries and logs --------------------------------------------------------------------------------------------------
+# ---- queries and logs ----------------------------------------------------------------------------------------------
 
 
 async def query(call: Call) -> Answer:
@@ -83,7 +83,7 @@ def _bunyan(service: str, zone: str, time: str, text: str) -> str:
     return json.dumps(record | {"hostname": zone, "pid": 1})
 
 
-# ---- zone bundles ------------------------------------------------------------------------------------------------------
+# ---- zone bundles --------------------------------------------------------------------------------------------------
 
 
 def _bundle_json(bundle: ZoneBundle) -> dict[str, object]:

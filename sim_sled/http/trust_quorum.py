@@ -14,6 +14,8 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U8, U64, Scalar, Uuid, scalar_hook
 from sim_sled.core.trust_quorum.node import (
     Baseboard,
     Configuration,
@@ -26,9 +28,7 @@ from sim_sled.core.trust_quorum.node import (
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
 from sim_sled.http.bodies_omicron import Sha256
-from sim_sled.http.json import Json
 from sim_sled.http.routes import Answer, Call
-from sim_sled.http.scalars import U8, U64, Scalar, Uuid, scalar_hook
 
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 

@@ -5,10 +5,10 @@ Read before: routes.py. Read next: operations.py.
 
 from __future__ import annotations
 
+from nexus_client.dropshot.json import encode
 from sim_sled.core import contract
 from sim_sled.http.bodies_register import to_registration
 from sim_sled.http.bodies_small import MigrationResult
-from sim_sled.http.json import encode
 from sim_sled.http.routes import Answer, Call
 
 NO_CONTENT = Answer(204)

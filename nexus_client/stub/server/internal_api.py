@@ -12,7 +12,7 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from nexus_client.codec import WireDecoder
+from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
@@ -30,9 +30,9 @@ from nexus_client.stub.server.wire import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState
 
-_REPORT: Final = WireDecoder(SledVmmState)
-_INFO: Final = WireDecoder(SledAgentInfo)
-_ANY: Final = WireDecoder(dict[str, Any])
+_REPORT: Final = Json(SledVmmState)
+_INFO: Final = Json(SledAgentInfo)
+_ANY: Final = Json(dict[str, Any])
 LEASE_S: Final = 600
 """Lease of a metric producer (nexus.md 3.4)."""
 
@@ -42,7 +42,7 @@ class _MigrateBody:
     dst_sled_id: UUID
 
 
-_MIGRATE: Final = WireDecoder(_MigrateBody)
+_MIGRATE: Final = Json(_MigrateBody)
 
 
 def faulty(host: Host) -> Any:

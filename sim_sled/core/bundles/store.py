@@ -1,7 +1,7 @@
 """Support bundles of one sled: which there are and how far each is (SR 4.1). The bytes are the shell's.
 
-A bundle lies in a dataset of the ledgered configuration. What a client transfers goes to the bytes of `temporary_key`;
-a bundle that is finalised is those of `complete_key`.
+A bundle lies in a dataset of the ledgered configuration. What a client transfers goes to the bytes of
+`temporary_key`; a bundle that is finalised is those of `complete_key`.
 
 Read before: ../omicron_config/ledger.py.
 """
@@ -159,7 +159,7 @@ class Bundles(Area):
             drop_files(self.estate, f"bundles/{dataset_id}/")
             self.changed()
 
-    # --- checks that come first -----------------------------------------------------------------------------------
+    # --- checks that come first -------------------------------------------------------------------------------------
 
     def _in(self, where: Where) -> dict[UUID, Bundle]:
         """Bundles of a dataset. Raises, in this order: `Missing` without a configuration or dataset, `Internal` for

@@ -1,7 +1,7 @@
 """The root of trust of a sled: measurements, certificates, attestations (SR 4.6).
 
-All of it is made up: right in form, following from the sled's id, and worth nothing as a proof. A signature that could be
-checked needs a key that is nobody's secret here.
+All of it is made up: right in form, following from the sled's id, and worth nothing as a proof. A signature that
+could be checked needs a key that is nobody's secret here.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sim_sled.core.errors import Internal, Missing
+from sim_sled.core.errors import Missing, NotImplementedHere
 from sim_sled.core.estate import Area
 
 
@@ -21,13 +21,11 @@ class Volumes(Area):
         unusable; snapshots of regions before that one stay.
         """
         vmm = self.estate.sled.get(propolis_id)
-        for known, targets in vmm.about.disk_targets:
-            if known == disk_id:
-                break
-        else:
+        targets = dict(vmm.about.disk_targets).get(disk_id)
+        if targets is None:
             raise Missing(f"VMM {propolis_id} has no Crucible disk {disk_id}")
         regions = self.estate.sled.regions
         if regions is None:
-            raise Internal("there are no Crucible agents in this process")
+            raise NotImplementedHere("there are no Crucible agents in this process")
         regions.snapshot(targets, snapshot_id)
         return snapshot_id

@@ -2,8 +2,8 @@
 
     reconfigure --> coordinating: members prepare and acknowledge --> commit, at each member --> committed
 
-Members that are sleds of this process take part; one outside of it never acknowledges. There is no cryptography: digests
-and secrets have the right lengths and follow from rack, epoch and member.
+Members that are sleds of this process take part; one outside of it never acknowledges. There is no cryptography:
+digests and secrets have the right lengths and follow from rack, epoch and member.
 
 Every refusal is a 500 on the wire.
 
