@@ -29,15 +29,17 @@ run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instan
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-lint: $(STAMP)  ## ruff, mypy --strict, import contracts
+lint: $(STAMP)  ## ruff, mypy --strict, import contracts, citations of docs/spec, reading order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.lint
 
-fix: $(STAMP)  ## let ruff repair what it can
+fix: $(STAMP)  ## let ruff and the lint repair what they can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.lint --fix
 
 bench: $(STAMP)  ## ours against the floors, side by side in one run
 	$(BIN)/python -m tests.bench

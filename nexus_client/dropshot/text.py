@@ -3,7 +3,7 @@
 Each class is a `str` (or `int`) with a `parse` that raises `ValueError` or `TypeError`; `scalar_hook` is the
 `dec_hook` of every decoder, so msgspec reports the JSON path of the failing field. Two equal values have equal texts.
 
-Read next: json.py.
+Read next: sim_sled/http/bodies_network.py.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Scalar(str):
 
 
 class Uuid(Scalar):
-    """Hyphenated lower case; read also upper case, without hyphens, in braces, as URN (sled-agent-api.md 1.5)."""
+    """Hyphenated lower case; read also upper case, without hyphens, in braces, as URN (SA 1.5)."""
 
     __slots__ = ()
 

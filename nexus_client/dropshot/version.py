@@ -6,7 +6,7 @@ from the beginning. All published versions are N.0.0.
 
 The parser's texts are those of the original's semver library.
 
-Read next: routes.py.
+Read next: sim_sled/http/routes.py.
 """
 
 from __future__ import annotations

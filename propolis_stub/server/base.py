@@ -1,6 +1,6 @@
 """What every operation of the Propolis API shares: version header, bodies, answers, websocket upgrades (PR 4.1, 4.3).
 
-Read before: refusals.py. Read next: http_operations.py.
+Read before: server/refusals.py. Read next: server/operations.py, server/streams.py.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def path_uuid(text: str, name: str) -> UUID:
 async def upgrade(
     request: web.BaseRequest, *, pings: bool, max_bytes: int = FRAME_BYTES_MAX
 ) -> web.WebSocketResponse:
-    """101, whatever comes afterwards: the VM has not been looked at yet (propolis.md 4.3). Raises `Refusal` (400).
+    """101, whatever comes afterwards: the VM has not been looked at yet (PR 4.3). Raises `Refusal` (400).
 
     `pings`: answer them; else they are handed to the reader like any other frame.
     """

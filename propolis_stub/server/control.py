@@ -3,7 +3,7 @@
 All bodies and answers are JSON. `GET /control` lists everything. Bound beyond loopback it needs a token
 (`Authorization: Bearer TOKEN`), because whoever reaches it owns the VM.
 
-Read before: host.py. Read next: serve.py.
+Read before: server/host.py. Read next: server/serve.py.
 """
 
 from __future__ import annotations

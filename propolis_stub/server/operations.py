@@ -1,9 +1,9 @@
-"""The request-and-answer operations of the Propolis API (propolis.md 4.2). Streams are in http_streams.py.
+"""The request-and-answer operations of the Propolis API (PR 4.2). Streams are in http_streams.py.
 
 An operation gets the server, the request, the API level and its path parameters; it returns an answer or raises.
 Order of checks: path and query, body, then the VM, as dropshot does.
 
-Read before: http_base.py, server.py. Read next: http_app.py.
+Read before: server/base.py, server/instance.py. Read next: server/app.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from propolis_stub.types import InstanceState, MigrationStatus, Publication, Req
 Parameters = dict[str, str]
 
 CPUS_MAX: Final = 64
-"""vCPUs that a host takes; more surface as a 500 when the objects are built (propolis.md 4.2)."""
+"""vCPUs that a host takes; more surface as a 500 when the objects are built (PR 4.2)."""
 
 
 class _MonitorRequest(msgspec.Struct):

@@ -1,6 +1,6 @@
 """`propolis-stub serve`: one Propolis on its listeners, until a signal ends it.
 
-Read before: host.py, http_app.py, control.py, config.py.
+Read before: server/host.py, server/app.py, server/control.py, server/config_file.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Instance specifications: read, checked as propolis-server checks them, and told per API version (propolis.md 4.2).
+"""Instance specifications: read, checked as propolis-server checks them, and told per API version (PR 4.2).
 
 A `Spec` holds canonical component keys: a key that parses as a UUID *is* that UUID, however it was written.
 
-Read before: spec_types.py. Read next: codec.py.
+Read before: spec/types.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _PCI_FUNCTIONS: Final = 8
 
 
 def check(spec: Spec) -> None:
-    """Raises `SpecRefused` with the first reason found (the list is that of propolis.md 4.2)."""
+    """Raises `SpecRefused` with the first reason found (the list is that of PR 4.2)."""
     used = _check_backends(spec)
     for key, component in spec.components.items():
         feature = _DISABLED.get(type(component))

@@ -4,7 +4,7 @@ msgspec Structs, because unions with a tag are what attrs classes cannot do ther
 unknown fields, and in version 1 so does the specification itself. `components` stays raw: which kinds exist depends
 on the version, and a key given twice has to be noticed (spec.py).
 
-Read before: types.py. Read next: spec.py.
+Read before: types.py. Read next: spec/read.py.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _address(text: str) -> str:
 def _sled_address(text: str) -> str:
     shown = _address(text)
     if not shown.startswith("["):
-        # a Nexus takes nothing else for a sled (nexus.md 3.3), and would only say so at the registration
+        # a Nexus takes nothing else for a sled (NX 3.3), and would only say so at the registration
         raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
     return shown
 

@@ -4,7 +4,7 @@ A request carries a `ticket` (any int that the shell chose, unique while it wait
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
 `SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
 
-Read before: errors.py. Read next: rack.py.
+Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sim_sled.core.errors import SledError
 
 @attrs.frozen
 class Nic:
-    """What a sled reads of a network interface: its VPC and subnets (sled-agent-api.md 2.2 step 6)."""
+    """What a sled reads of a network interface: its VPC and subnets (SA 2.2 step 6)."""
 
     vni: int
     subnets: tuple[str, ...]  # canonical CIDR texts, IPv4 before IPv6
@@ -60,7 +60,7 @@ class AttachedSubnet:
 
 @attrs.frozen
 class Registration:
-    """The parts of an `InstanceEnsureBody` (any version) that a sled reads (sled-agent-api.md 4.2)."""
+    """The parts of an `InstanceEnsureBody` (any version) that a sled reads (SA 4.2)."""
 
     instance_id: UUID
     vmm_runtime: VmmRuntimeState
@@ -170,7 +170,7 @@ class InjectState:
 @attrs.frozen
 class KillPropolis:
     """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
-    (propolis.md 3.9: "zone running: retry for ever").
+    (PR 3.9: "zone running: retry for ever").
     """
 
     ticket: int
@@ -190,7 +190,7 @@ class ForgetVmm:
 
 @attrs.frozen
 class InjectGuest:
-    """The guest halts, resets or triple-faults (propolis.md 3.4)."""
+    """The guest halts, resets or triple-faults (PR 3.4)."""
 
     ticket: int
     sled_id: UUID

@@ -8,7 +8,9 @@ call on one is a value (`Ask`) that goes through the one door of the core like e
 Areas of one sled reach each other by `estate.of(Other)`, those of other sleds of this process by `estate.neighbours`.
 Nothing here knows which areas there are, so a sled that is never asked about its disks pays for none.
 
-Read before: sled.py. Read next: omicron_config/ledger.py.
+Read before: core/sled.py.
+Read next: core/artifacts/store.py, core/bootstore/store.py, core/omicron_config/ledger.py, core/storage/volumes.py,
+core/trust_quorum/node.py, http/asking.py.
 """
 
 from __future__ import annotations

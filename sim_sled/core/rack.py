@@ -5,7 +5,7 @@ A refusal is raised as a `SledError` and has changed nothing.
 
 What a turn does after the input was judged stands in fabric.py.
 
-Read before: fabric.py. Read next: daemon.py (sockets) or world.py (virtual time).
+Read before: core/contract.py, core/sled.py, core/turn.py. Read next: daemon/daemon.py, play/virtual.py.
 """
 
 # ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
@@ -90,7 +90,7 @@ class Rack(Fabric):
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
         if vmm is None:
-            # 404 would jam an unwinding saga (nexus.md 4.3)
+            # 404 would jam an unwinding saga (NX 4.3)
             effects.append(contract.Reply(item.ticket, UpdatedRuntime(None)))
             return
         self._after(vmm, vmm.unregister(self._now_us), effects)
@@ -124,9 +124,9 @@ class Rack(Fabric):
             where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
             self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
         elif verdict is Verdict.DESTROY_NOW:
-            self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+            self._publish(sled, vmm, effects)  # nothing else would ever report it (SA 6 #15)
         elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
-            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            # the answer tells it, but a retry carries the newest (NX 7 #23)
             self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
@@ -171,7 +171,7 @@ class Rack(Fabric):
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
-        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        (SA 2.10). A drain ends when nothing waits.
         """
         poke = vmm.poke
         assert poke is not None

@@ -1,6 +1,6 @@
 """One sled: its VMMs, what it has to tell Nexus, and its facts.
 
-Read before: vmm.py. Read next: fabric.py, rack.py.
+Read before: core/vmm.py. Read next: core/estate.py, core/rack.py, core/turn.py.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Sled:
         return vmm
 
     def register(self, propolis_id: UUID, body: Registration, now_us: int) -> tuple[Vmm, bool]:
-        """Make the sled know a VMM; idempotent: a known one is returned as it is (sled-agent-api.md 2.2).
+        """Make the sled know a VMM; idempotent: a known one is returned as it is (SA 2.2).
 
         Returns the VMM and whether it is new. Raises `InvalidRequest` for an initial state that is none,
         `Internal` for another instance's id, a VMM that is too large, or a full sled.
@@ -96,7 +96,7 @@ class Sled:
         if known is not None:
             if known.about.instance_id != body.instance_id:
                 raise Internal(f"VMM {propolis_id} belongs to instance {known.about.instance_id}")
-            self.networking.vmm_registered(propolis_id, body)  # may add routers (sled-agent-api.md 2.2 step 6)
+            self.networking.vmm_registered(propolis_id, body)  # may add routers (SA 2.2 step 6)
             return known, False
         if body.vmm_runtime.state not in _FIRST_STATES:
             raise InvalidRequest(f"a VMM cannot be registered in state {body.vmm_runtime.state.value}")

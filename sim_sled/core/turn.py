@@ -4,7 +4,7 @@ One turn: an input is judged and carried out (rack.py), Propolis machines move, 
 delivered until there are none, then each VMM that Propolis published for is looked at once (`Vmm.see`) and its new
 record goes to its sled's outbox. Nothing waits within a turn.
 
-Read before: contract.py, sled.py. Read next: rack.py.
+Read before: core/contract.py, core/sled.py. Read next: core/rack.py.
 """
 
 from __future__ import annotations

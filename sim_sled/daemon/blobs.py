@@ -4,7 +4,7 @@ there shall be; this only keeps them.
 Without a state directory small ones are kept in memory and large ones in a temporary folder that goes with the
 daemon; with one, all are files below it, and one that was kept is there after a crash.
 
-Read before: http/host.py. Read next: daemon.py.
+Read before: http/host.py. Read next: daemon/daemon.py.
 """
 
 from __future__ import annotations

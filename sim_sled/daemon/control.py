@@ -2,6 +2,8 @@
 
 Loopback by default; beyond it a token is required (product.md 4). JSON everywhere; errors are
 `{"message": ...}` with 400, 401, 404 or 409.
+
+Read before: daemon/daemon.py.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ class Control:
         )
 
     async def networking(self, request: web.Request) -> web.Response:
-        """What is in effect of the sled's virtual networks (sled-agent-api.md 6 #26)."""
+        """What is in effect of the sled's virtual networks (SA 6 #26)."""
         sled = self.daemon.rack.sleds.get(_uuid(request, "sled_id"))
         if sled is None:
             raise web.HTTPNotFound(reason="no such sled")

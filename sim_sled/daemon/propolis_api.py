@@ -4,10 +4,10 @@
 source by the address in the request, as in the original. `loopback` takes port 0 and shows the address in `ps`.
 
 A VMM is served from the moment its Propolis is made until it is forgotten. An address that cannot be bound fails the
-VMM, as a zone that cannot be made does on the real agent (sled-agent-api.md 2.12); docs/propolis.md says how to make
+VMM, as a zone that cannot be made does on the real agent (SA 2.12); docs/propolis.md says how to make
 a whole prefix bindable.
 
-Read before: daemon.py, propolis_stub/server/instance.py.
+Read before: daemon/daemon.py, propolis_stub/server/instance.py.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _spec_of(vmm_spec: object) -> Spec | None:
     try:
         told = plain(vmm_spec)
         for part in told["components"].values():
-            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (sled-agent-api.md 4.2)
+            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (SA 4.2)
             part["component"].pop("has_write_cache", None)
         raw = _RAW_SPEC.decode(encode(told))
         return normalised(Spec(raw.board, read_components(bytes(raw.components), _NEWEST), raw.smbios))

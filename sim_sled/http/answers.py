@@ -1,6 +1,6 @@
-"""What goes back: statuses, error bodies, the one table from the core's refusals to HTTP (sled-agent-api.md 1.3).
+"""What goes back: statuses, error bodies, the one table from the core's refusals to HTTP (SA 1.3).
 
-Read before: sim_sled/core/errors.py. Read next: routes.py.
+Read before: core/errors.py. Read next: http/response.py, http/routes.py.
 """
 
 from __future__ import annotations

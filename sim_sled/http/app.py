@@ -1,10 +1,10 @@
-"""The Sled Agent API over HTTP: one low-level aiohttp server per sled (sled-agent-api.md 1).
+"""The Sled Agent API over HTTP: one low-level aiohttp server per sled (SA 1).
 
 No aiohttp router, no middleware: the order of checks is the original's (version, route, path, query, body, handler)
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: operations.py.
+Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/response.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sim_sled.http.response import JSON_TYPE, Response
 from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
 
 BODY_MAX: Final = 1024 * 1024
-"""Bytes of a request body (sled-agent-api.md 1.4)."""
+"""Bytes of a request body (SA 1.4)."""
 
 BODY_WAIT_S: Final = 60.0
 """How long a body may take to arrive: Nexus itself gives up after 60 s."""

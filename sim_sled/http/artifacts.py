@@ -1,6 +1,6 @@
 """The artifact store over HTTP (SR 4.2).
 
-Read before: uploads.py, sim_sled/core/artifacts/store.py. Read next: operations.py.
+Read before: core/artifacts/store.py, http/uploads.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

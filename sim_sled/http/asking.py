@@ -1,6 +1,7 @@
 """How handlers call the areas of a sled's estate.
 
-Read before: routes.py, sim_sled/core/estate.py. Read next: omicron.py.
+Read before: core/estate.py, http/routes.py.
+Read next: http/bootstore.py, http/omicron.py, http/small.py, http/storage.py, http/support.py, http/trust_quorum.py.
 """
 
 from __future__ import annotations

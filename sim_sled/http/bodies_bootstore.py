@@ -8,7 +8,7 @@ and `older` one of 1 to 22, which is all that anybody can read.
     39  NAT entries with a generation     42  at least one port     47  target_addr, src_addr
     48  allow_ddm_traffic
 
-Read before: bodies_network.py. Read next: bootstore.py.
+Read before: http/bodies_network.py. Read next: http/bootstore.py.
 """
 
 from __future__ import annotations

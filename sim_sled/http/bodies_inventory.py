@@ -3,7 +3,7 @@
 Where an old shape has no words for a value the whole answer is an error, as in the original; nothing is left out that
 somebody could miss.
 
-Read before: bodies_omicron.py, sim_sled/core/inventory.py. Read next: omicron.py.
+Read before: core/inventory.py, http/bodies_omicron.py. Read next: http/omicron.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ makes an older shape of those again, or raises `InvalidRequest` where that has n
 
     1  base    4  nexus.lockstep_port    10  nic.ip_config    14  measurements, required
 
-Read before: bodies_network.py. Read next: omicron.py.
+Read before: http/bodies_network.py. Read next: http/bodies_inventory.py, http/omicron.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`InstanceEnsureBody` in every version from 1 to 48, and what the core wants of it (sled-agent-api.md 2.2, 4.2).
+"""`InstanceEnsureBody` in every version from 1 to 48, and what the core wants of it (SA 2.2, 4.2).
 
 `BODIES` says from which version on which shape holds. `to_registration` makes the `contract.Registration`; it raises
-`InvalidRequest` for what fits the shape and is refused all the same (sled-agent-api.md 6 #12 to #14), so that nothing
+`InvalidRequest` for what fits the shape and is refused all the same (SA 6 #12 to #14), so that nothing
 has been registered when it does.
 
-Read before: bodies_spec.py. Read next: routes.py.
+Read before: http/bodies_spec.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _VOLUME: Final = Json(VolumeConstructionRequest)
 _ZVOL: Final = re.compile(
     r"/dev/zvol/rdsk/oxp_(?P<zpool>[0-9a-f-]{36})/local_storage_unencrypted/(?P<dataset>[0-9a-f-]{36})/vol"
 )
-"""The only paths a file backend may have (sled-agent-api.md 2.2 step 2)."""
+"""The only paths a file backend may have (SA 2.2 step 2)."""
 
 
 class Dhcp(Struct, kw_only=True):

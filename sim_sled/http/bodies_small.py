@@ -1,6 +1,6 @@
-"""Bodies of the operations around a VMM (sled-agent-api.md 3.1, operations 5 to 22), and what the core wants of them.
+"""Bodies of the operations around a VMM (SA 3.1, operations 5 to 22), and what the core wants of them.
 
-Read before: bodies_network.py. Read next: routes.py.
+Read before: http/bodies_network.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class MigrationResult(Enum):
 
 
 class SimMigrationBody(Struct, kw_only=True):
-    """Simulator-only: capitalised results (sled-agent-api.md 2.8)."""
+    """Simulator-only: capitalised results (SA 2.8)."""
 
     migration_id: Uuid
     result: MigrationResult

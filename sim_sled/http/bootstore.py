@@ -1,6 +1,6 @@
 """The rack's network configuration over HTTP (SR 4.4).
 
-Read before: asking.py, bodies_bootstore.py. Read next: operations.py.
+Read before: http/asking.py, http/bodies_bootstore.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Support bundles over HTTP: made in pieces, finalised by hash, read by ranges (SR 4.1).
 
-Read before: uploads.py, ranges.py, sim_sled/core/bundles/store.py. Read next: operations.py.
+Read before: core/bundles/store.py, http/ranges.py, http/uploads.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the HTTP shell asks of the daemon: hand an input to the core and wait for its answer."""
+"""What the HTTP shell asks of the daemon: hand an input to the core and wait for its answer.
+
+Read next: daemon/blobs.py.
+"""
 
 from __future__ import annotations
 

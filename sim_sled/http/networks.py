@@ -1,6 +1,6 @@
-"""Operations on virtual networks: 5 to 12 and 14 to 22 of sled-agent-api.md 3.1, rules of 3.4.
+"""Operations on virtual networks: 5 to 12 and 14 to 22 of SA 3.1, rules of 3.4.
 
-Read before: routes.py, sim_sled/core/networking/calls.py. Read next: operations.py.
+Read before: core/networking/calls.py, http/routes.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

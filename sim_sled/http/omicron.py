@@ -1,6 +1,6 @@
 """The sled's configuration and inventory over HTTP (SR 3.1, 3.6).
 
-Read before: asking.py, bodies_omicron.py, bodies_inventory.py. Read next: operations.py.
+Read before: http/asking.py, http/bodies_inventory.py, http/bodies_omicron.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

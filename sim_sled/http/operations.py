@@ -1,9 +1,11 @@
-"""Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (sled-agent-api.md 3.1 to 3.3).
+"""Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (SA 3.1 to 3.3).
 
 Operations on VMMs and their networks are what a sled is asked all day; everything else belongs to an area whose code
 is imported when somebody asks for it.
 
-Read before: vmms.py, networks.py. Read next: app.py.
+Read before: http/artifacts.py, http/bootstore.py, http/bundles.py, http/networks.py, http/omicron.py, http/routes.py,
+http/small.py, http/storage.py, http/support.py, http/trust_quorum.py, http/vmms.py.
+Read next: http/app.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `Range` header, as the crate `http-range` 0.1.5 reads it, and answers that are parts of files (SR 4.1).
 
-Read before: routes.py. Read next: bundles.py.
+Read before: http/routes.py. Read next: http/bundles.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The table of routes and how a path finds its row (sled-agent-api.md 1.1, 1.3, 3.1 to 3.3).
+"""The table of routes and how a path finds its row (SA 1.1, 1.3, 3.1 to 3.3).
 
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: nexus_client/dropshot/version.py, answers.py. Read next: operations.py.
+Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/version.py.
+Read next: http/asking.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py, http/vmms.py.
 """
 
 from __future__ import annotations
@@ -285,7 +286,7 @@ class Router:
         if levels is not None and (route := levels[level]) is not None:
             return route, variables
         if any(other[level] is not None for other in node.methods.values()):
-            # methods of every version, as the original tells them (sled-agent-api.md 1.3)
+            # methods of every version, as the original tells them (SA 1.3)
             raise Refused(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
         raise Refused(404, NOT_FOUND)
 

@@ -1,6 +1,6 @@
 """Small operations over HTTP: identity, switch zone policy, zones, root of trust (SR 4.6).
 
-Read before: asking.py, sim_sled/core/identity/. Read next: operations.py.
+Read before: http/asking.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

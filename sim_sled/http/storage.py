@@ -1,6 +1,6 @@
 """Local storage, disk snapshots and the disks of old over HTTP (SR 3.4, 4.3, 4.9).
 
-Read before: asking.py, sim_sled/core/storage/. Read next: operations.py.
+Read before: http/asking.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Diagnostics, logs and zone bundles over HTTP (SR 4.7).
 
-Read before: asking.py, sim_sled/core/diagnostics/. Read next: operations.py.
+Read before: http/asking.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Trust quorum over HTTP (SR 4.5). Members of a configuration are pairs on the wire, whatever the documents say; both
 forms are read, pairs are written.
 
-Read before: asking.py, sim_sled/core/trust_quorum/node.py. Read next: operations.py.
+Read before: core/trust_quorum/node.py, http/asking.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

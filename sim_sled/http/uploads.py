@@ -1,6 +1,6 @@
 """Bodies that are bytes, not JSON: read piece by piece, never kept whole (SA 1.4).
 
-Read before: app.py.
+Read before: http/routes.py. Read next: http/artifacts.py, http/bundles.py.
 """
 
 from __future__ import annotations

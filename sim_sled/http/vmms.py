@@ -1,6 +1,6 @@
-"""Operations on VMMs: 1 to 4 of sled-agent-api.md 3.1 and the three that only simulators have (2.8).
+"""Operations on VMMs: 1 to 4 of SA 3.1 and the three that only simulators have (2.8).
 
-Read before: routes.py. Read next: operations.py.
+Read before: http/routes.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The control API of the Nexus model: instances, sleds, tasks, faults (issue 4). Not an API of Nexus. Shell.
 
 Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
-are those of nexus.md 4.2, and `detail` says what Nexus would only write into its log.
+are those of NX 4.2, and `detail` says what Nexus would only write into its log.
+
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Nexus's internal API as sleds call it, and the two lockstep calls which matter to them (nexus.md 3). Shell.
+"""Nexus's internal API as sleds call it, and the two lockstep calls which matter to them (NX 3). Shell.
 
 Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
+
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _REPORT: Final = Json(SledVmmState)
 _INFO: Final = Json(SledAgentInfo)
 _ANY: Final = Json(dict[str, Any])
 LEASE_S: Final = 600
-"""Lease of a metric producer (nexus.md 3.4)."""
+"""Lease of a metric producer (NX 3.4)."""
 
 
 @attrs.frozen

@@ -3,7 +3,9 @@
     async with NexusServer("[::1]:0", config=Config()) as server:
         server.internal, server.lockstep, server.control      # "[::1]:40123", …
 
-`serve` is what `sim-sled nexus` runs. Read before: host.py, internal_api.py, control.py.
+`serve` is what `sim-sled nexus` runs.
+
+Read before: stub/nexus.py, stub/server/control.py, stub/server/host.py, stub/server/internal_api.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Nexus's calls to sleds over HTTP: one request each, and what became of it (nexus.md 4.1, 4.4). Shell.
+"""Nexus's calls to sleds over HTTP: one request each, and what became of it (NX 4.1, 4.4). Shell.
 
-Read before: contract.py, bodies.py. Read next: host.py.
+Read before: stub/contract.py, stub/server/bodies.py. Read next: stub/server/host.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from nexus_client.stub.server.bodies import LATEST, VERSIONS, register_body
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmPutStateBody
 
 TIMEOUT_S: Final = 60.0
-"""Nexus gives a sled 60 s to connect and 60 s in all (nexus.md 3.1)."""
+"""Nexus gives a sled 60 s to connect and 60 s in all (NX 3.1)."""
 ANSWER_MAX: Final = 16 * 1024 * 1024
 """Bytes read of an answer; an inventory is the largest and stays far below."""
 

@@ -1,6 +1,6 @@
 """HTTP manners of the Nexus model's servers: error bodies, request ids, version header, and that this is not Nexus.
 
-Errors are those of the web framework of the original (sled-agent-api.md 1.2, 1.3; nexus.md 3). Shell.
+Errors are those of the web framework of the original (SA 1.2, 1.3; NX 3). Shell.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from nexus_client.stub.contract import Dropped, ErrorBody, Reply
 
 NOT_NEXUS: Final = "this is not Nexus"
 BODY_MAX: Final = 1024 * 1024
-"""Bytes of a request body, as in the original's configuration (sled-agent-api.md 1.4)."""
+"""Bytes of a request body, as in the original's configuration (SA 1.4)."""
 API_VERSION: Final = 1
-"""The one version of Nexus's internal API (nexus.md 3)."""
+"""The one version of Nexus's internal API (NX 3)."""
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
@@ -94,7 +94,7 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def check_version(request: web.Request) -> None:
-    """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (nexus.md 3)."""
+    """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (NX 3)."""
     try:
         level_of(request.headers.get("api-version"), API_VERSION)
     except BadVersion as bad:

@@ -2,7 +2,7 @@
 
 A command is told as the original tells it, with its whole line. The same sled prints the same text.
 
-Read before: ../identity/small.py, ../inventory.py.
+Read before: core/identity/small.py, core/inventory.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Here a VMM that ends leaves one; nobody else makes any. The last `ENDED_KEPT` of a sled are told.
 
-Read before: ../identity/small.py.
+Read before: core/identity/small.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Operations too small for an area of their own: identifiers, role, switch zone policy, zones (SR 4.6).
 
-Read before: ../omicron_config/ledger.py.
+Read before: core/omicron_config/ledger.py. Read next: core/diagnostics/queries.py, core/diagnostics/zone_bundles.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
 A run's outcome depends on nothing but the configuration and the sled, so a failed one is not tried again and again,
 as the real reconciler does: it is tried when something has changed (`world_changed`). The answers are the same.
 
-Read before: reconcile.py. Read next: ../inventory.py.
+Read before: core/estate.py, core/omicron_config/reconcile.py.
+Read next: core/bundles/store.py, core/identity/small.py, core/inventory.py, core/storage/local.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `reconcile` is a function of the configuration, of what the sled has and of the faults that somebody set: the same in
 gives the same out. It remembers nothing; ledger.py does.
 
-Read before: values.py. Read next: ledger.py.
+Read before: core/omicron_config/values.py. Read next: core/omicron_config/ledger.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `OmicronConfig.wire` is the whole of it as plain JSON values in the newest version's shape, canonical: two equal
 configurations have equal wires. The rest is what a sled reads of it.
 
-Read next: reconcile.py.
+Read next: core/omicron_config/reconcile.py.
 """
 
 from __future__ import annotations

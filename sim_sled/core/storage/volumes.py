@@ -1,6 +1,6 @@
 """Snapshots of disks of a VM, through its Propolis (SR 4.3).
 
-Read before: ../estate.py.
+Read before: core/estate.py.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ NVME = {"backend_id": "b", "pci_path": {"bus": 0, "device": 16, "function": 0}, 
 
 
 def register_body(level: int) -> dict[str, Any]:
-    """A small registration in the shape of API version `level`.0.0 (sled-agent-api.md 4.2)."""
+    """A small registration in the shape of API version `level`.0.0 (SA 4.2)."""
     nic = NIC_V1 if level < 10 else NIC_V10
     local: dict[str, Any] = {
         "hostname": "web-01",

@@ -1,4 +1,4 @@
-"""codec.py against the JSON conventions of sled-agent-api.md 1.5."""
+"""codec.py against the JSON conventions of SA 1.5."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""Operations 5 to 12 and 14 to 22 over HTTP: their bodies and answers (sled-agent-api.md 3.1, 3.4)."""
+"""Operations 5 to 12 and 14 to 22 over HTTP: their bodies and answers (SA 3.1, 3.4)."""
 
 from __future__ import annotations
 

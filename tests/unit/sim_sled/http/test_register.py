@@ -1,4 +1,4 @@
-"""Registration bodies by version (sled-agent-api.md 4.2): what each takes, refuses, and what the core gets of it."""
+"""Registration bodies by version (SA 4.2): what each takes, refuses, and what the core gets of it."""
 
 from __future__ import annotations
 

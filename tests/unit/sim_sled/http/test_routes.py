@@ -1,4 +1,4 @@
-"""Paths and the table of routes (sled-agent-api.md 1.1, 1.3, 3)."""
+"""Paths and the table of routes (SA 1.1, 1.3, 3)."""
 
 from __future__ import annotations
 

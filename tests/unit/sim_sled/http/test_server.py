@@ -1,6 +1,6 @@
-"""The HTTP shell on real sockets: conventions of sled-agent-api.md 1.1 to 1.4, and clients that misbehave.
+"""The HTTP shell on real sockets: conventions of SA 1.1 to 1.4, and clients that misbehave.
 
-Over 500 lines: one row per line of the tables of sled-agent-api.md 1, in their order.
+Over 500 lines: one row per line of the tables of SA 1, in their order.
 """
 
 from __future__ import annotations
