@@ -5,7 +5,7 @@ from uuid import UUID
 
 from nexus_client.types import SledCpuFamily, SledRole
 from propolis_stub.waiting import Pace, Point
-from sim_sled.core.config import Hardware, SimMode, SledConfig
+from sim_sled.core.config import CrucibleDataset, Hardware, PhysicalDisk, SimMode, SledConfig, Zpool
 from sim_sled.daemon.daemon import Daemon, Options
 
 _PACE = {
@@ -26,12 +26,21 @@ class _TapePacer:
         return _PACE.get(point, Pace())
 
 
+def _zpool(pool: dict[str, Any]) -> Zpool:
+    disk = pool["disk"]
+    identity = PhysicalDisk(UUID(disk["id"]), disk["vendor"], disk["model"], disk["serial"])
+    return Zpool(UUID(pool["id"]), pool["total_size"], identity)
+
+
+def _dataset(dataset: dict[str, Any]) -> CrucibleDataset:
+    return CrucibleDataset(UUID(dataset["zpool_id"]), UUID(dataset["dataset_id"]))
+
+
 class DaemonSled:
     """One sled in a daemon of its own, on a real socket of the loopback interface."""
 
     def __init__(self, *, explicit: bool) -> None:
         self.explicit = explicit
-        # `zpools`: nothing that is offered so far depends on the pools' ids
         self.capabilities = frozenset({"zpools", "sim-endpoints"})
         self._daemon: Daemon | None = None
 
@@ -43,6 +52,8 @@ class DaemonSled:
             reservoir_size=sled["reservoir_size"],
             cpu_family=SledCpuFamily(sled["cpu_family"]),
             role=SledRole(sled.get("role", "gimlet")),
+            zpools=tuple(map(_zpool, sled.get("zpools", ()))),
+            crucible_datasets=tuple(map(_dataset, sled.get("crucible_datasets", ()))),
         )
         mode = SimMode.EXPLICIT if self.explicit else SimMode.AUTO
         config = SledConfig(sled_id, "[::1]:0", mode=mode, hardware=hardware)
