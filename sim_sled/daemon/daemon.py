@@ -47,6 +47,7 @@ from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
@@ -104,7 +105,8 @@ class Daemon:
             self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        self.look = Looking(self)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.live: Live | None = None
