@@ -8,8 +8,8 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: core/rack.py, daemon/blobs.py.
-Read next: daemon/control.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py, play/live.py,
-play/on_sockets.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
+play/live.py, play/on_sockets.py.
 """
 
 from __future__ import annotations
