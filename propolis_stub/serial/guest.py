@@ -4,7 +4,7 @@ It boots with a plausible log, then shows a login prompt that echoes, and knows 
 `poweroff` are the guest events of PR 3.4. It works on bytes, as a serial line does: a letter may come in parts, and
 need not be UTF-8.
 
-Read before: contract.py. Read next: history.py.
+Read before: contract.py. Read next: serial/history.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Offsets count every byte ever output. Together with the guest this is what a migration carries along.
 
-Read before: guest.py. Read next: console.py.
+Read before: contract.py, serial/guest.py. Read next: serial/console.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The request-and-answer operations of the Propolis API (propolis.md 4.2). Streams are in http_streams.py.
+"""The request-and-answer operations of the Propolis API (PR 4.2). Streams are in http_streams.py.
 
 An operation gets the server, the request, the API level and its path parameters; it returns an answer or raises.
 Order of checks: path and query, body, then the VM, as dropshot does.
 
-Read before: http_base.py, server.py. Read next: http_app.py.
+Read before: server/base.py, server/instance.py. Read next: server/app.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot.json import BadJson, Json
 from propolis_stub import contract
 from propolis_stub.serial.history import DEFAULT_MAX_BYTES, HistoryGone
 from propolis_stub.server.base import answer, answer_json, bad_json, decoded, path_uuid, query_numbers
@@ -22,7 +23,7 @@ from propolis_stub.spec import types as t
 from propolis_stub.spec import versions as v
 from propolis_stub.spec.build import unbuildable
 from propolis_stub.spec.read import Spec, check, normalised, read_components, told_status
-from propolis_stub.spec.texts import hook, spec_key
+from propolis_stub.spec.types import spec_key
 from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
 
 Parameters = dict[str, str]
@@ -39,11 +40,11 @@ class _VcrReplace(msgspec.Struct):
     vcr_json: str
 
 
-_ENSURE_1: Final = msgspec.json.Decoder(v.EnsureRequest1, dec_hook=hook)
-_ENSURE_2: Final = msgspec.json.Decoder(v.EnsureRequest2, dec_hook=hook)
-_REQUESTED: Final = msgspec.json.Decoder(RequestKind)
-_MONITOR: Final = msgspec.json.Decoder(_MonitorRequest)
-_VCR: Final = msgspec.json.Decoder(_VcrReplace)
+_ENSURE_1: Final = Json(v.EnsureRequest1)
+_ENSURE_2: Final = Json(v.EnsureRequest2)
+_REQUESTED: Final = Json(RequestKind)
+_MONITOR: Final = Json(_MonitorRequest)
+_VCR: Final = Json(_VcrReplace)
 _NO_CONTENT: Final = 204
 
 
@@ -79,7 +80,7 @@ async def put_instance(
 def _read_spec(raw: v.RawSpec1 | v.RawSpec2, level: int) -> Spec:
     try:
         components = read_components(bytes(raw.components), level)
-    except msgspec.ValidationError as problem:
+    except BadJson as problem:
         raise bad_json(problem) from None
     return Spec(raw.board, components, raw.smbios if isinstance(raw, v.RawSpec2) else None)
 

@@ -4,7 +4,7 @@ aiohttp takes unmasked frames of clients and knows no limit of one frame. Both a
 `FrameHeads` reads the heads of what comes in before aiohttp's own reader gets it, and lets nothing pass from the
 first frame on that will not do.
 
-Read next: base.py.
+Read next: server/base.py.
 """
 
 from __future__ import annotations

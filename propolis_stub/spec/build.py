@@ -3,7 +3,7 @@
 Two kinds of no: a specification that is none (`read.check`, 400 before there is a VM), and one whose objects cannot
 be created (500, and the VM is Failed: PR 3.1, 4.2). To a sled both are the same: the VMM is `failed` (SA 2.12).
 
-Read before: read.py, volumes.py. Read next: the server's operations.py.
+Read before: spec/read.py, spec/volumes.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations

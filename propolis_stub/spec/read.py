@@ -1,8 +1,8 @@
-"""Instance specifications: read, checked as propolis-server checks them, and told per API version (propolis.md 4.2).
+"""Instance specifications: read, checked as propolis-server checks them, and told per API version (PR 4.2).
 
 A `Spec` holds canonical component keys: a key that parses as a UUID *is* that UUID, however it was written.
 
-Read before: versions.py. Read next: build.py.
+Read before: spec/versions.py. Read next: server/instance.py, spec/build.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from nexus_client.dropshot.json import BadJson, Json
 from propolis_stub.errors import PropolisError
 from propolis_stub.spec import types as t
 from propolis_stub.spec import versions as v
-from propolis_stub.spec.texts import hook, spec_key
+from propolis_stub.spec.types import spec_key
 
 
 class SpecRefused(PropolisError):
@@ -48,14 +49,15 @@ class Spec:
 
 
 def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
-    """Components of a body in API version `level`. Raises `msgspec.ValidationError` (400, wrong shape) for kinds or
+    """Components of a body in API version `level`. Raises `BadJson` (400, wrong shape) for kinds or
     fields that this version does not know, and `SpecRefused` for a key given twice.
     """
     decoder = v.COMPONENTS_VSOCK if level >= 3 else v.COMPONENTS_INITIAL
     try:
         decoded = decoder.decode(raw)
-    except msgspec.ValidationError as problem:
-        raise msgspec.ValidationError(str(problem).replace("`$", "`$.init.value.spec.components")) from None
+    except BadJson as problem:
+        path = problem.path.replace("$", "$.init.value.spec.components", 1)
+        raise BadJson(path, problem.message) from None
     seen: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
@@ -109,7 +111,7 @@ _ONLY_ONE: Final[dict[Any, str]] = {
 
 
 def check(spec: Spec) -> None:
-    """Raises `SpecRefused` with the first reason found (the list is that of propolis.md 4.2)."""
+    """Raises `SpecRefused` with the first reason found (the list is that of PR 4.2)."""
     used = _check_backends(spec)
     for key, component in spec.components.items():
         feature = _DISABLED.get(type(component))
@@ -262,15 +264,15 @@ class _Preamble(msgspec.Struct):
     instance_spec: v.RawSpec1
 
 
-_PREAMBLE: Final = msgspec.json.Decoder(_Preamble, dec_hook=hook)
+_PREAMBLE: Final = Json(_Preamble)
 
 
 def from_preamble(text: str, replacements: Mapping[str, v.Replacement]) -> Spec:
     """The target's specification: the source's, with some backends replaced. Raises `SpecRefused`."""
     try:
-        raw = _PREAMBLE.decode(text).instance_spec
+        raw = _PREAMBLE.decode(text.encode()).instance_spec
         spec = Spec(raw.board, read_components(bytes(raw.components), 1))
-    except (msgspec.DecodeError, ValueError) as problem:
+    except ValueError as problem:
         raise SpecRefused(f"cannot read the preamble: {problem}") from None
     for text_key, replacement in replacements.items():
         key = spec_key(text_key)

@@ -2,24 +2,23 @@
 
 msgspec Structs, because unions with a tag are what attrs classes cannot do there; `board` and every component refuse
 unknown fields. What comes in is brought to its one form at once (ids canonical, sets without duplicates), because a
-specification is told rebuilt, not echoed (PR 4.2). Decoders need `texts.hook`, or another that calls `parse`.
+specification is told rebuilt, not echoed (PR 4.2).
 Which API version knows which of these stands in versions.py.
 
-Read before: texts.py. Read next: versions.py.
+Read before: types.py. Read next: spec/versions.py, spec/volumes.py.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from propolis_stub.spec.texts import Uuid, spec_key
+from nexus_client.dropshot.text import U8, U32, Uuid
 
-U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
-U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U64 = Annotated[int, Meta(ge=0)]  # `fits_u64` has the other bound
 
 
@@ -28,6 +27,14 @@ def fits_u64(**fields: int) -> None:
     for name, value in fields.items():
         if value >= 2**64:
             raise ValueError(f"`{name}` is out of range for u64")
+
+
+def spec_key(text: str) -> str:
+    """The canonical form of a component key (PR 4.2): UUIDs in lower case with hyphens, names as they are."""
+    try:
+        return Uuid.canonical(text)
+    except ValueError:
+        return text
 
 
 class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -151,7 +158,7 @@ class CachedNvmeDisk(NvmeDisk):
 
 
 class VirtioNic(Backed):
-    interface_id: Uuid
+    interface_id: UUID
     pci_path: PciPath
 
 

@@ -5,17 +5,19 @@ Sled agent: the same three at once from 29.0.0 on, and NVMe disks that say wheth
 
 For Propolis `components` stays raw, because a key given twice has to be noticed (read.py).
 
-Read before: types.py. Read next: read.py.
+Read before: spec/types.py. Read next: sim_sled/http/bodies_register.py, spec/read.py.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import msgspec
 
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U32, SockAddr
 from propolis_stub.spec import types as t
-from propolis_stub.spec.texts import Uuid, hook, socket_address
 
 _INITIAL: Final[dict[str, type[t.Strict]]] = {
     "virtio_disk": t.VirtioDisk,
@@ -68,8 +70,8 @@ else:
 
     InitialPart, VsockPart, WriteCachePart = (_tagged(kinds) for kinds in (_INITIAL, _VSOCK, _WRITE_CACHE))
 
-COMPONENTS_INITIAL: Final = msgspec.json.Decoder(dict[str, InitialPart], dec_hook=hook)
-COMPONENTS_VSOCK: Final = msgspec.json.Decoder(dict[str, VsockPart], dec_hook=hook)
+COMPONENTS_INITIAL: Final[Json[dict[str, Part]]] = Json(dict[str, InitialPart])
+COMPONENTS_VSOCK: Final[Json[dict[str, Part]]] = Json(dict[str, VsockPart])
 
 
 # --- the Sled Agent API: `vmm_spec` of a registration -------------------------------------------------------------
@@ -99,16 +101,16 @@ SledSpec = SledSpec1 | SledSpec29 | SledSpec44
 
 
 class InstanceMetadata(msgspec.Struct, kw_only=True):
-    project_id: Uuid
-    silo_id: Uuid
-    sled_id: Uuid
+    project_id: UUID
+    silo_id: UUID
+    sled_id: UUID
     sled_model: str
-    sled_revision: t.U32
+    sled_revision: U32
     sled_serial: str
 
 
 class InstanceProperties(msgspec.Struct, kw_only=True):
-    id: Uuid
+    id: UUID
     name: str
     description: str
     metadata: InstanceMetadata
@@ -149,12 +151,12 @@ Replacement = ReplaceInjector | ReplaceCrucible | ReplaceNic
 
 
 class TargetValue(msgspec.Struct, kw_only=True):
-    migration_id: Uuid
+    migration_id: UUID
     src_addr: str
     replace_components: dict[str, Replacement]
 
     def __post_init__(self) -> None:
-        self.src_addr = socket_address(self.src_addr)
+        self.src_addr = SockAddr.canonical(self.src_addr)
 
 
 class BySpec1(msgspec.Struct, tag_field="method", tag="Spec"):

@@ -5,7 +5,7 @@ A stand-in: there are no downstairs behind it. Ids that a request does not name 
 Replacing compares two requests part by part (crucible's `compare_vcr_for_update`); all parts together must amount to
 one change: of one target, or of generations alone.
 
-Read before: texts.py. Read next: build.py.
+Read before: spec/types.py. Read next: spec/build.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from propolis_stub.spec.texts import Uuid, hook, socket_address
-from propolis_stub.spec.types import U32, U64, fits_u64
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U32, SockAddr
+from propolis_stub.spec.types import U64, fits_u64
 
 _NAMESPACE: Final = UUID("5f0e2f0c-7b0a-5c8e-9c3d-2a54d1b7c2aa")
 
@@ -27,7 +28,7 @@ _NAMESPACE: Final = UUID("5f0e2f0c-7b0a-5c8e-9c3d-2a54d1b7c2aa")
 
 
 class RegionOptions(msgspec.Struct, kw_only=True):
-    id: Uuid
+    id: UUID
     target: tuple[str, ...]
     lossy: bool
     read_only: bool
@@ -39,13 +40,13 @@ class RegionOptions(msgspec.Struct, kw_only=True):
     control: str | None = None
 
     def __post_init__(self) -> None:
-        self.target = tuple(socket_address(target) for target in self.target)
+        self.target = tuple(SockAddr.canonical(target) for target in self.target)
         if self.control is not None:
-            self.control = socket_address(self.control)
+            self.control = SockAddr.canonical(self.control)
 
 
 class Volume(msgspec.Struct, tag_field="type", tag="volume", kw_only=True):
-    id: Uuid
+    id: UUID
     block_size: U64
     sub_volumes: tuple[Volume | Region | Url | File, ...]
     read_only_parent: Volume | Region | Url | File | None = None
@@ -66,7 +67,7 @@ class Region(msgspec.Struct, tag_field="type", tag="region", kw_only=True):
 
 
 class Url(msgspec.Struct, tag_field="type", tag="url", kw_only=True):
-    id: Uuid
+    id: UUID
     block_size: U64
     url: str
 
@@ -75,7 +76,7 @@ class Url(msgspec.Struct, tag_field="type", tag="url", kw_only=True):
 
 
 class File(msgspec.Struct, tag_field="type", tag="file", kw_only=True):
-    id: Uuid
+    id: UUID
     block_size: U64
     path: str
 
@@ -86,17 +87,31 @@ class File(msgspec.Struct, tag_field="type", tag="file", kw_only=True):
 Request = Volume | Region | Url | File
 """A volume construction request. Unknown fields are taken, as the original takes them."""
 
-_REQUEST: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request, dec_hook=hook)
+_REQUEST: Final[Json[Request]] = Json(Request)
+_WHOLE: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 def read(text: str) -> Request:
     """The request that `text` is. Raises `ValueError`."""
     try:
-        return _REQUEST.decode(text)
+        body = text.encode()
+        _WHOLE.decode(body)  # in a body text may follow the document, here it may not
+        return _REQUEST.decode(body)
     except RecursionError:
         raise ValueError("failed to parse VCR JSON: recursion limit exceeded") from None
-    except (msgspec.DecodeError, UnicodeError) as problem:
+    except (msgspec.DecodeError, ValueError) as problem:
         raise ValueError(f"failed to parse VCR JSON: {problem}") from None
+
+
+def targets(request: Request) -> tuple[str, ...]:
+    """Addresses of the regions that a volume writes to: sub-volumes, not the read-only parent (SR 4.3)."""
+    match request:
+        case Volume():
+            return tuple(each for part in request.sub_volumes for each in targets(part))
+        case Region():
+            return request.opts.target
+        case _:
+            return ()
 
 
 # --- replacement ------------------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@
 source by the address in the request, as in the original. `loopback` takes port 0 and shows the address in `ps`.
 
 A VMM is served from the moment its Propolis is made until it is forgotten. An address that cannot be bound fails the
-VMM, as a zone that cannot be made does on the real agent (sled-agent-api.md 2.12); docs/propolis.md says how to make
+VMM, as a zone that cannot be made does on the real agent (SA 2.12); docs/propolis.md says how to make
 a whole prefix bindable.
 
-Read before: daemon.py, propolis_stub/server/instance.py.
+Read before: daemon/daemon.py, propolis_stub/server/instance.py.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
 from propolis_stub.server.app import make_handler
 from propolis_stub.server.instance import Preparation, PropolisServer
 from propolis_stub.spec.read import Spec, SpecRefused, from_sled, normalised
-from propolis_stub.spec.texts import Uuid
 from propolis_stub.spec.versions import InstanceMetadata, InstanceProperties, SledSpec
 from propolis_stub.vm import Vm
-from sim_sled.core import addresses, contract
+from sim_sled.core import contract
 from sim_sled.core.errors import SledError
 from sim_sled.daemon import logs
 
@@ -101,13 +102,13 @@ class PropolisApis:
         sled_id, propolis_id = key
         about = self._daemon.rack.sleds[sled_id].get(propolis_id).about
         properties = InstanceProperties(
-            id=_wire(about.instance_id),
+            id=about.instance_id,
             name=about.hostname,
             description="",
             metadata=InstanceMetadata(
-                project_id=_wire(about.project_id),
-                silo_id=_wire(about.silo_id),
-                sled_id=_wire(sled_id),
+                project_id=about.project_id,
+                silo_id=about.silo_id,
+                sled_id=sled_id,
                 sled_model=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_model,
                 sled_revision=self._daemon.rack.sleds[sled_id].config.hardware.baseboard_revision,
                 sled_serial=str(sled_id),
@@ -154,15 +155,15 @@ class PropolisApis:
     def _open(self, key: _Key, server: PropolisServer) -> None:
         wanted = self._wanted(key)
         try:
-            host, port = addresses.parse(wanted)
-            listening = bind(host, port)
+            address = SocketAddress.parse(wanted)
+            listening = bind(address.host, address.port)
         except (OSError, ValueError) as error:
             self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
             # not within the turn that made the VM: its effects are still being performed
             asyncio.get_running_loop().call_soon(self._fail, key)
             return
         name = listening.getsockname()
-        server.address = addresses.show(name[0], name[1])
+        server.address = str(SocketAddress(name[0], name[1]))
         self._by_name[name[:2]] = server
         if self._web is None:
             self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
@@ -180,8 +181,7 @@ class PropolisApis:
         sled_id, propolis_id = key
         if self.mode is PropolisMode.REGISTERED:
             return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
-        host, _ = addresses.parse(self._daemon.addresses[sled_id])
-        return addresses.show(host, 0)
+        return str(attrs.evolve(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
 
     def _fail(self, key: _Key) -> None:
         try:
@@ -208,10 +208,6 @@ class PropolisApis:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _wire(an_id: UUID) -> Uuid:
-    return Uuid(int=an_id.int)
 
 
 def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:

@@ -122,7 +122,7 @@ UNBUILDABLE = [
 @pytest.mark.parametrize("mode", [PropolisMode.NONE, PropolisMode.LOOPBACK])
 @pytest.mark.parametrize(("components", "board"), UNBUILDABLE)
 async def test_a_vmm_that_propolis_refuses_is_failed_told_and_forgotten(mode, components, board):
-    """One rule, whether or not its Propolis is served (sled-agent-api.md 2.12)."""
+    """One rule, whether or not its Propolis is served (SA 2.12)."""
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, Side(nexus, mode) as side:
         body = register_body() | {"vmm_spec": a_sled_spec(components, **board)}

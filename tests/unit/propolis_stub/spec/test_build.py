@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from support.propolis.specs import DISK_ID, a_blob, a_crucible, a_disk, a_sled_spec, a_volume, at, board, serial
 
+from nexus_client.dropshot.json import Json
 from propolis_stub.spec.build import CPUS_MAX, fault_of
-from propolis_stub.spec.texts import hook
 from propolis_stub.spec.versions import SledSpec29, SledSpec44
 
 BOOT = {"type": "boot_settings", "component": {"order": [{"id": "d"}]}}
@@ -20,8 +19,7 @@ INJECTOR = {"type": "migration_failure_injector", "component": {"fail_exports": 
 
 def fault(components: dict[str, Any] | None = None, version: int = 29, **of_the_board: Any) -> str:
     kind = SledSpec44 if version >= 44 else SledSpec29
-    told = msgspec.json.decode(json.dumps(a_sled_spec(components, **of_the_board)), type=kind, dec_hook=hook)
-    return fault_of(told)
+    return fault_of(Json(kind).decode(json.dumps(a_sled_spec(components, **of_the_board)).encode()))
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 16, 64, 65, 128, 254])

@@ -22,7 +22,7 @@ from propolis_stub.waiting import Point
 from sim_sled.core.errors import Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.core.rules import Verdict
 
-# --- the traces of sled-agent-api.md 2.7 ----------------------------------------------------------------------------
+# --- the traces of SA 2.7 ----------------------------------------------------------------------------
 
 
 def test_start():
@@ -243,7 +243,7 @@ ELSEWHERE = target("[fd00::98]:12400")
 
 
 def test_a_target_that_is_told_again_goes_on_as_if_it_had_not_been():
-    """The 409 of the second ensure is swallowed: fidelity.md D43."""
+    """The 409 of the second ensure is swallowed: fidelity.md D44."""
     bench = bench_of(VmmState.MIGRATING, M1)
     bench.put(IN)
     for moment in ("before it is looked at", "while it migrates", "when it runs", "while it stops"):
