@@ -270,9 +270,11 @@ class Daemon:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            if self.live is not None:
-                self.live.after_turn()
-            self._rearm(now_us)
+            try:
+                if self.live is not None:
+                    self.live.after_turn()
+            finally:
+                self._rearm(now_us)
         return answer
 
     def _perform(self, effect: Effect) -> None:
