@@ -105,7 +105,7 @@ class _Player:
     client: RawClient | None = None
     others: dict[str, RawClient] = attrs.field(factory=dict)
 
-    # --- one exchange ------------------------------------------------------------------------------------------
+    # --- one exchange -----------------------------------------------------------------------------------------------
 
     async def play(self, line: int, exchange: dict[str, Any]) -> Played:
         op = exchange.get("op") or "(none)"
@@ -195,7 +195,7 @@ class _Player:
             return {name: self.fill_all(item) for name, item in value.items()}
         return value
 
-    # --- what came back ----------------------------------------------------------------------------------------
+    # --- what came back ---------------------------------------------------------------------------------------------
 
     def judge(self, exchange: dict[str, Any], answer: RawAnswer, value: Any) -> tuple[How, list[str]]:
         version = exchange.get("headers", {}).get("api-version")
@@ -237,7 +237,7 @@ class _Player:
             self.watch.notification(told)
         self.seen = len(self.nexus.notifications)
 
-    # --- waiting -----------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def wait(self, wait: dict[str, Any], heard: int, value: Any) -> list[str]:
         until = wait["until"]
