@@ -7,9 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py.
-Read next: daemon/control.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py, play/live.py,
-play/on_sockets.py.
+Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
+play/live.py, play/on_sockets.py.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine.engine import Engine
@@ -112,7 +113,8 @@ class Daemon:
             self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        self.look = Looking(self)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.live: Live | None = None
@@ -302,9 +304,11 @@ class Daemon:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            if self.live is not None:
-                self.live.after_turn()
-            self._rearm(now_us)
+            try:
+                if self.live is not None:
+                    self.live.after_turn()
+            finally:
+                self._rearm(now_us)
         return answer
 
     def _save(self, state_dir: StateDir) -> None:
