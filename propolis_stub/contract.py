@@ -1,6 +1,7 @@
 """Values that cross the edge of one VM: `Input` in, `Effect` out of `Vm.handle(input, now_us)`.
 
-Read before: request_queue.py, migration.py. Read next: vm.py.
+Read before: migration/script.py, request_queue.py, values.py.
+Read next: serial/guest.py, serial/history.py, server/monitor.py, vm.py, vm_wrapper.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from propolis_stub.waiting import Point
 
 
 class GuestEvent(Enum):
-    """What a guest does to its VM (propolis.md 3.4). An unhandled exit is `Crash`."""
+    """What a guest does to its VM (PR 3.4). An unhandled exit is `Crash`."""
 
     HALT = "halt"  # vCPU suspend: halt
     RESET = "reset"  # vCPU suspend: reset
@@ -35,7 +36,7 @@ class GuestEvent(Enum):
 class EnsureSpec:
     """`PUT /instance` with a spec. Raises `AlreadyInitialized` while a VM exists.
 
-    `fails`: the host cannot build this VM (a missing file, too many vCPUs): as if `Point.CREATE` failed.
+    `fails`: the host cannot build this VM (too many vCPUs, a disk that is none): as if `Point.CREATE` failed.
     """
 
     fails: bool = False
@@ -46,7 +47,7 @@ class EnsureTarget:
     """`PUT /instance` with a migration target. Raises `AlreadyInitialized` while a VM exists.
 
     `scripted`: the source does not exist; this VM plays its side alone and the peer is imagined to answer.
-    `fails_in`: only with `scripted`: the imagined peer fails in that phase.
+    `fails_in`: only with `scripted`: the imagined peer fails in that phase. `fails`: as with `EnsureSpec`.
     """
 
     migration_id: UUID
@@ -54,6 +55,7 @@ class EnsureTarget:
     fails_in: Point | None = None
     baggage: Baggage = NO_BAGGAGE
     protocols: tuple[str, ...] = PROTOCOLS
+    fails: bool = False
 
 
 @attrs.frozen
@@ -88,7 +90,7 @@ class Reconfigure:
 
 @attrs.frozen
 class Guest:
-    """A guest event. Equal events that still wait are one (propolis.md 3.4): chipset events are equal by kind,
+    """A guest event. Equal events that still wait are one (PR 3.4): chipset events are equal by kind,
     vCPU events by kind and time, triple faults also by vCPU. `at_us` None: now. Raises `GuestNotRunning`.
     """
 

@@ -1,4 +1,4 @@
-"""The wrapper of one Propolis process: its level, its publications, and how it waits (propolis.md 3.1, 3.7).
+"""The wrapper of one Propolis process: its level, its publications, and how it waits (PR 3.1, 3.7).
 
 `Vm` is made of three layers, one file each: this wrapper, `vm_migration.py` (what the driver does while a VM moves),
 and `vm.py` (the door, the requests and the rest of the driver; its docstring has the theory of the whole).
@@ -228,11 +228,19 @@ class VmWrapper:
         self._reset()
         self._set_level(Level.NO_VM, out)
 
-    def _wait(self, point: Point, doing: Doing, now_us: int, *, milestone: bool = True) -> None:
+    def _wait(
+        self,
+        point: Point,
+        doing: Doing,
+        now_us: int,
+        *,
+        milestone: bool = True,
+        leads_to: InstanceState | None = None,
+    ) -> None:
         """Enters `point`. `milestone` False: not one for a stepped VM: passing it shows nothing of its own."""
         self._doing = doing
         self._point = point
-        pace = self.pacer.pace(self.vm_id, point, self._count(point))
+        pace = self.pacer.pace(self.vm_id, point, self._count(point), leads_to)
         self._fails = pace.fail
         after_us = pace.after_us
         if after_us is None:

@@ -1,10 +1,10 @@
-"""What users may ask of an instance in each public state (nexus.md 4.1, 4.2): the table, and what each verdict does.
+"""What users may ask of an instance in each public state (NX 4.1, 4.2): the table, and what each verdict does.
 
 Everything is decided before anything is changed, except the intended state: the original writes it before the
 checks, so
 a refused stop or delete still changes it (a refused delete of a running instance disables auto-restart).
 
-Read before: public_state.py, instance_sagas.py. Read next: nexus.py.
+Read before: stub/public_state.py, stub/sagas/instances.py. Read next: stub/background.py, stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _send(ctx: Context, ticket: int, row: Instance, active: Vmm | None, action: 
 
 
 def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None:
-    """The sled has answered a stop or reboot (nexus.md 4.4)."""
+    """The sled has answered a stop or reboot (NX 4.4)."""
     error = refused_request(outcome)
     if error is None:
         assert isinstance(outcome, Answered)

@@ -1,6 +1,6 @@
 """May a failed instance come back by itself (NX 2)? Two questions, as in the original: does it need to, and may it.
 
-Read before: records.py. Read next: behaviour.py.
+Read before: stub/records.py. Read next: stub/behaviour.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The background tasks: health check, updater, reaper, reincarnation (nexus.md 4.5, 5.4).
+"""The background tasks: health check, updater, reaper, reincarnation (NX 4.5, 5.4).
 
-Read before: update.py, actions.py. Read next: nexus.py.
+Read before: stub/sagas/update.py, stub/actions.py. Read next: stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _await_update(ctx: Context, propolis_id: UUID, applied: Applied) -> None:
 
 
 def update(ctx: Context) -> None:
-    """Start a saga for every unlocked instance that seems to need one; some find nothing to do (nexus.md 5.4)."""
+    """Start a saga for every unlocked instance that seems to need one; some find nothing to do (NX 5.4)."""
     if not ctx.behaviour.runs_updater:
         return
     for row in ctx.records.live_instances():

@@ -1,4 +1,7 @@
-"""How the Nexus model is set up. All times in microseconds."""
+"""How the Nexus model is set up. All times in microseconds.
+
+Read next: stub/hazards.py.
+"""
 
 from __future__ import annotations
 

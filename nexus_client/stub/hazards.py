@@ -4,7 +4,7 @@ A hazard is a recorded behaviour of the original that a user would call a bug. `
 leaves out the two that end a process or refuse what the public state promises. This is not variants.py, whose
 wrongs are made up to test judges.
 
-Read before: config.py. Read next: update_decision.py.
+Read before: stub/config.py. Read next: stub/update_decision.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""External IPs and subnets of instances, and who may use the serial console (nexus.md 6).
+"""External IPs and subnets of instances, and who may use the serial console (NX 6).
 
-Read before: engine.py, records.py.
+Read before: stub/sagas/runner.py, stub/records.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ IPS_PER_INSTANCE_MAX: Final = 32
 SUBNETS_PER_INSTANCE_MAX: Final = 32
 """Chosen here: NX does not state it."""
 SNAT_PORTS: Final = 16_384
-"""Ports of a source NAT slice; four instances share an address (sled-agent-api.md 4.2)."""
+"""Ports of a source NAT slice; four instances share an address (SA 4.2)."""
 
 # ---- what a VMM is told when it is registered ----------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ def _heard(_ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
         case Answered():
             return None
         case ErrorAnswered(409) if saga.ip_kind is IpKind.SUBNET and saga.kind is SagaKind.ATTACH:
-            return None  # already attached is as good (nexus.md 4.1)
+            return None  # already attached is as good (NX 4.1)
         case NoConnection(text) | TimedOut(text):
             raise unavailable(text)
         case _:

@@ -1,4 +1,4 @@
-"""A model of Nexus: the pure core. This is not Nexus; it is what nexus.md says of it, for tests and demonstrations.
+"""A model of Nexus: the pure core. This is not Nexus; it is what NX says of it, for tests and demonstrations.
 
 How to drive it::
 
@@ -18,7 +18,8 @@ the same inputs at the same times give the same effects, and every id is a UUID 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
 
-Read before: contract.py, records.py. Read next: server.py.
+Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py, stub/sizes.py.
+Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Nexus:
         return list(self._ctx.timelines.get(instance_id, ()))
 
     def would_start(self, instance_id: UUID) -> bool:
-        """Would a start be accepted now (nexus.md 7, property 38)? Changes nothing."""
+        """Would a start be accepted now (NX 7 #38)? Changes nothing."""
         ctx = self._ctx
         row = ctx.instance(instance_id)
         verdict = actions.judge(ctx.rules, Action.START, ctx.public(row), ctx.records.active_vmm(row))

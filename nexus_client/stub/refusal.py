@@ -1,4 +1,4 @@
-"""Nexus's internal errors and what of them goes on the wire (nexus.md 3, table of error kinds).
+"""Nexus's internal errors and what of them goes on the wire (NX 3, table of error kinds).
 
 `message` is what a client reads; `detail` is the text which Nexus keeps in its log when the wire says only
 `Internal Server Error` or `Service Unavailable`.

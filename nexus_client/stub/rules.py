@@ -4,6 +4,8 @@ A rule set changes the public states (public_state.py) and, where NX documents i
 sizes, IP and console rules. The wire is HEAD's in all of them: `PUT /vmms/{propolis_id}` did not exist before #6429,
 and before #5749 the sled sent the instance record too. So for the two oldest sets this model unlinks a VMM by #5749's
 saga.
+
+Read next: stub/sizes.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an instance may be called and how large it may be (NX 4.2): judged before anything is written.
 
-Read before: rules.py. Read next: nexus.py.
+Read before: stub/rules.py. Read next: stub/nexus.py.
 """
 
 from __future__ import annotations

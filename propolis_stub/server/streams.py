@@ -1,8 +1,8 @@
-"""The websockets of the Propolis API: migration, serial console, VNC (propolis.md 4.3 to 4.5).
+"""The websockets of the Propolis API: migration, serial console, VNC (PR 4.3 to 4.5).
 
 Each upgrades first and looks at the VM afterwards: what is refused then is a connection that ends without a frame.
 
-Read before: http_base.py, server.py. Read next: http_app.py.
+Read before: server/base.py, server/instance.py, vnc.py. Read next: server/app.py.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def serial(
     """A console client. Both offsets or none: no replay, no error."""
     asked = query_numbers(request, ("from_start", "most_recent"))
     from_start, most_recent = asked["from_start"], asked["most_recent"]
-    ws = await upgrade(request, pings=True, max_bytes=1 << 20)
+    ws = await upgrade(request, pings=True)
     console = server.console
     if console is None or server.vm.level is not Level.ACTIVE:
         drop(ws)
@@ -63,7 +63,7 @@ async def vnc(
     server: PropolisServer, request: web.BaseRequest, _level: int, _parameters: Parameters
 ) -> web.WebSocketResponse:
     """RFB 3.8 in binary frames; not in the OpenAPI documents."""
-    ws = await upgrade(request, pings=True, max_bytes=1 << 20)
+    ws = await upgrade(request, pings=True)
     over = server.vnc_over
     if server.vm.level is not Level.ACTIVE or over.is_set():
         drop(ws)

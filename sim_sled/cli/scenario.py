@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from sim_sled.cli.importing import import_command
 from sim_sled.language.figures import BadValue, parse_duration
 
 BAR_AFTER_S: Final = 1.0
@@ -39,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
         ("explain", explain),
         ("explore", explore),
         ("shrink", shrink),
+        ("import", import_command),
     ):
         app.command(name)(command)
     app.add_typer(group, name="scenario")

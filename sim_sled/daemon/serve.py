@@ -15,11 +15,12 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Scenario
 
@@ -66,6 +67,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         except TokenRequiredError as error:
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
             return BAD_INPUT
+        except BadStateDir as error:
+            print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- same
+            return BAD_INPUT
         except OSError as error:
             print(f"sim-sled: cannot bind: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
             return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
@@ -96,7 +100,8 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        runner, bound = await serve_control(control, *addresses.parse(serving.control))
+        address = SocketAddress.parse(serving.control)
+        runner, bound = await serve_control(control, address.host, address.port)
         stack.push_async_callback(runner.cleanup)
     await daemon.start()
     return bound

@@ -1,7 +1,7 @@
 """Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
 happen, and effects for what shall be done besides.
 
-Read before: actions.py. Read next: engine.py.
+Read before: language/actions.py. Read next: engine/act.py, engine/engine.py.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from uuid import UUID
 import attrs
 
 from nexus_client.outbox import Outcome
-from nexus_client.types import SledVmmState
+from nexus_client.types import SledVmmState, VmmState
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 
 CLIENT_LOST_US = 15_000_000
-"""When a sled takes a report for lost to which nothing answers (nexus.md 3.1: 15 s)."""
+"""When a sled takes a report for lost to which nothing answers (NX 3.1: 15 s)."""
 
 
 @attrs.define(eq=False)
@@ -111,6 +111,11 @@ class Force:
     illegal: bool
 
 
+def vmm_state(state: str) -> VmmState:
+    """What a sled says of a VMM that is in this state in truth."""
+    return VmmState({"creating": "starting"}.get(state, state))
+
+
 @attrs.frozen
 class Kill:
     sled_id: UUID
@@ -199,4 +204,5 @@ __all__ = [
     "RestartNexus",
     "TakeSnapshot",
     "Tell",
+    "vmm_state",
 ]

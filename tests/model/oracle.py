@@ -58,6 +58,7 @@ class Row:
     leaving: bool = False  # a migration out that will fail: until it does, nobody can know
     stopping: bool = False  # a stop was accepted: its grace period runs
     silent: bool = False
+    is_target: bool = False  # has been told to migrate in
     loose: bool = False
     tried: set[UUID] = attrs.field(factory=set)
     gone: str = ""  # why: acknowledged, deleted, forgotten
@@ -127,12 +128,15 @@ class Oracle:
         refusal = self._refusal(row, asked, rest)
         if refusal is not None:
             return {refusal}
+        if asked == "migration_target" and row.is_target:
+            return {None}  # told again: Propolis refuses the second ensure, and the agent goes on (D44)
+        row.is_target = row.is_target or asked == "migration_target"
         if asked == "migration_target" and source is not None:
             row.loose = self.rows[source].loose = True  # each other's business from now on
         if row.loose:
             return self._put_loose(row, asked, rest)
         if asked == "stopped" and row.leaving and row.plan[-1] == "running":
-            row.plan += STOP  # no news to the table, but the source stops if its migration fails (propolis.md 3.5)
+            row.plan += STOP  # no news to the table, but the source stops if its migration fails (PR 3.5)
         if asked == "running" and rest == "starting":
             row.plan += START
             row.has_propolis = row.coming_up = True
@@ -152,12 +156,12 @@ class Oracle:
         return {None}
 
     def _refusal(self, row: Row, asked: str, rest: str) -> type[Exception] | None:
-        """sled-agent-api.md 2.3 and 2.12 once more, in other words than rules.py."""
+        """SA 2.3 and 2.12 once more, in other words than rules.py."""
         no_news = {
             "running": rest in {"running", "rebooting", "migrating"},
             "stopped": rest in {"stopping", "stopped", "destroyed"},
         }
-        if no_news.get(asked):
+        if no_news.get(asked) or (asked == "migration_target" and row.is_target and not row.terminal):
             return None
         if row.terminal:
             return errors.VmmTerminating

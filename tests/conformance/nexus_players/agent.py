@@ -106,7 +106,7 @@ class EnsurePacer:
     def __init__(self, *, fails: bool) -> None:
         self.fails = fails
 
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: Any = None, /) -> Pace:
         return Pace(0, fail=self.fails and point is Point.CREATE)
 
 
@@ -130,6 +130,8 @@ def agent_put_state(_rules: str, given: dict[str, Any], hazard: bool = False) ->
     vmm = vmm_of(record)
     propolis = FakePropolis(record.vmm_state.state, given["propolis_answer"])
     if given["has_propolis"]:
+        if record.migration_in is not None:
+            vmm.source_addr = "[::1]:9"  # how it came by its Propolis
         vmm.vm = propolis  # type: ignore[assignment]  # stands in for the real one
     pacer = EnsurePacer(fails=given["propolis_ensure"] == "fails")
     kind = Asked(given["request"])
@@ -234,6 +236,8 @@ def _table(before: SledVmmState, request: Asked, *, there: bool) -> tuple[str | 
     if there and state not in TERMINAL:
         stops = state in (VmmState.STOPPING, VmmState.STOPPED)
         resting = VmmState.DESTROYED if stops else VmmState.RUNNING
+    if request is Asked.MIGRATION_TARGET and there and before.migration_in is not None and state not in TERMINAL:
+        return None  # told before: the second ensure is swallowed, here as there
     verdict = RULES[request, resting]
     if verdict is Verdict.NO_OP:
         quiet = request is Asked.STOPPED and there and state not in TERMINAL

@@ -18,9 +18,10 @@ import aiohttp
 from multidict import CIMultiDict
 from support.propolis.arms import NO_INSTANCE, denied
 
+from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import Reason
-from propolis_stub.server.serve import Address, Running, start
+from propolis_stub.server.serve import Running, start
 from propolis_stub.types import RequestKind
 from propolis_stub.waiting import Pace, Point
 
@@ -64,6 +65,19 @@ VCR = {
         }
     ],
 }
+
+
+def raised(vcr: dict[str, Any], by: int = 1) -> dict[str, Any]:
+    """With the generation of its region raised."""
+    (region,) = vcr["sub_volumes"]
+    return {**vcr, "sub_volumes": [{**region, "gen": region["gen"] + by}]}
+
+
+def retargeted(vcr: dict[str, Any], *at: int, port: int = 2001) -> dict[str, Any]:
+    """With other targets at these places."""
+    (region,) = vcr["sub_volumes"]
+    targets = [f"[::1]:{port + i}" if i in at else old for i, old in enumerate(region["opts"]["target"])]
+    return {**vcr, "sub_volumes": [{**region, "opts": {**region["opts"], "target": targets}}]}
 
 
 def pci(device: int) -> dict[str, int]:
@@ -137,7 +151,9 @@ class WireNet:
         await self.session.close()
 
     async def arm(self) -> WireArm:
-        arm = WireArm(self, await start(Address("127.0.0.1", 0), Address("127.0.0.1", 0), base_paces=False))
+        arm = WireArm(
+            self, await start(SocketAddress("127.0.0.1", 0), SocketAddress("127.0.0.1", 0), base_paces=False)
+        )
         self.arms.append(arm)
         return arm
 
@@ -305,7 +321,8 @@ class WireArm:
 
     async def reconfigure(self, ticket: int, disk: str = "disk") -> None:
         waiting = (await self.look())["reconfigures_waiting"]
-        body = {"vcr_json": json.dumps({**VCR, "id": str(self.net.new_id())})}
+        port = 3000 + 10 * ticket  # each replaces the same target by another
+        body = {"vcr_json": json.dumps(retargeted(VCR, 0, port=port))}
 
         async def put() -> str:
             status, answer, _ = await self.request("PUT", f"/instance/disk/{disk}/vcr", body)

@@ -1,0 +1,91 @@
+"""`sim-sled import`: logs of an incident to a scenario that plays it (LG)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+BAD_INPUT: Final = 2
+FAILED: Final = 1
+GOOD: Final = 0
+_BAR_FROM: Final = 20_000_000
+"""Bytes below which nobody needs a bar."""
+
+
+def import_command(
+    logs: Annotated[
+        list[str],
+        typer.Argument(metavar="LOG...", help="Bunyan logs, looker output, gzip, support-bundle zips, folders, or -"),
+    ],
+    out: Annotated[Path | None, typer.Option(help="write the scenario here instead of stdout")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the scenario; the first file's if missing")] = None,
+    day: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="for log forms that carry no date")
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="exit 1 if the replay takes a VMM through other states than the logs"),
+    ] = False,
+) -> None:
+    """Turn logs of sled agents, Propolis and Nexus into a scenario that plays the incident."""
+    from sim_sled.incident.importing import NothingFound, import_logs
+
+    on = _date(day)
+    chosen = _name(name or Path(logs[0]).name.partition(".")[0])
+    try:
+        with _bar(logs) as progress:
+            found = import_logs(logs, chosen, on, progress)
+    except NothingFound as nothing:
+        _bad(str(nothing))
+    if out is None:
+        sys.stdout.write(found.text)
+    else:
+        try:
+            out.write_text(found.text, encoding="utf-8")
+        except OSError as error:
+            _bad(f"cannot write {out}: {error.strerror}")
+    sys.stderr.write(found.summary)
+    for difference in found.differences:
+        sys.stderr.write(f"  the replay differs: {difference}\n")
+    if verify and not found.differences:
+        sys.stderr.write("verified: the replay takes every VMM through the states of the logs, in their order\n")
+    raise typer.Exit(FAILED if verify and found.differences else GOOD)
+
+
+def _date(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        _bad(f"--date is YYYY-MM-DD, not '{text}'")
+
+
+def _name(text: str) -> str:
+    """A name of the language (E110), whatever the file is called."""
+    return re.sub("[^a-z0-9-]+", "-", text.lower()).strip("-")[:63] or "imported"
+
+
+def _bad(text: str) -> NoReturn:
+    sys.stderr.write(f"sim-sled: {text}\n")
+    raise typer.Exit(BAD_INPUT)
+
+
+@contextmanager
+def _bar(logs: list[str]) -> Iterator[Callable[[Any, int], None] | None]:
+    """A bar over the bytes of all files, on a terminal and for whatever is large."""
+    sizes = [Path(each).stat().st_size for each in logs if each != "-" and Path(each).is_file()]
+    if not sys.stderr.isatty() or sum(sizes) < _BAR_FROM:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=sum(sizes))
+        yield lambda source, done: bar.update(task, completed=done, description=source.shown[-40:])

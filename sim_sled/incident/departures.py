@@ -1,0 +1,553 @@
+"""What departed from a normal day, as rules: agents and Nexus that went away, reports that were not taken, slow and
+stuck VMMs, requests that were refused or not answered (LG 5 #5).
+
+Read before: incident/sheet.py, incident/life.py. Read next: incident/derive.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import zip_longest
+from typing import Final
+
+import attrs
+
+from sim_sled.incident.facts import Asked, Ended, Ending, NotTaken, Observed, Op, Published
+from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, TERMINAL, blocked, edges, forgotten, told_end
+from sim_sled.incident.lines import Where
+from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
+from sim_sled.incident.timeline import Incident, Instance, Vmm
+
+STUCK_US: Final = 60 * SECOND_US
+"""A state that lasts longer than that until the logs end is told as stuck."""
+CLIENT_US: Final = 60 * SECOND_US
+"""How long Nexus waits for an answer about a VMM (omicron#5235)."""
+ONE_CAUSE_US: Final = 5 * SECOND_US
+"""Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
+DELAY_MIN_US: Final = 10_000
+"""A refusal that came sooner came at once."""
+_WORD: Final = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}
+_SLOW_WORD: Final = {"starting -> running": "start", "stopping -> stopped": "stop", TEARDOWN: "teardown"}
+_ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
+_EXPLAINS: Final = frozenset(
+    {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED, Ending.RUNNER_EXITED}
+)
+
+
+@attrs.define
+class Departures:
+    """Writes the rules of an incident on its sheet; a line that a wider rule has explained gets none of its own."""
+
+    sheet: Sheet
+    explained: set[Where] = attrs.field(factory=set)
+
+    @property
+    def incident(self) -> Incident:
+        return self.sheet.incident
+
+    def all(self, told: list[Instance]) -> None:
+        """Every rule, the widest causes first."""
+        self._agents()
+        self._nexus_restarts()
+        self._storms()
+        for instance in told:
+            for vmm in instance.vmms:
+                if not vmm.is_noise:
+                    self._life(instance, vmm)
+        self._hangs_of_sleds(told)
+        for instance in told:
+            for vmm in instance.vmms:
+                self._refusals(instance, vmm)
+                self._cancelled(instance, vmm)
+
+    def _agents(self) -> None:
+        for host in self.incident.sleds:
+            steps = [each for each in self.incident.agents if each.host == host]
+            begun: list[int] = []
+            for step in steps:
+                if step.step != "starts" or (begun and step.at_us - begun[-1] < ONE_CAUSE_US):
+                    continue
+                begun.append(step.at_us)
+                listens = next((s.at_us for s in steps if s.step == "listens" and s.at_us >= step.at_us), None)
+                before = self._last_word(host, step.at_us)
+                if before is None:
+                    continue  # the log begins with it: nothing was lost that anybody knows of
+                down = (listens or step.at_us) - before
+                boot = host in self.incident.booted_1986 or any(
+                    s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps
+                )
+                name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
+                    f"-{len(begun)}" if len(begun) > 1 else ""
+                )
+                action = (
+                    f"reboot_sled: {{down: {duration(down)}}}"
+                    if boot
+                    else f"restart_agent: {{down: {duration(down)}, keep_vmms: 0%}}"
+                )
+                doubt = ["down from its last word before to its first answer after"]
+                if not boot:
+                    doubt.append("taken for a restart of the agent: no line shows a boot of the host")
+                self.sheet.rule(
+                    name,
+                    f"{{sled: {self.sheet.draft.hosts[host]}}}",
+                    self.sheet.when(before),
+                    f"{{{action}}}",
+                    why=[at(step.where, "the agent starts")],
+                    doubt=doubt,
+                )
+
+    def _last_word(self, host: str, before_us: int) -> int | None:
+        best: int | None = None
+        for vmm in self.incident.vmms.values():
+            for fact in (*vmm.asked, *vmm.observed, *vmm.published):
+                if fact.host == host and fact.at_us < before_us and (best is None or fact.at_us > best):
+                    best = fact.at_us
+        return best
+
+    def _nexus_restarts(self) -> None:
+        for i, start in enumerate(self.incident.nexus_starts):
+            if start.at_us - self.incident.begin_us < SECOND_US:
+                continue
+            self.sheet.rule(
+                f"nexus-restarts-{i + 1}",
+                "",
+                self.sheet.when(start.at_us),
+                "{restart_nexus: {down: 5s}}",
+                why=[at(start.where, "Nexus starts")],
+                doubt=["how long it was away is not known: 5 s are invented"],
+            )
+
+    def _storms(self) -> None:
+        """Runs of reports that were not taken, over all VMMs (LG 5 #5)."""
+        attempts: list[tuple[int, str, NotTaken | None]] = []
+        for vmm in self.incident.vmms.values():
+            words = sorted([*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended], key=lambda each: each.at_us)
+            for word, following in zip_longest(words, words[1:]):
+                if isinstance(word, NotTaken):
+                    attempts.append((word.at_us, word.host, word))
+                elif isinstance(word, Published) and following is not None and not isinstance(following, NotTaken):
+                    # accepted, as far as anybody can know: no failure followed (LG 0 #1)
+                    attempts.append((word.at_us, word.host, None))
+        attempts.sort(key=lambda each: each[0])
+        count = 0
+        for final in (False, True):
+            runs = _runs([a for a in attempts if a[2] is None or a[2].final is final])
+            for run in runs:
+                count += 1
+                self._storm(run, count, final=final)
+
+    def _storm(self, run: _Run, number: int, *, final: bool) -> None:
+        statuses = [bad.status for bad in run.bad]
+        status = max(set(statuses), key=statuses.count)
+        first, last = run.bad[0], run.bad[-1]
+        begin = (run.good_before + first.at_us) // 2 if run.good_before is not None else first.at_us - SECOND_US // 2
+        end = (last.at_us + run.good_after) // 2 if run.good_after is not None else last.at_us + SECOND_US
+        begin = max(begin, first.at_us - 30 * SECOND_US)
+        name = "nexus-answers" if number == 1 else f"nexus-answers-{number}"
+        lasts = duration(end - begin)
+        if status is None:
+            action = f"{{partition: {{from: nexus, direction: out, lasts: {lasts}}}}}"
+            name = name.replace("answers", "out-of-reach")
+        else:
+            action = f"{{nexus_replies: {{status: {status}, lasts: {lasts}}}}}"
+            name = name.replace("answers", f"answers-{status}")
+        good = "nothing before" if run.good_before is None else f"last good {duration(self.sheet.t(run.good_before))}"
+        better = "nothing after" if run.good_after is None else f"first good {duration(self.sheet.t(run.good_after))}"
+        began, ended = duration(self.sheet.t(first.at_us)), duration(self.sheet.t(last.at_us))
+        doubt = [f"it began between {good} and {began}, and ended between {ended} and {better}; the middle is taken"]
+        if len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
+            doubt.append("only one sled shows it")
+        why = [at(first.where, f"not taken: {first.status or 'no answer'}"), at(last.where, "the last one")]
+        why.append(f"{len(run.bad)} reports in all")
+        self.sheet.rule(name, "", self.sheet.when(begin), action, why=why, doubt=doubt)
+        if final and "final_state_acked" in self.sheet.draft.always:
+            self.sheet.draft.always.remove("final_state_acked")
+            self.sheet.draft.notes.append("A report was lost for good (4xx): 'final_state_acked' is not demanded.")
+
+    def _life(self, instance: Instance, vmm: Vmm) -> None:
+        host = instance.shown
+        lost = forgotten(vmm)
+        if lost is not None:
+            self._forget(host, vmm, lost)
+        for edge, began, took, seen in edges(vmm):
+            if took <= SLOW_US[edge] or (edge == TEARDOWN and lost is not None):
+                continue
+            unheard = blocked(vmm, began, began + took)
+            if unheard is not None and not seen.exact:
+                self.sheet.draft.notes.append(
+                    f"{seen.where}: {edge} of {host} looks as if it took {duration(took)}; the agent could not "
+                    f"observe while its report was not taken ({unheard.where}): no rule."
+                )
+                continue
+            self._slow(host, vmm, edge, took, seen=seen, began=began)
+        for each in vmm.ended:
+            self._ending(host, vmm, each)
+        self._stuck(host, vmm)
+        self._migration(host, vmm)
+        for verdict in vmm.verdicts:
+            if verdict.why == "sled off" and vmm.sled in self.sheet.draft.hosts:
+                sled = self.sheet.draft.hosts[vmm.sled]
+                self.sheet.rule(
+                    f"{sled}-has-no-power",
+                    f"{{sled: {sled}}}",
+                    self.sheet.when(verdict.at_us),
+                    "{power_off_sled: {lasts: forever}}",
+                    why=[at(verdict.where, "not in A0")],
+                    doubt=["Nexus noticed then; when the power went is not known"],
+                )
+            elif verdict.why == "expunged":
+                self.sheet.draft.notes.append(
+                    f"{verdict.where}: the sled of {host} was expunged: nothing a sled does plays that."
+                )
+
+    def _forget(self, host: str, vmm: Vmm, check: Asked) -> None:
+        stopped = next((o for o in vmm.observed if o.state == "stopped"), None)
+        end = next((o for o in vmm.observed if o.state in TERMINAL), None)
+        told = next(p for p in vmm.published if p.state in TERMINAL)
+        if stopped is None or end is None:
+            begin_us = check.at_us if end is None else end.at_us
+            self.sheet.rule(
+                f"{host}-forgotten",
+                host_named(host),
+                self.sheet.when(begin_us),
+                "{forget_vmm: true}",
+                why=[at(check.where, "404 before its end was told")],
+                doubt=["when the agent forgot it is not known"],
+                times=1,
+            )
+            return
+        after, held = max(end.at_us - stopped.at_us, 0), max(told.at_us - end.at_us, 0)
+        hold = f"{{hold: {{publish: {told.state}, lasts: {duration(held)}}}}}"
+        self.sheet.draft.forgotten.add(vmm.id)
+        self.sheet.rule(
+            f"{host}-forgotten-before-reported",
+            host_named(host),
+            "{state: stopped}",
+            f"[{{delay: {duration(after)}}}, {hold}, {{forget_vmm: true}}]",
+            why=[
+                at(stopped.where, "stopped"),
+                at(end.where, f"Propolis: {end.state}"),
+                at(check.where, "404 NO_SUCH_INSTANCE"),
+                at(told.where, "told only now"),
+            ],
+            doubt=["forgotten with the end of Propolis; no line says when exactly"],
+            times=1,
+        )
+        self.sheet.expect(
+            "the-watcher-hears-404",
+            [
+                f"for: {host_named(host)}",
+                "after: {state: stopped}",
+                "within: 40s",
+                "that: {request: vmm_get_state}",
+            ],
+            [at(check.where, "404")],
+        )
+        if self._stop_was_asked(vmm):
+            self.sheet.expect(
+                f"{host}-stays-stopped",
+                [
+                    f"for: {host_named(host)}",
+                    "after: {request: vmm_put_state, to: stopped}",
+                    "lasts: 60s",
+                    "never: {request: vmm_register, same: instance}",
+                ],
+                [],
+                ["what the user wants, not what happened: a Nexus of that time may have started it again"],
+            )
+
+    def _stop_was_asked(self, vmm: Vmm) -> bool:
+        instance = self.incident.instances.get(vmm.instance)
+        return instance is not None and any(user.verb == "stop" for user in instance.users)
+
+    def _slow(self, host: str, vmm: Vmm, edge: str, took: int, *, seen: Observed, began: int) -> None:
+        bundle = [e for e in vmm.ended if e.how in (Ending.BUNDLE_BEGINS, Ending.BUNDLE_ENDS)]
+        why = [at(seen.where, f"{edge.partition(' ')[0]}")]
+        if edge == TEARDOWN:
+            why += [at(each.where, each.how.value) for each in bundle[:2]]
+            told = told_end(vmm)
+            why += [] if told is None else [at(told.where, "its end is told")]
+        doubt = self.sheet.gap(began, began + took)
+        verb = {
+            "starting -> running": "start",
+            "stopping -> stopped": "stop",
+            TEARDOWN: "teardown",
+        }.get(edge, "reboot")
+        self.sheet.rule(
+            f"{host}-{verb}-takes-{duration(took).replace('.', '-')}",
+            host_named(host),
+            f"{{edge: {edge}}}",
+            f"{{delay: {duration(took)}}}",
+            why=why,
+            doubt=doubt,
+        )
+
+    def _ending(self, host: str, vmm: Vmm, fact: Ended) -> None:
+        kills = {Ending.ZONE_GONE: "true", Ending.EMPTY: "true", Ending.SILENT: "false"}
+        running = next((o for o in vmm.observed if o.state == "running"), None)
+        if fact.how in kills and not any(name == f"{host}-propolis-dies" for name in self.sheet.names()):
+            doubt = [] if fact.how is not Ending.SILENT else ["Propolis died or hung: the log cannot tell"]
+            if running is None:
+                when, do = (
+                    self.sheet.when(fact.at_us),
+                    f"{{kill_propolis: {{restart: {kills[fact.how]}}}}}",
+                )
+            else:
+                when = "{state: running}"
+                after = duration(max(0, fact.at_us - running.at_us))
+                do = f"[{{delay: {after}}}, {{kill_propolis: {{restart: {kills[fact.how]}}}}}]"
+                doubt.append("the agent noticed then; when it died is not known")
+            self.sheet.rule(
+                f"{host}-propolis-dies",
+                host_named(host),
+                when,
+                do,
+                why=[at(fact.where, fact.how.value)],
+                doubt=doubt,
+                times=1,
+            )
+        elif fact.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED):
+            if any(name == f"{host}-cannot-start" for name in self.sheet.names()):
+                return
+            self.sheet.rule(
+                f"{host}-cannot-start",
+                host_named(host),
+                "{edge: starting -> running}",
+                "{set_state: failed}",
+                why=[at(fact.where, f"{fact.how.value}: {fact.text}")],
+                times=1,
+            )
+        elif fact.how is Ending.GRACE_OVER:
+            stopping = next((o for o in vmm.observed if o.state == "stopping"), None)
+            if stopping is not None:
+                self.sheet.draft.agent = [f"stop_grace: {duration(fact.at_us - stopping.at_us)}"]
+            self.sheet.rule(
+                f"{host}-never-stops",
+                host_named(host),
+                "{state: stopping}",
+                "{stall: forever}",
+                why=[at(fact.where, fact.how.value)],
+            )
+        elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
+            self.sheet.draft.notes.append(
+                f"{fact.where}: {fact.how.value} ({host}): no action of a sled plays what a guest wants."
+            )
+
+    def _stuck(self, host: str, vmm: Vmm) -> None:
+        """A state that never ended while the logs go on."""
+        if any(e.how is Ending.GRACE_OVER for e in vmm.ended) or any(p.state in TERMINAL for p in vmm.published):
+            return
+        last = vmm.observed[-1] if vmm.observed else None
+        began_us, state, where = 0, "", None
+        if last is not None and last.state in ("stopping", "rebooting", "stopped", "starting", "creating"):
+            began_us, state, where = last.at_us, last.state, last.where
+        elif last is None and vmm.zones and not vmm.ended:
+            began_us, state, where = vmm.zones[0].at_us, "starting", vmm.zones[0].where
+        if where is None or blocked(vmm, began_us, 2**62) is not None or any(e.how in _EXPLAINS for e in vmm.ended):
+            return
+        lasted = self.incident.end_us - began_us
+        if lasted < STUCK_US or self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
+            return
+        word = "stopped" if state == "stopped" else state
+        self.sheet.draft.run_on.add(host)
+        self.sheet.rule(
+            f"{host}-stuck-in-{word}",
+            host_named(host),
+            f"{{state: {word}}}",
+            "{stall: forever}",
+            why=[at(where, f"{word}, and nothing more")],
+            doubt=[
+                f"it lasted at least {duration(lasted)}, until the logs end; 'forever' is invented",
+                *self.sheet.gap(began_us, self.incident.end_us),
+            ],
+        )
+
+    def _migration(self, host: str, vmm: Vmm) -> None:
+        failed = [m for m in vmm.migrated if m.failed]
+        sides = [(p, side) for p in vmm.published for side in (p.migration_in, p.migration_out) if side == "failed"]
+        if not failed and not sides:
+            return
+        if any(name == f"{host}-migration-fails" for name in self.sheet.names()):
+            return
+        where = failed[0].where if failed else sides[0][0].where
+        moment = failed[0].at_us if failed else sides[0][0].at_us
+        seen = [p.phase for p in vmm.phases if p.at_us <= moment and p.phase not in ("finish", "error")]
+        phase = (failed[0].phase if failed else "") or (seen[-1] if seen else "ram_push")
+        doubt = (
+            []
+            if seen or (failed and failed[0].phase)
+            else ["in which phase it failed is in no line: ram_push is invented"]
+        )
+        self.sheet.rule(
+            f"{host}-migration-fails",
+            host_named(host),
+            f"{{migration: {phase}}}",
+            "{migration: {result: failed, source: resumes, target: failed}}",
+            why=[at(where, "the migration failed")],
+            doubt=doubt,
+            times=1,
+        )
+        self.sheet.expect(
+            f"{host}-stays",
+            [
+                f"for: {host_named(host)}",
+                "after: {migration: error}",
+                "within: 60s",
+                "that: {migration_out: failed, sled: unchanged}",
+            ],
+            [at(where, "failed")],
+        )
+
+    def _refusals(self, instance: Instance, vmm: Vmm) -> None:
+        by_kind: dict[tuple[Op, int], list[Asked]] = defaultdict(list)
+        for asked in vmm.asked:
+            if asked.status is not None and asked.status >= 400 and not asked.late and not self._harmless(vmm, asked):
+                by_kind[(asked.op, asked.status)].append(asked)
+        for (op, status), found in by_kind.items():
+            first = found[0]
+            code = (
+                ", code: INSTANCE_CHANNEL_FULL"
+                if "channel at capacity" in first.why
+                else ", code: Internal"
+                if status == 500
+                else ""
+            )
+            said = first.said or ("Internal Server Error" if status == 500 else "")
+            message = f', message: "{quoted(said)}"' if said else ""
+            delay = f"{{delay: {duration(first.latency_us)}}}, " if first.latency_us >= DELAY_MIN_US else ""
+            fail = f"{{fail: {{status: {status}{code}{message}}}}}"
+            do = f"[{delay}{fail}]" if delay else fail
+            why = [at(each.where, f"{op.value}: {status} {each.why}") for each in found[:3]]
+            word = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}[
+                op
+            ]
+            name = f"{instance.shown}-{word}-refused" + ("" if status == 500 else f"-{status}")
+            self.sheet.rule(
+                name, host_named(instance.shown), f"{{request: {op.value}}}", do, why=why, times=len(found)
+            )
+
+    def _harmless(self, vmm: Vmm, asked: Asked) -> bool:
+        """Whether the refusal follows from what else is played, or from a VMM that is over."""
+        if asked.status in (404, 410):
+            if asked is forgotten(vmm) or forgotten(vmm) is not None:
+                return True
+            over = any(p.state in TERMINAL and p.at_us <= asked.at_us for p in vmm.published)
+            restarted = self.incident.last_agent_restart(vmm.sled, asked.at_us)
+            died = any(
+                e.how in (Ending.EMPTY, Ending.ZONE_GONE, Ending.RUNNER_EXITED) and e.at_us <= asked.at_us + SECOND_US
+                for e in vmm.ended
+            )
+            unregistered = any(a.op is Op.UNREGISTER and a.at_us <= asked.at_us for a in vmm.asked)
+            return over or restarted is not None or died or unregistered or asked.op is Op.UNREGISTER
+        dead = any(
+            e.how in (Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED) for e in vmm.ended
+        )
+        return asked.op is Op.PUT_STATE and dead
+
+    def _cancelled(self, instance: Instance, vmm: Vmm) -> None:
+        by_op: dict[Op, list[Asked]] = defaultdict(list)
+        for asked in vmm.asked:
+            slow = (
+                asked.status is not None
+                and asked.status < 400
+                and asked.latency_us > SECOND_US
+                and asked.op is Op.GET_STATE
+            )
+            if (asked.status is None or slow) and not asked.late and asked.where not in self.explained:
+                by_op[asked.op].append(asked)
+        for op, found in by_op.items():
+            states = {vmm.state_at(each.at_us - each.latency_us) for each in found}
+            longest = max(each.latency_us for each in found)
+            unanswered = any(each.status is None for each in found)
+            lasts = CLIENT_US if unanswered and abs(longest - CLIENT_US) < SECOND_US else longest
+            do = f"{{hang: {duration(lasts)}}}" if unanswered else f"{{delay: {duration(longest)}}}"
+            why = [at(each.where, f"{op.value}: {_outcome(each)}") for each in found[:3]]
+            word = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}[
+                op
+            ]
+            name = f"{instance.shown}-{word}-not-answered" if unanswered else f"{instance.shown}-{word}-answered-late"
+            if states <= {"stopped", "destroyed"} and op is Op.GET_STATE:
+                # the agent is busy taking it down and answers nobody: for as long as that lasts
+                self.sheet.rule(
+                    name,
+                    host_named(instance.shown, ", state: stopped"),
+                    f"{{request: {op.value}}}",
+                    do,
+                    why=[*why, "asked while it was being taken down"],
+                    doubt=[_ONE_SIDED],
+                )
+            else:
+                self.sheet.rule(
+                    name,
+                    host_named(instance.shown),
+                    f"{{request: {op.value}}}",
+                    do,
+                    why=why,
+                    doubt=[_ONE_SIDED],
+                    times=len(found),
+                )
+
+    def _hangs_of_sleds(self, told: list[Instance]) -> None:
+        """Many VMMs of one sled that are not answered at one time have one cause."""
+        by_sled: dict[str, list[tuple[Asked, Vmm]]] = defaultdict(list)
+        for instance in told:
+            for vmm in instance.vmms:
+                for asked in vmm.asked:
+                    if asked.status is None and vmm.sled:
+                        by_sled[vmm.sled].append((asked, vmm))
+        for sled, found in by_sled.items():
+            if len({vmm.id for _, vmm in found}) < 3 or sled not in self.sheet.draft.hosts:
+                continue
+            begin = min(a.at_us - a.latency_us for a, _ in found)
+            end = max(a.at_us for a, _ in found)
+            for asked, _ in found:
+                self.explained.add(asked.where)
+            ops = sorted({a.op.value for a, _ in found})
+            name = self.sheet.draft.hosts[sled]
+            between = f"between: {duration(self.sheet.t(begin))}..{duration(self.sheet.t(end))}"
+            request = ops[0] if len(ops) == 1 else '"vmm_*"'
+            rule = (
+                f"for: {{sled: {name}}}",
+                f"when: {{request: {request}}}",
+                between,
+                f"do: {{hang: {duration(max(a.latency_us for a, _ in found))}}}",
+            )
+            why = tuple(at(a.where, "the caller gave up") for a, _ in found[:3])
+            doubt = ("one cause is assumed: all on one sled within one time", "agent or network: the log cannot tell")
+            self.sheet.draft.rules.append(Entry(f"{name}-answers-nobody", rule, why, doubt))
+
+
+@attrs.define
+class _Run:
+    """Reports in a row that were not taken, and the good ones around them."""
+
+    bad: list[NotTaken]
+    good_before: int | None
+    good_after: int | None = None
+
+
+def _runs(attempts: list[tuple[int, str, NotTaken | None]]) -> list[_Run]:
+    """Runs over all sleds. One report that is taken meanwhile on a sled where others fail does not end a run if more
+    failures follow within the longest pause of the agent (3 min): a retry is not a new storm.
+    """
+    runs: list[_Run] = []
+    good: int | None = None
+    for at_us, _, bad in attempts:
+        if bad is None:
+            if runs and runs[-1].good_after is None:
+                runs[-1].good_after = at_us
+            good = at_us
+        elif runs and runs[-1].good_after is None:
+            runs[-1].bad.append(bad)
+        elif runs and at_us - runs[-1].bad[-1].at_us < SECOND_US:
+            runs[-1].good_after = None
+            runs[-1].bad.append(bad)
+        else:
+            runs.append(_Run([bad], good))
+    return runs
+
+
+def _outcome(asked: Asked) -> str:
+    """How a slow request ended."""
+    ended = "the caller gave up" if asked.status is None else "answered"
+    return f"{ended} after {duration(asked.latency_us)}"

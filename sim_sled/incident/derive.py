@@ -1,0 +1,298 @@
+"""From an incident to the draft of a scenario: fleet, load, latencies, departures, expectations (LG 5).
+
+Each entry carries the lines it rests on and, where something was concluded or invented, a word of doubt (LG 6).
+Rules mean host names, never ids: ids differ in a replay.
+
+Read before: incident/departures.py, incident/life.py, incident/sheet.py, incident/timeline.py. Read next:
+incident/importing.py, incident/writing.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import attrs
+
+from sim_sled.incident.departures import Departures
+from sim_sled.incident.facts import Asked, Observed, Op, Published, User
+from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, blocked, edges, forgotten
+from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
+from sim_sled.incident.timeline import Incident, Instance, Vmm
+
+BOOT_US: Final = 20 * SECOND_US
+"""How long VMs that already ran get to boot in the replay before the first thing happens to them."""
+_VERB_OF: Final = {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}
+
+
+def derive(incident: Incident, name: str) -> Draft:
+    """The scenario of an incident. Never fails: what cannot be told is in `doubts`."""
+    sheet = Sheet(incident, Draft(name, max(1, len(incident.sleds))))
+    return _Deriver(sheet).all()
+
+
+@attrs.define
+class _Deriver:
+    sheet: Sheet
+
+    @property
+    def incident(self) -> Incident:
+        return self.sheet.incident
+
+    @property
+    def draft(self) -> Draft:
+        return self.sheet.draft
+
+    def all(self) -> Draft:
+        told = self.incident.told()
+        self._hosts()
+        self._start_of_time(told)
+        for instance in told:
+            self._load(instance)
+        self._latencies(told)
+        Departures(self.sheet).all(told)
+        for instance in told:
+            self._replayed(instance)
+            self._expectations(instance)
+        self._say()
+        self.draft.load.sort(key=lambda each: each[0])
+        return self.draft
+
+    def _replayed(self, instance: Instance) -> None:
+        """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
+        Nexus has stopped doing that (LG 3 #1).
+        """
+        for vmm in instance.vmms:
+            if vmm.is_noise:
+                continue
+            by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
+            if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
+                self.draft.notes.append(
+                    f"{instance.shown} was started again by Nexus itself after a user's stop, as Nexus did then; "
+                    "today's does not, so the replay ends otherwise."
+                )
+                break
+            self.draft.compared.setdefault(instance.shown, []).append(vmm)
+
+    def _hosts(self) -> None:
+        for host in self.incident.sleds:
+            self.draft.hosts[host] = slug(host)
+
+    def _start_of_time(self, told: list[Instance]) -> None:
+        """T = 0 is the earliest record; where VMs ran before, they are created first and everything is shifted."""
+        early = [vmm for each in told for vmm in each.vmms[:1] if not vmm.is_noise and self._ran_before(each)]
+        if early:
+            first = min(vmm.first_us() for vmm in early)
+            self.sheet.shift_us = max(0, BOOT_US - (first - self.incident.begin_us))
+            self.draft.notes.append(
+                f"{len(early)} VMs ran before the logs begin: they are created at 0 s and everything else is "
+                f"shifted by {duration(self.sheet.shift_us)}, so that they have booted."
+            )
+
+    def _ran_before(self, instance: Instance) -> bool:
+        return bool(instance.vmms) and instance.vmms[0].described is None and instance.vmms[0].registered is None
+
+    def _load(self, instance: Instance) -> None:
+        size = f"ncpus: {instance.ncpus or 2}, memory: {_size(instance.memory)}"
+        doubt = [] if instance.name else [f"no line names {instance.id}; '{instance.shown}' is invented"]
+        if instance.ncpus is None:
+            doubt.append("its size is in no line; 2 CPUs and 4 GiB are invented")
+        starts = [user for user in instance.users if user.verb == "start" and user.status < 400]
+        first = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
+        if first is None or self._ran_before(instance):
+            where = [at(first.observed[0].where, "already there")] if first is not None and first.observed else []
+            self._create(instance, 0, size, where, doubt, start=True)
+        elif starts and starts[0].at_us <= first.first_us() + SECOND_US:
+            # a start before there was a VMM: it existed, stopped
+            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        else:
+            began = first.described or first.registered
+            why = [] if began is None else [at(began.where, "registered")]
+            self._create(instance, self.sheet.t(first.first_us()), size, why, doubt, start=True)
+        if instance.users:
+            for user in instance.users:
+                self._user(instance, user)
+        elif not self.incident.has_nexus_log:
+            self._inferred(instance)
+
+    def _create(
+        self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
+    ) -> None:
+        more = "" if start else ", start: false"
+        self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
+
+    def _user(self, instance: Instance, user: User) -> None:
+        if user.status >= 400:
+            self.draft.notes.append(
+                f"{user.where}: a user's {user.verb} of {instance.shown} was refused ({user.status})."
+            )
+            return
+        if user.verb == "migrate":
+            self._migrate(instance, user.at_us, at(user.where, "migrate"))
+            return
+        why = [at(user.where, f"POST {user.verb}, {user.status}")]
+        self.sheet.load(self.sheet.t(user.at_us), f"{user.verb}: {{hostname: {word(instance.shown)}}}", why)
+
+    def _migrate(self, instance: Instance, at_us: int, why: str, doubt: tuple[str, ...] = ()) -> None:
+        to = next((v.sled for v in instance.vmms if v.described is not None and v.described.migration), "")
+        number = self.incident.sleds.index(to) + 1 if to in self.incident.sleds else None
+        target = "" if number is None else f", to: {self.draft.hosts[to]}"
+        self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{target}}}", [why], doubt)
+
+    def _inferred(self, instance: Instance) -> None:
+        """Without Nexus's log: a request to the sled, and what followed it (LG 0 #2)."""
+        for i, vmm in enumerate(instance.vmms):
+            target = vmm.described is not None and vmm.described.migration
+            if target and vmm.described is not None:
+                self._migrate(
+                    instance,
+                    vmm.described.at_us,
+                    at(vmm.described.where, "a target is registered"),
+                    ("inferred from the registration of a target; Nexus's log is missing",),
+                )
+            elif i > 0 and vmm.described is not None and not self._fell(instance.vmms[i - 1]):
+                self.sheet.load(
+                    self.sheet.t(vmm.first_us()),
+                    f"start: {{hostname: {word(instance.shown)}}}",
+                    [at(vmm.described.where, "registered anew")],
+                    ["inferred: a new VMM after an orderly end; Nexus's log is missing"],
+                )
+            for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
+                if put.status is None:
+                    continue
+                verb = self._what_followed(vmm, put)
+                if verb:
+                    self.sheet.load(
+                        self.sheet.t(put.at_us - put.latency_us),
+                        f"{verb}: {{hostname: {word(instance.shown)}}}",
+                        [at(put.where, "PUT state")],
+                        [f"inferred from what followed: {verb}; requests are logged without bodies"],
+                    )
+
+    def _fell(self, vmm: Vmm) -> bool:
+        """Whether it ended so that Nexus starts the instance again by itself."""
+        words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        return any(each.state == "failed" for each in words)
+
+    def _what_followed(self, vmm: Vmm, put: Asked) -> str:
+        began_us = put.at_us - put.latency_us
+        for each in vmm.observed:
+            if each.at_us >= began_us - SECOND_US // 10:
+                return {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}.get(
+                    each.state, ""
+                )
+        return ""
+
+    def _latencies(self, told: list[Instance]) -> None:
+        samples: dict[str, list[tuple[int, Observed]]] = defaultdict(list)
+        for instance in told:
+            for vmm in instance.vmms:
+                # of a teardown Propolis's part and the agent's part add up, unless the latter has a rule of its own
+                parts: dict[str, tuple[int, Observed]] = {}
+                gone = forgotten(vmm)
+                for edge, began, took, seen in edges(vmm):
+                    agents_part = edge == TEARDOWN and seen.at_us == began
+                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or (agents_part and gone):
+                        continue
+                    before = parts[edge][0] if edge in parts else 0
+                    parts[edge] = (before + took, seen)
+                for edge, part in parts.items():
+                    samples[edge].append(part)
+        for edge, found in sorted(samples.items()):
+            low, high = min(t for t, _ in found), max(t for t, _ in found)
+            value = (
+                duration(found[0][0])
+                if len(found) == 1 or duration(low) == duration(high)
+                else f"{duration(low)}..{duration(high)}"
+            )
+            why = tuple(at(seen.where, f"{edge} took {duration(took)}") for took, seen in found[:3])
+            self.draft.latency.append(Entry(edge, (f"{edge}: {value}",), why))
+
+    def _expectations(self, instance: Instance) -> None:
+        """What was seen of each instance in the end, with half as much time again."""
+        vmms = self.draft.compared.get(instance.shown, [])
+        if not vmms or instance.shown in self.draft.run_on:
+            return
+        last = vmms[-1]
+        stop = next((o for o in last.observed if o.state == "stopping"), None)
+        told = next((p for p in last.published if p.state == "destroyed"), None)
+        host = instance.shown
+        if told is not None and stop is not None and forgotten(last) is None:
+            within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
+            self.sheet.expect(
+                f"{host}-is-told-in-the-end",
+                [
+                    f"for: {host_named(host)}",
+                    "after: {state: stopping}",
+                    f"within: {duration(within)}",
+                    "that: {vmm: destroyed, acked: destroyed}",
+                ],
+                [at(stop.where, "stopping"), at(told.where, "destroyed is told")],
+            )
+            return
+        running = next((o for o in last.observed if o.state == "running"), None)
+        register = last.described or last.registered
+        if running is not None and register is not None and told is None:
+            within = _generous(running.at_us - register.at_us)
+            self.sheet.expect(
+                f"{host}-runs" if len(vmms) == 1 else f"{host}-a-later-start-works",
+                [
+                    f"for: {host_named(host)}",
+                    "after: {request: vmm_put_state, to: running}",
+                    f"within: {duration(within)}",
+                    "that: {vmm: running}",
+                ],
+                [at(running.where, "running")],
+            )
+
+    def _after_storm(self, vmm: Vmm, told: Published) -> int:
+        later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
+        return max(later, default=told.at_us) - told.at_us
+
+    def _say(self) -> None:
+        incident, draft = self.incident, self.draft
+        for host, skew in sorted(incident.skews.items()):
+            if host == (incident.sleds[0] if incident.sleds else ""):
+                continue
+            if skew.pairs:
+                draft.notes.append(
+                    f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
+                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {incident.sleds[0]} "
+                    f"({skew.pairs} pairs, spread {skew.spread_us / 1e3:.0f} ms); set right."
+                )
+            else:
+                draft.doubts.append(
+                    f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
+                    f"in the other's log. Taken as equal; order between them is not certain."
+                )
+        for user in incident.unknown_users:
+            draft.doubts.append(
+                f"{user.where}: a user's {user.verb} of '{user.key}': nothing else is known of it; left out."
+            )
+        for lost in incident.dropped:
+            draft.doubts.append(
+                f"{lost.where}: the logger dropped {lost.count} lines; what is missing near it may be there."
+            )
+        if incident.left_out:
+            draft.notes.append(f"{incident.left_out} VMs only answered health checks; they are left out.")
+        if not incident.has_nexus_log:
+            draft.doubts.append(
+                "Nexus's log is missing: what users did is inferred; a report counts as taken if no failure follows."
+            )
+        if incident.sleds and draft.hosts:
+            names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items())
+            draft.notes.append(f"Sleds: {names}.")
+
+
+def _generous(us: int) -> int:
+    """Half as much again and ten seconds, in whole five seconds."""
+    return -(-(us * 3 // 2 + 10 * SECOND_US) // (5 * SECOND_US)) * 5 * SECOND_US
+
+
+def _size(memory: int | None) -> str:
+    if memory is None:
+        return "4GiB"
+    for unit, each in (("GiB", 1024**3), ("MiB", 1024**2)):
+        if memory % each == 0 and memory:
+            return f"{memory // each}{unit}"
+    return f"{max(1, memory // 1024**2)}MiB"

@@ -1,0 +1,537 @@
+"""What a log line says, if it says anything of a VMM's life: one table of messages per program (LG 2).
+
+Messages are matched on their stable middle, whatever the version (LG 2.4); values printed by Rust's `{:?}` are
+read by regular expressions, since they are no JSON. The numbers beside the rows are those of LG 2.
+
+Read before: incident/lines.py. Read next: incident/timeline.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from sim_sled.incident.lines import LogLine, Where
+
+_UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_GIB: Final = 1024**3
+
+
+class Op(Enum):
+    """A request of Nexus to a sled; values are the operation ids of the scenario language."""
+
+    REGISTER = "vmm_register"
+    PUT_STATE = "vmm_put_state"
+    GET_STATE = "vmm_get_state"
+    UNREGISTER = "vmm_unregister"
+
+
+@attrs.frozen(kw_only=True)
+class Fact:
+    """Base. `at_us`: by the clock of `host`; `vmm` and `instance`: ids as text, "" if the line does not name them."""
+
+    where: Where
+    host: str
+    at_us: int
+    pid: int = 0
+    vmm: str = ""
+    instance: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Described(Fact):
+    """1: a registration arrived; the one source of host name, size and role."""
+
+    hostname: str
+    ncpus: int | None
+    memory: int | None
+    migration: bool
+
+
+@attrs.frozen(kw_only=True)
+class Asked(Fact):
+    """6 to 13: a request to a sled has ended. `at_us` is its end. `status` None: the caller had gone away.
+    `late`: its handler ended after that.
+    """
+
+    op: Op
+    status: int | None
+    latency_us: int
+    req_id: str
+    code: str = ""
+    why: str = ""
+    said: str = ""
+    late: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Observed(Fact):
+    """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (LG 0 #8)."""
+
+    state: str
+    exact: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Published(Fact):
+    """27: an attempt to report. States are those of the sled agent; migrations "" if there is none."""
+
+    state: str
+    gen: int
+    migration_in: str = ""
+    migration_out: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class NotTaken(Fact):
+    """28, 29: Nexus did not take the report. `status` None: no answer came. `final`: it is not repeated."""
+
+    status: int | None
+    final: bool
+    retry_us: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Zone(Fact):
+    """14 to 18: a step of the start. `step`: "configuring", "installing", "booting", "started", "online"."""
+
+    step: str
+
+
+class Ending(Enum):
+    """What a VMM's agent says about an unusual or slow end."""
+
+    BUNDLE_BEGINS = "zone bundle begins"
+    BUNDLE_ENDS = "zone bundle ends"
+    RUNNER_EXITED = "the runner exited"
+    GRACE_OVER = "the grace period is over"
+    ZONE_GONE = "the zone is gone"
+    SILENT = "Propolis does not answer"
+    EMPTY = "Propolis has no VM any more"
+    SETUP_FAILED = "the zone could not be set up"
+    ENSURE_FAILED = "Propolis refused the VM"
+    GUEST_HALT = "the guest shut itself down"
+    GUEST_RESET = "the guest reset itself"
+    PROCESS_STARTED = "a Propolis process started"
+
+
+@attrs.frozen(kw_only=True)
+class Ended(Fact):
+    """30 to 43, 120, 130, 131."""
+
+    how: Ending
+    text: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Agent(Fact):
+    """52 to 55: the sled's agent. `step`: "starts", "listens", "boots" (only when the host did), "registered"."""
+
+    step: str
+
+
+@attrs.frozen(kw_only=True)
+class Dropped(Fact):
+    """The logger threw lines away: conclusions from what is not there are uncertain before this line."""
+
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class User(Fact):
+    """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name."""
+
+    verb: str
+    key: str
+    status: int
+
+
+@attrs.frozen(kw_only=True)
+class Received(Fact):
+    """63: Nexus took a state. `pushed`: by a report; else by an answer or a health check."""
+
+    state: str
+    gen: int
+    pushed: bool
+
+
+@attrs.frozen(kw_only=True)
+class Answered(Fact):
+    """107, 70 and others: an error text of a sled in Nexus's log; `req_id` is the sled's own (LG 0 #6)."""
+
+    req_id: str
+    status: int
+
+
+@attrs.frozen(kw_only=True)
+class Verdict(Fact):
+    """70 to 75, 67: Nexus gave a VMM up. `why`: "gone", "sled off", "expunged", "unreachable"."""
+
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class Starting(Fact):
+    """80, 101: a start saga or a reincarnation. `automatic`: nobody asked for it."""
+
+    automatic: bool
+
+
+@attrs.frozen(kw_only=True)
+class Migrated(Fact):
+    """95, 138 to 143: how a migration ended. `failed_in`: "" if it is not known."""
+
+    failed: bool
+    side: str
+    phase: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Phase(Fact):
+    """129: a phase of a migration, as Propolis says it."""
+
+    side: str
+    phase: str
+
+
+@attrs.frozen(kw_only=True)
+class OnSled(Fact):
+    """69: which sled a VMM is on; `serial` is the sled's host name in its own log."""
+
+    serial: str
+    sled_id: str
+
+
+@attrs.frozen(kw_only=True)
+class NexusStarts(Fact):
+    """109."""
+
+
+def facts_of(line: LogLine) -> list[Fact]:
+    """What a line says; mostly nothing."""
+    if line.time_us is None:
+        return []
+    found: list[Fact] = []
+    low = line.msg.lower()
+    if "logger dropped messages" in low:
+        found += _make(Dropped, line, count=line.number("count") or 0)
+    if low.startswith("request "):
+        found += _request(line, low)
+    for needle, make in _TABLES.get(line.program, ()):
+        if needle in low:
+            found += make(line)
+    if line.program == "nexus":
+        found += _answer_in_error(line)
+    return found
+
+
+def _head(line: LogLine) -> dict[str, object]:
+    """The fields of every fact. A zone's name tells the VMM where no key does (LG 1.1)."""
+    assert line.time_us is not None
+    vmm = line.text("propolis_id") or line.text("vmm_id")
+    if not vmm:
+        around = f"{line.host} {line.text('zone_name')} {line.text('zone')} {line.msg[:300]}"
+        named = re.search(rf"oxz_propolis-server_({_UUID})", around)
+        metadata = re.search(rf'zone_name: "oxz_propolis-server_({_UUID})', line.text("metadata"))
+        named = metadata or named
+        vmm = named[1] if named is not None else ""
+    return {
+        "where": line.where,
+        "host": line.host,
+        "at_us": line.time_us,
+        "pid": line.pid,
+        "vmm": _id(vmm),
+        "instance": _id(line.text("instance_id")),
+    }
+
+
+def _id(text: str) -> str:
+    """`uuid (propolis)` and `Some(uuid)` are ids too (LG 0 #4)."""
+    found = re.search(_UUID, text)
+    return "" if found is None else found[0]
+
+
+def _make(kind: type[Fact], line: LogLine, **more: object) -> list[Fact]:
+    return [kind(**(_head(line) | more))]  # type: ignore[arg-type]  # each row names the fields of its class
+
+
+# ---- requests, the same line in all three programs (LG 1.2)
+
+_SLED_PATHS: Final = (
+    ("PUT", re.compile(rf"^/(?:vmms|instances)/({_UUID})$"), Op.REGISTER),
+    ("DELETE", re.compile(rf"^/(?:vmms|instances)/({_UUID})$"), Op.UNREGISTER),
+    ("PUT", re.compile(rf"^/(?:vmms|instances)/({_UUID})/state$"), Op.PUT_STATE),
+    ("GET", re.compile(rf"^/(?:vmms|instances)/({_UUID})/state$"), Op.GET_STATE),
+)
+_USER_PATH: Final = re.compile(r"(?:^|https?://[^/]+)/v1/instances(?:/([^/?]+)(?:/(start|stop|reboot))?)?(?:\?.*)?$")
+_MIGRATE_PATH: Final = re.compile(rf"/instances/({_UUID})/migrate")
+
+
+def _request(line: LogLine, low: str) -> list[Fact]:
+    gone = "client disconnected" in low
+    late = "already cancelled" in low
+    if not (gone or late or low.startswith("request completed")):
+        return []
+    uri, method = line.text("uri"), line.text("method")
+    if line.program == "sled-agent":
+        for verb, path, op in _SLED_PATHS:
+            found = path.match(uri)
+            if verb == method and found is not None:
+                return [
+                    Asked(
+                        **(_head(line) | {"vmm": found[1]}),  # type: ignore[arg-type]  # as in `_make`
+                        op=op,
+                        status=None if gone else line.number("response_code"),
+                        latency_us=line.number("latency_us") or 0,
+                        req_id=line.text("req_id"),
+                        why=line.text("error_message_internal"),
+                        said=line.text("error_message_external"),
+                        late=late,
+                    )
+                ]
+    elif line.program == "nexus" and not gone:
+        return _user(line, method, uri)
+    return []
+
+
+def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
+    status = line.number("response_code") or 0
+    moved = _MIGRATE_PATH.search(uri)
+    if method == "POST" and moved is not None:
+        return _make(User, line, verb="migrate", key=moved[1], status=status)
+    found = _USER_PATH.search(uri)
+    if found is None or line.text("component") not in ("dropshot_external", "dropshot_external_techport", ""):
+        return []
+    key, verb = found[1] or "", found[2] or ""
+    if method == "POST" and verb:
+        return _make(User, line, verb=verb, key=key, status=status)
+    if method == "POST" and not key:
+        return _make(User, line, verb="create", key="", status=status)
+    if method == "DELETE" and key and not verb:
+        return _make(User, line, verb="delete", key=key, status=status)
+    return []
+
+
+def _answer_in_error(line: LogLine) -> list[Fact]:
+    text = line.text("error") + line.text("result")
+    found = re.search(rf'x-request-id"?: "?\\?"?({_UUID})', text) or re.search(rf'request_id: \\?"({_UUID})', text)
+    if found is None:
+        return []
+    status = re.search(r"status: (\d{3})", text)
+    return _make(Answered, line, req_id=found[1], status=int(status[1]) if status else 0)
+
+
+# ---- Rust's debug texts
+
+_VMM_STATE: Final = re.compile(
+    r"vmm_state: VmmRuntimeState \{ state: (\w+)(?:\([^)]*\))?, gen(?:eration)?: Generation\((?:Generation\()?(\d+)"
+)
+_RUNTIME: Final = re.compile(r"state: (\w+)(?:\([^)]*\))?, gen(?:eration)?: Generation\((?:Generation\()?(\d+)")
+_PROPOLIS: Final = re.compile(r"PropolisInstanceState\((\w+)\)")
+_SIDE: Final = re.compile(r"migration_(in|out): (None|Some\(MigrationRuntimeState \{[^}]*?state: (\w+))")
+_STATUS: Final = re.compile(r"status: (\d{3})|\b([45]\d\d) [A-Z]")
+_DURATION: Final = re.compile(r"(?:(\d+)m(?!s))?(?:([\d.]+)(ns|us|µs|ms|s))?")
+
+
+def rust_duration_us(text: str) -> int | None:
+    """Microseconds of `809.947502ms`, `1.9s`, `1m 2s` as Rust prints them."""
+    units = {"ns": 1e-3, "us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+    total, seen = 0.0, False
+    for number, unit in re.findall(r"([\d.]+)(ns|us|µs|ms|m|s)", text):
+        seen = True
+        total += float(number) * (60e6 if unit == "m" else units[unit])
+    return round(total) if seen else None
+
+
+def _described(line: LogLine) -> list[Fact]:
+    config, spec = line.text("local_config"), line.text("propolis_spec") + line.text("hardware")
+    host = re.search(r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware"))
+    cpus = re.search(r"\b(?:n?cpus): (?:InstanceCpuCount\()?(\d+)", spec + config)
+    memory = re.search(r"memory_mb: (\d+)", spec)
+    size = re.search(r"memory: ByteCount\((?:ByteCount\()?(\d+)", spec + config)
+    bytes_of = int(memory[1]) * 1024**2 if memory else int(size[1]) if size else None
+    return _make(
+        Described,
+        line,
+        hostname=(host[1] or host[2]) if host else "",
+        ncpus=int(cpus[1]) if cpus else None,
+        memory=bytes_of,
+        migration=bool(_id(line.text("migration_id"))),
+    )
+
+
+def _observed(line: LogLine) -> list[Fact]:
+    found = _PROPOLIS.search(line.text("state") or line.msg)
+    return _make(Observed, line, state=found[1].lower()) if found is not None else []
+
+
+def _published(line: LogLine) -> list[Fact]:
+    found = _VMM_STATE.search(line.text("state")) or _RUNTIME.search(line.text("state"))
+    if found is None:
+        return []
+    sides = {side: (state or "").lower() for side, _, state in _SIDE.findall(line.text("state"))}
+    return _make(
+        Published,
+        line,
+        state=found[1].lower(),
+        gen=int(found[2]),
+        migration_in=_progress(sides.get("in", "")),
+        migration_out=_progress(sides.get("out", "")),
+    )
+
+
+def _progress(state: str) -> str:
+    return {"inprogress": "in_progress"}.get(state, state)
+
+
+def _not_taken(line: LogLine) -> list[Fact]:
+    found = _STATUS.search(line.msg + line.text("error"))
+    status = int(found[1] or found[2]) if found is not None else None
+    final = "will not retry" in line.msg.lower()
+    return _make(NotTaken, line, status=status, final=final, retry_us=rust_duration_us(line.text("retry_after")))
+
+
+def _zone(step: str) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(Zone, line, step=step)
+
+
+def _ended(how: Ending) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(Ended, line, how=how, text=(line.text("error") or line.msg)[:200])
+
+
+def _agent(step: str) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(Agent, line, step=step)
+
+
+def _listening(line: LogLine) -> list[Fact]:
+    return _make(Agent, line, step="listens") if line.text("component") == "dropshot (SledAgent)" else []
+
+
+def _ensure_result(line: LogLine) -> list[Fact]:
+    return _ended(Ending.ENSURE_FAILED)(line) if "call is err" in line.msg.lower() else []
+
+
+def _received(line: LogLine) -> list[Fact]:
+    found = _RUNTIME.search(line.text("vmm_state"))
+    if found is None:
+        return []
+    uri = line.text("uri")
+    return (
+        _make(
+            Received,
+            line,
+            state=found[1].lower(),
+            gen=int(found[2]),
+            pushed=uri.startswith(("/vmms/", "/instances/")),
+        )
+        if (line.text("propolis_id") or line.text("vmm_id") or uri)
+        else []
+    )
+
+
+def _verdict(why: str) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(Verdict, line, why=why)
+
+
+def _on_sled(line: LogLine) -> list[Fact]:
+    if not line.text("sled_serial"):
+        return []
+    return _make(OnSled, line, serial=line.text("sled_serial"), sled_id=_id(line.text("sled_id")))
+
+
+def _starting(line: LogLine) -> list[Fact]:
+    return _make(Starting, line, automatic="auto" in line.text("start_reason").lower())
+
+
+def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]]:
+    def make(line: LogLine) -> list[Fact]:
+        phase = "device" if re.search(r"device ?state", line.text("error") + line.msg, re.IGNORECASE) else ""
+        return _make(Migrated, line, failed=failed, side=side, phase=phase)
+
+    return make
+
+
+def _own_state(line: LogLine) -> list[Fact]:
+    """129: exact, and the phases of a migration beside it."""
+    found: list[Fact] = []
+    state = re.search(r"\w+", line.text("state"))
+    if state is not None:
+        found += _make(Observed, line, state=state[0].lower(), exact=True)
+    for side, phase in re.findall(
+        r"migration_(in|out): Some\(InstanceMigrationStatus \{[^}]*?state: (\w+)", line.text("migration")
+    ):
+        word = re.sub(r"(?<!^)(?=[A-Z])", "_", phase).lower()
+        found += _make(Phase, line, side=side, phase=word)
+    return found
+
+
+_Row = tuple[str, Callable[[LogLine], list[Fact]]]
+
+_TABLES: Final[dict[str, tuple[_Row, ...]]] = {
+    "sled-agent": (
+        ("ensuring instance is registered", _described),  # 1
+        ("observed new propolis state", _observed),  # 25
+        ("observing new propolis state", _observed),  # 25 before 2025-04
+        ("publishing instance state update to nexus", _published),  # 27
+        ("failed to publish ", _not_taken),  # 28, 29
+        ("configuring new omicron zone", _zone("configuring")),  # 14
+        ("installing omicron zone", _zone("installing")),  # 15
+        ("booting oxz_propolis", _zone("booting")),  # 16
+        ("zone booting", _zone("booting")),  # 16, old
+        ("started propolis in zone", _zone("started")),  # 18
+        ("propolis http server online", _zone("online")),  # 19
+        ("result of instance_ensure call", _ensure_result),  # 21
+        ("failed to set up propolis zone", _ended(Ending.SETUP_FAILED)),  # 23
+        ("instance setup failed", _ended(Ending.SETUP_FAILED)),  # 23, 2023
+        ("vmm setup failed", _ended(Ending.SETUP_FAILED)),  # 23, until 2025-04
+        ("failed to create propolis vm", _ended(Ending.ENSURE_FAILED)),  # 24
+        ("creating zone bundle", _ended(Ending.BUNDLE_BEGINS)),  # 31
+        ("finished zone bundle", _ended(Ending.BUNDLE_ENDS)),  # 31
+        ("failed to take zone bundle", _ended(Ending.BUNDLE_ENDS)),  # 32
+        ("instance runner exited main loop", _ended(Ending.RUNNER_EXITED)),  # 36
+        ("failed to stop within the grace period", _ended(Ending.GRACE_OVER)),  # 38
+        ("propolis zone is gone", _ended(Ending.ZONE_GONE)),  # 39
+        ("propolis zone has gone away entirely", _ended(Ending.ZONE_GONE)),  # 39, a branch of 2025
+        ("propolis zone is no longer running", _ended(Ending.ZONE_GONE)),  # 40
+        ("communication error checking up on propolis", _ended(Ending.SILENT)),  # 41
+        ("unexpectedly reported no instance", _ended(Ending.EMPTY)),  # 43
+        ("propolis vm is missing", _ended(Ending.EMPTY)),  # 44
+        ("setting up sled agent server", _agent("starts")),  # 52
+        ("sledagent::new(..) starting", _agent("starts")),  # 52
+        ("listening", _listening),  # 53
+        ("setting reservoir size to", _agent("boots")),  # 54
+        ("successfully put sledagentinfo", _agent("registered")),  # 55
+    ),
+    "nexus": (
+        ("received new vmm runtime state", _received),  # 63
+        ("received new runtime state from sled agent", _received),  # 63 before 2024-08
+        ("updating instance state", _on_sled),  # 69
+        ("vmm has failed!", _verdict("gone")),  # 70
+        ("marking vmm failed due to sled agent api error", _verdict("gone")),  # 67
+        ("sled-agent is unreachable", _verdict("unreachable")),  # 72, 73
+        ("sled that is not in a0", _verdict("sled off")),  # 74
+        ("vmm on an expunged sled", _verdict("expunged")),  # 75
+        ("moving instance to starting state via saga", _starting),  # 80
+        ("attempting to reincarnate instance", lambda line: _make(Starting, line, automatic=True)),  # 101
+        ("(active vmm destroyed): guest shut itself down", _ended(Ending.GUEST_HALT)),  # 94
+        ("instance update (migration failed)", _migrated(failed=True)),  # 95
+        ("instance update (migration completed): setting active", _migrated(failed=False)),  # 95
+        ("setting up nexus server", lambda line: _make(NexusStarts, line)),  # 109
+    ),
+    "propolis": (
+        ("starting server...", _ended(Ending.PROCESS_STARTED)),  # 120
+        ("publishing new instance state", _own_state),  # 129
+        ("halting due to vm suspend event", _ended(Ending.GUEST_HALT)),  # 130
+        ("halting due to chipset-driven halt", _ended(Ending.GUEST_HALT)),  # 130
+        ("resetting due to ", _ended(Ending.GUEST_RESET)),  # 131
+        ("migration in succeeded", _migrated(failed=False, side="in")),  # 139
+        ("migration out succeeded", _migrated(failed=False, side="out")),  # 139
+        ("migration out failed", _migrated(failed=True, side="out")),  # 140
+        ("migration in failed", _migrated(failed=True, side="in")),  # 141
+        ("migration source task exited: err", _migrated(failed=True, side="out")),  # 2024
+    ),
+}

@@ -1,0 +1,115 @@
+"""`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
+
+Read before: incident/lines.py, incident/derive.py, incident/verify.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import attrs
+
+from sim_sled.incident.derive import derive
+from sim_sled.incident.facts import facts_of
+from sim_sled.incident.lines import Reading, Source, read_lines, sources
+from sim_sled.incident.sheet import Draft
+from sim_sled.incident.timeline import Collector, Incident
+from sim_sled.incident.verify import Difference, compare, replay
+from sim_sled.incident.writing import scenario_text, summary_text
+from sim_sled.language.check import parse_scenario
+
+
+class NothingFound(ValueError):
+    """No usable line in any file; the text says what was read."""
+
+
+@attrs.frozen
+class Imported:
+    """`text`: the scenario. `differences`: where its replay departs from the logs; `failed`: what it misses."""
+
+    text: str
+    summary: str
+    draft: Draft
+    incident: Incident
+    differences: tuple[Difference, ...]
+    failed: tuple[str, ...]
+
+
+Progress = Callable[[Source, int], None]
+
+
+def collect(
+    paths: Sequence[str], day: date | None = None, progress: Progress | None = None
+) -> tuple[Incident, Reading]:
+    """All files, on one clock."""
+    reading = Reading()
+    return collect_sources(sources(paths, reading), reading, day, progress), reading
+
+
+def collect_sources(
+    found: Sequence[Source], reading: Reading, day: date | None = None, progress: Progress | None = None
+) -> Incident:
+    """As `collect`, of sources that are open already."""
+    collector = Collector()
+    for source in found:
+        for count, line in enumerate(read_lines(source, reading, day)):
+            if line.time_us is not None:
+                collector.seen(line.program, line.host, line.time_us)
+            for fact in facts_of(line):
+                collector.add(fact)
+            if progress is not None and count % 4096 == 0:
+                progress(source, reading.bytes_read)
+    incident = collector.incident()
+    if collector.overflowed:
+        reading.unreadable.append("too many facts for one incident: the newest part was left out; choose fewer files")
+    return incident
+
+
+def import_logs(
+    paths: Sequence[str], name: str, day: date | None = None, progress: Progress | None = None
+) -> Imported:
+    """The scenario of the incident in these logs. Raises `NothingFound`."""
+    incident, reading = collect(paths, day, progress)
+    return imported(incident, reading, list(paths), name)
+
+
+def imported(incident: Incident, reading: Reading, files: Sequence[str], name: str) -> Imported:
+    """Derived, written, checked and played once. What the replay does not meet is switched off, and said."""
+    if not incident.told():
+        raise NothingFound(
+            f"{sum(reading.records.values())} records of {len(reading.records)} files say nothing of a VMM's life"
+            + "".join(f"\n  cannot be read: {each}" for each in reading.unreadable)
+            + "".join(f"\n  {count} lines: {kind}" for kind, count in sorted(reading.odd.items()))
+        )
+    draft = derive(incident, name)
+    dropped: set[str] = set()
+    while True:
+        text = scenario_text(draft, files, reading, dropped)
+        scenario, problems = parse_scenario(text, "imported")
+        assert scenario is not None, f"an imported scenario is not valid, which is a bug:\n{problems.text()}\n{text}"
+        result, played = replay(scenario)
+        missed = {_name_of(failure.key) for failure in result.failures}
+        new = {entry.name for entry in draft.expect if entry.name in missed} - dropped
+        invariants = [each for each in draft.always if each in missed]
+        if not new and not invariants:
+            break
+        dropped |= new
+        for each in invariants:
+            draft.always.remove(each)
+            draft.doubts.append(
+                f"The replay breaks '{each}'; it is not demanded. The incident may have broken it too."
+            )
+    differences = compare(draft, played)
+    failed = tuple(sorted(dropped)) + tuple(failure.text for failure in result.failures)
+    summary = summary_text(draft, reading)
+    summary += "".join(
+        f"  uncertain: the replay does not meet '{each}', which is switched off in the file\n"
+        for each in sorted(dropped)
+    )
+    return Imported(text, summary, draft, incident, tuple(differences), failed)
+
+
+def _name_of(key: str) -> str:
+    """The name of the expectation or invariant in a failure's key."""
+    return key.rpartition(" ")[2].strip("'\"") if " " in key else key

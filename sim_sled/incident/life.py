@@ -1,0 +1,70 @@
+"""Questions about one VMM of an incident: how long its edges took, what its end was, what was forgotten.
+
+Read before: incident/timeline.py. Read next: incident/departures.py, incident/derive.py, incident/sheet.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published
+from sim_sled.incident.timeline import Vmm
+
+SECOND_US: Final = 1_000_000
+TEARDOWN: Final = "stopped -> destroyed"
+"""The edge of the language which the agent's own work (zone bundle, zone removal) lengthens."""
+SLOW_US: Final = {
+    # three times a good day on real hardware and beyond its p99 (presets.py, rack); less is noise
+    "starting -> running": 30 * SECOND_US,
+    "stopping -> stopped": 5 * SECOND_US,
+    TEARDOWN: 25 * SECOND_US,
+    "rebooting -> running": 30 * SECOND_US,
+}
+TERMINAL: Final = frozenset({"destroyed", "failed"})
+
+
+def first(vmm: Vmm, state: str) -> Observed | None:
+    return next((o for o in vmm.observed if o.state == state), None)
+
+
+def told_end(vmm: Vmm) -> Published | None:
+    return next((p for p in vmm.published if p.state == "destroyed"), None)
+
+
+def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
+    """A report that Nexus did not take meanwhile: then the agent observed nothing, whatever Propolis did."""
+    return next((n for n in vmm.not_taken if not n.final and from_us <= n.at_us <= to_us), None)
+
+
+def forgotten(vmm: Vmm) -> Asked | None:
+    """A 404 about a VMM whose end is only told afterwards (LG 0 #9)."""
+    for check in vmm.asked:
+        if check.op is Op.GET_STATE and check.status == 404:
+            end = next((p for p in vmm.published if p.state in TERMINAL), None)
+            if end is not None and end.at_us > check.at_us:
+                return check
+    return None
+
+
+def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
+    """(edge, began, took, the observation that ended it) of one VMM."""
+    found = []
+    began = next((z.at_us for z in vmm.zones if z.step == "configuring"), None)
+    put = next((a for a in vmm.asked if a.op is Op.PUT_STATE and a.status is not None), None)
+    if began is None and put is not None and vmm.registered is not None:
+        began = put.at_us - put.latency_us
+    running = next((o for o in vmm.observed if o.state == "running"), None)
+    if began is not None and running is not None and running.at_us > began:
+        found.append(("starting -> running", began, running.at_us - began, running))
+    for before, after in zip(vmm.observed, vmm.observed[1:], strict=False):
+        edge = f"{before.state} -> {after.state}"
+        if edge in SLOW_US and edge != "starting -> running":
+            found.append((edge, before.at_us, after.at_us - before.at_us, after))
+    told, stopped = told_end(vmm), first(vmm, "stopped")
+    gone = first(vmm, "destroyed")
+    if told is not None and gone is not None and not gone.exact:
+        # the agent tells the end when the zone is gone, long after Propolis has said so
+        found.append((TEARDOWN, gone.at_us, told.at_us - gone.at_us, gone))
+    elif told is not None and stopped is not None and gone is None:
+        found.append((TEARDOWN, stopped.at_us, told.at_us - stopped.at_us, stopped))
+    return found

@@ -1,0 +1,396 @@
+"""Facts of several hosts on one clock: who is who, and what happened to each VMM in order (LG 5).
+
+Sleds are told apart by host name, never by file; their clocks are set right by what both ends of one exchange wrote.
+Health checks that went well are only counted: a gigabyte of them must not cost memory.
+
+Read before: incident/facts.py. Read next: incident/derive.py, incident/life.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from statistics import median
+from typing import Final
+
+import attrs
+
+from sim_sled.incident.facts import (
+    Agent,
+    Answered,
+    Asked,
+    Described,
+    Dropped,
+    Ended,
+    Fact,
+    Migrated,
+    NexusStarts,
+    NotTaken,
+    Observed,
+    OnSled,
+    Op,
+    Phase,
+    Published,
+    Received,
+    Starting,
+    User,
+    Verdict,
+    Zone,
+)
+
+FACTS_MAX: Final = 5_000_000
+"""Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
+VALID_SINCE_US: Final = 946_684_800_000_000
+"""The year 2000: a sled that has not found the time yet believes in 1986 (omicron#9095)."""
+SAME_US: Final = 50_000
+"""Two sleds that differ by less have the same clock, as far as times of requests can tell."""
+_HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_QUICK_US: Final = 1_000_000
+"""A health check answered within that is nothing to tell."""
+
+
+@attrs.define
+class Vmm:
+    """One VMM, as far as the logs know it. Lists are in order of time."""
+
+    id: str
+    instance: str = ""
+    sled: str = ""
+    described: Described | None = None
+    asked: list[Asked] = attrs.field(factory=list)
+    observed: list[Observed] = attrs.field(factory=list)
+    published: list[Published] = attrs.field(factory=list)
+    not_taken: list[NotTaken] = attrs.field(factory=list)
+    ended: list[Ended] = attrs.field(factory=list)
+    zones: list[Zone] = attrs.field(factory=list)
+    phases: list[Phase] = attrs.field(factory=list)
+    migrated: list[Migrated] = attrs.field(factory=list)
+    verdicts: list[Verdict] = attrs.field(factory=list)
+    received: list[Received] = attrs.field(factory=list)
+    quiet_checks: int = 0
+
+    @property
+    def is_noise(self) -> bool:
+        """A VM that only ran: health checks went well, and nothing else was written."""
+        return not (self.described or self.asked or self.observed or self.published or self.ended or self.verdicts)
+
+    @property
+    def registered(self) -> Asked | None:
+        return next((each for each in self.asked if each.op is Op.REGISTER), None)
+
+    def state_at(self, at_us: int) -> str:
+        """The last state seen by then; "" if none was."""
+        seen = ""
+        for each in self.observed:
+            if each.at_us > at_us:
+                break
+            seen = each.state
+        return seen
+
+    def first_us(self) -> int:
+        """When it is first spoken of."""
+        begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self._all()]
+        return min(begins, default=0)
+
+    def _all(self) -> Iterable[Fact]:
+        yield from self.asked
+        yield from self.observed
+        yield from self.published
+        yield from self.ended
+        yield from self.verdicts
+        if self.described is not None:
+            yield self.described
+
+
+@attrs.define
+class Instance:
+    """One instance. `name`: its host name, "" if no line has it; `placeholder`: what it is called then."""
+
+    id: str
+    name: str = ""
+    ncpus: int | None = None
+    memory: int | None = None
+    vmms: list[Vmm] = attrs.field(factory=list)
+    users: list[User] = attrs.field(factory=list)
+    starts: list[Starting] = attrs.field(factory=list)
+    placeholder: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.name or self.placeholder
+
+
+@attrs.frozen
+class Skew:
+    """How a host's clock was set right: `offset_us` is added to its times. `pairs` 0: nothing to go by."""
+
+    offset_us: int
+    spread_us: int
+    pairs: int
+
+
+@attrs.define
+class Incident:
+    """Everything of all files on the clock of the first sled. Times in microseconds since the epoch."""
+
+    sleds: list[str] = attrs.field(factory=list)
+    vmms: dict[str, Vmm] = attrs.field(factory=dict)
+    instances: dict[str, Instance] = attrs.field(factory=dict)
+    agents: list[Agent] = attrs.field(factory=list)
+    booted_1986: set[str] = attrs.field(factory=set)
+    dropped: list[Dropped] = attrs.field(factory=list)
+    users: list[User] = attrs.field(factory=list)
+    unknown_users: list[User] = attrs.field(factory=list)
+    nexus_starts: list[NexusStarts] = attrs.field(factory=list)
+    skews: dict[str, Skew] = attrs.field(factory=dict)
+    programs: Counter[str] = attrs.field(factory=Counter)
+    begin_us: int = 0
+    end_us: int = 0
+    eras: set[str] = attrs.field(factory=set)
+    left_out: int = 0
+
+    @property
+    def has_nexus_log(self) -> bool:
+        return self.programs["nexus"] > 0
+
+    def told(self) -> list[Instance]:
+        """Instances of which there is something to tell, by their first appearance."""
+        found = [each for each in self.instances.values() if each.users or any(not v.is_noise for v in each.vmms)]
+        return sorted(found, key=lambda each: min((v.first_us() for v in each.vmms if not v.is_noise), default=2**62))
+
+    def last_agent_restart(self, sled: str, before_us: int) -> Agent | None:
+        """The last time before `before_us` that the agent of a sled began anew."""
+        found = [a for a in self.agents if a.host == sled and a.step == "starts" and a.at_us <= before_us]
+        return found[-1] if found else None
+
+
+@attrs.define
+class Collector:
+    """Takes facts in the order of the files; `incident()` sets the clocks right and sorts."""
+
+    facts: list[Fact] = attrs.field(factory=list)
+    programs: Counter[str] = attrs.field(factory=Counter)
+    _quiet: Counter[str] = attrs.field(factory=Counter)
+    _places: set[tuple[str, str]] = attrs.field(factory=set)
+    _hosts: dict[str, str] = attrs.field(factory=dict)
+    _first: dict[str, int] = attrs.field(factory=dict)
+    _last: dict[str, int] = attrs.field(factory=dict)
+    overflowed: bool = False
+
+    def seen(self, program: str, host: str, at_us: int) -> None:
+        """Called for every record: who writes, and from when to when."""
+        self.programs[program] += 1
+        self._hosts.setdefault(host, program)
+        if at_us >= VALID_SINCE_US:
+            self._first.setdefault(host, at_us)
+            self._last[host] = max(at_us, self._last.get(host, at_us))
+
+    def add(self, fact: Fact) -> None:
+        """Keep one, unless it is a check that went well."""
+        if isinstance(fact, Asked) and fact.op is Op.GET_STATE and fact.status == 200 and fact.latency_us < _QUICK_US:
+            self._quiet[fact.vmm] += 1
+            return
+        if isinstance(fact, OnSled):
+            if (fact.vmm, fact.serial) in self._places:
+                return
+            self._places.add((fact.vmm, fact.serial))
+        if isinstance(fact, Received) and not fact.pushed:
+            return  # what a health check or an answer brought: the sled's own lines say the same
+        if len(self.facts) >= FACTS_MAX:
+            self.overflowed = True
+            return
+        self.facts.append(fact)
+
+    def incident(self) -> Incident:
+        """The whole, on one clock."""
+        out = Incident(programs=self.programs)
+        out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
+        out.booted_1986 = _mend_1986(self.facts)
+        _set_clocks(self.facts, out)
+        facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
+        for fact in facts:
+            _take(out, fact)
+        for vmm_id, count in self._quiet.items():
+            if vmm_id in out.vmms:
+                out.vmms[vmm_id].quiet_checks = count
+            else:
+                out.left_out += 1
+        _name(out)
+        starts = [at + _offset(out, host) for host, at in self._first.items()]
+        ends = [at + _offset(out, host) for host, at in self._last.items()]
+        out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)
+        return out
+
+
+def _mend_1986(facts: list[Fact]) -> set[str]:
+    """Times before a sled found the time: set so that the last of them lies just before the first real one. In place;
+    returns the hosts.
+    """
+    hosts: set[str] = set()
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for i, fact in enumerate(facts):
+        if fact.at_us < VALID_SINCE_US:
+            hosts.add(fact.host)
+            waiting[fact.host].append(i)
+        elif waiting[fact.host]:
+            shift = fact.at_us - facts[waiting[fact.host][-1]].at_us
+            for k in waiting.pop(fact.host):
+                facts[k] = attrs.evolve(facts[k], at_us=facts[k].at_us + shift)
+    return hosts
+
+
+def _set_clocks(facts: list[Fact], out: Incident) -> None:
+    """Offsets of Nexus and of the sleds against the first sled (LG 5 #3)."""
+    ends = {f.req_id: f for f in facts if isinstance(f, Asked) and f.req_id}
+    sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
+    for fact in facts:
+        if isinstance(fact, Published):
+            sent[(fact.vmm, fact.gen)].append(fact)
+    ahead: dict[tuple[str, str], list[int]] = defaultdict(list)  # (nexus host, sled): how far Nexus's clock is ahead
+    exact: dict[tuple[str, str], list[int]] = defaultdict(list)  # the same by request ids: nearly no time between
+    for fact in facts:
+        if isinstance(fact, Answered) and fact.req_id in ends:
+            exact[(fact.host, ends[fact.req_id].host)].append(fact.at_us - ends[fact.req_id].at_us)
+        elif isinstance(fact, Received) and fact.pushed:
+            # the newest attempt is the one that arrived; of one that was repeated nobody can tell
+            attempts = sent.get((fact.vmm, fact.gen), [])
+            if len(attempts) == 1:
+                ahead[(fact.host, attempts[0].host)].append(fact.at_us - attempts[0].at_us)
+    ahead |= exact
+    nexuses = sorted({nexus for nexus, _ in ahead})
+    if not out.sleds:
+        return
+    reference = out.sleds[0]
+    out.skews[reference] = Skew(0, 0, 0)
+    for nexus in nexuses:
+        found = ahead.get((nexus, reference))
+        if found:
+            out.skews[nexus] = Skew(-round(median(found)), max(found) - min(found), len(found))
+    for sled in out.sleds[1:]:
+        best: Skew | None = None
+        for nexus in nexuses:
+            found = ahead.get((nexus, sled))
+            if found and nexus in out.skews:
+                to_reference = round(median(found)) + out.skews[nexus].offset_us
+                if abs(to_reference) <= SAME_US:
+                    to_reference = 0
+                best = Skew(to_reference, max(found) - min(found), len(found))
+            elif found and nexus not in out.skews:
+                # nothing ties this Nexus to the reference: take its clock as it is
+                out.skews[nexus] = Skew(0, 0, 0)
+                best = Skew(round(median(found)), max(found) - min(found), len(found))
+        out.skews[sled] = best or Skew(0, 0, 0)
+
+
+def _offset(out: Incident, host: str) -> int:
+    skew = out.skews.get(host)
+    return 0 if skew is None else skew.offset_us
+
+
+def _shifted(fact: Fact, out: Incident) -> Fact:
+    offset = _offset(out, fact.host)
+    return fact if not offset else attrs.evolve(fact, at_us=fact.at_us + offset)
+
+
+def _take(out: Incident, fact: Fact) -> None:
+    """One fact to whom it belongs."""
+    match fact:
+        case Agent():
+            out.agents.append(fact)
+            return
+        case Dropped():
+            out.dropped.append(fact)
+            return
+        case User():
+            out.users.append(fact)
+            return
+        case NexusStarts():
+            out.nexus_starts.append(fact)
+            return
+        case Answered():
+            return
+    if isinstance(fact, Starting):
+        if fact.instance:
+            _instance(out, fact.instance).starts.append(fact)
+        return
+    if not fact.vmm:
+        return
+    vmm = out.vmms.setdefault(fact.vmm, Vmm(fact.vmm))
+    vmm.instance = vmm.instance or fact.instance
+    if fact.host in out.sleds:
+        vmm.sled = fact.host if isinstance(fact, Described | Published | Observed) or not vmm.sled else vmm.sled
+    match fact:
+        case Described():
+            vmm.described = vmm.described or fact
+        case Asked():
+            vmm.asked.append(fact)
+        case Observed():
+            _observe(vmm, fact)
+        case Published():
+            vmm.published.append(fact)
+            out.eras.add("gen" if fact.gen else "")
+        case NotTaken():
+            vmm.not_taken.append(fact)
+        case Ended():
+            vmm.ended.append(fact)
+        case Zone():
+            vmm.zones.append(fact)
+        case Phase():
+            vmm.phases.append(fact)
+        case Migrated():
+            vmm.migrated.append(fact)
+        case Verdict():
+            vmm.verdicts.append(fact)
+        case Received():
+            vmm.received.append(fact)
+        case OnSled(serial=serial):
+            vmm.sled = vmm.sled or serial
+            if serial not in out.sleds:
+                out.sleds.append(serial)
+
+
+def _observe(vmm: Vmm, fact: Observed) -> None:
+    """Propolis's own word wins over the agent's later one for the same state (LG 0 #8)."""
+    last = vmm.observed[-1] if vmm.observed else None
+    if last is not None and last.state == fact.state and last.exact and not fact.exact:
+        return
+    vmm.observed.append(fact)
+
+
+def _instance(out: Incident, instance_id: str) -> Instance:
+    return out.instances.setdefault(instance_id, Instance(instance_id))
+
+
+def _name(out: Incident) -> None:
+    """Instances get their VMMs, names, sizes and users."""
+    for vmm in sorted(out.vmms.values(), key=lambda each: each.first_us()):
+        owner = _instance(out, vmm.instance or f"of-{vmm.id}")
+        owner.vmms.append(vmm)
+        about = vmm.described
+        if about is not None:
+            owner.name = owner.name or about.hostname
+            owner.ncpus = owner.ncpus if owner.ncpus is not None else about.ncpus
+            owner.memory = owner.memory if owner.memory is not None else about.memory
+    by_name = {each.name: each for each in out.instances.values() if each.name}
+    for user in out.users:
+        meant = out.instances.get(user.key) or by_name.get(user.key) or out.instances.get(user.instance)
+        if meant is not None and user.verb != "create":
+            meant.users.append(user)
+        elif user.verb != "create" and user.status < 400:
+            out.unknown_users.append(user)
+    count = 0
+    for each in out.told():
+        if each.name and _HOST_NAME.fullmatch(each.name) is None:
+            # no host name of the language: the replay calls it something like it
+            each.name, each.placeholder = "", re.sub("[^a-z0-9]+", "-", each.name.lower()).strip("-")[:50]
+        if not each.name and not each.placeholder:
+            count += 1
+            each.placeholder = f"vm-{count}"
+    taken: set[str] = set()
+    for each in out.told():
+        # two instances of one name: the second gets a number, or a rule would mean both
+        shown = each.shown
+        while each.shown in taken:
+            each.name, each.placeholder = "", f"{shown}-{len(taken)}"
+        taken.add(each.shown)

@@ -1,0 +1,111 @@
+"""The replay against the logs: each VMM goes through the same states in the same order (`import --verify`).
+
+Read before: incident/writing.py. Read next: incident/importing.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import attrs
+
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.incident.sheet import Draft
+from sim_sled.incident.timeline import Vmm
+from sim_sled.language.schema import Scenario
+from sim_sled.play.run import How, Result, result_of, run_to_end
+from sim_sled.play.virtual import World
+
+SEED: Final = 1
+"""Any seed will do: an imported scenario has no chance in it."""
+_COMPARED: Final = frozenset({"running", "rebooting", "migrating", "stopping", "stopped", "destroyed", "failed"})
+"""Agents do not write that a VMM is creating or starting."""
+
+
+@attrs.frozen
+class Difference:
+    """A VMM whose replay differs. `logged` and `played`: its states in order."""
+
+    hostname: str
+    number: int
+    logged: tuple[str, ...]
+    played: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hostname}, VMM {self.number}: the logs show {_arrows(self.logged)}, "
+            f"the replay {_arrows(self.played)}"
+        )
+
+
+def replay(scenario: Scenario) -> tuple[Result, dict[str, list[tuple[str, ...]]]]:
+    """Plays the scenario once; the states of each VMM by host name, in the order of registration."""
+    world = World(scenario, SEED)
+    states: dict[object, list[str]] = {}
+
+    def watch(happening: Happening) -> None:
+        if happening.kind is Kind.PROPOLIS and happening.propolis_id is not None:
+            before_after = happening.data
+            if isinstance(before_after, tuple):
+                states.setdefault(happening.propolis_id, []).append(before_after[1].state.value.lower())
+        elif (
+            happening.kind is Kind.OBSERVED
+            and happening.propolis_id is not None
+            and isinstance(happening.data, tuple)
+        ):
+            after = happening.data[1].vmm_state.state.value
+            if after == "failed":
+                states.setdefault(happening.propolis_id, []).append(after)
+
+    inner = world.rack.watch
+
+    def both(happening: Happening) -> None:
+        watch(happening)
+        if inner is not None:
+            inner(happening)
+
+    world.rack.watch = both
+    end = run_to_end(world, How())
+    result = result_of(world, end, world.lines)
+    played: dict[str, list[tuple[str, ...]]] = {}
+    for who in world.engine.subjects.values():
+        played.setdefault(who.hostname, []).append(_deduped(states.get(who.propolis_id, ())))
+    return result, played
+
+
+def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Difference]:
+    """What differs, VMM by VMM. A log may begin late and end early: then the rest is not compared."""
+    found = []
+    for hostname, vmms in draft.compared.items():
+        runs = played.get(hostname, [])
+        for number, vmm in enumerate(vmms):
+            logged = states_of(vmm)
+            if vmm.id in draft.forgotten and logged[-1:] == ("destroyed",):
+                logged = logged[:-1]  # a sled that has forgotten a VMM observes nothing more of it
+            replayed = runs[number] if number < len(runs) else ()
+            if logged and not _fits(logged, replayed, from_start=vmm.described is not None):
+                found.append(Difference(hostname, number + 1, logged, replayed))
+    return found
+
+
+def _deduped(states: Iterable[str]) -> tuple[str, ...]:
+    out: list[str] = []
+    for state in states:
+        if state in _COMPARED and (not out or out[-1] != state):
+            out.append(state)
+    return tuple(out)
+
+
+def _fits(logged: Sequence[str], replayed: Sequence[str], *, from_start: bool) -> bool:
+    starts = range(1) if from_start else range(len(replayed) - len(logged) + 1)
+    return any(tuple(replayed[i : i + len(logged)]) == tuple(logged) for i in starts)
+
+
+def _arrows(states: Sequence[str]) -> str:
+    return " -> ".join(states) or "nothing"
+
+
+def states_of(vmm: Vmm) -> tuple[str, ...]:
+    """The states of a VMM that are compared, as the logs have them."""
+    return _deduped([each.state for each in vmm.observed])

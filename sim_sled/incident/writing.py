@@ -1,0 +1,99 @@
+"""A draft as a scenario file: every line with the log lines it rests on, every doubt beside it (LG 6).
+
+Read before: incident/derive.py. Read next: incident/verify.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from textwrap import wrap
+from typing import Final
+
+from sim_sled.incident.lines import Reading
+from sim_sled.incident.sheet import Draft, Entry
+
+WIDTH: Final = 118
+_NOT_MEANT: Final = "Nobody has to believe this file: what was concluded says so ('uncertain:')."
+
+
+def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped: Iterable[str] = ()) -> str:
+    """The scenario as YAML. `dropped`: names of expectations that the replay did not meet; they stay as comments."""
+    out = [f"# Imported from {', '.join(files)}. {_NOT_MEANT}"]
+    for note in draft.notes:
+        out += _comment(note)
+    for doubt in draft.doubts:
+        out += _comment(f"uncertain: {doubt}")
+    for kind, count in sorted(reading.odd.items()):
+        out += _comment(f"{count} lines were no records ({kind}).")
+    out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
+    if draft.agent:
+        out.append(f"agent: {{{', '.join(draft.agent)}}}")
+    if draft.latency:
+        out.append("latency:")
+        for entry in draft.latency:
+            out += [f"  {line}" for line in (*_quotes(entry), *entry.text)]
+    if draft.load:
+        out.append("load:")
+        for _, entry in draft.load:
+            out += _item(entry)
+    if draft.rules:
+        out.append("rules:")
+        for entry in draft.rules:
+            out += _item(entry)
+    out += ["expect:", f"- always: [{', '.join(draft.always)}]"]
+    missed = set(dropped)
+    for entry in draft.expect:
+        if entry.name in missed:
+            out += _comment("uncertain: the replay does not meet what the logs show here; switched off:")
+            out += [f"# {line}" for line in _item(entry)]
+        else:
+            out += _item(entry)
+    return "\n".join(out) + "\n"
+
+
+def _fleet(draft: Draft) -> list[str]:
+    if not draft.hosts:
+        return [f"fleet: {{sleds: {draft.sleds}}}"]
+    out = [f"fleet:\n  sleds: {draft.sleds}", "  overrides:"]
+    for number, (host, name) in enumerate(draft.hosts.items(), 1):
+        out += [f"  # {_flat(host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
+    return out
+
+
+def _item(entry: Entry) -> list[str]:
+    lines = [f"name: {entry.name}", *entry.text] if entry.name else list(entry.text)
+    return [*_quotes(entry), f"- {lines[0]}", *(f"  {line}" for line in lines[1:])]
+
+
+def _quotes(entry: Entry) -> list[str]:
+    out: list[str] = []
+    for why in entry.why:
+        out += _comment(why)
+    for doubt in entry.doubt:
+        out += _comment(f"uncertain: {doubt}")
+    return out
+
+
+def _comment(text: str) -> list[str]:
+    """Text of a log never becomes a line of the scenario: whatever ends a line is gone."""
+    return [f"# {line}" for line in wrap(_flat(text), WIDTH - 2)] or ["#"]
+
+
+def _flat(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def summary_text(draft: Draft, reading: Reading) -> str:
+    """What is said on stderr: what was read, what came of it, what is uncertain."""
+    records = sum(reading.records.values())
+    created = sum(1 for _, entry in draft.load if any(line.startswith("create") for line in entry.text))
+    read = f"{records} records of {len(reading.records)} files"
+    out = [f"{read}; {len(draft.hosts)} sleds, {created} instances, {len(draft.rules)} rules"]
+    out += [f"  {note}" for note in draft.notes]
+    out += [f"  {count} lines were no records ({kind})" for kind, count in sorted(reading.odd.items())]
+    out += [f"    {_flat(each)}" for each in reading.quoted[:5]]
+    out += [f"  cannot be read: {each}" for each in reading.unreadable]
+    if reading.dates_missing:
+        out.append(f"  {reading.dates_missing} lines have no date; give --date YYYY-MM-DD (their order is kept)")
+    out += [f"  uncertain: {doubt}" for doubt in draft.doubts]
+    return "\n".join(out) + "\n"
