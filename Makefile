@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench soak campaign clean
+.PHONY: help setup run test lint fix bench examples soak campaign clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,18 +29,23 @@ run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instan
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-lint: $(STAMP)  ## ruff, mypy --strict, import contracts
+lint: $(STAMP)  ## ruff, mypy --strict, import contracts, citations of docs/spec, reading order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.lint
 
-fix: $(STAMP)  ## let ruff repair what it can
+fix: $(STAMP)  ## let ruff and the lint repair what they can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.lint --fix
 
 bench: $(STAMP)  ## ours against the floors, side by side in one run
 	$(BIN)/python -m tests.bench
+
+examples: $(STAMP)  ## the tests of examples/pytest, fifty times under -n 4
+	for i in $$(seq 50); do $(BIN)/python -m pytest -q -n 4 -p no:schemathesis -p no:cacheprovider examples/pytest || exit 1; done
 
 soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
 	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)

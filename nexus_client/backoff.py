@@ -1,8 +1,10 @@
-"""How long to wait before the next attempt: pure, `delay_us(policy, attempt, draw)` (nexus.md 3.1).
+"""How long to wait before the next attempt: pure, `delay_us(policy, attempt, draw)` (NX 3.1).
 
 A base grows from *initial* by *multiplier* until *max*; the delay is drawn around the base. The cap is on the
 base, so a single delay may reach 1.5 times *max*. The first attempt is immediate and no business of this file;
 `attempt` counts the attempts that have failed before the one just failed, from 0.
+
+Read next: outbox.py, registration.py.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ class Jitter(Enum):
     """Where the delay lies around its base b."""
 
     HALF = "half"  # uniform in [0.5 b, 1.5 b)
-    ADDITIVE = "additive"  # uniform in [b, 2 b): the second library of nexus.md 3.1
+    ADDITIVE = "additive"  # uniform in [b, 2 b): the second library of NX 3.1
 
 
 @attrs.frozen

@@ -26,16 +26,16 @@ import msgspec
 from yarl import URL
 
 from nexus_client.codec import SLED_AGENT_INFO, encode
-from nexus_client.errors import CodecError
+from nexus_client.dropshot.json import BadJson
 from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 from nexus_client.registration import Found, GetOutcome, NotFound
 from nexus_client.types import SledAgentInfo, SledVmmState
 
 API_VERSION: Final = "1.0.0"
-"""Of Nexus's internal API (nexus.md 3); mandatory in each request."""
+"""Of Nexus's internal API (NX 3); mandatory in each request."""
 
 TIMEOUT_S: Final = 15.0
-"""For a whole request, connecting included (sled-agent-api.md 2.10)."""
+"""For a whole request, connecting included (SA 2.10)."""
 
 _TIMEOUT_CHECKS: Final = 16
 """Per timeout: a request is given up within a sixteenth more than its time."""
@@ -145,17 +145,17 @@ class NexusClient:
             await session.close()
 
     async def put_vmm_state(self, propolis_id: UUID, body: SledVmmState) -> Outcome:
-        """PUT /vmms/{propolis_id} (nexus.md 3.2)."""
+        """PUT /vmms/{propolis_id} (NX 3.2)."""
         async with self._puts:
             return await self._deliver("PUT", f"/vmms/{propolis_id}", encode(body))
 
     async def post_sled_agent(self, sled_id: UUID, info: SledAgentInfo) -> Outcome:
-        """POST /sled-agents/{sled_id} (nexus.md 3.3)."""
+        """POST /sled-agents/{sled_id} (NX 3.3)."""
         async with self._others:
             return await self._deliver("POST", f"/sled-agents/{sled_id}", encode(info))
 
     async def get_sled_agent(self, sled_id: UUID) -> GetOutcome:
-        """GET /sled-agents/{sled_id} (nexus.md 3.3). An unreadable answer is Transient, as for the real sled."""
+        """GET /sled-agents/{sled_id} (NX 3.3). An unreadable answer is Transient, as for the real sled."""
         async with self._others:
             answer = await self._ask("GET", f"/sled-agents/{sled_id}", None)
         if isinstance(answer, Transient):
@@ -167,7 +167,7 @@ class NexusClient:
             return _failure(status, raw)
         try:
             return Found(SLED_AGENT_INFO.decode(raw))
-        except CodecError as error:
+        except BadJson as error:
             return Transient(f"unreadable answer: {error}")
 
     async def _deliver(self, method: str, path: str, body: bytes) -> Outcome:

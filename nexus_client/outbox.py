@@ -1,10 +1,10 @@
-"""What to tell Nexus next about each VMM: ordered, one at a time, retried until acknowledged (nexus.md 3.2).
+"""What to tell Nexus next about each VMM: ordered, one at a time, retried until acknowledged (NX 3.2).
 
     Submit --> [ waiting ] --Send--> [ in flight ] --Delivered / Permanent--> Settled, then what waits behind
                    ^                      |
                    +---- retry timer <----+ Transient
 
-Rules, each a property of nexus.md 7:
+Rules, each a property of NX 7:
 
 * At most one publication per VMM is in flight (23). What waits behind it is one state: the newest.
 * A retry carries the newest state (23); what it replaced is never sent and never settled.
@@ -14,7 +14,7 @@ Rules, each a property of nexus.md 7:
 
 Memory: one small entry per VMM that has something to tell, whatever the length of an outage; none for others.
 
-Read before: types.py, backoff.py. Read next: client.py.
+Read before: backoff.py, types.py, values.py. Read next: client.py.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Outbox:
             entry = _Entry(propolis_id, body)
             self._entries[propolis_id.int] = entry
             return [self._send(entry)]
-        # Nexus would silently drop an older one (nexus.md 7, property 1), so whoever submits it has a bug
+        # Nexus would silently drop an older one (NX 7 #1), so whoever submits it has a bug
         assert body.vmm_state.gen >= entry.newest.vmm_state.gen, "a VMM's generation fell"
         entry.newest = body
         # Waiting for a retry: the timer stays, or a chatty VMM would defeat the backoff.

@@ -1,4 +1,4 @@
-r"""How a sled makes itself known to Nexus: GET, then POST with the stored generation + 1 (nexus.md 3.3).
+r"""How a sled makes itself known to Nexus: GET, then POST with the stored generation + 1 (NX 3.3).
 
     READING --Found, identical--------------------------> REGISTERED --InfoChanged--> POSTING
        |  \--Found, different  / NotFound--> POSTING --204--> REGISTERED
@@ -9,7 +9,7 @@ r"""How a sled makes itself known to Nexus: GET, then POST with the stored gener
        +--4xx (either call)------> REFUSED, until the info changes
 
 This is the real sled's sequence. The original simulator POSTs generation 1 for ever, so it never comes back under
-an id that Nexus knows, and it takes a 4xx for a slow Nexus (sled-agent-api.md 6, row 34).
+an id that Nexus knows, and it takes a 4xx for a slow Nexus (SA 6 #34).
 
 Pace: the first call is immediate and a POST follows its GET at once. After a transient failure the next GET
 waits by `RETRY`: it starts like the aggressive policy, so that a Nexus which comes up is found quickly, and its

@@ -4,7 +4,7 @@ Classes carry data; `codec.py` carries the wire rules. Everything that crosses a
 Times are aware UTC datetimes on the wire and integer microseconds since the Unix epoch in every core;
 `time_of` is the one conversion.
 
-Read next: codec.py, outbox.py.
+Read next: codec.py, outbox.py, registration.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from uuid import UUID
 import attrs
 import msgspec
 
+from nexus_client.dropshot.text import utc
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 GENERATION_MAX: Final = 2**63 - 1
-"""Largest generation on the wire (sled-agent-api.md 1.5); a larger one is a 400."""
+"""Largest generation on the wire (SA 1.5); a larger one is a 400."""
 
 Generation = Annotated[int, msgspec.Meta(ge=0, le=GENERATION_MAX)]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -30,14 +32,6 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 def time_of(now_us: int) -> datetime:
     """The UTC datetime of `now_us` microseconds since the Unix epoch."""
     return _EPOCH + now_us * _MICROSECOND  # half the time of timedelta(microseconds=now_us)
-
-
-def utc(when: datetime) -> datetime:
-    """`when` with UTC as its offset, so that it is written with `Z`. ValueError if it leaves the calendar."""
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("time is outside the years 1 to 9999") from None
 
 
 def us_of(when: datetime) -> int:
@@ -54,7 +48,7 @@ class WireEnum(Enum):
 
 
 class VmmState(WireEnum):
-    """The eight states a sled may publish (nexus.md 1.1). `creating` and `saga_unwound` are Nexus's own."""
+    """The eight states a sled may publish (NX 1.1). `creating` and `saga_unwound` are Nexus's own."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -67,7 +61,7 @@ class VmmState(WireEnum):
 
 
 TERMINAL: Final = frozenset({VmmState.FAILED, VmmState.DESTROYED})
-"""States after which nothing is published any more (nexus.md 7, property 6)."""
+"""States after which nothing is published any more (NX 7 #6)."""
 
 
 class MigrationState(WireEnum):
@@ -115,7 +109,7 @@ class MigrationRuntimeState:
 class SledVmmState:
     """All a sled knows of a VMM: body of `PUT NEXUS/vmms/{propolis_id}` and of most answers to Nexus.
 
-    A null migration means "no news", not "no migration" (nexus.md 3.2).
+    A null migration means "no news", not "no migration" (NX 3.2).
     """
 
     vmm_state: VmmRuntimeState
@@ -185,7 +179,7 @@ class Baseboard:
 
 @attrs.frozen
 class SledAgentInfo:
-    """Body of `POST NEXUS/sled-agents/{sled_id}` and answer of its GET (nexus.md 3.3). Sizes in bytes."""
+    """Body of `POST NEXUS/sled-agents/{sled_id}` and answer of its GET (NX 3.3). Sizes in bytes."""
 
     sa_address: str
     repo_depot_port: int

@@ -54,13 +54,14 @@ def serve(
 ) -> None:
     """Serve one Propolis until SIGTERM."""
     # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
+    from nexus_client.dropshot.text import SocketAddress  # noqa: PLC0415
     from propolis_stub.server import config_file as configuration  # noqa: PLC0415
     from propolis_stub.server import serve as serving  # noqa: PLC0415
 
     try:
         settings = configuration.Config() if config is None else configuration.load(config)
-        api = serving.Address.parse(address)
-        control_address = None if control is None else serving.Address.parse(control)
+        api = SocketAddress.typed(address)
+        control_address = None if control is None else SocketAddress.typed(control)
         if control_address is not None:
             serving.check_control(control_address, settings.token)
     except (ValueError, OSError) as problem:

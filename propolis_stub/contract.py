@@ -1,6 +1,7 @@
 """Values that cross the edge of one VM: `Input` in, `Effect` out of `Vm.handle(input, now_us)`.
 
-Read before: request_queue.py, migration.py. Read next: vm.py.
+Read before: migration/script.py, request_queue.py, values.py. Read next: serial/history.py, server/monitor.py, vm.py,
+vm_wrapper.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from propolis_stub.waiting import Point
 
 
 class GuestEvent(Enum):
-    """What a guest does to its VM (propolis.md 3.4). An unhandled exit is `Crash`."""
+    """What a guest does to its VM (PR 3.4). An unhandled exit is `Crash`."""
 
     HALT = "halt"  # vCPU suspend: halt
     RESET = "reset"  # vCPU suspend: reset
@@ -88,7 +89,7 @@ class Reconfigure:
 
 @attrs.frozen
 class Guest:
-    """A guest event. Equal events that still wait are one (propolis.md 3.4): chipset events are equal by kind,
+    """A guest event. Equal events that still wait are one (PR 3.4): chipset events are equal by kind,
     vCPU events by kind and time, triple faults also by vCPU. `at_us` None: now. Raises `GuestNotRunning`.
     """
 

@@ -1,8 +1,8 @@
 """What the Propolis core refuses, each refusal with its data. None of them changes anything.
 
-No HTTP here: `http/errors` of the server maps them to statuses (propolis.md 2.3, 4.1, 4.2).
+No HTTP here: `http/errors` of the server maps them to statuses (PR 2.3, 4.1, 4.2).
 
-Read before: types.py. Read next: table.py.
+Read before: types.py. Read next: server/refusals.py, table.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class IllegalTransition(PropolisError):
 
 
 class RepairingRejected(PropolisError):
-    """`Repairing` was observed or asked for. It is a name on the wire which Propolis never uses (propolis.md 1):
+    """`Repairing` was observed or asked for. It is a name on the wire which Propolis never uses (PR 1):
     it is never converted into another state, it is refused.
     """
 
@@ -36,7 +36,7 @@ class RepairingRejected(PropolisError):
 
 
 class Reason(Enum):
-    """Why a request was denied; the value is the exact text of propolis.md 2.3."""
+    """Why a request was denied; the value is the exact text of PR 2.3."""
 
     INSTANCE_NOT_ACTIVE = "Operation requires an active instance"
     START_IN_PROGRESS = "Instance is currently starting"
@@ -54,7 +54,7 @@ class Reason(Enum):
 
 
 class RequestDenied(PropolisError):
-    """The request queue denied a request (propolis.md 2.1): 403 on the wire."""
+    """The request queue denied a request (PR 2.1): 403 on the wire."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(f"instance state change not allowed: {reason.value}")
@@ -62,7 +62,7 @@ class RequestDenied(PropolisError):
 
 
 class NoInstance(PropolisError):
-    """There is no VM that could take this: 424 on the wire (propolis.md 3.1)."""
+    """There is no VM that could take this: 424 on the wire (PR 3.1)."""
 
     def __init__(self, level: Level) -> None:
         super().__init__("Server not initialized (no instance)")
@@ -70,7 +70,7 @@ class NoInstance(PropolisError):
 
 
 class AlreadyInitialized(PropolisError):
-    """A second ensure while a VM exists: 409 on the wire (propolis.md 3.1)."""
+    """A second ensure while a VM exists: 409 on the wire (PR 3.1)."""
 
     def __init__(self, level: Level) -> None:
         super().__init__("instance already initialized")
@@ -78,7 +78,7 @@ class AlreadyInitialized(PropolisError):
 
 
 class GuestNotRunning(PropolisError):
-    """A guest event while no vCPU runs: the original panics (propolis.md 3.4), we refuse unless that hazard is on."""
+    """A guest event while no vCPU runs: the original panics (PR 3.4), we refuse unless that hazard is on."""
 
     def __init__(self, state: InstanceState | None) -> None:
         super().__init__(f"no guest runs in state {state.value if state else 'none'}")
@@ -93,7 +93,7 @@ class QueueFull(PropolisError):
 
 
 class QueueMisuse(PropolisError):
-    """The consumer told the queue something impossible, a panic of the original (propolis.md 2.4): a bug of ours."""
+    """The consumer told the queue something impossible, a panic of the original (PR 2.4): a bug of ours."""
 
 
 def refuse_repairing(state: InstanceState, what: str) -> None:

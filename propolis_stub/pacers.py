@@ -1,6 +1,6 @@
 """A pacer whose paces are set from outside: by a configuration file, the control API, or a test.
 
-Read before: timing.py. Read next: host.py.
+Read before: waiting.py. Read next: server/host.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from propolis_stub.waiting import Pace, Point
 
 STANDALONE: Final[Mapping[Point, Pace]] = {
     # A life that a person can watch, and short enough for tests that use it as it is. Rundown lasts a moment so that
-    # console clients have their close frame before Destroyed is told (propolis.md 3.1).
+    # console clients have their close frame before Destroyed is told (PR 3.1).
     Point.BACKENDS: Pace(100_000),
     Point.REBOOT: Pace(200_000),
     Point.HALT: Pace(100_000),

@@ -1,10 +1,10 @@
-"""The queue of external requests: queued, ignored or denied (propolis.md 2). Pure policy, no clock.
+"""The queue of external requests: queued, ignored or denied (PR 2). Pure policy, no clock.
 
 Two FIFOs (state requests, component requests), a state and three flags. The driver pops, executes, and tells the
 queue how it ended; until then the flags decide what may be asked for. The order of the rules in `_judge` is the
-order of propolis.md 2.1: first match wins.
+order of PR 2.1: first match wins.
 
-Read before: machine.py. Read next: migration.py.
+Read before: machine.py. Read next: contract.py, migration/script.py.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class RequestQueue:
         if self.state is QueueState.NOT_STARTED:
             raise RequestDenied(Reason.INSTANCE_NOT_ACTIVE)
         if asked is RequestType.MIGRATE_AS_SOURCE:
-            return Disposition.QUEUED  # in StartPending too: the hazard of propolis.md 3.5 is the driver's business
+            return Disposition.QUEUED  # in StartPending too: the hazard of PR 3.5 is the driver's business
         if self.state is QueueState.START_PENDING:
             raise RequestDenied(Reason.START_IN_PROGRESS)
         return Disposition.IGNORED if self.awaiting_reboot else Disposition.QUEUED

@@ -1,4 +1,4 @@
-"""The machine of one VM as a table: which event leads from which state to which (propolis.md 1.1).
+"""The machine of one VM as a table: which event leads from which state to which (PR 1.1).
 
 Theory
 ------
@@ -14,7 +14,7 @@ Rule 4: a start that failed, an aborted start and a migrated VM are told apart b
 When a row changes, check again: the diagram in README (`propolis-stub diagram --write README.md`), the test of the
 full (state, event) table, `vm.py` (who fires it), and `sim_sled`'s resting states.
 
-Read before: errors.py. Read next: machine.py.
+Read before: errors.py, types.py. Read next: machine.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Event(IdentityEnum):
     START_BEGUN = "start_begun"  # the driver popped an explicit start
     STARTED = "started"  # all backends up, vCPUs resumed
     START_ABORTED = "start_aborted"  # a stop was popped while backends were pending
-    START_FAILED = "start_failed"  # told when the rundown is over (propolis.md 3.2)
+    START_FAILED = "start_failed"  # told when the rundown is over (PR 3.2)
     CREATE_FAILED = "create_failed"  # the VM's objects could not be built
     HALT_BEGUN = "halt_begun"  # stop, or the guest halted
     HALTED = "halted"

@@ -1,6 +1,6 @@
-"""Types of the Propolis API that the core shares with its shells (propolis.md 1, 3.7; PascalCase on the wire).
+"""Types of the Propolis API that the core shares with its shells (PR 1, 3.7; PascalCase on the wire).
 
-Read next: table.py.
+Read next: errors.py, spec/types.py, table.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class InstanceState(IdentityEnum):
 
 
 class MigrationPhase(IdentityEnum):
-    """Propolis's `MigrationState` (propolis.md 3.7). `RESUME` is never published; `RAM_PULL` only by targets."""
+    """Propolis's `MigrationState` (PR 3.7). `RESUME` is never published; `RAM_PULL` only by targets."""
 
     SYNC = "Sync"
     RAM_PUSH = "RamPush"
@@ -61,7 +61,7 @@ class MigrationStatus:
 
 @envelope
 class Publication:
-    """One atomic update of what the monitor tells (propolis.md 3.7). `gen` starts at 1 and grows by exactly 1.
+    """One atomic update of what the monitor tells (PR 3.7). `gen` starts at 1 and grows by exactly 1.
 
     Both migration fields are cumulative: once set they are never cleared for the life of the VM.
     """
@@ -73,7 +73,7 @@ class Publication:
 
 
 class Level(IdentityEnum):
-    """VM-level states of propolis.md 3.1."""
+    """VM-level states of PR 3.1."""
 
     NO_VM = "NoVm"
     WAITING_FOR_INIT = "WaitingForInit"

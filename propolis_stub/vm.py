@@ -1,4 +1,4 @@
-"""One Propolis process as a pure machine: VM wrapper and state driver (propolis.md 3).
+"""One Propolis process as a pure machine: VM wrapper and state driver (PR 3).
 
 Theory
 ------
@@ -8,15 +8,15 @@ points of no duration are passed in the same call, so that one call may publish 
 
 Idle, the driver picks up guest events first, then state requests, then component requests. Each pick-up goes through
 the point `WAKE`. Every completion is told to the queue in the same call that publishes it, so nobody can see the one
-without the other (the original has windows of microseconds there, propolis.md 3.8).
+without the other (the original has windows of microseconds there, PR 3.8).
 
 The *wrapper* around it owns the level: WaitingForInit until the objects exist, Active, then Rundown from the driver's
 exit until the last publication. Levels without a driver (NoVm, Rundown, RundownComplete) answer `NoInstance`.
 
 Held (`Hold`) the driver picks up nothing, passes no point that lasts, and does not move on to Rundown: the "window"
-of propolis.md 7, between the end of the driver and the rundown, is a held exit.
+of PR 7, between the end of the driver and the rundown, is a held exit.
 
-Read before: contract.py. Read next: sim_sled/core/vmm.py.
+Read before: contract.py, migration/script.py, vm_migration.py. Read next: sim_sled/core/vmm.py.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Vm(MigratingVm):
     @property
     def objects_locked(self) -> bool:
         """Whether the driver has the VM's objects to itself: it reboots, halts, or has paused the guest to migrate.
-        Some calls of the API wait for that to end (propolis.md 3.1).
+        Some calls of the API wait for that to end (PR 3.1).
         """
         if self._doing is Doing.MIGRATING:
             return self._active is not None and self._active.paused
@@ -326,7 +326,7 @@ class Vm(MigratingVm):
         self._exit()
 
     def _devices_started(self, now_us: int) -> None:
-        if self._fails:  # the queue is not told: it stays StartPending until the rundown (propolis.md 2.4)
+        if self._fails:  # the queue is not told: it stays StartPending until the rundown (PR 2.4)
             self._exit(self._start_failed_event())
             return
         self._wait(Point.BACKENDS, Doing.BACKENDS, now_us)

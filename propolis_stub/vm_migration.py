@@ -1,8 +1,8 @@
-"""What the driver of one Propolis process does while its VM migrates, out or in (propolis.md 3.5, 3.6).
+"""What the driver of one Propolis process does while its VM migrates, out or in (PR 3.5, 3.6).
 
 The dialogue is in `migration.py`; here its actions become publications, waits and completions.
 
-Read before: vm_wrapper.py, migration.py. Read next: vm.py.
+Read before: vm_wrapper.py, migration/script.py. Read next: vm.py.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class MigratingVm(VmWrapper):
                 case Pause.BLOCKED:
                     return
                 case Redirect(destination):
-                    if self._console_ended:  # it ended in an earlier attempt, for good (propolis.md 3.5)
+                    if self._console_ended:  # it ended in an earlier attempt, for good (PR 3.5)
                         self._migration_failed(Failure(ErrorKind.PHASE, "the console has moved away"), out)
                         return
                     self._console_ended = True

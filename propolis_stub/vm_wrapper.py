@@ -1,4 +1,4 @@
-"""The wrapper of one Propolis process: its level, its publications, and how it waits (propolis.md 3.1, 3.7).
+"""The wrapper of one Propolis process: its level, its publications, and how it waits (PR 3.1, 3.7).
 
 `Vm` is made of three layers, one file each: this wrapper, `vm_migration.py` (what the driver does while a VM moves),
 and `vm.py` (the door, the requests and the rest of the driver; its docstring has the theory of the whole).

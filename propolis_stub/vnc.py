@@ -1,8 +1,8 @@
-"""RFB 3.8 as far as a viewer needs it to show a black screen: no guest screen exists here (propolis.md 4.2).
+"""RFB 3.8 as far as a viewer needs it to show a black screen: no guest screen exists here (PR 4.2).
 
 Bytes in, bytes out; frames and sockets are somebody else's. Keys and pointer events are read and ignored.
 
-Read next: http_streams.py.
+Read next: server/streams.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ A *waiting point* is a place where the driver waits for something outside itself
 In timed mode the VM asks its `Pacer` at each one; in stepped mode every *milestone* waits for a `Step`.
 
 Points that are passed in the same instant are passed in one `handle`, so that whoever watches by the monitor
-sees only the last publication, exactly as a slow monitor client does (propolis.md 1.1, 3.7).
+sees only the last publication, exactly as a slow monitor client does (PR 1.1, 3.7).
+
+Read next: migration/messages.py, pacers.py.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Point(IdentityEnum):
     """Waiting points of the driver, in the order of a life."""
 
     WAKE = "wake"  # a request or guest event is queued -> the idle driver picks it up
-    CREATE = "create"  # ensure accepted -> objects built (fail: object creation fails, propolis.md 3.2)
+    CREATE = "create"  # ensure accepted -> objects built (fail: object creation fails, PR 3.2)
     DEVICES = "devices"  # Starting published -> devices started (fail: device start error, no notification)
     BACKENDS = "backends"  # devices started -> all block backends up (fail: backend start error)
     REBOOT = "reboot"  # Rebooting -> Running (cannot fail)
@@ -46,7 +48,7 @@ MILESTONES: Final = frozenset(
 )
 """Where a stepped VM waits by default. With these a start is one step (WAKE, then Running at once), a reboot
 two (Rebooting, Running), a stop three (Stopping, Stopped, Destroyed), a migration in four (accepted; Sync;
-Finish; Running): the step counts that clients of the simulated sled agent know (sled-agent-api.md 2.7)."""
+Finish; Running): the step counts that clients of the simulated sled agent know (SA 2.7)."""
 
 
 @attrs.frozen

@@ -1,10 +1,10 @@
-"""What users may ask of an instance in each public state (nexus.md 4.1, 4.2): the table, and what each verdict does.
+"""What users may ask of an instance in each public state (NX 4.1, 4.2): the table, and what each verdict does.
 
 Everything is decided before anything is changed, except the intended state: the original writes it before the
 checks, so
 a refused stop or delete still changes it (a refused delete of a running instance disables auto-restart).
 
-Read before: public_state.py, instance_sagas.py. Read next: nexus.py.
+Read before: stub/public_state.py, stub/sagas/instances.py. Read next: stub/background.py, stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ TABLE: Final[Mapping[tuple[Situation, Action], Verdict]] = {
     (S.OVER, A.REBOOT): _CANNOT_FROM,
     (S.OVER, A.DELETE): _NOT_STOPPED,
 }
-"""nexus.md 4.2 at HEAD; the rows UNWOUND and OVER of the older rule sets follow from their messages (unverified)."""
+"""NX 4.2 at HEAD; the rows UNWOUND and OVER of the older rule sets follow from their messages (unverified)."""
 
 ACCEPTED: Final[Mapping[Action, int]] = {A.START: 202, A.STOP: 202, A.REBOOT: 202, A.DELETE: 204}
 
@@ -270,7 +270,7 @@ def _send(ctx: Context, ticket: int, row: Instance, active: Vmm | None, action: 
 
 
 def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None:
-    """The sled has answered a stop or reboot (nexus.md 4.4)."""
+    """The sled has answered a stop or reboot (NX 4.4)."""
     refused = refused_request(outcome)
     if refused is None:
         assert isinstance(outcome, Answered)
@@ -294,7 +294,7 @@ def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None
 
 
 def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> None:
-    """The checks of nexus.md 4.2 in their order, then the saga; answers 200 when it ends."""
+    """The checks of NX 4.2 in their order, then the saga; answers 200 when it ends."""
     row = ctx.instance(instance_id)
     if row.uses_local_storage:
         raise invalid_request(f"cannot migrate instance {row.id} as it uses local storage")

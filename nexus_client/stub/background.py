@@ -1,6 +1,6 @@
-"""The background tasks: health check, updater, reaper, reincarnation (nexus.md 4.5, 5.4).
+"""The background tasks: health check, updater, reaper, reincarnation (NX 4.5, 5.4).
 
-Read before: update.py, actions.py. Read next: nexus.py.
+Read before: stub/sagas/update.py, stub/actions.py. Read next: stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def check_more(ctx: Context) -> None:
 
 
 def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
-    """A sled has answered a health check (nexus.md 4.5); what is inconclusive changes nothing."""
+    """A sled has answered a health check (NX 4.5); what is inconclusive changes nothing."""
     vmm = ctx.records.vmms[owner.propolis_id]
     match outcome:
         case Answered(SledVmmState() as body):
@@ -141,7 +141,7 @@ def _await_update(ctx: Context, propolis_id: UUID, applied: Applied) -> None:
 
 
 def update(ctx: Context) -> None:
-    """Start a saga for every unlocked instance that seems to need one; some find nothing to do (nexus.md 5.4)."""
+    """Start a saga for every unlocked instance that seems to need one; some find nothing to do (NX 5.4)."""
     if not ctx.behaviour.runs_updater:
         return
     for row in ctx.records.live_instances():

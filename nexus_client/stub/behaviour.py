@@ -1,7 +1,7 @@
 """The few places in which Nexus's behaviour is a single judgement, collected so that a wrong variant can differ in
 one.
 
-`Behaviour` is the right one (nexus.md); variants.py has the deliberately wrong ones.
+`Behaviour` is the right one (NX); variants.py has the deliberately wrong ones.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from nexus_client.stub.sagas.nodes import Decision
 
 
 class Behaviour:
-    """Nexus as nexus.md describes it."""
+    """Nexus as NX describes it."""
 
     name: str | None = None
     checks_vmms: bool = True
-    """The health check asks sleds (nexus.md 4.5)."""
+    """The health check asks sleds (NX 4.5)."""
     runs_updater: bool = True
-    """The updater task finds missed updates (nexus.md 5.4)."""
+    """The updater task finds missed updates (NX 5.4)."""
     locks: bool = True
-    """An update saga holds the updater lock and commits only under it (nexus.md 5.3)."""
+    """An update saga holds the updater lock and commits only under it (NX 5.3)."""
 
     def is_news(self, stored_gen: int, new_gen: int) -> bool:
-        """The guard of all three generations: strictly newer (nexus.md 3.2)."""
+        """The guard of all three generations: strictly newer (NX 3.2)."""
         return stored_gen < new_gen
 
     def public_state(
@@ -48,17 +48,17 @@ class Behaviour:
         return update_decision.decide(rules, instance, active, target, migration)
 
     def may_delete(self, instance: Instance) -> bool:
-        """Nothing may run: no active id (nexus.md 4.1)."""
+        """Nothing may run: no active id (NX 4.1)."""
         return instance.active_propolis_id is None
 
     def is_abandoned(self, rules: Rules, vmm: Vmm, instance: Instance | None) -> bool:
-        """May the reaper delete this undeleted VMM (nexus.md 5.4)?"""
+        """May the reaper delete this undeleted VMM (NX 5.4)?"""
         destroyable = DESTROYABLE if rules.failed_is_terminal else DESTROYABLE - {VmmDbState.FAILED}
         linked = () if instance is None else (instance.active_propolis_id, instance.target_propolis_id)
         return vmm.state in destroyable and vmm.id not in linked
 
     def may_auto_restart(self, instance: Instance, active: Vmm | None, cooldown_us: int, now_us: int) -> bool:
-        """Eligibility of nexus.md 2; `cooldown_us` is the default, the instance's own wins."""
+        """Eligibility of NX 2; `cooldown_us` is the default, the instance's own wins."""
         failed = instance.state is InstanceDbState.FAILED and instance.active_propolis_id is None
         unwound = active is not None and active.state is VmmDbState.SAGA_UNWOUND
         own = instance.auto_restart_cooldown_us

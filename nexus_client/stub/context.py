@@ -2,7 +2,7 @@
 
 `records`, `sagas` are durable (they survive `Crash`); everything named volatile below does not.
 
-Read before: records.py. Read next: sagas.py.
+Read before: stub/records.py. Read next: stub/sagas/nodes.py.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TicketWaits:
 
 @attrs.frozen
 class WatchWaits:
-    """A health check's slot is free again when the saga ends (nexus.md 4.5: started and awaited)."""
+    """A health check's slot is free again when the saga ends (NX 4.5: started and awaited)."""
 
     propolis_id: UUID
 

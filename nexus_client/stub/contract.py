@@ -1,11 +1,11 @@
-"""Values that cross the edge of the Nexus model's core: inputs in, effects out (nexus.md 3 to 6).
+"""Values that cross the edge of the Nexus model's core: inputs in, effects out (NX 3 to 6).
 
 A *ticket* is a number which the caller chooses; the one answer to an input that has a ticket is a `Reply` (or a
 `Dropped` if Nexus died before it could answer) with the same ticket, in this or in a later call of `handle`.
 A *call id* is a number which the core chooses; `CallSled` is answered with `SledAnswered` and the same call id.
 A `SledAnswered` for a call nobody waits for any more (Nexus crashed meanwhile) is ignored.
 
-Read next: nexus.py.
+Read next: stub/nexus.py, stub/records.py, stub/server/sled_client.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime, VmmS
 
 @attrs.frozen
 class VmmReported:
-    """`PUT /vmms/{propolis_id}` of a sled (nexus.md 3.2)."""
+    """`PUT /vmms/{propolis_id}` of a sled (NX 3.2)."""
 
     ticket: int
     propolis_id: UUID
@@ -32,7 +32,7 @@ class VmmReported:
 
 @attrs.frozen
 class SledPosted:
-    """`POST /sled-agents/{sled_id}` (nexus.md 3.3)."""
+    """`POST /sled-agents/{sled_id}` (NX 3.3)."""
 
     ticket: int
     sled_id: UUID
@@ -41,7 +41,7 @@ class SledPosted:
 
 @attrs.frozen
 class SledGot:
-    """`GET /sled-agents/{sled_id}` (nexus.md 3.3)."""
+    """`GET /sled-agents/{sled_id}` (NX 3.3)."""
 
     ticket: int
     sled_id: UUID
@@ -109,7 +109,7 @@ class IpKind(Enum):
 
 @attrs.frozen
 class AttachIp:
-    """Attach an external IP or subnet (nexus.md 6.1). No address for an ephemeral IP: Nexus draws one from its
+    """Attach an external IP or subnet (NX 6.1). No address for an ephemeral IP: Nexus draws one from its
     pool.
     """
 
@@ -131,7 +131,7 @@ class DetachIp:
 
 @attrs.frozen
 class CheckConsole:
-    """May a user connect to the serial console now (nexus.md 6.2)? Answers 200 with the Propolis address, or the
+    """May a user connect to the serial console now (NX 6.2)? Answers 200 with the Propolis address, or the
     400.
     """
 
@@ -173,7 +173,7 @@ class SetSled:
 
 
 class Task(Enum):
-    """The background tasks (nexus.md 4.5, 5.4)."""
+    """The background tasks (NX 4.5, 5.4)."""
 
     WATCHER = "instance_watcher"
     UPDATER = "instance_updater"
@@ -295,7 +295,7 @@ Input: TypeAlias = (
     | SledAnswered
 )
 
-# ---- calls to sleds (nexus.md 4.1) ---------------------------------------------------------------------------------
+# ---- calls to sleds (NX 4.1) ---------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -312,7 +312,7 @@ class NetworkInterface:
 
 @attrs.frozen
 class SourceNat:
-    """A 16384-aligned slice of the ports of an external address (sled-agent-api.md 4.2)."""
+    """A 16384-aligned slice of the ports of an external address (SA 4.2)."""
 
     ip: str
     first_port: int
@@ -408,7 +408,7 @@ class DetachSubnet:
 
 @attrs.frozen
 class ReadInventory:
-    """`GET /inventory`: asked of a sled that registered anew or changed (nexus.md 3.3). The answer is not used."""
+    """`GET /inventory`: asked of a sled that registered anew or changed (NX 3.3). The answer is not used."""
 
 
 SledOp: TypeAlias = (

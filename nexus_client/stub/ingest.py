@@ -1,9 +1,9 @@
-"""What a sled's report changes: three guards in one transaction (nexus.md 3.2).
+"""What a sled's report changes: three guards in one transaction (NX 3.2).
 
 All decisions are made before the first row is written, so a refusal has rolled everything back. Nexus does not ask
 whether the order of states makes sense; only the generations count.
 
-Read before: records.py. Read next: update_saga.py.
+Read before: stub/records.py. Read next: stub/sagas/update.py.
 """
 
 from __future__ import annotations

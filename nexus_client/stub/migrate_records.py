@@ -1,4 +1,4 @@
-"""The data migration of schema 70.0.0: rows of the old shared state enum to the new ones (nexus.md 1.4).
+"""The data migration of schema 70.0.0: rows of the old shared state enum to the new ones (NX 1.4).
 
 Input and output are JSON: `{"instances": [{"id", "state", "active_propolis_id"}, …], "vmms": [{"id", "state"},
 …]}`; other
@@ -31,7 +31,7 @@ OLD_STATES: Final = frozenset(
         "destroyed",
     }
 )
-"""The one enum which instances and VMMs shared before #5854 (nexus.md 1.1)."""
+"""The one enum which instances and VMMs shared before #5854 (NX 1.1)."""
 
 NEW_VMM_STATES: Final = OLD_STATES - {"creating", "repairing"}
 """What the text of an old VMM state can be cast to; the other two were never used."""
@@ -65,7 +65,7 @@ _DECODER: Final = msgspec.json.Decoder(_Rows)
 
 
 def new_instance_state(old: str, *, has_vmm: bool) -> InstanceDbState:
-    """The table of nexus.md 1.4, top to bottom. Raises ValueError for no state of either enum."""
+    """The table of NX 1.4, top to bottom. Raises ValueError for no state of either enum."""
     if old in _NEW:
         return InstanceDbState(old)
     if old not in OLD_STATES:

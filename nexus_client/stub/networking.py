@@ -1,6 +1,6 @@
-"""External IPs and subnets of instances, and who may use the serial console (nexus.md 6).
+"""External IPs and subnets of instances, and who may use the serial console (NX 6).
 
-Read before: engine.py, records.py.
+Read before: stub/sagas/runner.py, stub/records.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ V = VmmDbState
 IPS_PER_INSTANCE_MAX: Final = 32
 """The original's limit of external IPs per instance; the text of its refusal is unverified."""
 SNAT_PORTS: Final = 16_384
-"""Ports of a source NAT slice; four instances share an address (sled-agent-api.md 4.2)."""
+"""Ports of a source NAT slice; four instances share an address (SA 4.2)."""
 
 # ---- what a VMM is told when it is registered ----------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ def _what(kind: IpKind) -> str:
 
 
 def gate(row: Instance, kind: IpKind, *, attach: bool) -> None:
-    """Raises `Refused` unless the record's state lets addresses change (nexus.md 6.1, step 1)."""
+    """Raises `Refused` unless the record's state lets addresses change (NX 6.1, step 1)."""
     if row.state not in (InstanceDbState.NO_VMM, InstanceDbState.VMM):
         verb = f"attach {_what(kind)} to" if attach else f"detach {_what(kind)} from"
         raise invalid_request(f"cannot {verb} instance in {row.state.label} state")
@@ -140,7 +140,7 @@ _FROM_5855: Final[Mapping[V, Tell]] = {
 
 
 def whom_to_tell(rules: RuleSet, row: Instance, active: VmmDbState | None, *, attach: bool) -> Tell:
-    """NOBODY or SLED; everything else raises (nexus.md 6.1, step 2)."""
+    """NOBODY or SLED; everything else raises (NX 6.1, step 2)."""
     things = "IPs or subnets" if rules is RuleSet.HEAD else "IPs"
     match row.state:
         case InstanceDbState.NO_VMM:
@@ -222,7 +222,7 @@ def _heard(_ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
         case Answered():
             return None
         case ErrorAnswered(409) if saga.ip_kind is IpKind.SUBNET and saga.kind is SagaKind.ATTACH:
-            return None  # already attached is as good (nexus.md 4.1)
+            return None  # already attached is as good (NX 4.1)
         case NoConnection(text) | TimedOut(text):
             raise unavailable(text)
         case _:
@@ -253,7 +253,7 @@ _CONNECTS: Final = frozenset({V.RUNNING, V.REBOOTING, V.MIGRATING})
 
 
 def console_refusal(rules: RuleSet, row: Instance, active: VmmDbState | None, public: str) -> Refused | None:
-    """Why there is no console now; None: connect (nexus.md 6.2). `public`: the instance's public state."""
+    """Why there is no console now; None: connect (NX 6.2). `public`: the instance's public state."""
     head = rules is RuleSet.HEAD
     if active is None:
         label = "no VMM" if row.state is InstanceDbState.NO_VMM else row.state.label

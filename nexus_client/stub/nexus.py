@@ -1,4 +1,4 @@
-"""A model of Nexus: the pure core. This is not Nexus; it is what nexus.md says of it, for tests and demonstrations.
+"""A model of Nexus: the pure core. This is not Nexus; it is what NX says of it, for tests and demonstrations.
 
 How to drive it::
 
@@ -18,7 +18,8 @@ the same inputs at the same times give the same effects, and every id is a UUID 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
 
-Read before: contract.py, records.py. Read next: server.py.
+Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py. Read next: stub/properties.py,
+stub/server/host.py, stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class Nexus:
         return list(self._ctx.timelines.get(instance_id, ()))
 
     def would_start(self, instance_id: UUID) -> bool:
-        """Would a start be accepted now (nexus.md 7, property 38)? Changes nothing."""
+        """Would a start be accepted now (NX 7 #38)? Changes nothing."""
         ctx = self._ctx
         row = ctx.instance(instance_id)
         verdict = actions.judge(ctx.rules, Action.START, ctx.public(row), ctx.records.active_vmm(row))
@@ -358,7 +359,7 @@ class Nexus:
         runner.spawn(ctx, saga, TicketWaits(item.ticket, status))
 
     def _ip_row(self, item: AttachIp | DetachIp, instance_id: UUID) -> tuple[str | None, bool]:
-        """(address, nothing to do); raises what nexus.md 6.1 says about IPs in use elsewhere."""
+        """(address, nothing to do); raises what NX 6.1 says about IPs in use elsewhere."""
         ctx = self._ctx
         ips = ctx.records.external_ips
         attach = isinstance(item, AttachIp)

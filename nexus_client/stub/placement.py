@@ -1,4 +1,4 @@
-"""Where a VMM goes: sled reservations and Propolis addresses (nexus.md 4.1).
+"""Where a VMM goes: sled reservations and Propolis addresses (NX 4.1).
 
 The original draws a sled at random among those that fit; here it is the one with the fewest reserved CPUs, then the
 one

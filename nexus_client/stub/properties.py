@@ -1,4 +1,4 @@
-"""Properties 29 to 50 of nexus.md 7 as checks by name: after every step, and at rest. For tests and for scenarios.
+"""NX 7 #29 to #50 as checks by name: after every step, and at rest. For tests and for scenarios.
 
     checker = Checker(nexus)
     effects = nexus.handle(item, now_us)
@@ -9,7 +9,7 @@ Each violation names its property. What the *database* forbids (29, 31, 34, 44, 
 (`InvariantBroken`); the checks here do not trust that and look again. Properties 47 to 50 speak of sequences; they
 assume sleds that keep properties 1 to 28. Nothing here looks inside a saga: only records, public states and effects.
 
-Read before: records.py, nexus.py.
+Read before: stub/records.py, stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ FORBIDDEN_STEPS: Final = frozenset(
 )
 """Pairs of public states which no life of an instance shows one after the other (property 48). A stop that
 overtakes a
-queued reboot does show `stopping, rebooting, running` (sled-agent-api.md 2.3: the queue goes on)."""
+queued reboot does show `stopping, rebooting, running` (SA 2.3: the queue goes on)."""
 
 
 @attrs.frozen
@@ -164,7 +164,7 @@ class Checker:
         return found
 
     def _excused(self, row: Instance, *, at_rest: bool) -> bool:
-        """The gaps in property 30 which nexus.md's own decision leaves (5.2, blocks a and d): the source ended
+        """The gaps in property 30 which the decision of NX 5.2 leaves (blocks a and d): the source ended
         while no
         side of the migration had failed. Either its sled had not heard of the migration yet (closed by the target's
         failure), or Nexus itself failed a VMM of it, which leaves migrations untouched (4.5).

@@ -1,10 +1,10 @@
-"""What a user of the public API sees of an instance: the table of nexus.md 2, one column per rule set.
+"""What a user of the public API sees of an instance: the table of NX 2, one column per rule set.
 
 The *target* VMM's state never matters, and neither does a target id alone. `stopped` and `failed` may be shown only
 when a
 start can proceed, and that needs the old VMM to be unlinked; hence the many `stopping` of the later rule sets.
 
-Read before: records.py. Read next: actions.py.
+Read before: stub/records.py. Read next: stub/actions.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nexus_client.stub.rules import RuleSet
 
 
 class PublicState(Enum):
-    """`InstanceState` of the external API (nexus.md 1.1)."""
+    """`InstanceState` of the external API (NX 1.1)."""
 
     CREATING = "creating"
     STARTING = "starting"
@@ -29,13 +29,13 @@ class PublicState(Enum):
     REBOOTING = "rebooting"
     MIGRATING = "migrating"
     REPAIRING = "repairing"
-    """Never produced; propolis.md and nexus.md know no way to it."""
+    """Never produced; PR and NX know no way to it."""
     FAILED = "failed"
     DESTROYED = "destroyed"
 
 
 class ImpossibleRecord(AssertionError):
-    """A cell marked n/a in nexus.md 2: this rule set has no such VMM state."""
+    """A cell marked n/a in NX 2: this rule set has no such VMM state."""
 
 
 P = PublicState

@@ -1,12 +1,13 @@
-"""The records of the Nexus model and their invariants, asserted after every single mutation (nexus.md 1.2, 1.3).
+"""The records of the Nexus model and their invariants, asserted after every single mutation (NX 1.2, 1.3).
 
 Rows are frozen; a change is `attrs.evolve` plus one of the `put_*` methods, which is one statement of the original's
 database: what must change together is in one row, or the constraint fails in between. A broken invariant raises
-`InvariantBroken` with the number of the property in nexus.md 7 and leaves the old row in place. Property 30
+`InvariantBroken` with the number of the property in NX 7 and leaves the old row in place. Property 30
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
-(nexus.md 5.2, last row), so it is a question (`breaches`) and not an assertion.
+(NX 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
-Read before: contract.py. Read next: public_state.py, ingest.py.
+Read before: stub/contract.py. Read next: stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
+stub/properties.py, stub/public_state.py, stub/update_decision.py.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class InstanceDbState(Enum):
 
     @property
     def label(self) -> str:
-        """As the original prints it in messages (nexus.md 1.1)."""
+        """As the original prints it in messages (NX 1.1)."""
         return {"no_vmm": "no_VMM", "vmm": "VMM"}.get(self.value, self.value)
 
 
@@ -216,7 +217,7 @@ class Provision:
 
 
 class InvariantBroken(AssertionError):
-    """A rule of nexus.md 1.3 would not hold; `prop` is its number in nexus.md 7."""
+    """A rule of NX 1.3 would not hold; `prop` is its number in NX 7."""
 
     def __init__(self, prop: int, text: str) -> None:
         super().__init__(f"property {prop}: {text}")
@@ -309,7 +310,7 @@ class Records:
         return self._used.get(sled_id, (0, 0))
 
     def breaches(self) -> list[str]:
-        """Where property 30 does not hold: the rules which only upstream's tests check (nexus.md 1.3)."""
+        """Where property 30 does not hold: the rules which only upstream's tests check (NX 1.3)."""
         found = []
         for row in self.live_instances():
             if row.target_propolis_id is not None and row.migration_id is None:

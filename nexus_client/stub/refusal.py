@@ -1,4 +1,4 @@
-"""Nexus's internal errors and what of them goes on the wire (nexus.md 3, table of error kinds).
+"""Nexus's internal errors and what of them goes on the wire (NX 3, table of error kinds).
 
 `message` is what a client reads; `detail` is the text which Nexus keeps in its log when the wire says only
 `Internal Server Error` or `Service Unavailable`.
@@ -66,10 +66,10 @@ def insufficient_capacity(message: str) -> Refused:
 
 
 def bad_gateway(detail: str) -> Refused:
-    """The sled could not be reached (nexus.md 4.4). The text on the wire is unverified."""
+    """The sled could not be reached (NX 4.4). The text on the wire is unverified."""
     return Refused(Refusal(502, "BadGateway", "Bad Gateway", detail))
 
 
 def gateway_timeout(detail: str) -> Refused:
-    """The sled did not answer in time (nexus.md 4.4). The text on the wire is unverified."""
+    """The sled did not answer in time (NX 4.4). The text on the wire is unverified."""
     return Refused(Refusal(504, "GatewayTimeout", "Gateway Timeout", detail))

@@ -1,4 +1,4 @@
-"""`POST` and `GET /sled-agents/{sled_id}`: what Nexus answers and stores (nexus.md 3.3)."""
+"""`POST` and `GET /sled-agents/{sled_id}`: what Nexus answers and stores (NX 3.3)."""
 
 from __future__ import annotations
 

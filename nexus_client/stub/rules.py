@@ -1,6 +1,6 @@
-"""The five rule sets of nexus.md: how Nexus behaved right after four pull requests, and at HEAD.
+"""The five rule sets of NX: how Nexus behaved right after four pull requests, and at HEAD.
 
-A rule set changes the public states (public_state.py) and, where nexus.md documents it, ingest, actions, the update
+A rule set changes the public states (public_state.py) and, where NX documents it, ingest, actions, the update
 saga, IP and console rules. The wire is HEAD's in all of them: `PUT /vmms/{propolis_id}` did not exist before #6429,
 and
 before #5749 the sled sent the instance record too. So for the two oldest sets this model unlinks a VMM by #5749's

@@ -1,4 +1,4 @@
-"""What Nexus makes of a sled's answer (nexus.md 4.4)."""
+"""What Nexus makes of a sled's answer (NX 4.4)."""
 
 from __future__ import annotations
 

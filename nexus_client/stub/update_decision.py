@@ -1,6 +1,6 @@
-"""What an instance-update saga decides to write: the blocks a to e of nexus.md 5.2, as one pure function.
+"""What an instance-update saga decides to write: the blocks a to e of NX 5.2, as one pure function.
 
-Read before: records.py. Read next: update_saga.py.
+Read before: stub/records.py. Read next: stub/sagas/update.py.
 """
 
 from __future__ import annotations

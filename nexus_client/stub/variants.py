@@ -1,6 +1,6 @@
 """Deliberately wrong variants of Nexus, for testing tests and other people's checkers (issue 4).
 
-Each differs from `Behaviour` in one judgement; `breaks` names the properties of nexus.md 7 that fail with it. A run
+Each differs from `Behaviour` in one judgement; `breaks` names the properties of NX 7 that fail with it. A run
 with
 a variant says so in its start message: nothing that follows is how Nexus behaves.
 """

@@ -1,4 +1,4 @@
-"""How records are shown: the `Instance` of the external API (nexus.md 2), and everything behind it for the control
+"""How records are shown: the `Instance` of the external API (NX 2), and everything behind it for the control
 API.
 
 Values are plain dicts for JSON; times are aware datetimes, which msgspec writes as RFC 3339.

@@ -1,8 +1,8 @@
-"""The migration protocol's frames: a payload followed by one trailing tag byte (propolis.md 4.5).
+"""The migration protocol's frames: a payload followed by one trailing tag byte (PR 4.5).
 
 Integers are u64, little-endian. What cannot be read becomes `Malformed`: the machine decides what that means.
 
-Read before: messages.py. Read next: peer.py.
+Read before: migration/messages.py. Read next: migration/link.py.
 """
 
 from __future__ import annotations

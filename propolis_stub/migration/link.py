@@ -1,10 +1,10 @@
-"""The connection between two Propolis processes while a VM migrates (propolis.md 4.5).
+"""The connection between two Propolis processes while a VM migrates (PR 4.5).
 
 `PeerLink` turns websocket frames into messages of the core and back. It knows nothing of VMs: whoever makes one
 gives it two functions, for a message and for the end. `dial` connects as the target does. No keep-alive pings:
 the real server takes one for a broken codec.
 
-Read before: frames.py. Read next: server.py.
+Read before: migration/frames.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ API_VERSION: Final = "1.0.0"
 """What a target says in its `api-version` header, whatever it speaks itself."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
-"""To connect and upgrade; a source answers an upgrade at once. After that there is no time-out (propolis.md 3.5)."""
+"""To connect and upgrade; a source answers an upgrade at once. After that there is no time-out (PR 3.5)."""
 
 _BACKLOG_MAX: Final = 1_024
 """Messages not yet written. The dialogue allows some dozens; more means that the peer does not read."""

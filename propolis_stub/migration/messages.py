@@ -1,8 +1,8 @@
-"""What two Propolis servers say to each other while a VM migrates: one class per frame (propolis.md 4.5).
+"""What two Propolis servers say to each other while a VM migrates: one class per frame (PR 4.5).
 
 `Text` is a text frame of the handshake; `Malformed` stands for what the codec could not read.
 
-Read before: timing.py. Read next: migration.py.
+Read before: waiting.py. Read next: migration/frames.py, migration/script.py.
 """
 
 from __future__ import annotations

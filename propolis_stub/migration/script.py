@@ -1,4 +1,4 @@
-"""Both sides of one migration as pure machines that exchange messages (propolis.md 3.5, 3.6, 4.5).
+"""Both sides of one migration as pure machines that exchange messages (PR 3.5, 3.6, 4.5).
 
 Theory
 ------
@@ -6,14 +6,14 @@ A side is a *script*: a tuple of operations, gone through by a program counter. 
 until one concerns somebody else and returns it as an action: publish a phase, wait a while, send a message, build
 the VM's objects ... The driver (`vm.py`) performs the action and asks again. `Blocked` means: the peer's turn.
 
-The scripts are the dialogue of propolis.md 4.5 line by line, so the wire is the same thing with a codec around it.
+The scripts are the dialogue of PR 4.5 line by line, so the wire is the same thing with a codec around it.
 Hand-over point: when the source has sent its last Okay it has migrated out, whatever becomes of the message; a target
 that does not get it fails itself. So one side at most runs the guest.
 
 *Scripted* sides have an imagined peer: expectations are met at once, nothing is sent, and the peer fails in the
 phase that `fails_in` names.
 
-Read before: request_queue.py. Read next: vm.py.
+Read before: migration/messages.py, request_queue.py. Read next: contract.py, vm.py, vm_migration.py.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Role(Enum):
 
 
 class ErrorKind(Enum):
-    """Internal names of propolis.md 4.5; only seen in logs and Error frames."""
+    """Internal names of PR 4.5; only seen in logs and Error frames."""
 
     WEBSOCKET = "Websocket"
     INITIATE = "Initiate"
@@ -193,7 +193,7 @@ _END: Final = MemEnd(0, U64_MAX)
 _SOURCE: Final[tuple[_Op, ...]] = (
     _Expect(Text),
     _Choose(),
-    Mark.NEGOTIATED,  # publishes Sync, once for the state and once for the phase: propolis.md 3.5
+    Mark.NEGOTIATED,  # publishes Sync, once for the state and once for the phase: PR 3.5
     Publish(Phase.SYNC),
     Await(Point.M_SYNC),
     _Pack(Payload.PREAMBLE),
@@ -315,7 +315,7 @@ class Asked(Protocol):
 
 
 def choose_protocol(offer: str, known: tuple[str, ...] = PROTOCOLS) -> str | Failure:
-    """The highest version that both sides know, out of the comma-separated `offer` (propolis.md 4.5)."""
+    """The highest version that both sides know, out of the comma-separated `offer` (PR 4.5)."""
     names = [part.strip() for part in offer.split(",")]
     if not all(_OFFERED.fullmatch(name) for name in names):
         return Failure(ErrorKind.PROTOCOL_PARSE, f"unreadable offer {offer[:200]!r}", tell=False)
@@ -350,7 +350,7 @@ class Migration:
 
     @property
     def negotiated(self) -> bool:
-        """Whether the handshake is behind us: failures before it look different (propolis.md 3.5, 3.6)."""
+        """Whether the handshake is behind us: failures before it look different (PR 3.5, 3.6)."""
         return self._counter >= _HANDSHAKE_END[self.role]
 
     @property

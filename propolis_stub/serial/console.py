@@ -1,10 +1,10 @@
-"""Serial console clients: each is a position in the one history (propolis.md 4.4).
+"""Serial console clients: each is a position in the one history (PR 4.4).
 
 Nothing is queued per client. A client that reads too slowly falls behind in the history; when what it needs is
 forgotten it is dropped, as the original drops a replay that meets the gap. A stalled client stalls nobody here, in
 the original all (docs/propolis.md).
 
-Read before: serial.py. Read next: server.py.
+Read before: serial/history.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations

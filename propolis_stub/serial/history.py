@@ -1,10 +1,10 @@
-"""The serial console of one VM without sockets: what was output, and a make-believe guest (propolis.md 4.4).
+"""The serial console of one VM without sockets: what was output, and a make-believe guest (PR 4.4).
 
 The history keeps the first and the last MiB of all output; offsets count every byte ever output. The guest boots with
 a plausible log, then shows a login prompt that echoes, and knows a few commands; `reboot` and `poweroff` are the
-guest events of propolis.md 3.4.
+guest events of PR 3.4.
 
-Read before: contract.py. Read next: console.py.
+Read before: contract.py. Read next: serial/console.py.
 """
 
 from __future__ import annotations

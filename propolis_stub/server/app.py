@@ -3,11 +3,11 @@
 `make_handler(resolve)` is for a process with many VMs on shared runners: `resolve` finds the server by the request
 (its socket name, its host, ...). `serve` is for one VM on its own listener.
 
-Version header first, then the route, then the operation (propolis.md 4.1). A request whose client goes away is
+Version header first, then the route, then the operation (PR 4.1). A request whose client goes away is
 cancelled, which ends a waiting monitor call; what the VM was asked to do happened before anything was awaited, so it
 goes on, as with the original's detached handlers.
 
-Read before: http_operations.py, http_streams.py. Read next: host.py.
+Read before: server/operations.py, server/streams.py. Read next: server/host.py, server/serve.py.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """What every operation of the Propolis API shares: version header, bodies, answers, websocket upgrades (PR 4.1, 4.3).
 
-Read before: refusals.py. Read next: http_operations.py.
+Read before: server/refusals.py. Read next: server/operations.py, server/streams.py.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,9 +13,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot import version
+from nexus_client.dropshot.json import BadJson, Json, encode, parse_uuid
 from propolis_stub.migration.frames import FRAME_BYTES_MAX
 from propolis_stub.server.refusals import Refusal, bad_request
 
@@ -26,18 +26,8 @@ NEWEST: Final = 5
 BODY_BYTES_MAX: Final = 1 << 20
 JSON_TYPE: Final = "application/json"
 
-_NUMBER: Final = r"(0|[1-9][0-9]*)"
-_PRE: Final = r"(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
-_SEMVER: Final = re.compile(
-    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-(?P<pre>{_PRE}(?:\.{_PRE})*))?(?:\+(?P<build>[0-9a-zA-Z.-]+))?"
-)
-_DIGITS_MAX: Final = 19
 _KNOWN_TYPES: Final = frozenset(
     {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data", "application/x-ndjson"}
-)
-_UUID: Final = re.compile(
-    r"(?:urn:uuid:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    r"|\{[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}"
 )
 _CLOSE_TIMEOUT_S: Final = 2.0
 """For the other side's half of a closing handshake, before the connection is cut."""
@@ -46,20 +36,10 @@ _CLOSE_TIMEOUT_S: Final = 2.0
 @lru_cache(maxsize=64)  # clients send a handful of different ones; refusals are raised anew each time
 def level_of(header: str | None) -> int:
     """The newest published version that is not above the one asked for, as a number. Raises `Refusal` (400)."""
-    if header is None:
-        raise bad_request('missing expected header "api-version"')
-    if not header.isascii():
-        raise bad_request('bad value for header "api-version": not ASCII')
-    match = _SEMVER.fullmatch(header)
-    if match is None or any(len(match[part]) > _DIGITS_MAX for part in (1, 2, 3)):
-        raise bad_request(f'bad value for header "api-version": not a semantic version: {header}')
-    major, rest = int(match[1]), (int(match[2]), int(match[3]))
-    above = rest > (0, 0) or (match["pre"] is None and match["build"] is not None)
-    if major > NEWEST or (major == NEWEST and above):
-        raise bad_request(f"server does not support this API version: {header}")
-    if match["pre"] is not None and rest == (0, 0):
-        return max(major - 1, 0)
-    return major
+    try:
+        return version.level_of(header, NEWEST)
+    except version.BadVersion as bad:
+        raise bad_request(bad.message) from None
 
 
 # --- answers ----------------------------------------------------------------------------------------------------
@@ -77,7 +57,7 @@ def answer(status: int, body: bytes | None = None) -> web.Response:
 
 
 def answer_json(status: int, value: Any) -> web.Response:
-    return answer(status, msgspec.json.encode(value))
+    return answer(status, encode(value))
 
 
 def answer_refusal(refusal: Refusal) -> web.Response:
@@ -113,16 +93,16 @@ async def read_body(request: web.BaseRequest) -> bytes:
         raise bad_request(f"request body exceeded maximum size of {BODY_BYTES_MAX} bytes") from None
 
 
-async def decoded(request: web.BaseRequest, decoder: msgspec.json.Decoder[T]) -> T:
+async def decoded(request: web.BaseRequest, decoder: Json[T]) -> T:
     """The body as `decoder` reads it. Raises `Refusal` (400)."""
     body = await read_body(request)
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except BadJson as problem:
         raise bad_json(problem) from None
 
 
-def bad_json(problem: Exception) -> Refusal:
+def bad_json(problem: BadJson) -> Refusal:
     return bad_request(f"unable to parse JSON body: {problem}")
 
 
@@ -142,15 +122,16 @@ def query_numbers(request: web.BaseRequest, names: tuple[str, ...]) -> Mapping[s
 
 def path_uuid(text: str, name: str) -> UUID:
     """A UUID in a path. Raises `Refusal` (400)."""
-    if not _UUID.fullmatch(text):
-        raise bad_request(f"bad parameter in URL path: {name}: not a UUID: {text[:100]}")
-    return UUID(text)
+    try:
+        return parse_uuid(text)
+    except ValueError as problem:
+        raise bad_request(f"bad parameter in URL path: {name}: {problem}") from None
 
 
 async def upgrade(
     request: web.BaseRequest, *, pings: bool, max_bytes: int = FRAME_BYTES_MAX
 ) -> web.WebSocketResponse:
-    """101, whatever comes afterwards: the VM has not been looked at yet (propolis.md 4.3). Raises `Refusal` (400).
+    """101, whatever comes afterwards: the VM has not been looked at yet (PR 4.3). Raises `Refusal` (400).
 
     `pings`: answer them; else they are handed to the reader like any other frame.
     """

@@ -8,7 +8,7 @@
     fail = false
     times = 1                      # leave out: always
 
-Read next: serve.py.
+Read next: server/serve.py.
 """
 
 from __future__ import annotations

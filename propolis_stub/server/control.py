@@ -3,7 +3,7 @@
 All bodies and answers are JSON. `GET /control` lists everything. Bound beyond loopback it needs a token
 (`Authorization: Bearer TOKEN`), because whoever reaches it owns the VM.
 
-Read before: host.py. Read next: serve.py.
+Read before: server/host.py. Read next: server/serve.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot.json import Json
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
 from propolis_stub.migration.script import PROTOCOLS
@@ -59,12 +60,12 @@ class _Knobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     protocols: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_PACES: Final = msgspec.json.Decoder(dict[str, PaceBody | None])
-_FAIL: Final = msgspec.json.Decoder(_Fail)
-_GUEST: Final = msgspec.json.Decoder(_Guest)
-_SERIAL: Final = msgspec.json.Decoder(_Serial)
-_KNOBS: Final = msgspec.json.Decoder(_Knobs)
-_NAMES: Final = msgspec.json.Decoder(list[str])
+_PACES: Final = Json(dict[str, PaceBody | None])
+_FAIL: Final = Json(_Fail)
+_GUEST: Final = Json(_Guest)
+_SERIAL: Final = Json(_Serial)
+_KNOBS: Final = Json(_Knobs)
+_NAMES: Final = Json(list[str])
 _VCR_RESULTS: Final = ("started", "started_already", "completed_already", "missing", "vcr_matches")
 
 HAZARDS: Final[Mapping[str, Hazard]] = {
@@ -192,7 +193,7 @@ class Control:
     async def _settle(self, request: web.BaseRequest) -> web.Response:
         return self._feed(contract.Settle((await self._optional(request, _FAIL, _Fail())).fail))
 
-    async def _optional(self, request: web.BaseRequest, decoder: msgspec.json.Decoder[Any], default: Any) -> Any:
+    async def _optional(self, request: web.BaseRequest, decoder: Json[Any], default: Any) -> Any:
         return await decoded(request, decoder) if request.can_read_body else default
 
     def _feed(self, item: contract.Input) -> web.Response:

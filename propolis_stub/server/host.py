@@ -1,6 +1,6 @@
 """A process with one VM: owns the `Vm`, the clock and the one timer. What `propolis-stub serve` runs.
 
-Read before: server.py, pacing.py. Read next: control.py.
+Read before: pacers.py, server/app.py, server/instance.py. Read next: server/control.py, server/serve.py.
 """
 
 from __future__ import annotations

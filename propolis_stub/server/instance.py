@@ -5,7 +5,8 @@ Whoever does is its `Host`: the standalone process (host.py) or a sled daemon wi
 every effect of the VM to `perform`, once and in order, and lends its `handle` to the HTTP handlers
 (http_operations.py, http_streams.py). Nothing here polls: a waiting monitor call is a future in a dict.
 
-Read before: monitor.py, console.py, peer.py, spec.py. Read next: http_operations.py.
+Read before: migration/link.py, serial/console.py, server/monitor.py, spec/read.py. Read next: server/host.py,
+server/operations.py, server/streams.py, sim_sled/daemon/propolis_api.py.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class PropolisServer:
         return self.host.handle(item)
 
     def require_active(self) -> None:
-        """Raises `NoInstance` unless the VM is Active (propolis.md 3.1)."""
+        """Raises `NoInstance` unless the VM is Active (PR 3.1)."""
         if self.vm.level is not Level.ACTIVE:
             raise NoInstance(self.vm.level)
 
@@ -154,7 +155,7 @@ class PropolisServer:
         return await asyncio.shield(ensured)
 
     async def monitor(self, gen: int) -> Publication:
-        """The long poll of propolis.md 3.7. Raises `NoInstance`, or the 410 as a `Refusal`."""
+        """The long poll of PR 3.7. Raises `NoInstance`, or the 410 as a `Refusal`."""
         self.require_vm()
         channel = self.channel
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -321,7 +322,7 @@ class PropolisServer:
             case Level.RUNDOWN:
                 self._stop_services()
             case Level.RUNDOWN_COMPLETE:
-                # An init that failed never was Active: its channel stays open and later calls hang (propolis.md 3.7).
+                # An init that failed never was Active: its channel stays open and later calls hang (PR 3.7).
                 if self.console is not None:
                     self._close_channel()
                 self._stop_services()

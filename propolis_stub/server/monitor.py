@@ -1,9 +1,9 @@
-"""What `GET /instance/state-monitor` tells, without sockets (propolis.md 3.7): one channel per ensured VM.
+"""What `GET /instance/state-monitor` tells, without sockets (PR 3.7): one channel per ensured VM.
 
 A call asks for generation N: answered at once with the *newest* publication if that has N or more; else it waits,
 bound to this VM's channel, until the channel gets there or closes. Waiting costs one entry in a list: nothing polls.
 
-Read before: contract.py. Read next: server.py.
+Read before: contract.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations

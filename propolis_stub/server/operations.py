@@ -1,19 +1,20 @@
-"""The request-and-answer operations of the Propolis API (propolis.md 4.2). Streams are in http_streams.py.
+"""The request-and-answer operations of the Propolis API (PR 4.2). Streams are in http_streams.py.
 
 An operation gets the server, the request, the API level and its path parameters; it returns an answer or raises.
 Order of checks: path and query, body, then the VM, as dropshot does.
 
-Read before: http_base.py, server.py. Read next: http_app.py.
+Read before: server/base.py, server/instance.py. Read next: server/app.py.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.text import SocketAddress
 from propolis_stub import contract
 from propolis_stub.serial.history import DEFAULT_MAX_BYTES, HistoryGone
 from propolis_stub.server.base import answer, answer_json, bad_json, decoded, path_uuid, query_numbers
@@ -26,7 +27,7 @@ from propolis_stub.types import InstanceState, MigrationStatus, Publication, Req
 Parameters = dict[str, str]
 
 CPUS_MAX: Final = 64
-"""vCPUs that a host takes; more surface as a 500 when the objects are built (propolis.md 4.2)."""
+"""vCPUs that a host takes; more surface as a 500 when the objects are built (PR 4.2)."""
 
 
 class _MonitorRequest(msgspec.Struct):
@@ -40,11 +41,11 @@ class _VcrReplace(msgspec.Struct):
     vcr_json: str
 
 
-_ENSURE_1: Final = msgspec.json.Decoder(t.EnsureRequest1)
-_ENSURE_2: Final = msgspec.json.Decoder(t.EnsureRequest2)
-_REQUESTED: Final = msgspec.json.Decoder(RequestKind)
-_MONITOR: Final = msgspec.json.Decoder(_MonitorRequest)
-_VCR: Final = msgspec.json.Decoder(_VcrReplace)
+_ENSURE_1: Final = Json(t.EnsureRequest1)
+_ENSURE_2: Final = Json(t.EnsureRequest2)
+_REQUESTED: Final = Json(RequestKind)
+_MONITOR: Final = Json(_MonitorRequest)
+_VCR: Final = Json(_VcrReplace)
 _NO_CONTENT: Final = 204
 
 
@@ -63,9 +64,7 @@ async def put_instance(
     init = body.init
     if isinstance(init, t.ByTarget):
         target = init.value
-        if not _is_socket_address(target.src_addr):
-            raise bad_request("unable to parse JSON body: invalid socket address syntax - at `$.init.value.src_addr`")
-        preparation = Preparation(body.properties, None, target.src_addr, target.replace_components)
+        preparation = Preparation(body.properties, None, _source(target.src_addr), target.replace_components)
         ok = await server.ensure(server.target_of(target.migration_id), preparation)
         created: Any = {"migrate": {"migration_id": target.migration_id}}
     else:
@@ -82,23 +81,16 @@ async def put_instance(
 def _read_spec(raw: t.RawSpec1 | t.RawSpec2, level: int) -> Spec:
     try:
         components = read_components(bytes(raw.components), level)
-    except msgspec.ValidationError as problem:
+    except BadJson as problem:
         raise bad_json(problem) from None
     return Spec(raw.board, components, raw.smbios if isinstance(raw, t.RawSpec2) else None)
 
 
-def _is_socket_address(text: str) -> bool:
-    host, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 <= int(port[:6]) < 2**16:
-        return False
+def _source(text: str) -> str:
     try:
-        if host.startswith("[") and host.endswith("]"):
-            ipaddress.IPv6Address(host[1:-1])
-        else:
-            ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True
+        return str(SocketAddress.parse(text))
+    except ValueError as problem:
+        raise bad_json(BadJson("$.init.value.src_addr", str(problem))) from None
 
 
 def _properties(server: PropolisServer) -> t.InstanceProperties:

@@ -1,8 +1,8 @@
-"""Every error answer of the Propolis API in one place: status, `error_code`, `message` (propolis.md 4.1, 4.2).
+"""Every error answer of the Propolis API in one place: status, `error_code`, `message` (PR 4.1, 4.2).
 
 Core errors know no HTTP; `refusal_of` translates them.
 
-Read before: errors.py. Read next: http_base.py.
+Read before: errors.py. Read next: server/base.py.
 """
 
 from __future__ import annotations

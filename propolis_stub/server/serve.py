@@ -1,13 +1,12 @@
 """`propolis-stub serve`: one Propolis on its listeners, until a signal ends it.
 
-Read before: host.py, http_app.py, control.py, config.py.
+Read before: server/host.py, server/app.py, server/control.py, server/config_file.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import resource
 import signal
@@ -16,43 +15,13 @@ from pathlib import Path
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.pacers import STANDALONE, SettablePacer
 from propolis_stub.server.app import Listener, listen, make_server
 from propolis_stub.server.config_file import Config
 from propolis_stub.server.control import Control
 from propolis_stub.server.host import StandaloneHost
 from propolis_stub.server.instance import PropolisServer
-
-
-class BadAddress(ValueError):
-    """Not `IP:PORT`, or one that may not be bound."""
-
-
-@attrs.frozen
-class Address:
-    """`[::1]:12400` or `127.0.0.1:0`."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Raises `BadAddress`. Names are not resolved."""
-        host, colon, port = text.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) >= 2**16:
-            raise BadAddress(f"{text!r} is not IP:PORT")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        try:
-            address = ipaddress.ip_address(bare)
-        except ValueError:
-            raise BadAddress(f"{text!r} is not IP:PORT") from None
-        if (address.version == 6) != host.startswith("["):
-            raise BadAddress(f"{text!r}: IPv6 addresses stand in brackets, IPv4 addresses do not")
-        return cls(str(address), int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        return ipaddress.ip_address(self.host).is_loopback
 
 
 def raise_open_files() -> None:
@@ -82,21 +51,21 @@ class Running:
             await self.control.close()
 
 
-def check_control(address: Address, token: str | None) -> None:
-    """Raises `BadAddress` if control would be open to the network."""
+def check_control(address: SocketAddress, token: str | None) -> None:
+    """Raises `ValueError` if control would be open to the network."""
     if not address.is_loopback and not token:
-        raise BadAddress(f"control on {address.host} is beyond loopback and needs a token")
+        raise ValueError(f"control on {address.host} is beyond loopback and needs a token")
 
 
 async def start(
-    address: Address,
-    control: Address | None = None,
+    address: SocketAddress,
+    control: SocketAddress | None = None,
     config: Config | None = None,
     *,
     base_paces: bool = True,
 ) -> Running:
     """Binds and serves. `base_paces` False: every point is instant unless configured. Raises `OSError` or
-    `BadAddress`.
+    `ValueError`.
     """
     config = config or Config()
     if control is not None:
@@ -121,7 +90,11 @@ async def start(
 
 
 async def serve(
-    address: Address, control: Address | None, config: Config, port_file: Path | None, tell: object = print
+    address: SocketAddress,
+    control: SocketAddress | None,
+    config: Config,
+    port_file: Path | None,
+    tell: object = print,
 ) -> None:
     """Serves until SIGINT or SIGTERM. `tell` gets one line when ready."""
     raise_open_files()

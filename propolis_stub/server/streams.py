@@ -1,8 +1,8 @@
-"""The websockets of the Propolis API: migration, serial console, VNC (propolis.md 4.3 to 4.5).
+"""The websockets of the Propolis API: migration, serial console, VNC (PR 4.3 to 4.5).
 
 Each upgrades first and looks at the VM afterwards: what is refused then is a connection that ends without a frame.
 
-Read before: http_base.py, server.py. Read next: http_app.py.
+Read before: server/base.py, server/instance.py, vnc.py. Read next: server/app.py.
 """
 
 from __future__ import annotations

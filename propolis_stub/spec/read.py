@@ -1,28 +1,23 @@
-"""Instance specifications: read, checked as propolis-server checks them, and told per API version (propolis.md 4.2).
+"""Instance specifications: read, checked as propolis-server checks them, and told per API version (PR 4.2).
 
 A `Spec` holds canonical component keys: a key that parses as a UUID *is* that UUID, however it was written.
 
-Read before: spec_types.py. Read next: codec.py.
+Read before: spec/types.py. Read next: server/instance.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from uuid import UUID
 
 import attrs
 import msgspec
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.text import Uuid
 from propolis_stub.errors import PropolisError
 from propolis_stub.spec import types as t
-
-_UUID: Final = re.compile(
-    r"(?:urn:uuid:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    r"|\{[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}|[0-9a-fA-F]{32}"
-)
 
 
 class SpecRefused(PropolisError):
@@ -34,7 +29,10 @@ class SpecRefused(PropolisError):
 
 def spec_key(text: str) -> str:
     """The canonical form of a component key: UUIDs in lower case with hyphens, names as they are."""
-    return str(UUID(text)) if _UUID.fullmatch(text) else text
+    try:
+        return Uuid.canonical(text)
+    except ValueError:
+        return text
 
 
 @attrs.frozen
@@ -58,14 +56,15 @@ class Spec:
 
 
 def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
-    """Components of a body in API version `level`. Raises `msgspec.ValidationError` (400, wrong shape) for kinds or
+    """Components of a body in API version `level`. Raises `BadJson` (400, wrong shape) for kinds or
     fields that this version does not know, and `SpecRefused` for a key given twice.
     """
     decoder = t.COMPONENTS_3 if level >= 3 else t.COMPONENTS_0
     try:
         decoded = decoder.decode(raw)
-    except msgspec.ValidationError as problem:
-        raise msgspec.ValidationError(str(problem).replace("`$", "`$.init.value.spec.components")) from None
+    except BadJson as problem:
+        path = problem.path.replace("$", "$.init.value.spec.components", 1)
+        raise BadJson(path, problem.message) from None
     seen: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
@@ -102,7 +101,7 @@ _PCI_FUNCTIONS: Final = 8
 
 
 def check(spec: Spec) -> None:
-    """Raises `SpecRefused` with the first reason found (the list is that of propolis.md 4.2)."""
+    """Raises `SpecRefused` with the first reason found (the list is that of PR 4.2)."""
     used = _check_backends(spec)
     for key, component in spec.components.items():
         feature = _DISABLED.get(type(component))
@@ -248,15 +247,15 @@ class _Preamble(msgspec.Struct):
     instance_spec: t.RawSpec1
 
 
-_PREAMBLE: Final = msgspec.json.Decoder(_Preamble)
+_PREAMBLE: Final = Json(_Preamble)
 
 
 def from_preamble(text: str, replacements: Mapping[str, t.Replacement]) -> Spec:
     """The target's specification: the source's, with some backends replaced. Raises `SpecRefused`."""
     try:
-        raw = _PREAMBLE.decode(text).instance_spec
+        raw = _PREAMBLE.decode(text.encode()).instance_spec
         spec = Spec(raw.board, read_components(bytes(raw.components), 1))
-    except (msgspec.DecodeError, ValueError) as problem:
+    except ValueError as problem:
         raise SpecRefused(f"cannot read the preamble: {problem}") from None
     for text_key, replacement in replacements.items():
         key = spec_key(text_key)

@@ -4,7 +4,7 @@ msgspec Structs, because unions with a tag are what attrs classes cannot do ther
 unknown fields, and in version 1 so does the specification itself. `components` stays raw: which kinds exist depends
 on the version, and a key given twice has to be noticed (spec.py).
 
-Read before: types.py. Read next: spec.py.
+Read before: types.py. Read next: spec/read.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Meta
+
+from nexus_client.dropshot.json import Json
 
 U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -247,8 +249,8 @@ def _wrapped(kinds: dict[str, type[Strict]]) -> Any:
     return dict.__class_getitem__((str, union))
 
 
-COMPONENTS_0: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_wrapped(_KINDS))  # versions 1 and 2
-COMPONENTS_3: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_wrapped(_KINDS_3))  # version 3 brought virtio sockets
+COMPONENTS_0: Json[Any] = Json(_wrapped(_KINDS))  # versions 1 and 2
+COMPONENTS_3: Json[Any] = Json(_wrapped(_KINDS_3))  # version 3 brought virtio sockets
 
 
 # --- ensure -----------------------------------------------------------------------------------------------------

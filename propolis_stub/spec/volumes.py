@@ -1,4 +1,4 @@
-"""What a Crucible volume would say about itself, derived from its construction request (propolis.md 4.2).
+"""What a Crucible volume would say about itself, derived from its construction request (PR 4.2).
 
 A stand-in: there are no downstairs behind it. Ids that the request does not name are derived from it.
 """

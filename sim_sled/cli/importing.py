@@ -1,4 +1,4 @@
-"""`sim-sled import`: logs of an incident to a scenario that plays it (docs/spec/logs.md)."""
+"""`sim-sled import`: logs of an incident to a scenario that plays it (LG)."""
 
 from __future__ import annotations
 

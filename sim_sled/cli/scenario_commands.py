@@ -1,6 +1,8 @@
 """What the command line calls: plain functions from files to text and an exit code. No wiring, no colours.
 
 Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
+
+Read before: play/run.py.
 """
 
 from __future__ import annotations

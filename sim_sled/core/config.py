@@ -1,4 +1,4 @@
-"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: sled-agent-api.md 1.7."""
+"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SECOND_US: Final = 1_000_000
 
 
 class SimMode(Enum):
-    """AUTO: timers carry out what is queued. EXPLICIT: pokes do (sled-agent-api.md 2.9)."""
+    """AUTO: timers carry out what is queued. EXPLICIT: pokes do (SA 2.9)."""
 
     AUTO = "auto"
     EXPLICIT = "explicit"
 
 
 def derived_id(sled_id: UUID, what: str) -> UUID:
-    """An id that this sled always has for `what`: SA 6 no. 33. Version 4, because names of pools must have one."""
+    """An id that this sled always has for `what`: SA 6 #33. Version 4, because names of pools must have one."""
     return UUID(bytes=uuid5(sled_id, what).bytes, version=4)
 
 
@@ -119,13 +119,13 @@ class SledConfig:
     hardware: Hardware = attrs.field(factory=Hardware)
     repo_depot_port: int = 0
     stop_grace_us: int = 600 * SECOND_US
-    """After an accepted stop a VMM may take this long; then the agent ends it (sled-agent-api.md 2.12)."""
+    """After an accepted stop a VMM may take this long; then the agent ends it (SA 2.12)."""
     poke_timeout_us: int = 15 * SECOND_US
-    """A poke waits this long for Nexus: the time-out of the only known client (sled-agent-api.md 2.10)."""
+    """A poke waits this long for Nexus: the time-out of the only known client (SA 2.10)."""
     max_vcpus: int | None = None
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
     enforce_capacity: bool = False
-    """Refuse a registration that exceeds the sled's threads or reservoir (sled-agent-api.md 6 #25)."""
+    """Refuse a registration that exceeds the sled's threads or reservoir (SA 6 #25)."""
 
 
 VMMS_MAX: Final = 1_000_000
@@ -135,7 +135,7 @@ GENERATIONS_LEFT: Final = 2**32
 """Generations that a VMM must have left when it is registered: each change takes one, and the wire has 63 bits."""
 
 POKES_WAITING_MAX: Final = 32
-"""Per VMM, as the real agent's request channel (sled-agent-api.md 2.12: 503 INSTANCE_CHANNEL_FULL)."""
+"""Per VMM, as the real agent's request channel (SA 2.12: 503 INSTANCE_CHANNEL_FULL)."""
 
 DRAIN_STEPS_MAX: Final = 1_000
 """Steps of one drain: a life has fewer than 40 waiting points, guests in a reboot loop are what this stops."""

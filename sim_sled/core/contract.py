@@ -4,7 +4,7 @@ A request carries a `ticket` (any int that the shell chose, unique while it wait
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
 `SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
 
-Read before: errors.py. Read next: rack.py.
+Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sim_sled.core.errors import SledError
 
 @attrs.frozen
 class Nic:
-    """What a sled reads of a network interface: its VPC and subnets (sled-agent-api.md 2.2 step 6)."""
+    """What a sled reads of a network interface: its VPC and subnets (SA 2.2 step 6)."""
 
     vni: int
     subnets: tuple[str, ...]  # canonical CIDR texts, IPv4 before IPv6
@@ -60,11 +60,11 @@ class AttachedSubnet:
 
 @attrs.frozen
 class Registration:
-    """The parts of an `InstanceEnsureBody` (any version) that a sled reads (sled-agent-api.md 4.2)."""
+    """The parts of an `InstanceEnsureBody` (any version) that a sled reads (SA 4.2)."""
 
     instance_id: UUID
     vmm_runtime: VmmRuntimeState
-    propolis_addr: str  # canonical text, as `addresses.canonical` writes it
+    propolis_addr: str  # canonical text, as `SocketAddress` writes it
     ncpus: int
     memory_mib: int
     hostname: str
@@ -76,6 +76,8 @@ class Registration:
     multicast_groups: tuple[MulticastMembership, ...] = ()
     attached_subnets: tuple[AttachedSubnet, ...] = ()
     crucible_disks: tuple[tuple[UUID, str], ...] = ()  # disk id, request_json (already known to parse)
+    disk_targets: tuple[tuple[UUID, tuple[str, ...]], ...] = ()
+    """Of each Crucible disk the addresses of its regions, without those of a read-only parent (SR 4.3)."""
     file_backends: tuple[tuple[str, str], ...] = ()  # component key, path
     vmm_spec: object = None  # as it came, for who serves the Propolis API; otherwise forgotten
 
@@ -134,7 +136,8 @@ class SimMigrationSource:
 class AreaCall(Protocol):
     """A call on one API area's state, e.g. networking: decides first, then changes `area` and returns the result.
 
-    Implementations live in `sim_sled/facts/`; they raise `SledError` before anything has changed.
+    Implementations: `networking/calls.py`, and `estate.Ask` for all other areas; they raise `SledError` before
+    anything has changed.
     """
 
     def apply(self, area: object, now_us: int) -> object: ...
@@ -142,12 +145,15 @@ class AreaCall(Protocol):
 
 @attrs.frozen
 class CallArea:
-    """An operation of a sled's facts (networking and so on): `facts` is the attribute name on the sled."""
+    """An operation of a sled's facts: `facts` is the attribute name on the sled. `op`: its id in the API's documents,
+    for who is interested in requests; "" for a further step of one, or for what is none.
+    """
 
     ticket: int
     sled_id: UUID
-    facts: str  # "networking"
+    facts: str  # "networking" | "estate"
     call: AreaCall
+    op: str = ""
 
 
 @attrs.frozen
@@ -164,7 +170,7 @@ class InjectState:
 @attrs.frozen
 class KillPropolis:
     """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
-    (propolis.md 3.9: "zone running: retry for ever").
+    (PR 3.9: "zone running: retry for ever").
     """
 
     ticket: int
@@ -184,7 +190,7 @@ class ForgetVmm:
 
 @attrs.frozen
 class InjectGuest:
-    """The guest halts, resets or triple-faults (propolis.md 3.4)."""
+    """The guest halts, resets or triple-faults (PR 3.4)."""
 
     ticket: int
     sled_id: UUID
@@ -313,4 +319,14 @@ class FromPropolis:
     effect: VmEffect
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis
+@attrs.frozen
+class DropFiles:
+    """Please delete the stored bytes of these keys: no fact refers to them any more. A key that ends in `/` means all
+    that begin with it.
+    """
+
+    sled_id: UUID
+    keys: tuple[str, ...]
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles

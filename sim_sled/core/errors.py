@@ -1,4 +1,7 @@
-"""What the sled refuses. Core errors know no HTTP; `http/app.py` has the one table of status codes."""
+"""What the sled refuses. Core errors know no HTTP; `http/app.py` has the one table of status codes.
+
+Read next: core/contract.py, http/answers.py.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ class SledError(Exception):
 
 
 class NoSuchVmm(SledError):
-    """404 `NO_SUCH_INSTANCE`: the one answer that tells Nexus a VMM is lost (sled-agent-api.md 1.3)."""
+    """404 `NO_SUCH_INSTANCE`: the one answer that tells Nexus a VMM is lost (SA 1.3)."""
 
     def __init__(self, propolis_id: UUID) -> None:
         super().__init__(f"no VMM {propolis_id} on this sled")
@@ -22,7 +25,7 @@ class NoSuchVmm(SledError):
 
 
 class VmmTerminating(SledError):
-    """410 `NO_SUCH_INSTANCE`, "Instance is terminating" (sled-agent-api.md 2.12)."""
+    """410 `NO_SUCH_INSTANCE`, "Instance is terminating" (SA 2.12)."""
 
 
 class InvalidRequest(SledError):
@@ -38,11 +41,11 @@ class Conflict(SledError):
 
 
 class PropolisRefused(SledError):
-    """403 without a code: the Propolis queue denied what the sled's table let pass (propolis.md 3.9)."""
+    """403 without a code: the Propolis queue denied what the sled's table let pass (PR 3.9)."""
 
 
 class ChannelFull(SledError):
-    """503 `INSTANCE_CHANNEL_FULL` (sled-agent-api.md 2.12)."""
+    """503 `INSTANCE_CHANNEL_FULL` (SA 2.12)."""
 
 
 class NexusUnreachable(SledError):
@@ -53,8 +56,32 @@ class Internal(SledError):
     """500 `Internal`."""
 
 
+class Missing(SledError):
+    """404 without a code: what the path names is not there; the text is for the log."""
+
+
+class NoNestedDataset(SledError):
+    """404 with the code by which Nexus knows that a support bundle is gone (SR 4.1)."""
+
+
+class ConfigGeneration(SledError):
+    """409 `CONFIG_GENERATION`: this ends a round of artifact replication (SR 4.2)."""
+
+
+class OtherGeneration(SledError):
+    """409 without a code: the request speaks of another generation than the one in effect."""
+
+
+class NotYetThere(SledError):
+    """503 whose code is the reason: Nexus asks again for ever (SR 2, 3.4)."""
+
+
+class NotSupported(SledError):
+    """400 whose code and text are the reason (SR 3.4)."""
+
+
 class NotImplementedHere(SledError):
-    """405 without `Allow`: an operation that this sled does not offer (sled-agent-api.md 1.3)."""
+    """405 without `Allow`: an operation that this sled does not offer (SA 1.3)."""
 
 
 class TooMany(SledError):

@@ -1,6 +1,8 @@
 """What happened in a rack, for traces, logs, `why` and scenario triggers. Values only; nothing here decides.
 
 A `Watch` is called synchronously by the core with each happening. It must not call back into the rack.
+
+Read next: daemon/sightings.py.
 """
 
 from __future__ import annotations

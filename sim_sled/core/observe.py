@@ -1,9 +1,9 @@
-"""What a sled makes of what it sees: Propolis publication -> `SledVmmState` (sled-agent-api.md 2.5, 2.6).
+"""What a sled makes of what it sees: Propolis publication -> `SledVmmState` (SA 2.5, 2.6).
 
 The only place where `vmm_gen` and `migration_gen` grow. All functions are pure: old record in, new record out;
 records are the frozen wire type, so a record *is* the body that is published.
 
-Read before: rules.py. Read next: vmm.py.
+Read before: core/rules.py. Read next: core/scheduler.py, core/vmm.py.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _moved(
     now: datetime,
 ) -> SledVmmState:
     if state in TERMINAL:
-        # a dead VMM cannot finish a migration; Nexus must learn both in one report (nexus.md 7, property 10)
+        # a dead VMM cannot finish a migration; Nexus must learn both in one report (NX 7 #10)
         migration_in = _failed_if_unfinished(migration_in, now)
         migration_out = _failed_if_unfinished(migration_out, now)
     return SledVmmState(VmmRuntimeState(state, record.vmm_state.gen + 1, now), migration_in, migration_out)

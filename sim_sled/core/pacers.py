@@ -1,6 +1,6 @@
 """Presets for how long things take in timed mode, as a `propolis_stub.waiting.Pacer`.
 
-`sim` is the existing simulator's rhythm (sled-agent-api.md 2.9: 1.5 s after a request the queue is worked off);
+`sim` is the existing simulator's rhythm (SA 2.9: 1.5 s after a request the queue is worked off);
 `dev` has the measured figures of real racks (design/scenarios.md 1) with a spread; `instant` is for tests.
 """
 

@@ -5,7 +5,7 @@ A refusal is raised as a `SledError` and has changed nothing.
 
 What a turn does after the input was judged stands in fabric.py.
 
-Read before: fabric.py. Read next: daemon.py (sockets) or world.py (virtual time).
+Read before: core/contract.py, core/sled.py, core/turn.py. Read next: daemon/daemon.py, play/virtual.py.
 """
 
 # ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from nexus_client import registration as reg
+from nexus_client.dropshot.text import canonical_address
 from nexus_client.outbox import (
     Delivered,
     Forget,
@@ -34,10 +35,10 @@ from propolis_stub.contract import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.types import Level
 from sim_sled.core import contract
-from sim_sled.core.addresses import canonical
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
 from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
@@ -56,7 +57,8 @@ class Rack(Fabric):
         """Add a sled. ValueError if its id is taken."""
         if config.sled_id in self.sleds:
             raise ValueError(f"two sleds with the id {config.sled_id}")
-        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose)
+        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose, rack=self.sleds)
+        sled.sled_pacer = self.sled_pacer
         self.sleds[config.sled_id] = sled
         return sled
 
@@ -73,7 +75,7 @@ class Rack(Fabric):
             self._settle(effects)
         return effects
 
-    # --- requests of Nexus -------------------------------------------------------------------------------------
+    # --- requests of Nexus ------------------------------------------------------------------------------------------
 
     def _register(self, item: contract.Register, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -88,7 +90,7 @@ class Rack(Fabric):
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
         if vmm is None:
-            # 404 would jam an unwinding saga (nexus.md 4.3)
+            # 404 would jam an unwinding saga (NX 4.3)
             effects.append(contract.Reply(item.ticket, UpdatedRuntime(None)))
             return
         self._after(vmm, vmm.unregister(self._now_us), effects)
@@ -122,9 +124,9 @@ class Rack(Fabric):
             where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
             self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
         elif verdict is Verdict.DESTROY_NOW:
-            self._publish(sled, vmm, effects)  # nothing else would ever report it (sled-agent-api.md 6 #15)
+            self._publish(sled, vmm, effects)  # nothing else would ever report it (SA 6 #15)
         elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
-            # the answer tells it, but a retry carries the newest (nexus.md 7, property 23)
+            # the answer tells it, but a retry carries the newest (NX 7 #23)
             self._publish(sled, vmm, effects)
         self._after(vmm, rest, effects)
 
@@ -132,7 +134,7 @@ class Rack(Fabric):
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
         dialled: a source that is here is never imagined, or one guest would run twice.
         """
-        source = self._sources.get(canonical(where.src_propolis_addr))
+        source = self._sources.get(canonical_address(where.src_propolis_addr))
         return None if source is target else source
 
     def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:
@@ -142,10 +144,17 @@ class Rack(Fabric):
         self._after(vmm, rest, effects)
 
     def _call_area(self, item: contract.CallArea, effects: list[Effect]) -> None:
-        area = getattr(self.sleds[item.sled_id], item.facts)
-        effects.append(contract.Reply(item.ticket, item.call.apply(area, self._now_us)))
+        sled = self.sleds[item.sled_id]
+        effects.append(contract.Reply(item.ticket, item.call.apply(getattr(sled, item.facts), self._now_us)))
+        if item.facts == ESTATE:
+            self._estate_moved(sled, effects)
 
-    # --- pokes -------------------------------------------------------------------------------------------------
+    def _estate_moved(self, sled: Sled, effects: list[Effect]) -> None:
+        effects += sled.estate.effects
+        sled.estate.effects.clear()
+        self._scheduler.set(sled, sled.deadline_us())
+
+    # --- pokes ------------------------------------------------------------------------------------------------------
 
     def _poke(self, item: contract.Poke, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -162,7 +171,7 @@ class Rack(Fabric):
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """One step of a poke. Whatever it changed, Nexus hears of it; a first step also when nothing changed
-        (sled-agent-api.md 2.10). A drain ends when nothing waits.
+        (SA 2.10). A drain ends when nothing waits.
         """
         poke = vmm.poke
         assert poke is not None
@@ -202,7 +211,7 @@ class Rack(Fabric):
         while vmm.pokes:
             effects.append(contract.ReplyError(vmm.pokes.popleft().ticket, error))
 
-    # --- faults and the Propolis API -----------------------------------------------------------------------------
+    # --- faults and the Propolis API --------------------------------------------------------------------------------
 
     def _inject_state(self, item: contract.InjectState, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -259,7 +268,7 @@ class Rack(Fabric):
         effects.append(contract.Reply(item.ticket, done))
         self._after(vmm, done, effects)
 
-    # --- Nexus answers ---------------------------------------------------------------------------------------------
+    # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -341,7 +350,7 @@ class Rack(Fabric):
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
         self._scheduler.set(sled, sled.deadline_us())
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
         for _count in range(TICKS_MAX):
@@ -356,7 +365,11 @@ class Rack(Fabric):
                         self._registration_effects(
                             actor, actor.registration.handle(OutboxTick(), self._now_us), effects
                         )
-                self._scheduler.set(actor, actor.deadline_us())
+                if actor.has_estate:
+                    actor.estate.tick(self._now_us)
+                    self._estate_moved(actor, effects)
+                else:
+                    self._scheduler.set(actor, actor.deadline_us())
             else:
                 assert isinstance(actor, Vmm)
                 self._vmm_tick(actor, effects)

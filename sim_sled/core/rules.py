@@ -1,10 +1,10 @@
-"""Which transitions Nexus may request: one total table (sled-agent-api.md 2.3).
+"""Which transitions Nexus may request: one total table (SA 2.3).
 
 Rule 1: a request is judged by the *resting* state: where the VMM will be once everything accepted is done.
 Rule 2: every one of the 4 x 8 cells is written down; `tests/unit/sim_sled/test_rules.py` counts them.
-Rule 3: what passes here may still be denied by the Propolis queue (`PropolisRefused`, propolis.md 3.9).
+Rule 3: what passes here may still be denied by the Propolis queue (`PropolisRefused`, PR 3.9).
 
-Read before: contract.py. Read next: observe.py.
+Read before: core/contract.py. Read next: core/observe.py, core/vmm.py.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ RULES: Final[Mapping[tuple[Asked, VmmState], Verdict]] = {
 
 
 def refusal(asked: Asked, resting: VmmState, published: VmmState) -> str:
-    """The text of a 400: what was asked, where the VMM rests, what it publishes now (sled-agent-api.md 2.3)."""
+    """The text of a 400: what was asked, where the VMM rests, what it publishes now (SA 2.3)."""
     return (
         f"can't request {asked.value} with pending resting state {resting.value} (current state: {published.value})"
     )

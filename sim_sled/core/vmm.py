@@ -2,9 +2,9 @@
 
 A VMM is registered without a Propolis, as on the real agent: the first accepted `running` or `migration_target`
 makes one. What Propolis publishes is seen by `see`, once per turn of the rack: a monitor client gets the latest
-publication, not each (propolis.md 3.7).
+publication, not each (PR 3.7).
 
-Read before: rules.py, observe.py. Read next: sled.py.
+Read before: core/observe.py, core/rules.py, core/scheduler.py, propolis_stub/vm.py. Read next: core/sled.py.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Vmm:
         return state is VmmState.DESTROYED or state is VmmState.FAILED  # half the price of `in TERMINAL`
 
     def resting(self) -> VmmState:
-        """Where this VMM will be once everything accepted is done (sled-agent-api.md 2.1)."""
+        """Where this VMM will be once everything accepted is done (SA 2.1)."""
         state = self.record.vmm_state.state
         if state in TERMINAL:
             return state
@@ -184,7 +184,7 @@ class Vmm:
         return verdict
 
     def _without_propolis(self, verdict: Verdict) -> Verdict:
-        """An injected state may be one that only a Propolis can be in: as the real agent (sled-agent-api.md 2.12)."""
+        """An injected state may be one that only a Propolis can be in: as the real agent (SA 2.12)."""
         if verdict is Verdict.REBOOT:
             raise Internal("this VMM was never started")
         return Verdict.DESTROY_NOW
@@ -239,7 +239,7 @@ class Vmm:
         target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
         effects = vm.handle(target, now_us)
         self.vm = vm
-        # The request changes nothing that is published yet (sled-agent-api.md 2.3): stepped, the VM itself waits for
+        # The request changes nothing that is published yet (SA 2.3): stepped, the VM itself waits for
         # the first step; else the agent looks at it in its own time, before the first phase is through.
         self.blind = not how.stepped
         if self.blind:
@@ -256,7 +256,7 @@ class Vmm:
 
     def _stop_quietly(self, now_us: int) -> list[VmEffect]:
         """A stop that is a no-op to the table still counts for a source: it is carried out if the migration
-        fails, as Propolis does (propolis.md 3.5).
+        fails, as Propolis does (PR 3.5).
         """
         if self.vm is None or self.terminal:
             return _NOTHING
@@ -297,7 +297,7 @@ class Vmm:
 
     def check_untried(self, migration_id: UUID) -> None:
         """Raises `InvalidRequest` for a migration that this VMM has seen before: Nexus takes the first end of each
-        side for good, and one VMM is never both sides (nexus.md 7, properties 8, 9 and 11).
+        side for good, and one VMM is never both sides (NX 7 #8, #9 and #11).
         """
         came_by = self.record.migration_in
         if migration_id in self.tried or (came_by is not None and came_by.migration_id == migration_id):
@@ -348,7 +348,7 @@ class Vmm:
             return None
         self.seen, self.latest = self.latest, None
         if self.terminal:
-            return None  # whatever Propolis still says: nothing follows a terminal state (nexus.md 7, property 6)
+            return None  # whatever Propolis still says: nothing follows a terminal state (NX 7 #6)
         seen, known = self.seen, self.record
         into, out = seen.migration_in, seen.migration_out
         if into is not None or out is not None:
@@ -413,7 +413,7 @@ class Vmm:
 
 def _news(known: MigrationRuntimeState | None, seen: MigrationStatus | None) -> MigrationStatus | None:
     """What is worth telling of `seen`. A side may still fail when it has said `Finish`; but Nexus acts on the first
-    end it hears, so a side that has ended stays as it is (nexus.md 7, property 8).
+    end it hears, so a side that has ended stays as it is (NX 7 #8).
     """
     if known is None or seen is None or known.state not in MIGRATION_TERMINAL or known.migration_id != seen.id:
         return seen

@@ -7,14 +7,16 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: rack.py. Read next: http/app.py, control.py.
+Read before: core/rack.py, daemon/blobs.py.
+Read next: daemon/control.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py, play/live.py,
+play/on_sockets.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +24,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
@@ -41,8 +44,10 @@ from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
+from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.history import History
+from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
@@ -100,7 +105,8 @@ class Daemon:
             self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        self.look = Looking(self)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.live: Live | None = None
@@ -120,10 +126,12 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._blobs: dict[UUID, Blobs] = {}
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
-    # --- life --------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
@@ -138,7 +146,7 @@ class Daemon:
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or int(address.rpartition(":")[2])
+                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
                 self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
 
     async def stop(self) -> list[Undelivered]:
@@ -172,19 +180,18 @@ class Daemon:
         return left_over
 
     async def _listen(self, sled: Sled) -> None:
-        host, _, port = sled.config.address.rpartition(":")
+        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
         )
-        listener = await asyncio.get_running_loop().create_server(
-            server, host.strip("[]"), int(port), backlog=BACKLOG
-        )
+        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
         self._servers.append((server, listener))
         name = listener.sockets[0].getsockname()
-        self.addresses[sled.config.sled_id] = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        sled.address = str(SocketAddress(name[0], name[1]))
+        self.addresses[sled.config.sled_id] = sled.address
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -194,9 +201,11 @@ class Daemon:
             listener.close()
         for server, _ in self._servers:
             await server.shutdown(1.0)
-        for call in self._calls:
+        for call in (*self._calls, *self._background):
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
+        for blobs in self._blobs.values():
+            blobs.close()
         if self.live is not None:
             self.live.close()
         await self.propolis.close()
@@ -207,7 +216,7 @@ class Daemon:
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
 
-    # --- the core's door -----------------------------------------------------------------------------------------
+    # --- the core's door --------------------------------------------------------------------------------------------
 
     def ticket(self) -> int:
         """A number no waiting request has."""
@@ -282,6 +291,11 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.DropFiles):
+            blobs = self._blobs.get(effect.sled_id)
+            for key in effect.keys if blobs is not None else ():
+                assert blobs is not None, "asked just now"
+                blobs.drop(key)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -295,7 +309,33 @@ class Daemon:
             waiting.add_done_callback(_retrieved)
         return waiting
 
-    # --- Nexus ---------------------------------------------------------------------------------------------------
+    # --- files and work beside requests -----------------------------------------------------------------------------
+
+    def blobs(self, sled_id: UUID) -> Blobs:
+        """See `http.host.Host`; made when somebody stores something."""
+        found = self._blobs.get(sled_id)
+        if found is None:
+            found = self._blobs[sled_id] = Blobs()
+        return found
+
+    def in_background(self, work: Coroutine[Any, Any, None], at_most: int) -> bool:
+        """See `http.host.Host`."""
+        if len(self._background) >= at_most:
+            work.close()
+            return False
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    def log_lines(self, sled_id: UUID, propolis_id: UUID | None) -> list[tuple[str, str]]:
+        """See `http.host.Host`."""
+        estate = self.rack.sleds[sled_id].estate
+        if propolis_id is None:
+            return [(estate.time(at_us), text) for at_us, text in estate.log]
+        return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
+
+    # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, Transient) and put.attempt == 0:
@@ -342,7 +382,7 @@ class Daemon:
         else:
             self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()

@@ -95,7 +95,7 @@ def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, s
             problems.append(f"{at.get(name, where)}: {name}: {error}")
     made = Hardware(**values) if not problems else Hardware()
     if not problems and made.reservoir_size >= made.physical_ram:
-        # Nexus's own check (nexus.md 3.3); found here it has a name
+        # Nexus's own check (NX 3.3); found here it has a name
         place = at.get("reservoir_size", at.get("physical_ram", where))
         problems.append(f"{place}: reservoir_size must be smaller than physical_ram")
     if problems:

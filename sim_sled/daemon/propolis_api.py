@@ -4,10 +4,10 @@
 source by the address in the request, as in the original. `loopback` takes port 0 and shows the address in `ps`.
 
 A VMM is served from the moment its Propolis is made until it is forgotten. An address that cannot be bound fails the
-VMM, as a zone that cannot be made does on the real agent (sled-agent-api.md 2.12); docs/propolis.md says how to make
+VMM, as a zone that cannot be made does on the real agent (SA 2.12); docs/propolis.md says how to make
 a whole prefix bindable.
 
-Read before: daemon.py, propolis_stub/server/instance.py.
+Read before: daemon/daemon.py, propolis_stub/server/instance.py.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import msgspec
+import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.json import Json, encode, plain
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
@@ -30,10 +32,9 @@ from propolis_stub.server.instance import Preparation, PropolisServer
 from propolis_stub.spec.read import Spec, normalised, read_components
 from propolis_stub.spec.types import InstanceMetadata, InstanceProperties, RawSpec2
 from propolis_stub.vm import Vm
-from sim_sled.core import addresses, contract
+from sim_sled.core import contract
 from sim_sled.core.errors import SledError
 from sim_sled.daemon import logs
-from sim_sled.http.json import plain
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -155,15 +156,15 @@ class PropolisApis:
     def _open(self, key: _Key, server: PropolisServer) -> None:
         wanted = self._wanted(key)
         try:
-            host, port = addresses.parse(wanted)
-            listening = bind(host, port)
+            address = SocketAddress.parse(wanted)
+            listening = bind(address.host, address.port)
         except (OSError, ValueError) as error:
             self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
             # not within the turn that made the VM: its effects are still being performed
             asyncio.get_running_loop().call_soon(self._fail, key)
             return
         name = listening.getsockname()
-        server.address = addresses.show(name[0], name[1])
+        server.address = str(SocketAddress(name[0], name[1]))
         self._by_name[name[:2]] = server
         if self._web is None:
             self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
@@ -181,8 +182,7 @@ class PropolisApis:
         sled_id, propolis_id = key
         if self.mode is PropolisMode.REGISTERED:
             return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
-        host, _ = addresses.parse(self._daemon.addresses[sled_id])
-        return addresses.show(host, 0)
+        return str(attrs.evolve(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
 
     def _fail(self, key: _Key) -> None:
         try:
@@ -216,15 +216,15 @@ def _spec_of(vmm_spec: object) -> Spec | None:
     try:
         told = plain(vmm_spec)
         for part in told["components"].values():
-            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (sled-agent-api.md 4.2)
+            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (SA 4.2)
             part["component"].pop("has_write_cache", None)
-        raw = _RAW_SPEC.decode(msgspec.json.encode(told))
+        raw = _RAW_SPEC.decode(encode(told))
         return normalised(Spec(raw.board, read_components(bytes(raw.components), _NEWEST), raw.smbios))
-    except (msgspec.DecodeError, ValueError, PropolisError):
+    except (ValueError, PropolisError):
         return None
 
 
-_RAW_SPEC: Final = msgspec.json.Decoder(RawSpec2)
+_RAW_SPEC: Final = Json(RawSpec2)
 _NEWEST: Final = 5
 """Version of the Propolis API whose components are read."""
 

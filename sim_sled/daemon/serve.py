@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
@@ -96,7 +96,8 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        runner, bound = await serve_control(control, *addresses.parse(serving.control))
+        address = SocketAddress.parse(serving.control)
+        runner, bound = await serve_control(control, address.host, address.port)
         stack.push_async_callback(runner.cleanup)
     await daemon.start()
     return bound

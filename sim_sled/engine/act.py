@@ -1,4 +1,7 @@
-"""What each action does when its rule fires. Read before: plans.py. Read next: pacing.py, publishing.py."""
+"""What each action does when its rule fires.
+
+Read before: engine/engine.py, engine/plans.py. Read next: engine/reports.py, engine/rule_pacer.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What rules speak about: each VMM and each sled of a run, as far as the engine knows them, and who is meant.
 
-Read before: selector.py. Read next: engine.py.
+Read before: language/selector.py. Read next: engine/engine.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations

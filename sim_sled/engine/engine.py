@@ -11,7 +11,8 @@ Whoever runs a rack (the virtual world, a daemon) calls the hooks:
 and then performs `engine.take()`. Rules are tried in the order of the file and all that match apply, except that the
 first of `fail`, `hang`, `reset` and `drop` ends the request.
 
-Read before: subjects.py, plans.py. Read next: carry.py, rule_pacer.py, publishing.py.
+Read before: engine/cast.py, engine/plans.py, language/check.py. Read next: engine/act.py, engine/reports.py,
+engine/rule_pacer.py, play/live.py, play/stage.py, play/virtual.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
 happen, and effects for what shall be done besides.
 
-Read before: actions.py. Read next: engine.py.
+Read before: language/actions.py. Read next: engine/act.py, engine/engine.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 
 CLIENT_LOST_US = 15_000_000
-"""When a sled takes a report for lost to which nothing answers (nexus.md 3.1: 15 s)."""
+"""When a sled takes a report for lost to which nothing answers (NX 3.1: 15 s)."""
 
 
 @attrs.define(eq=False)

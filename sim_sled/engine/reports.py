@@ -2,6 +2,8 @@
 
 A sled has one report per VMM in flight, so later ones wait behind a held one by themselves. To let one fall behind
 others (`reorder`), the sled is told it was delivered and the report is kept here until later ones have passed.
+
+Read before: engine/act.py, engine/engine.py.
 """
 
 from __future__ import annotations
@@ -372,7 +374,7 @@ class Post:
 
 
 def outcome_of(status: int) -> Outcome:
-    """What a sled makes of an answer of Nexus (nexus.md 3.2)."""
+    """What a sled makes of an answer of Nexus (NX 3.2)."""
     if 200 <= status < 300:
         return Delivered()
     if status >= 500:

@@ -1,4 +1,7 @@
-"""What becomes of a request of Nexus to a sled: rules, latencies, the agent's queue (sled-agent-api.md 2.12)."""
+"""What becomes of a request of Nexus to a sled: rules, latencies, the agent's queue (SA 2.12).
+
+Read next: play/virtual_calls.py.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ is passed in no time is noticed too.
     CREATE creating -> starting    BACKENDS starting -> running (a target: migrating -> running)
     REBOOT rebooting -> running    HALT stopping -> stopped     RUNDOWN stopped -> destroyed (or stopping -> ...)
     WAKE   running -> what was asked                            M_*     the phase of that name
+
+Read before: engine/act.py, engine/engine.py.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int) -> Pace:
     _enter(engine, who, point, plan)
     if point is Point.DEVICES:
         # What stalls a start stalls the backends: that is where Propolis can wait for ever and still be stopped
-        # (propolis.md 3.2).
+        # (PR 3.2).
         who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + plan.stall_us))
         takes = 0 if plan.at_once else plan.delay_us
         who.failing = plan.becomes == "failed"

@@ -1,17 +1,17 @@
-"""The Sled Agent API over HTTP: one low-level aiohttp server per sled (sled-agent-api.md 1).
+"""The Sled Agent API over HTTP: one low-level aiohttp server per sled (SA 1).
 
 No aiohttp router, no middleware: the order of checks is the original's (version, route, path, query, body, handler)
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: operations.py.
+Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/response.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from os import urandom
 from typing import Any, Final, cast
 from uuid import UUID
@@ -21,17 +21,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from multidict import istr
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import Refused, error_body, refusal
 from sim_sled.http.host import Host
-from sim_sled.http.json import BadJson, Json
 from sim_sled.http.operations import ROUTER
+from sim_sled.http.raw import RawResponse
 from sim_sled.http.response import JSON_TYPE, Response
-from sim_sled.http.routes import Call, Route
-from sim_sled.http.versions import NEWEST, BadVersion, level_of
+from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
 
 BODY_MAX: Final = 1024 * 1024
-"""Bytes of a request body (sled-agent-api.md 1.4)."""
+"""Bytes of a request body (SA 1.4)."""
 
 BODY_WAIT_S: Final = 60.0
 """How long a body may take to arrive: Nexus itself gives up after 60 s."""
@@ -98,10 +99,10 @@ class _App:
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._levels: dict[str | None, int] = {}
-        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...]]] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> Response:
+    async def handle(self, request: web.BaseRequest) -> Response | RawResponse:
         request_id = new_request_id()
         try:
             header = request.headers.get(_API_VERSION)
@@ -109,8 +110,8 @@ class _App:
             if level is None:
                 level = self._level(header, request)
             key = (request.method, request.raw_path, level)
-            route, values = self._targets.get(key) or self._target(*key)
-            call = Call(self._host, self._sled_id, values)
+            route, values, query = self._targets.get(key) or self._target(*key)
+            call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if route.body is not None:
                 call.body = await read_json(request, route.body)
             answer = await route.handler(call)
@@ -127,19 +128,20 @@ class _App:
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
-        return Response(answer.status, request_id, answer.body)
+        if type(answer) is Answer:
+            return Response(answer.status, request_id, answer.body)
+        assert isinstance(answer, RawAnswer)
+        return RawResponse(answer, request_id)
 
-    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...]]:
-        """Row and path values of a request line. Raises `Refused`.
+    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...], Mapping[str, Any]]:
+        """Row, path values and query values of a request line. Raises `Refused`.
 
         Remembered while there is room: Nexus asks for the same VMMs again and again, and this is a third of our share
         of a request.
         """
         path, query = split_target(target)
         route, variables = ROUTER.find(method, path, level)
-        found = (route, route.parse_path(variables))
-        if route.query:
-            route.check_query(query)
+        found = (route, route.parse_path(variables), route.parse_query(query))
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
                 self._targets.clear()
@@ -148,7 +150,7 @@ class _App:
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
-            level = level_of(header)
+            level = level_of(header, NEWEST)
         except BadVersion as bad:
             if not (bad.newer and self._accept_newer_api):
                 raise Refused(400, bad.message) from None
@@ -174,7 +176,7 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-async def read_json(request: web.BaseRequest, kind: Json) -> Any:
+async def read_json(request: web.BaseRequest, kind: Json[Any]) -> Any:
     """The body as `kind`. Raises `Refused`; the size is looked at first, then the content type, then the JSON."""
     content = request.content
     body = content.read_nowait() if content.is_eof() else await _read_slowly(request)

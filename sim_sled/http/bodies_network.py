@@ -1,11 +1,12 @@
-"""Network parts of request bodies: interfaces, external addresses, firewall rules (sled-agent-api.md 4.2).
+"""Network parts of request bodies: interfaces, external addresses, firewall rules (SA 4.2).
 
 A class named `…V10` is what API version 10.0.0 introduced and stays valid until the next one of its kind. Shapes that
 a version only converts away (one field per family instead of tagged forms) are checked here and converted to
 `edge` values by `to_edge`, which raises `InvalidRequest` where the original's conversion fails: after parsing, so
 without "unable to parse JSON body".
 
-Read before: scalars.py. Read next: bodies_spec.py.
+Read before: nexus_client/dropshot/text.py.
+Read next: http/bodies_bootstore.py, http/bodies_omicron.py, http/bodies_small.py, http/bodies_spec.py.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from typing import Final
 
 import msgspec
 
-from sim_sled.core import contract
-from sim_sled.core.errors import InvalidRequest
-from sim_sled.http.scalars import (
+from nexus_client.dropshot.text import (
     U8,
     U16,
     IcmpRange,
@@ -33,9 +32,11 @@ from sim_sled.http.scalars import (
     Uuid,
     Vni,
 )
+from sim_sled.core import contract
+from sim_sled.core.errors import InvalidRequest
 
 SNAT_BLOCK: Final = 16384
-"""Source NAT ports come in blocks of this size, aligned to it (sled-agent-api.md 4.2)."""
+"""Source NAT ports come in blocks of this size, aligned to it (SA 4.2)."""
 
 V4_PREFIX: Final = range(8, 27)
 V6_PREFIX: Final = range(64, 65)
@@ -43,7 +44,7 @@ V6_PREFIX: Final = range(64, 65)
 
 
 class Struct(msgspec.Struct, kw_only=True):
-    """Base of request bodies: unknown fields are ignored (sled-agent-api.md 1.5)."""
+    """Base of request bodies: unknown fields are ignored (SA 1.5)."""
 
 
 # ---- interfaces ----------------------------------------------------------------------------------------------------

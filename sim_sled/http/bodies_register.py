@@ -1,20 +1,22 @@
-"""`InstanceEnsureBody` in every version from 1 to 48, and what the core wants of it (sled-agent-api.md 2.2, 4.2).
+"""`InstanceEnsureBody` in every version from 1 to 48, and what the core wants of it (SA 2.2, 4.2).
 
 `BODIES` says from which version on which shape holds. `to_registration` makes the `contract.Registration`; it raises
-`InvalidRequest` for what fits the shape and is refused all the same (sled-agent-api.md 6 #12 to #14), so that nothing
+`InvalidRequest` for what fits the shape and is refused all the same (SA 6 #12 to #14), so that nothing
 has been registered when it does.
 
-Read before: bodies_spec.py. Read next: routes.py.
+Read before: http/bodies_spec.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.text import U32, Hostname, Ip, SockAddr, Uuid, utc
 from nexus_client.types import VmmRuntimeState
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
@@ -37,21 +39,21 @@ from sim_sled.http.bodies_network import (
 from sim_sled.http.bodies_spec import (
     CrucibleBackend,
     FileBackend,
+    RegionRequest,
     Spec,
     SpecV1,
     SpecV29,
     SpecV44,
     VolumeConstructionRequest,
+    VolumeRequest,
 )
-from sim_sled.http.json import BadJson, Json
-from sim_sled.http.scalars import U32, Hostname, Ip, SockAddr, Uuid, utc
 
 _VOLUME: Final = Json(VolumeConstructionRequest)
 
 _ZVOL: Final = re.compile(
     r"/dev/zvol/rdsk/oxp_(?P<zpool>[0-9a-f-]{36})/local_storage_unencrypted/(?P<dataset>[0-9a-f-]{36})/vol"
 )
-"""The only paths a file backend may have (sled-agent-api.md 2.2 step 2)."""
+"""The only paths a file backend may have (SA 2.2 step 2)."""
 
 
 class Dhcp(Struct, kw_only=True):
@@ -236,7 +238,7 @@ Body = (
     BodyV1 | BodyV7 | BodyV9 | BodyV10 | BodyV11 | BodyV17 | BodyV18 | BodyV29 | BodyV31 | BodyV32 | BodyV41 | BodyV44
 )
 
-BODIES: Final[tuple[tuple[int, Json], ...]] = (
+BODIES: Final[tuple[tuple[int, Json[Any]], ...]] = (
     (1, Json(BodyV1)),
     (7, Json(BodyV7)),
     (9, Json(BodyV9)),
@@ -259,7 +261,7 @@ def to_registration(body: Body) -> contract.Registration:
     for rule in local.firewall_rules:
         for target in rule.targets:
             target.to_edge()  # converted, and so refused, like the VMM's own interfaces; then forgotten
-    crucible_disks, file_backends = _backends(body.vmm_spec)
+    crucible_disks, disk_targets, file_backends = _backends(body.vmm_spec)
     return contract.Registration(
         instance_id=body.instance_id.uuid,
         vmm_runtime=body.vmm_runtime,
@@ -275,6 +277,7 @@ def to_registration(body: Body) -> contract.Registration:
         multicast_groups=() if type(local) is LocalV1 else tuple(m.to_edge() for m in _multicast(local)),
         attached_subnets=tuple(subnet.to_edge() for subnet in _subnets(local)),
         crucible_disks=crucible_disks,
+        disk_targets=disk_targets,
         file_backends=file_backends,
         vmm_spec=body.vmm_spec,
     )
@@ -302,9 +305,25 @@ def _external_ips(local: Local) -> tuple[contract.ExternalIp, ...]:
             return external_ips_v11(local.external_ips)
 
 
-def _backends(spec: Spec) -> tuple[tuple[tuple[UUID, str], ...], tuple[tuple[str, str], ...]]:
-    """Disk id and request of each Crucible backend, key and path of each file backend (6 #12, #13, #14)."""
+def targets(volume: VolumeConstructionRequest) -> tuple[str, ...]:
+    """Addresses of the regions that a volume writes to: sub-volumes, not the read-only parent (SR 4.3)."""
+    match volume:
+        case VolumeRequest():
+            return tuple(each for part in volume.sub_volumes for each in targets(part))
+        case RegionRequest():
+            return tuple(str(each) for each in volume.opts.target)
+        case _:
+            return ()
+
+
+_Disks = tuple[tuple[UUID, str], ...]
+_Targets = tuple[tuple[UUID, tuple[str, ...]], ...]
+
+
+def _backends(spec: Spec) -> tuple[_Disks, _Targets, tuple[tuple[str, str], ...]]:
+    """Id and request of each Crucible backend, its targets, key and path of each file backend (6 #12, #13, #14)."""
     disks: list[tuple[UUID, str]] = []
+    regions: list[tuple[UUID, tuple[str, ...]]] = []
     files: list[tuple[str, str]] = []
     for key, part in spec.components.items():
         match part:
@@ -314,14 +333,15 @@ def _backends(spec: Spec) -> tuple[tuple[tuple[UUID, str], ...], tuple[tuple[str
                 except ValueError:
                     raise InvalidRequest(f"Crucible backend {key!r}: the key must be the disk's UUID") from None
                 try:
-                    _VOLUME.decode(backend.request_json.encode())
+                    volume = _VOLUME.decode(backend.request_json.encode())
                 except BadJson as error:
                     raise InvalidRequest(
                         f"Crucible backend {key!r}: request_json is no volume request: {error}"
                     ) from None
                 disks.append((disk_id, backend.request_json))
+                regions.append((disk_id, targets(volume)))
             case FileBackend(component=backend_file):
                 if not _ZVOL.fullmatch(backend_file.path):
                     raise InvalidRequest(f"file backend {key!r}: {backend_file.path!r} is no local storage volume")
                 files.append((key, backend_file.path))
-    return tuple(disks), tuple(files)
+    return tuple(disks), tuple(regions), tuple(files)

@@ -1,6 +1,6 @@
-"""Bodies of the operations around a VMM (sled-agent-api.md 3.1, operations 5 to 22), and what the core wants of them.
+"""Bodies of the operations around a VMM (SA 3.1, operations 5 to 22), and what the core wants of them.
 
-Read before: bodies_network.py. Read next: routes.py.
+Read before: http/bodies_network.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from uuid import UUID
 
 import msgspec
 
+from nexus_client.dropshot.json import Json, plain
+from nexus_client.dropshot.text import U16, U32, U64, Ip, IpNet, Ipv6, Ipv6Net, Mac, SockAddr, Uuid, Vni
 from nexus_client.types import Asked, VmmPutStateBody
 from sim_sled.core import contract
 from sim_sled.core.networking.values import Router, RouterVersion, RouteSet, RouteState, V2pMapping
 from sim_sled.http.bodies_network import Membership, NicV1, NicV10, RuleV1, RuleV10, RuleV31, Struct, Subnet
-from sim_sled.http.json import Json, plain
-from sim_sled.http.scalars import U16, U32, U64, Ip, IpNet, Ipv6, Ipv6Net, Mac, SockAddr, Uuid, Vni
 
 # ---- VMMs ----------------------------------------------------------------------------------------------------------
 
 
-class PutStateJson(Json):
+class PutStateJson(Json[VmmPutStateBody]):
     """`VmmPutStateBody`; the one address in it must be a socket address."""
 
     def decode(self, body: bytes) -> VmmPutStateBody:
-        asked: VmmPutStateBody = super().decode(body)
+        asked = super().decode(body)
         if asked.state.type is Asked.MIGRATION_TARGET and asked.state.value is not None:
             self.require(SockAddr.canonical, asked.state.value.src_propolis_addr, "state.value.src_propolis_addr")
         return asked
@@ -38,7 +38,7 @@ class MigrationResult(Enum):
 
 
 class SimMigrationBody(Struct, kw_only=True):
-    """Simulator-only: capitalised results (sled-agent-api.md 2.8)."""
+    """Simulator-only: capitalised results (SA 2.8)."""
 
     migration_id: Uuid
     result: MigrationResult

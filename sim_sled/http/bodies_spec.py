@@ -1,7 +1,7 @@
 """The VM specification in a registration: `board` and every component refuse unknown fields; so does the
-specification object itself up to version 28 (sled-agent-api.md 1.5, 4.2).
+specification object itself up to version 28 (SA 1.5, 4.2).
 
-Read before: bodies_network.py. Read next: bodies_register.py.
+Read before: http/bodies_network.py. Read next: http/bodies_register.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from nexus_client.dropshot.text import U8, U32, U64, SockAddr, Uuid
 from sim_sled.http.bodies_network import Struct
-from sim_sled.http.scalars import U8, U32, U64, SockAddr, Uuid
 
 
 class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -298,7 +298,7 @@ class SpecV44(Struct, kw_only=True):
 Spec = SpecV1 | SpecV29 | SpecV44
 
 
-# ---- volume construction request (sled-agent-api.md 5.2) -----------------------------------------------------------
+# ---- volume construction request (SA 5.2) -----------------------------------------------------------
 
 
 class RegionOptions(Struct, kw_only=True):

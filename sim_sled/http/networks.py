@@ -1,17 +1,17 @@
-"""Operations on virtual networks: 5 to 12 and 14 to 22 of sled-agent-api.md 3.1, rules of 3.4.
+"""Operations on virtual networks: 5 to 12 and 14 to 22 of SA 3.1, rules of 3.4.
 
-Read before: routes.py, sim_sled/core/networking/calls.py. Read next: operations.py.
+Read before: core/networking/calls.py, http/routes.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from nexus_client.dropshot.json import encode, plain
 from sim_sled.core import contract
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.networking import calls
 from sim_sled.http.bodies_small import probes_of, route_state_json
-from sim_sled.http.json import encode, plain
 from sim_sled.http.routes import Answer, Call
 from sim_sled.http.vmms import NO_CONTENT
 

@@ -1,14 +1,14 @@
-"""Operations on VMMs: 1 to 4 of sled-agent-api.md 3.1 and the three that only simulators have (2.8).
+"""Operations on VMMs: 1 to 4 of SA 3.1 and the three that only simulators have (2.8).
 
-Read before: routes.py. Read next: operations.py.
+Read before: http/routes.py. Read next: http/operations.py.
 """
 
 from __future__ import annotations
 
+from nexus_client.dropshot.json import encode
 from sim_sled.core import contract
 from sim_sled.http.bodies_register import to_registration
 from sim_sled.http.bodies_small import MigrationResult
-from sim_sled.http.json import encode
 from sim_sled.http.routes import Answer, Call
 
 NO_CONTENT = Answer(204)

@@ -1,7 +1,7 @@
 """What departed from a normal day, as rules: agents and Nexus that went away, reports that were not taken, slow and
-stuck VMMs, requests that were refused or not answered (logs.md 5.5).
+stuck VMMs, requests that were refused or not answered (LG 5 #5).
 
-Read before: sheet.py, life.py. Read next: derive.py.
+Read before: incident/sheet.py, incident/life.py. Read next: incident/derive.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STUCK_US: Final = 60 * SECOND_US
 CLIENT_US: Final = 60 * SECOND_US
 """How long Nexus waits for an answer about a VMM (omicron#5235)."""
 ONE_CAUSE_US: Final = 5 * SECOND_US
-"""Things of one kind on one sled within that are assumed to have one cause (logs.md 6)."""
+"""Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
 _WORD: Final = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}
@@ -118,7 +118,7 @@ class Departures:
             )
 
     def _storms(self) -> None:
-        """Runs of reports that were not taken, over all VMMs (logs.md 5.5)."""
+        """Runs of reports that were not taken, over all VMMs (LG 5 #5)."""
         attempts: list[tuple[int, str, NotTaken | None]] = []
         for vmm in self.incident.vmms.values():
             words = sorted([*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended], key=lambda each: each.at_us)
@@ -126,7 +126,7 @@ class Departures:
                 if isinstance(word, NotTaken):
                     attempts.append((word.at_us, word.host, word))
                 elif isinstance(word, Published) and following is not None and not isinstance(following, NotTaken):
-                    # accepted, as far as anybody can know: no failure followed (logs.md 0.1)
+                    # accepted, as far as anybody can know: no failure followed (LG 0 #1)
                     attempts.append((word.at_us, word.host, None))
         attempts.sort(key=lambda each: each[0])
         count = 0

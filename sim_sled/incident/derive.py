@@ -1,9 +1,10 @@
-"""From an incident to the draft of a scenario: fleet, load, latencies, departures, expectations (logs.md 5).
+"""From an incident to the draft of a scenario: fleet, load, latencies, departures, expectations (LG 5).
 
-Each entry carries the lines it rests on and, where something was concluded or invented, a word of doubt (logs.md 6).
+Each entry carries the lines it rests on and, where something was concluded or invented, a word of doubt (LG 6).
 Rules mean host names, never ids: ids differ in a replay.
 
-Read before: departures.py. Read next: writing.py.
+Read before: incident/departures.py, incident/life.py, incident/sheet.py, incident/timeline.py. Read next:
+incident/importing.py, incident/writing.py.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _Deriver:
 
     def _replayed(self, instance: Instance) -> None:
         """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
-        Nexus has stopped doing that (logs.md 3, 1).
+        Nexus has stopped doing that (LG 3 #1).
         """
         for vmm in instance.vmms:
             if vmm.is_noise:
@@ -139,7 +140,7 @@ class _Deriver:
         self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{target}}}", [why], doubt)
 
     def _inferred(self, instance: Instance) -> None:
-        """Without Nexus's log: a request to the sled, and what followed it (logs.md 0.2)."""
+        """Without Nexus's log: a request to the sled, and what followed it (LG 0 #2)."""
         for i, vmm in enumerate(instance.vmms):
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:

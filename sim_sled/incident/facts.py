@@ -1,9 +1,9 @@
-"""What a log line says, if it says anything of a VMM's life: one table of messages per program (logs.md 2).
+"""What a log line says, if it says anything of a VMM's life: one table of messages per program (LG 2).
 
-Messages are matched on their stable middle, whatever the version (logs.md 2.4); values printed by Rust's `{:?}` are
-read by regular expressions, since they are no JSON. The numbers beside the rows are those of logs.md.
+Messages are matched on their stable middle, whatever the version (LG 2.4); values printed by Rust's `{:?}` are
+read by regular expressions, since they are no JSON. The numbers beside the rows are those of LG 2.
 
-Read before: lines.py. Read next: timeline.py.
+Read before: incident/lines.py. Read next: incident/timeline.py.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Asked(Fact):
 
 @attrs.frozen(kw_only=True)
 class Observed(Fact):
-    """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (logs.md 0.8)."""
+    """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (LG 0 #8)."""
 
     state: str
     exact: bool = False
@@ -161,7 +161,7 @@ class Received(Fact):
 
 @attrs.frozen(kw_only=True)
 class Answered(Fact):
-    """107, 70 and others: an error text of a sled in Nexus's log; `req_id` is the sled's own (logs.md 0.6)."""
+    """107, 70 and others: an error text of a sled in Nexus's log; `req_id` is the sled's own (LG 0 #6)."""
 
     req_id: str
     status: int
@@ -230,7 +230,7 @@ def facts_of(line: LogLine) -> list[Fact]:
 
 
 def _head(line: LogLine) -> dict[str, object]:
-    """The fields of every fact. A zone's name tells the VMM where no key does (logs.md 1.1)."""
+    """The fields of every fact. A zone's name tells the VMM where no key does (LG 1.1)."""
     assert line.time_us is not None
     vmm = line.text("propolis_id") or line.text("vmm_id")
     if not vmm:
@@ -250,7 +250,7 @@ def _head(line: LogLine) -> dict[str, object]:
 
 
 def _id(text: str) -> str:
-    """`uuid (propolis)` and `Some(uuid)` are ids too (logs.md 0.4)."""
+    """`uuid (propolis)` and `Some(uuid)` are ids too (LG 0 #4)."""
     found = re.search(_UUID, text)
     return "" if found is None else found[0]
 
@@ -259,7 +259,7 @@ def _make(kind: type[Fact], line: LogLine, **more: object) -> list[Fact]:
     return [kind(**(_head(line) | more))]  # type: ignore[arg-type]  # each row names the fields of its class
 
 
-# ---- requests, the same line in all three programs (logs.md 1.2)
+# ---- requests, the same line in all three programs (LG 1.2)
 
 _SLED_PATHS: Final = (
     ("PUT", re.compile(rf"^/(?:vmms|instances)/({_UUID})$"), Op.REGISTER),

@@ -1,6 +1,6 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
-Read before: lines.py, derive.py, verify.py.
+Read before: incident/lines.py, incident/derive.py, incident/verify.py.
 """
 
 from __future__ import annotations

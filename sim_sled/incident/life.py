@@ -1,6 +1,6 @@
 """Questions about one VMM of an incident: how long its edges took, what its end was, what was forgotten.
 
-Read before: timeline.py. Read next: sheet.py, derive.py.
+Read before: incident/timeline.py. Read next: incident/departures.py, incident/derive.py, incident/sheet.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
 
 
 def forgotten(vmm: Vmm) -> Asked | None:
-    """A 404 about a VMM whose end is only told afterwards (logs.md 0.9)."""
+    """A 404 about a VMM whose end is only told afterwards (LG 0 #9)."""
     for check in vmm.asked:
         if check.op is Op.GET_STATE and check.status == 404:
             end = next((p for p in vmm.published if p.state in TERMINAL), None)

@@ -1,9 +1,9 @@
-"""Files to log lines: Bunyan JSON, the forms `looker` prints, gzip, support-bundle zips, standard input (logs.md 1).
+"""Files to log lines: Bunyan JSON, the forms `looker` prints, gzip, support-bundle zips, standard input (LG 1).
 
 One line at a time, so a gigabyte costs no memory. What is no log line (SMF's notes, panics, a cut end) is counted and
 told, never fatal.
 
-Read next: facts.py.
+Read next: incident/facts.py, incident/importing.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUNDLED: Final = re.compile(
     r"logs/(global/sled-agent|oxz_nexus_[^/]*/nexus|oxz_propolis-server_[^/]*/propolis-server)/"
 )
 _NOISE: Final = (b'"msg":"roles"', b'"msg":"authorize ', b'"uri":"/v1/ping"', b'"uri":"/metrics/collect')
-"""Most of a Nexus log (logs.md 2.2, 110): passed over before it is parsed."""
+"""Most of a Nexus log (LG 2.2 #110): passed over before it is parsed."""
 _LOOKER: Final = re.compile(
     r"(?:(?P<date>\d{4}-\d\d-\d\d) )?(?P<time>\d\d:\d\d:\d\d(?:\.\d+)?)Z? (?P<level>FATA|ERRO|WARN|INFO|DEBG|TRAC) "
     r"(?P<name>[^\s(:/]+)(?:/(?P<pid>\d+))?(?: \((?P<component>(?:[^()]|\([^()]*\))*)\))?(?: on (?P<host>[^\s:]+))?: "
@@ -270,7 +270,7 @@ def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
     level, pid = record.get("level"), record.get("pid")
     return LogLine(
         where,
-        program_of(names[0]),  # the first: Nexus writes its zone's id into a second one (logs.md 0.3)
+        program_of(names[0]),  # the first: Nexus writes its zone's id into a second one (LG 0 #3)
         str(record.get("hostname", "")),
         pid if isinstance(pid, int) else 0,
         level if isinstance(level, int) else 30,
@@ -320,7 +320,7 @@ class _Rendered:
         )
 
     def fields_name(self) -> str:
-        """Looker shows the last `name`: of Nexus that is its id, so a component has to tell (logs.md 0.3)."""
+        """Looker shows the last `name`: of Nexus that is its id, so a component has to tell (LG 0 #3)."""
         name, component = self.head["name"], self.head["component"] or ""
         if re.fullmatch(r"[0-9a-f]{8}-[0-9a-f-]{27}", name) or component.startswith(("ServerContext", "dropshot_")):
             return "nexus"
@@ -328,7 +328,7 @@ class _Rendered:
 
 
 def _other(text: str, where: Where, reading: Reading) -> Iterator[LogLine]:
-    """Lines that are no records: some say that a process began or ended (logs.md 1.1)."""
+    """Lines that are no records: some say that a process began or ended (LG 1.1)."""
     smf = _SMF.match(text)
     if smf is not None:
         reading.strange(where, "SMF line", text)

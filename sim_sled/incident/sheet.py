@@ -1,6 +1,6 @@
 """The sheet on which a scenario is drafted: entries with the lines they rest on, and the clock of the replay.
 
-Read before: life.py. Read next: derive.py, departures.py.
+Read before: incident/life.py. Read next: incident/derive.py, incident/departures.py.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Facts of several hosts on one clock: who is who, and what happened to each VMM in order (logs.md 5).
+"""Facts of several hosts on one clock: who is who, and what happened to each VMM in order (LG 5).
 
 Sleds are told apart by host name, never by file; their clocks are set right by what both ends of one exchange wrote.
 Health checks that went well are only counted: a gigabyte of them must not cost memory.
 
-Read before: facts.py. Read next: derive.py.
+Read before: incident/facts.py. Read next: incident/derive.py, incident/life.py.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _mend_1986(facts: list[Fact]) -> set[str]:
 
 
 def _set_clocks(facts: list[Fact], out: Incident) -> None:
-    """Offsets of Nexus and of the sleds against the first sled (logs.md 5.3)."""
+    """Offsets of Nexus and of the sleds against the first sled (LG 5 #3)."""
     ends = {f.req_id: f for f in facts if isinstance(f, Asked) and f.req_id}
     sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
     for fact in facts:
@@ -351,7 +351,7 @@ def _take(out: Incident, fact: Fact) -> None:
 
 
 def _observe(vmm: Vmm, fact: Observed) -> None:
-    """Propolis's own word wins over the agent's later one for the same state (logs.md 0.8)."""
+    """Propolis's own word wins over the agent's later one for the same state (LG 0 #8)."""
     last = vmm.observed[-1] if vmm.observed else None
     if last is not None and last.state == fact.state and last.exact and not fact.exact:
         return

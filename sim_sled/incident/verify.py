@@ -1,6 +1,6 @@
 """The replay against the logs: each VMM goes through the same states in the same order (`import --verify`).
 
-Read before: writing.py.
+Read before: incident/writing.py. Read next: incident/importing.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A draft as a scenario file: every line with the log lines it rests on, every doubt beside it (logs.md 6).
+"""A draft as a scenario file: every line with the log lines it rests on, every doubt beside it (LG 6).
 
-Read before: derive.py. Read next: verify.py.
+Read before: incident/derive.py. Read next: incident/verify.py.
 """
 
 from __future__ import annotations

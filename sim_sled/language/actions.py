@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: struct.py. Read next: schema.py.
+Read before: language/record.py. Read next: engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class SkipStates(Action):
 
 @attrs.frozen
 class KillPropolis(Action):
-    """The Propolis process dies. If nobody answers in its place, the agent asks for ever (propolis.md 3.9)."""
+    """The Propolis process dies. If nobody answers in its place, the agent asks for ever (PR 3.9)."""
 
     key: ClassVar[str] = "kill_propolis"
     restart: bool = f(

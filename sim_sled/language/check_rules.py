@@ -1,4 +1,4 @@
-"""Checks of rules: triggers against actions, names against names, no circles. Read before: check.py."""
+"""Checks of rules: triggers against actions, names against names, no circles. Read before: language/check.py."""
 
 from __future__ import annotations
 

@@ -76,4 +76,4 @@ CODES: Final[dict[str, str]] = {
 }
 
 CLIENT_TIMEOUT_US: Final = 60_000_000
-"""Nexus's time-out for instance calls to a sled (nexus.md 3.1)."""
+"""Nexus's time-out for instance calls to a sled (NX 3.1)."""

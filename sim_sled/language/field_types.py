@@ -2,6 +2,8 @@
 
 `schema.py` gives every field one kind; validation, JSON Schema, reference page and printing all come from here.
 A kind reports what it cannot read and returns `BAD`; nothing raises, so one pass finds all problems.
+
+Read before: language/load.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`latency`: how long each edge, phase and request takes, over a named preset.
 
-Read next: presets.py.
+Read next: language/presets.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Read from libyaml's events, not with a constructor: no tag can name a class, no alias can multiply, and depth and
 number of values are bounded before anything is built. Then `include` is followed and `${variables}` are replaced.
 
-Errors: E103..E109, E111 (vars), E120..E122. Read next: kinds.py.
+Errors: E103..E109, E111 (vars), E120..E122. Read next: language/field_types.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Latencies with a name and a source each. Times that a scenario does not set come from its preset."""
+"""Latencies with a name and a source each. Times that a scenario does not set come from its preset.
+
+Read before: language/latency.py.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """How an attrs class becomes a part of the language: `f` declares a field once, `Struct` reads and shows the class.
 
 A declared field carries its kind, its sentence of documentation, its unit and default (by the kind) and its codes.
+
+Read next: language/actions.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 From these classes come the validation (`check.py`), the JSON Schema and the reference page (`reference.py`) and the
 printing (`printing.py`). The classes are frozen values; two are equal if they say the same, wherever it stands.
 
-Read before: selector.py, actions.py. Read next: check.py.
+Read before: language/actions.py, language/selector.py. Read next: language/check.py, play/judge/expect.py,
+play/users.py.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _factor() -> Parsed:
 
 @attrs.frozen
 class Shape(Located):
-    """What one sled has. The defaults are those of the simulated sled agent (sled-agent-api.md 1.7)."""
+    """What one sled has. The defaults are those of the simulated sled agent (SA 1.7)."""
 
     cpus: int = f(Integer(1, 4096), "Hardware threads.", default=32)
     ram: int = f(size(), "Memory.", default=64 * GIB, words="64GiB", codes="E140")

@@ -66,10 +66,10 @@ STATES: Final = (
     "failed",
     "destroyed",
 )
-"""What a VMM can be in truth: Propolis's states in lower case, without `repairing` (propolis.md 1)."""
+"""What a VMM can be in truth: Propolis's states in lower case, without `repairing` (PR 1)."""
 
 PUBLISHED_STATES: Final = tuple(s for s in STATES if s not in ("creating", "stopped"))
-"""What a sled tells Nexus: `stopped` is folded into `stopping`, `creating` is Nexus's own (nexus.md 7, 4 and 5)."""
+"""What a sled tells Nexus: `stopped` is folded into `stopping`, `creating` is Nexus's own (NX 7 #4 and #5)."""
 
 PUBLIC_STATES: Final = (
     "creating",
@@ -82,7 +82,7 @@ PUBLIC_STATES: Final = (
     "failed",
     "destroyed",
 )
-"""What users see of an instance (nexus.md 2)."""
+"""What users see of an instance (NX 2)."""
 
 TERMINAL_STATES: Final = ("failed", "destroyed")
 
@@ -99,7 +99,7 @@ EDGES: Final = frozenset(
     }.items()
     for b in targets
 )
-"""Every change of state that Propolis can publish (propolis.md 1.1), without publications that keep the state."""
+"""Every change of state that Propolis can publish (PR 1.1), without publications that keep the state."""
 
 PHASES: Final = (
     "connect",
@@ -113,7 +113,7 @@ PHASES: Final = (
     "server",
     "finish",
 )
-"""Phases of a migration that take time (propolis.md 3.5, 3.6; `time_data` publishes nothing)."""
+"""Phases of a migration that take time (PR 3.5, 3.6; `time_data` publishes nothing)."""
 
 MIGRATION_EVENTS: Final = (*PHASES, "error")
 """What `when: {migration: ...}` may name: a phase begins, or `error`: this side gives up."""
@@ -140,7 +140,7 @@ AGENT_CODES: Final = _words(
     ServiceNotAvailable ObjectNotFound ObjectAlreadyExists InvalidValue InsufficientCapacity Unauthorized
     """
 )
-"""`error_code`s that agents and the common error type use (sled-agent-api.md 1.3, 2.12; nexus.md 3)."""
+"""`error_code`s that agents and the common error type use (SA 1.3, 2.12; NX 3)."""
 
 BOOLEAN_KEYS: Final = {
     **dict.fromkeys(("on", "yes", "true", "y"), "true"),

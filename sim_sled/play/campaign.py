@@ -1,7 +1,7 @@
 """Many runs in parallel processes: `run --jobs`, `explore`, `shrink`. A run is its scenario and its seed, so it does
 not matter in which process it is played.
 
-Read before: world_run.py. Read next: shrinking.py.
+Read before: play/run.py. Read next: play/shrink.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why a VMM is where it is, at this moment of a run. Read before: world.py."""
+"""Why a VMM is where it is, at this moment of a run. Read before: play/virtual.py."""
 
 from __future__ import annotations
 

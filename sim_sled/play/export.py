@@ -1,6 +1,6 @@
 """A run for other eyes: Trace Event JSON (Perfetto, chrome://tracing) and a Mermaid sequence of one instance.
 
-Read before: trace.py.
+Read before: play/trace.py.
 """
 
 from __future__ import annotations

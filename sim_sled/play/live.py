@@ -6,7 +6,7 @@
 The daemon's sleds play sleds of the scenario's fleet, by name. Users (`load`) and the model of Nexus belong to the
 closed world; a live daemon leaves them to the real ones. `reload` keeps the counters of rules that keep their name.
 
-Read before: daemon.py, scenario/engine.py.
+Read before: daemon/daemon.py, engine/engine.py. Read next: play/on_sockets.py.
 """
 
 from __future__ import annotations

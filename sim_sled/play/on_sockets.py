@@ -1,10 +1,10 @@
 """`run --clock wall`: a scenario against real sockets on this machine. A daemon with all sleds of the fleet and the
 Nexus stub's server talk over HTTP; users and expectations are those of the closed world, on the wall clock.
 
-What cannot be had there: byte-equal traces, the model's own promises (nexus.md 7), sleds without power, a Nexus that
+What cannot be had there: byte-equal traces, the model's own promises (NX 7), sleds without power, a Nexus that
 is restarted by a rule.
 
-Read before: daemon.py, live.py, scenario/stage.py.
+Read before: daemon/daemon.py, play/live.py, play/stage.py.
 """
 
 from __future__ import annotations

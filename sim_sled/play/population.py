@@ -1,6 +1,6 @@
 """Who a `churn` can act on, kept up to date by what the model says: no action looks at every instance.
 
-Read before: users.py.
+Read before: play/users.py.
 """
 
 from __future__ import annotations

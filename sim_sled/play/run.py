@@ -4,7 +4,7 @@ A run ends when users, timed rules and expectations are through and nothing has 
 the background tasks of Nexus had their turn), or `OVERTIME_US` after that if something never comes to rest, e.g. a
 sled that is cut off for ever and retries.
 
-Read before: world.py. Read next: scenario/commands.py.
+Read before: play/virtual.py. Read next: cli/scenario_commands.py, play/campaign.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sim_sled.play.users import Users
 from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
 
 SETTLE_US: Final = 135_000_000
-"""Longer than two rounds of each of Nexus's background tasks (30 s and 60 s, nexus.md 4.5)."""
+"""Longer than two rounds of each of Nexus's background tasks (30 s and 60 s, NX 4.5)."""
 OVERTIME_US: Final = 20 * 60_000_000
 """How long after the last planned event a run may still be busy (a stop's grace is 10 minutes)."""
 _ASK_EVERY: Final = 64

@@ -7,7 +7,7 @@
           0.003500 sled-2  v1 web-1    propolis creating -> starting
     # end at 93.250000, 412 steps
 
-Read next: trace_export.py.
+Read next: play/export.py.
 """
 
 from __future__ import annotations

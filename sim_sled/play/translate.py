@@ -1,4 +1,7 @@
-"""Between the Nexus model's words and the rack's: calls to inputs, happenings to lines. Read before: world.py."""
+"""Between the Nexus model's words and the rack's: calls to inputs, happenings to lines.
+
+Read before: play/virtual.py.
+"""
 
 from __future__ import annotations
 

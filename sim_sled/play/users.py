@@ -1,4 +1,7 @@
-"""`load`: what users of the control plane do in the closed world. Read before: schema.py. Read next: world.py."""
+"""`load`: what users of the control plane do in the closed world.
+
+Read before: language/schema.py, play/stage.py. Read next: play/population.py, play/virtual.py.
+"""
 
 from __future__ import annotations
 

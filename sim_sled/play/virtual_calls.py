@@ -1,6 +1,6 @@
 """Requests of Nexus to sleds in the closed world: over the network, past the rules, into the rack, and back.
 
-Read before: world.py, scenario/requests.py.
+Read before: play/virtual.py, engine/requests.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sim_sled.play.virtual import World
 
 CONNECT_LOST_US: Final = 60_000_000
-"""Nexus's time-out for a call to a sled (nexus.md 3.1)."""
+"""Nexus's time-out for a call to a sled (NX 3.1)."""
 CONNECT_SILENT_US: Final = 15_000_000
 """... and for a connection that nobody answers: a peer without power is given up sooner, as its address is gone."""
 

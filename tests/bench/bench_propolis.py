@@ -16,7 +16,8 @@ import time
 import msgspec
 from aiohttp import web
 
-from propolis_stub.server.serve import Address, start
+from nexus_client.dropshot.text import SocketAddress
+from propolis_stub.server.serve import start
 from propolis_stub.types import RequestKind
 from tests.bench import wire
 
@@ -66,7 +67,7 @@ async def _until_stdin_closes():
 
 
 async def _ours():
-    running = await start(Address("127.0.0.1", 0), base_paces=False)
+    running = await start(SocketAddress("127.0.0.1", 0), base_paces=False)
     _say(address=running.api.address)
     await _until_stdin_closes()
     await running.close()

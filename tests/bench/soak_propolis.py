@@ -20,7 +20,8 @@ from pathlib import Path
 
 import aiohttp
 
-from propolis_stub.server.serve import Address, raise_open_files, start
+from nexus_client.dropshot.text import SocketAddress
+from propolis_stub.server.serve import raise_open_files, start
 from propolis_stub.waiting import Pace, Point
 from tests.bench.bench_propolis import _BODY, _say, _until_stdin_closes
 
@@ -44,7 +45,7 @@ _WEIGHTS = {"ensure": 4, "target": 1, "state": 8, "get": 2, "spec": 1, "history"
 
 async def _servers(count: int) -> None:
     raise_open_files()
-    running = [await start(Address("127.0.0.1", 0), base_paces=False) for _ in range(count)]
+    running = [await start(SocketAddress("127.0.0.1", 0), base_paces=False) for _ in range(count)]
     for one in running:
         for point in (Point.BACKENDS, Point.REBOOT, Point.HALT, Point.RUNDOWN, Point.M_RAM_PUSH):
             one.host.pacer.set(point, Pace(3_000))

@@ -41,11 +41,13 @@ def _components(document: Path) -> dict[str, Any]:
 @functools.cache
 def _validator(document: Path, schema: str) -> Any:
     schemas = _components(document)
-    name = schema.removesuffix("[]")
-    if name not in schemas:
+    name = schema.removesuffix("[]").removeprefix("map of ")
+    if name not in schemas and name != "string":
         return None
-    one = {"$ref": f"#/components/schemas/{name}"}
+    one = {"type": "string"} if name == "string" else {"$ref": f"#/components/schemas/{name}"}
     root = {"type": "array", "items": one} if schema.endswith("[]") else one
+    if schema.startswith("map of "):
+        root = {"type": "object", "additionalProperties": one}
     return jsonschema_rs.Draft202012Validator(root | {"components": {"schemas": schemas}}, validate_formats=True)
 
 

@@ -1,4 +1,4 @@
-"""The sequences of nexus.md 8 as golden traces: what is asked, called, reported and shown, in order.
+"""The sequences of NX 8 as golden traces: what is asked, called, reported and shown, in order.
 
 A trace is the timeline of one instance, VMMs named V, W, X in the order of their records. `SIM_SLED_SHOW_TRACES=1`
 prints what was recorded, for review when a golden trace has to change.

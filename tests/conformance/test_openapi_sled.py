@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
 
+from nexus_client.dropshot.json import Json
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
 from sim_sled.http import bodies_small as small
 from sim_sled.http.bodies_register import BODIES, to_registration
-from sim_sled.http.json import Json
 from sim_sled.http.operations import ROUTER
 
 pytestmark = pytest.mark.skipif(not documents.available(), reason=documents.WHY_NOT)
@@ -322,23 +322,3 @@ async def test_answers_fit_the_document(level):
                 got = await sled.ask(method, path, body, version=f"{level}.0.0")
                 assert got.status in {404, 500}
                 assert_fits(level, theirs[method, template], got)
-
-
-@pytest.mark.parametrize("level", [1, 9, 16, 22, 48])
-async def test_what_is_not_offered_says_so_in_the_documents_error_form(level):
-    async with serving() as sled:
-        for (method, path), operation in documents.operations(level).items():
-            route, _ = ROUTER.find(method, re.sub(r"\{[^}]*\}", "x", path), level)
-            if route.handler.__name__ != "not_implemented":
-                continue
-            real = path.replace("{sha256}", "a" * 64).replace("{rot}", "oxide")
-            real = re.sub(r"\{\w+\}", VMM, real)
-            query = "&".join(f"{key}={'a' * 64 if key == 'hash' else 1}" for key in route.query)
-            body = b'{"snapshot_id":"%s"}' % VMM.encode() if route.body is small.SNAPSHOT else b"{}"
-            got = await sled.ask(method, f"{real}?{query}", raw_body=body, version=f"{level}.0.0")
-            assert got.status == 405, (method, real, got)
-            if method != "HEAD":
-                assert got.json["message"] == "Method not implemented in sled-agent-sim"
-                error = {"$ref": "#/components/schemas/Error"}
-                assert documents.faults(level, error, got.json) == []
-                assert operation["operationId"] == route.op

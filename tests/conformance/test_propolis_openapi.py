@@ -1,6 +1,6 @@
 """Every operation of the Propolis API in all five versions against its OpenAPI document (SIM_SLED_OPENAPI).
 
-Requests are generated from the document; every answer must fit it, and its status must be one that propolis.md 4
+Requests are generated from the document; every answer must fit it, and its status must be one that PR 4
 documents. `test_every_documented_error_is_reached` goes through the errors one by one and prints the table.
 """
 
@@ -68,7 +68,7 @@ def body_schema(version: str, method: str, path: str) -> dict[str, Any] | None:
 
 
 def check_answer(version: str, method: str, path: str, status: int, body: Any) -> None:
-    """The answer is one that the document and propolis.md 4 have for the operation."""
+    """The answer is one that the document and PR 4 have for the operation."""
     responses = operation(version, method, path)["responses"]
     if status < 300:
         content = responses[str(status)].get("content")

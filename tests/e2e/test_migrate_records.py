@@ -1,4 +1,4 @@
-"""`sim-sled nexus migrate-records`: rows of before omicron#5854 as they are after it (nexus.md 1.4)."""
+"""`sim-sled nexus migrate-records`: rows of before omicron#5854 as they are after it (NX 1.4)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""propolis.md 7 on the wire: the cases of the core once more, over sockets (the others: test_propolis_wire.py)."""
+"""PR 7 on the wire: the cases of the core once more, over sockets (the others: test_propolis_wire.py)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def stub(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        pytest.param(["localhost:80"], "is not IP:PORT", id="a name"),
+        pytest.param(["localhost:80"], "is no address", id="a name"),
         pytest.param(["[::1]:0", "--control", "[::]:0"], "needs a token", id="control for everybody"),
         pytest.param(["[::1]:0", "--config", "/nonexistent/stub.toml"], "No such file", id="no such file"),
     ],

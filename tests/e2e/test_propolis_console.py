@@ -118,7 +118,7 @@ async def test_a_migration_sends_the_clients_to_the_target_which_goes_on_where_i
 
 
 async def test_after_a_failed_migration_the_console_stays_gone(vm: WireArm) -> None:
-    """propolis.md 3.5: the VM runs on without a live console, and fails every later attempt in the Server phase."""
+    """PR 3.5: the VM runs on without a live console, and fails every later attempt in the Server phase."""
     await run(vm)
     await vm.pace(Point.M_FINISH, Pace(0, fail=True))
     await vm.migrate_to(await vm.another())

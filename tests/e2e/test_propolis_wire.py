@@ -1,6 +1,6 @@
-"""The Propolis API over real sockets: what only a socket shows (propolis.md 4; cases 60, 66, 71 to 75 of 7).
+"""The Propolis API over real sockets: what only a socket shows (PR 4; PR 7 #60, #66, #71 to #75).
 
-Over 500 lines: the operations in the order of propolis.md 4.2, so that each is found where the specification has it.
+Over 500 lines: the operations in the order of PR 4.2, so that each is found where the specification has it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def vm() -> AsyncIterator[WireArm]:
 def assert_error(
     answer: tuple[int, Any, CIMultiDict[str]], status: int, message: str, code: str | None = None
 ) -> None:
-    """Status, error body and `x-request-id` as propolis.md 4.1 has them; `message` may be its beginning."""
+    """Status, error body and `x-request-id` as PR 4.1 has them; `message` may be its beginning."""
     got, body, headers = answer
     assert (got, body.get("error_code")) == (status, code), body
     assert body["message"].startswith(message)
@@ -157,7 +157,7 @@ async def test_every_instance_call_needs_an_instance(vm: WireArm) -> None:
 
 
 async def test_levels_without_a_driver_answer_no_instance_to_those_who_need_one(vm: WireArm) -> None:
-    """propolis.md 3.1: WaitingForInit and Rundown."""
+    """PR 3.1: WaitingForInit and Rundown."""
     active_only = (
         ("PUT", "/instance/state", "Run"),
         ("POST", "/instance/nmi", None),

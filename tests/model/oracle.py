@@ -132,7 +132,7 @@ class Oracle:
         if row.loose:
             return self._put_loose(row, asked, rest)
         if asked == "stopped" and row.leaving and row.plan[-1] == "running":
-            row.plan += STOP  # no news to the table, but the source stops if its migration fails (propolis.md 3.5)
+            row.plan += STOP  # no news to the table, but the source stops if its migration fails (PR 3.5)
         if asked == "running" and rest == "starting":
             row.plan += START
             row.has_propolis = row.coming_up = True
@@ -152,7 +152,7 @@ class Oracle:
         return {None}
 
     def _refusal(self, row: Row, asked: str, rest: str) -> type[Exception] | None:
-        """sled-agent-api.md 2.3 and 2.12 once more, in other words than rules.py."""
+        """SA 2.3 and 2.12 once more, in other words than rules.py."""
         no_news = {
             "running": rest in {"running", "rebooting", "migrating"},
             "stopped": rest in {"stopping", "stopped", "destroyed"},

@@ -1,4 +1,4 @@
-"""Properties 1 to 28 of nexus.md 7, each a function named by its number, checked after each step of the rack machine.
+"""NX 7 #1 to #28, each a function named by its number, checked after each step of the rack machine.
 
 A function gets the machine and what is new since the last step, and asserts. What is said is said of a *life* of a
 VMM: one registration. Property 27 is about the sled's own registration and has a machine of its own

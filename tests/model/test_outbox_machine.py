@@ -1,4 +1,4 @@
-"""The Outbox against a naive oracle (nexus.md 7: properties 1, 2, 23 to 26).
+"""The Outbox against a naive oracle (NX 7 #1, #2, #23 to #26).
 
 The oracle is a list of what was submitted and a word per VMM; it has no heap, no serials and no lazy anything.
 A fake Nexus takes what is sent and applies its strict guard, so that what it has stored can be compared too.

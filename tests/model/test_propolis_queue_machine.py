@@ -1,4 +1,4 @@
-"""The request queue against a naive oracle: prose of propolis.md 2.1 and 2.5 in lists and sets."""
+"""The request queue against a naive oracle: prose of PR 2.1 and 2.5 in lists and sets."""
 
 from __future__ import annotations
 

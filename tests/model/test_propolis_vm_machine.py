@@ -2,7 +2,7 @@
 
 `LifeMachine`: one VM that is held while requests pile up and then let go; a dozen lines of prose know what it tells.
 `MovingMachine`: three processes that migrate to and fro with faults at any point; nobody knows what they will tell,
-but nothing outside the table of propolis.md 1.1, no gap in generations, and never two running guests.
+but nothing outside the table of PR 1.1, no gap in generations, and never two running guests.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class MovingMachine(RuleBasedStateMachine):
         gone = queue is None or arm.vm.level in without
         expected = "424" if gone else Oracle.of(queue).answer(Queued(ASKED[kind]))
         answer = wait(arm.put(kind))
-        assert answer.removeprefix("403 ") == expected, "the matrix of propolis.md 2.2"
+        assert answer.removeprefix("403 ") == expected, "the matrix of PR 2.2"
         if answer != "queued":
             assert arm.vm.gen == gen, "what is not queued changes nothing"
 

@@ -1,4 +1,4 @@
-"""A rack of two sleds, up to four VMMs and three migrations, against a naive oracle and nexus.md 7.
+"""A rack of two sleds, up to four VMMs and three migrations, against a naive oracle and NX 7.
 
 Nexus is the test's: it acknowledges late or never, fails, refuses, restarts, and answers what it answered before. The
 oracle (oracle.py) says how each request ends and which states may follow; properties.py has the 28 properties, each

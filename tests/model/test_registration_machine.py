@@ -1,4 +1,4 @@
-"""Property 27 of nexus.md 7: what a rack tells of its sleds, to a Nexus that fails, refuses and decommissions."""
+"""NX 7 #27: what a rack tells of its sleds, to a Nexus that fails, refuses and decommissions."""
 
 import attrs
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ class RegistrationMachine(RuleBasedStateMachine):
                     self.silent = True
                 self._reply(contract.GetReplied(NotFound() if self.stored is None else Found(self.stored)))
             case PostSledAgent(info=info):
-                # no row comes back from the upsert, says Nexus (nexus.md 3.3)
+                # no row comes back from the upsert, says Nexus (NX 3.3)
                 self._reply(
                     contract.PostReplied(ACK if self._store(info) else Transient("500: Internal Server Error"))
                 )

@@ -1,8 +1,8 @@
-"""The sagas behind create, start and migrate: nodes, sled calls and undos (nexus.md 4.1, 4.3).
+"""The sagas behind create, start and migrate: nodes, sled calls and undos (NX 4.1, 4.3).
 
 A node runs again after a crash, so each first asks whether it has done its work already.
 
-Read before: runner.py. Read next: actions.py.
+Read before: stub/sagas/nodes.py, stub/sagas/runner.py, stub/sagas/update.py. Read next: stub/actions.py.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _unregister(_ctx: Context, saga: Saga) -> Wish:
 
 
 def _unregistered(ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
-    """Any answer will do but one: 404 `NO_SUCH_INSTANCE` is trouble (nexus.md 4.3), and the saga is stuck."""
+    """Any answer will do but one: 404 `NO_SUCH_INSTANCE` is trouble (NX 4.3), and the saga is stuck."""
     if is_gone(outcome):
         if saga.kind is SagaKind.START:
             vmm = ctx.vmm(saga.propolis_id)

@@ -1,4 +1,4 @@
-"""Sagas: resumable programs of nodes, each of which may run twice (nexus.md 4.3, 5).
+"""Sagas: resumable programs of nodes, each of which may run twice (NX 4.3, 5).
 
 A saga is a row of the saga log (`Saga`, durable) and a program (`Node`s, code). A node acts on the records, or asks a
 sled and goes on with the answer, or waits for another saga. A refusal turns the saga round: the undo of every node
@@ -6,7 +6,7 @@ that was completed runs, last first. `Boot` after a crash runs the current node 
 leaves the saga
 stuck in the log until somebody intervenes, as the original's.
 
-Read before: context.py. Read next: update_saga.py, instance_sagas.py.
+Read before: stub/context.py. Read next: stub/sagas/instances.py, stub/sagas/runner.py, stub/sagas/update.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SagaKind(Enum):
 
 @attrs.frozen
 class Decision:
-    """What an update saga will write (nexus.md 5.2); made by update_saga.decide."""
+    """What an update saga will write (NX 5.2); made by update_saga.decide."""
 
     state: InstanceDbState
     active: UUID | None

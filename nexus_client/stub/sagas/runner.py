@@ -1,6 +1,6 @@
 """Runs sagas: node by node, forwards or unwinding, waiting for sleds or for other sagas.
 
-Read before: sagas.py. Read next: update_saga.py.
+Read before: stub/sagas/nodes.py. Read next: stub/networking.py, stub/sagas/instances.py, stub/sagas/update.py.
 """
 
 from __future__ import annotations

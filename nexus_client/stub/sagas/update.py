@@ -1,10 +1,11 @@
-"""The instance-update saga: lock, decide, commit, clean up, chain (nexus.md 5.1, 5.3).
+"""The instance-update saga: lock, decide, commit, clean up, chain (NX 5.1, 5.3).
 
 The original runs two sagas (start-instance-update and its child instance-update); here they are one program in which
 the `inherit` node stands where the child begins, so that lock ids and generations move as in the original: +3 for a
 full run, +2 for one without work.
 
-Read before: update_decision.py, runner.py. Read next: instance_sagas.py.
+Read before: stub/ingest.py, stub/sagas/nodes.py, stub/sagas/runner.py, stub/update_decision.py. Read next:
+stub/background.py, stub/sagas/instances.py.
 """
 
 from __future__ import annotations

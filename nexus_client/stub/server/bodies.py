@@ -1,7 +1,9 @@
-"""Bodies of Nexus's calls to sleds, in the shape of each Sled Agent API version (sled-agent-api.md 4.1, 4.2).
+"""Bodies of Nexus's calls to sleds, in the shape of each Sled Agent API version (SA 4.1, 4.2).
 
 One latest body is made and then taken back, change by change, to the version asked for: each function below the table
 undoes what its version introduced. Values are plain dicts, ready for JSON.
+
+Read next: stub/server/sled_client.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The control API of the Nexus model: instances, sleds, tasks, faults (issue 4). Not an API of Nexus. Shell.
 
 Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
-are those of nexus.md 4.2, and `detail` says what Nexus would only write into its log.
+are those of NX 4.2, and `detail` says what Nexus would only write into its log.
+
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from nexus_client.codec import WireDecoder, parse_uuid
-from nexus_client.errors import CodecError
+from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.stub.contract import (
     ArmCrash,
     AttachIp,
@@ -68,13 +69,13 @@ DELETE /v1/instances/ID             delete          GET  /v1/openapi.json   all 
 EVENTS_PAGE_MAX: Final = 1000
 
 
-_CREATE: Final = WireDecoder(CreateBody)
-_MIGRATE: Final = WireDecoder(MigrateBody)
-_IP: Final = WireDecoder(IpBody)
-_SLED: Final = WireDecoder(SledBody)
-_FAULT: Final = WireDecoder(Fault)
-_RESTART: Final = WireDecoder(RestartBody)
-_CRASH: Final = WireDecoder(CrashBody)
+_CREATE: Final = Json(CreateBody)
+_MIGRATE: Final = Json(MigrateBody)
+_IP: Final = Json(IpBody)
+_SLED: Final = Json(SledBody)
+_FAULT: Final = Json(Fault)
+_RESTART: Final = Json(RestartBody)
+_CRASH: Final = Json(CrashBody)
 
 
 def guarded(token: str | None) -> Any:
@@ -106,7 +107,7 @@ class Control:
         key = request.match_info["instance"]
         try:
             return parse_uuid(key)
-        except CodecError:
+        except ValueError:
             row = self._host.nexus.find(key)
             if row is None:
                 raise BadRequest(f'not found: instance with name "{key}"', 404) from None

@@ -1,6 +1,6 @@
 """Owns the Nexus core in a process: stamps time, performs effects, one timer, one task per call to a sled. Shell.
 
-Read before: nexus.py, sled_client.py. Read next: server.py.
+Read before: stub/nexus.py, stub/server/sled_client.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations

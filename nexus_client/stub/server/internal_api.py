@@ -1,6 +1,8 @@
-"""Nexus's internal API as sleds call it, and the two lockstep calls which matter to them (nexus.md 3). Shell.
+"""Nexus's internal API as sleds call it, and the two lockstep calls which matter to them (NX 3). Shell.
 
 Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
+
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from nexus_client.codec import WireDecoder
+from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
@@ -30,11 +32,11 @@ from nexus_client.stub.server.wire import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState
 
-_REPORT: Final = WireDecoder(SledVmmState)
-_INFO: Final = WireDecoder(SledAgentInfo)
-_ANY: Final = WireDecoder(dict[str, Any])
+_REPORT: Final = Json(SledVmmState)
+_INFO: Final = Json(SledAgentInfo)
+_ANY: Final = Json(dict[str, Any])
 LEASE_S: Final = 600
-"""Lease of a metric producer (nexus.md 3.4)."""
+"""Lease of a metric producer (NX 3.4)."""
 
 
 @attrs.frozen
@@ -42,7 +44,7 @@ class _MigrateBody:
     dst_sled_id: UUID
 
 
-_MIGRATE: Final = WireDecoder(_MigrateBody)
+_MIGRATE: Final = Json(_MigrateBody)
 
 
 def faulty(host: Host) -> Any:

@@ -3,14 +3,15 @@
     async with NexusServer("[::1]:0", config=Config()) as server:
         server.internal, server.lockstep, server.control      # "[::1]:40123", …
 
-`serve` is what `sim-sled nexus` runs. Read before: host.py, internal_api.py, control.py.
+`serve` is what `sim-sled nexus` runs.
+
+Read before: stub/nexus.py, stub/server/control.py, stub/server/host.py, stub/server/internal_api.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import secrets
 from collections.abc import Callable, Coroutine
@@ -20,6 +21,7 @@ from typing import Any, Final, Self
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.bodies import LATEST
@@ -30,22 +32,6 @@ from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
 
 SHUTDOWN_S: Final = 0.2
 """How long a listener waits for its open requests when it goes: a crash does not wait for anybody."""
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """("::1", 0) of "[::1]:0". Raises ValueError for what is no ip:port."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        return str(ipaddress.ip_address(host)), int(port)
-    except ValueError:
-        raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221") from None
-
-
-def join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def with_drawn_loopback(config: Config) -> Config:
@@ -64,17 +50,17 @@ class _Listener:
     runner: web.AppRunner | None = None
 
     async def up(self) -> None:
-        host, port = split_address(self.address)
+        bind = SocketAddress.typed(self.address)
         runner = web.AppRunner(self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, bind.host, bind.port).start()
         except OSError:
             await runner.cleanup()
             raise
         self.runner = runner
         bound = runner.addresses[0]
-        self.address = join_address(bound[0], bound[1])
+        self.address = str(SocketAddress(bound[0], bound[1]))
 
     async def down(self) -> None:
         runner, self.runner = self.runner, None
@@ -102,9 +88,8 @@ class NexusServer:
         clock: Callable[[], int] = wall_clock_us,
     ) -> None:
         for each in (address, lockstep):
-            split_address(each)
-        control_host, _ = split_address(control)
-        if control_token is None and not ipaddress.ip_address(control_host).is_loopback:
+            SocketAddress.typed(each)
+        if control_token is None and not SocketAddress.typed(control).is_loopback:
             raise ValueError(f"the control API on {control} is beyond loopback and needs a token")
         self.nexus = Nexus(with_drawn_loopback(Config() if config is None else config), seed)
         self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)

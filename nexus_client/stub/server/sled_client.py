@@ -1,6 +1,6 @@
-"""Nexus's calls to sleds over HTTP: one request each, and what became of it (nexus.md 4.1, 4.4). Shell.
+"""Nexus's calls to sleds over HTTP: one request each, and what became of it (NX 4.1, 4.4). Shell.
 
-Read before: contract.py, bodies.py. Read next: host.py.
+Read before: stub/contract.py, stub/server/bodies.py. Read next: stub/server/host.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from nexus_client.codec import WireDecoder, encode
-from nexus_client.errors import CodecError
+from nexus_client.codec import encode
+from nexus_client.dropshot.json import BadJson, Json
 from nexus_client.stub.contract import (
     Answered,
     AttachSubnet,
@@ -38,12 +38,12 @@ from nexus_client.stub.server.bodies import LATEST, VERSIONS, register_body
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmPutStateBody
 
 TIMEOUT_S: Final = 60.0
-"""Nexus gives a sled 60 s to connect and 60 s in all (nexus.md 3.1)."""
+"""Nexus gives a sled 60 s to connect and 60 s in all (NX 3.1)."""
 ANSWER_MAX: Final = 16 * 1024 * 1024
 """Bytes read of an answer; an inventory is the largest and stays far below."""
 
-_STATE: Final = WireDecoder(SledVmmState)
-_UPDATED: Final = WireDecoder(UpdatedRuntime)
+_STATE: Final = Json(SledVmmState)
+_UPDATED: Final = Json(UpdatedRuntime)
 
 
 @attrs.frozen
@@ -53,7 +53,7 @@ class _Error:
     error_code: str | None = None
 
 
-_ERROR: Final = WireDecoder(_Error)
+_ERROR: Final = Json(_Error)
 
 
 @attrs.frozen
@@ -64,7 +64,7 @@ class SledRequest:
     path: str
     body: Any
     success: int
-    decoder: WireDecoder[Any] | None = None
+    decoder: Json[Any] | None = None
 
 
 def request_of(op: SledOp, major: int = LATEST) -> SledRequest:
@@ -149,7 +149,7 @@ def _outcome(request: SledRequest, status: int, raw: bytes) -> Outcome:
     if status >= 400:
         try:
             error = _ERROR.decode(raw)
-        except CodecError:
+        except BadJson:
             return Malformed(f"status {status} without a readable error body")
         return ErrorAnswered(status, error.error_code, error.message)
     if status != request.success:
@@ -158,5 +158,5 @@ def _outcome(request: SledRequest, status: int, raw: bytes) -> Outcome:
         return Answered()
     try:
         return Answered(request.decoder.decode(raw))
-    except CodecError as error:
+    except BadJson as error:
         return Malformed(str(error))

@@ -1,11 +1,10 @@
 """HTTP manners of the Nexus model's servers: error bodies, request ids, version header, and that this is not Nexus.
 
-Errors are those of the web framework of the original (sled-agent-api.md 1.2, 1.3; nexus.md 3). Shell.
+Errors are those of the web framework of the original (SA 1.2, 1.3; NX 3). Shell.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -14,24 +13,21 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from nexus_client.codec import WireDecoder, parse_uuid
-from nexus_client.errors import CodecError
+from nexus_client.dropshot.json import BadJson, Json, parse_uuid
+from nexus_client.dropshot.version import BadVersion, level_of
 from nexus_client.stub.contract import Dropped, ErrorBody, Reply
 
 NOT_NEXUS: Final = "this is not Nexus"
 BODY_MAX: Final = 1024 * 1024
-"""Bytes of a request body, as in the original's configuration (sled-agent-api.md 1.4)."""
-API_VERSION: Final = (1, 0, 0)
-"""The one version of Nexus's internal API (nexus.md 3)."""
+"""Bytes of a request body, as in the original's configuration (SA 1.4)."""
+API_VERSION: Final = 1
+"""The one version of Nexus's internal API (NX 3)."""
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
-_SEMVER: Final = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z.-]+)?", re.ASCII
-)
 
 
 class BadRequest(Exception):
@@ -98,18 +94,11 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def check_version(request: web.Request) -> None:
-    """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (nexus.md 3)."""
-    value = request.headers.get("api-version")
-    if value is None:
-        raise BadRequest('missing expected header "api-version"')
-    if not value.isascii():
-        raise BadRequest('bad value for header "api-version": not ASCII')
-    match = _SEMVER.fullmatch(value)
-    if match is None:
-        raise BadRequest(f'bad value for header "api-version": unexpected character or end of input: {value}')
-    numbers = (int(match[1]), int(match[2]), int(match[3]))
-    if numbers > API_VERSION:
-        raise BadRequest(f"server does not support this API version: {value}")
+    """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (NX 3)."""
+    try:
+        level_of(request.headers.get("api-version"), API_VERSION)
+    except BadVersion as bad:
+        raise BadRequest(bad.message) from None
 
 
 @web.middleware
@@ -121,11 +110,11 @@ async def versioned(request: web.Request, handler: Handler) -> web.StreamRespons
 def path_uuid(request: web.Request, name: str) -> UUID:
     try:
         return parse_uuid(request.match_info[name])
-    except CodecError as error:
+    except ValueError as error:
         raise BadRequest(f"bad parameter in URL path: {error}") from None
 
 
-async def read_json(request: web.Request, decoder: WireDecoder[T]) -> T:
+async def read_json(request: web.Request, decoder: Json[T]) -> T:
     """The decoded body. Raises `BadRequest` as the original's framework does."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -138,5 +127,5 @@ async def read_json(request: web.Request, decoder: WireDecoder[T]) -> T:
         raise BadRequest(f"request body exceeded maximum size of {BODY_MAX} bytes") from None
     try:
         return decoder.decode(raw)
-    except CodecError as error:
+    except BadJson as error:
         raise BadRequest(f"unable to parse JSON body: {error}") from None

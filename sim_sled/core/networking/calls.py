@@ -2,7 +2,7 @@
 
 `apply` refuses with a `SledError` before anything has changed, or changes and returns the operation's result.
 
-Read before: networking.py.
+Read before: core/networking/facts.py. Read next: http/networks.py.
 """
 
 # ruff: noqa: ARG002 -- every AreaCall is told the time; few need it
@@ -163,7 +163,7 @@ class PutProbes:
 
 @attrs.frozen
 class ReadNetworking:
-    """The read interface of sled-agent-api.md 6 #26, for the control API."""
+    """The read interface of SA 6 #26, for the control API."""
 
     def apply(self, area: object, now_us: int) -> dict[str, object]:
         return _of(area).snapshot()

@@ -1,11 +1,11 @@
-"""What one sled knows of virtual networks (sled-agent-api.md 3.4): pure state and its rules, no I/O.
+"""What one sled knows of virtual networks (SA 3.4): pure state and its rules, no I/O.
 
 Per VMM: external addresses, multicast groups, attached subnets and the routers its interfaces use; they are cleaned
 up with the VMM. Per sled: virtual-to-physical mappings, VPC routes, firewall rules, gateways of external addresses,
 probes. The sled calls `vmm_registered` and `vmm_removed`; everything else comes in as a value of
 `networking_calls.py` by `contract.CallArea`. Whatever is listed is sorted: two equal sleds answer equal bytes.
 
-Read before: network_values.py. Read next: networking_calls.py.
+Read before: core/networking/values.py. Read next: core/networking/calls.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class VmmNetwork:
 
     `external_ips`, `multicast_groups` and `attached_subnets` (by CIDR) are what is in effect: the registration's
     own, and whatever was attached or detached since. The `asked_*` sets hold only what came by attach calls: they
-    start empty and decide on conflicts, as the original's do (sled-agent-api.md 3.4).
+    start empty and decide on conflicts, as the original's do (SA 3.4).
 
     Tuples, not sets: a set of one costs 216 bytes, and there may be hundreds of thousands of VMMs.
     """
@@ -117,7 +117,7 @@ class Networking:
     def vmm_registered(self, propolis_id: UUID, registration: Registration) -> None:
         """Call on every accepted registration. A repeated one changes nothing but may bring further routers.
 
-        Routers of a VMM: per VPC of its interfaces the system one, and one per subnet (sled-agent-api.md 2.2 step 6).
+        Routers of a VMM: per VPC of its interfaces the system one, and one per subnet (SA 2.2 step 6).
         """
         vmm = self._vmms.get(propolis_id)
         if vmm is None:
@@ -156,7 +156,7 @@ class Networking:
     def _vmm(self, propolis_id: UUID) -> VmmNetwork:
         vmm = self._vmms.get(propolis_id)
         if vmm is None:
-            # Both originals answer 500 here, not NO_SUCH_INSTANCE (sled-agent-api.md 2.12, 3.1)
+            # Both originals answer 500 here, not NO_SUCH_INSTANCE (SA 2.12, 3.1)
             raise Internal(f"VMM {propolis_id} is not registered on this sled")
         return vmm
 
@@ -239,7 +239,7 @@ class Networking:
     def set_vpc_routes(self, sets: Iterable[RouteSet]) -> None:
         """Take each element that is news: its router is in use here and its version replaces the stored one.
 
-        A null version, new or stored, always overwrites (sled-agent-api.md 3.4).
+        A null version, new or stored, always overwrites (SA 3.4).
         """
         for new in sets:
             table = self._routes.get(new.id)
@@ -277,7 +277,7 @@ class Networking:
     # ---- for people and tests --------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, object]:
-        """Everything, as JSON values in a stable order: what the control API shows (sled-agent-api.md 6 #26)."""
+        """Everything, as JSON values in a stable order: what the control API shows (SA 6 #26)."""
         return {
             "vmms": {str(key): _vmm_json(self._vmms[key]) for key in sorted(self._vmms)},
             "v2p": [attrs.asdict(mapping) for mapping in self.list_v2p()],

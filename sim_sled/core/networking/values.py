@@ -1,8 +1,8 @@
-"""Values of the networking facts (sled-agent-api.md 3.4). Addresses are canonical texts: equal means same text.
+"""Values of the networking facts (SA 3.4). Addresses are canonical texts: equal means same text.
 
 Free-form parts (rules, routes, probes) are plain JSON values which the edge has validated and made canonical.
 
-Read next: networking.py.
+Read next: core/networking/facts.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 
 @attrs.frozen
 class V2pMapping:
-    """A virtual address lives on a physical host. All four fields are the key (sled-agent-api.md 3.4, v2p)."""
+    """A virtual address lives on a physical host. All four fields are the key (SA 3.4, v2p)."""
 
     virtual_ip: str
     virtual_mac: str

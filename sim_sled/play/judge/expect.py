@@ -1,6 +1,6 @@
 """Expectations: armed by an event for each VMM anew, met or broken within their time.
 
-Read before: schema.py. Read next: invariants.py.
+Read before: language/schema.py, play/stage.py. Read next: play/judge/invariants.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Invariants: what must be so in every run, whatever the rules do (names.INVARIANTS), and what the Nexus model
-itself promises (nexus.md 7: 29..35, 38 at any time; 36, 43, 44 at the end).
+itself promises (NX 7 #29 to #35 and #38 at any time; #36, #43, #44 at the end).
 
-Read before: subjects.py. Read next: expect.py.
+Read before: engine/cast.py, play/judge/expect.py.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Invariants:
             self.fail("final_state_acked", told, who)
 
     def _model_at_rest(self) -> None:
-        """Properties 36, 43 and 44 of nexus.md 7: for VMMs on sleds that can speak."""
+        """NX 7 #36, #43 and #44: for VMMs on sleds that can speak."""
         records = self.world.nexus.records
         for row in records.live_instances():
             vmm = records.active_vmm(row)

@@ -1,4 +1,4 @@
-"""Logs as sled agents, Nexus and Propolis write them, for tests of `import` (docs/spec/logs.md 2).
+"""Logs as sled agents, Nexus and Propolis write them, for tests of `import` (LG 2).
 
 Times are seconds from 2026-08-24T09:00:00Z on the clock of whoever writes.
 """
@@ -21,7 +21,7 @@ def stamp(at, start=START):
 
 
 class Log:
-    """One file. `line` writes any record; the rest are the messages of docs/spec/logs.md by what they mean."""
+    """One file. `line` writes any record; the rest are the messages of LG 2 by what they mean."""
 
     def __init__(self, host="BRM1", program="SledAgent", start=START, pid=600):
         self.host, self.program, self.start, self.pid = host, program, start, pid

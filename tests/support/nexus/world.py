@@ -165,7 +165,7 @@ class FakeSled:
         resting = next((step[0] for step in reversed(vmm.plan) if step[0] is not None), vmm.state)
         if requested.type is Asked.MIGRATION_TARGET:
             if vmm.moving and self.world.real_agents:
-                return None  # the real agent does not wait for the result (sled-agent-api.md 2.12)
+                return None  # the real agent does not wait for the result (SA 2.12)
             if vmm.plan or vmm.state is not S.MIGRATING or vmm.into is None:
                 return BAD
             vmm.moving = True

@@ -1,4 +1,4 @@
-"""One body, two arms: how the cases of propolis.md 7 drive a Propolis (tests/propolis_cases.py has the bodies).
+"""One body, two arms: how the cases of PR 7 drive a Propolis (tests/propolis_cases.py has the bodies).
 
 `Arm` is what a body may do and see. `CoreArm` does it on `Vm` directly; the wire arm (tests/propolis_wire.py) over
 real sockets. Dispositions that a socket does not tell apart (queued, ignored) are compared only by the core arm.
@@ -32,7 +32,7 @@ def denied(name: str) -> str:
 
 
 def spell(publication: Publication) -> str:
-    """`4 Migrating out=Sync`, as propolis.md 7 writes it."""
+    """`4 Migrating out=Sync`, as PR 7 writes it."""
     text = f"{publication.gen} {publication.state.value}"
     if publication.migration_in is not None:
         text += f" in={publication.migration_in.state.value}"
@@ -71,7 +71,7 @@ class Arm(Protocol):
 
 
 async def run(vm: Arm) -> None:
-    """`RUN` of propolis.md 7: E, R, instant, at `3 Running`."""
+    """`RUN` of PR 7: E, R, instant, at `3 Running`."""
     assert await vm.ensure() == "201"
     assert await vm.put(R) == QUEUED
     await vm.told("1 Creating, 2 Starting, 3 Running")

@@ -1,6 +1,6 @@
 """Naive oracles of Propolis: the request queue in lists and sets, and what a history of publications may look like.
 
-They know the tables of propolis.md 1.1 and 2.1 as prose and nothing of the implementation's order of doing things.
+They know the tables of PR 1.1 and 2.1 as prose and nothing of the implementation's order of doing things.
 """
 
 from __future__ import annotations

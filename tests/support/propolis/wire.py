@@ -18,9 +18,10 @@ import aiohttp
 from multidict import CIMultiDict
 from support.propolis.arms import NO_INSTANCE, denied
 
+from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import Reason
-from propolis_stub.server.serve import Address, Running, start
+from propolis_stub.server.serve import Running, start
 from propolis_stub.types import RequestKind
 from propolis_stub.waiting import Pace, Point
 
@@ -137,7 +138,9 @@ class WireNet:
         await self.session.close()
 
     async def arm(self) -> WireArm:
-        arm = WireArm(self, await start(Address("127.0.0.1", 0), Address("127.0.0.1", 0), base_paces=False))
+        arm = WireArm(
+            self, await start(SocketAddress("127.0.0.1", 0), SocketAddress("127.0.0.1", 0), base_paces=False)
+        )
         self.arms.append(arm)
         return arm
 

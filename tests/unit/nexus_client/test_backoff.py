@@ -1,4 +1,4 @@
-"""backoff.py against the table of nexus.md 3.1."""
+"""backoff.py against the table of NX 3.1."""
 
 import pytest
 from hypothesis import given

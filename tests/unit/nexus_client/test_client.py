@@ -297,7 +297,7 @@ async def test_what_nexus_knows_of_a_sled_is_read(answer, outcome):
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
 async def test_an_unreadable_info_is_transient(body):
-    """The real sled reads again after any failed GET (nexus.md 3.3)."""
+    """The real sled reads again after any failed GET (NX 3.3)."""
     async with _socket(_says(_answer(200, body))) as address, NexusClient(address) as client:
         outcome = await client.get_sled_agent(_SLED)
     assert isinstance(outcome, Transient)

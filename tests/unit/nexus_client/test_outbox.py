@@ -1,4 +1,4 @@
-"""outbox.py: who is told what, when, how often (nexus.md 3.2; 7, properties 23 to 26)."""
+"""outbox.py: who is told what, when, how often (NX 3.2; 7 #23 to #26)."""
 
 from uuid import UUID
 
@@ -197,7 +197,7 @@ def test_an_answer_that_comes_twice_counts_once(outbox):
 
 
 def test_the_same_state_may_be_told_again(outbox):
-    """A poke on an empty queue re-sends (sled-agent-api.md 2.10)."""
+    """A poke on an empty queue re-sends (SA 2.10)."""
     [first] = _submit(outbox, 3)
     _submit(outbox, 3)
     settled, again = _reply(outbox, first, Delivered())

@@ -1,4 +1,4 @@
-"""registration.py: the real sled's sequence (nexus.md 3.3; 7, property 27; sled-agent-api.md 6, row 34)."""
+"""registration.py: the real sled's sequence (NX 3.3; 7 #27; SA 6 #34)."""
 
 from uuid import UUID
 
@@ -120,7 +120,7 @@ def test_a_decommissioned_sled_is_silent_for_ever(reading):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 410])
 def test_a_4xx_to_the_post_stops_with_a_clear_message(reading, status):
-    """sled-agent-api.md 6, row 34: the original retries it for ever, which looks like a slow Nexus."""
+    """SA 6 #34: the original retries it for ever, which looks like a slow Nexus."""
     _got(reading, NotFound())
     [refused] = _posted(reading, Permanent(f"{status}: already exists: sled", status))
     assert refused == RegistrationRefused(

@@ -1,4 +1,4 @@
-"""propolis.md 7, in memory: the cases that need no socket."""
+"""PR 7, in memory: the cases that need no socket."""
 
 from __future__ import annotations
 

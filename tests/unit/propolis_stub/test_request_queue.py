@@ -1,4 +1,4 @@
-"""propolis.md 2: the full matrix, and what the queue does beside answering."""
+"""PR 2: the full matrix, and what the queue does beside answering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from propolis_stub.request_queue import Disposition, Queued, QueueState, Request
 QUEUED, IGNORED = "Q", "I"
 START, STOP, REBOOT, MIGRATE, RECONFIGURE = RequestType
 
-# propolis.md 2.2, line by line: queue state, pending flags, answers in the order of RequestType
+# PR 2.2, line by line: queue state, pending flags, answers in the order of RequestType
 MATRIX = [
     ("NotStarted", "", QUEUED, QUEUED, "InstanceNotActive", "InstanceNotActive", QUEUED),
     ("NotStarted", "stop", "HaltPending", IGNORED, "HaltPending", "HaltPending", QUEUED),

@@ -1,6 +1,6 @@
 """The driver beyond the numbered cases: steps, time, holding, hazards, failures at every phase on either side.
 
-Over 500 lines: short claims about one machine, in the order of propolis.md 3.
+Over 500 lines: short claims about one machine, in the order of PR 3.
 """
 
 from __future__ import annotations
@@ -459,7 +459,7 @@ async def test_an_imagined_target_fails_in_the_phase_that_is_named(point: Point)
     source.handle(contract.MigrateOut(MIGRATION, scripted=True, fails_in=point))
     assert source.log[3:] == source_failed_after(out_up_to(point))
     source.handle(contract.MigrateOut(MIGRATION, scripted=True))
-    if point in {Point.M_SERVER, Point.M_FINISH}:  # its console has moved away for good (propolis.md 3.5)
+    if point in {Point.M_SERVER, Point.M_FINISH}:  # its console has moved away for good (PR 3.5)
         assert source.vm.state is InstanceState.RUNNING
     else:
         assert source.log[-1].endswith("Destroyed out=Finish")

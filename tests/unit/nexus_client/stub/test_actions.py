@@ -1,4 +1,4 @@
-"""What users may ask in each public state, and what they read when they may not (nexus.md 4.2, 4.4)."""
+"""What users may ask in each public state, and what they read when they may not (NX 4.2, 4.4)."""
 
 from uuid import UUID
 
@@ -122,7 +122,7 @@ BEING_CREATED = "cannot change instance state while it is still being created"
 NOT_STOPPED = "cannot delete instance: instance is running or has not yet fully stopped"
 NOT_FROM = 'instance state cannot be changed from state "failed"'
 
-# nexus.md 4.2: situation, public state, then start, stop, reboot, delete
+# NX 4.2: situation, public state, then start, stop, reboot, delete
 ROWS = [
     (
         "creating",
@@ -325,7 +325,7 @@ def test_marking_failed_is_lost_if_the_sled_was_faster():
 
 
 def test_a_late_404_turns_destroyed_into_failed():
-    """nexus.md 4.4: a stop sent between "destroyed stored" and "unlinked"."""
+    """NX 4.4: a stop sent between "destroyed stored" and "unlinked"."""
     world, web = with_report(S.DESTROYED)
     assert world.public(web) == "stopping"
     world.open(Stop, web)

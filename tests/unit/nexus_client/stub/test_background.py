@@ -1,4 +1,4 @@
-"""Background tasks: health check, updater, reaper, reincarnation (nexus.md 2, 4.5, 5.4)."""
+"""Background tasks: health check, updater, reaper, reincarnation (NX 2, 4.5, 5.4)."""
 
 import attrs
 import pytest

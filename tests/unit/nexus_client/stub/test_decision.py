@@ -1,4 +1,4 @@
-"""What an update saga decides: the table of nexus.md 5.2, row by row."""
+"""What an update saga decides: the table of NX 5.2, row by row."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Reports of sleds: the three guards of nexus.md 3.2 and every answer."""
+"""Reports of sleds: the three guards of NX 3.2 and every answer."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""The data migration from the shared enum (nexus.md 1.4)."""
+"""The data migration from the shared enum (NX 1.4)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""External IPs, subnets and the serial console (nexus.md 6)."""
+"""External IPs, subnets and the serial console (NX 6)."""
 
 import attrs
 import pytest

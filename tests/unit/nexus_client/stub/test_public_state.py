@@ -1,4 +1,4 @@
-"""The table of nexus.md 2, every cell."""
+"""The table of NX 2, every cell."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Registration of sleds as Nexus answers it (nexus.md 3.3)."""
+"""Registration of sleds as Nexus answers it (NX 3.3)."""
 
 from uuid import UUID
 

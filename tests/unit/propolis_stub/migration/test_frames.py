@@ -1,4 +1,4 @@
-"""The migration frames: payload first, tag last (propolis.md 4.5)."""
+"""The migration frames: payload first, tag last (PR 4.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor's channel: who is answered at once, who waits, who is told that it is over (propolis.md 3.7)."""
+"""The monitor's channel: who is answered at once, who waits, who is told that it is over (PR 3.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools, disks and datasets of a sled follow from its id, unless somebody says what they are (SA 1.7, 6 no. 33)."""
+"""Pools, disks and datasets of a sled follow from its id, unless somebody says what they are (SA 1.7, 6 #33)."""
 
 import uuid
 

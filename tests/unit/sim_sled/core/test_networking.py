@@ -1,4 +1,4 @@
-"""The networking facts of a sled (sled-agent-api.md 3.4), without HTTP."""
+"""The networking facts of a sled (SA 3.4), without HTTP."""
 
 from __future__ import annotations
 

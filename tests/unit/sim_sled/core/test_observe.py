@@ -1,4 +1,4 @@
-"""observe.py: Propolis publication -> record, and who may move a generation (sled-agent-api.md 2.5, 2.6)."""
+"""observe.py: Propolis publication -> record, and who may move a generation (SA 2.5, 2.6)."""
 
 from uuid import UUID
 

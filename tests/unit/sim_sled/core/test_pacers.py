@@ -33,7 +33,7 @@ def test_points_that_are_not_named_take_no_time():
 
 
 def test_the_sim_preset_wakes_after_a_second_and_a_half():
-    """sled-agent-api.md 2.9: 1500 ms from the request."""
+    """SA 2.9: 1500 ms from the request."""
     assert PresetPacer("sim").pace(_VM, Point.WAKE, 3) == Pace(1_500_000)
 
 

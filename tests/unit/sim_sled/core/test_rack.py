@@ -236,7 +236,7 @@ def test_auto_mode_carries_out_whatever_is_queued():
 
 
 def test_points_without_duration_are_seen_as_one():
-    """A slow monitor client sees the last publication of an instant only (propolis.md 3.7)."""
+    """A slow monitor client sees the last publication of an instant only (PR 3.7)."""
     driver = RackDriver(pacer=ScriptedPacer(0))
     driver.register()
     driver.put(RUNNING)
@@ -275,7 +275,7 @@ def test_stop_before_start_is_told_to_nexus_and_forgotten():
 
 
 def test_stop_while_starting():
-    """Backends that are slow: the stop aborts the start, Running is never seen (propolis.md 3.2)."""
+    """Backends that are slow: the stop aborts the start, Running is never seen (PR 3.2)."""
     driver = RackDriver(pacer=ScriptedPacer(1_000, {Point.BACKENDS: Pace(10 * SECOND)}))
     driver.register()
     driver.put(RUNNING)

@@ -1,4 +1,4 @@
-"""rack.py: two VMMs of one migration, moving by themselves (propolis.md 3.5, 3.6; sled-agent-api.md 2.8)."""
+"""rack.py: two VMMs of one migration, moving by themselves (PR 3.5, 3.6; SA 2.8)."""
 
 import contextlib
 
@@ -151,7 +151,7 @@ def test_the_source_fails_in_a_phase(point, after_us):
     driver.run_until_idle()
     source, moved = sides(driver)
     if point is Point.M_FINISH:
-        # it has said Finish already, and Nexus acts on the first end it hears (nexus.md 7, property 8)
+        # it has said Finish already, and Nexus acts on the first end it hears (NX 7 #8)
         assert source == ("running", "completed" if after_us else source[1])
         assert moved[0] == "failed"
     else:
@@ -328,7 +328,7 @@ def test_of_two_targets_in_explicit_mode_the_one_that_dials_first_gets_the_guest
 
 @pytest.mark.parametrize("after_ms", MOVING_MS)
 def test_the_source_is_stopped_meanwhile(after_ms):
-    """The stop waits for the migration; a migration that succeeds has done its work (propolis.md 3.5)."""
+    """The stop waits for the migration; a migration that succeeds has done its work (PR 3.5)."""
     driver = migrating()
     driver.wait(after_ms * 1_000)
     if V1 in driver.sled().vmms:

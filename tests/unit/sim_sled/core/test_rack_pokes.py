@@ -1,4 +1,4 @@
-"""rack.py: pokes (sled-agent-api.md 2.8 to 2.10): steps, drains, waiting for Nexus, and when it is down."""
+"""rack.py: pokes (SA 2.8 to 2.10): steps, drains, waiting for Nexus, and when it is down."""
 
 import pytest
 from support.rack.driving import (
@@ -51,7 +51,7 @@ def _steps(driver, propolis_id=V1):
     raise AssertionError("no end of steps")
 
 
-# --- the traces of sled-agent-api.md 2.7 ----------------------------------------------------------------------------
+# --- the traces of SA 2.7 ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_drain_goes_on_after_each_acknowledgement():
 
 
 def test_a_refusal_of_nexus_lets_the_drain_go_on():
-    """Nothing is gained by stopping: the next state is another matter (nexus.md 7, property 25)."""
+    """Nothing is gained by stopping: the next state is another matter (NX 7 #25)."""
     driver = _driver(acks=False)
     driver.register()
     driver.put(RUNNING)

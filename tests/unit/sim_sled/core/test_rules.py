@@ -1,4 +1,4 @@
-"""rules.py: which transitions Nexus may request (sled-agent-api.md 2.3)."""
+"""rules.py: which transitions Nexus may request (SA 2.3)."""
 
 import pytest
 
@@ -64,7 +64,7 @@ _TABLE = """
     failed      400      400        400
     destroyed   400      no-op      400
 """
-"""sled-agent-api.md 2.3: resting state, then the answers to running, stopped, reboot. The reboot row's "no-op while
+"""SA 2.3: resting state, then the answers to running, stopped, reboot. The reboot row's "no-op while
 one is queued" is about the published state and the queue, which no rule can see: test_vmm.py has it.
 """
 

@@ -1,4 +1,4 @@
-"""sled.py: the registry, its limits and its accounting (sled-agent-api.md 2.2)."""
+"""sled.py: the registry, its limits and its accounting (SA 2.2)."""
 
 import attrs
 import pytest
@@ -64,7 +64,7 @@ def test_property_14_registering_again_returns_what_is_stored():
 
 
 def test_registering_again_in_an_impossible_state_is_still_only_a_repetition():
-    """The state is looked at for new VMMs only (sled-agent-api.md 2.2 step 3)."""
+    """The state is looked at for new VMMs only (SA 2.2 step 3)."""
     sled = _sled()
     sled.register(V1, registration(V1), T0)
     assert sled.register(V1, registration(V1, VmmState.STOPPED), T0)[1] is False
@@ -77,7 +77,7 @@ def test_another_instance_cannot_take_the_id():
 
 
 def test_registering_again_may_bring_further_routers():
-    """sled-agent-api.md 2.2: step 6 is repeated."""
+    """SA 2.2: step 6 is repeated."""
     sled = _sled()
     sled.register(V1, registration(V1, nics=(Nic(7, ("172.30.0.0/22",)),)), T0)
     sled.register(V1, registration(V1, nics=(Nic(7, ("172.30.8.0/22",)),)), T0)
@@ -91,7 +91,7 @@ def test_registering_again_may_bring_further_routers():
 
 
 def test_max_vcpus_holds_for_new_ones_and_repetitions():
-    """sled-agent-api.md 2.2 step 1: checked on every call."""
+    """SA 2.2 step 1: checked on every call."""
     sled = _sled(max_vcpus=16)
     sled.register(V1, registration(V1, ncpus=16), T0)
     assert "ran out of CPUs" in _refused(sled, Internal, V2, ncpus=17)
@@ -137,6 +137,8 @@ def test_removing_gives_everything_back():
     before = snapshot(sled)
     vmm, _ = sled.register(V1, registration(V1, nics=(Nic(7, ("172.30.0.0/22",)),)), T0)
     sled.remove(vmm)
+    assert [propolis_id for propolis_id, _ in sled.ended] == [V1]  # remembered on purpose: its zone bundle
+    sled.ended.clear()
     assert snapshot(sled) == before
 
 

@@ -73,7 +73,7 @@ def test_the_stop_grace_ends_with_the_stop():
 
 
 def test_the_stop_grace_outlives_propolis():
-    """A Propolis that dies silently while it stops is what the grace is for (sled-agent-api.md 2.12)."""
+    """A Propolis that dies silently while it stops is what the grace is for (SA 2.12)."""
     bench = running()
     bench.put(STOPPED)
     due_us = bench.now_us + GRACE_US
@@ -144,7 +144,7 @@ def test_a_vm_whose_objects_cannot_be_made_in_the_end_has_failed():
 
 
 def test_a_terminal_vmm_hears_nothing_more():
-    """A failed import is told twice by Propolis; the sled hears it once (nexus.md 7, property 6)."""
+    """A failed import is told twice by Propolis; the sled hears it once (NX 7 #6)."""
     bench = bench_of(VmmState.MIGRATING, M1, pacer=ScriptedPacer(0, {Point.M_RAM_PUSH: FAILS}))
     bench.put(IN)
     texts = bench.steps()

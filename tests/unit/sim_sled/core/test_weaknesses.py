@@ -1,4 +1,4 @@
-"""The weaknesses of the existing simulator that concern VMMs, each closed (sled-agent-api.md 6, by number).
+"""The weaknesses of the existing simulator that concern VMMs, each closed (SA 6, by number).
 
 Each test is at the layer where the weakness is closed: the core on a virtual clock, or a daemon with real sockets on
 both sides and a Nexus that can be down, refuse, or be slow.

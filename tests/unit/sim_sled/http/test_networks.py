@@ -1,4 +1,4 @@
-"""Operations 5 to 12 and 14 to 22 over HTTP: their bodies and answers (sled-agent-api.md 3.1, 3.4)."""
+"""Operations 5 to 12 and 14 to 22 over HTTP: their bodies and answers (SA 3.1, 3.4)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_multicast_endpoints_take_one_variant_each(method, word, other):
             id="unknown target",
         ),
         pytest.param("PUT", f"/vpc/{VPC}/firewall/rules", {"vni": 1, "rules": [{}]}, id="an empty rule"),
-        pytest.param("PUT", f"/vpc/{VPC}/firewall/rules", {"vni": 2**24, "rules": []}, id="VNI too large"),
+        pytest.param("PUT", f"/vpc/{VPC}/firewall/rules", {"vni": 2**32, "rules": []}, id="VNI too large"),
         pytest.param("PUT", "/eip-gateways", {"mappings": {"net0": {}}}, id="key is no UUID"),
         pytest.param("PUT", "/eip-gateways", {"mappings": {VPC: {"x": []}}}, id="inner key is no address"),
         pytest.param("PUT", "/eip-gateways", {"mappings": {VPC: {"10.0.0.1": "any"}}}, id="no list of gateways"),

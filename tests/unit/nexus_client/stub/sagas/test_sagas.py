@@ -1,4 +1,4 @@
-"""Sagas: calls in order, unwinding, idempotence, crashes, the updater lock (nexus.md 4.1, 4.3, 5.1, 5.3).
+"""Sagas: calls in order, unwinding, idempotence, crashes, the updater lock (NX 4.1, 4.3, 5.1, 5.3).
 
 Over 500 lines: all sagas share the same few helpers and the same world.
 """
@@ -452,7 +452,7 @@ def test_what_comes_in_during_a_saga_is_chained():
     assert world.row(web).migration_id is None
 
 
-# ---- the lock as functions (nexus.md 5.3) --------------------------------------------------------------------------
+# ---- the lock as functions (NX 5.3) --------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Texts that JSON does not know: which are taken, and what they become (sled-agent-api.md 1.5, 4.2)."""
+"""Texts that JSON does not know: which are taken, and what they become (DS 2, SA 1.5)."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_sled.http.json import BadJson, Json
-from sim_sled.http.scalars import (
+from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.text import (
     U64,
     Hostname,
     IcmpRange,
@@ -26,7 +27,10 @@ from sim_sled.http.scalars import (
     Name,
     PortRange,
     SockAddr,
+    SocketAddress,
     Uuid,
+    time,
+    utc,
 )
 
 CANONICAL = "d31bd461-9749-4a5c-8d40-887bf363708b"
@@ -48,11 +52,22 @@ CANONICAL = "d31bd461-9749-4a5c-8d40-887bf363708b"
         (IpNet, "10.0.0.0/24", "10.0.0.0/24"),
         (IpNet, "10.0.0.7/24", "10.0.0.7/24"),
         (IpNet, "FD00::/064", "fd00::/64"),
+        (IpNet, "10.0.0.0/+8", "10.0.0.0/8"),
+        (IpNet, "10.0.0.0/00000008", "10.0.0.0/8"),
+        (IpNet, "fd00::/+064", "fd00::/64"),
         (Ipv4Net, "0.0.0.0/0", "0.0.0.0/0"),
         (Ipv6Net, "::/0", "::/0"),
         (SockAddr, "[::1]:12345", "[::1]:12345"),
         (SockAddr, "1.2.3.4:5", "1.2.3.4:5"),
         (SockAddr, "[FD00::0:1]:0", "[fd00::1]:0"),
+        (SockAddr, "[fd00::1]:012400", "[fd00::1]:12400"),
+        (SockAddr, "1.2.3.4:" + "0" * 500 + "65535", "1.2.3.4:65535"),
+        (SockAddr, "1.2.3.4:00000", "1.2.3.4:0"),
+        (SockAddr, "[fd00::1%7]:1", "[fd00::1%7]:1"),
+        (SockAddr, "[fd00::1%0]:1", "[fd00::1]:1"),
+        (SockAddr, "[fd00::1%0004294967295]:1", "[fd00::1%4294967295]:1"),
+        (Mac, "A8-40-25-F3-48-81", "A8:40:25:F3:48:81"),
+        (Mac, "a8-40-25-f3-48-8b", "A8:40:25:F3:48:8B"),
         (Mac, "A8:40:25:f3:48:81", "A8:40:25:F3:48:81"),
         (Mac, "a8:40:25:f:0:", "A8:40:25:0F:00:00"),
         (Name, "net0", "net0"),
@@ -89,7 +104,10 @@ def test_good_texts(kind, text, canonical):
         (IpNet, "10.0.0.0"),
         (IpNet, "10.0.0.0/33"),
         (IpNet, "10.0.0.0/"),
-        (IpNet, "10.0.0.0/+8"),
+        (IpNet, "10.0.0.0/-8"),
+        (IpNet, "10.0.0.0/++8"),
+        (IpNet, "10.0.0.0/8 "),
+        (IpNet, "10.0.0.0/0000" + "9" * 4),
         (IpNet, "::/129"),
         (Ipv4Net, "::/64"),
         (Ipv6Net, "10.0.0.0/8"),
@@ -99,7 +117,18 @@ def test_good_texts(kind, text, canonical):
         (SockAddr, "1.2.3.4:65536"),
         (SockAddr, "1.2.3.4:" + "9" * 5000),
         (SockAddr, "localhost:80"),
-        (Mac, "A8-40-25-F3-48-81"),
+        (Uuid, "{" + CANONICAL.replace("-", "") + "}"),
+        (Uuid, "urn:uuid:" + CANONICAL.replace("-", "")),
+        (Uuid, "URN:UUID:" + CANONICAL),
+        (SockAddr, "[fd00::1%4294967296]:1"),
+        (SockAddr, "[fe80::1%eth0]:1"),
+        (SockAddr, "[fe80::1%]:1"),
+        (SockAddr, "[fe80::1]:0000099999"),
+        (SockAddr, "[fe80::1]:"),
+        (SockAddr, "1.2.3.4%1:1"),
+        (Mac, "A8-40-25-F3-48"),
+        (Mac, "A8-40-25-F3-48-8"),
+        (Mac, "A8-40:25-F3-48-81"),
         (Mac, "A8:40:25:F3:48"),
         (Mac, "A8:40:25:F3:48:811"),
         (Name, "Net0"),
@@ -190,8 +219,85 @@ def test_errors_name_the_field_first():
         Json(list[Thing]).decode(b'[{"a": "x"}]')
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"a":' * 50_000, b"\xff", b'"\xff"', b"nul", b"{} {}",
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"a":' * 50_000, b"\xff", b'"\xff"', b"nul",
                                   b'"\\ud800"', b"NaN"])  # fmt: skip
 def test_whatever_is_no_json_is_refused_and_nothing_worse(body):
     with pytest.raises(BadJson):
         Json(Any).decode(body)
+
+
+@pytest.mark.parametrize(
+    ("told", "instant"),
+    [
+        ("2026-03-04T05:06:07Z", "2026-03-04T05:06:07+00:00"),
+        ("2026-03-04 05:06:07.891234 UTC", "2026-03-04T05:06:07.891234+00:00"),
+        (" 2026-03-04T05:06:07Z ", "2026-03-04T05:06:07+00:00"),
+        ("2026-03-04T05:06:07 Z", "2026-03-04T05:06:07+00:00"),
+        ("2026-03-04T05:06:07 +01:00", "2026-03-04T04:06:07+00:00"),
+        ("2026-03-04T05:06:07\u221201:30", "2026-03-04T06:36:07+00:00"),
+        ("2026-3-4T5:6:7Z", "2026-03-04T05:06:07+00:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+        ("2026-03-04T05:06:07.9999999999Z", "2026-03-04T05:06:07.999999+00:00"),
+        ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999+00:00"),
+        ("0000-02-29T00:00:00Z", "0001-01-01T00:00:00+00:00"),
+        ("-0044-03-15T12:00:00Z", "0001-01-01T00:00:00+00:00"),
+        ("+12026-01-01T00:00:00Z", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_a_time_is_read_as_chrono_does(told, instant):
+    assert time(told) == datetime.fromisoformat(instant)
+    assert Json(datetime).decode(f'"{told}"'.encode()) == datetime.fromisoformat(instant)
+
+
+@pytest.mark.parametrize(
+    ("told", "instant"),
+    [
+        ("0001-01-01T00:00:00+23:00", datetime.min.replace(tzinfo=UTC)),
+        ("9999-12-31T23:59:59-23:00", datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_an_offset_that_leads_out_of_the_years_gives_the_nearest_instant(told, instant):
+    assert time(told) == utc(datetime.fromisoformat(told)) == instant
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["2026-03-04T05:06:07", "2026-03-04", "yesterday", "", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
+     "0003-02-29T00:00:00Z",
+     "-0001-02-29T00:00:00Z", "2026-03-04T24:00:00Z", "2026-03-04T05:06:61Z", "2026-03-04T05:06:07+24:00",
+     "2026-03-04T05:06:07+00:60", "2026-03-04T05:06:07.Z",
+     "9" * 5000 + "-01-01T00:00:00Z", "2026-03-04T05:06:07 CET"],
+)  # fmt: skip
+def test_what_is_no_time_is_refused(told):
+    with pytest.raises(ValueError):
+        time(told)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [("[::1]:0", True), ("127.0.0.1:0", True), ("127.9.9.9:0", True), ("[::ffff:127.0.0.1]:0", True),
+     ("[::]:0", False), ("0.0.0.0:0", False), ("[fd00::1]:0", False),
+     ("[::ffff:10.0.0.1]:0", False), ("[fe80::1%1]:0", False)],
+)  # fmt: skip
+def test_only_loopback_is_loopback(address, loopback):
+    assert SocketAddress.parse(address).is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":1", "::1:80", "[::1]", "[::1]:", "[::1]:-1", "[::1]:+1", "[::1]:65536", "[::1]:\u0663", "[::1]80",
+     "[127.0.0.1]:80",      "127.0.0.1", "127.1:80", "localhost:80", "1.2.3.4:5:6", "[::1]:8 ", "[::1%1%2]:8"],
+)  # fmt: skip
+def test_what_is_no_socket_address_is_refused(text):
+    with pytest.raises(ValueError):
+        SocketAddress.parse(text)
+    with pytest.raises(ValueError, match="is no address"):
+        SocketAddress.typed(text)
+
+
+@given(st.ip_addresses().filter(lambda ip: not getattr(ip, "scope_id", None)), st.integers(0, 65535))
+def test_an_address_survives_being_written(ip, port):
+    address = SocketAddress.parse(f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}")
+    assert SocketAddress.parse(str(address)) == address
+    assert type(ip)(address.host) == ip
+    assert address.port == port

@@ -1,43 +1,53 @@
-"""Scalars of the Sled Agent API that JSON itself does not know: texts checked and made canonical while decoding.
+"""Scalars that JSON itself does not know: texts checked and made canonical (DS 2, SA 1.5).
 
 Each class is a `str` (or `int`) with a `parse` that raises `ValueError` or `TypeError`; `scalar_hook` is the
 `dec_hook` of every decoder, so msgspec reports the JSON path of the failing field. Two equal values have equal texts.
 
-Read next: bodies_network.py.
+Read next: sim_sled/http/bodies_network.py.
 """
 
 from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Final, Protocol, Self, cast
 from uuid import UUID
 
+import attrs
 import msgspec
 
 U8 = Annotated[int, msgspec.Meta(ge=0, le=2**8 - 1)]
 U16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-Vni = Annotated[int, msgspec.Meta(ge=0, le=2**24 - 1)]
-"""A Geneve virtual network identifier has 24 bits."""
+Vni = U32
+"""A Geneve virtual network identifier has 24 bits; the original's type takes any 32 (DS 2)."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_ANY_CASE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UUID_SIMPLE = re.compile(r"[0-9a-fA-F]{32}")
 _NAME = re.compile(r"[a-z]([a-zA-Z0-9-]*[a-zA-Z0-9])?")
 _HOST_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?")
-_MAC = re.compile(r"(?:[0-9a-fA-F]{0,2}:){5}[0-9a-fA-F]{0,2}")
+_MAC = re.compile(r"(?:[0-9a-fA-F]{0,2}:){5}[0-9a-fA-F]{0,2}|(?:[0-9a-fA-F]{2}-){5}[0-9a-fA-F]{2}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _ICMP = re.compile(r"[0-9]{1,3}")
-_PREFIX = re.compile(r"[0-9]{1,3}")
-_SOCK_V4 = re.compile(r"([0-9.]+):([0-9]+)")
-_SOCK_V6 = re.compile(r"\[([0-9a-fA-F:.]+)(?:%[0-9]+)?\]:([0-9]+)")
+_PREFIX = re.compile(r"\+?0*([0-9]{1,3})", re.ASCII)
+_SOCK_V4 = re.compile(r"(?P<host>[0-9.]+):0*(?P<port>[0-9]{1,5})", re.ASCII)
+_SOCK_V6 = re.compile(r"\[(?P<host>[0-9a-fA-F:.]+)(?:%0*(?P<zone>[0-9]{1,10}))?\]:0*(?P<port>[0-9]{1,5})", re.ASCII)
+_TIME = re.compile(
+    r"\s*(?P<year>[+-]?[0-9]+)\s*-\s*(?P<month>[0-9]{1,2})\s*-\s*(?P<day>[0-9]{1,2})(?:\s*[Tt]\s*|\s+)"
+    r"(?P<hour>[0-9]{1,2})\s*:\s*(?P<minute>[0-9]{1,2})\s*:\s*(?P<second>[0-9]{1,2})(?:\.(?P<fraction>[0-9]+))?\s*"
+    r"(?:[Zz]|[Uu][Tt][Cc]|(?P<sign>[+\u2212-])(?P<off_hour>[0-9]{2})\s*:?\s*(?P<off_minute>[0-9]{2}))\s*",
+    re.ASCII,
+)
 
 _NAME_MAX: Final = 63
 _HOSTNAME_MAX: Final = 253
 _PORT_MAX: Final = 2**16 - 1
+_ZONE_MAX: Final = 2**32 - 1
+_YEARS: Final = range(1, 10_000)
+"""What RFC 3339 and Python can tell (year 0 is only the former's)."""
 
 
 def _text(raw: object) -> str:
@@ -110,7 +120,7 @@ class Scalar(str):
 
 
 class Uuid(Scalar):
-    """Hyphenated lower case; read also upper case, without hyphens, in braces, as URN (sled-agent-api.md 1.5)."""
+    """Hyphenated lower case; read also upper case, without hyphens, in braces, as URN (SA 1.5)."""
 
     __slots__ = ()
 
@@ -118,12 +128,14 @@ class Uuid(Scalar):
     def canonical(cls, text: str) -> str:
         if _UUID.fullmatch(text):
             return text
+        bare = text
         if text.startswith("urn:uuid:"):
-            text = text[9:]
+            bare = text[9:]
         elif text.startswith("{") and text.endswith("}"):
-            text = text[1:-1]
-        if _UUID_ANY_CASE.fullmatch(text) or _UUID_SIMPLE.fullmatch(text):
-            return str(UUID(text))
+            bare = text[1:-1]
+        # without hyphens only when nothing stands around it (DS 2)
+        if _UUID_ANY_CASE.fullmatch(bare) or _UUID_SIMPLE.fullmatch(text):
+            return str(UUID(bare))
         raise ValueError("UUID parsing failed")
 
     @property
@@ -163,9 +175,10 @@ class IpNet(Scalar):
     @classmethod
     def canonical(cls, text: str) -> str:
         address, slash, prefix = text.partition("/")
-        if not slash or not _PREFIX.fullmatch(prefix):
-            raise ValueError(f"invalid network: {text!r} needs an address, `/` and a prefix length")
-        width = int(prefix)
+        digits = _PREFIX.fullmatch(prefix)
+        if not slash or digits is None:
+            raise ValueError("invalid network: it needs an address, `/` and a prefix length")
+        width = int(digits[1])
         if width > (128 if ":" in address else 32):
             raise ValueError(f"invalid network: prefix length {width} is too large")
         return f"{ip_text(address)}/{width}"
@@ -209,26 +222,68 @@ class Ipv6Net(IpNet):
 
 
 class SockAddr(Scalar):
-    """`1.2.3.4:5` or `[::1]:5`."""
+    """`1.2.3.4:5`, `[::1]:5` or `[fe80::1%7]:5`: a zone is a number, as host names are none (DS 2)."""
 
     __slots__ = ()
 
     @classmethod
     def canonical(cls, text: str) -> str:
-        if match := _SOCK_V6.fullmatch(text):
-            host = f"[{_ipv6_text(IPv6Address(match[1]))}]"
-        elif match := _SOCK_V4.fullmatch(text):
-            host = str(ipv4(match[1]))
-        else:
+        return str(SocketAddress.parse(text))
+
+
+@attrs.frozen
+class SocketAddress:
+    """An address that can be bound or connected to. `host` has no brackets, but its zone if it is not 0."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> SocketAddress:
+        """As Rust's `SocketAddr` reads it; names are not resolved. Raises `ValueError`."""
+        match = _SOCK_V6.fullmatch(text) or _SOCK_V4.fullmatch(text)
+        if match is None or int(match["port"]) > _PORT_MAX:
             raise ValueError("invalid socket address syntax")
-        # compared by length first: int() of a megabyte of digits is slow
-        if len(match[2]) > 5 or int(match[2]) > _PORT_MAX:
+        port = int(match["port"])
+        if match.re is _SOCK_V4:
+            return cls(str(ipv4(match["host"])), port)
+        host = _ipv6_text(ipv6(match["host"]))
+        zone = int(match["zone"] or 0)
+        if zone > _ZONE_MAX:
             raise ValueError("invalid socket address syntax")
-        return f"{host}:{int(match[2])}"
+        return cls(f"{host}%{zone}" if zone else host, port)
+
+    @classmethod
+    def typed(cls, text: str) -> SocketAddress:
+        """As `parse`, with a sentence for the person who wrote it. Raises `ValueError`."""
+        try:
+            return cls.parse(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is no address; write [::1]:12221 or 127.0.0.1:12221") from None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody else can reach it. `::ffff:127.0.0.1` is 127.0.0.1 to the system, and so it is here."""
+        address = ip_address(self.host.partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        return (mapped or address).is_loopback
+
+
+def canonical_address(text: str) -> str:
+    """One text for each socket address; what is none stays as it is."""
+    try:
+        return str(SocketAddress.parse(text))
+    except ValueError:
+        return text
 
 
 class Mac(Scalar):
-    """Six octets; a missing digit counts as zero. Canonical: upper case, two digits each."""
+    """Six octets with colons, where a missing digit counts as zero, or with dashes (DS 2). Canonical: upper case, two
+    digits each, colons.
+    """
 
     __slots__ = ()
 
@@ -236,7 +291,7 @@ class Mac(Scalar):
     def canonical(cls, text: str) -> str:
         if not _MAC.fullmatch(text):
             raise ValueError(f"invalid MAC address: {text!r}")
-        return ":".join(octet.rjust(2, "0") for octet in text.split(":")).upper()
+        return ":".join(octet.rjust(2, "0") for octet in text.replace("-", ":").split(":")).upper()
 
 
 class Name(Scalar):
@@ -292,13 +347,58 @@ class IcmpRange(Scalar):
 
 
 def utc(when: datetime) -> datetime:
-    """The same instant in UTC. Raises `ValueError` if that is outside of the years that can be told."""
+    """The same instant in UTC, or the nearest that can be told."""
     if when.tzinfo is UTC:
         return when
     try:
         return when.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("time out of range") from error
+    except OverflowError:
+        return _FIRST if when.year == _YEARS.start else _LAST
+
+
+def time(text: str) -> datetime:
+    """The instant that `text` tells, in UTC, as chrono reads it (DS 2). Raises `ValueError`.
+
+    Digits beyond microseconds are cut, not rounded. A leap second is the second after it. What lies outside of the
+    years 1 to 9999 becomes the nearest instant within.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError("input contains invalid characters")
+    digits = match["year"]
+    if len(digits.lstrip("+-").lstrip("0")) > _YEAR_DIGITS_MAX:
+        raise ValueError("input is out of range")
+    year, leap = int(digits), match["second"] == "60"
+    within = min(max(year, _YEARS.start), _YEARS.stop - 1)
+    offset = timedelta(hours=int(match["off_hour"] or 0), minutes=int(match["off_minute"] or 0))
+    if offset >= timedelta(days=1) or int(match["off_minute"] or 0) > 59:
+        raise ValueError("input is out of range")
+    try:
+        local = datetime(
+            # a leap day outside of the years must be one: the calendar repeats after 400
+            year if year in _YEARS else 2000 + year % 400,
+            int(match["month"]),
+            int(match["day"]),
+            int(match["hour"]),
+            int(match["minute"]),
+            59 if leap else int(match["second"]),
+            int((match["fraction"] or "0")[:6].ljust(6, "0")),
+            tzinfo=UTC,
+        )
+    except ValueError:
+        raise ValueError("input is out of range") from None
+    if within != year:
+        return _FIRST if year < within else _LAST
+    try:
+        return local + timedelta(seconds=leap) + (offset if match["sign"] in {"-", "\u2212"} else -offset)
+    except OverflowError:
+        return _LAST if year == _YEARS.stop - 1 else _FIRST
+
+
+_YEAR_DIGITS_MAX: Final = 6
+"""chrono knows the years up to 262,143."""
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _Parsed(Protocol):

@@ -1,0 +1,128 @@
+"""What was seen of each VMM: its states in order, its names. For `expect`, and for people who name a VMM.
+
+Fed by the rack's happenings. Expectations are level-triggered: what is so now counts, and with `since_us` also what
+was so in between; nothing can be lost between a request and the moment one begins to wait.
+
+Read before: core/happenings.py. Read next: daemon/small_rack.py.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from nexus_client.types import TERMINAL, SledVmmState
+from propolis_stub.types import Publication
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.rack import Rack
+
+KEPT_MAX: Final = 20_000
+"""VMMs that are remembered after they are gone; the oldest go first. Some 300 bytes each."""
+STATES_MAX: Final = 256
+"""States of one VMM: a hundred reboots. Older ones fall off."""
+
+
+@attrs.define
+class Sighting:
+    """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1."""
+
+    propolis_id: UUID
+    instance_id: UUID
+    hostname: str
+    sled_id: UUID
+    ordinal: int
+    states: list[tuple[int, str]] = attrs.field(factory=list)
+    acked: str = ""
+    gone: bool = False
+
+    @property
+    def short(self) -> str:
+        """As scenarios and traces call it."""
+        return f"v{self.ordinal}"
+
+    @property
+    def state(self) -> str:
+        """The last one seen."""
+        return self.states[-1][1] if self.states else ""
+
+    def was(self, wanted: str, since_us: int) -> bool:
+        """Whether it is in that state now, or was in it at some time since."""
+        left_us = [at_us for at_us, _ in self.states[1:]]
+        return any(
+            state == wanted and (i == len(left_us) or left_us[i] > since_us)
+            for i, (_, state) in enumerate(self.states)
+        )
+
+
+@attrs.define(eq=False)
+class Sightings:
+    """All of a daemon."""
+
+    rack: Rack
+    _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
+    _count: int = 0
+
+    def watch(self, happening: Happening) -> None:
+        """One happening of the rack (a `Watch`)."""
+        if happening.propolis_id is None:
+            return
+        if happening.kind is Kind.REGISTERED:
+            self._begin(happening.sled_id, happening.propolis_id)
+        seen = self._of.get(happening.propolis_id)
+        if seen is None:
+            return
+        match happening.kind, happening.data:
+            case Kind.PROPOLIS, (_, Publication() as published):
+                self._state(seen, happening.at_us, published.state.value.lower())
+            case Kind.REGISTERED, SledVmmState() as record:
+                self._state(seen, happening.at_us, record.vmm_state.state.value)
+            case Kind.OBSERVED, (_, SledVmmState() as record) if record.vmm_state.state in TERMINAL:
+                # an agent calls a VMM failed or destroyed whatever its Propolis says
+                self._state(seen, happening.at_us, record.vmm_state.state.value)
+            case Kind.ACKED, SledVmmState() as record:
+                seen.acked = record.vmm_state.state.value
+            case ((Kind.FORGOTTEN | Kind.UNREGISTERED), _):
+                seen.gone = True
+
+    def _begin(self, sled_id: UUID, propolis_id: UUID) -> None:
+        about = self.rack.sleds[sled_id].vmms[propolis_id].about
+        self._count += 1
+        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count)
+        while len(self._of) > KEPT_MAX:
+            self._of.popitem(last=False)
+
+    def _state(self, seen: Sighting, at_us: int, state: str) -> None:
+        if seen.state == state:
+            return
+        seen.states.append((at_us, state))
+        del seen.states[:-STATES_MAX]
+
+    # ---- names
+
+    def all(self) -> list[Sighting]:
+        """Every VMM that is remembered, in the order of registration."""
+        return list(self._of.values())
+
+    def get(self, propolis_id: UUID) -> Sighting | None:
+        return self._of.get(propolis_id)
+
+    def named(self, who: str) -> list[Sighting]:
+        """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host
+        name (its newest VMM), or an ordinal (`v17`). Several, if that is ambiguous; empty, if nobody is.
+        """
+        low = who.strip().lower()
+        found = [each for each in self._of.values() if low in (each.short, str(each.propolis_id))]
+        if found:
+            return found
+        for newest_of in (lambda each: each.hostname.lower() == low, lambda each: str(each.instance_id) == low):
+            mine = [each for each in self._of.values() if newest_of(each)]
+            if mine:
+                # an instance lives through many VMMs: its newest is meant
+                newest = {each.instance_id: each for each in mine}
+                return [newest[key] for key in sorted(newest, key=str)]
+        if len(low) >= 4 and all(c in "0123456789abcdef-" for c in low):
+            return [each for each in self._of.values() if str(each.propolis_id).startswith(low)]
+        return []

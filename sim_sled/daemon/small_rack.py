@@ -1,0 +1,298 @@
+"""A rack in this process: sleds on sockets and, unless a Nexus is given, the model of Nexus beside them.
+
+    async with SmallRack(sleds=2) as rack:
+        web = await rack.create_instance("web")
+        await rack.expect(web, "running", within_s=5)
+
+What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
+from the rack's name: the same rack is the same rack again.
+
+Read before: daemon/daemon.py, daemon/sightings.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final, Self
+from uuid import UUID, uuid5
+
+import attrs
+
+from nexus_client.stub import contract as nx
+from nexus_client.stub.config import Config, UnknownVmm
+from nexus_client.stub.records import Instance
+from nexus_client.stub.server.serve import NexusServer
+from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.daemon.daemon import Daemon, Options, Undelivered
+from sim_sled.daemon.looking import Unmet
+from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.sightings import Sighting
+from sim_sled.language.check import parse_scenario
+from sim_sled.language.latency import Latency
+from sim_sled.language.schema import Scenario
+from sim_sled.play.live import engine_for
+
+NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
+READY_S: Final = 30.0
+"""How long registration may take: a Nexus that is just starting answers 503 for some seconds."""
+MODEL_SHUTDOWN_S: Final = 0.2
+"""With the model in the same process nothing is worth waiting for at the end."""
+
+
+@attrs.frozen
+class SledHandle:
+    """One sled of a rack. `name` as the scenario's fleet calls it."""
+
+    id: UUID
+    name: str
+    serial: str
+    address: str
+
+
+class RackError(Exception):
+    """What was asked of the rack cannot be: nobody or several are meant, or Nexus refuses. The text says it."""
+
+
+Who = str | UUID | Instance | Sighting
+"""Whom somebody means: see `Sightings.named`."""
+
+
+def _key(who: Who) -> str:
+    if isinstance(who, Sighting):
+        return str(who.propolis_id)
+    return str(who.id) if isinstance(who, Instance) else str(who)
+
+
+def sled_id_of(rack: str, number: int) -> UUID:
+    """The id that sled `number` (from 1) of a rack always has."""
+    return uuid5(NAMESPACE, f"{rack}/sled/{number}")
+
+
+def loopback_of(rack: str) -> tuple[int, int]:
+    """The piece of 127/8 and the port of a rack's Propolis servers: the same for a name, different for most."""
+    digest = hashlib.blake2b(rack.encode(), digest_size=4).digest()
+    return 1 + digest[0] % 254, 10_000 + int.from_bytes(digest[1:3], "big") % 20_000
+
+
+@attrs.define(eq=False)
+class SmallRack:
+    """`nexus` None: the model comes with it. `scenario`: rules and fleet, whose sleds win over `sleds`. `pace`: a
+    latency preset, for a scenario that has no latencies of its own.
+    """
+
+    name: str = "rack"
+    sleds: int = 1
+    nexus: str | None = None
+    scenario: Scenario | None = None
+    seed: int = 0
+    pace: str = "instant"
+    hardware: Hardware = attrs.field(factory=Hardware)
+    propolis: PropolisMode = PropolisMode.NONE
+    address: str = "[::1]:0"
+    model: Config | None = None
+    shutdown_wait_s: float | None = None
+    server: NexusServer | None = attrs.field(default=None, init=False)
+    daemon: Daemon = attrs.field(init=False)
+    handles: list[SledHandle] = attrs.field(factory=list, init=False)
+    left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Everything listens and every sled is registered. Raises OSError for an address that is taken, `RackError`
+        if Nexus refuses or does not take the sleds within `READY_S`.
+        """
+        if self.nexus is None:
+            self.server = NexusServer(self.address, config=self._model(), seed=self.seed)
+            await self.server.__aenter__()
+            self.nexus = self.server.internal
+        try:
+            self.daemon = self._daemon()
+            if self.server is not None:
+                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
+            await self.daemon.start()
+        except BaseException:
+            await self._stop_model()
+            raise
+        try:
+            await self._registered()
+        except BaseException:
+            await self.stop()
+            raise
+        for i, sled in enumerate(self.daemon.rack.sleds.values(), 1):
+            made, where = sled.config, self.daemon.addresses[sled.config.sled_id]
+            self.handles.append(SledHandle(made.sled_id, f"sled-{i}", f"{self.name}-{i}", where))
+
+    async def stop(self) -> None:
+        """Tries to deliver what Nexus has not acknowledged, then closes everything."""
+        self.left_over = await self.daemon.stop()
+        await self._stop_model()
+
+    async def _stop_model(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:
+            await server.__aexit__()
+
+    def _model(self) -> Config:
+        if self.model is not None:
+            return self.model
+        net, port = loopback_of(self.name)
+        return Config(unknown_vmm=UnknownVmm.ADOPT, loopback_net=net, loopback_port=port)
+
+    def _configs(self) -> list[SledConfig]:
+        count = self.scenario.fleet.sleds if self.scenario is not None and self.scenario.has("fleet") else self.sleds
+        made = []
+        for i in range(1, count + 1):
+            hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{i}")
+            config = SledConfig(sled_id_of(self.name, i), self.address, hardware=hardware)
+            if self.scenario is not None:
+                config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)
+            made.append(config)
+        return made
+
+    def _daemon(self) -> Daemon:
+        assert self.nexus is not None
+        configs = self._configs()
+        engine = engine_for(self._paced(self.scenario, len(configs)), self.seed, [each.sled_id for each in configs])
+        quick = MODEL_SHUTDOWN_S if self.server is not None else 5.0
+        options = Options(
+            nexus=self.nexus,
+            seed=self.seed,
+            engine=engine,
+            propolis=self.propolis,
+            shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
+        )
+        return Daemon(configs, options)
+
+    def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
+        """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
+        if scenario is None:
+            scenario, _ = parse_scenario(f"version: 1\nname: {_slug(self.name)}\n")
+            assert scenario is not None
+        if not scenario.has("latency"):
+            scenario = attrs.evolve(scenario, latency=Latency(self.pace, ()))
+        fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))
+        return attrs.evolve(scenario, fleet=fleet)
+
+    async def _registered(self) -> None:
+        refused = self.daemon.refused
+        assert refused is not None
+        everybody = asyncio.gather(*(event.wait() for event in self.daemon.registered.values()))
+        waiting: set[asyncio.Future[Any]] = {everybody, refused}
+        done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        if everybody not in done:
+            everybody.cancel()
+            why_not = refused.result().message if refused in done else f"no answer that counts within {READY_S:g} s"
+            raise RackError(f"Nexus at {self.nexus} does not take the sleds: {why_not}")
+
+    # ---- what a user of the control plane does (the model's; of another Nexus use its own API)
+
+    async def ask(self, make: Callable[[int], Any]) -> Any:
+        """An input for the model; its answer's body. `RackError` with Nexus's text if it refuses."""
+        if self.server is None:
+            raise RackError("this rack tells a Nexus that is not ours: use that one's API")
+        reply = await self.server.host.submit(make)
+        if isinstance(reply, nx.Dropped):
+            raise RackError("the Nexus model went away before it answered")
+        if isinstance(reply.body, nx.ErrorBody):
+            raise RackError(f"{reply.status}: {reply.body.message}")
+        return reply.body
+
+    async def create_instance(
+        self, name: str, *, ncpus: int = 2, memory: int = 4 * 1024**3, start: bool = True, **more: Any
+    ) -> Instance:
+        """A new instance, as `POST /v1/instances` makes it."""
+        await self.ask(lambda ticket: nx.CreateInstance(ticket, name, name, ncpus, memory, start, **more))
+        return self.instance(name)
+
+    async def start_instance(self, name: str | Instance) -> None:
+        await self.ask(lambda ticket: nx.Start(ticket, self.instance(name).id))
+
+    async def stop_instance(self, name: str | Instance) -> None:
+        await self.ask(lambda ticket: nx.Stop(ticket, self.instance(name).id))
+
+    async def reboot_instance(self, name: str | Instance) -> None:
+        await self.ask(lambda ticket: nx.Reboot(ticket, self.instance(name).id))
+
+    async def delete_instance(self, name: str | Instance) -> None:
+        await self.ask(lambda ticket: nx.Delete(ticket, self.instance(name).id))
+
+    async def migrate_instance(self, name: str | Instance, to: UUID | str) -> None:
+        """`to`: a sled's id or its name in this rack."""
+        target = next((each.id for each in self.handles if to in (each.id, each.name, str(each.id))), None)
+        if target is None:
+            raise RackError(f"no sled {to!r}; there are: {', '.join(each.name for each in self.handles)}")
+        await self.ask(lambda ticket: nx.Migrate(ticket, self.instance(name).id, target))
+
+    def instance(self, name: str | Instance) -> Instance:
+        """The model's row of an instance, as it is now. `RackError` if there is none."""
+        if self.server is None:
+            raise RackError("this rack tells a Nexus that is not ours: use that one's API")
+        nexus = self.server.nexus
+        row = nexus.records.instances.get(name.id) if isinstance(name, Instance) else nexus.find(name)
+        if row is None:
+            known = ", ".join(sorted(each.name for each in nexus.records.instances.values())) or "none"
+            raise RackError(f"the model has no instance {name!r}; it has: {known}")
+        return row
+
+    def public_state(self, name: str | Instance) -> str:
+        """What users of the public API see."""
+        assert self.server is not None
+        return self.server.nexus.public_state(self.instance(name).id).value
+
+    async def expect_public(self, name: str | Instance, state: str, *, within_s: float) -> None:
+        """Waits for what users see. Raises `Unmet`."""
+        assert self.server is not None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while (seen := self.public_state(name)) != state:
+            left = until - loop.time()
+            if left <= 0:
+                raise Unmet(f"users see {self.instance(name).name} {seen!r}, not {state!r}, after {within_s:g} s")
+            await self.daemon.look.change(left)
+
+    # ---- looking
+
+    def meant(self, who: Who) -> Sighting:
+        """The VMM that is meant; of an instance its newest. Raises `NobodyMeant`."""
+        return who if isinstance(who, Sighting) else self.daemon.look.meant(_key(who))
+
+    async def expect(self, who: Who, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:
+        """See `Looking.expect`."""
+        return await self.daemon.look.expect(_key(who), state, within_s=within_s, since_us=since_us)
+
+    def timeline(self, who: Who) -> list[str]:
+        """What happened to a VMM, oldest first, with milliseconds since the first line."""
+        return self.daemon.look.timeline(self.meant(who))
+
+    def why(self, who: Who) -> list[str]:
+        """Why a VMM is where it is, in sentences."""
+        said: list[str] = self.daemon.look.why(self.meant(who))["says"]
+        return said
+
+    def fired(self, rule: str) -> int:
+        """How often a rule of the scenario has fired. `RackError` if there is no such rule."""
+        live = self.daemon.live
+        counter = live.engine.counters.get(rule) if live is not None else None
+        if counter is None:
+            rules = [] if live is None else [each.name for each in live.engine.scenario.rules]
+            raise RackError(f"no rule {rule!r}; there are: {', '.join(rules) or 'none'}")
+        return counter.fired
+
+    def load(self, scenario: Scenario) -> None:
+        """Other rules from now on; counters of rules that keep their name stay."""
+        assert self.daemon.live is not None
+        self.daemon.live.reload(self._paced(scenario, len(self.handles)))
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")[:63] or "rack"

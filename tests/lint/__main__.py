@@ -1,0 +1,42 @@
+"""`python -m tests.lint [--fix]`: citations that do not resolve, and a reading order that does not hold together."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lint import citations, reading
+
+ROOT = Path(__file__).parents[2]
+PASSED_OVER = ("tests/data/", "tests/lint/")  # data, and examples of what is wrong
+TEXTS = (".py", ".md", ".toml", ".yaml", ".yml")
+
+
+def tracked() -> list[str]:
+    """Our own texts that git knows, or would know."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return sorted(
+        name
+        for name in set(listed.stdout.split("\n"))
+        if name.endswith(TEXTS) and not name.startswith(PASSED_OVER) and (ROOT / name).is_file()
+    )
+
+
+def main(arguments: list[str]) -> int:
+    files = tracked()
+    if "--fix" in arguments:
+        for name, text in reading.fixed(reading.sources_of(ROOT, files)).items():
+            (ROOT / name).write_text(text)
+            print(f"{name}: reading order completed")
+    found = citations.problems(ROOT, files) + list(reading.order_of(reading.sources_of(ROOT, files)).problems)
+    print("\n".join(found) or "citations and reading order: clean")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The lints themselves, each shown something wrong; and the repository, which has to be clean."""
+
+import pytest
+
+from tests.lint import citations, reading
+from tests.lint.__main__ import ROOT, tracked
+
+PAGE = """# A page
+<a id="nx-1"></a>
+
+## 1. First
+1. one
+2. two
+<a id="nx-1.1"></a>
+
+### 1.1 Deeper
+| 7 | a row |
+"""
+
+
+@pytest.fixture(name="pages")
+def _pages() -> dict[str, citations.Page]:
+    page, wrong = citations.read_page(PAGE, "NX")
+    assert wrong == []
+    return dict.fromkeys(citations.PAGES, page)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(NX 1)",
+        "NX 1.1, 1 and PR 1.1.",
+        "SA 1 to 1.1",
+        "NX 1 #2, #7",
+        "NX 1.1 #7; PR 1 #1",
+        "NX 1.1, 9 s later",
+        "docs/propolis.md 9",
+        "[propolis.md](propolis.md) 9",
+    ],
+)
+def test_what_resolves_is_not_reported(text: str, pages: dict[str, citations.Page]) -> None:
+    assert citations.problems_of("f.py", text, pages) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("(NX 2)", "NX 2: docs/spec/nexus.md has no such section"),
+        ("PR 1.2.", "PR 1.2: docs/spec/propolis.md has no such section"),
+        ("NX 1, 1.3", "NX 1.3: docs/spec/nexus.md has no such section"),
+        ("NX 1 to 3", "NX 3: docs/spec/nexus.md has no such section"),
+        ("NX 1 #2, #9", "NX 1 #9: no such row there"),
+        ("NX 1.1 #2", "NX 1.1 #2: no such row there"),
+        ("NX 1, 1 #3", "NX 1 #3: no such row there"),
+        ("as nexus.md 1 has it", "cite as NX and the section, not by the page's file name"),
+        ("(sled-agent-api.md\n1.1)", "cite as SA and the section, not by the page's file name"),
+    ],
+)
+def test_what_does_not_resolve_is_reported_with_its_line(
+    text: str, said: str, pages: dict[str, citations.Page]
+) -> None:
+    assert citations.problems_of("f.py", "\n" + text, pages) == [f"f.py:2: {said}"]
+
+
+def test_a_page_whose_heading_has_no_anchor_or_another_ones_is_reported() -> None:
+    assert citations.read_page("## 3 Bare", "PR")[1] == ['heading 3 has no anchor <a id="pr-3"></a> above it']
+    assert citations.read_page('<a id="pr-4"></a>\n\n## 3 Other', "PR")[1] == [
+        'heading 3 has no anchor <a id="pr-3"></a> above it'
+    ]
+
+
+def _modules(**lines: str) -> dict[str, str]:
+    return {f"sim_sled/core/{name}.py": f'"""A module.\n\n{line}\n"""\n' for name, line in lines.items()}
+
+
+def test_a_pair_that_both_sides_name_is_in_order() -> None:
+    assert reading.order_of(_modules(a="Read next: core/b.py.", b="Read before: core/a.py.")).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        (_modules(a="Read next: core/c.py.", b=""), "sim_sled/core/a.py: Read next: core/c.py is no other module"),
+        (
+            _modules(a="Read next: b.py.", b="Read before: core/a.py."),
+            "sim_sled/core/a.py: Read next: b.py is no other module",
+        ),
+        (
+            _modules(a="Read next: core/b.py.", b=""),
+            "sim_sled/core/a.py says `Read next: core/b.py`, which does not name it before",
+        ),
+        (
+            _modules(a="", b="Read before: core/a.py."),
+            "sim_sled/core/b.py says `Read before: core/a.py`, which does not name it next",
+        ),
+        (
+            _modules(a="Read next: core/b.py and core/c.py."),
+            "sim_sled/core/a.py: the line on the reading order cannot be read",
+        ),
+        (
+            _modules(
+                a="Read before: core/b.py. Read next: core/b.py.", b="Read before: core/a.py. Read next: core/a.py."
+            ),
+            "the reading order goes in a circle: sim_sled/core/a.py -> sim_sled/core/b.py -> sim_sled/core/a.py",
+        ),
+    ],
+)
+def test_what_does_not_hold_together_is_reported(modules: dict[str, str], said: str) -> None:
+    assert any(problem.startswith(said) for problem in reading.order_of(modules).problems)
+
+
+def test_the_fixer_adds_the_missing_half_of_a_pair() -> None:
+    modules = _modules(a="Read next: core/b.py.", b="", c="Read before: core/a.py.")
+    modules |= reading.fixed(modules)
+    assert reading.order_of(modules).problems == ()
+    assert "Read next: core/b.py, core/c.py." in modules["sim_sled/core/a.py"]
+
+
+def test_the_fixer_spells_a_neighbours_name_as_a_path() -> None:
+    modules = _modules(a="Read next: b.py.", b="")
+    modules |= reading.fixed(modules)
+    assert reading.order_of(modules).problems == ()
+    assert "Read next: core/b.py." in modules["sim_sled/core/a.py"]
+
+
+def test_every_citation_of_the_repository_resolves() -> None:
+    assert citations.problems(ROOT, tracked()) == []
+
+
+def test_the_reading_order_of_the_repository_holds_together() -> None:
+    assert reading.order_of(reading.sources_of(ROOT, tracked())).problems == ()

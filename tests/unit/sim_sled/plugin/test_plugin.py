@@ -1,0 +1,268 @@
+"""The pytest plugin, by pytest itself, as in somebody else's project."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = "pytester"
+
+ROOT = Path(__file__).parents[4]
+# other people's plugins cost a second each time and have nothing to do with ours
+OTHERS = ("-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:cacheprovider")
+INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+
+
+@pytest.fixture
+def project(pytester):
+    """Somebody's project: `run(test text)` runs its tests."""
+    pytester.makeini(INI)
+
+    def run(text, *options):
+        pytester.makepyfile(text)
+        return pytester.runpytest_subprocess(*OTHERS, *options)
+
+    return run
+
+
+def test_the_examples_pass_under_xdist(pytester):
+    """Once here; `make examples` runs them fifty times."""
+    pytester.makeini(INI)
+    done = pytester.runpytest_subprocess("-n", "2", *OTHERS, str(ROOT / "examples/pytest"))
+    assert done.ret == 0, done.stdout.str()
+
+
+def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(project):
+    done = project(
+        """
+        import pytest
+
+        RULE = "{name: stuck, when: {edge: starting -> running}, do: {stall: forever}}"
+
+        @pytest.mark.scenario(f"version: 1\\nname: x\\nrules: [{RULE}]", seed=7)
+        async def test_it(sim_rack, nexus_model):
+            vm = await nexus_model.create_instance("web")
+            await sim_rack.expect(vm, "running", within=0.2)
+        """
+    )
+    done.assert_outcomes(failed=1)
+    said = done.stdout.str()
+    for wanted in (
+        "was not 'running' within 0.2 s: it is",
+        "timeline:",
+        "registered starting",
+        "why:",
+        "will rest in running",
+        "rule stuck",
+        "seed=7",
+        "again: pytest 'test_a_failed",
+        "--sim-seed 7",
+    ):
+        assert wanted in said, wanted
+
+
+def test_an_expectation_that_nobody_waits_for_fails_the_test(project):
+    """The silent trap of awaitables: without this the test would be green."""
+    done = project(
+        """
+        def test_forgotten(sim_rack, nexus_model):
+            nexus_model.create_instance("web").wait()
+            sim_rack.expect("web", "failed", within=60)
+
+        def test_refused_and_never_looked_at(sim_rack, nexus_model):
+            nexus_model.stop_instance("nobody")
+            nexus_model.create_instance("web").wait()
+        """
+    )
+    said = done.stdout.str()
+    assert done.ret == 1
+    assert "sim_rack.expect(web, 'failed'): neither awaited nor waited for" in said
+    assert "stop_instance(nobody): the model has no instance 'nobody'" in said
+
+
+def test_what_is_so_now_counts_and_since_counts_what_was_so(project):
+    done = project(
+        """
+        import time
+        import pytest
+
+        def test_it(sim_rack, nexus_model):
+            began = time.time()
+            vm = nexus_model.create_instance("web").wait()
+            sim_rack.expect(vm, "running", within=5).wait()
+            sim_rack.expect(vm, "running", within=0).wait()
+            nexus_model.stop_instance(vm).wait()
+            sim_rack.expect(vm, "destroyed", within=5).wait()
+            sim_rack.expect(vm, "running", within=0, since=began).wait()
+            with pytest.raises(AssertionError, match="was not 'running'"):
+                sim_rack.expect(vm, "running", within=0).wait()
+            with pytest.raises(AssertionError, match="was not 'rebooting'"):
+                sim_rack.expect(vm, "rebooting", within=0, since=began).wait()
+        """
+    )
+    done.assert_outcomes(passed=1)
+
+
+def test_a_vm_is_named_as_people_name_it(project):
+    done = project(
+        """
+        import pytest
+        from sim_sled.daemon.small_rack import RackError
+
+        def test_it(sim_rack, nexus_model):
+            vm = nexus_model.create_instance("web-1").wait()
+            seen = sim_rack.expect("web-1", "running", within=5).wait()
+            for who in (vm, vm.id, str(vm.id), seen, "v1", seen.propolis_id, str(seen.propolis_id)[:8], "WEB-1"):
+                assert sim_rack.expect(who, "running", within=0).wait().propolis_id == seen.propolis_id
+            with pytest.raises(AssertionError, match="no VMM is called 'web-2': v1 web-1"):
+                sim_rack.expect("web-2", "running", within=0).wait()
+        """
+    )
+    done.assert_outcomes(passed=1)
+
+
+def test_rules_are_loaded_and_asserted(project):
+    done = project(
+        """
+        import pytest
+
+        RULES = "version: 1\\nname: x\\nrules: [{name: told, when: {publish: running}, do: {note: seen}}]\\n"
+
+        def test_it(sim_rack, nexus_model):
+            sim_rack.load(RULES)
+            nexus_model.create_instance("web").wait()
+            nexus_model.expect("web", "running", within=5).wait()
+            sim_rack.assert_fired("told")
+            sim_rack.assert_fired("told", times=1)
+            with pytest.raises(AssertionError, match="has fired 1 times, not 2 times"):
+                sim_rack.assert_fired("told", times=2)
+            with pytest.raises(Exception, match="no rule 'tolt'; there are: told"):
+                sim_rack.assert_fired("tolt")
+        """
+    )
+    done.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "said"),
+    [
+        ('"no-such-scenario"', "cannot be read"),
+        ('"version: 1\\nflet: {}\\n"', "E102"),
+        ('"happy", sleed=3', "takes name, seed and sleds, not sleed"),
+    ],
+)
+def test_a_marker_with_a_mistake_says_what_is_wrong(project, marker, said):
+    done = project(
+        f"""
+        import pytest
+
+        @pytest.mark.scenario({marker})
+        def test_it(sim_rack):
+            pass
+        """
+    )
+    assert done.ret != 0
+    assert said in done.stdout.str() + done.stderr.str()
+
+
+def test_another_nexus_is_told_by_overriding_one_fixture(project):
+    done = project(
+        """
+        import pytest
+
+        @pytest.fixture
+        def model_elsewhere(_sim_loop):
+            from nexus_client.stub.server.serve import NexusServer
+            server = NexusServer()
+            _sim_loop.call(server.__aenter__())
+            yield server
+            _sim_loop.call(server.__aexit__())
+
+        @pytest.fixture
+        def sim_nexus(model_elsewhere):
+            return model_elsewhere.internal
+
+        def test_it(sim_rack, model_elsewhere):
+            assert sim_rack.nexus == model_elsewhere.internal
+            assert len(model_elsewhere.nexus.records.sleds) == 1
+
+        def test_no_model(request, sim_rack):
+            with pytest.raises(pytest.UsageError, match="not ours"):
+                request.getfixturevalue("nexus_model")
+        """
+    )
+    done.assert_outcomes(passed=2)
+
+
+def test_a_nexus_that_is_not_there_is_said_and_nothing_is_left(project):
+    done = project(
+        """
+        import sim_sled.daemon.small_rack as rack
+        rack.READY_S = 0.3
+
+        def test_it(sim_rack):
+            pass
+        """,
+        "--sim-nexus",
+        "127.0.0.1:1",
+    )
+    done.assert_outcomes(errors=1)
+    assert "Nexus at 127.0.0.1:1 does not take the sleds" in done.stdout.str()
+
+
+def test_a_propolis_and_the_virtual_world(project):
+    done = project(
+        """
+        import json, urllib.request, urllib.error
+        import pytest
+
+        def test_propolis(propolis):
+            request = urllib.request.Request(f"http://{propolis}/instance", headers={"api-version": "5.0.0"})
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(request, timeout=5)
+            assert json.load(refused.value)["error_code"] == "NoInstance"
+
+        FAILS = '''
+        version: 1
+        name: fails
+        load: [{at: 0s, create: {hostname: web}}]
+        expect: [{name: never-runs, after: {request: vmm_register}, lasts: 1m, never: {state: running}}]
+        '''.replace("\\n        ", "\\n")
+
+        def test_world(virtual_world):
+            assert virtual_world("happy", seed=3).good
+            with pytest.raises(AssertionError, match="never-runs"):
+                virtual_world(FAILS)
+            assert not virtual_world(FAILS, check=False).good
+        """
+    )
+    done.assert_outcomes(passed=2)
+
+
+def test_a_rack_starts_quickly_in_process(project):
+    """No figure is asserted here, only that forty racks are nothing that anybody would notice."""
+    done = project(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("n", range(40))
+        def test_it(sim_rack, n):
+            assert sim_rack.sleds
+        """
+    )
+    done.assert_outcomes(passed=40)
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used():
+    """It is imported by every pytest of the environment: nothing heavy may come with it."""
+    heavy = "aiohttp yaml rich msgspec typer sim_sled.core nexus_client"
+    code = f"import sys, sim_sled.testing; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
+def test_the_entry_point_is_in_the_metadata():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert re.search(r"\[project\.entry-points\.pytest11\]\nsim-sled = \"sim_sled\.testing\"", text)
