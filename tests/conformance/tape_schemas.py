@@ -32,6 +32,15 @@ def relax(schema: Any) -> Any:
     return {"anyOf": [{"type": "null"}, new]} if new.pop("nullable", False) is True else new
 
 
+_DOCUMENTS = {
+    "crucible-agent": "crucible-agent-1.0.0",
+    "crucible-pantry": "crucible-pantry-2.0.0",
+    "repo-depot": "repo-depot-1.0.0",
+    "internal-dns": "dns-server-2.0.0",
+}
+"""Of the servers beside a sled."""
+
+
 @functools.cache
 def _components(document: Path) -> dict[str, Any]:
     schemas = json.loads(document.read_text())["components"]["schemas"]
@@ -65,8 +74,8 @@ def validate_with(version: str, server: str | None = None) -> Callable[[str, Any
     if folder is None:
         return lambda _schema, _value: []
     document = folder / "sled-agent" / f"{version}.json"
-    if server == "crucible-agent":
-        document = folder / "other" / "crucible-agent-1.0.0.json"
+    if server is not None:
+        document = folder / "other" / f"{_DOCUMENTS[server]}.json"
 
     def validate(schema: str, value: Any) -> list[str]:
         validator = _validator(document, schema)

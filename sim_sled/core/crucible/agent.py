@@ -13,6 +13,7 @@ Read before: values.py. Read next: agents.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -28,6 +29,7 @@ from sim_sled.core.crucible.values import (
     Snapshot,
 )
 from sim_sled.core.errors import BadRequest, Conflict, Internal, Missing, TooMany, Unavailable
+from sim_sled.core.timed import timed
 
 PORTS: Final = 50
 """Of one dataset (SA 1.7)."""
@@ -58,11 +60,12 @@ class Knobs:
 class Agent:
     """The regions of one dataset, by id, in the order in which they were made; destroyed ones stay."""
 
-    def __init__(self, first_port: int, memory: Memory) -> None:
+    def __init__(self, first_port: int, memory: Memory, source: Callable[[str], Blocks | None]) -> None:
         self.first_port: Final = first_port
         self.knobs = Knobs()
         self.regions: dict[str, Region] = {}
         self._memory = memory
+        self._source = source
         self._waiting: dict[tuple[str, str | None], int] = {}  # (region, running snapshot): due
 
     # --- regions ----------------------------------------------------------------------------------------------------
@@ -73,11 +76,11 @@ class Agent:
             raise Missing(f"no region {region_id}")
         return region
 
-    def create(self, request: RegionRequest, source: Blocks | None, now_us: int) -> Region:
+    @timed
+    def create(self, request: RegionRequest, now_us: int) -> Region:
         """The region of this id: made now, or the one that is there in whatever state.
 
-        `source`: bytes of what `request.source` names, if this process has it. Raises `Conflict` for other
-        parameters under the same id, `Internal` when all ports are taken.
+        Raises `Conflict` for other parameters under the same id, `Internal` when all ports are taken.
         """
         region_id = str(request.id)
         there = self.regions.get(region_id)
@@ -88,12 +91,14 @@ class Agent:
         if len(self.regions) >= REGIONS_KEPT:
             raise TooMany(f"more than {REGIONS_KEPT} regions")
         port = self._free_port()
-        blocks = source.copy() if source is not None else Blocks(self._memory)
+        source = None if request.source is None else self._source(request.source)
+        blocks = Blocks(self._memory) if source is None else source.copy()
         region = self.regions[region_id] = Region(request, port, RegionState.REQUESTED, blocks)
         if self.knobs.born is not RegionState.REQUESTED:
             self._later(region, None, now_us + self.knobs.create_us, now_us)
         return region
 
+    @timed
     def delete(self, region_id: str, now_us: int) -> None:
         """Raises `BadRequest` while it has snapshots, `Unavailable` while it is made. Unknown: nothing to do."""
         region = self.regions.get(region_id)
@@ -143,6 +148,7 @@ class Agent:
         if snapshot is not None:
             snapshot.blocks.clear()
 
+    @timed
     def run_snapshot(self, region_id: str, name: str, now_us: int) -> RunningSnapshot:
         """The running snapshot of this name; a destroyed one is started anew, with a new port."""
         region = self.get(region_id)
@@ -154,6 +160,7 @@ class Agent:
         self._later(region, made, now_us + self.knobs.run_us, now_us)
         return made
 
+    @timed
     def stop_snapshot(self, region_id: str, name: str, now_us: int) -> None:
         """Ends a running snapshot; an unknown name: nothing to do."""
         region = self.get(region_id)

@@ -12,11 +12,12 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.crucible.agent import PORTS, Agent
 from sim_sled.core.crucible.blocks import Blocks, Memory
 from sim_sled.core.crucible.values import Region, RegionState
 from sim_sled.core.errors import Internal, Missing
+from sim_sled.core.sled import Sled
 
 SLED_PORTS: Final = 1000
 """Ports of one sled: sled *i* begins at 1000 * (i + 1), its dataset *k* 50 * k above (SA 1.7)."""
@@ -32,6 +33,12 @@ class _Place:
     agent: Agent
 
 
+def _split(target: str) -> tuple[str, int]:
+    """Raises `ValueError`."""
+    address = SocketAddress.parse(target)
+    return address.host, address.port
+
+
 class Agents:
     """The agents by dataset. Two sleds on one address never share a port."""
 
@@ -39,7 +46,6 @@ class Agents:
         self.memory = Memory()
         self._places: dict[UUID, _Place] = {}
         self._next_port: dict[str | None, int] = {}
-        self.now_us = 0
 
     def add_sled(self, host: str, datasets: Iterable[UUID]) -> None:
         """Agents for the datasets of a sled at `host`. ValueError if the ports are used up or a dataset is known."""
@@ -51,7 +57,7 @@ class Agents:
                 raise ValueError(f"two Crucible datasets with the id {dataset}")
             if port + PORTS - 1 > PORT_MAX:
                 raise ValueError(f"{host} has no ports left for another Crucible dataset")
-            self._places[dataset] = _Place(where, Agent(port, self.memory))
+            self._places[dataset] = _Place(where, Agent(port, self.memory, self.source))
             port += PORTS
         self._next_port[where] = first + SLED_PORTS * max(1, -(-(port - first) // SLED_PORTS))
 
@@ -65,7 +71,7 @@ class Agents:
 
     def _at(self, target: str) -> tuple[Agent, int] | None:
         try:
-            host, port = addresses.parse(target)
+            host, port = _split(target)
         except ValueError:
             return None
         for place in self._places.values():
@@ -81,7 +87,7 @@ class Agents:
     def source(self, target: str) -> Blocks | None:
         """What a read-only copy from `address:port` begins with; None if that is not of this process."""
         try:
-            host, port = addresses.parse(target)
+            host, port = _split(target)
         except ValueError:
             return None
         for place in self._places.values():
@@ -91,7 +97,7 @@ class Agents:
 
     # --- disks ------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, targets: Iterable[str], snapshot_id: UUID) -> None:
+    def snapshot(self, targets: Iterable[str], snapshot_id: UUID, now_us: int) -> None:
         """Make a snapshot of the region behind each target. Raises `Internal` where one is missing or unusable;
         snapshots made for earlier targets stay (SR 4.3).
         """
@@ -100,20 +106,21 @@ class Agents:
             region = None if found is None else found[0].at_port(found[1])
             if found is None or region is None:
                 raise Internal(f"no region behind {target}")
-            found[0].take_snapshot(region, str(snapshot_id), self.now_us)
+            found[0].take_snapshot(region, str(snapshot_id), now_us)
 
     def usable(self, targets: Iterable[str]) -> list[Region]:
         """The regions behind the targets that can be read and written."""
         found = [self.region(target) for target in targets]
         return [region for region in found if region is not None and region.state is RegionState.CREATED]
 
-    # --- time -------------------------------------------------------------------------------------------------------
 
-    def next_deadline_us(self) -> int | None:
-        dues = [due for place in self._places.values() if (due := place.agent.next_deadline_us()) is not None]
-        return min(dues, default=None)
-
-    def tick(self, now_us: int) -> None:
-        self.now_us = now_us
-        for place in self._places.values():
-            place.agent.tick(now_us)
+def equip(sleds: Iterable[Sled]) -> Agents:
+    """Give the sleds of a process their Crucible agents. ValueError if their ports do not suffice."""
+    agents = Agents()
+    for sled in sleds:
+        config = sled.config
+        host = SocketAddress.parse(config.address).host
+        datasets = config.hardware.crucible_datasets_of(config.sled_id)
+        agents.add_sled(host, [each.dataset_id for each in datasets])
+        sled.regions = agents
+    return agents

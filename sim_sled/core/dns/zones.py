@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from sim_sled.core.errors import BadRequest, DnsBusy, DnsGeneration
+from sim_sled.core.timed import timed
 
 U32_MAX: Final = 2**32 - 1
 APEX: Final = "@"
@@ -102,6 +103,7 @@ class Dns:
             raise BadRequest("IncompatibleRecord")
         return self.config
 
+    @timed
     def put(self, new: DnsConfig, now_us: int) -> None:
         """Take a configuration. One of the same generation is not looked at.
 

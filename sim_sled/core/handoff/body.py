@@ -12,7 +12,7 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import derived_id
 from sim_sled.core.handoff.wishes import GENERATION, Facts, Wishes, check
 from sim_sled.core.handoff.zones import Json, SledPlan, Zone, address_of, plans
@@ -164,7 +164,7 @@ def _dns(wishes: Wishes, made: tuple[SledPlan, ...], created: str) -> Json:
     records: dict[str, list[Json]] = {}
 
     def host(name: str, address: str) -> None:
-        records[name] = [{"type": "AAAA", "data": addresses.parse(address)[0]}]
+        records[name] = [{"type": "AAAA", "data": SocketAddress.parse(address).host}]
 
     def srv(name: str, target: str, port: int) -> None:
         data = {"prio": 0, "weight": 0, "port": port, "target": f"{target}.{ZONE}"}
@@ -179,7 +179,7 @@ def _dns(wishes: Wishes, made: tuple[SledPlan, ...], created: str) -> Json:
             _zone_records(zone, wishes, host, srv)
         if sled.scrimlet:
             name = f"dendrite-{sled.sled_id}.host"
-            host(name, addresses.show(str(sled.subnet.network_address + 2), 0))
+            host(name, str(SocketAddress(str(sled.subnet.network_address + 2), 0)))
             for service, port in _SWITCH_SERVICES.items():
                 srv(f"_{service}._tcp", name, port)
     zones = [{"zone_name": ZONE, "records": records}]
@@ -189,7 +189,7 @@ def _dns(wishes: Wishes, made: tuple[SledPlan, ...], created: str) -> Json:
 def _zone_records(zone: Zone, wishes: Wishes, host: Any, srv: Any) -> None:
     name = f"{zone.id}.host"
     address = address_of(zone)
-    port = addresses.parse(address)[1]
+    port = SocketAddress.parse(address).port
     host(name, address)
     if zone.name == "crucible":
         srv(f"_crucible._tcp.{zone.id}", name, port)

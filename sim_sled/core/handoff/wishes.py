@@ -12,7 +12,7 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import Zpool
 
 NEXUS_ID: Final = UUID("e6bff1ff-24fb-49dc-a54e-c6a350cd4d6c")
@@ -55,7 +55,7 @@ class Wishes:
     @property
     def lockstep(self) -> str:
         """Address of the lockstep API: the internal one's host with its own port."""
-        return addresses.show(addresses.parse(self.nexus_internal)[0], self.lockstep_port)
+        return str(SocketAddress(SocketAddress.parse(self.nexus_internal).host, self.lockstep_port))
 
 
 @attrs.frozen
@@ -72,7 +72,7 @@ class RackSled:
 
     @property
     def ip(self) -> IPv6Address:
-        return IPv6Address(addresses.parse(self.address)[0])
+        return IPv6Address(SocketAddress.parse(self.address).host)
 
     @property
     def subnet(self) -> IPv6Network:
@@ -109,7 +109,7 @@ def check(wishes: Wishes, facts: Facts) -> list[str]:
     ):
         if address is None:
             continue
-        host = addresses.parse(address)[0]
+        host = SocketAddress.parse(address).host
         if ":" not in host:
             raise HandoffImpossible(f"{option} {address}: a zone of a rack has an IPv6 address")
         if not any(IPv6Address(host) in sled.subnet for sled in facts.sleds):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import derived_id
 from sim_sled.core.handoff.wishes import GENERATION, Facts, RackSled, Wishes
 
@@ -151,7 +151,7 @@ def _own_zones(sled: RackSled) -> tuple[Zone, ...]:
     ]
     if sled.pools:
         pool = f"oxp_{sled.pools[0].id}"
-        ntp = {"type": "internal_ntp", "address": addresses.show(str(sled.ip), 123)}
+        ntp = {"type": "internal_ntp", "address": str(SocketAddress(str(sled.ip), 123))}
         made.append(Zone(derived_id(sled.sled_id, "zone/ntp"), "ntp", pool, ntp))
         if sled.pantry is not None:
             pantry = {"type": "crucible_pantry", "address": sled.pantry}
@@ -162,7 +162,7 @@ def _own_zones(sled: RackSled) -> tuple[Zone, ...]:
 def _rack_zones(sled: RackSled, wishes: Wishes, facts: Facts) -> tuple[Zone, ...]:
     pool = f"oxp_{sled.pools[0].id}"
     dataset = {"pool_name": pool}
-    dns_ip = IPv6Address(addresses.parse(facts.dns)[0])
+    dns_ip = IPv6Address(SocketAddress.parse(facts.dns).host)
     made = [
         Zone(
             derived_id(sled.sled_id, "zone/internal_dns"),
@@ -191,7 +191,7 @@ def _rack_zones(sled: RackSled, wishes: Wishes, facts: Facts) -> tuple[Zone, ...
 
 
 def _nexus(sled: RackSled, wishes: Wishes, pool: str, external: str) -> Zone:
-    ip = addresses.parse(external)[0]
+    ip = SocketAddress.parse(external).host
     return Zone(
         wishes.nexus_id,
         "nexus",
@@ -212,7 +212,7 @@ def _nexus(sled: RackSled, wishes: Wishes, pool: str, external: str) -> Zone:
 
 def _external_dns(sled: RackSled, http: str, pool: str) -> Zone:
     """Its DNS address is the same host's port 53, as the original has it."""
-    ip = addresses.parse(http)[0]
+    ip = SocketAddress.parse(http).host
     zone_id = derived_id(sled.sled_id, "zone/external_dns")
     return Zone(
         zone_id,
@@ -224,7 +224,7 @@ def _external_dns(sled: RackSled, http: str, pool: str) -> Zone:
             "http_address": http,
             "dns_address": {
                 "id": str(derived_id(sled.sled_id, "external-ip/external-dns")),
-                "addr": addresses.show(ip, 53),
+                "addr": str(SocketAddress(ip, 53)),
             },
             "nic": _nic(sled, zone_id, "external-dns", ip, nets=_DNS_NETS, mac=_DNS_MAC),
         },
@@ -260,5 +260,5 @@ def address_of(zone: Zone) -> str:
 
 
 def _underlay_ip(zone: Zone) -> str | None:
-    host = addresses.parse(address_of(zone))[0]
+    host = SocketAddress.parse(address_of(zone)).host
     return host if ":" in host else None

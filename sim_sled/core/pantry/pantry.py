@@ -17,13 +17,14 @@ from uuid import UUID, uuid5
 
 import attrs
 
-from sim_sled.core import addresses
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.blocks import Forgotten
 from sim_sled.core.crucible.values import REPAIR_PORT_OFFSET, RegionState
 from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, TooMany, Unavailable
 from sim_sled.core.pantry.request import OtherPart, Part, RegionPart, VolumePart, regions_of, replaced_targets
 from sim_sled.core.pantry.volume import Contents
+from sim_sled.core.timed import timed
 
 CHUNK_MAX: Final = 512 * 1024
 """Bytes of one bulk read or write (SR 5.2)."""
@@ -112,6 +113,7 @@ class Pantry:
             raise Missing(f"no volume {volume_id}")
         return found
 
+    @timed
     def attach(self, volume_id: str, request: Part, now_us: int) -> Volume:
         """The volume, perhaps not active yet. Idempotent; raises `Internal` for another request or one that came by a
         background attach.
@@ -123,6 +125,7 @@ class Pantry:
             return there
         return self._attach(volume_id, request, None, now_us)
 
+    @timed
     def attach_in_background(self, volume_id: str, request: Part, job_id: str, now_us: int) -> None:
         """Idempotent; raises `BadRequest` for another request or job."""
         there = self.volumes.get(volume_id)
@@ -205,12 +208,15 @@ class Pantry:
         if offset + size > request.size:
             raise BadRequest("Offset is invalid: beyond the end of the volume")
 
+    @timed
     def snapshot(self, volume_id: str, snapshot_id: UUID, now_us: int) -> None:
         """Of every region of the volume, parents not included (SR 4.3). Raises `Internal` as that does."""
         volume = self._working(volume_id)
-        self.agents.now_us = now_us
-        self.agents.snapshot((target for part in regions_of(volume.request) for target in part.targets), snapshot_id)
+        self.agents.snapshot(
+            (target for part in regions_of(volume.request) for target in part.targets), snapshot_id, now_us
+        )
 
+    @timed
     def replace(self, volume_id: str, request: Part, now_us: int) -> str:
         """The answer's word. Raises `BadRequest` if more than one target differs, or anything else does."""
         volume = self._working(volume_id)
@@ -232,6 +238,7 @@ class Pantry:
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
+    @timed
     def start_job(self, volume_id: str, now_us: int) -> str:
         """A scrub, or whatever else only takes its time. Returns the job's id."""
         return self._start(volume_id, Job(due_us=now_us + self.knobs.job_us), now_us)
@@ -246,6 +253,7 @@ class Pantry:
         if job is not None and not job.finished:
             self._finish(job, why)
 
+    @timed
     def validate(self, volume_id: str, expected: str, size: int | None, now_us: int) -> str:
         """Compare the SHA-256 of the first `size` bytes, of all without one. The hash is made a bit at a time."""
         volume = self.volume(volume_id)
@@ -354,8 +362,8 @@ class Pantry:
                 mode = "new" if well else "faulted"
                 state = {"type": "connecting", "state": "wait_connect", "mode": mode}
             try:
-                host, port = addresses.parse(target)
-                repair = addresses.show(host, port + REPAIR_PORT_OFFSET)
+                address = SocketAddress.parse(target)
+                repair = str(SocketAddress(address.host, address.port + REPAIR_PORT_OFFSET))
             except ValueError:
                 repair = None
             return {
