@@ -6,26 +6,18 @@ Read before: asking.py, sim_sled/core/pantry/pantry.py. Read next: servers.py.
 from __future__ import annotations
 
 from typing import Any, Final
-from uuid import UUID
 
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import U64, Uuid
+from propolis_stub.spec import volumes
 from sim_sled.companions.asking import ask, until
 from sim_sled.companions.imports import IMPORTS_AT_A_TIME, fetch
 from sim_sled.core.companions import Server, Where
 from sim_sled.core.errors import TooMany
 from sim_sled.core.pantry.pantry import Pantry
-from sim_sled.core.pantry.request import OtherPart, Part, RegionPart, VolumePart
 from sim_sled.http.app import Api
 from sim_sled.http.asking import NO_CONTENT, ok
 from sim_sled.http.bodies_network import Struct
-from sim_sled.http.bodies_spec import (
-    FileRequest,
-    RegionRequest,
-    UrlRequest,
-    VolumeConstructionRequest,
-    VolumeRequest,
-)
 from sim_sled.http.routes import Answer, Call, Route, Router
 
 VERSION: Final = 2
@@ -36,11 +28,11 @@ _HERE: Final = Where(Server.PANTRY)
 
 
 class _Attach(Struct, kw_only=True):
-    volume_construction_request: VolumeConstructionRequest
+    volume_construction_request: volumes.Request
 
 
 class _AttachBackground(Struct, kw_only=True):
-    volume_construction_request: VolumeConstructionRequest
+    volume_construction_request: volumes.Request
     job_id: str
 
 
@@ -117,7 +109,7 @@ def _told(pantry: Pantry, volume_id: str) -> dict[str, Any]:
 
 async def _attach(call: Call) -> Answer:
     volume_id = call.path[0]
-    await ask(call, _HERE, Pantry.attach, volume_id, part_of(call.body.volume_construction_request))
+    await ask(call, _HERE, Pantry.attach, volume_id, call.body.volume_construction_request)
 
     async def active() -> bool:
         return await ask(call, _HERE, Pantry.activated, volume_id)
@@ -127,7 +119,7 @@ async def _attach(call: Call) -> Answer:
 
 
 async def _background(call: Call) -> Answer:
-    request = part_of(call.body.volume_construction_request)
+    request = call.body.volume_construction_request
     await ask(call, _HERE, Pantry.attach_in_background, call.path[0], request, call.body.job_id)
     return NO_CONTENT
 
@@ -173,7 +165,7 @@ async def _validate(call: Call) -> Answer:
 
 
 async def _replace(call: Call) -> Answer:
-    return ok(await ask(call, _HERE, Pantry.replace, call.path[0], part_of(call.body.volume_construction_request)))
+    return ok(await ask(call, _HERE, Pantry.replace, call.path[0], call.body.volume_construction_request))
 
 
 async def _is_finished(call: Call) -> Answer:
@@ -191,37 +183,3 @@ async def _is_ok(call: Call) -> Answer:
 
     await until(ended)
     return ok({"job_result_ok": result})
-
-
-def part_of(request: VolumeConstructionRequest) -> Part:
-    """The request as the core has it."""
-    match request:
-        case VolumeRequest():
-            parent = None if request.read_only_parent is None else part_of(request.read_only_parent)
-            parts = tuple(part_of(each) for each in request.sub_volumes)
-            return VolumePart(UUID(request.id), request.block_size, parts, parent)
-        case RegionRequest():
-            opts = request.opts
-            return RegionPart(
-                upstairs_id=UUID(opts.id),
-                targets=tuple(str(target) for target in opts.target),
-                block_size=request.block_size,
-                blocks_per_extent=request.blocks_per_extent,
-                extent_count=request.extent_count,
-                gen=request.gen,
-                read_only=opts.read_only,
-                encrypted=opts.key is not None,
-                rest=(
-                    opts.lossy,
-                    opts.flush_timeout,
-                    opts.key,
-                    opts.cert_pem,
-                    opts.key_pem,
-                    opts.root_cert_pem,
-                    opts.control,
-                ),
-            )
-        case UrlRequest():
-            return OtherPart("url", UUID(request.id), request.block_size, request.url)
-        case FileRequest():
-            return OtherPart("file", UUID(request.id), request.block_size, request.path)

@@ -3,7 +3,7 @@
 Loopback by default; beyond it a token is required (product.md 4). JSON everywhere; errors are
 `{"message": ...}` with 400, 401, 404 or 409.
 
-Read before: daemon/daemon.py.
+Read before: daemon/daemon.py, daemon/looking.py.
 """
 
 from __future__ import annotations

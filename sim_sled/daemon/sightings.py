@@ -3,7 +3,7 @@
 Fed by the rack's happenings. Expectations are level-triggered: what is so now counts, and with `since_us` also what
 was so in between; nothing can be lost between a request and the moment one begins to wait.
 
-Read before: core/happenings.py. Read next: daemon/small_rack.py.
+Read before: core/happenings.py. Read next: daemon/looking.py, daemon/small_rack.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
 from the rack's name: the same rack is the same rack again.
 
-Read before: daemon/daemon.py, daemon/sightings.py.
+Read before: daemon/daemon.py, daemon/looking.py, daemon/sightings.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import binascii
 import re
 from typing import Any, Final
 
-import attrs
 import msgspec
 
 from nexus_client.dropshot.json import Json
@@ -85,12 +84,15 @@ class _Documented(Struct, kw_only=True):
     share_digest: Sha256
 
 
-@attrs.frozen
 class Member:
-    """`[board, digest]` as on the wire, or `{id, share_digest}` as the documents have it."""
+    """`[board, digest]` as on the wire, or `{id, share_digest}` as the documents have it.
 
-    board: Baseboard
-    digest: str
+    No attrs class: those msgspec reads by itself, and never asks `parse`.
+    """
+
+    def __init__(self, board: Baseboard, digest: str) -> None:
+        self.board = board
+        self.digest = digest
 
     @classmethod
     def parse(cls, raw: object) -> Member:

@@ -1,4 +1,4 @@
-"""The HTTP shell against the OpenAPI documents of all versions: routes, request bodies, answers."""
+"""The HTTP shell against the shapes of all versions: routes, request bodies, answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from sim_sled.core.errors import InvalidRequest
 from sim_sled.http import bodies_small as small
 from sim_sled.http.bodies_register import BODIES, to_registration
 from sim_sled.http.operations import ROUTER
-
-pytestmark = pytest.mark.skipif(not documents.available(), reason=documents.WHY_NOT)
 
 VMM_PATH = "/vmms/{propolis_id}"
 BOUNDARIES = sorted({level for since, _ in BODIES for level in (since - 1, since)} - {0} | {48})
@@ -128,6 +126,8 @@ SPECIAL = {
     "InstanceSledLocalConfig.floating_ips": lambda: st.lists(st.ip_addresses(v=4).map(str), max_size=3),
     "CrucibleStorageBackend.request_json": lambda: st.just(_REQUEST),
     "FileStorageBackend.path": lambda: st.just(f"/dev/zvol/rdsk/oxp_{VMM}/local_storage_unencrypted/{VMM}/vol"),
+    "PciPath.device": lambda: st.integers(0, 31),  # DS 2; the document says only that it is a byte
+    "PciPath.function": lambda: st.integers(0, 7),
     "ExternalIpGatewayMap.mappings": lambda: st.dictionaries(
         st.uuids().map(str),
         st.dictionaries(
@@ -293,7 +293,8 @@ def calls(level):
 
 
 def assert_fits(level, operation, got):
-    answer = operation["responses"].get(str(got.status)) or operation["responses"][f"{got.status // 100}XX"]
+    answers, status = operation["responses"], str(got.status)
+    answer = answers[status if status in answers else f"{status[0]}XX"]
     if "$ref" in answer:
         answer = documents.document(level)["components"]["responses"][answer["$ref"].rpartition("/")[2]]
     if "content" not in answer:

@@ -18,11 +18,13 @@ from uuid import UUID, uuid5
 import attrs
 
 from nexus_client.dropshot.text import SocketAddress
+from propolis_stub.spec import volumes
+from propolis_stub.spec.volumes import File, Region, Request, Url
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.blocks import Forgotten
 from sim_sled.core.crucible.values import REPAIR_PORT_OFFSET, RegionState
 from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, TooMany, Unavailable
-from sim_sled.core.pantry.request import OtherPart, Part, RegionPart, VolumePart, regions_of, replaced_targets
+from sim_sled.core.pantry.request import check_depth, regions_of, size_of
 from sim_sled.core.pantry.volume import Contents
 from sim_sled.core.timed import timed
 
@@ -78,7 +80,7 @@ class Job:
 class Volume:
     """`job_id`: of the background attach that brought it. `gone`: another upstairs has taken it over."""
 
-    request: Part
+    request: Request
     session_id: UUID
     contents: Contents
     job_id: str | None = None
@@ -87,7 +89,7 @@ class Volume:
     gone: bool = False
     due_us: int | None = None
     jobs: dict[str, Job] = attrs.field(factory=dict)
-    replacement: Part | None = None
+    replacement: Request | None = None
     replaced_us: int = 0
 
 
@@ -114,7 +116,7 @@ class Pantry:
         return found
 
     @timed
-    def attach(self, volume_id: str, request: Part, now_us: int) -> Volume:
+    def attach(self, volume_id: str, request: Request, now_us: int) -> Volume:
         """The volume, perhaps not active yet. Idempotent; raises `Internal` for another request or one that came by a
         background attach.
         """
@@ -126,7 +128,7 @@ class Pantry:
         return self._attach(volume_id, request, None, now_us)
 
     @timed
-    def attach_in_background(self, volume_id: str, request: Part, job_id: str, now_us: int) -> None:
+    def attach_in_background(self, volume_id: str, request: Request, job_id: str, now_us: int) -> None:
         """Idempotent; raises `BadRequest` for another request or job."""
         there = self.volumes.get(volume_id)
         if there is not None:
@@ -135,7 +137,8 @@ class Pantry:
             return
         self._attach(volume_id, request, job_id, now_us)
 
-    def _attach(self, volume_id: str, request: Part, job_id: str | None, now_us: int) -> Volume:
+    def _attach(self, volume_id: str, request: Request, job_id: str | None, now_us: int) -> Volume:
+        check_depth(request)
         if len(self.volumes) >= VOLUMES_MAX:
             raise TooMany(f"more than {VOLUMES_MAX} volumes")
         if job_id is not None and self._job(job_id) is not None:
@@ -197,7 +200,7 @@ class Pantry:
         except Forgotten as forgotten:
             raise Internal(str(forgotten)) from None
 
-    def _check(self, request: Part, offset: int, size: int) -> None:
+    def _check(self, request: Request, offset: int, size: int) -> None:
         if size > CHUNK_MAX:
             raise BadRequest(f"data len {size} over max chunk size {CHUNK_MAX}!")
         block = request.block_size or 1  # nothing refuses a volume of no use before it is used
@@ -205,7 +208,7 @@ class Pantry:
             raise BadRequest("Offset not aligned to the block size")
         if size % block:
             raise BadRequest("Data length not a multiple of the block size")
-        if offset + size > request.size:
+        if offset + size > size_of(request):
             raise BadRequest("Offset is invalid: beyond the end of the volume")
 
     @timed
@@ -213,24 +216,26 @@ class Pantry:
         """Of every region of the volume, parents not included (SR 4.3). Raises `Internal` as that does."""
         volume = self._working(volume_id)
         self.agents.snapshot(
-            (target for part in regions_of(volume.request) for target in part.targets), snapshot_id, now_us
+            (target for part in regions_of(volume.request) for target in part.opts.target), snapshot_id, now_us
         )
 
     @timed
-    def replace(self, volume_id: str, request: Part, now_us: int) -> str:
+    def replace(self, volume_id: str, request: Request, now_us: int) -> str:
         """The answer's word. Raises `BadRequest` if more than one target differs, or anything else does."""
         volume = self._working(volume_id)
+        check_depth(request)
         if volume.replacement is not None and volume.replacement == request:
             return "completed_already" if volume.replaced_us <= now_us else "started_already"
         if volume.request == request:
             return "vcr_matches"
         if volume.replacement is not None and volume.request != volume.replacement:
             raise BadRequest("Replacement request is invalid: another replacement is under way")
-        differing = replaced_targets(volume.request, request)
-        if differing == 0:
-            return "vcr_matches"
-        if differing != 1:
-            raise BadRequest("Replacement request is invalid: exactly one target has to differ")
+        try:
+            result = volumes.compare(volume.request, request)
+        except ValueError as error:
+            raise BadRequest(f"Replacement request is invalid: {error}") from None
+        if result != "started":
+            return result
         volume.replacement = request
         volume.replaced_us = now_us + self.knobs.replace_us
         self.tick(now_us)
@@ -258,7 +263,7 @@ class Pantry:
         """Compare the SHA-256 of the first `size` bytes, of all without one. The hash is made a bit at a time."""
         volume = self.volume(volume_id)
         job = Job(
-            due_us=now_us, validation=_Validation(expected.lower(), volume.request.size if size is None else size)
+            due_us=now_us, validation=_Validation(expected.lower(), size_of(volume.request) if size is None else size)
         )
         return self._start(volume_id, job, now_us)
 
@@ -298,7 +303,7 @@ class Pantry:
         """Some more of a validation."""
         todo = job.validation
         assert todo is not None, "asked for only then"
-        if todo.size > volume.request.size:
+        if todo.size > size_of(volume.request):
             self._finish(job, "more bytes to validate than the volume has")
             return
         size = min(HASHED_AT_ONCE, todo.size - todo.at)
@@ -376,26 +381,26 @@ class Pantry:
         return of
 
 
-def _info(part: Part, volume: Volume, downstairs: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+def _info(part: Request, volume: Volume, downstairs: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     match part:
-        case VolumePart():
-            parts = [_info(each, volume, downstairs) for each in part.parts]
-            parent = None if part.parent is None else _info(part.parent, volume, downstairs)
+        case volumes.Volume():
+            parts = [_info(each, volume, downstairs) for each in part.sub_volumes]
+            parent = None if part.read_only_parent is None else _info(part.read_only_parent, volume, downstairs)
             return {"volume": {"sub_volumes": parts, "read_only_parent": parent}}
-        case RegionPart():
+        case Region():
             return {
                 "upstairs": {
                     "state": "active" if volume.active else "disabled" if volume.gone else "initializing",
-                    "upstairs_id": str(part.upstairs_id),
+                    "upstairs_id": str(part.opts.id),
                     "session_id": str(volume.session_id),
                     "generation": part.gen,
-                    "read_only": part.read_only,
-                    "encrypted": part.encrypted,
+                    "read_only": part.opts.read_only,
+                    "encrypted": part.opts.key is not None,
                     "block_size": part.block_size if volume.seen_active else None,
                     "live_repair_in_progress": False,
                     "reconcile_in_progress": False,
-                    "targets": [downstairs(target) for target in part.targets],
+                    "targets": [downstairs(target) for target in part.opts.target],
                 }
             }
-        case OtherPart():
+        case Url() | File():
             return {"volume": {"sub_volumes": [], "read_only_parent": None}}

@@ -4,14 +4,14 @@ import base64
 import hashlib
 from uuid import UUID
 
-import attrs
+import msgspec
 import pytest
 
+from propolis_stub.spec.volumes import Region, RegionOptions, Volume
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.values import RegionRequest, RegionState
 from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, Unavailable
 from sim_sled.core.pantry.pantry import CHUNK_MAX, Pantry
-from sim_sled.core.pantry.request import RegionPart, VolumePart
 
 DATASETS = [UUID(int=number) for number in (1, 2, 3, 4)]
 BLOCK = 512
@@ -33,11 +33,13 @@ def _pantry(agents):
 
 def region(*ports, gen=1, upstairs=5, read_only=False):
     targets = tuple(f"[::1]:{port}" for port in ports or (1000, 1050, 1100))
-    return RegionPart(UUID(int=upstairs), targets, BLOCK, 131072, 2, gen, read_only)
+    opts = RegionOptions(id=UUID(int=upstairs), target=targets, lossy=False, read_only=read_only)
+    return Region(block_size=BLOCK, blocks_per_extent=131072, extent_count=2, opts=opts, gen=gen)
 
 
 def volume(*ports, gen=1, parent=None, upstairs=5):
-    return VolumePart(UUID(int=upstairs), BLOCK, (region(*ports, gen=gen, upstairs=upstairs),), parent)
+    part = region(*ports, gen=gen, upstairs=upstairs)
+    return Volume(id=UUID(int=upstairs), block_size=BLOCK, sub_volumes=(part,), read_only_parent=parent)
 
 
 def only_region(agents, dataset):
@@ -159,7 +161,7 @@ def test_jobs_fail_when_somebody_wants_it(pantry):
 
 
 def test_a_snapshot_is_made_in_every_region_but_not_in_the_parents(agents, pantry):
-    parent = VolumePart(UUID(int=6), BLOCK, (region(1150, upstairs=6, read_only=True),))
+    parent = Volume(id=UUID(int=6), block_size=BLOCK, sub_volumes=(region(1150, upstairs=6, read_only=True),))
     pantry.attach("v", volume(parent=parent), 0)
     pantry.snapshot("v", UUID(int=7), 3)
     pantry.snapshot("v", UUID(int=7), 4)
@@ -168,7 +170,7 @@ def test_a_snapshot_is_made_in_every_region_but_not_in_the_parents(agents, pantr
 
 
 def test_a_disk_of_an_image_reads_the_image_until_it_is_written(agents, pantry):
-    image = VolumePart(UUID(int=6), BLOCK, (region(1150, upstairs=6),))
+    image = Volume(id=UUID(int=6), block_size=BLOCK, sub_volumes=(region(1150, upstairs=6),))
     pantry.attach("image", image, 0)
     pantry.bulk_write("image", 0, b64(b"i" * 4096))
     pantry.detach("image")
@@ -191,7 +193,11 @@ def test_one_target_can_be_replaced_and_the_new_region_gets_the_bytes(agents, pa
     pantry.tick(10)
     assert pantry.replace("v", new, 10) == "completed_already"
     assert only_region(agents, DATASETS[3]).blocks.read(0, BLOCK) == b"x" * BLOCK
-    for bad in (volume(1001, 1151, 1100, gen=3), volume(1000, 1150, gen=3), attrs.evolve(new, block_size=4096)):
+    for bad in (
+        volume(1001, 1151, 1100, gen=3),
+        volume(1000, 1150, gen=3),
+        msgspec.structs.replace(new, block_size=4096),
+    ):
         with pytest.raises(BadRequest):
             pantry.replace("v", bad, 20)
 
