@@ -113,12 +113,18 @@ def serve(
     baseboard_serial: Annotated[str | None, typer.Option()] = None,
     baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
     repo_depot_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="reported to Nexus; 0: the sled's own port")
+        int, typer.Option(min=0, max=65535, help="where the depot listens; 0: 12348, or any port on loopback")
     ] = 0,
+    companions: Annotated[
+        bool, typer.Option(help="Crucible agents, a pantry, a repo depot and a DNS server beside each sled")
+    ] = True,
     max_vcpus: Annotated[
         int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
     ] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    refuse_repeated_target: Annotated[
+        bool, typer.Option(help="400 for a second migration_target of a VMM, as sled-agent-sim; the agent: 200")
+    ] = False,
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
@@ -128,6 +134,12 @@ def serve(
     poke_timeout: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
     ] = 15.0,
+    strict: Annotated[
+        bool, typer.Option(help="refuse what a real sled refuses and the existing simulator does not")
+    ] = False,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
+    ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
@@ -142,6 +154,7 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
@@ -175,6 +188,8 @@ def serve(
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,
+            refuse_repeated_target=refuse_repeated_target,
+            strict=strict,
         )
         for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
     ]
@@ -185,14 +200,18 @@ def serve(
         engine, sleds = _engine(scenario, seed, plays, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
+    pacer = PresetPacer(pace.value, seed or 0)
     options = Options(
         engine=engine,
         nexus=nexus_addr,
-        pacer=PresetPacer(pace.value, seed or 0),
+        pacer=pacer,
+        sled_pacer=pacer,
+        state_dir=state_dir,
         seed=engine.seed if engine is not None else seed or 0,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
+        companions=Ports() if companions else None,
     )
     how = serving.ServeOptions(
         control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario
@@ -251,12 +270,69 @@ Token = Annotated[str | None, typer.Option("--token", envvar="SIM_SLED_TOKEN")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
+Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+
+
 @app.command()
-def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+def ps(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="draw it again every second, until Ctrl-C")] = False,
+) -> None:
     """List the VMMs of a running daemon."""
     from sim_sled.cli import control_client
 
-    raise typer.Exit(control_client.ps(control_client.where(at, port_file), token, as_json))
+    where = control_client.where(at, port_file)
+    raise typer.Exit(control_client.watch_ps(where, token) if watch else control_client.ps(where, token, as_json))
+
+
+@app.command()
+def expect(
+    vmm: Vmm,
+    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")],
+    within: Annotated[str, typer.Option(metavar="DURATION", help="how long it may take, like 30s")] = "30s",
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="a state that was passed within so long also counts, like 1m"),
+    ] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a VMM is in a state. Exit 1 with its timeline and why it is where it is, if not in time."""
+    from sim_sled.cli import control_client
+
+    where = control_client.where(at, port_file)
+    asked = control_client.Asked(
+        vmm, state, _us(within, "--within"), None if since is None else _us(since, "--since")
+    )
+    raise typer.Exit(control_client.expect(where, token, asked, as_json=as_json))
+
+
+@app.command()
+def events(
+    follow: Annotated[bool, typer.Option("--follow", help="and go on until Ctrl-C")] = False,
+    after: Annotated[int, typer.Option(min=0, help="only those behind this number")] = 0,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Print what happens on a running daemon, a JSON line each."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.events(control_client.where(at, port_file), token, after, follow=follow))
+
+
+def _us(text: str, option: str) -> int:
+    from sim_sled.language.figures import FOREVER, BadValue, parse_duration
+
+    try:
+        return min(parse_duration(text), FOREVER)
+    except BadValue as error:
+        _fail(f"{option}: {error.text}")
 
 
 @app.command()
@@ -274,7 +350,7 @@ def ready(
 
 @app.command()
 def why(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
@@ -288,7 +364,7 @@ def why(
 
 @app.command()
 def log(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
@@ -302,7 +378,7 @@ def log(
 
 @app.command()
 def inject(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     fault: Annotated[str, typer.Argument(help='JSON, like \'{"state": "failed"}\' or \'{"guest": "halt"}\'')],
     at: At = None,
     port_file: FromPortFile = None,

@@ -7,9 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py.
-Read next: daemon/control.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py, play/live.py,
-play/on_sockets.py.
+Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
+play/live.py, play/on_sockets.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,17 +39,23 @@ from nexus_client.senders import IN_FLIGHT_MAX, Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
+from sim_sled.companions.servers import Addresses, Companions, Ports
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Effect, Input
+from sim_sled.core.crucible.agents import equip
+from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
+from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.history import History
+from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
 from sim_sled.play.live import Live, Outgoing
@@ -76,6 +83,9 @@ class Options:
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    companions: Ports | None = None  # servers beside each sled; None: there are none
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    state_dir: Path | None = None  # None: nothing outlives the daemon
 
 
 @attrs.frozen
@@ -97,7 +107,10 @@ class Daemon:
         self.clock = clock or Clock()
         self.history = History()
         self.rack = Rack(
-            pacer=options.engine or options.pacer, seed=options.seed, watch=self._watch if options.history else None
+            sled_pacer=options.sled_pacer,
+            pacer=options.engine or options.pacer,
+            seed=options.seed,
+            watch=self._watch if options.history else None,
         )
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
@@ -105,9 +118,13 @@ class Daemon:
             self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        self.look = Looking(self)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
+        self.companions: dict[UUID, Companions] = {}
+        if options.companions is not None:
+            equip(self.rack.sleds.values())
         self.live: Live | None = None
         if options.engine is not None:
             self.live = Live(self, options.engine)
@@ -131,26 +148,31 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._blobs: dict[UUID, Blobs] = {}
+        self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
-    # --- life --------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
         self.refused = asyncio.get_running_loop().create_future()
         self._client.open()
         try:
+            if self.options.state_dir is not None:
+                await self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
+                await self._start_companions(sled)
         except BaseException:
             await self._close()
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
-                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
+                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
@@ -158,6 +180,8 @@ class Daemon:
         for server, listener in self._servers:
             listener.close()
             server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        for companions in self.companions.values():
+            companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         self._senders.trust()
         for sled in self.rack.sleds.values():
@@ -183,6 +207,24 @@ class Daemon:
         await self._close()
         return left_over
 
+    async def _take_up(self, folder: Path) -> None:
+        """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+
+        self._state_dir = StateDir(folder)
+        for sled_id, sled in self.rack.sleds.items():
+            self._blobs[sled_id] = self._state_dir.take(sled.estate)
+            if sled.estate.kept:
+                try:
+                    # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
+                    await self._carry(
+                        contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
+                    )
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise BadStateDir(
+                        f"{self._state_dir.sled_folder(sled_id)}: not of this program: {error!r}"
+                    ) from error
+
     async def _listen(self, sled: Sled) -> None:
         address = SocketAddress.parse(sled.config.address)
         server = make_server(
@@ -194,7 +236,31 @@ class Daemon:
         listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
         self._servers.append((server, listener))
         name = listener.sockets[0].getsockname()
-        self.addresses[sled.config.sled_id] = str(SocketAddress(name[0], name[1]))
+        sled.address = str(SocketAddress(name[0], name[1]))
+        self.addresses[sled.config.sled_id] = sled.address
+
+    async def _start_companions(self, sled: Sled) -> None:
+        ports = self.options.companions
+        if ports is None:
+            return
+        if sled.config.repo_depot_port:
+            ports = attrs.evolve(ports, repo_depot=sled.config.repo_depot_port)
+        if self.companions:
+            ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
+        started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
+        await started.start()
+
+    def _depot_port(self, sled: Sled) -> int:
+        """What Nexus is told."""
+        there = self.companions.get(sled.config.sled_id)
+        depot = None if there is None else there.addresses.repo_depot
+        if depot is not None:
+            return SocketAddress.parse(depot).port
+        return sled.config.repo_depot_port or SocketAddress.parse(self.addresses[sled.config.sled_id]).port
+
+    def companion_addresses(self) -> dict[UUID, Addresses]:
+        """Where the servers beside each sled are."""
+        return {sled_id: companions.addresses for sled_id, companions in self.companions.items()}
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -204,9 +270,15 @@ class Daemon:
             listener.close()
         for server, _ in self._servers:
             await server.shutdown(1.0)
-        for call in self._calls:
+        for companions in self.companions.values():
+            await companions.close()
+        for call in (*self._calls, *self._background):
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
+        for blobs in self._blobs.values():
+            blobs.close()
+        if self._state_dir is not None:
+            self._state_dir.close()
         if self.live is not None:
             self.live.close()
         await self.propolis.close()
@@ -217,7 +289,7 @@ class Daemon:
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
 
-    # --- the core's door -----------------------------------------------------------------------------------------
+    # --- the core's door --------------------------------------------------------------------------------------------
 
     def ticket(self) -> int:
         """A number no waiting request has."""
@@ -264,17 +336,27 @@ class Daemon:
         now_us = self.clock.now_us()
         answer: object = _LATER
         try:
-            for effect in self.rack.handle(item, now_us):
+            effects = self.rack.handle(item, now_us)
+            if self._state_dir is not None:
+                self._save(self._state_dir)
+            for effect in effects:
                 if type(effect) is contract.Reply and effect.ticket == ticket:
                     answer = effect.value
                 else:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            if self.live is not None:
-                self.live.after_turn()
-            self._rearm(now_us)
+            try:
+                if self.live is not None:
+                    self.live.after_turn()
+            finally:
+                self._rearm(now_us)
         return answer
+
+    def _save(self, state_dir: StateDir) -> None:
+        for sled in self.rack.sleds.values():
+            if sled.has_estate and sled.estate.unsaved:
+                state_dir.save(sled.estate)
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus:
@@ -292,6 +374,11 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.DropFiles):
+            blobs = self._blobs.get(effect.sled_id)
+            for key in effect.keys if blobs is not None else ():
+                assert blobs is not None, "asked just now"
+                blobs.drop(key)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -305,7 +392,33 @@ class Daemon:
             waiting.add_done_callback(_retrieved)
         return waiting
 
-    # --- Nexus ---------------------------------------------------------------------------------------------------
+    # --- files and work beside requests -----------------------------------------------------------------------------
+
+    def blobs(self, sled_id: UUID) -> Blobs:
+        """See `http.host.Host`; made when somebody stores something."""
+        found = self._blobs.get(sled_id)
+        if found is None:
+            found = self._blobs[sled_id] = Blobs()
+        return found
+
+    def in_background(self, work: Coroutine[Any, Any, None], at_most: int) -> bool:
+        """See `http.host.Host`."""
+        if len(self._background) >= at_most:
+            work.close()
+            return False
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    def log_lines(self, sled_id: UUID, propolis_id: UUID | None) -> list[tuple[str, str]]:
+        """See `http.host.Host`."""
+        estate = self.rack.sleds[sled_id].estate
+        if propolis_id is None:
+            return [(estate.time(at_us), text) for at_us, text in estate.log]
+        return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
+
+    # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
@@ -358,7 +471,7 @@ class Daemon:
         else:
             self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()

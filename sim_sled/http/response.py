@@ -4,7 +4,7 @@ aiohttp's `Response` keeps headers in a multidict, looks each of them up again a
 of what a whole request costs. All our answers have the same few headers, so the head is one format string here and
 goes out with the body in one write.
 
-Read before: http/answers.py. Read next: http/app.py.
+Read before: http/answers.py. Read next: http/app.py, http/raw.py.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Response:
         assert request is not None, "prepare comes first"
         body = self._body
         head = (
-            f"{_status_line(self._status)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{_connection(request, self.keep_alive)}"
+            f"{status_line(self._status)}\r\nx-request-id: {self._request_id}\r\n"
+            f"date: {rfc822_formatted_time()}\r\n{connection_line(request, self.keep_alive)}"
         )
         for method in self._allow:
             head += f"allow: {method}\r\n"
@@ -81,12 +81,12 @@ class Response:
         await request.writer.write_eof(head.encode() + body)
 
 
-def _status_line(status: int) -> str:
+def status_line(status: int) -> str:
     # a scenario may answer a status that has no name
     return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Injected"
 
 
-def _connection(request: web.BaseRequest, keep_alive: bool) -> str:
+def connection_line(request: web.BaseRequest, keep_alive: bool) -> str:
     """What differs from the version's own rule: 1.1 stays, 1.0 goes."""
     if keep_alive:
         return "connection: keep-alive\r\n" if request.version == HttpVersion10 else ""
