@@ -8,7 +8,7 @@ What is ours, because the parser leaves it to its user:
   another request: `reusable` is False, and nothing that comes later can be taken for the answer to something else.
 * Interim answers (1xx but 101) are passed over; there is a limit to them, as to everything.
 
-Read next: http_client.py.
+Read next: exchange/http_client.py.
 """
 
 from __future__ import annotations

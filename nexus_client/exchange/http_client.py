@@ -14,7 +14,7 @@ What it promises (docs/delivery.md has the reasons, and what other clients do):
 
 Callbacks, not tasks: a request costs a write and a read. `ask` is the same for those who can wait.
 
-Read before: answer.py. Read next: client.py.
+Read before: exchange/answer.py. Read next: client.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOPS_MAX: Final = 10
 """Redirections followed for one request, as the real agent's client does."""
 
 IDLE_S: Final = 25.0
-"""How long a connection is kept: a Dropshot server closes an idle one after 30 s (DS 5)."""
+"""How long a connection is kept: a Dropshot server closes an idle one after 30 s."""
 
 IDLE_MAX: Final = 512
 """Connections kept in all; more are closed after their answer."""
@@ -99,8 +99,8 @@ class HttpClient:
             call.fail(Failure("the client is closed"))
         await asyncio.gather(*connecting, return_exceptions=True)
         for connection in list(self._connections):
-            connection.abort()
-        while self._connections:  # noqa: ASYNC110 -- aborted: the loop takes leave of each in its next turns
+            connection.close()  # nothing is left to be written on them: what was under way has been aborted
+        while self._connections:  # noqa: ASYNC110 -- closed: the loop takes leave of each in its next turns
             await asyncio.sleep(0)
 
     def start(self, authority: str, method: str, path: str, body: bytes | None, done: Done) -> Call:
@@ -383,7 +383,7 @@ class _Connection(asyncio.Protocol):
         if self._reader.reusable:
             self._client.keep(self)
         else:
-            self._transport.abort()
+            self._transport.close()
         call.answered(answer)
 
     def eof_received(self) -> None:
