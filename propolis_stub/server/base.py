@@ -42,7 +42,7 @@ def level_of(header: str | None) -> int:
         raise bad_request(bad.message) from None
 
 
-# --- answers ----------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------------------------
 
 
 def request_id() -> str:
@@ -75,7 +75,7 @@ def answer_refusal(refusal: Refusal) -> web.Response:
     return response
 
 
-# --- what comes in ----------------------------------------------------------------------------------------------
+# --- what comes in --------------------------------------------------------------------------------------------------
 
 
 async def read_body(request: web.BaseRequest) -> bytes:

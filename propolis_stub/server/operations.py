@@ -49,7 +49,7 @@ _VCR: Final = Json(_VcrReplace)
 _NO_CONTENT: Final = 204
 
 
-# --- instance ---------------------------------------------------------------------------------------------------
+# --- instance -------------------------------------------------------------------------------------------------------
 
 
 async def put_instance(
@@ -163,7 +163,7 @@ async def migration_status(
     return answer_json(200, {"migration_in": _status(vm.migration_in), "migration_out": _status(vm.migration_out)})
 
 
-# --- serial, disks, nmi -----------------------------------------------------------------------------------------
+# --- serial, disks, nmi ---------------------------------------------------------------------------------------------
 
 
 async def serial_history(

@@ -52,7 +52,7 @@ class Spec:
         return attrs.evolve(self, components={**self.components, spec_key(key): component})
 
 
-# --- read -------------------------------------------------------------------------------------------------------
+# --- read -----------------------------------------------------------------------------------------------------------
 
 
 def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
@@ -80,7 +80,7 @@ def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
     return components
 
 
-# --- check ------------------------------------------------------------------------------------------------------
+# --- check ----------------------------------------------------------------------------------------------------------
 
 _DISKS = (t.VirtioDisk, t.NvmeDisk)
 _STORAGE = (t.CrucibleStorageBackend, t.FileStorageBackend, t.BlobStorageBackend)
@@ -193,7 +193,7 @@ def _check_cpuid(cpuid: t.Cpuid) -> None:
             parts.add((leaf, entry.subleaf))
 
 
-# --- normalise and tell -----------------------------------------------------------------------------------------
+# --- normalise and tell ---------------------------------------------------------------------------------------------
 
 
 def _host_cpuid() -> t.Cpuid:
@@ -235,7 +235,7 @@ def told_status(spec: Spec | None, level: int) -> dict[str, Any]:
     return {"type": "Present", "value": {"version": "V0", "spec": value} if level < 2 else value}
 
 
-# --- migration --------------------------------------------------------------------------------------------------
+# --- migration ------------------------------------------------------------------------------------------------------
 
 
 def to_preamble(spec: Spec) -> str:

@@ -44,7 +44,7 @@ class PciPath(msgspec.Struct, kw_only=True):
         return f"{self.bus}.{self.device}.{self.function}"
 
 
-# --- board ------------------------------------------------------------------------------------------------------
+# --- board ----------------------------------------------------------------------------------------------------------
 
 
 class I440FxValue(Strict):
@@ -101,7 +101,7 @@ class Board(Strict):
         fits_u64(memory_mb=self.memory_mb)
 
 
-# --- components: `{"type": kind, "component": {...}}` -------------------------------------------------------------
+# --- components: `{"type": kind, "component": {...}}` ---------------------------------------------------------------
 
 
 class VirtioDisk(Strict):
@@ -253,7 +253,7 @@ COMPONENTS_0: Json[Any] = Json(_wrapped(_KINDS))  # versions 1 and 2
 COMPONENTS_3: Json[Any] = Json(_wrapped(_KINDS_3))  # version 3 brought virtio sockets
 
 
-# --- ensure -----------------------------------------------------------------------------------------------------
+# --- ensure ---------------------------------------------------------------------------------------------------------
 
 
 class InstanceMetadata(msgspec.Struct, kw_only=True):

@@ -298,7 +298,7 @@ class SpecV44(Struct, kw_only=True):
 Spec = SpecV1 | SpecV29 | SpecV44
 
 
-# ---- volume construction request (SA 5.2) -----------------------------------------------------------
+# ---- volume construction request (SA 5.2) --------------------------------------------------------------------------
 
 
 class RegionOptions(Struct, kw_only=True):

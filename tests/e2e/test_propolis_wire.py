@@ -47,7 +47,7 @@ def assert_error(
     assert set(body) <= {"request_id", "message", "error_code"}
 
 
-# --- generic errors -----------------------------------------------------------------------------------------------
+# --- generic errors -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_levels_without_a_driver_answer_no_instance_to_those_who_need_one(
     assert await vm.get() == "200 Stopped"
 
 
-# --- ensure -------------------------------------------------------------------------------------------------------
+# --- ensure ---------------------------------------------------------------------------------------------------------
 
 NVME = {"type": "nvme_disk", "component": {"backend_id": "b", "pci_path": pci(20), "serial_number": [1] * 20}}
 VIRTIO = {"type": "virtio_disk", "component": {"backend_id": "b", "pci_path": pci(20)}}
@@ -327,7 +327,7 @@ async def test_an_ensure_goes_on_when_its_client_hangs_up(vm: WireArm) -> None:
     await vm.until(lambda view: view["level"] == "Active")
 
 
-# --- what is told per version -------------------------------------------------------------------------------------
+# --- what is told per version ---------------------------------------------------------------------------------------
 
 
 async def test_the_spec_is_told_normalised_and_in_the_words_of_each_version(vm: WireArm) -> None:
@@ -433,7 +433,7 @@ async def test_instance_and_spec_wait_while_the_driver_has_the_objects_to_itself
         assert (status, body.get("state", "Running")) == (200, "Running")
 
 
-# --- disks --------------------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------------------------
 
 
 async def test_disk_status_in_the_words_of_each_version(vm: WireArm) -> None:
@@ -508,7 +508,7 @@ async def test_an_nmi_is_swallowed(vm: WireArm) -> None:
     assert (await vm.look())["nmis"] == 1
 
 
-# --- monitors -----------------------------------------------------------------------------------------------------
+# --- monitors -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_monitor_client_that_goes_away_is_forgotten(vm: WireArm) -> None:
@@ -536,7 +536,7 @@ async def test_the_410_names_the_generation_and_the_code_that_sled_agents_look_f
     assert_error(answer, 410, "No instance present; will never reach generation 7", "NoInstance")
 
 
-# --- websocket upgrades -------------------------------------------------------------------------------------------
+# --- websocket upgrades ---------------------------------------------------------------------------------------------
 
 UPGRADE = {
     "connection": "upgrade",
@@ -581,7 +581,7 @@ async def test_the_101_comes_before_the_vm_is_looked_at(vm: WireArm, path: str) 
     assert ws.close_code == 1006
 
 
-# --- VNC ----------------------------------------------------------------------------------------------------------
+# --- VNC ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_vnc_viewer_sees_a_black_screen_until_the_vm_stops(vm: WireArm) -> None:
@@ -613,7 +613,7 @@ async def test_a_viewer_that_does_not_speak_rfb_is_dropped(vm: WireArm) -> None:
     assert (await asyncio.wait_for(ws.receive(), PATIENCE_S)).type is WSMsgType.CLOSED
 
 
-# --- migration by a peer that is not ours -------------------------------------------------------------------------
+# --- migration by a peer that is not ours ---------------------------------------------------------------------------
 
 
 async def test_a_target_that_pings_breaks_the_codec(vm: WireArm) -> None:
@@ -691,7 +691,7 @@ async def test_a_crash_cuts_monitors_consoles_and_waiting_calls(vm: WireArm) -> 
     assert await vm.get() == "424"
 
 
-# --- control ------------------------------------------------------------------------------------------------------
+# --- control --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

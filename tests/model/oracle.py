@@ -103,7 +103,7 @@ class Oracle:
         row = self.rows.get(propolis_id)
         return row if row is not None and not row.gone and row.sled_id == sled_id else None
 
-    # --- requests: the refusal that is due, or None after the plan has been made ----------------------------------
+    # --- requests: the refusal that is due, or None after the plan has been made ------------------------------------
 
     def register(self, propolis_id: UUID, sled_id: UUID, body: Any) -> type[Exception] | None:
         known = self.alive(propolis_id, sled_id)
@@ -203,7 +203,7 @@ class Oracle:
         row.leaving = not succeeds
         return {None}
 
-    # --- faults ---------------------------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------------------------
 
     def inject(self, propolis_id: UUID, sled_id: UUID, state: VmmState) -> type[Exception] | None:
         row = self.alive(propolis_id, sled_id)

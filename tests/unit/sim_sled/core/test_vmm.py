@@ -20,7 +20,7 @@ from propolis_stub.waiting import Point
 from sim_sled.core.errors import Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.core.rules import Verdict
 
-# --- the traces of SA 2.7 ----------------------------------------------------------------------------
+# --- the traces of SA 2.7 -------------------------------------------------------------------------------------------
 
 
 def test_start():
