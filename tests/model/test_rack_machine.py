@@ -101,7 +101,7 @@ class RackMachine(RuleBasedStateMachine):
         for propolis_id, sled_id in zip(VMMS, started, strict=False):
             self.start(propolis_id, sled_id, after_us)
 
-    # --- what happens, as it happens --------------------------------------------------------------------------------
+    # --- what happens, as it happens ------------------------------------------------------------------------------
 
     def happened(self, it: Happening) -> None:
         row = None if it.propolis_id is None else self.oracle.rows.get(it.propolis_id)
@@ -147,6 +147,7 @@ class RackMachine(RuleBasedStateMachine):
         known = row is not None and propolis_id in self.driver.sled(sled_id).vmms
         before = self.driver.vmm(propolis_id, on=sled_id).record if known else None
         resting = self.driver.vmm(propolis_id, on=sled_id).resting().value if known else ""
+        again = row is not None and row.is_target
         plan, at_once = (list(row.plan), row.at_once) if row else ([], None)
         expected = allowed(resting)
         posts = len(self.driver.posts)
@@ -161,7 +162,7 @@ class RackMachine(RuleBasedStateMachine):
         after = self.record(propolis_id)
         self.act = Act(verb, propolis_id, before, after, answer, error, resting, 0)
         mine = [post for post in self.driver.posts[posts:] if post.propolis_id == propolis_id]
-        self.act = attrs.evolve(self.act, published=len(mine))
+        self.act = attrs.evolve(self.act, published=len(mine), again=again)
         return answer
 
     def who(self, pick: int) -> UUID:
@@ -178,7 +179,7 @@ class RackMachine(RuleBasedStateMachine):
         self.log.append(Said(row.life, propolis_id, body, self.driver.now_us))
         self.tell_nexus(row.life, body)
 
-    # --- rules: Nexus asks ------------------------------------------------------------------------------------------
+    # --- rules: Nexus asks ----------------------------------------------------------------------------------------
 
     @rule(
         propolis_id=our.propolis_ids,
@@ -298,7 +299,7 @@ class RackMachine(RuleBasedStateMachine):
         if self.act.error is None:
             self.pokes.append(self.driver.ticket)
 
-    # --- rules: faults ----------------------------------------------------------------------------------------------
+    # --- rules: faults --------------------------------------------------------------------------------------------
 
     @rule(
         pick=picks,
@@ -347,7 +348,7 @@ class RackMachine(RuleBasedStateMachine):
             row.gone = "forgotten"
             self.deleted.add(row.life)
 
-    # --- rules: Nexus answers ---------------------------------------------------------------------------------------
+    # --- rules: Nexus answers -------------------------------------------------------------------------------------
 
     def life_of(self, post: contract.PutToNexus) -> int:
         """The life that this publication was about; its VMM may live another one by now."""
@@ -411,7 +412,7 @@ class RackMachine(RuleBasedStateMachine):
         effects = self.driver.turn(contract.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
         assert effects == []
 
-    # --- rules: time ------------------------------------------------------------------------------------------------
+    # --- rules: time ----------------------------------------------------------------------------------------------
 
     @rule(after_us=our.durations_us)
     def time_passes(self, after_us):
@@ -430,7 +431,7 @@ class RackMachine(RuleBasedStateMachine):
         self.drain()
         self.check_rest()
 
-    # --- draining ---------------------------------------------------------------------------------------------------
+    # --- draining -------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         self.act = Act()
@@ -486,7 +487,7 @@ class RackMachine(RuleBasedStateMachine):
             assert not pair <= running, "one guest runs twice"
         self.check()
 
-    # --- after each step --------------------------------------------------------------------------------------------
+    # --- after each step ------------------------------------------------------------------------------------------
 
     @invariant()
     def properties_hold(self):
