@@ -46,7 +46,7 @@ class Agents:
 
     fail = False
 
-    def snapshot(self, targets, snapshot_id):
+    def snapshot(self, targets, snapshot_id, now_us):
         if self.fail:
             raise Internal("no region")
 
