@@ -46,6 +46,12 @@ _REQUESTS: Final = {
     RequestKind.REBOOT: Queued(RequestType.REBOOT),
 }
 _DISPOSED: Final = {disposition: contract.Disposed(disposition) for disposition in Disposition}
+_BEGINS: Final = {
+    RequestType.START: InstanceState.STARTING,
+    RequestType.STOP: InstanceState.STOPPING,
+    RequestType.REBOOT: InstanceState.REBOOTING,
+    RequestType.MIGRATE_AS_SOURCE: InstanceState.MIGRATING,
+}
 _ENDING: Final = frozenset({Doing.HALTING, Doing.EXITED, Doing.RUNDOWN})
 _HALTS: Final = frozenset({GuestEvent.HALT, GuestEvent.CHIPSET_HALT})
 _CHIPSET: Final = frozenset({GuestEvent.CHIPSET_HALT, GuestEvent.CHIPSET_RESET})
@@ -263,7 +269,16 @@ class Vm(MigratingVm):
         # A linked source follows its peer by itself: only the target has steps in a migration.
         linked = self._waiting is not None and not self._waiting.scripted and not self._guest
         only_follows = linked and (self._deferred or self._is_next(RequestType.MIGRATE_AS_SOURCE))
-        self._wait(Point.WAKE, Doing.WAKING, now_us, milestone=not only_follows)
+        self._wait(Point.WAKE, Doing.WAKING, now_us, milestone=not only_follows, leads_to=self._next_state())
+
+    def _next_state(self) -> InstanceState | None:
+        """The state in which the next thing to be picked up begins; None: it changes none."""
+        if self._guest:
+            return InstanceState.STOPPING if self._guest[0][0] in _HALTS else InstanceState.REBOOTING
+        if self._deferred:
+            return InstanceState.MIGRATING
+        first = self.queue.peek() if self.queue is not None else None
+        return None if first is None else _BEGINS.get(first.type)
 
     def _is_next(self, kind: RequestType) -> bool:
         first = self.queue.peek() if self.queue is not None else None

@@ -228,11 +228,19 @@ class VmWrapper:
         self._reset()
         self._set_level(Level.NO_VM, out)
 
-    def _wait(self, point: Point, doing: Doing, now_us: int, *, milestone: bool = True) -> None:
+    def _wait(
+        self,
+        point: Point,
+        doing: Doing,
+        now_us: int,
+        *,
+        milestone: bool = True,
+        leads_to: InstanceState | None = None,
+    ) -> None:
         """Enters `point`. `milestone` False: not one for a stepped VM: passing it shows nothing of its own."""
         self._doing = doing
         self._point = point
-        pace = self.pacer.pace(self.vm_id, point, self._count(point))
+        pace = self.pacer.pace(self.vm_id, point, self._count(point), leads_to)
         self._fails = pace.fail
         after_us = pace.after_us
         if after_us is None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import attrs
 
-from propolis_stub.types import IdentityEnum
+from propolis_stub.types import IdentityEnum, InstanceState
 
 
 class Point(IdentityEnum):
@@ -62,6 +62,9 @@ class Pace:
 class Pacer(Protocol):
     """Decides the pace of each waiting point. Pure: the same (vm, point, occurrence) gives the same answer."""
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int, /) -> Pace:
-        """Asked once when `vm_id` enters `point` for the `occurrence`-th time (counted per VM and point, from 0)."""
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
+        """Asked once when `vm_id` enters `point` for the `occurrence`-th time (counted per VM and point, from 0).
+
+        `leads_to`: at `WAKE` the state in which what is picked up begins; None: it changes no state.
+        """
         ...

@@ -199,12 +199,12 @@ class SimRack:
         return Pending(f"sim_rack.expect({_name(who)}, {state!r})", self._loop.submit(work), self.left)
 
     async def _expect(self, who: Any, state: str, within_s: float, since_us: int | None) -> Sighting:
-        from sim_sled.daemon.small_rack import Expectation
+        from sim_sled.daemon.looking import Unmet
 
         try:
             return await self.rack.expect(who, state, within_s=within_s, since_us=since_us)
-        except Expectation as unmet:
-            raise Expectation(f"{unmet}\nagain: {self._again}") from None
+        except Unmet as unmet:
+            raise Unmet(f"{unmet}\nseed={self.seed}\nagain: {self._again}") from None
 
     def assert_fired(self, rule: str, times: int | None = None) -> None:
         """The rule of the scenario has fired (so often)."""

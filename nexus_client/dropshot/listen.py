@@ -120,11 +120,6 @@ class Connection(RequestHandler):
         return self._patience
 
     @property
-    def ends(self) -> bool:
-        """Whether the answer on its way is the last one: nothing can follow it."""
-        return self._half_closed and not self._messages
-
-    @property
     def _busy(self) -> bool:
         """Whether a request has arrived that is not answered yet."""
         return self._request_count > 0 and (self._waiter is None or self._waiter.done())
@@ -253,6 +248,15 @@ class Connection(RequestHandler):
         self._late = self._loop.call_later(self._patience.half_closed_s, self.force_close)
         return True
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
+        written = await super().finish_response(request, resp, start_time)
+        if self._half_closed and not self._messages:
+            self._close = True
+        return written
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -269,12 +273,6 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {one_line(message or '')}"
         return self._malformed(status, text)
-
-
-def is_last(request: web.BaseRequest) -> bool:
-    """Whether nothing can follow the answer to `request` on its connection."""
-    protocol = request.protocol
-    return isinstance(protocol, Connection) and protocol.ends
 
 
 def one_line(error: BaseException | str) -> str:

@@ -6,11 +6,12 @@ import json
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
+import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -18,9 +19,10 @@ TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
 
 _LOOK_S: Final = 0.1
+_WATCH_S: Final = 1.0
 _PIPE_WIDTH: Final = 200
 
-GOOD, FAILED, BAD_INPUT, UNREACHABLE = 0, 1, 2, 3
+GOOD, FAILED, BAD_INPUT, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class AskError(Exception):
@@ -56,23 +58,96 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    table = Table(
-        Column("VMM", no_wrap=True), "host name", "state", "gen", "rests in", "propolis", "acked", "at", box=None
-    )
-    for each in rows:
-        table.add_row(
-            each["propolis_id"],
-            each["hostname"],
-            each["state"],
-            str(each["gen"]),
-            each["resting"],
-            each["propolis"] or "-",
-            each["acked"] or "-",
-            each["propolis_listens"] or "-",
-        )
     # piped, nothing may be cut off to fit a terminal that is not there
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(_ps_table(rows))
     return GOOD
+
+
+def watch_ps(address: str, token: str | None) -> int:
+    """The table of `ps`, drawn again every second until Ctrl-C; returns the exit code."""
+    from rich.live import Live
+
+    try:
+        with Live(console=Console(), auto_refresh=False, screen=False) as live:
+            while True:
+                live.update(_ps_table(_get(address, "/vmms", token)), refresh=True)
+                time.sleep(_WATCH_S)
+    except AskError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _ps_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        Column("VMM", no_wrap=True), Column("host name", no_wrap=True), "state", "since", "asked", "rule", "acked",
+        Column("unacked", justify="right"), Column("starts", justify="right"), Column("id", no_wrap=True), box=None,
+    )  # fmt: skip
+    for each in sorted(rows, key=lambda row: (len(row["ordinal"]), row["ordinal"])):
+        table.add_row(
+            each["ordinal"],
+            each["hostname"],
+            each["in"],
+            (each["since"] or "-")[11:19],
+            each["asked"] or "-",
+            each["rule"] or "-",
+            each["acked"] or "-",
+            str(each["unacknowledged"] or "-"),
+            str(each["restarts"] + 1),
+            each["propolis_id"],
+        )
+    return table
+
+
+@attrs.frozen
+class Asked:
+    """What `expect` waits for. Durations in microseconds; `since_us`: how far back a passed state counts."""
+
+    vmm: str
+    state: str
+    within_us: int
+    since_us: int | None
+
+
+def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> int:
+    """Waits; 0 if it was so in time, 1 with timeline and why if not."""
+    query = {"state": asked.state, "within_ms": str(asked.within_us // 1000)}
+    if asked.since_us is not None:
+        query["since_us"] = str(max(0, time.time_ns() // 1000 - asked.since_us))  # noqa: TID251 -- the daemon's clock
+    path = f"/vmms/{_who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
+    try:
+        answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
+    except AskError as error:
+        return _failed(error)
+    if as_json:
+        _print(answer)
+    elif not answer["met"]:
+        sys.stdout.write("\n".join(answer["says"]) + "\n")
+    else:
+        sys.stdout.write(f"{answer['hostname']} is {asked.state}\n")
+    return GOOD if answer["met"] else FAILED
+
+
+def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
+    """Copies the lines as they come; returns the exit code."""
+    path = f"/events?after={after}&follow={int(follow)}"
+    try:
+        with _open(address, path, token, None, None if follow else TIMEOUT_S) as stream:
+            for line in stream:
+                sys.stdout.write(line.decode())
+                sys.stdout.flush()
+    except AskError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError:
+        _say("the daemon has gone away")
+        return UNREACHABLE
+    return GOOD
+
+
+def _who(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
 
 
 def ready(address: str, token: str | None, wait_s: float) -> int:
@@ -90,10 +165,10 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
             return GOOD
 
 
-def why(address: str, token: str | None, vmm: UUID, as_json: bool) -> int:
+def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{vmm}", token)
+        answer = _get(address, f"/vmms/{_who(vmm)}", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -103,10 +178,10 @@ def why(address: str, token: str | None, vmm: UUID, as_json: bool) -> int:
     return GOOD
 
 
-def log(address: str, token: str | None, vmm: UUID, as_json: bool) -> int:
+def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{vmm}/log", token)
+        lines = _get(address, f"/vmms/{_who(vmm)}/log", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -116,10 +191,10 @@ def log(address: str, token: str | None, vmm: UUID, as_json: bool) -> int:
     return GOOD
 
 
-def inject(address: str, token: str | None, vmm: UUID, fault: str) -> int:
+def inject(address: str, token: str | None, vmm: str, fault: str) -> int:
     """Send a fault; returns the exit code."""
     try:
-        _print(_get(address, f"/vmms/{vmm}/inject", token, fault.encode()))
+        _print(_get(address, f"/vmms/{_who(vmm)}/inject", token, fault.encode()))
     except AskError as error:
         return _failed(error)
     return GOOD
@@ -150,15 +225,22 @@ def post(address: str, token: str | None, path: str) -> int:
     return GOOD
 
 
-def _get(address: str, path: str, token: str | None, body: bytes | None = None) -> Any:
+def _get(address: str, path: str, token: str | None, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Any:
+    with _open(address, path, token, body, timeout_s) as response:
+        try:
+            return json.load(response)
+        except ValueError as error:
+            raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
+
+
+def _open(address: str, path: str, token: str | None, body: bytes | None, timeout_s: float | None) -> Any:
     headers = {"content-type": "application/json"}
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
     request = urllib.request.Request(f"http://{address}{path}", data=body, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=TIMEOUT_S) as response:
-            return json.load(response)
+        return opener.open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             try:

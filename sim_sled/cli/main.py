@@ -251,12 +251,69 @@ Token = Annotated[str | None, typer.Option("--token", envvar="SIM_SLED_TOKEN")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
+Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+
+
 @app.command()
-def ps(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+def ps(
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="draw it again every second, until Ctrl-C")] = False,
+) -> None:
     """List the VMMs of a running daemon."""
     from sim_sled.cli import control_client
 
-    raise typer.Exit(control_client.ps(control_client.where(at, port_file), token, as_json))
+    where = control_client.where(at, port_file)
+    raise typer.Exit(control_client.watch_ps(where, token) if watch else control_client.ps(where, token, as_json))
+
+
+@app.command()
+def expect(
+    vmm: Vmm,
+    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")],
+    within: Annotated[str, typer.Option(metavar="DURATION", help="how long it may take, like 30s")] = "30s",
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="a state that was passed within so long also counts, like 1m"),
+    ] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a VMM is in a state. Exit 1 with its timeline and why it is where it is, if not in time."""
+    from sim_sled.cli import control_client
+
+    where = control_client.where(at, port_file)
+    asked = control_client.Asked(
+        vmm, state, _us(within, "--within"), None if since is None else _us(since, "--since")
+    )
+    raise typer.Exit(control_client.expect(where, token, asked, as_json=as_json))
+
+
+@app.command()
+def events(
+    follow: Annotated[bool, typer.Option("--follow", help="and go on until Ctrl-C")] = False,
+    after: Annotated[int, typer.Option(min=0, help="only those behind this number")] = 0,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Print what happens on a running daemon, a JSON line each."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.events(control_client.where(at, port_file), token, after, follow=follow))
+
+
+def _us(text: str, option: str) -> int:
+    from sim_sled.language.figures import FOREVER, BadValue, parse_duration
+
+    try:
+        return min(parse_duration(text), FOREVER)
+    except BadValue as error:
+        _fail(f"{option}: {error.text}")
 
 
 @app.command()
@@ -274,7 +331,7 @@ def ready(
 
 @app.command()
 def why(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
@@ -288,7 +345,7 @@ def why(
 
 @app.command()
 def log(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
@@ -302,7 +359,7 @@ def log(
 
 @app.command()
 def inject(
-    vmm: Annotated[UUID, typer.Argument(metavar="VMM")],
+    vmm: Vmm,
     fault: Annotated[str, typer.Argument(help='JSON, like \'{"state": "failed"}\' or \'{"guest": "halt"}\'')],
     at: At = None,
     port_file: FromPortFile = None,

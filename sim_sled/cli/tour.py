@@ -54,7 +54,7 @@ class Tour:
         self.said: dict[str, str] = {}
         self.story: list[str] = []
 
-    # --- processes -----------------------------------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------------------------------
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start the Nexus stub, then two sleds; returns when both are registered."""
@@ -114,7 +114,7 @@ class Tour:
             return "\n".join((self.folder / f"{name}.log").read_text().splitlines()[-5:])
         return ""
 
-    # --- asking ---------------------------------------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------------------------
 
     async def ask(self, who: str, method: str, path: str, body: Any = None) -> Any:
         """One request to a control API. TourError if it is refused."""
@@ -181,7 +181,7 @@ class Tour:
         if not self.live:
             self.console.print(f"* {text}", highlight=False)
 
-    # --- what is shown -------------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------------------------
 
     def __rich__(self) -> Table:
         frame = Table(box=None, show_header=False)

@@ -76,6 +76,8 @@ class Registration:
     multicast_groups: tuple[MulticastMembership, ...] = ()
     attached_subnets: tuple[AttachedSubnet, ...] = ()
     crucible_disks: tuple[tuple[UUID, str], ...] = ()  # disk id, request_json (already known to parse)
+    disk_targets: tuple[tuple[UUID, tuple[str, ...]], ...] = ()
+    """Of each Crucible disk the addresses of its regions, without those of a read-only parent (SR 4.3)."""
     file_backends: tuple[tuple[str, str], ...] = ()  # component key, path
     vmm_spec: object = None  # as it came, for who serves the Propolis API; otherwise forgotten
 
@@ -134,7 +136,8 @@ class SimMigrationSource:
 class AreaCall(Protocol):
     """A call on one API area's state, e.g. networking: decides first, then changes `area` and returns the result.
 
-    Implementations live in `sim_sled/facts/`; they raise `SledError` before anything has changed.
+    Implementations: `networking/calls.py`, and `estate.Ask` for all other areas; they raise `SledError` before
+    anything has changed.
     """
 
     def apply(self, area: object, now_us: int) -> object: ...
@@ -142,12 +145,15 @@ class AreaCall(Protocol):
 
 @attrs.frozen
 class CallArea:
-    """An operation of a sled's facts (networking and so on): `facts` is the attribute name on the sled."""
+    """An operation of a sled's facts: `facts` is the attribute name on the sled. `op`: its id in the API's documents,
+    for who is interested in requests; "" for a further step of one, or for what is none.
+    """
 
     ticket: int
     sled_id: UUID
-    facts: str  # "networking"
+    facts: str  # "networking" | "estate"
     call: AreaCall
+    op: str = ""
 
 
 @attrs.frozen
@@ -313,4 +319,14 @@ class FromPropolis:
     effect: VmEffect
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis
+@attrs.frozen
+class DropFiles:
+    """Please delete the stored bytes of these keys: no fact refers to them any more. A key that ends in `/` means all
+    that begin with it.
+    """
+
+    sled_id: UUID
+    keys: tuple[str, ...]
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles

@@ -56,6 +56,30 @@ class Internal(SledError):
     """500 `Internal`."""
 
 
+class Missing(SledError):
+    """404 without a code: what the path names is not there; the text is for the log."""
+
+
+class NoNestedDataset(SledError):
+    """404 with the code by which Nexus knows that a support bundle is gone (SR 4.1)."""
+
+
+class ConfigGeneration(SledError):
+    """409 `CONFIG_GENERATION`: this ends a round of artifact replication (SR 4.2)."""
+
+
+class OtherGeneration(SledError):
+    """409 without a code: the request speaks of another generation than the one in effect."""
+
+
+class NotYetThere(SledError):
+    """503 whose code is the reason: Nexus asks again for ever (SR 2, 3.4)."""
+
+
+class NotSupported(SledError):
+    """400 whose code and text are the reason (SR 3.4)."""
+
+
 class NotImplementedHere(SledError):
     """405 without `Allow`: an operation that this sled does not offer (SA 1.3)."""
 

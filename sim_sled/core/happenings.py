@@ -2,7 +2,7 @@
 
 A `Watch` is called synchronously by the core with each happening. It must not call back into the rack.
 
-Read next: daemon/sightings.py.
+Read next: core/event.py, daemon/sightings.py.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class PresetPacer:
                 del self._fixed[point]
                 self._spread[point] = (low, high)
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int) -> Pace:
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, _leads_to: object = None, /) -> Pace:
         """See `propolis_stub.waiting.Pacer`."""
         fixed = self._fixed.get(point)
         if fixed is not None:

@@ -38,6 +38,7 @@ from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
 from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
@@ -56,7 +57,8 @@ class Rack(Fabric):
         """Add a sled. ValueError if its id is taken."""
         if config.sled_id in self.sleds:
             raise ValueError(f"two sleds with the id {config.sled_id}")
-        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose)
+        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose, rack=self.sleds)
+        sled.sled_pacer = self.sled_pacer
         self.sleds[config.sled_id] = sled
         return sled
 
@@ -73,7 +75,7 @@ class Rack(Fabric):
             self._settle(effects)
         return effects
 
-    # --- requests of Nexus -------------------------------------------------------------------------------------
+    # --- requests of Nexus ------------------------------------------------------------------------------------------
 
     def _register(self, item: contract.Register, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -142,10 +144,17 @@ class Rack(Fabric):
         self._after(vmm, rest, effects)
 
     def _call_area(self, item: contract.CallArea, effects: list[Effect]) -> None:
-        area = getattr(self.sleds[item.sled_id], item.facts)
-        effects.append(contract.Reply(item.ticket, item.call.apply(area, self._now_us)))
+        sled = self.sleds[item.sled_id]
+        effects.append(contract.Reply(item.ticket, item.call.apply(getattr(sled, item.facts), self._now_us)))
+        if item.facts == ESTATE:
+            self._estate_moved(sled, effects)
 
-    # --- pokes -------------------------------------------------------------------------------------------------
+    def _estate_moved(self, sled: Sled, effects: list[Effect]) -> None:
+        effects += sled.estate.effects
+        sled.estate.effects.clear()
+        self._scheduler.set(sled, sled.deadline_us())
+
+    # --- pokes ------------------------------------------------------------------------------------------------------
 
     def _poke(self, item: contract.Poke, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -202,7 +211,7 @@ class Rack(Fabric):
         while vmm.pokes:
             effects.append(contract.ReplyError(vmm.pokes.popleft().ticket, error))
 
-    # --- faults and the Propolis API -----------------------------------------------------------------------------
+    # --- faults and the Propolis API --------------------------------------------------------------------------------
 
     def _inject_state(self, item: contract.InjectState, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -259,7 +268,7 @@ class Rack(Fabric):
         effects.append(contract.Reply(item.ticket, done))
         self._after(vmm, done, effects)
 
-    # --- Nexus answers ---------------------------------------------------------------------------------------------
+    # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -341,7 +350,7 @@ class Rack(Fabric):
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
         self._scheduler.set(sled, sled.deadline_us())
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
         for _count in range(TICKS_MAX):
@@ -356,7 +365,11 @@ class Rack(Fabric):
                         self._registration_effects(
                             actor, actor.registration.handle(OutboxTick(), self._now_us), effects
                         )
-                self._scheduler.set(actor, actor.deadline_us())
+                if actor.has_estate:
+                    actor.estate.tick(self._now_us)
+                    self._estate_moved(actor, effects)
+                else:
+                    self._scheduler.set(actor, actor.deadline_us())
             else:
                 assert isinstance(actor, Vmm)
                 self._vmm_tick(actor, effects)

@@ -1,11 +1,14 @@
 """One sled: its VMMs, what it has to tell Nexus, and its facts.
 
-Read before: core/vmm.py. Read next: core/turn.py, core/rack.py.
+Read before: core/vmm.py. Read next: core/estate.py, core/rack.py, core/turn.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -18,8 +21,12 @@ from sim_sled.core import observe
 from sim_sled.core.config import GENERATIONS_LEFT, VMMS_MAX, SimMode, SledConfig
 from sim_sled.core.contract import Registration
 from sim_sled.core.errors import Internal, InvalidRequest, NoSuchVmm
+from sim_sled.core.estate import AtOnce, Estate, Regions, SledPacer
 from sim_sled.core.networking.facts import Networking
 from sim_sled.core.vmm import BaggageOf, How, Vmm, no_baggage
+
+ENDED_KEPT: Final = 64
+"""Past VMMs whose zone bundles are told; a real sled keeps what fits a quarter of a quota (SR 4.7)."""
 
 _FIRST_STATES = frozenset({VmmState.STARTING, VmmState.MIGRATING})
 
@@ -35,6 +42,15 @@ class Sled:
     keep_specs: bool = False  # 10 KB per VMM that only a Propolis API needs
     vmms: dict[UUID, Vmm] = attrs.field(factory=dict)
     networking: Networking = attrs.field(factory=Networking)
+    rack: Mapping[UUID, Sled] = attrs.field(factory=dict)
+    """All sleds of this process, this one too."""
+    regions: Regions | None = None
+    """The Crucible agents of this process, where it has any."""
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    address: str = ""
+    """Where this sled's API is served, once it is bound; until then what the configuration says."""
+    ended: deque[tuple[UUID, datetime]] = attrs.field(factory=lambda: deque(maxlen=ENDED_KEPT))
+    """VMMs that are gone and when they last changed, the oldest first: their zone bundles (SR 4.7)."""
     outbox: Outbox = attrs.field(init=False)
     registration: NexusRegistration | None = None
     threads_used: int = 0
@@ -42,10 +58,24 @@ class Sled:
     how: How = attrs.field(init=False)
     due_us: int | None = None
     armed: int = 0
+    _estate: Estate | None = None
 
     def __attrs_post_init__(self) -> None:
+        self.address = self.address or self.config.address
         self.outbox = Outbox(seed=self.seed)
         self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us, self.baggage)
+
+    @property
+    def has_estate(self) -> bool:
+        """Whether anybody has asked for it."""
+        return self._estate is not None
+
+    @property
+    def estate(self) -> Estate:
+        """All that this sled has beside VMMs and networks; made at the first use."""
+        if self._estate is None:
+            self._estate = Estate(self)
+        return self._estate
 
     def get(self, propolis_id: UUID) -> Vmm:
         """The VMM, or `NoSuchVmm`."""
@@ -90,12 +120,17 @@ class Sled:
         self.threads_used -= vmm.about.ncpus
         self.memory_mib_used -= vmm.about.memory_mib
         self.networking.vmm_removed(vmm.propolis_id)
+        self.ended.append((vmm.propolis_id, vmm.record.vmm_state.time_updated))
 
     def deadline_us(self) -> int | None:
         soonest = self.outbox.next_deadline_us()
         registration = self.registration.next_deadline_us() if self.registration is not None else None
         if soonest is None or (registration is not None and registration < soonest):
-            return registration
+            soonest = registration
+        if self._estate is not None:
+            estate = self._estate.next_deadline_us()
+            if soonest is None or (estate is not None and estate < soonest):
+                soonest = estate
         return soonest
 
     def info(self, address: str, repo_depot_port: int) -> SledAgentInfo:

@@ -22,6 +22,7 @@ from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.contract import Effect
 from sim_sled.core.errors import InvalidRequest, PropolisRefused
+from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening, Kind, Watch
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.scheduler import Scheduler
@@ -41,6 +42,7 @@ class Fabric(ABC):
 
     sleds: dict[UUID, Sled] = attrs.field(factory=dict)
     pacer: Pacer = attrs.field(factory=PresetPacer)
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     seed: int = 0
     remote_peers: bool = False
     expose: bool = False

@@ -68,10 +68,7 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
         lines.append("Its Propolis died and does not answer; the agent asks it for ever.")
     elif answer["waits_for"] is not None:
         due = answer["due_in_ms"]
-        when = ", until somebody pokes it or its peer answers" if due is None else f", for {due} ms more"
-        if due is not None and answer["waits_for"].endswith("for ever"):  # what is due is the agent's patience
-            when = f"; the agent acts in {due} ms"
-        lines.append(f"Propolis waits: {answer['waits_for']}{when}.")
+        lines.append(f"Propolis waits: {answer['waits_for']}{_how_long(answer['waits_for'], due)}.")
     elif vmm.vm is None:
         lines.append("It has no Propolis: none was needed yet, or it is gone.")
     else:
@@ -90,6 +87,18 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
             f"Nexus does not take {nexus['pending']}: {nexus['last_failure']}; next try in {nexus['retry_in_ms']} ms."
         )
     return lines
+
+
+def _how_long(waits_for: str, due_ms: int | None) -> str:
+    """What ends the waiting: one thing, never two that exclude each other."""
+    if due_ms is not None:
+        # for ever by itself, so what is due is the agent's patience
+        return f"; the agent acts in {due_ms} ms" if waits_for.endswith("for ever") else f", for {due_ms} ms more"
+    if waits_for.startswith("a step"):
+        return ", until somebody pokes it"
+    if waits_for.startswith("a message"):
+        return ", however long that takes"
+    return "; only a request or a fault ends that" if waits_for.endswith("for ever") else ""
 
 
 def _state(body: SledVmmState | None) -> str | None:

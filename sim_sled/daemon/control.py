@@ -3,7 +3,7 @@
 Loopback by default; beyond it a token is required (product.md 4). JSON everywhere; errors are
 `{"message": ...}` with 400, 401, 404 or 409.
 
-Read before: daemon/daemon.py.
+Read before: daemon/daemon.py, daemon/looking.py.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
-from sim_sled.core.vmm import Vmm
-from sim_sled.core.why import row, stamp, why
+from sim_sled.core.why import stamp
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
+from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.sightings import Sighting
+from sim_sled.language.words import STATES
 from sim_sled.play.live import Live
 
 BODY_MAX: Final = 64 * 1024
@@ -71,9 +73,11 @@ class Control:
                 web.get("/sleds", self.sleds),
                 web.get("/sleds/{sled_id}/networking", self.networking),
                 web.get("/vmms", self.vmms),
-                web.get("/vmms/{propolis_id}", self.why),
-                web.get("/vmms/{propolis_id}/log", self.log),
-                web.post("/vmms/{propolis_id}/inject", self.inject),
+                web.get("/vmms/{who}", self.why),
+                web.get("/vmms/{who}/log", self.log),
+                web.get("/vmms/{who}/expect", self.expect),
+                web.get("/events", self.events),
+                web.post("/vmms/{who}/inject", self.inject),
                 web.get("/rules", self.rules),
                 web.post("/fire/{name}", self.fire),
                 web.post("/release/{name}", self.release),
@@ -142,30 +146,55 @@ class Control:
         return web.json_response(sled.networking.snapshot(), dumps=_dumps)
 
     async def vmms(self, _: web.Request) -> web.Response:
-        rows = [each for _, sled in sorted(self.daemon.rack.sleds.items()) for each in sled.describe(self._row)]
-        return web.json_response(rows)
-
-    def _row(self, vmm: Vmm) -> dict[str, Any]:
-        return row(vmm) | {"propolis_listens": self.daemon.propolis.address_of(vmm.sled_id, vmm.propolis_id)}
+        return web.json_response(self.daemon.look.rows())
 
     async def why(self, request: web.Request) -> web.Response:
-        propolis_id = _uuid(request, "propolis_id")
-        sled = self._sled_of(propolis_id)
-        answer = why(sled, sled.get(propolis_id), self.daemon.clock.now_us())
-        live = self.daemon.live
-        who = live.engine.subjects.get(propolis_id) if live is not None else None
-        notes = [] if who is None else list(who.notes)
-        answer["rules"] = [
-            {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
-        ]
-        answer["says"] += [f"At {stamp(each.at_us)} rule {each.rule} ({each.mark}) {each.text}." for each in notes]
-        return web.json_response(answer)
+        """Everything about a VMM, also of one that is gone."""
+        return web.json_response(self.daemon.look.why(self._seen(request)))
+
+    async def expect(self, request: web.Request) -> web.Response:
+        """`?state=running&within_ms=30000[&since_us=N]`: waits; `met`: whether it was so in time, `says` why not."""
+        who, state = request.match_info["who"], request.query.get("state", "")
+        if state not in STATES:
+            raise web.HTTPBadRequest(reason=f"state is one of {', '.join(STATES)}, not {state!r}")
+        within_s = _number(request, "within_ms", 0, WAIT_MAX_MS) / 1000
+        since = _number(request, "since_us", -1, 2**63 - 1)
+        try:
+            seen = await self.daemon.look.expect(who, state, within_s=within_s, since_us=None if since < 0 else since)
+        except Unmet as unmet:
+            return web.json_response({"met": False, "says": str(unmet).splitlines()})
+        return web.json_response({"met": True, "propolis_id": str(seen.propolis_id), "hostname": seen.hostname})
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """`?after=N`: what happened since, a JSON line each with its number; `follow=1`: and goes on. With
+        `accept: text/event-stream` as server-sent events, whose id is the number (`last-event-id` resumes).
+        """
+        follow = request.query.get("follow", "0") not in ("", "0", "false")
+        sse = "text/event-stream" in request.headers.get("accept", "")
+        resumed = request.headers.get("last-event-id", "")
+        last = int(resumed) if resumed.isascii() and resumed.isdigit() else _number(request, "after", 0, 2**63 - 1)
+        response = web.StreamResponse(headers={"cache-control": "no-store"})
+        response.content_type = "text/event-stream" if sse else "application/jsonl"
+        await response.prepare(request)
+        look = self.daemon.look
+        while True:
+            found = look.after(last)
+            for last, event in found:
+                text = json.dumps({"number": last} | event.plain())
+                await response.write(f"id: {last}\ndata: {text}\n\n".encode() if sse else f"{text}\n".encode())
+            if found:
+                continue
+            if not follow or self.daemon.stopping:
+                break
+            await look.change(KEEP_ALIVE_S)
+            if sse and last == look.number:
+                await response.write(b": still here\n\n")
+        await response.write_eof()
+        return response
 
     async def log(self, request: web.Request) -> web.Response:
         """What happened to a VMM, also to one that is gone."""
-        lines = self.daemon.history.of(_uuid(request, "propolis_id"))
-        if not lines:
-            raise web.HTTPNotFound(reason="nothing is known of this VMM")
+        lines = self.daemon.history.of(self._seen(request).propolis_id)
         return web.json_response(
             [
                 {
@@ -182,7 +211,7 @@ class Control:
         """One fault: `{"state": "failed"}`, `{"state": "running", "illegal": true}`, `{"kill_propolis": {"restart":
         true}}`, `{"forget_vmm": true}` or `{"guest": "halt"}`.
         """
-        propolis_id = _uuid(request, "propolis_id")
+        propolis_id = self._seen(request).propolis_id
         sled_id = self._sled_of(propolis_id).config.sled_id
         try:
             fault = await request.json()
@@ -223,6 +252,14 @@ class Control:
             raise web.HTTPNotFound(reason="this daemon plays no scenario")
         return self.daemon.live
 
+    def _seen(self, request: web.Request) -> Sighting:
+        """By UUID, the beginning of one, host name or ordinal."""
+        try:
+            return self.daemon.look.meant(request.match_info["who"])
+        except NobodyMeant as error:
+            refusal = web.HTTPConflict if error.several else web.HTTPNotFound
+            raise refusal(reason=str(error)) from error
+
     def _sled_of(self, propolis_id: UUID) -> Sled:
         for sled in self.daemon.rack.sleds.values():
             if propolis_id in sled.vmms:
@@ -245,6 +282,10 @@ class Control:
             return web.json_response({"message": error.reason}, status=error.status)
 
 
+WAIT_MAX_MS: Final = 3_600_000
+"""An hour: whoever waits longer asks again."""
+KEEP_ALIVE_S: Final = 15.0
+"""A quiet stream of events says so this often: proxies end what is silent for a minute."""
 _STATES: Final = frozenset(each.value for each in VmmState)
 _GUEST_EVENTS: Final = frozenset(each.value for each in GuestEvent)
 
@@ -276,6 +317,13 @@ def _uuid(request: web.Request, name: str) -> UUID:
         return UUID(request.match_info[name])
     except ValueError as error:
         raise web.HTTPBadRequest(reason=f"{name} is not a UUID") from error
+
+
+def _number(request: web.Request, name: str, default: int, most: int) -> int:
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 19 and -1 <= int(text) <= most):
+        raise web.HTTPBadRequest(reason=f"{name} is a number up to {most}, not {text[:40]!r}")
+    return int(text)
 
 
 def _dumps(value: Any) -> str:

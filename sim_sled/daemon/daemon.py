@@ -7,16 +7,16 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py.
-Read next: daemon/control.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py, play/live.py,
-play/on_sockets.py.
+Read before: core/rack.py, daemon/blobs.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
+play/live.py, play/on_sockets.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 from uuid import UUID
 
@@ -45,8 +45,10 @@ from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
+from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.history import History
+from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
@@ -101,7 +103,8 @@ class Daemon:
             self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add]
+        self.look = Looking(self)
+        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.live: Live | None = None
@@ -122,10 +125,12 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._blobs: dict[UUID, Blobs] = {}
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
-    # --- life --------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
@@ -182,16 +187,18 @@ class Daemon:
         )
         listener = await listen(server, SocketAddress.parse(sled.config.address))
         self._listeners.append(listener)
-        self.addresses[sled.config.sled_id] = listener.address
+        sled.address = self.addresses[sled.config.sled_id] = listener.address
 
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         await asyncio.gather(*(listener.close() for listener in self._listeners))
-        for call in self._calls:
+        for call in (*self._calls, *self._background):
             call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
+        for blobs in self._blobs.values():
+            blobs.close()
         if self.live is not None:
             self.live.close()
         await self.propolis.close()
@@ -202,7 +209,7 @@ class Daemon:
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
 
-    # --- the core's door -----------------------------------------------------------------------------------------
+    # --- the core's door --------------------------------------------------------------------------------------------
 
     def ticket(self) -> int:
         """A number no waiting request has."""
@@ -256,9 +263,11 @@ class Daemon:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            if self.live is not None:
-                self.live.after_turn()
-            self._rearm(now_us)
+            try:
+                if self.live is not None:
+                    self.live.after_turn()
+            finally:
+                self._rearm(now_us)
         return answer
 
     def _perform(self, effect: Effect) -> None:
@@ -277,6 +286,11 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.DropFiles):
+            blobs = self._blobs.get(effect.sled_id)
+            for key in effect.keys if blobs is not None else ():
+                assert blobs is not None, "asked just now"
+                blobs.drop(key)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -290,7 +304,33 @@ class Daemon:
             waiting.add_done_callback(_retrieved)
         return waiting
 
-    # --- Nexus ---------------------------------------------------------------------------------------------------
+    # --- files and work beside requests -----------------------------------------------------------------------------
+
+    def blobs(self, sled_id: UUID) -> Blobs:
+        """See `http.host.Host`; made when somebody stores something."""
+        found = self._blobs.get(sled_id)
+        if found is None:
+            found = self._blobs[sled_id] = Blobs()
+        return found
+
+    def in_background(self, work: Coroutine[Any, Any, None], at_most: int) -> bool:
+        """See `http.host.Host`."""
+        if len(self._background) >= at_most:
+            work.close()
+            return False
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return True
+
+    def log_lines(self, sled_id: UUID, propolis_id: UUID | None) -> list[tuple[str, str]]:
+        """See `http.host.Host`."""
+        estate = self.rack.sleds[sled_id].estate
+        if propolis_id is None:
+            return [(estate.time(at_us), text) for at_us, text in estate.log]
+        return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
+
+    # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
         if isinstance(outcome, Transient) and put.attempt == 0:
@@ -337,7 +377,7 @@ class Daemon:
         else:
             self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
 
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
         due_us = self.rack.next_deadline_us()

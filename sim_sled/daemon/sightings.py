@@ -3,13 +3,12 @@
 Fed by the rack's happenings. Expectations are level-triggered: what is so now counts, and with `since_us` also what
 was so in between; nothing can be lost between a request and the moment one begins to wait.
 
-Read before: core/happenings.py. Read next: daemon/small_rack.py.
+Read before: core/happenings.py. Read next: daemon/looking.py, daemon/small_rack.py.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -60,10 +59,9 @@ class Sighting:
 
 @attrs.define(eq=False)
 class Sightings:
-    """All of a daemon. `told`: called after each change, with the VMM that changed."""
+    """All of a daemon."""
 
     rack: Rack
-    told: list[Callable[[Sighting], None]] = attrs.field(factory=list)
     _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
     _count: int = 0
 
@@ -88,8 +86,6 @@ class Sightings:
                 seen.acked = record.vmm_state.state.value
             case ((Kind.FORGOTTEN | Kind.UNREGISTERED), _):
                 seen.gone = True
-        for each in self.told:
-            each(seen)
 
     def _begin(self, sled_id: UUID, propolis_id: UUID) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about

@@ -7,13 +7,12 @@
 What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
 from the rack's name: the same rack is the same rack again.
 
-Read before: daemon/daemon.py, daemon/sightings.py.
+Read before: daemon/daemon.py, daemon/looking.py, daemon/sightings.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -26,12 +25,10 @@ from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.why import why
-from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
-from sim_sled.daemon.history import text_of
+from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.propolis_api import PropolisMode
-from sim_sled.daemon.sightings import Sighting, Sightings
+from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.latency import Latency
 from sim_sled.language.schema import Scenario
@@ -58,8 +55,14 @@ class RackError(Exception):
     """What was asked of the rack cannot be: nobody or several are meant, or Nexus refuses. The text says it."""
 
 
-class Expectation(AssertionError):
-    """A VMM was not in a state in time. The text has its timeline and why it is where it is."""
+Who = str | UUID | Instance | Sighting
+"""Whom somebody means: see `Sightings.named`."""
+
+
+def _key(who: Who) -> str:
+    if isinstance(who, Sighting):
+        return str(who.propolis_id)
+    return str(who.id) if isinstance(who, Instance) else str(who)
 
 
 def sled_id_of(rack: str, number: int) -> UUID:
@@ -92,11 +95,8 @@ class SmallRack:
     shutdown_wait_s: float | None = None
     server: NexusServer | None = attrs.field(default=None, init=False)
     daemon: Daemon = attrs.field(init=False)
-    sightings: Sightings = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
-    _changed: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
-    _clock: Clock = attrs.field(factory=Clock, init=False)
 
     # ---- life
 
@@ -114,10 +114,11 @@ class SmallRack:
         if self.nexus is None:
             self.server = NexusServer(self.address, config=self._model(), seed=self.seed)
             await self.server.__aenter__()
-            self.server.nexus.watch_public(lambda *_: self._changed.set())
             self.nexus = self.server.internal
         try:
             self.daemon = self._daemon()
+            if self.server is not None:
+                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
             await self.daemon.start()
         except BaseException:
             await self._stop_model()
@@ -170,10 +171,7 @@ class SmallRack:
             propolis=self.propolis,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
-        daemon = Daemon(configs, options)
-        self.sightings = Sightings(daemon.rack, [lambda _: self._changed.set()])
-        daemon.watchers.append(self.sightings.watch)
-        return daemon
+        return Daemon(configs, options)
 
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
@@ -252,84 +250,34 @@ class SmallRack:
         return self.server.nexus.public_state(self.instance(name).id).value
 
     async def expect_public(self, name: str | Instance, state: str, *, within_s: float) -> None:
-        """Waits for what users see. Raises `Expectation`."""
+        """Waits for what users see. Raises `Unmet`."""
         assert self.server is not None
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         while (seen := self.public_state(name)) != state:
-            self._changed.clear()
             left = until - loop.time()
             if left <= 0:
-                raise Expectation(
-                    f"users see {self.instance(name).name} {seen!r}, not {state!r}, after {within_s:g} s"
-                )
-            await self._change(left)
+                raise Unmet(f"users see {self.instance(name).name} {seen!r}, not {state!r}, after {within_s:g} s")
+            await self.daemon.look.change(left)
 
     # ---- looking
 
-    def meant(self, who: str | UUID | Instance | Sighting) -> Sighting:
-        """The VMM that is meant; of an instance its newest. `RackError` if there is none, or several."""
-        if isinstance(who, Sighting):
-            return who
-        text = str(who.id) if isinstance(who, Instance) else str(who)
-        found = self.sightings.named(text)
-        if len(found) == 1:
-            return found[0]
-        listed = ", ".join(f"{s.short} {s.hostname} {s.propolis_id}" for s in (found or self.sightings.all())[:10])
-        raise RackError(f"{'several VMMs' if found else 'no VMM'} called {text!r}: {listed or 'there are none yet'}")
+    def meant(self, who: Who) -> Sighting:
+        """The VMM that is meant; of an instance its newest. Raises `NobodyMeant`."""
+        return who if isinstance(who, Sighting) else self.daemon.look.meant(_key(who))
 
-    async def expect(
-        self, who: str | UUID | Instance | Sighting, state: str, *, within_s: float, since_us: int | None = None
-    ) -> Sighting:
-        """Waits until a VMM is in a state (words of the scenario language). Level-triggered: it counts if it is so
-        now, and with `since_us` also if it was so in between. Raises `Expectation` with its timeline otherwise.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
-        since = 2**62 if since_us is None else since_us
-        while True:
-            self._changed.clear()
-            try:
-                seen = self.meant(who)
-            except RackError as error:
-                seen, missing = None, str(error)
-            if seen is not None and seen.was(state, since):
-                return seen
-            left = until - loop.time()
-            if left <= 0:
-                raise Expectation(self.unmet(seen, state, within_s) if seen is not None else missing)
-            await self._change(left)
+    async def expect(self, who: Who, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:
+        """See `Looking.expect`."""
+        return await self.daemon.look.expect(_key(who), state, within_s=within_s, since_us=since_us)
 
-    async def _change(self, seconds: float) -> None:
-        """Until something has changed, for so long at most. Whoever waits has looked without awaiting in between."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-
-    def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
-        """What a failed expectation says."""
-        who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
-        lines = [f"{who} was not {state!r} within {within_s:g} s: it is {seen.state!r}"]
-        lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
-        lines += ["why:", *(f"  {line}" for line in self.why(seen))]
-        lines.append(f"seed={self.seed}")
-        return "\n".join(lines)
-
-    def timeline(self, who: str | UUID | Instance | Sighting) -> list[str]:
+    def timeline(self, who: Who) -> list[str]:
         """What happened to a VMM, oldest first, with milliseconds since the first line."""
-        happened = self.daemon.history.of(self.meant(who).propolis_id)
-        return [f"{(each.at_us - happened[0].at_us) / 1e3:9.1f} ms  {text_of(each)}" for each in happened]
+        return self.daemon.look.timeline(self.meant(who))
 
-    def why(self, who: str | UUID | Instance | Sighting) -> list[str]:
+    def why(self, who: Who) -> list[str]:
         """Why a VMM is where it is, in sentences."""
-        seen = self.meant(who)
-        sled = self.daemon.rack.sleds[seen.sled_id]
-        if seen.propolis_id not in sled.vmms:
-            return [f"It is gone: it was {seen.state}, and Nexus acknowledged {seen.acked or 'nothing'}."]
-        said: list[str] = why(sled, sled.get(seen.propolis_id), self._clock.now_us())["says"]
-        live = self.daemon.live
-        subject = live.engine.subjects.get(seen.propolis_id) if live is not None else None
-        return said + [f"Rule {note.rule} ({note.mark}) {note.text}." for note in (subject.notes if subject else ())]
+        said: list[str] = self.daemon.look.why(self.meant(who))["says"]
+        return said
 
     def fired(self, rule: str) -> int:
         """How often a rule of the scenario has fired. `RackError` if there is no such rule."""

@@ -329,9 +329,9 @@ class Engine:
 
     # ---- what the rack tells
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int) -> Pace:
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
         """The rack's pacer (`propolis_stub.waiting.Pacer`)."""
-        return rule_pacer.pace(self, vm_id, point, occurrence)
+        return rule_pacer.pace(self, vm_id, point, occurrence, leads_to)
 
     def watch(self, happening: Happening) -> None:
         """The rack's watch: keeps the truth about each VMM."""

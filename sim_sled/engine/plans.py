@@ -12,7 +12,7 @@ from uuid import UUID
 import attrs
 
 from nexus_client.outbox import Outcome
-from nexus_client.types import SledVmmState
+from nexus_client.types import SledVmmState, VmmState
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 
@@ -111,6 +111,11 @@ class Force:
     illegal: bool
 
 
+def vmm_state(state: str) -> VmmState:
+    """What a sled says of a VMM that is in this state in truth."""
+    return VmmState({"creating": "starting"}.get(state, state))
+
+
 @attrs.frozen
 class Kill:
     sled_id: UUID
@@ -199,4 +204,5 @@ __all__ = [
     "RestartNexus",
     "TakeSnapshot",
     "Tell",
+    "vmm_state",
 ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Pace, Point
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event, Force, PacePlan
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 
 _PHASES: Final = {p: p.value for p in Point if p.name.startswith("M_")}
 _CAN_FAIL: Final = frozenset({Point.CREATE, Point.DEVICES, Point.BACKENDS})
-_ASKED: Final = {"stopped": "stopping", "reboot": "rebooting", "running": "starting"}
 _AT_ONCE: Final = Pace()
 
 
-def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int) -> Pace:
+def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None) -> Pace:
     """See `propolis_stub.waiting.Pacer`."""
     who = engine.subjects.get(vm_id)
     if who is None or point is Point.RECONFIGURE:
@@ -46,7 +46,7 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int) -> Pace:
         takes = 0 if plan.at_once else plan.delay_us
         who.failing = plan.becomes == "failed"
         return Pace(takes, fail=who.failing)
-    edge = _edge(who, point)
+    edge = _edge(who, point, leads_to)
     if edge is None:
         return _result(engine, who, point, plan)
     taken = " -> ".join(edge)
@@ -75,7 +75,7 @@ def _enter(engine: Engine, who: Subject, point: Point, plan: PacePlan) -> None:
         engine.entered(who, entered, plan)
 
 
-def _edge(who: Subject, point: Point) -> tuple[str, str] | None:
+def _edge(who: Subject, point: Point, leads_to: InstanceState | None) -> tuple[str, str] | None:
     is_target = who.role == "target" and who.truth == "migrating"
     match point:
         case Point.CREATE:
@@ -88,8 +88,8 @@ def _edge(who: Subject, point: Point) -> tuple[str, str] | None:
             return None if who.ended_out else ("stopping", "stopped")
         case Point.RUNDOWN:
             return (who.truth, "destroyed") if who.truth in ("stopped", "stopping") else None
-        case Point.WAKE if who.truth == "running":
-            return "running", _ASKED.get(who.asked, "migrating") if who.asked != "running" else "migrating"
+        case Point.WAKE if who.truth == "running" and leads_to is not None:
+            return "running", leads_to.value.lower()
     return None
 
 

@@ -18,11 +18,12 @@ NOT_IMPLEMENTED: Final = "Method not implemented in sled-agent-sim"
 
 @attrs.frozen
 class _Row:
-    """How one class of `SledError` is told. `message` None: its own text."""
+    """How one class of `SledError` is told. `message` None: its own text. `coded`: that text is the code, too."""
 
     status: int
     error_code: str | None
     message: str | None
+    coded: bool = False
 
 
 STATUS: Final[dict[type[errors.SledError], _Row]] = {
@@ -36,6 +37,12 @@ STATUS: Final[dict[type[errors.SledError], _Row]] = {
     errors.NexusUnreachable: _Row(503, None, "Service Unavailable"),
     errors.TooMany: _Row(503, None, "Service Unavailable"),
     errors.Internal: _Row(500, "Internal", "Internal Server Error"),
+    errors.Missing: _Row(404, None, NOT_FOUND),
+    errors.NoNestedDataset: _Row(404, "Nested dataset not found", NOT_FOUND),
+    errors.ConfigGeneration: _Row(409, "CONFIG_GENERATION", None),
+    errors.OtherGeneration: _Row(409, None, None),
+    errors.NotYetThere: _Row(503, None, "Service Unavailable", coded=True),
+    errors.NotSupported: _Row(400, None, None, coded=True),
     errors.NotImplementedHere: _Row(405, None, NOT_IMPLEMENTED),
 }
 """Every class of refusal the core has. A message of None is the refusal's own text; the others keep the detail for
@@ -49,5 +56,6 @@ def refusal(error: errors.SledError) -> Refused:
     for kind in type(error).__mro__:
         row = STATUS.get(kind)
         if row is not None:
-            return Refused(row.status, error.message if row.message is None else row.message, row.error_code)
+            code = error.message if row.coded else row.error_code
+            return Refused(row.status, error.message if row.message is None else row.message, code)
     return Refused(500, "Internal Server Error", "Internal")

@@ -4,13 +4,13 @@ No aiohttp router, no middleware: the order of checks is the original's (version
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: daemon/daemon.py, http/operations.py, http/response.py.
+Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/response.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -25,8 +25,9 @@ from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
+from sim_sled.http.raw import RawResponse
 from sim_sled.http.response import Response
-from sim_sled.http.routes import NEWEST, Call, Route
+from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
 
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
@@ -85,10 +86,10 @@ class _App:
         self._on_newer_api = on_newer_api
         self._bodies = bodies
         self._levels: dict[str | None, int] = {}
-        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...]]] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> Response:
+    async def handle(self, request: web.BaseRequest) -> Response | RawResponse:
         request_id = new_request_id()
         try:
             header = request.headers.get(_API_VERSION)
@@ -96,8 +97,8 @@ class _App:
             if level is None:
                 level = self._level(header, request)
             key = (request.method, request.raw_path, level)
-            route, values = self._targets.get(key) or self._target(*key)
-            call = Call(self._host, self._sled_id, values)
+            route, values, query = self._targets.get(key) or self._target(*key)
+            call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if route.body is not None:
                 call.body = await read_json(request, route.body, self._bodies)
             answer = await route.handler(call)
@@ -114,19 +115,20 @@ class _App:
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
-        return Response(answer.status, request_id, answer.body)
+        if type(answer) is Answer:
+            return Response(answer.status, request_id, answer.body)
+        assert isinstance(answer, RawAnswer)
+        return RawResponse(answer, request_id)
 
-    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...]]:
-        """Row and path values of a request line. Raises `Refused`.
+    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...], Mapping[str, Any]]:
+        """Row, path values and query values of a request line. Raises `Refused`.
 
         Remembered while there is room: Nexus asks for the same VMMs again and again, and this is a third of our share
         of a request.
         """
         path, query = split_target(target)
         route, variables = ROUTER.find(method, path, level)
-        found = (route, route.parse_path(variables))
-        if route.query:
-            route.check_query(query)
+        found = (route, route.parse_path(variables), route.parse_query(query))
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
                 self._targets.clear()

@@ -39,11 +39,13 @@ from sim_sled.http.bodies_network import (
 from sim_sled.http.bodies_spec import (
     CrucibleBackend,
     FileBackend,
+    RegionRequest,
     Spec,
     SpecV1,
     SpecV29,
     SpecV44,
     VolumeConstructionRequest,
+    VolumeRequest,
 )
 
 _VOLUME: Final = Json(VolumeConstructionRequest)
@@ -259,7 +261,7 @@ def to_registration(body: Body) -> contract.Registration:
     for rule in local.firewall_rules:
         for target in rule.targets:
             target.to_edge()  # converted, and so refused, like the VMM's own interfaces; then forgotten
-    crucible_disks, file_backends = _backends(body.vmm_spec)
+    crucible_disks, disk_targets, file_backends = _backends(body.vmm_spec)
     return contract.Registration(
         instance_id=body.instance_id.uuid,
         vmm_runtime=body.vmm_runtime,
@@ -275,6 +277,7 @@ def to_registration(body: Body) -> contract.Registration:
         multicast_groups=() if type(local) is LocalV1 else tuple(m.to_edge() for m in _multicast(local)),
         attached_subnets=tuple(subnet.to_edge() for subnet in _subnets(local)),
         crucible_disks=crucible_disks,
+        disk_targets=disk_targets,
         file_backends=file_backends,
         vmm_spec=body.vmm_spec,
     )
@@ -302,9 +305,25 @@ def _external_ips(local: Local) -> tuple[contract.ExternalIp, ...]:
             return external_ips_v11(local.external_ips)
 
 
-def _backends(spec: Spec) -> tuple[tuple[tuple[UUID, str], ...], tuple[tuple[str, str], ...]]:
-    """Disk id and request of each Crucible backend, key and path of each file backend (6 #12, #13, #14)."""
+def targets(volume: VolumeConstructionRequest) -> tuple[str, ...]:
+    """Addresses of the regions that a volume writes to: sub-volumes, not the read-only parent (SR 4.3)."""
+    match volume:
+        case VolumeRequest():
+            return tuple(each for part in volume.sub_volumes for each in targets(part))
+        case RegionRequest():
+            return tuple(str(each) for each in volume.opts.target)
+        case _:
+            return ()
+
+
+_Disks = tuple[tuple[UUID, str], ...]
+_Targets = tuple[tuple[UUID, tuple[str, ...]], ...]
+
+
+def _backends(spec: Spec) -> tuple[_Disks, _Targets, tuple[tuple[str, str], ...]]:
+    """Id and request of each Crucible backend, its targets, key and path of each file backend (6 #12, #13, #14)."""
     disks: list[tuple[UUID, str]] = []
+    regions: list[tuple[UUID, tuple[str, ...]]] = []
     files: list[tuple[str, str]] = []
     for key, part in spec.components.items():
         match part:
@@ -314,14 +333,15 @@ def _backends(spec: Spec) -> tuple[tuple[tuple[UUID, str], ...], tuple[tuple[str
                 except ValueError:
                     raise InvalidRequest(f"Crucible backend {key!r}: the key must be the disk's UUID") from None
                 try:
-                    _VOLUME.decode(backend.request_json.encode())
+                    volume = _VOLUME.decode(backend.request_json.encode())
                 except BadJson as error:
                     raise InvalidRequest(
                         f"Crucible backend {key!r}: request_json is no volume request: {error}"
                     ) from None
                 disks.append((disk_id, backend.request_json))
+                regions.append((disk_id, targets(volume)))
             case FileBackend(component=backend_file):
                 if not _ZVOL.fullmatch(backend_file.path):
                     raise InvalidRequest(f"file backend {key!r}: {backend_file.path!r} is no local storage volume")
                 files.append((key, backend_file.path))
-    return tuple(disks), tuple(files)
+    return tuple(disks), tuple(regions), tuple(files)

@@ -1,22 +1,27 @@
 """Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (SA 3.1 to 3.3).
 
-What this sled does not offer answers 405 "not implemented", after its path, query and body were looked at; that goes
-through the same table, so a row gains a handler and a body type on the day the operation is built.
+Operations on VMMs and their networks are what a sled is asked all day; everything else belongs to an area whose code
+is imported when somebody asks for it.
 
-Read before: http/networks.py, http/routes.py, http/vmms.py. Read next: http/app.py.
+Read before: http/artifacts.py, http/bootstore.py, http/bundles.py, http/networks.py, http/omicron.py, http/routes.py,
+http/small.py, http/storage.py, http/support.py, http/trust_quorum.py, http/vmms.py.
+Read next: http/app.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-from sim_sled.core.errors import NotImplementedHere
 from sim_sled.http import bodies_small as small
 from sim_sled.http import networks, vmms
 from sim_sled.http.bodies_register import BODIES
 from sim_sled.http.routes import (
-    Answer,
-    Call,
+    NEWEST,
+    Later,
+    LaterJson,
+    Parser,
     Route,
     Router,
     by_versions,
@@ -25,16 +30,14 @@ from sim_sled.http.routes import (
     u64_param,
 )
 
-
-async def not_implemented(call: Call) -> Answer:  # noqa: ARG001 -- a handler like the others
-    raise NotImplementedHere("this operation is not offered")
-
-
 _VMM: Final = "/vmms/{propolis_id}"
 _SUBNETS: Final = _VMM + "/attached-subnets"
 _BUNDLES: Final = "/support-bundles/{zpool_id}/{dataset_id}"
 _BUNDLE: Final = _BUNDLES + "/{support_bundle_id}"
 _ZONE_BUNDLES: Final = "/zones/bundles"
+_CLEANUP: Final = "/zones/bundle-cleanup"
+_NETWORK_CONFIG: Final = "/network-bootstore-config"
+_POLICY: Final = "/debug/switch-zone-policy"
 _OLD_STORAGE: Final = "/local-storage/{zpool_id}/{dataset_id}"
 _OLD_SWITCH: Final = "/chicken-switch/destroy-orphaned-datasets"
 
@@ -74,85 +77,241 @@ _NETWORKS: Final = (
     Route("PUT", "/sleds", networks.add_sled, small.ADD_SLED, op="sled_add"),
 )  # fmt: skip
 
-_no = not_implemented
-_json = small.ANY_JSON
 _by_generation = {"generation": u64_param}
 
-_NOT_OFFERED: Final = (
-    Route("POST", _VMM + "/disks/{disk_id}/snapshot", _no, small.SNAPSHOT, op="vmm_issue_disk_snapshot_request"),
-    Route("GET", "/inventory", _no, op="inventory"),
-    Route("PUT", "/omicron-config", _no, _json, op="omicron_config_put"),
-    Route("PUT", "/network-bootstore-config", _no, _json, op="write_network_bootstore_config"),
-    Route("POST", "/local-storage", _no, _json, since=17, op="local_storage_dataset_ensure"),
-    Route("DELETE", "/local-storage", _no, _json, since=17, op="local_storage_dataset_delete"),
-    Route("GET", "/artifacts", _no, op="artifact_list"),
-    Route("GET", "/artifacts-config", _no, op="artifact_config_get"),
-    Route("PUT", "/artifacts-config", _no, _json, op="artifact_config_put"),
-    Route("PUT", "/artifacts/{sha256}", _no, query=_by_generation, op="artifact_put"),
-    Route("POST", "/artifacts/{sha256}/copy-from-depot", _no, _json, _by_generation, op="artifact_copy_from_depot"),
-    Route("GET", _BUNDLES, _no, op="support_bundle_list"),
-    Route("POST", _BUNDLE, _no, op="support_bundle_start_creation"),
-    Route("PUT", _BUNDLE + "/transfer", _no, query={"offset": u64_param}, op="support_bundle_transfer"),
-    Route("POST", _BUNDLE + "/finalize", _no, query={"hash": sha256_param}, op="support_bundle_finalize"),
-    Route("GET", _BUNDLE + "/download", _no, op="support_bundle_download"),
-    Route("HEAD", _BUNDLE + "/download", _no, op="support_bundle_head"),
-    Route("GET", _BUNDLE + "/download/{file}", _no, op="support_bundle_download_file"),
-    Route("HEAD", _BUNDLE + "/download/{file}", _no, op="support_bundle_head_file"),
-    Route("GET", _BUNDLE + "/index", _no, op="support_bundle_index"),
-    Route("HEAD", _BUNDLE + "/index", _no, op="support_bundle_head_index"),
-    Route("DELETE", _BUNDLE, _no, op="support_bundle_delete"),
-    Route("GET", "/support/logs/zones", _no, op="support_logs"),
-    Route("GET", "/support/zoneadm-info", _no, op="support_zoneadm_info"),
-    Route("GET", "/support/ipadm-info", _no, op="support_ipadm_info"),
-    Route("GET", "/support/dladm-info", _no, op="support_dladm_info"),
-    Route("GET", "/support/nvmeadm-info", _no, op="support_nvmeadm_info"),
-    Route("GET", "/support/pargs-info", _no, op="support_pargs_info"),
-    Route("GET", "/support/pstack-info", _no, op="support_pstack_info"),
-    Route("GET", "/support/pfiles-info", _no, op="support_pfiles_info"),
-    Route("GET", "/support/zfs-info", _no, op="support_zfs_info"),
-    Route("GET", "/support/zpool-info", _no, op="support_zpool_info"),
-    Route("GET", "/support/health-check", _no, op="support_health_check"),
-    Route("GET", "/support/logs/download/{zone}", _no, query={"max_rotated": u64_param}, op="support_logs_download"),
-    Route("GET", "/zones", _no, op="zones_list"),
-    Route("GET", _ZONE_BUNDLES, _no, op="zone_bundle_list_all"),
-    Route("GET", _ZONE_BUNDLES + "/{zone_name}", _no, op="zone_bundle_list"),
-    Route("GET", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", _no, op="zone_bundle_get"),
-    Route("DELETE", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", _no, op="zone_bundle_delete"),
-    Route("POST", "/zones/bundle-cleanup", _no, op="zone_bundle_cleanup"),
-    Route("GET", "/zones/bundle-cleanup/context", _no, op="zone_bundle_cleanup_context"),
-    Route("PUT", "/zones/bundle-cleanup/context", _no, _json, op="zone_bundle_cleanup_context_update"),
-    Route("GET", "/zones/bundle-cleanup/utilization", _no, op="zone_bundle_utilization"),
-    Route("GET", "/sled-identifiers", _no, op="sled_identifiers"),
-    Route("GET", "/bootstore/status", _no, op="bootstore_status"),
-    Route("GET", "/debug/switch-zone-policy", _no, since=3, op="debug_operator_switch_zone_policy_get"),
-    Route("PUT", "/debug/switch-zone-policy", _no, _json, since=3, op="debug_operator_switch_zone_policy_put"),
-    Route("POST", "/trust-quorum/configuration", _no, _json, since=13, op="trust_quorum_reconfigure"),
-    Route("POST", "/trust-quorum/upgrade", _no, _json, since=13, op="trust_quorum_upgrade_from_lrtq"),
-    Route("PUT", "/trust-quorum/commit", _no, _json, since=13, op="trust_quorum_commit"),
-    Route("GET", "/trust-quorum/coordinator-status", _no, since=13, op="trust_quorum_coordinator_status"),
-    Route("PUT", "/trust-quorum/prepare-and-commit", _no, _json, since=13, op="trust_quorum_prepare_and_commit"),
-    Route("PUT", "/trust-quorum/proxy/commit", _no, _json, since=13, op="trust_quorum_proxy_commit"),
-    Route("PUT", "/trust-quorum/proxy/prepare-and-commit", _no, _json, since=13,
-          op="trust_quorum_proxy_prepare_and_commit"),
-    Route("GET", "/trust-quorum/proxy/status", _no, query={"part_number": text_param, "serial_number": text_param},
-          since=13, op="trust_quorum_proxy_status"),
-    Route("GET", "/trust-quorum/status", _no, since=15, op="trust_quorum_status"),
-    Route("GET", "/trust-quorum/network-config", _no, since=15, op="trust_quorum_network_config_get"),
-    Route("PUT", "/trust-quorum/network-config", _no, _json, since=15, op="trust_quorum_network_config_put"),
-    Route("GET", "/rot/{rot}/measurement-log", _no, since=19, op="rot_measurement_log"),
-    Route("GET", "/rot/{rot}/certificate-chain", _no, since=19, op="rot_certificate_chain"),
-    Route("POST", "/rot/{rot}/attest", _no, _json, since=19, op="rot_attest"),
-)  # fmt: skip
 
-_GONE: Final = (  # SA 3.3
-    Route("GET", _OLD_SWITCH, _no, until=2, op="chicken_switch_destroy_orphaned_datasets_get"),
-    Route("PUT", _OLD_SWITCH, _no, _json, until=3, op="chicken_switch_destroy_orphaned_datasets_put"),
-    Route("GET", "/sled-role", _no, until=8, op="sled_role_get"),
-    Route("POST", _OLD_STORAGE, _no, _json, since=9, until=17, op="local_storage_dataset_ensure"),
-    Route("DELETE", _OLD_STORAGE, _no, since=9, until=17, op="local_storage_dataset_delete"),
-    Route("PUT", "/disks/{disk_id}", _no, _json, until=21, op="disk_put"),
-    Route("GET", "/network-bootstore-config", _no, until=23, op="read_network_bootstore_config_cache"),
-    Route("POST", "/switch-ports", _no, _json, until=45, op="uplink_ensure"),
+class _Area:
+    """Rows of one module of `sim_sled.http`, which is imported at their first request."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __call__(
+        self,
+        method: str,
+        template: str,
+        handler: str,
+        op: str,
+        body: str | None = None,
+        *,
+        query: Mapping[str, Parser] = MappingProxyType({}),
+        optional: Mapping[str, Parser] = MappingProxyType({}),
+        since: int = 0,
+        until: int = NEWEST + 1,
+    ) -> Route:
+        """One operation. `body`: name of its type in the module, or MODULE.NAME."""
+        module, _, name = (body or "").rpartition(".")
+        found = None if body is None else LaterJson(module or self._module, name)
+        later = Later(self._module, handler)
+        return Route(method, template, later, found, query, optional=optional, since=since, until=until, op=op)
+
+    def versions(
+        self,
+        method: str,
+        template: str,
+        handler: str,
+        op: str,
+        bodies: str,
+        *,
+        shapes: tuple[int, ...],
+        until: int = NEWEST + 1,
+    ) -> tuple[Route, ...]:
+        """One row per shape of the body. `bodies`: MODULE.TABLE, whose rows are made when they are used."""
+        module, table = bodies.split(".")
+        later = Later(self._module, handler)
+        return tuple(
+            Route(
+                method,
+                template,
+                later,
+                LaterJson(module, table, since),
+                since=0 if since == 1 else since,
+                until=end,
+                op=op,
+            )
+            for since, end in zip(shapes, [*shapes[1:], until], strict=True)
+        )
+
+
+_omicron = _Area("omicron")
+_CONFIG: Final = (
+    _omicron("GET", "/inventory", "inventory", "inventory"),
+    *_omicron.versions(
+        "PUT", "/omicron-config", "put_config", "omicron_config_put", "bodies_omicron.CONFIGS", shapes=(1, 10, 14)
+    ),
 )
 
-ROUTER: Final = Router((*_VMMS, *_NETWORKS, *_NOT_OFFERED, *_GONE))
+_storage = _Area("storage")
+_STORAGE: Final = (
+    _storage(
+        "POST",
+        _VMM + "/disks/{disk_id}/snapshot",
+        "snapshot",
+        "vmm_issue_disk_snapshot_request",
+        "bodies_small.SNAPSHOT",
+    ),
+    _storage("POST", "/local-storage", "ensure", "local_storage_dataset_ensure", "ENSURE", since=17),
+    _storage("DELETE", "/local-storage", "delete", "local_storage_dataset_delete", "DELETE", since=17),
+    _storage("POST", _OLD_STORAGE, "old_ensure", "local_storage_dataset_ensure", "OLD_ENSURE", since=9, until=17),
+    _storage("DELETE", _OLD_STORAGE, "old_delete", "local_storage_dataset_delete", since=9, until=17),
+    _storage("PUT", "/disks/{disk_id}", "put_disk", "disk_put", "DISK", until=21),
+)
+
+_artifacts = _Area("artifacts")
+_ARTIFACTS: Final = (
+    _artifacts("GET", "/artifacts", "list_artifacts", "artifact_list"),
+    _artifacts("GET", "/artifacts-config", "get_config", "artifact_config_get"),
+    _artifacts("PUT", "/artifacts-config", "put_config", "artifact_config_put", "CONFIG"),
+    _artifacts("PUT", "/artifacts/{sha256}", "put_artifact", "artifact_put", query=_by_generation),
+    _artifacts(
+        "POST",
+        "/artifacts/{sha256}/copy-from-depot",
+        "copy_from_depot",
+        "artifact_copy_from_depot",
+        "COPY",
+        query=_by_generation,
+    ),
+)
+
+_bundles = _Area("bundles")
+_SUPPORT_BUNDLES: Final = (
+    _bundles("GET", _BUNDLES, "list_bundles", "support_bundle_list"),
+    _bundles("POST", _BUNDLE, "start", "support_bundle_start_creation"),
+    _bundles("PUT", _BUNDLE + "/transfer", "transfer", "support_bundle_transfer", query={"offset": u64_param}),
+    _bundles("POST", _BUNDLE + "/finalize", "finalize", "support_bundle_finalize", query={"hash": sha256_param}),
+    _bundles("GET", _BUNDLE + "/download", "download", "support_bundle_download"),
+    _bundles("HEAD", _BUNDLE + "/download", "head", "support_bundle_head"),
+    _bundles("GET", _BUNDLE + "/download/{file}", "download_file", "support_bundle_download_file"),
+    _bundles("HEAD", _BUNDLE + "/download/{file}", "head_file", "support_bundle_head_file"),
+    _bundles("GET", _BUNDLE + "/index", "index", "support_bundle_index"),
+    _bundles("HEAD", _BUNDLE + "/index", "head_index", "support_bundle_head_index"),
+    _bundles("DELETE", _BUNDLE, "delete", "support_bundle_delete"),
+)
+
+_bootstore = _Area("bootstore")
+_BOOTSTORE: Final = (
+    _bootstore("GET", "/bootstore/status", "status", "bootstore_status"),
+    *_bootstore.versions(
+        "PUT",
+        _NETWORK_CONFIG,
+        "put_old",
+        "write_network_bootstore_config",
+        "bodies_bootstore.REQUESTS",
+        shapes=(1, 20),
+        until=25,
+    ),
+    *_bootstore.versions(
+        "PUT",
+        _NETWORK_CONFIG,
+        "put",
+        "write_network_bootstore_config",
+        "bodies_bootstore.REQUESTS",
+        shapes=(25, 26, 30, 33, 39, 42, 47, 48),
+    ),
+    _bootstore("GET", _NETWORK_CONFIG, "get", "read_network_bootstore_config_cache", until=23),
+    *_bootstore.versions(
+        "POST",
+        "/switch-ports",
+        "ensure_uplinks",
+        "uplink_ensure",
+        "bodies_bootstore.SWITCH_PORTS",
+        shapes=(1, 20, 30),
+        until=45,
+    ),
+)
+
+_small = _Area("small")
+_SMALL: Final = (
+    _small("GET", "/sled-identifiers", "sled_identifiers", "sled_identifiers"),
+    _small("GET", "/sled-role", "sled_role", "sled_role_get", until=8),
+    _small("GET", "/zones", "zones", "zones_list"),
+    _small("GET", _POLICY, "get_policy", "debug_operator_switch_zone_policy_get", since=3),
+    _small("PUT", _POLICY, "put_policy", "debug_operator_switch_zone_policy_put", "POLICY", since=3),
+    _small("GET", _OLD_SWITCH, "get_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_get", until=2),
+    _small(
+        "PUT", _OLD_SWITCH, "put_destroy_orphans", "chicken_switch_destroy_orphaned_datasets_put", "ORPHANS", until=3
+    ),
+    _small("GET", "/rot/{rot}/measurement-log", "measurement_log", "rot_measurement_log", since=19),
+    _small("GET", "/rot/{rot}/certificate-chain", "certificate_chain", "rot_certificate_chain", since=19),
+    _small("POST", "/rot/{rot}/attest", "attest", "rot_attest", "NONCE", since=19),
+)
+
+_QUERIES: Final = ("zoneadm", "ipadm", "dladm", "nvmeadm", "pargs", "pstack", "pfiles", "zfs", "zpool")
+
+_support = _Area("support")
+_SUPPORT: Final = (
+    *(_support("GET", f"/support/{each}-info", "query", f"support_{each}_info") for each in _QUERIES),
+    _support("GET", "/support/health-check", "query", "support_health_check"),
+    _support("GET", "/support/logs/zones", "log_zones", "support_logs"),
+    _support(
+        "GET",
+        "/support/logs/download/{zone}",
+        "download_logs",
+        "support_logs_download",
+        query={"max_rotated": u64_param},
+    ),
+    _support("GET", _ZONE_BUNDLES, "list_all", "zone_bundle_list_all", optional={"filter": text_param}),
+    _support("GET", _ZONE_BUNDLES + "/{zone_name}", "list_zone", "zone_bundle_list"),
+    _support("GET", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "get_bundle", "zone_bundle_get"),
+    _support("DELETE", _ZONE_BUNDLES + "/{zone_name}/{bundle_id}", "delete_bundle", "zone_bundle_delete"),
+    _support("POST", _CLEANUP, "cleanup", "zone_bundle_cleanup"),
+    _support("GET", _CLEANUP + "/context", "get_context", "zone_bundle_cleanup_context"),
+    _support("PUT", _CLEANUP + "/context", "put_context", "zone_bundle_cleanup_context_update", "CONTEXT"),
+    _support("GET", _CLEANUP + "/utilization", "utilization", "zone_bundle_utilization"),
+)
+
+_MEMBER: Final = {"part_number": text_param, "serial_number": text_param}
+
+_trust_quorum = _Area("trust_quorum")
+_TRUST_QUORUM: Final = (
+    _trust_quorum(
+        "POST", "/trust-quorum/configuration", "reconfigure", "trust_quorum_reconfigure", "RECONFIGURE", since=13
+    ),
+    _trust_quorum("POST", "/trust-quorum/upgrade", "upgrade", "trust_quorum_upgrade_from_lrtq", "UPGRADE", since=13),
+    _trust_quorum("PUT", "/trust-quorum/commit", "commit", "trust_quorum_commit", "COMMIT", since=13),
+    _trust_quorum(
+        "GET", "/trust-quorum/coordinator-status", "coordinator_status", "trust_quorum_coordinator_status", since=13
+    ),
+    _trust_quorum(
+        "PUT",
+        "/trust-quorum/prepare-and-commit",
+        "prepare_and_commit",
+        "trust_quorum_prepare_and_commit",
+        "PREPARE",
+        since=13,
+    ),
+    _trust_quorum(
+        "PUT", "/trust-quorum/proxy/commit", "proxy_commit", "trust_quorum_proxy_commit", "PROXY_COMMIT", since=13
+    ),
+    _trust_quorum(
+        "PUT",
+        "/trust-quorum/proxy/prepare-and-commit",
+        "proxy_prepare_and_commit",
+        "trust_quorum_proxy_prepare_and_commit",
+        "PROXY_PREPARE",
+        since=13,
+    ),
+    _trust_quorum(
+        "GET", "/trust-quorum/proxy/status", "proxy_status", "trust_quorum_proxy_status", query=_MEMBER, since=13
+    ),
+    _trust_quorum("GET", "/trust-quorum/status", "status", "trust_quorum_status", since=15),
+    _trust_quorum("GET", "/trust-quorum/network-config", "get_network", "trust_quorum_network_config_get", since=15),
+    _trust_quorum(
+        "PUT", "/trust-quorum/network-config", "put_network", "trust_quorum_network_config_put", "NETWORK", since=15
+    ),
+)
+
+ROUTER: Final = Router(
+    (
+        *_VMMS,
+        *_NETWORKS,
+        *_CONFIG,
+        *_STORAGE,
+        *_ARTIFACTS,
+        *_SUPPORT_BUNDLES,
+        *_BOOTSTORE,
+        *_SMALL,
+        *_SUPPORT,
+        *_TRUST_QUORUM,
+    )
+)

@@ -4,7 +4,7 @@ aiohttp's `Response` keeps headers in a multidict, looks each of them up again a
 of what a whole request costs. All our answers have the same few headers, so the head is one format string here and
 goes out with the body in one write.
 
-Read before: http/answers.py. Read next: http/app.py.
+Read before: http/answers.py. Read next: http/app.py, http/raw.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
 from nexus_client.dropshot.answers import JSON_TYPE
-from nexus_client.dropshot.listen import is_last
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
@@ -58,17 +57,18 @@ class Response:
     async def prepare(self, request: web.BaseRequest) -> None:
         """Called first; nothing is written yet."""
         self._request = request
-        self.keep_alive = request.keep_alive and not self._close and not is_last(request)
+        self.keep_alive = request.keep_alive and not self._close
 
     async def write_eof(self) -> None:
         """Writes everything. Raises `ConnectionError` if nobody is there any more."""
         request = self._request
         assert request is not None, "prepare comes first"
         body = self._body
+        connection = connection_line(request, keep_alive=self.keep_alive, close=self._close)
         old = request.version == HttpVersion10 and not self._close
         head = (
-            f"{_status_line(self._status, old=old)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{_connection(request, self.keep_alive, self._close)}"
+            f"{status_line(self._status, old=old)}\r\nx-request-id: {self._request_id}\r\n"
+            f"date: {rfc822_formatted_time()}\r\n{connection}"
         )
         for method in self._allow:
             head += f"allow: {method}\r\n"
@@ -83,13 +83,13 @@ class Response:
         await request.writer.write_eof(head.encode() + body)
 
 
-def _status_line(status: int, *, old: bool) -> str:
+def status_line(status: int, *, old: bool) -> str:
     # a scenario may answer a status that has no name
     line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Injected"
     return line.replace("1.1", "1.0", 1) if old else line
 
 
-def _connection(request: web.BaseRequest, keep_alive: bool, close: bool) -> str:
+def connection_line(request: web.BaseRequest, *, keep_alive: bool, close: bool = False) -> str:
     """What differs from the version's own rule: 1.1 stays, 1.0 goes."""
     if keep_alive:
         return "connection: keep-alive\r\n" if request.version == HttpVersion10 else ""

@@ -4,18 +4,21 @@ A row is one operation in one range of versions, with everything that is checked
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
 Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/version.py.
-Read next: http/networks.py, http/operations.py, http/vmms.py.
+Read next: http/asking.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py, http/vmms.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import attrs
+from aiohttp import web
 
 from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
@@ -25,6 +28,7 @@ from sim_sled.http.host import Host
 NEWEST: Final = 48
 """Major number of the newest Sled Agent API; all published versions are N.0.0."""
 
+_NO_QUERY: Final[Mapping[str, Any]] = MappingProxyType({})
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INTEGER = re.compile(r"\+?[0-9]{1,20}")
 
@@ -37,6 +41,11 @@ class Call:
     sled_id: UUID
     path: tuple[Any, ...]
     body: Any = None
+    level: int = NEWEST
+    query: Mapping[str, Any] = _NO_QUERY
+    request: web.BaseRequest | None = None
+    op: str = ""
+    """For operations that read their body themselves or answer in pieces."""
 
     @property
     def propolis_id(self) -> UUID:
@@ -53,8 +62,70 @@ class Answer:
     body: bytes | None = None
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+@attrs.frozen
+class RawAnswer:
+    """An answer that is not JSON. `pieces`: what comes after `body`. `close` is called in any case.
+
+    `kind`: content type, None: none. `length` is told in the head, also where the body is not sent (HEAD).
+    """
+
+    status: int
+    kind: str | None = None
+    body: bytes = b""
+    length: int | None = None  # None: that of `body`
+    headers: Mapping[str, str] = _NO_QUERY
+    pieces: AsyncGenerator[bytes, None] | None = None
+    close: Callable[[], None] | None = None
+
+
+Handler = Callable[[Call], Awaitable[Answer | RawAnswer]]
 Parser = Callable[[str], Any]
+
+
+class Later:
+    """A handler of an area that is imported at its first request: nobody who never asks pays for it."""
+
+    __slots__ = ("_handler", "_module", "_name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+        self._handler: Handler | None = None
+
+    @property
+    def handler(self) -> Handler:
+        if self._handler is None:
+            found: Handler = getattr(import_module(f"sim_sled.http.{self._module}"), self._name)
+            self._handler = found
+        return self._handler
+
+    def __call__(self, call: Call) -> Awaitable[Answer | RawAnswer]:
+        return self.handler(call)
+
+
+class LaterJson(Json[Any]):
+    """A body type of an area, imported and made at its first request. `level`: which shape of a versioned one."""
+
+    __slots__ = ("_level", "_made", "_module", "_name")
+
+    def __init__(self, module: str, name: str, level: int | None = None) -> None:
+        self._module = module
+        self._name = name
+        self._level = level
+        self._made: Json[Any] | None = None
+
+    @property
+    def json(self) -> Json[Any]:
+        if self._made is None:
+            found = getattr(import_module(f"sim_sled.http.{self._module}"), self._name)
+            made = found if self._level is None else found(self._level)
+            assert isinstance(made, Json), f"{self._name} is no body type"
+            self._made = made
+        return self._made
+
+    def decode(self, body: bytes) -> Any:
+        """The value. Raises `BadJson`."""
+        return self.json.decode(body)
 
 
 # ---- parameters ----------------------------------------------------------------------------------------------------
@@ -120,6 +191,8 @@ class Route:
     handler: Handler
     body: Json[Any] | None = None
     query: Mapping[str, Parser] = attrs.field(factory=dict)
+    optional: Mapping[str, Parser] = attrs.field(factory=dict)
+    """Query parameters that may be absent."""
     since: int = 0
     until: int = NEWEST + 1
     op: str | None = None
@@ -131,21 +204,28 @@ class Route:
         except ValueError as error:
             raise Refused(400, f"bad parameter in URL path: {error}") from None
 
-    def check_query(self, text: str) -> None:
-        """Each named parameter exactly once, and well-formed. Raises `Refused`."""
+    def parse_query(self, text: str) -> Mapping[str, Any]:
+        """Each named parameter at most once, and well-formed. Raises `Refused`."""
+        if not self.query and not self.optional:
+            return _NO_QUERY
         found: dict[str, str] = {}
         for key, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
-            if key in self.query:
+            if key in self.query or key in self.optional:
                 if key in found:
                     raise Refused(400, f"unable to parse query string: duplicate field `{key}`")
                 found[key] = value
-        for key, parse in self.query.items():
+        values: dict[str, Any] = {}
+        for key, parse in (*self.query.items(), *self.optional.items()):
             if key not in found:
+                if key in self.optional:
+                    continue
                 raise Refused(400, f"unable to parse query string: missing field `{key}`")
             try:
-                parse(found[key])
+                values[key] = parse(found[key])
             except ValueError as error:
-                raise Refused(400, f"unable to parse query string: {key}: {error}") from None
+                # no name of the parameter: the original does not tell it either (SA 7)
+                raise Refused(400, f"unable to parse query string: {error}") from None
+        return values
 
     variables: tuple[str, ...] = attrs.field(init=False)
     parsers: tuple[Parser, ...] = attrs.field(init=False)

@@ -20,7 +20,7 @@ import attrs
 
 from nexus_client.backoff import Policy
 from nexus_client.outbox import Outbox, Outcome, Transient
-from nexus_client.types import SledVmmState, VmmState
+from nexus_client.types import SledVmmState
 from propolis_stub.contract import Hold, Release
 from sim_sled.core import contract
 from sim_sled.core.errors import ConnectionDropped, Injected, SledError
@@ -40,6 +40,7 @@ from sim_sled.engine.plans import (
     Publication,
     RequestPlan,
     TakeSnapshot,
+    vmm_state,
 )
 from sim_sled.language.check import sleds_of
 from sim_sled.language.figures import FOREVER
@@ -181,6 +182,9 @@ class Live:
             requests.given_up(self.engine, item, who)
             raise
         requests.done(who)
+        if self.engine.by_id[item.sled_id].down:  # it went down with the request in its hands
+            requests.given_up(self.engine, item, who)
+            raise ConnectionDropped("the sled went down")
         requests.carried(item, who)
         value = await carry(item)
         later_us = requests.on_response(self.engine, item, op, value, self.daemon.clock.now_us())
@@ -256,7 +260,7 @@ class Live:
         item: contract.Input
         match effect:
             case Force(_, _, state, illegal):
-                item = contract.InjectState(ticket, sled_id, propolis_id, VmmState(state), illegal)
+                item = contract.InjectState(ticket, sled_id, propolis_id, vmm_state(state), illegal)
             case Kill(_, _, restart):
                 item = contract.KillPropolis(ticket, sled_id, propolis_id, restart)
             case Forget():

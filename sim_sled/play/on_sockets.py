@@ -23,7 +23,7 @@ from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
@@ -40,7 +40,7 @@ from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
 from sim_sled.play.users import Users
-from sim_sled.play.virtual import NAMESPACE
+from sim_sled.play.virtual import NAMESPACE, hardware_of
 
 POLL_S: Final = 0.02
 """How often users and expectations are looked after."""
@@ -142,8 +142,7 @@ class WallWorld:
 
     async def play(self, until_us: int | None) -> bool:
         """Until users, expectations and rules are through; whether it came to rest."""
-        self.start_us = self.active_us = self.now_us
-        self.engine.begin(self.start_us)
+        self.start_us = self.active_us = self.engine.start_us  # its rules began when the fleet was registered
         self.users.begin()
         end_us = horizon_us(self.scenario, self.users)
         while True:
@@ -180,9 +179,7 @@ async def play_on_sockets(
         configs = [
             SledConfig(
                 sled_id,
-                hardware=Hardware(
-                    hardware_threads=sled.shape.cpus, physical_ram=sled.shape.ram, reservoir_size=sled.shape.reservoir
-                ),
+                hardware=hardware_of(sled.shape),
                 stop_grace_us=scenario.agent.stop_grace,
             )
             for sled_id, sled in zip(ids, sleds, strict=True)

@@ -27,7 +27,7 @@ from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound,
 from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.nexus import Nexus
-from nexus_client.types import SledAgentInfo, SledCpuFamily, SledRole, VmmState
+from nexus_client.types import SledAgentInfo, SledCpuFamily, SledRole
 from sim_sled.core import contract
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.core.errors import SledError
@@ -47,12 +47,13 @@ from sim_sled.engine.plans import (
     Publication,
     RestartNexus,
     TakeSnapshot,
+    vmm_state,
 )
 from sim_sled.engine.reports import outcome_of
 from sim_sled.language.check import sleds_of
 from sim_sled.language.distribution import Fixed
 from sim_sled.language.draw import draw
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import Scenario, Shape
 from sim_sled.language.source import Mark
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
@@ -79,6 +80,19 @@ class Bounds:
     until_us: int = 30 * 86_400_000_000
     heap_max: int = 2_000_000
     lines_max: int = LINES_MAX
+
+
+def hardware_of(shape: Shape) -> Hardware:
+    """What a sled of this shape says it is made of."""
+    return Hardware(
+        hardware_threads=shape.cpus,
+        physical_ram=shape.ram,
+        reservoir_size=shape.reservoir,
+        zpools=shape.zpools,
+        cpu_family=SledCpuFamily(shape.cpu_family),
+        role=SledRole(shape.role),
+        baseboard_model=shape.model,
+    )
 
 
 @attrs.define(eq=False)
@@ -125,16 +139,7 @@ class World:
         self.users = Users(self)
         self.calls = Calls(self)
         for i, sled in enumerate(sleds):
-            shape = sled.shape
-            hardware = Hardware(
-                hardware_threads=shape.cpus,
-                physical_ram=shape.ram,
-                reservoir_size=shape.reservoir,
-                zpools=shape.zpools,
-                cpu_family=SledCpuFamily(shape.cpu_family),
-                role=SledRole(shape.role),
-                baseboard_model=shape.model,
-            )
+            hardware = hardware_of(sled.shape)
             grace_us = self.scenario.agent.stop_grace
             config = SledConfig(
                 ids[sled.name], f"[fd00:1122:3344:{0x101 + i:x}::1]:12345", hardware=hardware, stop_grace_us=grace_us
@@ -448,7 +453,7 @@ class World:
         item: contract.Input
         match effect:
             case Force(_, _, state, illegal):
-                item = contract.InjectState(ticket, sled_id, propolis_id, _vmm_state(state), illegal)
+                item = contract.InjectState(ticket, sled_id, propolis_id, vmm_state(state), illegal)
             case Kill(_, _, restart):
                 item = contract.KillPropolis(ticket, sled_id, propolis_id, restart)
             case Forget():
@@ -481,7 +486,3 @@ class World:
         fired = self.engine.fire(name)
         self._drain()
         return fired
-
-
-def _vmm_state(state: str) -> VmmState:
-    return VmmState({"creating": "starting"}.get(state, state))

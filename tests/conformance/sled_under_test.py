@@ -3,9 +3,9 @@
 from typing import Any
 from uuid import UUID
 
-from nexus_client.types import SledCpuFamily, SledRole
 from propolis_stub.waiting import Pace, Point
-from sim_sled.core.config import Hardware, SimMode, SledConfig
+from sim_sled.core.config import SimMode, SledConfig
+from sim_sled.daemon import hardware_file
 from sim_sled.daemon.daemon import Daemon, Options
 
 _PACE = {
@@ -22,7 +22,7 @@ once" holds on a busy machine. What is not named takes no time, as there: the ge
 
 
 class _TapePacer:
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
         return _PACE.get(point, Pace())
 
 
@@ -31,19 +31,15 @@ class DaemonSled:
 
     def __init__(self, *, explicit: bool) -> None:
         self.explicit = explicit
-        # `zpools`: nothing that is offered so far depends on the pools' ids
+
         self.capabilities = frozenset({"zpools", "sim-endpoints"})
         self._daemon: Daemon | None = None
 
     async def start(self, sled: dict[str, Any], nexus: str) -> str:
         sled_id = UUID(sled["id"])
-        hardware = Hardware(
-            hardware_threads=sled["hardware_threads"],
-            physical_ram=sled["physical_ram"],
-            reservoir_size=sled["reservoir_size"],
-            cpu_family=SledCpuFamily(sled["cpu_family"]),
-            role=SledRole(sled.get("role", "gimlet")),
-        )
+        # the first line of a tape is a hardware file, but for what the command line says
+        fields = {key: value for key, value in sled.items() if key not in {"id", "address"}}
+        hardware = hardware_file.hardware({"role": "gimlet"} | fields)
         mode = SimMode.EXPLICIT if self.explicit else SimMode.AUTO
         config = SledConfig(sled_id, "[::1]:0", mode=mode, hardware=hardware)
         self._daemon = Daemon([config], Options(nexus=nexus, pacer=_TapePacer(), shutdown_wait_s=1.0))

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from support.nexus.world import World
-from support.wire.nexus_schemas import answer_schema, faults, load, needs_documents
+from support.wire.documents import answer_schema, fits, load
 
 from nexus_client.stub.contract import (
     AttachSubnet,
@@ -79,14 +79,12 @@ def sled_document(major):
     return f"sled-agent/{major}.0.0"
 
 
-@needs_documents
 @pytest.mark.parametrize("kind", REGISTERS)
 @pytest.mark.parametrize("major", VERSIONS)
 def test_register_bodies_fit_every_version(kind, major):
-    assert not faults(sled_document(major), "InstanceEnsureBody", register_body(REGISTERS[kind], major))
+    assert not fits(sled_document(major), "InstanceEnsureBody", register_body(REGISTERS[kind], major))
 
 
-@needs_documents
 @pytest.mark.parametrize("major", [1, 20, 48])
 @pytest.mark.parametrize("op", [*REGISTERS.values(), *OTHERS], ids=lambda op: type(op).__name__)
 def test_requests_are_operations_of_the_document(op, major):
@@ -100,7 +98,7 @@ def test_requests_are_operations_of_the_document(op, major):
     assert (body is None) == (request.body is None)
     if body is not None:
         schema = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-        assert not faults(sled_document(major), schema, request.body)
+        assert not fits(sled_document(major), schema, request.body)
     if request.decoder is not None:
         schema = answer_schema(sled_document(major), request.method.lower(), PATHS[name], request.success)
         assert schema in ("SledVmmState", "VmmPutStateResponse", "VmmUnregisterResponse")

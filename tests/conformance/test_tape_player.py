@@ -11,14 +11,12 @@ import aiohttp
 import pytest
 from conformance.raw_http import RawAnswer
 from conformance.tape_match import equal, mismatches, subset
-from conformance.tape_player import How, Tape, TapeError, load, play, tapes_folder
-from conformance.tape_schemas import openapi_folder, relax, validate_with
+from conformance.tape_player import How, Tape, TapeError, load, play, play_file, tapes
+from support.wire.documents import relax, validate_with
 
 _VMM = "11111111-1111-4111-8111-111111111111"
 _OTHER = "22222222-2222-4222-8222-222222222222"
 _STATE = f"/vmms/{_VMM}/state"
-
-needs_openapi = pytest.mark.skipif(openapi_folder() is None, reason="no OpenAPI documents (SIM_SLED_OPENAPI)")
 
 
 @pytest.mark.parametrize(
@@ -89,9 +87,8 @@ _GONE = {"request_id": "x", "error_code": "GONE", "message": "gone away"}
         ),
     ],
 )
-@needs_openapi
 def test_a_fault_of_an_answer_is_found(expect, answer, fault):
-    faults = mismatches(expect, answer, validate_with("48.0.0"))
+    faults = mismatches(expect, answer, validate_with("sled-agent/48.0.0"))
     assert bool(faults) == (fault is not None), faults
     assert fault is None or fault in faults[0]
 
@@ -266,11 +263,61 @@ async def test_an_exchange_whose_needs_are_not_met_is_skipped():
 async def test_a_server_that_the_sled_has_not_is_not_offered_and_its_ports_are_imagined():
     sled, [first, second] = await _play_one(
         {("GET", "/1"): [(200, {})]},
-        {"server": {"kind": "crucible-agent", "dataset_id": _OTHER}, "save": {"port": "/port_number"}},
+        {
+            "op": "region",
+            "server": {"kind": "crucible-agent", "dataset_id": _OTHER},
+            "save": {"port": "/port_number"},
+        },
         {"path": "/${port}"},
+        not_offered={"region"},
     )
     assert (first.how, second.how) == (How.NOT_OFFERED, How.PASSED)
     assert len(sled.requests) == 1
+
+
+async def test_a_server_that_the_sled_has_not_is_a_failure_where_nobody_named_its_operation():
+    _, [result] = await _play_one({}, {"op": "attach", "server": {"kind": "crucible-pantry"}})
+    assert (result.how, result.detail) == (How.FAILED, "no crucible-pantry")
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "value", "fault"),
+    [
+        pytest.param("crucible-pantry", None, {"volume_active": "yes"}, "schema VolumeStatus", id="pantry"),
+        pytest.param("internal-dns", "2.0.0", {"generation": -1}, "schema DnsConfig", id="DNS"),
+        pytest.param("repo-depot", "1.0.0", {"message": 1}, "schema Error", id="depot"),
+        pytest.param("crucible-agent", None, [], "schema Region", id="Crucible agent"),
+    ],
+)
+async def test_answers_of_other_servers_are_validated_by_their_own_documents(kind, version, value, fault):
+    class WithServer(FakeSled):
+        def server(self, _server):
+            return "127.0.0.1:%d" % self.listener.sockets[0].getsockname()[1]  # noqa: UP031 -- two quotes less
+
+    schema = fault.removeprefix("schema ")
+    exchange = {"path": "/x", "server": {"kind": kind}, "expect": {"status": 200, "schema": schema}}
+    if version:
+        exchange["headers"] = {"api-version": version}
+    [result] = await play(_tape(exchange), WithServer({("GET", "/x"): [(200, value)]}))
+    assert result.how is How.FAILED
+    assert fault in result.detail
+
+
+@pytest.mark.parametrize(("wire", "how"), [(False, How.FAILED), (True, How.PASSED)])
+async def test_what_is_as_on_the_wire_is_not_validated(wire, how):
+    exchange = {"path": "/x", "expect": {"status": 200, "schema": "CoordinatorStatus"}, "wire": wire}
+    _, [result] = await _play_one({("GET", "/x"): [(200, "as it is on the wire")]}, exchange)
+    assert result.how is how, result
+
+
+@pytest.mark.parametrize(
+    ("value", "how"),
+    [({"a": {"bytes": 1, "bundles": 2}}, How.PASSED), ({"a": {"bytes": 1}}, How.FAILED), ([], How.FAILED)],
+)
+async def test_map_of_a_schema_is_a_schema(value, how):
+    exchange = {"path": "/x", "expect": {"status": 200, "schema": "map of CleanupCount"}}
+    _, [result] = await _play_one({("GET", "/x"): [(200, value)]}, exchange)
+    assert result.how is how, result
 
 
 async def test_alternatives_count_and_are_told_apart():
@@ -409,6 +456,25 @@ async def test_a_wait_ends_when_the_state_is_reached(answers):
     assert result.how is How.PASSED, result
 
 
+@pytest.mark.parametrize(
+    ("more", "how"),
+    [
+        pytest.param(_wait("gone", 0.1) | {"expect_alt": [{"status": 410}]}, How.FAILED, id="by the exchange"),
+        pytest.param({"expect_alt": [{"status": 410} | _wait("gone", 0.1)]}, How.FAILED, id="by the answer itself"),
+        pytest.param(
+            _wait("gone", 0.1) | {"expect_alt": [{"status": 410, "wait": None}]},
+            How.ALTERNATIVE,
+            id="not by this answer",
+        ),
+    ],
+)
+async def test_what_an_alternative_answer_says_is_waited_for_too(more, how):
+    script = {("PUT", _STATE): [(410, {"message": "m"})]} | _states((200, _runtime("stopping", 4)))
+    _, [result] = await _play_one(script, {"method": "PUT", "path": _STATE} | more)
+    assert result.how is how
+    assert ("waited 0.1 s" in result.detail) == (how is How.FAILED)
+
+
 async def test_a_state_from_before_the_request_does_not_end_a_wait():
     script = {
         ("PUT", _STATE): [{"notify": _runtime("running", 3)}, (200, {"updated_runtime": _runtime("rebooting", 4)})],
@@ -470,7 +536,54 @@ async def test_artifacts_are_waited_for_and_the_depot_serves_them():
     assert result.how is How.PASSED, result
 
 
+async def test_a_depot_may_serve_on_purpose_what_is_not_what_its_name_says():
+    name = hashlib.sha256(b"something else").hexdigest()
+    got = []
+
+    class Fetching(FakeSled):
+        capabilities = frozenset({"depot"})
+
+        async def answer(self, method, target):
+            depot = json.loads(self.requests[-1][3])["depot_base_url"]
+            async with aiohttp.ClientSession() as session, session.get(f"{depot}/artifact/sha256/{name}") as answer:
+                got.append(await answer.read())
+            return await super().answer(method, target)
+
+    exchange = {
+        "method": "POST",
+        "path": "/copy",
+        "body": {"depot_base_url": "${depot_url}"},
+        "expect": {"status": 502},
+    }
+    depot = {name: base64.b64encode(b"wrong").decode()}
+    [result] = await play(_tape(exchange, depot=depot), Fetching({("POST", "/copy"): [(502, {"message": "m"})]}))
+    assert (result.how, got) == (How.PASSED, [b"wrong"]), result
+
+
 def test_every_tape_of_the_folder_can_be_read():
-    tapes = [load(path) for path in sorted(tapes_folder().glob("*.jsonl"))]
-    assert tapes
-    assert all(tape.exchanges for tape in tapes)
+    read = [load(path) for path in tapes()]
+    assert read
+    assert all(tape.exchanges for tape in read)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", "not enough values", id="empty"),
+        pytest.param("{", "JSONDecodeError", id="no JSON"),
+        pytest.param(
+            '{"tape": "t", "api_version": "48.0.0", "sled": {}}\n{"method": "GET"}', "KeyError", id="no path"
+        ),
+        pytest.param(
+            '{"tape": "t", "api_version": "48.0.0", "sled": {}}\n{"method": "GET", "path": "/${typo}", "expect": {}}',
+            "nobody knows ${typo}",
+            id="an unknown variable",
+        ),
+    ],
+)
+async def test_a_broken_tape_is_one_failed_line(tmp_path, text, said):
+    path = tmp_path / "broken.jsonl"
+    path.write_text(text)
+    [result] = await play_file(path, FakeSled({}))
+    assert (result.tape, result.how) == ("broken", How.FAILED)
+    assert said in result.detail

@@ -14,8 +14,12 @@ import attrs
 
 from nexus_client.types import MigrationRuntimeState, MigrationState, SledVmmState, UpdatedRuntime, VmmState
 from sim_sled.core import contract
+from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import NoSuchVmm
 from sim_sled.core.networking.facts import Networking
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.core.sled import Sled
+from sim_sled.daemon.blobs import Blobs
 from sim_sled.http.app import make_server
 
 SLED = UUID("2dd26437-062c-4ece-8f50-53c8f0b951a7")
@@ -30,6 +34,8 @@ class FakeHost:
         self.items: list[Any] = []
         self.finished: list[Any] = []
         self.networking = Networking()
+        self.sled = Sled(SledConfig(SLED), PresetPacer(), 0, networking=self.networking)
+        self.stored = Blobs()
         self.vmms: dict[UUID, SledVmmState] = {}
         self.gate = asyncio.Event()
         self.gate.set()
@@ -48,6 +54,16 @@ class FakeHost:
         value = self._answer(item)
         self.finished.append(item)
         return value
+
+    def blobs(self, sled_id: UUID) -> Blobs:
+        return self.stored
+
+    def log_lines(self, sled_id: UUID, propolis_id: UUID | None) -> list[tuple[str, str]]:
+        return []
+
+    def in_background(self, work: Any, at_most: int) -> bool:
+        work.close()
+        return False
 
     def _answer(self, item: Any) -> object:
         match item:
@@ -71,7 +87,7 @@ class FakeHost:
                 state = self.vmms[item.propolis_id]
                 return UpdatedRuntime(state) if isinstance(item, contract.PutState) else state
             case contract.CallArea():
-                return item.call.apply(self.networking, 0)
+                return item.call.apply(getattr(self.sled, item.facts), 0)
         raise AssertionError(item)
 
 

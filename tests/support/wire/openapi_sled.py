@@ -1,33 +1,20 @@
-"""The Sled Agent API documents: where they are, their schemas for validators and as hypothesis strategies.
-
-The documents are not part of this project: SIM_SLED_OPENAPI names their folder, default `../shared/openapi`.
-"""
+"""The Sled Agent API, version by version: operations, schemas, and hypothesis strategies made of these."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 from hypothesis import strategies as st
+from support.wire import documents
 
-FOLDER = Path(os.environ.get("SIM_SLED_OPENAPI") or Path(__file__).parents[4] / "shared" / "openapi") / "sled-agent"
 VERSIONS = range(1, 49)
-WHY_NOT = f"no OpenAPI documents at {FOLDER}: set SIM_SLED_OPENAPI"
 
 
-def available() -> bool:
-    return (FOLDER / "48.0.0.json").exists()
-
-
-@cache
 def document(level: int) -> dict[str, Any]:
     """The document of version `level`.0.0."""
-    return json.loads((FOLDER / f"{level}.0.0.json").read_text())
+    return documents.load(f"sled-agent/{level}.0.0")
 
 
 def operations(level: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -43,38 +30,9 @@ def body_schema(level: int, method: str, path: str) -> dict[str, Any]:
     return operations(level)[method, path]["requestBody"]["content"]["application/json"]["schema"]
 
 
-_INTEGER_BITS = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "uint": 63}
-
-# ---- validators ----------------------------------------------------------------------------------------------------
-
-
-def _relax(schema: Any) -> Any:
-    """As JSON Schema 2020-12: `nullable` is 3.0 only, and the branches of some `oneOf` overlap."""
-    if isinstance(schema, list):
-        return [_relax(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {("anyOf" if key == "oneOf" else key): _relax(value) for key, value in schema.items()}
-    if out.get("type") == "integer" and (bits := _INTEGER_BITS.get(out.get("format", ""))):
-        out.setdefault("maximum", 2**bits - 1)  # JSON Schema knows no such formats
-    return {"anyOf": [{"type": "null"}, out]} if out.pop("nullable", False) is True else out
-
-
-@cache
-def _components(level: int) -> dict[str, Any]:
-    return _relax(document(level)["components"])
-
-
-@cache
-def _validator(level: int, text: str) -> jsonschema_rs.Validator:
-    schema = {"components": _components(level), "allOf": [_relax(json.loads(text))]}
-    return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-
-
 def faults(level: int, schema: dict[str, Any], value: Any) -> list[str]:
     """What does not fit; empty if all does."""
-    found = _validator(level, json.dumps(schema)).iter_errors(value)
-    return [f"{error.message} at {error.instance_path}" for error in found]
+    return documents.faults(f"sled-agent/{level}.0.0", schema, value)
 
 
 # ---- strategies ----------------------------------------------------------------------------------------------------
@@ -149,7 +107,7 @@ class Bodies:
                 unique = json.dumps if schema.get("uniqueItems") else None
                 return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
             case "integer":
-                return st.integers(schema["minimum"], 2 ** _INTEGER_BITS[schema["format"]] - 1)
+                return st.integers(schema["minimum"], 2 ** documents.INTEGER_BITS[schema["format"]] - 1)
             case "boolean":
                 return st.booleans()
             case "string" if "pattern" in schema:

@@ -42,7 +42,7 @@ class EachPointTakes:
         self.named = named
         self.asked: list[tuple[Point, int]] = []
 
-    def pace(self, _vm_id: UUID, point: Point, occurrence: int, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, occurrence: int, _leads_to: object = None, /) -> Pace:
         self.asked.append((point, occurrence))
         return Pace(self.named.get(point.name, self.after_us))
 

@@ -83,14 +83,13 @@ def test_what_it_waits_for_and_how_long():
         pytest.param(
             SimMode.EXPLICIT,
             ScriptedPacer(0),
-            "Propolis waits: a step: picking up work (wake), until somebody pokes it or its peer answers.",
+            "Propolis waits: a step: picking up work (wake), until somebody pokes it.",
             id="a stepped VMM waits for a poke",
         ),
         pytest.param(
             SimMode.AUTO,
             ScriptedPacer(0, {Point.BACKENDS: FOR_EVER}),
-            "Propolis waits: starting block backends (backends), for ever, until somebody pokes it or its peer"
-            " answers.",
+            "Propolis waits: starting block backends (backends), for ever; only a request or a fault ends that.",
             id="a backend that never comes up",
         ),
     ],

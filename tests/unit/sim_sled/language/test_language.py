@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scenarios.strategies import distributions, scenarios
+from support.wire import documents
 
 from sim_sled.cli.scenario_commands import RunOptions, check_files, list_text, run_files
 from sim_sled.language import distribution, draw, figures, words
@@ -86,16 +87,12 @@ def test_the_reference_page_is_current():
 
 
 def test_the_operations_are_those_of_the_openapi_documents():
-    folder = Path(os.environ.get("SIM_SLED_OPENAPI", ROOT.parent / "shared" / "openapi")) / "sled-agent"
-    if not folder.is_dir():
-        pytest.skip(f"no OpenAPI documents at {folder}; set SIM_SLED_OPENAPI")
+    def operations(name):
+        paths = documents.load(name)["paths"].values()
+        return {operation["operationId"] for path in paths for operation in path.values()}
 
-    def operations(path):
-        paths = json.loads(path.read_text())["paths"].values()
-        return {o["operationId"] for p in paths for o in p.values() if isinstance(o, dict) and "operationId" in o}
-
-    assert operations(folder / "48.0.0.json") == words.OPERATIONS
-    every = set().union(*(operations(p) for p in folder.glob("*.json")))
+    assert operations("sled-agent/48.0.0") == words.OPERATIONS
+    every = set().union(*(operations(name) for name in documents.names() if name.startswith("sled-agent/")))
     assert every == words.ALL_OPERATIONS
 
 

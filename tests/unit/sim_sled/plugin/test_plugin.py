@@ -55,7 +55,7 @@ def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(pr
         "registered starting",
         "why:",
         "will rest in running",
-        "Rule stuck",
+        "rule stuck",
         "seed=7",
         "again: pytest 'test_a_failed",
         "--sim-seed 7",
@@ -116,7 +116,7 @@ def test_a_vm_is_named_as_people_name_it(project):
             seen = sim_rack.expect("web-1", "running", within=5).wait()
             for who in (vm, vm.id, str(vm.id), seen, "v1", seen.propolis_id, str(seen.propolis_id)[:8], "WEB-1"):
                 assert sim_rack.expect(who, "running", within=0).wait().propolis_id == seen.propolis_id
-            with pytest.raises(AssertionError, match="no VMM called 'web-2': v1 web-1"):
+            with pytest.raises(AssertionError, match="no VMM is called 'web-2': v1 web-1"):
                 sim_rack.expect("web-2", "running", within=0).wait()
         """
     )

@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 from support.nexus.http import VERSION, HttpRack
 from support.nexus.world import report, sled_id
-from support.wire.nexus_schemas import faults as schema_faults
-from support.wire.nexus_schemas import needs_documents
+from support.wire.documents import fits
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config, SagaMode
@@ -178,11 +177,10 @@ async def test_an_operator_migrates_over_the_lockstep_api(rack):
     assert status == 400
 
 
-@needs_documents
 async def test_instances_are_shown_as_the_lockstep_document_says(rack):
     await rack.running()
     for row in (await rack.control("GET", "/v1/instances"))[1]["items"]:
-        assert not schema_faults("other/nexus-lockstep", "Instance", row)
+        assert not fits("other/nexus-lockstep", "Instance", row)
 
 
 async def test_addresses_of_vms_on_loopback_sleds_can_be_bound_and_differ(rack):

@@ -1,0 +1,1 @@
+"""The artifact store (SR 4.2)."""

@@ -1,0 +1,1 @@
+"""The rack's network configuration (SR 4.4)."""

@@ -1,0 +1,1 @@
+"""Support bundles (SR 4.1)."""

@@ -1,0 +1,1 @@
+"""What a sled tells people who look for a fault (SR 4.7)."""

@@ -1,0 +1,72 @@
+"""A happening as a record for programs: the same fields whoever asks (`events --follow`, the page, `run --events`).
+
+Read before: core/happenings.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from nexus_client.types import SledVmmState, VmmStateRequested
+from propolis_stub.types import Publication
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.rules import Verdict
+
+
+@attrs.frozen
+class Event:
+    """`before`, `after`: states, "" where the kind has none. `gen`: of the report or record, 0 without one. `attempt`
+    counts from 0. `text`: what the other fields do not say.
+    """
+
+    at_us: int
+    kind: str
+    sled_id: str
+    vmm: str = ""
+    instance: str = ""
+    hostname: str = ""
+    ordinal: str = ""
+    before: str = ""
+    after: str = ""
+    gen: int = 0
+    attempt: int = 0
+    text: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON is written: `from` and `to` for the states."""
+        found = attrs.asdict(self)
+        return {{"before": "from", "after": "to"}.get(key, key): value for key, value in found.items()}
+
+
+def event_of(happening: Happening, *, instance: str = "", hostname: str = "", ordinal: str = "") -> Event:
+    """The event of a happening; names are those of its VMM, which the core does not know."""
+    vmm = "" if happening.propolis_id is None else str(happening.propolis_id)
+    event = Event(
+        happening.at_us,
+        happening.kind.value.replace(" ", "-"),
+        str(happening.sled_id),
+        vmm,
+        instance,
+        hostname,
+        ordinal,
+    )
+    match happening.kind, happening.data:
+        case Kind.PROPOLIS, (before, Publication() as now):
+            was = before.state.value.lower() if isinstance(before, Publication) else ""
+            return attrs.evolve(event, before=was, after=now.state.value.lower(), gen=now.gen)
+        case Kind.OBSERVED, (SledVmmState() as before, SledVmmState() as now):
+            state, gen = now.vmm_state.state.value, now.vmm_state.gen
+            return attrs.evolve(event, before=before.vmm_state.state.value, after=state, gen=gen)
+        case Kind.SENT, (SledVmmState() as body, int(attempt)):
+            state, gen = body.vmm_state.state.value, body.vmm_state.gen
+            return attrs.evolve(event, after=state, gen=gen, attempt=attempt)
+        case Kind.ASKED, (VmmStateRequested(type=asked), Verdict() as verdict):
+            return attrs.evolve(event, after=asked.value, text=verdict.value)
+        case Kind.REFUSED, (VmmStateRequested(type=asked), error):
+            return attrs.evolve(event, after=asked.value, text=str(error))
+        case _, SledVmmState() as body:
+            return attrs.evolve(event, after=body.vmm_state.state.value, gen=body.vmm_state.gen)
+        case _, data:
+            return attrs.evolve(event, text=str(data))

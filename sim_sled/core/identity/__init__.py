@@ -1,0 +1,1 @@
+"""Who this sled is, and small switches (SR 4.6)."""

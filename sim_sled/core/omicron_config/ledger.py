@@ -1,0 +1,247 @@
+"""The ledgered sled configuration and the reconciler that works towards it (SR 3.1, 3.2).
+
+    PUT --> ledgered at once --> a run that takes its time --> last reconciled
+                 ^                        |
+                 +--- a PUT during a run is taken up by another run after it
+
+A run's outcome depends on nothing but the configuration and the sled, so a failed one is not tried again and again,
+as the real reconciler does: it is tried when something has changed (`world_changed`). The answers are the same.
+
+Read before: core/estate.py, core/omicron_config/reconcile.py.
+Read next: core/bundles/store.py, core/identity/small.py, core/inventory.py, core/storage/local.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from sim_sled.core.contract import DropFiles
+from sim_sled.core.errors import BadRequest
+from sim_sled.core.estate import Area, Estate, SledPoint
+from sim_sled.core.omicron_config.reconcile import Faults, HasDisk, Identity, Image, Reconciled, World, reconcile
+from sim_sled.core.omicron_config.values import ZONE_OWNED, OmicronConfig
+
+FIRST_IMAGES: Final[Mapping[str, Image]] = {
+    name: Image(f"{digit}" * 32, 1000, bytes([byte]) * 32, "fake from debug_assume_success()", data_size=1000)
+    for name, digit, byte in (("a", "0a", 0x1A), ("b", "0b", 0x1B))
+}
+"""What both host phase 2 slots hold at first: the existing simulator's two fakes (SR 3.2)."""
+
+IDLE_BEFORE_US: Final = 10_000_000
+RAN_FOR_US: Final = 3_000_000
+"""The existing simulator's figures for a run that was never seen: ended 10 s ago, took 3 s (SR 3.2)."""
+
+
+@attrs.frozen
+class Run:
+    """A run in progress; `due_us` None: it ends when somebody lets it."""
+
+    config: OmicronConfig
+    started_us: int
+    due_us: int
+
+
+@attrs.define
+class Ended:
+    """The last run that has ended."""
+
+    completed_us: int
+    ran_for_us: int
+
+
+class Ledger(Area):
+    """One sled's configuration.
+
+    `ledgered`: what was accepted last. `last`: what the last run made of what was then ledgered. `strict_artifacts`:
+    refuse a configuration whose artifacts are not in the store, as the real agent does (SR 3.1 c).
+    """
+
+    kept_as = "omicron-config"
+
+    def __init__(self, estate: Estate) -> None:
+        super().__init__(estate)
+        self.ledgered: OmicronConfig | None = None
+        self.last: Reconciled | None = None
+        self.run: Run | None = None
+        self.ended: Ended | None = None
+        self.faults = Faults()
+        self.strict_artifacts = False
+        self.override: str | None = None
+        self.boot_slot = "a"
+        self.images: dict[str, Image] = {}
+        """Artifacts of the store that a host phase 2 slot can be written with; who stores them tells them."""
+        self.slots: dict[str, Image] = dict(FIRST_IMAGES)
+        self.pool_of: dict[Identity, str] = {}
+        """Pools that were made on bare disks: they stay when the disk is not managed any more."""
+        self.runs = 0
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def put(self, config: OmicronConfig) -> None:
+        """Take a configuration. Raises `BadRequest`: an older one, or another one of the same generation."""
+        old = self.ledgered
+        if old is not None:
+            if config.generation < old.generation:
+                raise BadRequest("Generation number too old")
+            if config.generation == old.generation:
+                if config != old:
+                    raise BadRequest("Generation number unchanged but data is different")
+                return
+        self._check(config)
+        self.ledgered = config
+        self._drop_bundles(old, config)
+        self.changed()
+        if self.run is None:
+            self._start()
+
+    def _check(self, config: OmicronConfig) -> None:
+        """SR 3.1 (c). A MUPdate override may only go where nothing comes from artifacts."""
+        if config.remove_mupdate_override is not None:
+            if any(zone.artifact is not None for zone in config.zones.values()):
+                raise BadRequest("sled config is invalid: remove_mupdate_override is set beside zones from artifacts")
+            if config.slot("a") is not None or config.slot("b") is not None:
+                raise BadRequest(
+                    "sled config is invalid: remove_mupdate_override is set beside host phase 2 artifacts"
+                )
+        if self.strict_artifacts:
+            from sim_sled.core.artifacts.store import Artifacts  # noqa: PLC0415 -- imported where it is asked for
+
+            missing = sorted(config.artifacts - self.estate.of(Artifacts).complete())
+            if missing:
+                raise BadRequest(f"sled config is invalid: artifacts are not in the store: {', '.join(missing)}")
+
+    def world_changed(self) -> None:
+        """Something that a run depends on is different now: disks, faults, artifacts. Try again."""
+        if self.ledgered is not None and self.run is None:
+            self._start()
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        assert self.ledgered is not None, "nothing to reconcile"
+        took_us = self.estate.pace_us(SledPoint.RECONCILE, self.runs)
+        self.runs += 1
+        self.run = Run(self.ledgered, self.estate.now_us, self.estate.now_us + took_us)
+        if took_us == 0:
+            self._finish()
+
+    def _finish(self) -> None:
+        assert self.run is not None, "no run to finish"
+        run, self.run = self.run, None
+        self.last = reconcile(run.config, self._world())
+        for disk in run.config.disks.values():
+            if self.last.disks[disk.id] is None:
+                self.pool_of[disk.vendor, disk.model, disk.serial] = disk.pool_id
+        for name, content in self.last.slots.items():
+            if isinstance(content, Image):
+                self.slots[name] = content
+        self.override = self.last.override_left
+        ran_us = run.due_us - run.started_us
+        if ran_us == 0:
+            # the existing simulator's figure, but never before this sled existed
+            ran_us = min(RAN_FOR_US, self.estate.now_us)
+        self.ended = Ended(run.due_us, ran_us)
+        self.changed()
+        if self.ledgered is not run.config:
+            self._start()
+
+    def next_deadline_us(self) -> int | None:
+        return None if self.run is None else self.run.due_us
+
+    def tick(self) -> None:
+        if self.run is not None and self.run.due_us <= self.estate.now_us:
+            self._finish()
+
+    # --- what the sled has ------------------------------------------------------------------------------------------
+
+    def _world(self) -> World:
+        return World(self.disks(), self.images, self.slots, self.boot_slot, self.override, self.faults)
+
+    def disks(self) -> dict[Identity, HasDisk]:
+        """All disks of this sled, the ones with pools first, in the order of their slots."""
+        hardware, sled_id = self.estate.hardware, self.estate.sled_id
+        found: dict[Identity, HasDisk] = {}
+        for pool in hardware.pools_of(sled_id):
+            disk = pool.disk
+            found[disk.vendor, disk.model, disk.serial] = HasDisk(str(pool.id), pool.total_size)
+        for bare in hardware.disks:
+            identity = (bare.disk.vendor, bare.disk.model, bare.disk.serial)
+            found[identity] = HasDisk(self.pool_of.get(identity), bare.size)
+        return found
+
+    def pools(self) -> dict[str, int]:
+        """Sizes of all pools by id: those that were there from the start, and those of adopted disks (SR 3.3)."""
+        found = {str(pool.id): pool.total_size for pool in self.estate.hardware.pools_of(self.estate.sled_id)}
+        if self.last is not None:
+            found |= {key: disk.size for key, disk in self.last.pools.items()}
+        return found
+
+    def dataset_name(self, dataset_id: str) -> str | None:
+        """Full name of a dataset that the last run made; None if there is none."""
+        if self.last is None or self.last.datasets.get(dataset_id, "absent") is not None:
+            return None
+        return self.last.config.datasets[dataset_id].name
+
+    def has_dataset(self, pool: str, kind: str) -> bool:
+        """Whether the last run made a dataset of this kind on this pool."""
+        if self.last is None:
+            return False
+        return any(
+            self.last.datasets[each.id] is None and each.kind == kind and each.pool_name.partition("_")[2] == pool
+            for each in self.last.config.datasets.values()
+        )
+
+    def running_zones(self) -> list[str]:
+        """Names of the zones that the last run started, sorted (SR 4.6)."""
+        if self.last is None:
+            return []
+        return sorted(self.last.config.zones[key].name for key, why in self.last.zones.items() if why is None)
+
+    def _drop_bundles(self, old: OmicronConfig | None, new: OmicronConfig) -> None:
+        """Datasets that leave take what is nested in them along (SR 3.1)."""
+        if old is None:
+            return
+        gone = [
+            each
+            for each in old.datasets.values()
+            if each.kind not in ZONE_OWNED
+            and (each.id not in new.datasets or new.datasets[each.id].pool_name != each.pool_name)
+        ]
+        if gone:
+            from sim_sled.core.bundles.store import Bundles  # noqa: PLC0415 -- imported where it is asked for
+
+            self.estate.of(Bundles).datasets_left({each.id for each in gone})
+
+    # --- restarts ---------------------------------------------------------------------------------------------------
+
+    def dump(self) -> Any:
+        return {
+            "ledgered": None if self.ledgered is None else self.ledgered.wire,
+            "pool_of": [[*identity, pool] for identity, pool in sorted(self.pool_of.items())],
+            "override": self.override,
+            "boot_slot": self.boot_slot,
+            "slots": {
+                name: attrs.asdict(image) | {"data_sha256": image.data_sha256.hex()}
+                for name, image in self.slots.items()
+            },
+        }
+
+    def load(self, kept: Any) -> None:
+        self.pool_of = {(vendor, model, serial): pool for vendor, model, serial, pool in kept["pool_of"]}
+        self.override = kept["override"]
+        self.boot_slot = kept["boot_slot"]
+        self.slots = {
+            name: Image(**(image | {"data_sha256": bytes.fromhex(image["data_sha256"])}))
+            for name, image in kept["slots"].items()
+        }
+        if kept["ledgered"] is not None:
+            self.ledgered = OmicronConfig(kept["ledgered"])
+            self._start()  # a sled that starts again reconciles what it has ledgered
+
+
+def drop_files(estate: Estate, *keys: str) -> None:
+    """Say that nobody refers to the stored bytes of these keys any more."""
+    estate.effects.append(DropFiles(estate.sled_id, keys))

@@ -1,0 +1,1 @@
+"""Membership of the rack (SR 4.5)."""

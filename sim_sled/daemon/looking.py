@@ -1,0 +1,206 @@
+"""Looking at a daemon: whom somebody means, what became of a VMM, why it is where it is, and waiting for a state.
+
+One place for the control API, `sim-sled up` and the pytest plugin.
+
+Read before: daemon/daemon.py, daemon/sightings.py. Read next: daemon/control.py, daemon/small_rack.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import attrs
+
+from sim_sled.core.event import Event, event_of
+from sim_sled.core.happenings import Happening
+from sim_sled.core.why import row, stamp, why
+from sim_sled.daemon.history import text_of
+from sim_sled.daemon.sightings import Sighting, Sightings
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.daemon import Daemon
+
+EVENTS_KEPT: Final = 20_000
+"""Events for whoever comes late or comes back: some 6 MB, minutes of a busy daemon."""
+LISTED_MAX: Final = 10
+"""VMMs that an error names."""
+
+
+class NobodyMeant(LookupError):
+    """No VMM, or several, is meant. `several`: which of the two; the text lists them."""
+
+    def __init__(self, text: str, *, several: bool) -> None:
+        super().__init__(text)
+        self.several = several
+
+
+class Unmet(AssertionError):
+    """A VMM was not in a state in time. The text has its timeline and its why."""
+
+
+@attrs.define(eq=False)
+class Looking:
+    """What can be asked of one daemon."""
+
+    daemon: Daemon
+    sightings: Sightings = attrs.field(init=False)
+    events: deque[tuple[int, Event]] = attrs.field(factory=lambda: deque(maxlen=EVENTS_KEPT))
+    number: int = 0
+    _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.sightings = Sightings(self.daemon.rack)
+
+    def watch(self, happening: Happening) -> None:
+        """One happening of the rack."""
+        self.sightings.watch(happening)
+        seen = None if happening.propolis_id is None else self.sightings.get(happening.propolis_id)
+        if seen is None:
+            self.add(event_of(happening))
+        else:
+            names = {"instance": str(seen.instance_id), "hostname": seen.hostname, "ordinal": seen.short}
+            self.add(event_of(happening, **names))
+
+    def add(self, event: Event) -> None:
+        """One event, also of others than the rack (a rule that fired)."""
+        self.number += 1
+        self.events.append((self.number, event))
+        self._changed.set()
+
+    def touch(self) -> None:
+        """Something else has changed that somebody may wait for."""
+        self._changed.set()
+
+    def after(self, number: int, most: int = 1_000) -> list[tuple[int, Event]]:
+        """Events behind `number`, oldest first, at most so many."""
+        if number >= self.number:
+            return []
+        first = self.events[0][0]
+        skip = max(0, number + 1 - first)
+        return [self.events[i] for i in range(skip, min(len(self.events), skip + most))]
+
+    async def change(self, seconds: float) -> None:
+        """Until something has changed, for so long at most. Look after calling this, and do not await in between."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    # ---- who
+
+    def meant(self, who: str) -> Sighting:
+        """The VMM that is meant (`Sightings.named`). Raises `NobodyMeant`."""
+        found = self.sightings.named(who)
+        if len(found) == 1:
+            return found[0]
+        shown = [f"{s.short} {s.hostname} {s.propolis_id}" for s in (found or self.sightings.all())[:LISTED_MAX]]
+        listed = ", ".join(shown) or "there are none yet"
+        raise NobodyMeant(
+            f"{'several VMMs are' if found else 'no VMM is'} called {who!r}: {listed}", several=bool(found)
+        )
+
+    # ---- what and why
+
+    def timeline(self, seen: Sighting) -> list[str]:
+        """What happened to a VMM, oldest first, with milliseconds since the first line."""
+        happened = self.daemon.history.of(seen.propolis_id)
+        return [f"{(each.at_us - happened[0].at_us) / 1e3:9.1f} ms  {text_of(each)}" for each in happened]
+
+    def why(self, seen: Sighting) -> dict[str, Any]:
+        """Everything known about a VMM, `says` in sentences; also of one that is gone."""
+        sled = self.daemon.rack.sleds[seen.sled_id]
+        answer: dict[str, Any]
+        if seen.propolis_id in sled.vmms:
+            answer = why(sled, sled.get(seen.propolis_id), self.daemon.clock.now_us())
+        else:
+            told = f"Nexus acknowledged {seen.acked or 'nothing'}."
+            answer = self._gone(seen) | {
+                "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
+            }
+        live = self.daemon.live
+        who = live.engine.subjects.get(seen.propolis_id) if live is not None else None
+        notes = [] if who is None else list(who.notes)
+        answer["rules"] = [
+            {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
+        ]
+        answer["says"] += [f"At {stamp(each.at_us)} rule {each.rule} ({each.mark}) {each.text}." for each in notes]
+        return answer
+
+    def _gone(self, seen: Sighting) -> dict[str, Any]:
+        ids = {"propolis_id": seen.propolis_id, "sled_id": seen.sled_id, "instance_id": seen.instance_id}
+        return {key: str(value) for key, value in ids.items()} | {
+            "hostname": seen.hostname,
+            "state": seen.state,
+            "acked": seen.acked or None,
+            "gone": True,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per VMM that is there, by sled and id."""
+        out = []
+        for sled_id, sled in sorted(self.daemon.rack.sleds.items()):
+            for propolis_id, vmm in sorted(sled.vmms.items()):
+                seen = self.sightings.get(propolis_id)
+                pending = sled.outbox.pending_of(propolis_id)
+                out.append(
+                    row(vmm)
+                    | {
+                        "ordinal": "" if seen is None else seen.short,
+                        "in": vmm.state.value if seen is None else seen.state,
+                        "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
+                        "asked": vmm.asked[-1][1].type.value if vmm.asked else None,
+                        "unacknowledged": 0 if pending is None else pending.attempt + 1,
+                        "rule": self._rule(propolis_id),
+                        "restarts": 0 if seen is None else self._restarts(seen),
+                        "propolis_listens": self.daemon.propolis.address_of(sled_id, propolis_id),
+                    }
+                )
+        return out
+
+    def _restarts(self, seen: Sighting) -> int:
+        """How many VMMs its instance had here before."""
+        mine = [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
+        return sum(each.ordinal < seen.ordinal for each in mine)
+
+    def _rule(self, propolis_id: UUID) -> str | None:
+        """The rule that last had a hand in it."""
+        live = self.daemon.live
+        who = live.engine.subjects.get(propolis_id) if live is not None else None
+        return None if who is None or not who.notes else who.notes[-1].rule
+
+    # ---- waiting
+
+    async def expect(self, who: str, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:
+        """Waits until a VMM is in a state (words of the scenario language). Level-triggered: it counts if it is so
+        now, and with `since_us` also if it was so in between. Raises `Unmet`, also if nobody is meant by then.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        since = 2**62 if since_us is None else since_us
+        while True:
+            nobody: NobodyMeant | None = None
+            seen: Sighting | None = None
+            try:
+                seen = self.meant(who)
+            except NobodyMeant as error:
+                nobody = error
+            if seen is not None and seen.was(state, since):
+                return seen
+            left = until - loop.time()
+            if left <= 0:
+                if seen is None:
+                    raise Unmet(f"{nobody}, after {within_s:g} s")
+                raise Unmet(self.unmet(seen, state, within_s))
+            await self.change(left)
+
+    def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
+        """What a failed expectation says."""
+        who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
+        lines = [f"{who} was not {state!r} within {within_s:g} s: it is {seen.state!r}"]
+        lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
+        lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
+        return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""Looking at a running daemon as a person does: names, `expect`, `events`, over the control API and the commands."""
+
+import asyncio
+import json
+import sys
+
+import aiohttp
+import pytest
+
+from sim_sled.daemon import logs
+from sim_sled.daemon.control import Control, serve_control
+from sim_sled.daemon.small_rack import SmallRack
+
+
+@pytest.fixture
+async def rack():
+    """A rack with two VMs, `web-1` running, and its control API: (rack, address of the control API)."""
+    logs.configure(level="error")
+    async with SmallRack(sleds=2) as small:
+        runner, address = await serve_control(Control(small.daemon), "127.0.0.1", 0)
+        for name in ("web-1", "web-2"):
+            await small.create_instance(name)
+            await small.expect(name, "running", within_s=5)
+        try:
+            yield small, address
+        finally:
+            await runner.cleanup()
+
+
+async def get(address, path, **headers):
+    async with aiohttp.ClientSession() as http, http.get(f"http://{address}{path}", headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def command(*args):
+    """Exit code, stdout, stderr of `sim-sled`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sim_sled", *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_vm_is_named_by_host_name_ordinal_id_or_its_beginning(rack):
+    small, address = rack
+    seen = small.meant("web-2")
+    for who in ("web-2", "WEB-2", "v2", str(seen.propolis_id), str(seen.propolis_id)[:8], str(seen.instance_id)):
+        status, answer = await get(address, f"/vmms/{who}")
+        assert (status, answer["propolis_id"]) == (200, str(seen.propolis_id))
+
+
+@pytest.mark.parametrize(
+    "who", ["web-3", "v99", "zz", "00000000-0000-4000-8000-000000000000", "%0a%1b[31m", "a" * 500]
+)
+async def test_nobody_meant_is_a_404_that_lists_who_there_is(rack, who):
+    status, answer = await get(rack[1], f"/vmms/{who}")
+    assert status == 404
+    assert "web-1" in answer["message"]
+    assert "\x1b" not in answer["message"]
+
+
+async def test_several_meant_are_a_409_that_lists_them(rack):
+    small, address = rack
+    for sighting in small.daemon.look.sightings.all():
+        sighting.hostname = "twin"
+    status, answer = await get(address, "/vmms/twin")
+    assert status == 409
+    assert answer["message"].count("twin") >= 3
+
+
+async def test_a_vm_that_is_gone_can_still_be_asked_about(rack):
+    small, address = rack
+    await small.stop_instance("web-1")
+    await small.expect("web-1", "destroyed", within_s=5)
+    await small.expect_public("web-1", "stopped", within_s=5)
+    status, answer = await get(address, "/vmms/web-1")
+    assert status == 200
+    assert "is gone: it was destroyed" in answer["says"][0]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "state=paused",
+        "state=running&within_ms=x",
+        "state=running&within_ms=-5",
+        f"state=running&within_ms={'9' * 30}",
+    ],
+)
+async def test_a_bad_expectation_is_a_400(rack, query):
+    status, _ = await get(rack[1], f"/vmms/web-1/expect?{query}")
+    assert status == 400
+
+
+async def test_expect_waits_over_the_control_api(rack):
+    small, address = rack
+    asked = asyncio.create_task(get(address, "/vmms/web-1/expect?state=destroyed&within_ms=20000"))
+    await small.stop_instance("web-1")
+    assert (await asked)[1]["met"] is True
+    status, answer = await get(address, "/vmms/web-1/expect?state=running&within_ms=10")
+    assert (status, answer["met"]) == (200, False)
+    assert any("asked stopped" in line for line in answer["says"])
+    assert (await get(address, "/vmms/web-1/expect?state=running&within_ms=10&since_us=0"))[1]["met"] is True
+
+
+async def test_events_are_numbered_and_resumable_and_have_their_fields(rack):
+    small, address = rack
+    while any(sighting.acked != "running" for sighting in small.daemon.look.sightings.all()):
+        await small.daemon.look.change(5)
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"http://{address}/events") as answer:
+            lines = [json.loads(line) for line in (await answer.text()).splitlines()]
+        numbers = [line["number"] for line in lines]
+        assert numbers == sorted(set(numbers))
+        [running] = [
+            line
+            for line in lines
+            if line["kind"] == "propolis" and line["hostname"] == "web-1" and line["to"] == "running"
+        ]
+        assert (running["from"], running["ordinal"]) == ("creating", "v1")
+        assert running["sled_id"]
+        assert running["instance"]
+        acked = [line for line in lines if line["kind"] == "acked" and line["to"] == "running"]
+        assert len(acked) == 2
+        assert all(line["gen"] > 0 for line in acked)
+        async with http.get(f"http://{address}/events?after={numbers[-2]}") as answer:
+            assert [json.loads(line)["number"] for line in (await answer.text()).splitlines()] == [numbers[-1]]
+
+
+async def test_a_stream_of_events_goes_on_and_resumes_behind_the_last_id(rack):
+    small, address = rack
+    last = small.daemon.look.number
+    async with aiohttp.ClientSession() as http:
+        headers = {"accept": "text/event-stream", "last-event-id": str(last)}
+        async with http.get(f"http://{address}/events?follow=1", headers=headers) as stream:
+            assert stream.content_type == "text/event-stream"
+            await small.reboot_instance("web-1")
+            first = await asyncio.wait_for(stream.content.readline(), 10)
+            assert first == f"id: {last + 1}\n".encode()
+            async with asyncio.timeout(10):
+                while b'"to": "rebooting"' not in await stream.content.readline():
+                    pass
+
+
+async def test_the_commands_take_names_and_exit_as_they_should(rack):
+    small, address = rack
+    at = ("--at", address)
+    code, out, _ = await command("ps", *at)
+    assert code == 0
+    assert all(word in out for word in ("v1", "web-1", "running", "host name", "asked", "unacked"))
+    assert (await command("why", "web-1", *at))[1].startswith(str(small.meant("web-1").propolis_id))
+    assert "propolis" in (await command("log", "v2", *at))[1]
+    code, _, err = await command("why", "web-9", *at)
+    assert (code, "web-1" in err) == (2, True)
+    assert (await command("inject", "web-2", '{"state": "failed"}', *at))[0] == 0
+    code, out, _ = await command("expect", "web-1", "running", "--within", "5s", *at)
+    assert (code, out) == (0, "web-1 is running\n")
+    code, out, _ = await command("expect", "web-1", "failed", "--within", "50ms", *at)
+    assert code == 1
+    assert "why:" in out
+    assert (await command("expect", "web-1", "failed", "--within", "5", *at))[0] == 2
+    assert (await command("expect", "web-1", "broken", *at))[0] == 2
+    code, out, _ = await command("events", *at)
+    assert code == 0
+    assert all(json.loads(line)["number"] for line in out.splitlines())

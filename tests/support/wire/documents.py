@@ -1,0 +1,144 @@
+"""The shapes that tests compare with: the table in the package, or the OpenAPI documents themselves.
+
+`SIM_SLED_OPENAPI` names a folder of documents (`sled-agent/48.0.0.json`); then everything is compared with those.
+Without it the table `sim_sled.shapes` is taken, which is made of the same documents. Either way a test runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema_rs
+import msgspec
+
+from nexus_client.stub.server.control_openapi import document as control_document
+from sim_sled import shapes
+
+FOLDER: Final = Path(os.environ["SIM_SLED_OPENAPI"]) if os.environ.get("SIM_SLED_OPENAPI") else None
+
+_COMPANIONS: Final = {
+    "crucible-agent": ("other/crucible-agent-{}", "1.0.0"),
+    "crucible-pantry": ("other/crucible-pantry-{}", "2.0.0"),
+    "repo-depot": ("other/repo-depot-{}", "1.0.0"),
+    "internal-dns": ("other/dns-server-{}", "2.0.0"),
+}
+"""Kind of a server beside the sled (tapes) -> name of its document, and the version where nothing says one."""
+
+
+def names() -> tuple[str, ...]:
+    """Every document there is, `API/VERSION`."""
+    if FOLDER is None:
+        return shapes.names()
+    return tuple(sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("*/*.json")))
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    """`sled-agent/48.0.0`, `other/nexus-lockstep`, ..., or `control` for our own. Raises KeyError."""
+    if name == "control":
+        return dict(json.loads(msgspec.json.encode(control_document())))
+    if name not in names():
+        raise KeyError(name)
+    return shapes.document(name) if FOLDER is None else dict(json.loads((FOLDER / f"{name}.json").read_bytes()))
+
+
+def for_server(kind: str | None, version: str | None, usual: str) -> str:
+    """Name of the document for a request to a sled (`kind` None) or a server beside it, in a version.
+
+    A version that no document has (or none) means `usual` to a sled, and the newest to the others.
+    """
+    if kind is None:
+        asked = f"sled-agent/{version}"
+        return asked if asked in names() else f"sled-agent/{usual}"
+    name, newest = _COMPANIONS[kind]
+    asked = name.format(version)
+    return asked if asked in names() else name.format(newest)
+
+
+# ---- validators ----------------------------------------------------------------------------------------------------
+
+INTEGER_BITS: Final = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "uint": 63}
+
+
+def relax(schema: Any) -> Any:
+    """OpenAPI 3.0 as Dropshot writes it -> JSON Schema 2020-12.
+
+    `oneOf` becomes `anyOf`: some of its branches overlap (a UUID is a string too), so strict validators would
+    refuse every real body. `nullable` is a word of OpenAPI alone, and JSON Schema knows no format of an integer.
+    """
+    if isinstance(schema, list):
+        return [relax(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {("anyOf" if key == "oneOf" else key): relax(value) for key, value in schema.items()}
+    if out.get("type") == "integer" and (bits := INTEGER_BITS.get(str(out.get("format")))):
+        out.setdefault("maximum", 2**bits - 1)
+    return {"anyOf": [{"type": "null"}, out]} if out.pop("nullable", False) is True else out
+
+
+@cache
+def _components(name: str) -> Any:
+    return relax(load(name)["components"])
+
+
+@cache
+def _validator(name: str, schema: str) -> jsonschema_rs.Validator:
+    whole = {"components": _components(name), "allOf": [relax(json.loads(schema))]}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+def faults(name: str, schema: dict[str, Any], value: Any) -> list[str]:
+    """Why a JSON value does not fit a schema of a document: the first five reasons; empty if it fits."""
+    found: list[str] = []
+    for fault in _validator(name, json.dumps(schema)).iter_errors(value):
+        found.append(f"{fault.message[:200]} at /{'/'.join(map(str, fault.instance_path))}")
+        if len(found) == 5:
+            break
+    return found
+
+
+def component(schema: str) -> dict[str, Any]:
+    """The schema that a name means: `Name`, `Name[]` for an array, `map of Name`; `string` and the like are types."""
+    if schema.endswith("[]"):
+        return {"type": "array", "items": component(schema[:-2])}
+    if schema.startswith("map of "):
+        return {"type": "object", "additionalProperties": component(schema.removeprefix("map of "))}
+    if schema in {"string", "boolean", "integer", "number"}:
+        return {"type": schema}
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def validate_with(name: str) -> Callable[[str, Any], list[str]]:
+    """`validate(schema name, value) -> faults` by a document."""
+
+    def validate(schema: str, value: Any) -> list[str]:
+        wanted = component(schema)
+        inner = wanted
+        while "$ref" not in inner and ("items" in inner or "additionalProperties" in inner):
+            inner = inner.get("items") or inner["additionalProperties"]
+        known = load(name)["components"]["schemas"]
+        if "$ref" in inner and inner["$ref"].rpartition("/")[2] not in known:
+            return [f"{name} has no such schema"]
+        return faults(name, wanted, value)
+
+    return validate
+
+
+def fits(name: str, schema: str, value: Any) -> list[str]:
+    """`faults` of a value of ours, as it would be decoded from the wire, for a named schema."""
+    return faults(name, component(schema), json.loads(msgspec.json.encode(value)))
+
+
+def answer_schema(name: str, method: str, path: str, status: int) -> str | None:
+    """Name of the schema of this answer's JSON body; None for no body. KeyError for an answer that is not there."""
+    responses = load(name)["paths"][path][method]["responses"]
+    found = responses[str(status) if str(status) in responses else f"{status // 100}XX"]
+    if "$ref" in found:
+        found = load(name)["components"]["responses"][found["$ref"].rpartition("/")[2]]
+    content = found.get("content", {}).get("application/json")
+    return None if content is None else str(content["schema"]["$ref"]).rpartition("/")[2]
