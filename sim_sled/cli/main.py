@@ -128,6 +128,12 @@ def serve(
     poke_timeout: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
     ] = 15.0,
+    strict: Annotated[
+        bool, typer.Option(help="refuse what a real sled refuses and the existing simulator does not")
+    ] = False,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
+    ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
@@ -175,6 +181,7 @@ def serve(
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,
+            strict=strict,
         )
         for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
     ]
@@ -185,10 +192,13 @@ def serve(
         engine, sleds = _engine(scenario, seed, plays, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
+    pacer = PresetPacer(pace.value, seed or 0)
     options = Options(
         engine=engine,
         nexus=nexus_addr,
-        pacer=PresetPacer(pace.value, seed or 0),
+        pacer=pacer,
+        sled_pacer=pacer,
+        state_dir=state_dir,
         seed=engine.seed if engine is not None else seed or 0,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,

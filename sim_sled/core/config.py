@@ -124,6 +124,9 @@ class SledConfig:
     """A poke waits this long for Nexus: the time-out of the only known client (SA 2.10)."""
     max_vcpus: int | None = None
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
+    strict: bool = False
+    """Refuse what a real sled refuses and the existing simulator does not: configurations with artifacts that are not
+    in the store (SR 3.1), network configurations whose generation does not grow (SR 4.4)."""
     enforce_capacity: bool = False
     """Refuse a registration that exceeds the sled's threads or reservoir (SA 6 #25)."""
 

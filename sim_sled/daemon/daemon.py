@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py.
+Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
 play/live.py, play/on_sockets.py.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,6 +41,7 @@ from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Effect, Input
+from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
@@ -50,6 +52,7 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine.engine import Engine
 from sim_sled.http.app import make_server
 from sim_sled.play.live import Live, Outgoing
@@ -74,6 +77,8 @@ class Options:
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    state_dir: Path | None = None  # None: nothing outlives the daemon
 
 
 @attrs.frozen
@@ -95,7 +100,10 @@ class Daemon:
         self.clock = clock or Clock()
         self.history = History()
         self.rack = Rack(
-            pacer=options.engine or options.pacer, seed=options.seed, watch=self._watch if options.history else None
+            sled_pacer=options.sled_pacer,
+            pacer=options.engine or options.pacer,
+            seed=options.seed,
+            watch=self._watch if options.history else None,
         )
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
@@ -127,6 +135,7 @@ class Daemon:
         self._calls: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._blobs: dict[UUID, Blobs] = {}
+        self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
 
@@ -137,6 +146,8 @@ class Daemon:
         self.refused = asyncio.get_running_loop().create_future()
         self._client.open()
         try:
+            if self.options.state_dir is not None:
+                await self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
         except BaseException:
@@ -177,6 +188,24 @@ class Daemon:
         await self._close()
         return left_over
 
+    async def _take_up(self, folder: Path) -> None:
+        """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+
+        self._state_dir = StateDir(folder)
+        for sled_id, sled in self.rack.sleds.items():
+            self._blobs[sled_id] = self._state_dir.take(sled.estate)
+            if sled.estate.kept:
+                try:
+                    # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
+                    await self._carry(
+                        contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
+                    )
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise BadStateDir(
+                        f"{self._state_dir.sled_folder(sled_id)}: not of this program: {error!r}"
+                    ) from error
+
     async def _listen(self, sled: Sled) -> None:
         server = make_server(
             self,
@@ -199,6 +228,8 @@ class Daemon:
         await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
         for blobs in self._blobs.values():
             blobs.close()
+        if self._state_dir is not None:
+            self._state_dir.close()
         if self.live is not None:
             self.live.close()
         await self.propolis.close()
@@ -256,7 +287,10 @@ class Daemon:
         now_us = self.clock.now_us()
         answer: object = _LATER
         try:
-            for effect in self.rack.handle(item, now_us):
+            effects = self.rack.handle(item, now_us)
+            if self._state_dir is not None:
+                self._save(self._state_dir)
+            for effect in effects:
                 if type(effect) is contract.Reply and effect.ticket == ticket:
                     answer = effect.value
                 else:
@@ -269,6 +303,11 @@ class Daemon:
             finally:
                 self._rearm(now_us)
         return answer
+
+    def _save(self, state_dir: StateDir) -> None:
+        for sled in self.rack.sleds.values():
+            if sled.has_estate and sled.estate.unsaved:
+                state_dir.save(sled.estate)
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus:

@@ -110,6 +110,7 @@ class Artifacts(Area):
         image = image_of(sha256, size, head)
         if ledger.images.get(sha256) != image:
             ledger.images[sha256] = image
+            ledger.changed()
             if ledger.ledgered is not None and sha256 in ledger.ledgered.artifacts:
                 ledger.world_changed()
         self.changed()
