@@ -124,11 +124,17 @@ class SledConfig:
     """A poke waits this long for Nexus: the time-out of the only known client (SA 2.10)."""
     max_vcpus: int | None = None
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
+    refuse_repeated_target: bool = False
+    """Refuse a second `migration_target` of a VMM with a 400, as the existing simulator does. The real agent answers
+    200: the 409 of its second ensure is swallowed (SA 2.12, PR 3.9)."""
     strict: bool = False
     """Refuse what a real sled refuses and the existing simulator does not: configurations with artifacts that are not
     in the store (SR 3.1), network configurations whose generation does not grow (SR 4.4)."""
     enforce_capacity: bool = False
     """Refuse a registration that exceeds the sled's threads or reservoir (SA 6 #25)."""
+    stop_before_start: bool = False
+    """Hazard: a stop of a VMM that was never started aborts the agent, and all its VMs are lost (SA 2.12). Nexus
+    sends one while `starting` shows. Off: that VMM is destroyed, told and forgotten, as the real agent means it."""
 
 
 VMMS_MAX: Final = 1_000_000

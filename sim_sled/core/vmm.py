@@ -47,7 +47,7 @@ from propolis_stub.waiting import Pacer, Point
 from sim_sled.core import observe
 from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.core.contract import Registration
-from sim_sled.core.errors import ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
+from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.core.rules import RULES, Verdict, refusal
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ _RESTING: Final = {
 }
 """All states that a Propolis can rest in."""
 
-_ENSURE, _RUN, _TICK, _CRASH = EnsureSpec(), Request(RequestKind.RUN), Tick(), Crash()
+_ENSURE, _ENSURE_FAILS = EnsureSpec(), EnsureSpec(fails=True)
+_RUN, _TICK, _CRASH = Request(RequestKind.RUN), Tick(), Crash()
 _REQUESTS: Final = {kind: Request(kind) for kind in RequestKind}
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
@@ -85,6 +86,8 @@ class How:
     stepped: bool
     stop_grace_us: int
     baggage: BaggageOf = no_baggage
+    refuse_repeated_target: bool = False
+    aborts_on_early_stop: bool = False
 
 
 @attrs.frozen
@@ -164,9 +167,13 @@ class Vmm:
             soonest = poke.until_us
         return soonest
 
-    def judge(self, requested: VmmStateRequested) -> Verdict:
+    def judge(self, requested: VmmStateRequested, *, refuse_repeated_target: bool = False) -> Verdict:
         """What the table says to `requested`. Raises the refusal; changes nothing."""
         resting = self.resting()
+        told_before = requested.type is Asked.MIGRATION_TARGET and self.source_addr and not self.terminal
+        if told_before and not refuse_repeated_target:
+            # Propolis refuses the second ensure with a 409, and the agent goes on all the same (SA 2.12, PR 3.9).
+            return Verdict.NO_OP
         verdict = RULES[requested.type, resting]
         if verdict is Verdict.NO_OP:
             return verdict
@@ -192,11 +199,14 @@ class Vmm:
     def put_state(
         self, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
     ) -> tuple[Verdict, list[VmEffect]]:
-        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused.
+        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused; raises
+        `AgentAborts` for a stop before the start if that hazard is on.
 
         `scripted`: the source of a migration in is imagined.
         """
-        verdict = self.judge(requested)
+        if how.aborts_on_early_stop and requested.type is Asked.STOPPED and self.vm is None and not self.terminal:
+            raise AgentAborts("should have an active Propolis zone by now")
+        verdict = self.judge(requested, refuse_repeated_target=how.refuse_repeated_target)
         effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
         self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
         return verdict, effects
@@ -221,7 +231,7 @@ class Vmm:
     def _start(self, how: How, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        effects = vm.handle(_ENSURE, now_us)
+        effects = vm.handle(_ENSURE_FAILS if self.about.unbuildable else _ENSURE, now_us)
         self.vm = vm
         self.take(effects)
         if vm.queue is None:
@@ -236,7 +246,12 @@ class Vmm:
         self.source_addr = requested.value.src_propolis_addr
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
         baggage = how.baggage(self.sled_id, self.propolis_id)
-        target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
+        target = EnsureTarget(
+            self.record.migration_in.migration_id,
+            scripted=scripted,
+            baggage=baggage,
+            fails=bool(self.about.unbuildable),
+        )
         effects = vm.handle(target, now_us)
         self.vm = vm
         # The request changes nothing that is published yet (SA 2.3): stepped, the VM itself waits for

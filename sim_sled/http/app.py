@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
+import attrs
 from aiohttp import web
 from multidict import istr
 
 from nexus_client.dropshot.answers import Refused, error_body, new_request_id
-from nexus_client.dropshot.body import Bodies, read_json
+from nexus_client.dropshot.body import BODY_MAX, Bodies, read_json
 from nexus_client.dropshot.listen import PATIENCE, Handle, HandleError, Patience, Server
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
@@ -27,7 +28,7 @@ from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
 from sim_sled.http.response import Response
-from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
+from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route, Router
 
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
@@ -46,10 +47,27 @@ _log = logging.getLogger(__name__)
 _API_VERSION: Final = istr("api-version")
 
 
+@attrs.frozen
+class Api:
+    """What a server serves: its operations, its newest version, the bytes that a body may have.
+
+    `unversioned`: requests without an `api-version` are taken for the newest; others are looked at all the same.
+    """
+
+    router: Router
+    newest: int
+    unversioned: bool = False
+    body_max: int = BODY_MAX
+
+
+SLED: Final = Api(ROUTER, NEWEST)
+
+
 def make_server(
     host: Host,
     sled_id: UUID,
     *,
+    api: Api = SLED,
     accept_newer_api: bool = False,
     on_newer_api: Callable[[str, str], None] | None = None,
     patience: Patience = PATIENCE,
@@ -57,10 +75,19 @@ def make_server(
 ) -> Server:
     """A server of sled `sled_id`: `loop.create_server(make_server(...), ...)` binds it, `.shutdown()` ends it.
 
+    `api`: its own, or that of a server beside it.
+
     With `accept_newer_api` an `api-version` above the newest known one is taken as the newest known one, and
     `on_newer_api(peer address, version text)` is called once per peer and version. Call it in a running loop.
     """
-    app = _App(host, sled_id, accept_newer_api, on_newer_api, bodies or Bodies())
+    app = _App(
+        host,
+        sled_id,
+        api,
+        bodies or Bodies(),
+        accept_newer_api=accept_newer_api,
+        on_newer_api=on_newer_api,
+    )
     return Server(cast("Handle", app.handle), cast("HandleError", malformed), patience=patience)
 
 
@@ -76,12 +103,15 @@ class _App:
         self,
         host: Host,
         sled_id: UUID,
+        api: Api,
+        bodies: Bodies,
+        *,
         accept_newer_api: bool,
         on_newer_api: Callable[[str, str], None] | None,
-        bodies: Bodies,
     ) -> None:
         self._host = host
         self._sled_id = sled_id
+        self._api = api
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._bodies = bodies
@@ -100,7 +130,7 @@ class _App:
             route, values, query = self._targets.get(key) or self._target(*key)
             call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if route.body is not None:
-                call.body = await read_json(request, route.body, self._bodies)
+                call.body = await read_json(request, route.body, self._bodies, self._api.body_max)
             answer = await route.handler(call)
         except Refused as refused:
             return error_response(request_id, refused)
@@ -127,7 +157,7 @@ class _App:
         of a request.
         """
         path, query = split_target(target)
-        route, variables = ROUTER.find(method, path, level)
+        route, variables = self._api.router.find(method, path, level)
         found = (route, route.parse_path(variables), route.parse_query(query))
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
@@ -137,13 +167,14 @@ class _App:
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
-            level = level_of(header, NEWEST)
+            unversioned = header is None and self._api.unversioned
+            level = self._api.newest if unversioned else level_of(header, self._api.newest)
         except BadVersion as bad:
             if not (bad.newer and self._accept_newer_api):
                 raise Refused(400, bad.message) from None
             assert header is not None
             self._tell_newer(request.remote or "unknown", header)
-            return NEWEST
+            return self._api.newest
         if len(self._levels) < VERSIONS_KEPT:
             self._levels[header] = level
         return level

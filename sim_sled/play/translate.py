@@ -13,6 +13,7 @@ import attrs
 from nexus_client.stub import contract as nx
 from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
 from propolis_stub.contract import Hold, Release
+from propolis_stub.spec.build import cpus_fault
 from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
 
@@ -36,6 +37,7 @@ def translate(call: nx.CallSled, ticket: int) -> tuple[str, Any]:
                 vmm_runtime=runtime,
                 propolis_addr=op.propolis_addr,
                 ncpus=op.spec.ncpus,
+                unbuildable=cpus_fault(op.spec.ncpus),
                 memory_mib=op.spec.memory_mb,
                 hostname=op.spec.hostname,
                 silo_id=op.spec.silo_id,
