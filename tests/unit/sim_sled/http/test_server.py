@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 from contextlib import suppress
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -264,6 +265,47 @@ async def test_what_a_path_means_depends_on_method_and_version_each_time(monkeyp
             assert sled.host.items[-1].propolis_id == UUID(VMM)
             assert (await sled.ask("GET", f"/vmms/{SLED}/state")).status == 404
             assert sled.host.items[-1].propolis_id == SLED
+
+
+class _Counting:
+    """A router that counts how often it is asked."""
+
+    def __init__(self, router):
+        self.router = router
+        self.asked = 0
+
+    def find(self, *key):
+        self.asked += 1
+        return self.router.find(*key)
+
+
+async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too_many(monkeypatch):
+    """A client that asks for something new each time takes no memory."""
+    router = _Counting(app.ROUTER)
+    monkeypatch.setattr(app, "ROUTER", router)
+    monkeypatch.setattr(app, "TARGETS_KEPT", 3)
+    async with serving() as sled:
+
+        async def asks(*numbers):
+            before = router.asked
+            for n in numbers:
+                await sled.ask("GET", f"/vmms/{UUID(int=n)}/state")
+            return router.asked - before
+
+        assert await asks(1, 2, 3, 1, 2, 3) == 3, "each is looked up once"
+        assert await asks(4) == 1
+        assert await asks(1, 2, 4) == 2, "the fourth made it forget the first three"
+        assert await asks(3) == 1
+        assert await asks(3, 1) == 1
+
+
+def test_an_answer_that_is_on_its_way_is_not_followed_by_a_second_one():
+    """It would be read as the answer to the next request."""
+    request = SimpleNamespace(writer=SimpleNamespace(output_size=1), raw_path="/x", remote="::1")
+    with pytest.raises(ConnectionError, match="on its way already"):
+        app._Connection.handle_error(None, request, 500, ValueError("a bug"))
+    request.writer.output_size = 0
+    assert app._Connection.handle_error(None, request, 400, message="no HTTP"), "nothing is: then it is told"
 
 
 # ---- bodies (1.4) --------------------------------------------------------------------------------------------------
