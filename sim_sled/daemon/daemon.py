@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
 play/live.py, play/on_sockets.py.
 """

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from uuid import UUID
 
+import attrs
 import pytest
 from support.daemon.sled_http import SLED, VMM, FakeHost, read_answer, register_body, request, serving
 
@@ -281,10 +282,9 @@ class _Counting:
 
 async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too_many(monkeypatch):
     """A client that asks for something new each time takes no memory."""
-    router = _Counting(app.ROUTER)
-    monkeypatch.setattr(app, "ROUTER", router)
+    router = _Counting(app.SLED.router)
     monkeypatch.setattr(app, "TARGETS_KEPT", 3)
-    async with serving() as sled:
+    async with serving(api=attrs.evolve(app.SLED, router=router)) as sled:
 
         async def asks(*numbers):
             before = router.asked
