@@ -20,9 +20,9 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import IpNet, Uuid
-from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
 
 NEWEST: Final = 48
