@@ -10,7 +10,6 @@ import gzip
 import json
 import re
 from contextlib import suppress
-from types import SimpleNamespace
 from uuid import UUID
 
 import attrs
@@ -300,15 +299,6 @@ async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too
         assert await asks(1, 2, 4) == 2, "the fourth made it forget the first three"
         assert await asks(3) == 1
         assert await asks(3, 1) == 1
-
-
-def test_an_answer_that_is_on_its_way_is_not_followed_by_a_second_one():
-    """It would be read as the answer to the next request."""
-    request = SimpleNamespace(writer=SimpleNamespace(output_size=1), raw_path="/x", remote="::1")
-    with pytest.raises(ConnectionError, match="on its way already"):
-        app._Connection.handle_error(None, request, 500, ValueError("a bug"))
-    request.writer.output_size = 0
-    assert app._Connection.handle_error(None, request, 400, message="no HTTP"), "nothing is: then it is told"
 
 
 # ---- bodies (1.4) --------------------------------------------------------------------------------------------------
