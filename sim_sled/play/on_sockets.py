@@ -79,7 +79,8 @@ class WallWorld:
         self.users = Users(self)
         self.engine.listener = self.judge
         self.engine.tell = self._tell
-        self.daemon.watchers.append(self._watch)
+        # before the engine: what happened is told, then what rules make of it
+        self.daemon.watchers.insert(0, self._watch)
 
     @property
     def rack(self) -> Rack:
