@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench examples soak campaign clean
+.PHONY: help setup run test lint fix bench examples soak campaign mutants clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="-
 
 campaign: $(STAMP)  ## the long property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
+
+mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some
+	$(BIN)/python -m tests.mutation $(MUTANTS)
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

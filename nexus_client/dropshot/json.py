@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 DEPTH_MESSAGE: Final = "recursion limit exceeded"
 
-_AT: Final = re.compile(r" - at `(?P<path>\$[^`]*)`(?: in `(?P<inner>\$[^`]*)`)?$")
+_AT: Final = re.compile(r" - at `(?P<path>[^`]*)`(?: in `(?P<inner>\$[^`]*)`)?$")
 _INT_DIGITS_MAX: Final = 40
 """Of a number that can fit any type; Python refuses to read very long ones."""
 

@@ -201,3 +201,38 @@ def test_a_second_reading_gives_what_the_first_gives(number, text, other):
 def test_no_bytes_are_worse_than_refused(raw):
     with suppress(BadJson):
         WHOLE.decode(raw)
+
+
+@attrs.frozen
+class _Boards:
+    """Maps by what is no plain text."""
+
+    by_id: dict[UUID, Dot] = attrs.field(factory=dict)
+    by_color: dict[Color, int] = attrs.field(factory=dict)
+
+
+_ID = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        pytest.param({"by_id": {"x": {"type": "dot", "at": 1}}}, "$.by_id", id="a key that is no UUID"),
+        pytest.param({"by_color": {"blue": 1}}, "$.by_color", id="a key that is no member of an enumeration"),
+        pytest.param({"by_id": {_ID: {"type": "dot", "at": "a"}}}, "$.by_id[...].at", id="a value below a map"),
+        pytest.param({"by_color": {"red": "a"}}, "$.by_color[...]", id="a value of a map"),
+    ],
+)
+def test_an_error_in_a_map_says_where_it_is(body: object, path: str) -> None:
+    with pytest.raises(BadJson) as refused:
+        Json(_Boards).decode(json.dumps(body).encode())
+    assert refused.value.path == path
+    assert "`" not in refused.value.message.replace("`int`", "").replace("`str`", ""), (
+        "the place stands in `path` alone"
+    )
+
+
+def test_an_error_that_only_the_second_reading_finds_says_the_key_it_is_under() -> None:
+    with pytest.raises(BadJson) as refused:
+        Json(_Boards).decode(b'{"by_id": {"%b": {"type": "dot", "at": -0}}}' % _ID.encode())
+    assert refused.value.path == f"$.by_id.{_ID}.at"

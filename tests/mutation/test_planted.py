@@ -1,0 +1,55 @@
+"""The rows of planted bugs fit the code; and the player sees each of the three fates."""
+
+from collections import Counter
+
+import pytest
+
+from tests.mutation import __main__ as player
+from tests.mutation.rows import ROOT, Planted, all_rows, read
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in all_rows()])
+def test_every_row_fits_the_code(row: Planted) -> None:
+    assert row.planted_in((ROOT / row.file).read_text())
+    missing = [test for test in row.tests if not (ROOT / test.partition("::")[0]).exists()]
+    assert row.tests
+    assert not missing
+
+
+def test_no_id_is_given_twice() -> None:
+    twice = [name for name, count in Counter(row.id for row in all_rows()).items() if count > 1]
+    assert not twice
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("", "occurs 0 times"), ("x = 1\nx = 1\n", "occurs 2 times")],
+)
+def test_a_text_that_is_not_there_exactly_once_cannot_be_planted(source: str, said: str) -> None:
+    row = Planted("A1", "b", "f.py", "x = 1", "x = 2", ("t",))
+    with pytest.raises(ValueError, match=said):
+        row.planted_in(source)
+
+
+def test_a_row_with_other_keys_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def] # pytest's own fixture
+    path = tmp_path / "a.yaml"
+    path.write_text("- {id: A1, bug: b, file: f.py, txt: x, replacement: y, tests: [t]}")
+    with pytest.raises(ValueError, match="text, txt wrong"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("test", "fate"),
+    [
+        ("def test_it():\n    assert thing.double(2) == 4\n", player.Fate.KILLED),
+        ("def test_it():\n    assert thing.double(0) == 0\n", player.Fate.SURVIVED),
+        ("import nothing_of_this_name\n", player.Fate.UNFIT),
+        ("", player.Fate.UNFIT),
+    ],
+)
+def test_the_player_tells_what_the_tests_made_of_a_bug(tmp_path, test: str, fate: player.Fate) -> None:  # type: ignore[no-untyped-def] # pytest's own fixture
+    (tmp_path / "thing.py").write_text("def double(n):\n    return 2 * n\n")
+    (tmp_path / "test_thing.py").write_text("import thing\n\n\n" + test)
+    row = Planted("A1", "b", "thing.py", "2 * n", "3 * n", ("test_thing.py",))
+    assert player.play(row, tmp_path)[0] is fate
+    assert "2 * n" in (tmp_path / "thing.py").read_text(), "the bug is taken out again"
