@@ -26,9 +26,13 @@ class Stage(Protocol):
 
     scenario: Scenario
     seed: int
-    engine: Engine
     judge: Judge
     nexus_5xx: list[str]
+
+    @property
+    def engine(self) -> Engine:
+        """The rules."""
+        ...
 
     @property
     def rack(self) -> Rack:
