@@ -1,6 +1,6 @@
 """What becomes of a request of Nexus to a sled: rules, latencies, the agent's queue (SA 2.12).
 
-Read next: play/virtual_calls.py.
+Read next: play/conductor.py.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     Nexus --Call--> [rules: delay, fail, hang, reset, a sled that is down] --> rack --> Ended
     rack --report--> [rules: hold, drop, duplicate, reorder, cut off] --> Send --> Nexus --Answered--> rack
 
-`handle(input, now_us) -> effects` takes inputs of its own and those of the rack; `next_deadline_us()` is when `Step` has
-something to do. In virtual time a heap and the model of Nexus stand around it (virtual.py); in a daemon an event loop does
+`handle(input, now_us) -> effects` takes inputs of its own and those of the rack; `next_deadline_us()` is when `Step`
+has something to do. In virtual time the model of Nexus stands around it (virtual.py); in a daemon an event loop does
 (daemon/daemon.py). A daemon without a scenario is the same with no rules: then everything passes straight through.
 
-What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, to be handled then.
+What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
 Read before: engine/engine.py, core/rack.py, fleet.py. Read next: virtual.py.
 """
@@ -59,7 +59,7 @@ ON_THE_WAY_MAX: Final = 2_000_000
 
 @attrs.frozen(eq=False)
 class Call:
-    """Nexus makes a request. `item`: the rack's input, or a `Plain` for what a rack need not see. `key` counts calls."""
+    """Nexus makes a request. `item`: the rack's input, or a `Plain` that a rack need not see. `key` counts calls."""
 
     key: int
     op: str
@@ -263,9 +263,10 @@ def _no_network(_what: str, _nth: int) -> int:
 
 @attrs.define(eq=False)
 class Conductor:
-    """`network`: how long a way takes, in microseconds, by its name and ordinal. `patience_us`: when the caller of a
-    request gives it up, None where a real caller does that by itself; `silence_us`: how long a connection is kept to
+    """`network`: how long a way takes, in microseconds, by name and ordinal. `patience_us`: when the caller of a
+    request gives it up, None where a real caller does so; `silence_us`: how long a connection is kept to
     which nothing answers. `base`: the pacer while there are no rules. `first_name`: which sled of a fleet the first is.
+    `watched`: whether the watcher is told happenings (a rack without is faster).
     """
 
     engine: Engine
@@ -276,18 +277,37 @@ class Conductor:
     patience_us: int | None = None
     silence_us: int = 65_000_000
     first_name: str | None = None
+    watched: bool = True
     rack: Rack = attrs.field(init=False)
     now_us: int = 0
     begun: bool = False
     _heap: list[tuple[int, int, Any]] = attrs.field(factory=list)
     _count: int = 0
     _out: list[Effect] = attrs.field(factory=list)
+    _acts: dict[type, Callable[[Any], None]] = attrs.field(init=False)
     _late: dict[int, _Open] = attrs.field(factory=dict)
     """Requests that the rack answers later, by ticket."""
 
     def __attrs_post_init__(self) -> None:
-        self.rack = Rack(pacer=self, seed=self.seed, watch=self._watch)
+        self.rack = Rack(pacer=self, seed=self.seed, watch=self._watch if self.watched or self.has_rules else None)
         self.engine.tell = self._tell
+        # what each input of its own does; every other is the rack's
+        self._acts = {
+            Step: self._step,
+            Call: self._arrives,
+            _CarryOut: self._carry_out,
+            _Ends: self._end,
+            _Hung: self._hung,
+            _Fails: self._fails,
+            Deliver: self._delivers,
+            Answered: self._answered,
+            _Reply: self._replies,
+            Due: self._out_of_here,
+            Begin: self._begin,
+            Fire: self._fire,
+            LetGo: self._let_go,
+            Load: self._load,
+        }
 
     @property
     def has_rules(self) -> bool:
@@ -312,8 +332,8 @@ class Conductor:
         return due, whose
 
     def handle(self, item: Any, now_us: int) -> list[Effect]:
-        """One input; every effect of it, in order. Raises `SledError` for a refusal of a rack input that is no `Call`,
-        RuntimeError if more than ON_THE_WAY_MAX things are on their way.
+        """One input; every effect of it, in order. Raises `SledError` for a refusal of a rack input that is no
+        `Call`, RuntimeError if more than ON_THE_WAY_MAX things are on their way.
         """
         self.now_us = now_us
         self._input(item)
@@ -342,47 +362,47 @@ class Conductor:
         return len(self._heap)
 
     def _input(self, item: Any) -> None:
-        match item:
-            case Step():
-                self._step()
-            case Call():
-                self._arrives(item)
-            case _CarryOut(opened):
-                self._carry_out(opened)
-            case _Ends(opened, ending):
-                self._ends(opened, ending)
-            case _Hung(opened):
-                requests.done(opened.who)
-                self._ends(opened, Lost.CLOSED)
-            case _Fails(opened):
-                assert opened.plan.fail is not None
-                requests.done(opened.who)
-                self._ends(opened, Failed(opened.plan.fail))
-            case Deliver():
-                self._out.append(Send(item.publication, item.body, item.answered, item.answer_lost))
-            case Answered():
-                self._answered(item)
-            case _Reply(publication, outcome):
-                self._rack(
-                    contract.NexusReplied(publication.sled_id, publication.propolis_id, publication.serial, outcome)
-                )
-            case Due():
-                self._out.append(item)
-            case Begin():
-                self.begun = True
-                self.engine.begin(self.now_us)
-            case Fire(name):
-                self.engine.now_us = self.now_us
-                self.engine.fire(name)
-            case LetGo(rule):
-                self.engine.now_us = self.now_us
-                self.engine.post.release(rule)
-            case Load(scenario):
-                self._load(scenario)
-            case _:
-                self._rack(item)
+        act = self._acts.get(type(item))
+        if act is None:
+            self._rack(item)
+        else:
+            act(item)
 
-    def _step(self) -> None:
+    def _end(self, item: _Ends) -> None:
+        self._ends(item.open, item.ending)
+
+    def _out_of_here(self, item: Due) -> None:
+        self._out.append(item)
+
+    def _hung(self, item: _Hung) -> None:
+        requests.done(item.open.who)
+        self._ends(item.open, Lost.CLOSED)
+
+    def _fails(self, item: _Fails) -> None:
+        assert item.open.plan.fail is not None
+        requests.done(item.open.who)
+        self._ends(item.open, Failed(item.open.plan.fail))
+
+    def _delivers(self, item: Deliver) -> None:
+        self._out.append(Send(item.publication, item.body, item.answered, item.answer_lost))
+
+    def _replies(self, reply: _Reply) -> None:
+        told = reply.publication
+        self._rack(contract.NexusReplied(told.sled_id, told.propolis_id, told.serial, reply.outcome))
+
+    def _begin(self, _item: Begin) -> None:
+        self.begun = True
+        self.engine.begin(self.now_us)
+
+    def _fire(self, item: Fire) -> None:
+        self.engine.now_us = self.now_us
+        self.engine.fire(item.name)
+
+    def _let_go(self, item: LetGo) -> None:
+        self.engine.now_us = self.now_us
+        self.engine.post.release(item.rule)
+
+    def _step(self, _item: Step) -> None:
         due_us, whose = self._next()
         if due_us is None or due_us > self.now_us:
             return
@@ -397,7 +417,7 @@ class Conductor:
 
     def _arrives(self, call: Call) -> None:
         if not self.has_rules:
-            self._carry_out(_Open(call, _PASSES, None))
+            self._carry_out(_CarryOut(_Open(call, _PASSES, None)))
             return
         plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
         opened = _Open(call, plan, who)
@@ -424,7 +444,8 @@ class Conductor:
         else:
             self.put(plan.delay_us, _CarryOut(opened))
 
-    def _carry_out(self, opened: _Open) -> None:
+    def _carry_out(self, way: _CarryOut) -> None:
+        opened = way.open
         item, who = opened.call.item, opened.who
         if self.has_rules:
             requests.done(who)
@@ -559,7 +580,8 @@ class Conductor:
 
     # ---- other rules
 
-    def _load(self, scenario: Scenario) -> None:
+    def _load(self, item: Load) -> None:
+        scenario = item.scenario
         if self.has_rules:
             self.engine.reload(scenario, self.now_us)
             return

@@ -1,4 +1,4 @@
-"""The fleet of a scenario as sleds of a rack: ids, hardware, outboxes, and which rules mean which sled. For every world.
+"""The fleet of a scenario as sleds of a rack: ids, hardware, outboxes, and which rules mean which sled.
 
 Read before: language/schema.py, core/config.py. Read next: conductor.py.
 """

@@ -8,7 +8,7 @@ One heap holds what is on its way; the rack, the model, the rules and the users 
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
 Read before: core/rack.py, engine/engine.py, play/users.py. Read next: play/explain.py, play/run.py,
-play/translate.py, play/virtual_calls.py.
+play/translate.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound,
 from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.nexus import Nexus
-from nexus_client.types import SledAgentInfo
+from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Happening, Kind
@@ -51,7 +51,6 @@ from sim_sled.play.conductor import (
     Failed,
     Fire,
     Lost,
-    Plain,
     Refused,
     Send,
 )
@@ -370,7 +369,10 @@ class World:
         outcome: nx.Outcome
         match ending:
             case Carried(value):
-                outcome = nx.Answered() if isinstance(call.item, Plain) else nx.Answered(value)
+                assert value is None or isinstance(value, SledVmmState | UpdatedRuntime), (
+                    "what requests of VMMs are answered"
+                )
+                outcome = nx.Answered(value)
             case Refused(error):
                 answer = refusal(error)
                 outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)

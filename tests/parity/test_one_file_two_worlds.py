@@ -1,7 +1,7 @@
 """The parity contract: what a scenario means in virtual time it means on sockets (docs/architecture.md).
 
 Each action under each trigger, as a small scenario, is played in both worlds; for every VMM the sequence of kinds of
-happenings must be the same. What only one world can do is a named list (`words.ONLY_VIRTUAL`), which `check` and `run` tell.
+happenings must be the same. What only one world can do is a named list (`words.ONLY_VIRTUAL`), which `check` tells.
 
 The rules of one trigger are played side by side on sockets: they wait far more than they work.
 """
@@ -10,10 +10,9 @@ import asyncio
 
 import pytest
 
-from sim_sled.daemon import logs
+from sim_sled.daemon import logs, on_sockets
 from sim_sled.language.actions import ACTIONS
 from sim_sled.language.check import parse_scenario
-from sim_sled.play import on_sockets
 from sim_sled.play.run import How, play
 
 SEED = 5
