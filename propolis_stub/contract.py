@@ -1,7 +1,7 @@
 """Values that cross the edge of one VM: `Input` in, `Effect` out of `Vm.handle(input, now_us)`.
 
-Read before: migration/script.py, request_queue.py, values.py. Read next: serial/history.py, server/monitor.py, vm.py,
-vm_wrapper.py.
+Read before: migration/script.py, request_queue.py, values.py.
+Read next: serial/guest.py, serial/history.py, server/monitor.py, vm.py, vm_wrapper.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class GuestEvent(Enum):
 class EnsureSpec:
     """`PUT /instance` with a spec. Raises `AlreadyInitialized` while a VM exists.
 
-    `fails`: the host cannot build this VM (a missing file, too many vCPUs): as if `Point.CREATE` failed.
+    `fails`: the host cannot build this VM (too many vCPUs, a disk that is none): as if `Point.CREATE` failed.
     """
 
     fails: bool = False
@@ -47,7 +47,7 @@ class EnsureTarget:
     """`PUT /instance` with a migration target. Raises `AlreadyInitialized` while a VM exists.
 
     `scripted`: the source does not exist; this VM plays its side alone and the peer is imagined to answer.
-    `fails_in`: only with `scripted`: the imagined peer fails in that phase.
+    `fails_in`: only with `scripted`: the imagined peer fails in that phase. `fails`: as with `EnsureSpec`.
     """
 
     migration_id: UUID
@@ -55,6 +55,7 @@ class EnsureTarget:
     fails_in: Point | None = None
     baggage: Baggage = NO_BAGGAGE
     protocols: tuple[str, ...] = PROTOCOLS
+    fails: bool = False
 
 
 @attrs.frozen

@@ -175,6 +175,7 @@ class Vm(MigratingVm):
     def _ensure_target(self, item: contract.EnsureTarget, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.TARGET, out)
         self._active = Migration.of(item, Role.TARGET)
+        self._active.unbuildable = item.fails
         if self.stepped:  # the first publication is a step of its own
             self._wait(Point.WAKE, Doing.ARRIVING, now_us)
         else:

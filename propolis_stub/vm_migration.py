@@ -74,6 +74,7 @@ class MigratingVm(VmWrapper):
                     return
                 case Mark.CREATE:
                     self._wait(Point.CREATE, Doing.MIGRATING, now_us)
+                    self._fails = self._fails or migration.unbuildable or migration.baggage.unbuildable()
                     return
                 case Failure():
                     self._migration_failed(action, out)

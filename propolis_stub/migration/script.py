@@ -67,6 +67,10 @@ class Baggage(Protocol):
         """Takes what came in; a returned text says why it cannot be accepted and fails this side."""
         ...
 
+    def unbuildable(self) -> bool:
+        """Whether no VM can be made of the specification that came: the target's objects fail (PR 3.6)."""
+        ...
+
 
 class _NoBaggage:
     def pack(self, payload: Payload, /) -> str:
@@ -74,6 +78,9 @@ class _NoBaggage:
 
     def unpack(self, _payload: Payload, _text: str, /) -> str | None:
         return None
+
+    def unbuildable(self) -> bool:
+        return False
 
 
 NO_BAGGAGE: Final[Baggage] = _NoBaggage()
@@ -338,6 +345,7 @@ class Migration:
     baggage: Baggage = NO_BAGGAGE
     protocols: tuple[str, ...] = PROTOCOLS  # what this side speaks, best first
     paused: bool = False
+    unbuildable: bool = False  # a target's objects cannot be made, whatever the pacer says
     over: bool = False  # finished or failed: nothing more is sent or read
     broken: Failure | None = None  # the peer gave up or is gone; `step` returns this next
     _counter: int = 0

@@ -22,6 +22,8 @@ from propolis_stub.serial.history import HistoryGone, Serial
 
 _LIVE_BYTES: Final = 1_024
 _REPLAY_BYTES: Final = 16_384
+_TYPED_BYTES: Final = 4_096
+"""Given to the guest at once: some hundred microseconds of work at worst."""
 _WAVE_GOODBYE_S: Final = 5.0
 """How long a client may take to read its last words before its connection is cut."""
 
@@ -85,8 +87,7 @@ class Console:
             while True:
                 message = await ws.receive()
                 if message.type is WSMsgType.BINARY:
-                    if self.ended is None:
-                        self._typed(message.data)
+                    await self._type(message.data)
                 elif message.type is WSMsgType.CLOSE:
                     with contextlib.suppress(ConnectionError):
                         await ws.send_frame(b"", WSMsgType.CLOSE)  # a close without code, as the original's
@@ -98,6 +99,14 @@ class Console:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
+
+    async def _type(self, data: bytes) -> None:
+        """In pieces, as a serial line would bring them: a message may have 64 MiB, and others have their turns."""
+        for start in range(0, len(data), _TYPED_BYTES):
+            if self.ended is not None:
+                return
+            self._typed(data[start : start + _TYPED_BYTES])
+            await asyncio.sleep(0)
 
     async def _write(
         self, ws: web.WebSocketResponse, start: int | None, wake: asyncio.Event, *, say_where: bool

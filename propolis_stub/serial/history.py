@@ -1,10 +1,8 @@
-"""The serial console of one VM without sockets: what was output, and a make-believe guest (PR 4.4).
+"""What a VM has written to its serial console: the first and the last MiB of all output are kept (PR 4.4).
 
-The history keeps the first and the last MiB of all output; offsets count every byte ever output. The guest boots with
-a plausible log, then shows a login prompt that echoes, and knows a few commands; `reboot` and `poweroff` are the
-guest events of PR 3.4.
+Offsets count every byte ever output. Together with the guest this is what a migration carries along.
 
-Read before: contract.py. Read next: serial/console.py.
+Read before: contract.py, serial/guest.py. Read next: serial/console.py.
 """
 
 from __future__ import annotations
@@ -15,14 +13,12 @@ from typing import Any, Final
 
 import attrs
 
-from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import PropolisError
+from propolis_stub.serial.guest import LINE_MAX, Guest
 
 KEPT_BYTES: Final = 1 << 20
 """Of the beginning, and again of the end."""
 DEFAULT_MAX_BYTES: Final = 16_384
-_LINE_MAX: Final = 1_024
-"""Of typed input: a terminal's canonical mode has a limit too. What is typed beyond it is not echoed."""
 
 
 class HistoryGone(PropolisError):
@@ -100,103 +96,6 @@ class History:
         return history
 
 
-_BOOT_LOG: Final = """\
-UEFI firmware (version 2.70) starting
-BdsDxe: loading Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x10,0x0)
-BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x10,0x0)
-[    0.000000] Linux version 6.1.0-stub (propolis-stub) #1 SMP PREEMPT_DYNAMIC
-[    0.000000] Command line: root=/dev/vda1 console=ttyS0
-[    0.000000] DMI: Oxide OxVM, BIOS v0.8 The Aftermark
-[    0.004211] Hypervisor detected: KVM
-[    0.321944] pci 0000:00:10.0: [1af4:1001] type 00 class 0x010802
-[    0.518273] printk: console [ttyS0] enabled
-[    0.702665] virtio_blk virtio0: [vda] 8388608 512-byte logical blocks
-[    0.911008] EXT4-fs (vda1): mounted filesystem with ordered data mode
-[    1.250417] systemd[1]: Detected virtualization bhyve.
-[    1.904436] systemd[1]: Reached target Multi-User System.
-"""
-_HELP: Final = "this is propolis-stub, not a guest: echo help hostname uname [-a] whoami exit reboot poweroff"
-
-
-@attrs.define(eq=False)
-class Guest:
-    """A make-believe operating system at the other end of the serial port."""
-
-    hostname: str = "stub"
-    user: str | None = None  # None: at the login prompt
-    line: str = ""
-    boots: int = 0
-    _after_return: bool = False
-
-    def boot(self) -> bytes:
-        """Output of the vCPUs coming up."""
-        self.boots += 1
-        self.user = None
-        self.line = ""
-        lines = _BOOT_LOG + f"\n{self.hostname} (boot {self.boots}) ttyS0\n\n"
-        return (lines + self._prompt()).replace("\n", "\r\n").encode()
-
-    def _prompt(self) -> str:
-        return f"{self.hostname} login: " if self.user is None else f"{self.user}@{self.hostname}:~$ "
-
-    def typed(self, data: bytes) -> tuple[bytes, list[GuestEvent]]:
-        """What the guest answers to these keys, and what it does to its VM. Nothing after a reboot or poweroff."""
-        out: list[str] = []
-        for character in data.decode("utf-8", "replace"):
-            newline_of_crlf = character == "\n" and self._after_return
-            self._after_return = character == "\r"
-            if newline_of_crlf:
-                continue
-            if character in "\r\n":
-                out.append("\r\n")
-                said, event = self._entered(self.line.strip())
-                self.line = ""
-                out.append("".join(f"{line}\r\n" for line in said.split("\n") if said))
-                if event is not None:
-                    return "".join(out).encode(), [event]
-                out.append(self._prompt())
-            elif character in "\x7f\b":
-                if self.line:
-                    self.line = self.line[:-1]
-                    out.append("\b \b")
-            elif character == "\x03":
-                self.line = ""
-                out.append("^C\r\n" + self._prompt())
-            elif character.isprintable() and len(self.line) < _LINE_MAX:
-                self.line += character
-                out.append(character)
-        return "".join(out).encode(), []
-
-    def _entered(self, line: str) -> tuple[str, GuestEvent | None]:
-        if self.user is None:
-            self.user = line.split(maxsplit=1)[0] if line else None
-            return "", None
-        command, _, rest = line.partition(" ")
-        match command:
-            case "":
-                return "", None
-            case "uname":
-                wide = f"Linux {self.hostname} 6.1.0-stub #1 SMP PREEMPT_DYNAMIC x86_64 GNU/Linux"
-                return (wide if rest.strip() == "-a" else "Linux"), None
-            case "echo":
-                return rest, None
-            case "hostname":
-                return self.hostname, None
-            case "whoami":
-                return self.user, None
-            case "help":
-                return _HELP, None
-            case "exit" | "logout":
-                self.user = None
-                return "", None
-            case "reboot":
-                return "The system is going down for reboot NOW!", GuestEvent.RESET
-            case "poweroff" | "halt":
-                return "The system is going down for power-off NOW!", GuestEvent.CHIPSET_HALT
-            case _:
-                return f"-sh: {command}: command not found", None
-
-
 @attrs.define(eq=False)
 class Serial:
     """History and guest of one VM: what a migration carries along."""
@@ -213,7 +112,14 @@ class Serial:
 
     def pack(self) -> str:
         guest = self.guest
-        state = {"hostname": guest.hostname, "user": guest.user, "line": guest.line, "boots": guest.boots}
+        # bytes as the text that has the same numbers: JSON knows no bytes, and what is typed need not be UTF-8
+        user = None if guest.user is None else guest.user.decode("latin-1")
+        state = {
+            "hostname": guest.hostname,
+            "user": user,
+            "line": guest.line.decode("latin-1"),
+            "boots": guest.boots,
+        }
         return json.dumps({"console": self.history.pack(), "guest": state}, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -227,8 +133,8 @@ class Serial:
                 History.unpack(packed["console"]),
                 Guest(
                     str(guest["hostname"]),
-                    None if user is None else str(user),
-                    str(guest["line"])[:_LINE_MAX],
+                    None if user is None else str(user).encode("latin-1")[:LINE_MAX],
+                    str(guest["line"]).encode("latin-1")[:LINE_MAX],
                     int(guest["boots"]),
                 ),
             )

@@ -1,6 +1,6 @@
 """What every operation of the Propolis API shares: version header, bodies, answers, websocket upgrades (PR 4.1, 4.3).
 
-Read before: server/refusals.py. Read next: server/operations.py, server/streams.py.
+Read before: server/refusals.py, server/websocket.py. Read next: server/operations.py, server/streams.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from aiohttp import web
 
 from nexus_client.dropshot import version
 from nexus_client.dropshot.json import BadJson, Json, encode, parse_uuid
-from propolis_stub.migration.frames import FRAME_BYTES_MAX
 from propolis_stub.server.refusals import Refusal, bad_request
+from propolis_stub.server.websocket import Websocket
 
 T = TypeVar("T")
 
@@ -128,9 +128,7 @@ def path_uuid(text: str, name: str) -> UUID:
         raise bad_request(f"bad parameter in URL path: {name}: {problem}") from None
 
 
-async def upgrade(
-    request: web.BaseRequest, *, pings: bool, max_bytes: int = FRAME_BYTES_MAX
-) -> web.WebSocketResponse:
+async def upgrade(request: web.BaseRequest, *, pings: bool) -> web.WebSocketResponse:
     """101, whatever comes afterwards: the VM has not been looked at yet (PR 4.3). Raises `Refusal` (400).
 
     `pings`: answer them; else they are handed to the reader like any other frame.
@@ -144,9 +142,7 @@ async def upgrade(
         raise bad_request("missing or invalid websocket version")
     if "sec-websocket-key" not in headers:
         raise bad_request("missing websocket key")
-    ws = web.WebSocketResponse(
-        timeout=_CLOSE_TIMEOUT_S, autoclose=False, autoping=pings, compress=False, max_msg_size=max_bytes
-    )
+    ws = Websocket(timeout=_CLOSE_TIMEOUT_S, autoping=pings)
     ws.headers["x-request-id"] = request_id()
     try:
         await ws.prepare(request)

@@ -23,7 +23,7 @@ from propolis_stub.server.base import answer, answer_json, answer_refusal, decod
 from propolis_stub.server.host import StandaloneHost
 from propolis_stub.server.operations import told_publication
 from propolis_stub.server.refusals import Refusal, bad_request, not_found, refusal_of
-from propolis_stub.spec.read import spec_key
+from propolis_stub.spec.types import spec_key
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
 

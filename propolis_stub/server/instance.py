@@ -5,8 +5,8 @@ Whoever does is its `Host`: the standalone process (host.py) or a sled daemon wi
 every effect of the VM to `perform`, once and in order, and lends its `handle` to the HTTP handlers
 (http_operations.py, http_streams.py). Nothing here polls: a waiting monitor call is a future in a dict.
 
-Read before: migration/link.py, serial/console.py, server/monitor.py, spec/read.py. Read next: server/host.py,
-server/operations.py, server/streams.py, sim_sled/daemon/propolis_api.py.
+Read before: migration/link.py, serial/console.py, server/monitor.py, spec/build.py, spec/read.py.
+Read next: server/host.py, server/operations.py, server/streams.py, sim_sled/daemon/propolis_api.py.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from propolis_stub.migration.link import PeerLink
 from propolis_stub.migration.messages import Message
 from propolis_stub.migration.script import PROTOCOLS, Payload
 from propolis_stub.serial.console import Console, Moved, Stopped
-from propolis_stub.serial.history import Guest, Serial
+from propolis_stub.serial.guest import Guest
+from propolis_stub.serial.history import Serial
 from propolis_stub.server.monitor import Answer, Channel, Gone
 from propolis_stub.server.refusals import backend_error, destroyed_before_handled, monitor_gone, not_found
 from propolis_stub.spec import types as t
+from propolis_stub.spec import versions as v
 from propolis_stub.spec import volumes
+from propolis_stub.spec.build import unbuildable
 from propolis_stub.spec.read import Spec, SpecRefused, from_preamble, to_preamble
 from propolis_stub.types import InstanceState, Level, Publication
 from propolis_stub.vm import Vm
@@ -55,10 +58,10 @@ class Host(Protocol):
 class Preparation:
     """What an ensure brings along, beside the ensure itself."""
 
-    properties: t.InstanceProperties | None
+    properties: v.InstanceProperties | None
     spec: Spec | None = None  # None: comes with the migration
     source: str | None = None  # `ip:port` of the source's Propolis
-    replacements: Mapping[str, t.Replacement] = attrs.Factory(dict)
+    replacements: Mapping[str, v.Replacement] = attrs.Factory(dict)
 
 
 @attrs.define(eq=False)
@@ -77,7 +80,7 @@ class PropolisServer:
         self.host: Host | None = None
         self.address = address
         self.knobs = Knobs()
-        self.properties: t.InstanceProperties | None = None
+        self.properties: v.InstanceProperties | None = None
         self.spec: Spec | None = None
         self.channel: Channel[asyncio.Future[Answer]] = Channel()
         self.publications: deque[Publication] = deque(maxlen=_KEPT_PUBLICATIONS)
@@ -88,7 +91,7 @@ class PropolisServer:
         self.nmis = 0
         self._next = Preparation(None)
         self._source: str | None = None
-        self._replacements: Mapping[str, t.Replacement] = {}
+        self._replacements: Mapping[str, v.Replacement] = {}
         self._ensured: asyncio.Future[bool] | None = None
         self._reconfigures: dict[int, asyncio.Future[ReconfigureResult]] = {}
         self._ticket = 0
@@ -202,11 +205,13 @@ class PropolisServer:
     def _replace(self, key: str, vcr_json: str) -> str:
         backend = self._backend(key)
         try:
-            result = volumes.replacement_result(backend.request_json, vcr_json)
+            if self.knobs.vcr_result is None:
+                result = volumes.replacement_result(backend.request_json, vcr_json)
+            else:
+                result = self.knobs.vcr_result
+                volumes.read(vcr_json)
         except ValueError as problem:
             raise backend_error(str(problem)) from None
-        if self.knobs.vcr_result is not None:
-            return self.knobs.vcr_result
         assert self.spec is not None
         changed = t.CrucibleStorageBackend(readonly=backend.readonly, request_json=vcr_json)
         self.spec = self.spec.with_component(key, changed)
@@ -430,6 +435,10 @@ class PropolisServer:
                 return str(problem)
             self.serial.take_over(packed)
         return None
+
+    def unbuildable(self) -> bool:
+        """`Baggage`: whether nothing can be made of the specification that came."""
+        return self.spec is not None and bool(unbuildable(self.spec))
 
     async def close(self) -> None:
         """The process ends in good order: connections are cut, nobody is left waiting, and what the VM may still say

@@ -14,20 +14,19 @@ import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.json import BadJson, Json
-from nexus_client.dropshot.text import SocketAddress
 from propolis_stub import contract
 from propolis_stub.serial.history import DEFAULT_MAX_BYTES, HistoryGone
 from propolis_stub.server.base import answer, answer_json, bad_json, decoded, path_uuid, query_numbers
 from propolis_stub.server.instance import Preparation, PropolisServer
 from propolis_stub.server.refusals import bad_request, internal
 from propolis_stub.spec import types as t
-from propolis_stub.spec.read import Spec, check, normalised, read_components, spec_key, told_status
+from propolis_stub.spec import versions as v
+from propolis_stub.spec.build import unbuildable
+from propolis_stub.spec.read import Spec, check, normalised, read_components, told_status
+from propolis_stub.spec.types import spec_key
 from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
 
 Parameters = dict[str, str]
-
-CPUS_MAX: Final = 64
-"""vCPUs that a host takes; more surface as a 500 when the objects are built (PR 4.2)."""
 
 
 class _MonitorRequest(msgspec.Struct):
@@ -41,8 +40,8 @@ class _VcrReplace(msgspec.Struct):
     vcr_json: str
 
 
-_ENSURE_1: Final = Json(t.EnsureRequest1)
-_ENSURE_2: Final = Json(t.EnsureRequest2)
+_ENSURE_1: Final = Json(v.EnsureRequest1)
+_ENSURE_2: Final = Json(v.EnsureRequest2)
 _REQUESTED: Final = Json(RequestKind)
 _MONITOR: Final = Json(_MonitorRequest)
 _VCR: Final = Json(_VcrReplace)
@@ -56,21 +55,21 @@ async def put_instance(
     server: PropolisServer, request: web.BaseRequest, level: int, _parameters: Parameters
 ) -> web.Response:
     """Not idempotent. A bad spec is a 400 even if a VM exists."""
-    body: t.EnsureRequest1 | t.EnsureRequest2
+    body: v.EnsureRequest1 | v.EnsureRequest2
     if level < 2:
         body = await decoded(request, _ENSURE_1)
     else:
         body = await decoded(request, _ENSURE_2)
     init = body.init
-    if isinstance(init, t.ByTarget):
+    if isinstance(init, v.ByTarget):
         target = init.value
-        preparation = Preparation(body.properties, None, _source(target.src_addr), target.replace_components)
+        preparation = Preparation(body.properties, None, target.src_addr, target.replace_components)
         ok = await server.ensure(server.target_of(target.migration_id), preparation)
         created: Any = {"migrate": {"migration_id": target.migration_id}}
     else:
         spec = _read_spec(init.value.spec, level)
         check(spec)
-        item = contract.EnsureSpec(fails=spec.board.cpus > CPUS_MAX)
+        item = contract.EnsureSpec(fails=bool(unbuildable(spec)))
         ok = await server.ensure(item, Preparation(body.properties, normalised(spec)))
         created = {"migrate": None}
     if not ok:
@@ -78,22 +77,15 @@ async def put_instance(
     return answer_json(201, created)
 
 
-def _read_spec(raw: t.RawSpec1 | t.RawSpec2, level: int) -> Spec:
+def _read_spec(raw: v.RawSpec1 | v.RawSpec2, level: int) -> Spec:
     try:
         components = read_components(bytes(raw.components), level)
     except BadJson as problem:
         raise bad_json(problem) from None
-    return Spec(raw.board, components, raw.smbios if isinstance(raw, t.RawSpec2) else None)
+    return Spec(raw.board, components, raw.smbios if isinstance(raw, v.RawSpec2) else None)
 
 
-def _source(text: str) -> str:
-    try:
-        return str(SocketAddress.parse(text))
-    except ValueError as problem:
-        raise bad_json(BadJson("$.init.value.src_addr", str(problem))) from None
-
-
-def _properties(server: PropolisServer) -> t.InstanceProperties:
+def _properties(server: PropolisServer) -> v.InstanceProperties:
     if server.properties is None:
         raise internal()  # an embedding host that ensured without saying what
     return server.properties

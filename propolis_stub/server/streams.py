@@ -47,7 +47,7 @@ async def serial(
     """A console client. Both offsets or none: no replay, no error."""
     asked = query_numbers(request, ("from_start", "most_recent"))
     from_start, most_recent = asked["from_start"], asked["most_recent"]
-    ws = await upgrade(request, pings=True, max_bytes=1 << 20)
+    ws = await upgrade(request, pings=True)
     console = server.console
     if console is None or server.vm.level is not Level.ACTIVE:
         drop(ws)
@@ -63,7 +63,7 @@ async def vnc(
     server: PropolisServer, request: web.BaseRequest, _level: int, _parameters: Parameters
 ) -> web.WebSocketResponse:
     """RFB 3.8 in binary frames; not in the OpenAPI documents."""
-    ws = await upgrade(request, pings=True, max_bytes=1 << 20)
+    ws = await upgrade(request, pings=True)
     over = server.vnc_over
     if server.vm.level is not Level.ACTIVE or over.is_set():
         drop(ws)

@@ -2,22 +2,23 @@
 
 A `Spec` holds canonical component keys: a key that parses as a UUID *is* that UUID, however it was written.
 
-Read before: spec/types.py. Read next: server/instance.py.
+Read before: spec/versions.py. Read next: server/instance.py, spec/build.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 import msgspec
 
 from nexus_client.dropshot.json import BadJson, Json
-from nexus_client.dropshot.text import Uuid
 from propolis_stub.errors import PropolisError
 from propolis_stub.spec import types as t
+from propolis_stub.spec import versions as v
+from propolis_stub.spec.types import spec_key
 
 
 class SpecRefused(PropolisError):
@@ -27,17 +28,9 @@ class SpecRefused(PropolisError):
         super().__init__(f"failed to generate internal instance spec: {why}")
 
 
-def spec_key(text: str) -> str:
-    """The canonical form of a component key: UUIDs in lower case with hyphens, names as they are."""
-    try:
-        return Uuid.canonical(text)
-    except ValueError:
-        return text
-
-
 @attrs.frozen
 class Spec:
-    """A specification that was checked. Values of `components` are Structs of spec_types.py, by canonical key."""
+    """A specification in the one form that everybody works with. `components` by canonical key."""
 
     board: t.Board
     components: Mapping[str, t.Component]
@@ -59,7 +52,7 @@ def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
     """Components of a body in API version `level`. Raises `BadJson` (400, wrong shape) for kinds or
     fields that this version does not know, and `SpecRefused` for a key given twice.
     """
-    decoder = t.COMPONENTS_3 if level >= 3 else t.COMPONENTS_0
+    decoder = v.COMPONENTS_VSOCK if level >= 3 else v.COMPONENTS_INITIAL
     try:
         decoded = decoder.decode(raw)
     except BadJson as problem:
@@ -71,13 +64,32 @@ def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
         seen[:] = [key for key, _ in pairs]  # objects end inside out: the outermost is the last
 
     json.loads(raw, object_pairs_hook=note)
+    return _by_canonical_key((text, decoded[text].component) for text in seen)
+
+
+def _by_canonical_key(parts: Iterable[tuple[str, t.Component]]) -> dict[str, t.Component]:
     components: dict[str, t.Component] = {}
-    for text in seen:
+    for text, component in parts:
         key = spec_key(text)
         if key in components:
             raise SpecRefused(f"duplicate component name: {key}")
-        components[key] = decoded[text].component
+        components[key] = component
     return components
+
+
+def from_sled(told: v.SledSpec) -> Spec:
+    """The specification of a registration at a sled agent, as its Propolis gets it. Raises `SpecRefused`."""
+    smbios = None if isinstance(told, v.SledSpec1) else told.smbios
+    parts: Iterable[tuple[str, v.Part]] = told.components.items()
+    return Spec(told.board, _by_canonical_key((key, _for_propolis(part.component)) for key, part in parts), smbios)
+
+
+def _for_propolis(component: t.Component) -> t.Component:
+    if isinstance(component, t.CachedNvmeDisk):  # newer than the Propolis API that we know
+        return t.NvmeDisk(
+            backend_id=component.backend_id, pci_path=component.pci_path, serial_number=component.serial_number
+        )
+    return component
 
 
 # --- check ------------------------------------------------------------------------------------------------------
@@ -96,8 +108,6 @@ _ONLY_ONE: Final[dict[Any, str]] = {
     t.VirtioSocket: "virtio socket device",
     t.BootSettings: "boot order",
 }
-_PCI_DEVICES: Final = 32
-_PCI_FUNCTIONS: Final = 8
 
 
 def check(spec: Spec) -> None:
@@ -121,9 +131,9 @@ def _devices(spec: Spec) -> Iterator[tuple[str, str, tuple[type, ...]]]:
     """Device key, its backend's key, the kinds that this backend may have."""
     for key, component in spec.components.items():
         if isinstance(component, _DISKS):
-            yield key, spec_key(component.backend_id), _STORAGE
+            yield key, component.backend_id, _STORAGE
         elif isinstance(component, t.VirtioNic):
-            yield key, spec_key(component.backend_id), (t.VirtioNetworkBackend,)
+            yield key, component.backend_id, (t.VirtioNetworkBackend,)
 
 
 def _check_backends(spec: Spec) -> set[str]:
@@ -154,8 +164,6 @@ def _check_pci(spec: Spec) -> None:
         path = getattr(component, "pci_path", None)
         if path is None:
             continue
-        if path.device >= _PCI_DEVICES or path.function >= _PCI_FUNCTIONS:
-            raise SpecRefused(f"component {key}: {path.text} is not a PCI address")
         if path.text in taken:
             raise SpecRefused(f"PCI address {path.text} is used by {taken[path.text]} and {key}")
         taken[path.text] = key
@@ -174,8 +182,8 @@ def _check_boot_order(spec: Spec) -> None:
     for component in spec.components.values():
         if isinstance(component, t.BootSettings):
             for entry in component.order:
-                if not isinstance(spec.components.get(spec_key(entry.id)), _DISKS):
-                    raise SpecRefused(f"boot option {spec_key(entry.id)} is not an attached disk")
+                if not isinstance(spec.components.get(entry.id), _DISKS):
+                    raise SpecRefused(f"boot option {entry.id} is not an attached disk")
 
 
 def _check_cpuid(cpuid: t.Cpuid) -> None:
@@ -200,24 +208,33 @@ def _host_cpuid() -> t.Cpuid:
     """What this make-believe host fills in: "AuthenticAMD", and little else."""
     leaves = ((0x0, 0x10, 0x68747541, 0x444D4163, 0x69746E65), (0x1, 0xA00F11, 0x800, 0x7ED8320B, 0x178BFBFF))
     return t.Cpuid(
-        entries=[t.CpuidEntry(leaf=leaf, eax=a, ebx=b, ecx=c, edx=d) for leaf, a, b, c, d in leaves],
+        entries=tuple(t.CpuidEntry(leaf=leaf, eax=a, ebx=b, ecx=c, edx=d) for leaf, a, b, c, d in leaves),
         vendor=t.CpuidVendor.AMD,
     )
 
 
 def normalised(spec: Spec) -> Spec:
-    """As the server keeps it, which is not an echo: the CPUID values of the host are filled in."""
-    if spec.board.cpuid is not None:
-        return spec
-    return attrs.evolve(spec, board=msgspec.structs.replace(spec.board, cpuid=_host_cpuid()))
+    """As the server keeps it, which is not an echo: CPUID values by leaf, those of the host if none are given."""
+    cpuid = spec.board.cpuid
+    if cpuid is None:
+        cpuid = _host_cpuid()
+    else:
+        entries = sorted(
+            cpuid.entries, key=lambda entry: (entry.leaf, -1 if entry.subleaf is None else entry.subleaf)
+        )
+        cpuid = t.Cpuid(entries=tuple(entries), vendor=cpuid.vendor)
+    return attrs.evolve(spec, board=msgspec.structs.replace(spec.board, cpuid=cpuid))
 
 
 def plain(spec: Spec, level: int) -> dict[str, Any]:
     """The specification as API version `level` tells it: without what that version does not know."""
+    board: dict[str, Any] = msgspec.to_builtins(spec.board)
+    if isinstance(spec.board.guest_hv_interface, t.Bhyve):
+        del board["guest_hv_interface"]  # "only serialized if it specifies a non-default interface" (its schema)
     told: dict[str, Any] = {
-        "board": msgspec.to_builtins(spec.board),
+        "board": board,
         "components": {
-            key: {"type": t.KIND_OF[type(component)], "component": msgspec.to_builtins(component)}
+            key: {"type": v.KIND_OF[type(component)], "component": msgspec.to_builtins(component)}
             for key, component in spec.components.items()
             if level >= 3 or not isinstance(component, t.VirtioSocket)
         },
@@ -244,13 +261,13 @@ def to_preamble(spec: Spec) -> str:
 
 
 class _Preamble(msgspec.Struct):
-    instance_spec: t.RawSpec1
+    instance_spec: v.RawSpec1
 
 
 _PREAMBLE: Final = Json(_Preamble)
 
 
-def from_preamble(text: str, replacements: Mapping[str, t.Replacement]) -> Spec:
+def from_preamble(text: str, replacements: Mapping[str, v.Replacement]) -> Spec:
     """The target's specification: the source's, with some backends replaced. Raises `SpecRefused`."""
     try:
         raw = _PREAMBLE.decode(text.encode()).instance_spec
@@ -264,7 +281,7 @@ def from_preamble(text: str, replacements: Mapping[str, t.Replacement]) -> Spec:
             raise SpecRefused(f"component to replace is not in the source's spec: {key}")
         if type(present) is not type(replacement.spec):
             raise SpecRefused(f"component {key} is a {kind(present)}, not a {kind(replacement.spec)}")
-        if isinstance(replacement, t.ReplaceInjector):
+        if isinstance(replacement, v.ReplaceInjector):
             raise SpecRefused(f"component {key}: this build has no support for migration failure injection")
         spec = spec.with_component(key, replacement.spec)
     check(spec)
@@ -273,4 +290,4 @@ def from_preamble(text: str, replacements: Mapping[str, t.Replacement]) -> Spec:
 
 def kind(component: t.Component) -> str:
     """The wire name of a component's kind."""
-    return t.KIND_OF[type(component)]
+    return v.KIND_OF[type(component)]

@@ -1,25 +1,24 @@
-"""Wire types of an instance specification and of `PUT /instance` (OpenAPI documents 1.0.0 to 5.0.0).
+"""Board and components of an instance specification, as the Propolis API and the Sled Agent API have them.
 
 msgspec Structs, because unions with a tag are what attrs classes cannot do there; `board` and every component refuse
-unknown fields, and in version 1 so does the specification itself. `components` stays raw: which kinds exist depends
-on the version, and a key given twice has to be noticed (spec.py).
+unknown fields. What comes in is brought to its one form at once (ids canonical, sets without duplicates), because a
+specification is told rebuilt, not echoed (PR 4.2).
+Which API version knows which of these stands in versions.py.
 
-Read before: types.py. Read next: spec/read.py.
+Read before: types.py. Read next: spec/versions.py, spec/volumes.py.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.text import U8, U32, Uuid
 
-U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
-U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U64 = Annotated[int, Meta(ge=0)]  # `fits_u64` has the other bound
 
 
@@ -30,8 +29,25 @@ def fits_u64(**fields: int) -> None:
             raise ValueError(f"`{name}` is out of range for u64")
 
 
+def spec_key(text: str) -> str:
+    """The canonical form of a component key (PR 4.2): UUIDs in lower case with hyphens, names as they are."""
+    try:
+        return Uuid.canonical(text)
+    except ValueError:
+        return text
+
+
 class Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of whatever refuses unknown fields."""
+
+
+class Backed(Strict):
+    """Base of a device with a backend: `backend_id` is the key of another component."""
+
+    backend_id: str
+
+    def __post_init__(self) -> None:
+        self.backend_id = spec_key(self.backend_id)
 
 
 class PciPath(msgspec.Struct, kw_only=True):
@@ -39,9 +55,18 @@ class PciPath(msgspec.Struct, kw_only=True):
     device: U8
     function: U8
 
+    def __post_init__(self) -> None:
+        # Both APIs refuse it while they read the body (DS 2), so it is a matter of the shape.
+        if self.device >= _PCI_DEVICES or self.function >= _PCI_FUNCTIONS:
+            raise ValueError(f"{self.text} is not a PCI address")
+
     @property
     def text(self) -> str:
         return f"{self.bus}.{self.device}.{self.function}"
+
+
+_PCI_DEVICES: Final = 32
+_PCI_FUNCTIONS: Final = 8
 
 
 # --- board ------------------------------------------------------------------------------------------------------
@@ -70,7 +95,7 @@ class CpuidEntry(Strict):
 
 
 class Cpuid(Strict):
-    entries: list[CpuidEntry]
+    entries: tuple[CpuidEntry, ...]
     vendor: CpuidVendor
 
 
@@ -79,7 +104,10 @@ class HyperVFeature(Enum):
 
 
 class HyperVValue(Strict):
-    features: list[HyperVFeature]
+    features: tuple[HyperVFeature, ...]
+
+    def __post_init__(self) -> None:
+        self.features = tuple(dict.fromkeys(self.features))
 
 
 class Bhyve(Strict, tag_field="type", tag="bhyve"):
@@ -101,22 +129,35 @@ class Board(Strict):
         fits_u64(memory_mb=self.memory_mb)
 
 
+class Smbios(Strict):
+    manufacturer: str
+    product_name: str
+    serial_number: str
+    version: U64
+
+    def __post_init__(self) -> None:
+        fits_u64(version=self.version)
+
+
 # --- components: `{"type": kind, "component": {...}}` -------------------------------------------------------------
 
 
-class VirtioDisk(Strict):
-    backend_id: str
+class VirtioDisk(Backed):
     pci_path: PciPath
 
 
-class NvmeDisk(Strict):
-    backend_id: str
+class NvmeDisk(Backed):
     pci_path: PciPath
-    serial_number: Annotated[list[U8], Meta(min_length=20, max_length=20)]
+    serial_number: Annotated[tuple[U8, ...], Meta(min_length=20, max_length=20)]
 
 
-class VirtioNic(Strict):
-    backend_id: str
+class CachedNvmeDisk(NvmeDisk):
+    """As the Sled Agent API has it since 44.0.0 (SA 4.2); no Propolis API that we know does."""
+
+    has_write_cache: bool
+
+
+class VirtioNic(Backed):
     interface_id: UUID
     pci_path: PciPath
 
@@ -144,9 +185,12 @@ class QemuPvpanic(Strict):
 class BootOrderEntry(msgspec.Struct, kw_only=True):
     id: str
 
+    def __post_init__(self) -> None:
+        self.id = spec_key(self.id)
+
 
 class BootSettings(Strict):
-    order: list[BootOrderEntry]
+    order: tuple[BootOrderEntry, ...]
 
 
 class VirtioSocket(Strict):
@@ -161,8 +205,7 @@ class SoftNpuPciPort(Strict):
     pci_path: PciPath
 
 
-class SoftNpuPort(Strict):
-    backend_id: str
+class SoftNpuPort(Backed):
     link_name: str
 
 
@@ -193,6 +236,10 @@ class FileStorageBackend(Strict):
     readonly: bool
     workers: Annotated[int, Meta(ge=1)] | None = None
 
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            fits_u64(workers=self.workers)
+
 
 class BlobStorageBackend(Strict):
     base64: str
@@ -207,138 +254,23 @@ class DlpiNetworkBackend(Strict):
     vnic_name: str
 
 
-_KINDS: dict[str, type[Strict]] = {
-    "virtio_disk": VirtioDisk,
-    "nvme_disk": NvmeDisk,
-    "virtio_nic": VirtioNic,
-    "serial_port": SerialPort,
-    "pci_pci_bridge": PciPciBridge,
-    "qemu_pvpanic": QemuPvpanic,
-    "boot_settings": BootSettings,
-    "soft_npu_pci_port": SoftNpuPciPort,
-    "soft_npu_port": SoftNpuPort,
-    "soft_npu_p9": SoftNpuP9,
-    "p9fs": P9fs,
-    "migration_failure_injector": MigrationFailureInjector,
-    "crucible_storage_backend": CrucibleStorageBackend,
-    "file_storage_backend": FileStorageBackend,
-    "blob_storage_backend": BlobStorageBackend,
-    "virtio_network_backend": VirtioNetworkBackend,
-    "dlpi_network_backend": DlpiNetworkBackend,
-}
-_KINDS_3: dict[str, type[Strict]] = {**_KINDS, "virtio_socket": VirtioSocket}
-KIND_OF: dict[Any, str] = {klass: kind for kind, klass in _KINDS_3.items()}
-
-Component = Any
-"""One of the component Structs above; `KIND_OF` knows its tag."""
-
-
-def _wrapped(kinds: dict[str, type[Strict]]) -> Any:
-    """Components by key: each is `{"type": kind, "component": ...}` with one of these kinds."""
-    union: Any = None
-    for kind, klass in kinds.items():
-        wrapper = msgspec.defstruct(
-            f"Tagged{klass.__name__}",
-            [("component", klass)],
-            bases=(Strict,),
-            tag_field="type",
-            tag=kind,
-            kw_only=True,
-        )
-        union = wrapper if union is None else union | wrapper
-    return dict.__class_getitem__((str, union))
-
-
-COMPONENTS_0: Json[Any] = Json(_wrapped(_KINDS))  # versions 1 and 2
-COMPONENTS_3: Json[Any] = Json(_wrapped(_KINDS_3))  # version 3 brought virtio sockets
-
-
-# --- ensure -----------------------------------------------------------------------------------------------------
-
-
-class InstanceMetadata(msgspec.Struct, kw_only=True):
-    project_id: UUID
-    silo_id: UUID
-    sled_id: UUID
-    sled_model: str
-    sled_revision: U32
-    sled_serial: str
-
-
-class InstanceProperties(msgspec.Struct, kw_only=True):
-    id: UUID
-    name: str
-    description: str
-    metadata: InstanceMetadata
-
-
-class Smbios(Strict):
-    manufacturer: str
-    product_name: str
-    serial_number: str
-    version: U64
-
-    def __post_init__(self) -> None:
-        fits_u64(version=self.version)
-
-
-class RawSpec1(Strict):
-    board: Board
-    components: msgspec.Raw
-
-
-class RawSpec2(msgspec.Struct, kw_only=True):
-    board: Board
-    components: msgspec.Raw
-    smbios: Smbios | None = None
-
-
-class SpecValue1(msgspec.Struct):
-    spec: RawSpec1
-
-
-class SpecValue2(msgspec.Struct):
-    spec: RawSpec2
-
-
-class ReplaceInjector(Strict, tag_field="component", tag="MigrationFailureInjector"):
-    spec: MigrationFailureInjector
-
-
-class ReplaceCrucible(Strict, tag_field="component", tag="CrucibleStorageBackend"):
-    spec: CrucibleStorageBackend
-
-
-class ReplaceNic(Strict, tag_field="component", tag="VirtioNetworkBackend"):
-    spec: VirtioNetworkBackend
-
-
-Replacement = ReplaceInjector | ReplaceCrucible | ReplaceNic
-
-
-class TargetValue(msgspec.Struct, kw_only=True):
-    migration_id: UUID
-    src_addr: str
-    replace_components: dict[str, Replacement]
-
-
-class BySpec1(msgspec.Struct, tag_field="method", tag="Spec"):
-    value: SpecValue1
-
-
-class BySpec2(msgspec.Struct, tag_field="method", tag="Spec"):
-    value: SpecValue2
-
-
-class ByTarget(msgspec.Struct, tag_field="method", tag="MigrationTarget"):
-    value: TargetValue
-
-
-class EnsureRequest1(msgspec.Struct, kw_only=True):
-    properties: InstanceProperties
-    init: BySpec1 | ByTarget
-
-
-class EnsureRequest2(msgspec.Struct, kw_only=True):
-    properties: InstanceProperties
-    init: BySpec2 | ByTarget
+Component = (
+    VirtioDisk
+    | NvmeDisk
+    | VirtioNic
+    | SerialPort
+    | PciPciBridge
+    | QemuPvpanic
+    | BootSettings
+    | VirtioSocket
+    | SoftNpuPciPort
+    | SoftNpuPort
+    | SoftNpuP9
+    | P9fs
+    | MigrationFailureInjector
+    | CrucibleStorageBackend
+    | FileStorageBackend
+    | BlobStorageBackend
+    | VirtioNetworkBackend
+    | DlpiNetworkBackend
+)

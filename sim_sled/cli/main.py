@@ -113,12 +113,18 @@ def serve(
     baseboard_serial: Annotated[str | None, typer.Option()] = None,
     baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
     repo_depot_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="reported to Nexus; 0: the sled's own port")
+        int, typer.Option(min=0, max=65535, help="where the depot listens; 0: 12348, or any port on loopback")
     ] = 0,
+    companions: Annotated[
+        bool, typer.Option(help="Crucible agents, a pantry, a repo depot and a DNS server beside each sled")
+    ] = True,
     max_vcpus: Annotated[
         int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
     ] = None,
     enforce_capacity: Annotated[bool, typer.Option(help="refuse what exceeds threads or reservoir")] = False,
+    refuse_repeated_target: Annotated[
+        bool, typer.Option(help="400 for a second migration_target of a VMM, as sled-agent-sim; the agent: 200")
+    ] = False,
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
@@ -128,6 +134,12 @@ def serve(
     poke_timeout: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
     ] = 15.0,
+    strict: Annotated[
+        bool, typer.Option(help="refuse what a real sled refuses and the existing simulator does not")
+    ] = False,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
+    ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
@@ -142,6 +154,7 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
@@ -175,6 +188,8 @@ def serve(
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,
+            refuse_repeated_target=refuse_repeated_target,
+            strict=strict,
         )
         for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
     ]
@@ -185,14 +200,18 @@ def serve(
         engine, sleds = _engine(scenario, seed, plays, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
+    pacer = PresetPacer(pace.value, seed or 0)
     options = Options(
         engine=engine,
         nexus=nexus_addr,
-        pacer=PresetPacer(pace.value, seed or 0),
+        pacer=pacer,
+        sled_pacer=pacer,
+        state_dir=state_dir,
         seed=engine.seed if engine is not None else seed or 0,
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
+        companions=Ports() if companions else None,
     )
     how = serving.ServeOptions(
         control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario

@@ -1,4 +1,7 @@
-"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7."""
+"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7.
+
+Read next: play/fleet.py.
+"""
 
 from __future__ import annotations
 
@@ -124,6 +127,12 @@ class SledConfig:
     """A poke waits this long for Nexus: the time-out of the only known client (SA 2.10)."""
     max_vcpus: int | None = None
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
+    refuse_repeated_target: bool = False
+    """Refuse a second `migration_target` of a VMM with a 400, as the existing simulator does. The real agent answers
+    200: the 409 of its second ensure is swallowed (SA 2.12, PR 3.9)."""
+    strict: bool = False
+    """Refuse what a real sled refuses and the existing simulator does not: configurations with artifacts that are not
+    in the store (SR 3.1), network configurations whose generation does not grow (SR 4.4)."""
     enforce_capacity: bool = False
     """Refuse a registration that exceeds the sled's threads or reservoir (SA 6 #25)."""
 

@@ -9,7 +9,7 @@ Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.p
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import attrs
@@ -30,6 +30,9 @@ from propolis_stub.contract import GuestEvent
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.values import envelope
 from sim_sled.core.errors import SledError
+
+if TYPE_CHECKING:  # only a shell makes one, and only a shell reads it
+    from propolis_stub.spec.versions import SledSpec
 
 
 @attrs.frozen
@@ -79,7 +82,8 @@ class Registration:
     disk_targets: tuple[tuple[UUID, tuple[str, ...]], ...] = ()
     """Of each Crucible disk the addresses of its regions, without those of a read-only parent (SR 4.3)."""
     file_backends: tuple[tuple[str, str], ...] = ()  # component key, path
-    vmm_spec: object = None  # as it came, for who serves the Propolis API; otherwise forgotten
+    unbuildable: str = ""  # why no Propolis can make this VM; empty: it can
+    vmm_spec: SledSpec | None = None  # as it came, for who serves the Propolis API; otherwise forgotten
 
 
 @attrs.frozen

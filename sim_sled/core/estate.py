@@ -9,8 +9,8 @@ Areas of one sled reach each other by `estate.of(Other)`, those of other sleds o
 Nothing here knows which areas there are, so a sled that is never asked about its disks pays for none.
 
 Read before: core/sled.py.
-Read next: core/artifacts/store.py, core/bootstore/store.py, core/omicron_config/ledger.py, core/storage/volumes.py,
-core/trust_quorum/node.py, http/asking.py.
+Read next: core/artifacts/store.py, core/bootstore/store.py, core/companions.py, core/omicron_config/ledger.py,
+core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class AtOnce:
 class Regions(Protocol):
     """The Crucible agents of this process, as a disk snapshot needs them (SR 4.3)."""
 
-    def snapshot(self, targets: Iterable[str], snapshot_id: UUID) -> None:
+    def snapshot(self, targets: Iterable[str], snapshot_id: UUID, now_us: int) -> None:
         """Make a snapshot of the region behind each target, `address:port`. Raises `Internal` where one is missing or
         unusable; snapshots made for earlier targets stay.
         """

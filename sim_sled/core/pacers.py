@@ -14,6 +14,7 @@ import attrs
 
 from nexus_client.draw import draw
 from propolis_stub.waiting import Pace, Point
+from sim_sled.core.estate import SledPoint
 
 _MS: Final = 1_000
 
@@ -57,6 +58,17 @@ PRESETS: Final[Mapping[str, Mapping[Point, tuple[int, int]]]] = {
 }
 """Shortest and longest duration of each point in microseconds, drawn uniformly; points not named take no time."""
 
+SLED_PRESETS: Final[Mapping[str, Mapping[SledPoint, tuple[int, int]]]] = {
+    "sim": {},
+    "fast": {SledPoint.RECONCILE: (300 * _MS, 300 * _MS), SledPoint.TRUST_QUORUM_ACK: (100 * _MS, 100 * _MS)},
+    "dev": {
+        SledPoint.RECONCILE: (3_000 * _MS, 10_000 * _MS),  # one zone is some 6 s: omicron#1215
+        SledPoint.TRUST_QUORUM_ACK: (500 * _MS, 2_000 * _MS),
+    },
+    "instant": {},
+}
+"""The same for what a sled does beside its VMMs; points not named take no time."""
+
 _AT_ONCE: Final = Pace()
 
 
@@ -77,6 +89,11 @@ class PresetPacer:
             else:
                 del self._fixed[point]
                 self._spread[point] = (low, high)
+
+    def sled_pace_us(self, sled_id: UUID, point: SledPoint, occurrence: int) -> int:
+        """See `core.estate.SledPacer`."""
+        low, high = SLED_PRESETS[self.preset].get(point, (0, 0))
+        return low + draw(self.seed, sled_id, point.value, occurrence) % (high - low + 1) if high > low else low
 
     def pace(self, vm_id: UUID, point: Point, occurrence: int, _leads_to: object = None, /) -> Pace:
         """See `propolis_stub.waiting.Pacer`."""

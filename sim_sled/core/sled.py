@@ -63,7 +63,13 @@ class Sled:
     def __attrs_post_init__(self) -> None:
         self.address = self.address or self.config.address
         self.outbox = Outbox(seed=self.seed)
-        self.how = How(self.pacer, self.config.mode is SimMode.EXPLICIT, self.config.stop_grace_us, self.baggage)
+        self.how = How(
+            self.pacer,
+            self.config.mode is SimMode.EXPLICIT,
+            self.config.stop_grace_us,
+            self.baggage,
+            self.config.refuse_repeated_target,
+        )
 
     @property
     def has_estate(self) -> bool:

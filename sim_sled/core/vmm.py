@@ -63,7 +63,8 @@ _RESTING: Final = {
 }
 """All states that a Propolis can rest in."""
 
-_ENSURE, _RUN, _TICK, _CRASH = EnsureSpec(), Request(RequestKind.RUN), Tick(), Crash()
+_ENSURE, _ENSURE_FAILS = EnsureSpec(), EnsureSpec(fails=True)
+_RUN, _TICK, _CRASH = Request(RequestKind.RUN), Tick(), Crash()
 _REQUESTS: Final = {kind: Request(kind) for kind in RequestKind}
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
@@ -85,6 +86,7 @@ class How:
     stepped: bool
     stop_grace_us: int
     baggage: BaggageOf = no_baggage
+    refuse_repeated_target: bool = False
 
 
 @attrs.frozen
@@ -164,9 +166,13 @@ class Vmm:
             soonest = poke.until_us
         return soonest
 
-    def judge(self, requested: VmmStateRequested) -> Verdict:
+    def judge(self, requested: VmmStateRequested, *, refuse_repeated_target: bool = False) -> Verdict:
         """What the table says to `requested`. Raises the refusal; changes nothing."""
         resting = self.resting()
+        told_before = requested.type is Asked.MIGRATION_TARGET and self.source_addr and not self.terminal
+        if told_before and not refuse_repeated_target:
+            # Propolis refuses the second ensure with a 409, and the agent goes on all the same (SA 2.12, PR 3.9).
+            return Verdict.NO_OP
         verdict = RULES[requested.type, resting]
         if verdict is Verdict.NO_OP:
             return verdict
@@ -196,7 +202,7 @@ class Vmm:
 
         `scripted`: the source of a migration in is imagined.
         """
-        verdict = self.judge(requested)
+        verdict = self.judge(requested, refuse_repeated_target=how.refuse_repeated_target)
         effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
         self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
         return verdict, effects
@@ -221,7 +227,7 @@ class Vmm:
     def _start(self, how: How, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
-        effects = vm.handle(_ENSURE, now_us)
+        effects = vm.handle(_ENSURE_FAILS if self.about.unbuildable else _ENSURE, now_us)
         self.vm = vm
         self.take(effects)
         if vm.queue is None:
@@ -236,7 +242,12 @@ class Vmm:
         self.source_addr = requested.value.src_propolis_addr
         vm = Vm(self.propolis_id, how.pacer, stepped=how.stepped)
         baggage = how.baggage(self.sled_id, self.propolis_id)
-        target = EnsureTarget(self.record.migration_in.migration_id, scripted=scripted, baggage=baggage)
+        target = EnsureTarget(
+            self.record.migration_in.migration_id,
+            scripted=scripted,
+            baggage=baggage,
+            fails=bool(self.about.unbuildable),
+        )
         effects = vm.handle(target, now_us)
         self.vm = vm
         # The request changes nothing that is published yet (SA 2.3): stepped, the VM itself waits for

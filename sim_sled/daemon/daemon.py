@@ -7,9 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py.
-Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
-play/conductor.py, daemon/on_sockets.py.
+Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
+http/app.py, play/conductor.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,10 +37,13 @@ from nexus_client.registration import (
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
+from sim_sled.companions.servers import Addresses, Companions, Ports
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
+from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import ConnectionDropped, Injected, SledError
+from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.sled import Sled
@@ -49,6 +53,7 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
@@ -99,6 +104,9 @@ class Options:
     propolis: PropolisMode = PropolisMode.NONE
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     plays: str | None = None  # which sled of a scenario's fleet the first one is
+    companions: Ports | None = None  # servers beside each sled; None: there are none
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    state_dir: Path | None = None  # None: nothing outlives the daemon
 
 
 @attrs.frozen
@@ -126,6 +134,7 @@ class Daemon:
             options.pacer,
             first_name=options.plays,
             watched=options.history,
+            sled_pacer=options.sled_pacer,
         )
         self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
@@ -139,6 +148,9 @@ class Daemon:
         for config in sleds:
             self.rack.add_sled(config)
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
+        self.companions: dict[UUID, Companions] = {}
+        if options.companions is not None:
+            equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
                 sled.outbox = outbox_of(options.engine.scenario, options.seed)
@@ -157,6 +169,7 @@ class Daemon:
         self._calls: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._blobs: dict[UUID, Blobs] = {}
+        self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
@@ -168,16 +181,18 @@ class Daemon:
         self.refused = asyncio.get_running_loop().create_future()
         self._client.open()
         try:
+            if self.options.state_dir is not None:
+                await self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
+                await self._start_companions(sled)
         except BaseException:
             await self._close()
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
-                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
+                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
@@ -185,6 +200,8 @@ class Daemon:
         for server, listener in self._servers:
             listener.close()
             server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        for companions in self.companions.values():
+            companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
@@ -209,6 +226,24 @@ class Daemon:
         await self._close()
         return left_over
 
+    async def _take_up(self, folder: Path) -> None:
+        """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+
+        self._state_dir = StateDir(folder)
+        for sled_id, sled in self.rack.sleds.items():
+            self._blobs[sled_id] = self._state_dir.take(sled.estate)
+            if sled.estate.kept:
+                try:
+                    # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
+                    await self._carry(
+                        contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
+                    )
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise BadStateDir(
+                        f"{self._state_dir.sled_folder(sled_id)}: not of this program: {error!r}"
+                    ) from error
+
     async def _listen(self, sled: Sled) -> None:
         address = SocketAddress.parse(sled.config.address)
         server = make_server(
@@ -223,6 +258,29 @@ class Daemon:
         sled.address = str(SocketAddress(name[0], name[1]))
         self.addresses[sled.config.sled_id] = sled.address
 
+    async def _start_companions(self, sled: Sled) -> None:
+        ports = self.options.companions
+        if ports is None:
+            return
+        if sled.config.repo_depot_port:
+            ports = attrs.evolve(ports, repo_depot=sled.config.repo_depot_port)
+        if self.companions:
+            ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
+        started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
+        await started.start()
+
+    def _depot_port(self, sled: Sled) -> int:
+        """What Nexus is told."""
+        there = self.companions.get(sled.config.sled_id)
+        depot = None if there is None else there.addresses.repo_depot
+        if depot is not None:
+            return SocketAddress.parse(depot).port
+        return sled.config.repo_depot_port or SocketAddress.parse(self.addresses[sled.config.sled_id]).port
+
+    def companion_addresses(self) -> dict[UUID, Addresses]:
+        """Where the servers beside each sled are."""
+        return {sled_id: companions.addresses for sled_id, companions in self.companions.items()}
+
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -231,11 +289,15 @@ class Daemon:
             listener.close()
         for server, _ in self._servers:
             await server.shutdown(1.0)
+        for companions in self.companions.values():
+            await companions.close()
         for call in (*self._calls, *self._background):
             call.cancel()
         await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
         for blobs in self._blobs.values():
             blobs.close()
+        if self._state_dir is not None:
+            self._state_dir.close()
         await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
@@ -304,7 +366,10 @@ class Daemon:
         answer: object = _LATER
         conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            for effect in conduct(item, now_us):
+            effects = conduct(item, now_us)
+            if self._state_dir is not None:
+                self._save(self._state_dir)
+            for effect in effects:
                 if type(effect) is contract.Reply and effect.ticket == ticket:
                     answer = effect.value
                 else:
@@ -313,6 +378,11 @@ class Daemon:
             # also after a bug: one VMM's must not stop the clock of all
             self._rearm(now_us)
         return answer
+
+    def _save(self, state_dir: StateDir) -> None:
+        for sled in self.rack.sleds.values():
+            if sled.has_estate and sled.estate.unsaved:
+                state_dir.save(sled.estate)
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:

@@ -22,15 +22,14 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from nexus_client.dropshot.json import Json, encode, plain
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
 from propolis_stub.server.app import make_handler
 from propolis_stub.server.instance import Preparation, PropolisServer
-from propolis_stub.spec.read import Spec, normalised, read_components
-from propolis_stub.spec.types import InstanceMetadata, InstanceProperties, RawSpec2
+from propolis_stub.spec.read import Spec, SpecRefused, from_sled, normalised
+from propolis_stub.spec.versions import InstanceMetadata, InstanceProperties, SledSpec
 from propolis_stub.vm import Vm
 from sim_sled.core import contract
 from sim_sled.core.errors import SledError
@@ -211,22 +210,14 @@ class PropolisApis:
         task.add_done_callback(self._tasks.discard)
 
 
-def _spec_of(vmm_spec: object) -> Spec | None:
-    """The specification of a register body, of whatever version. None if Propolis would not take it."""
-    try:
-        told = plain(vmm_spec)
-        for part in told["components"].values():
-            # newer than the Propolis API we know; the sled agent's 44.0.0 has it (SA 4.2)
-            part["component"].pop("has_write_cache", None)
-        raw = _RAW_SPEC.decode(encode(told))
-        return normalised(Spec(raw.board, read_components(bytes(raw.components), _NEWEST), raw.smbios))
-    except (ValueError, PropolisError):
+def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:
+    """The specification of a register body, of whatever version. None if Propolis does not take it."""
+    if vmm_spec is None:
         return None
-
-
-_RAW_SPEC: Final = Json(RawSpec2)
-_NEWEST: Final = 5
-"""Version of the Propolis API whose components are read."""
+    try:
+        return normalised(from_sled(vmm_spec))
+    except SpecRefused:
+        return None
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -20,6 +20,7 @@ from sim_sled.core.config import SledConfig
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Scenario
 
@@ -65,6 +66,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             control = await _start(stack, daemon, serving)
         except TokenRequiredError as error:
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
+            return BAD_INPUT
+        except BadStateDir as error:
+            print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- same
             return BAD_INPUT
         except OSError as error:
             print(f"sim-sled: cannot bind: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
@@ -169,8 +173,13 @@ def load_one(path: Path) -> Scenario:
 
 
 def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
-    listed = [{"sled_id": str(sled_id), "address": address} for sled_id, address in daemon.addresses.items()]
-    return {"pid": os.getpid(), "sleds": listed, "address": listed[0]["address"], "control": control}
+    beside = {sled_id: addresses.json for sled_id, addresses in daemon.companion_addresses().items()}
+    listed: list[dict[str, Any]] = [
+        {"sled_id": str(sled_id), "address": address, **beside.get(sled_id, {})}
+        for sled_id, address in daemon.addresses.items()
+    ]
+    first = {name: value for name, value in listed[0].items() if name != "sled_id"}
+    return {"pid": os.getpid(), "sleds": listed, **first, "control": control}
 
 
 def prepare_port_file(path: Path) -> None:

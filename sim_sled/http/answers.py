@@ -72,6 +72,10 @@ STATUS: Final[dict[type[errors.SledError], _Row]] = {
     errors.OtherGeneration: _Row(409, None, None),
     errors.NotYetThere: _Row(503, None, "Service Unavailable", coded=True),
     errors.NotSupported: _Row(400, None, None, coded=True),
+    errors.Unavailable: _Row(503, None, "Service Unavailable"),
+    errors.Gone: _Row(410, None, None),
+    errors.DnsGeneration: _Row(409, "BadUpdateGeneration", None),
+    errors.DnsBusy: _Row(409, "UpdateInProgress", None),
     errors.NotImplementedHere: _Row(405, None, NOT_IMPLEMENTED),
 }
 """Every class of refusal the core has. A message of None is the refusal's own text; the others keep the detail for

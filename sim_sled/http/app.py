@@ -16,6 +16,7 @@ from os import urandom
 from typing import Any, Final, cast
 from uuid import UUID
 
+import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
@@ -29,7 +30,7 @@ from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
 from sim_sled.http.response import JSON_TYPE, Response
-from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route
+from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route, Router
 
 BODY_MAX: Final = 1024 * 1024
 """Bytes of a request body (SA 1.4)."""
@@ -52,6 +53,22 @@ PEERS_TOLD: Final = 1024
 _log = logging.getLogger(__name__)
 
 _API_VERSION: Final = istr("api-version")
+
+
+@attrs.frozen
+class Api:
+    """What a server serves: its operations, its newest version, the bytes that a body may have.
+
+    `unversioned`: requests without an `api-version` are taken for the newest; others are looked at all the same.
+    """
+
+    router: Router
+    newest: int
+    unversioned: bool = False
+    body_max: int = BODY_MAX
+
+
+SLED: Final = Api(ROUTER, NEWEST)
 _CONTENT_TYPE: Final = istr("content-type")
 _EXPECT: Final = istr("expect")
 _KNOWN_TYPES: Final = frozenset(
@@ -70,15 +87,18 @@ def make_server(
     host: Host,
     sled_id: UUID,
     *,
+    api: Api = SLED,
     accept_newer_api: bool = False,
     on_newer_api: Callable[[str, str], None] | None = None,
 ) -> web.Server:
     """A server of sled `sled_id`: `loop.create_server(make_server(...), ...)` binds it, `.shutdown()` ends it.
 
+    `api`: its own, or that of a server beside it.
+
     With `accept_newer_api` an `api-version` above the newest known one is taken as the newest known one, and
     `on_newer_api(peer address, version text)` is called once per peer and version. Call it in a running loop.
     """
-    app = _App(host, sled_id, accept_newer_api, on_newer_api)
+    app = _App(host, sled_id, api, accept_newer_api, on_newer_api)
     # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
     handler = cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", app.handle)
     return _Server(handler, access_log=None, auto_decompress=False)
@@ -91,11 +111,13 @@ class _App:
         self,
         host: Host,
         sled_id: UUID,
+        api: Api,
         accept_newer_api: bool,
         on_newer_api: Callable[[str, str], None] | None,
     ) -> None:
         self._host = host
         self._sled_id = sled_id
+        self._api = api
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._levels: dict[str | None, int] = {}
@@ -113,7 +135,7 @@ class _App:
             route, values, query = self._targets.get(key) or self._target(*key)
             call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if route.body is not None:
-                call.body = await read_json(request, route.body)
+                call.body = await read_json(request, route.body, self._api.body_max)
             answer = await route.handler(call)
         except Refused as refused:
             return error_response(request_id, refused)
@@ -140,7 +162,7 @@ class _App:
         of a request.
         """
         path, query = split_target(target)
-        route, variables = ROUTER.find(method, path, level)
+        route, variables = self._api.router.find(method, path, level)
         found = (route, route.parse_path(variables), route.parse_query(query))
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
@@ -150,13 +172,14 @@ class _App:
 
     def _level(self, header: str | None, request: web.BaseRequest) -> int:
         try:
-            level = level_of(header, NEWEST)
+            unversioned = header is None and self._api.unversioned
+            level = self._api.newest if unversioned else level_of(header, self._api.newest)
         except BadVersion as bad:
             if not (bad.newer and self._accept_newer_api):
                 raise Refused(400, bad.message) from None
             assert header is not None
             self._tell_newer(request.remote or "unknown", header)
-            return NEWEST
+            return self._api.newest
         if len(self._levels) < VERSIONS_KEPT:
             self._levels[header] = level
         return level
@@ -176,12 +199,12 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-async def read_json(request: web.BaseRequest, kind: Json[Any]) -> Any:
+async def read_json(request: web.BaseRequest, kind: Json[Any], size_max: int = BODY_MAX) -> Any:
     """The body as `kind`. Raises `Refused`; the size is looked at first, then the content type, then the JSON."""
     content = request.content
-    body = content.read_nowait() if content.is_eof() else await _read_slowly(request)
-    if len(body) > BODY_MAX:
-        raise _too_large()
+    body = content.read_nowait() if content.is_eof() else await _read_slowly(request, size_max)
+    if len(body) > size_max:
+        raise _too_large(size_max)
     content_type = request.headers.get(_CONTENT_TYPE)
     if content_type is not None and content_type != JSON_TYPE:
         _check_content_type(content_type)
@@ -200,15 +223,15 @@ def _check_content_type(header: str) -> None:
     raise Refused(400, f'unsupported content-type: "{kind}"')
 
 
-def _too_large() -> Refused:
-    return Refused(400, f"request body exceeded maximum size of {BODY_MAX} bytes")
+def _too_large(size_max: int) -> Refused:
+    return Refused(400, f"request body exceeded maximum size of {size_max} bytes")
 
 
-async def _read_slowly(request: web.BaseRequest) -> bytes:
+async def _read_slowly(request: web.BaseRequest, size_max: int) -> bytes:
     """A body that has not arrived completely. Raises `Refused`."""
     length = request.content_length
-    if length is not None and length > BODY_MAX:
-        raise _too_large()  # what is still on its way is read and dropped by aiohttp for a while
+    if length is not None and length > size_max:
+        raise _too_large(size_max)  # what is still on its way is read and dropped by aiohttp for a while
     if request.headers.get(_EXPECT, "").lower() == "100-continue":
         # Low-level servers leave this to the handler; curl would wait a second for it
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -218,8 +241,8 @@ async def _read_slowly(request: web.BaseRequest) -> bytes:
         async with asyncio.timeout(BODY_WAIT_S):
             while chunk := await request.content.readany():
                 body += chunk
-                if len(body) > BODY_MAX:
-                    raise _too_large()
+                if len(body) > size_max:
+                    raise _too_large(size_max)
     except TimeoutError:
         raise Refused(400, f"request body did not arrive within {BODY_WAIT_S:.0f} s", close=True) from None
     except (web.RequestPayloadError, HttpProcessingError) as error:

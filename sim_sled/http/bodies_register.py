@@ -4,20 +4,25 @@
 `InvalidRequest` for what fits the shape and is refused all the same (SA 6 #12 to #14), so that nothing
 has been registered when it does.
 
-Read before: http/bodies_spec.py. Read next: http/routes.py.
+Read before: http/bodies_network.py, propolis_stub/spec/versions.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
-from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import U32, Hostname, Ip, SockAddr, Uuid, utc
 from nexus_client.types import VmmRuntimeState
+from propolis_stub.spec import volumes
+from propolis_stub.spec.build import fault_of
+from propolis_stub.spec.types import CrucibleStorageBackend, FileStorageBackend
+from propolis_stub.spec.versions import Part, SledSpec, SledSpec1, SledSpec29, SledSpec44
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
 from sim_sled.http.bodies_network import (
@@ -36,19 +41,6 @@ from sim_sled.http.bodies_network import (
     external_ips_v11,
     external_ips_v32,
 )
-from sim_sled.http.bodies_spec import (
-    CrucibleBackend,
-    FileBackend,
-    RegionRequest,
-    Spec,
-    SpecV1,
-    SpecV29,
-    SpecV44,
-    VolumeConstructionRequest,
-    VolumeRequest,
-)
-
-_VOLUME: Final = Json(VolumeConstructionRequest)
 
 _ZVOL: Final = re.compile(
     r"/dev/zvol/rdsk/oxp_(?P<zpool>[0-9a-f-]{36})/local_storage_unencrypted/(?P<dataset>[0-9a-f-]{36})/vol"
@@ -176,62 +168,62 @@ class _Body(Struct, kw_only=True):
 
 class BodyV1(_Body, kw_only=True):
     local_config: LocalV1
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV7(_Body, kw_only=True):
     local_config: LocalV7
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV9(_Body, kw_only=True):
     local_config: LocalV9
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV10(_Body, kw_only=True):
     local_config: LocalV10
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV11(_Body, kw_only=True):
     local_config: LocalV11
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV17(_Body, kw_only=True):
     local_config: LocalV17
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV18(_Body, kw_only=True):
     local_config: LocalV18
-    vmm_spec: SpecV1
+    vmm_spec: SledSpec1
 
 
 class BodyV29(_Body, kw_only=True):
     local_config: LocalV18
-    vmm_spec: SpecV29
+    vmm_spec: SledSpec29
 
 
 class BodyV31(_Body, kw_only=True):
     local_config: LocalV31
-    vmm_spec: SpecV29
+    vmm_spec: SledSpec29
 
 
 class BodyV32(_Body, kw_only=True):
     local_config: LocalV32
-    vmm_spec: SpecV29
+    vmm_spec: SledSpec29
 
 
 class BodyV41(_Body, kw_only=True):
     local_config: LocalV41
-    vmm_spec: SpecV29
+    vmm_spec: SledSpec29
 
 
 class BodyV44(_Body, kw_only=True):
     local_config: LocalV41
-    vmm_spec: SpecV44
+    vmm_spec: SledSpec44
 
 
 Body = (
@@ -279,6 +271,7 @@ def to_registration(body: Body) -> contract.Registration:
         crucible_disks=crucible_disks,
         disk_targets=disk_targets,
         file_backends=file_backends,
+        unbuildable=fault_of(body.vmm_spec),
         vmm_spec=body.vmm_spec,
     )
 
@@ -305,42 +298,32 @@ def _external_ips(local: Local) -> tuple[contract.ExternalIp, ...]:
             return external_ips_v11(local.external_ips)
 
 
-def targets(volume: VolumeConstructionRequest) -> tuple[str, ...]:
-    """Addresses of the regions that a volume writes to: sub-volumes, not the read-only parent (SR 4.3)."""
-    match volume:
-        case VolumeRequest():
-            return tuple(each for part in volume.sub_volumes for each in targets(part))
-        case RegionRequest():
-            return tuple(str(each) for each in volume.opts.target)
-        case _:
-            return ()
-
-
 _Disks = tuple[tuple[UUID, str], ...]
 _Targets = tuple[tuple[UUID, tuple[str, ...]], ...]
 
 
-def _backends(spec: Spec) -> tuple[_Disks, _Targets, tuple[tuple[str, str], ...]]:
+def _backends(spec: SledSpec) -> tuple[_Disks, _Targets, tuple[tuple[str, str], ...]]:
     """Id and request of each Crucible backend, its targets, key and path of each file backend (6 #12, #13, #14)."""
     disks: list[tuple[UUID, str]] = []
     regions: list[tuple[UUID, tuple[str, ...]]] = []
     files: list[tuple[str, str]] = []
-    for key, part in spec.components.items():
-        match part:
-            case CrucibleBackend(component=backend):
+    parts: Iterable[tuple[str, Part]] = spec.components.items()
+    for key, part in parts:
+        match part.component:
+            case CrucibleStorageBackend() as backend:
                 try:
                     disk_id = UUID(Uuid.canonical(key))
                 except ValueError:
                     raise InvalidRequest(f"Crucible backend {key!r}: the key must be the disk's UUID") from None
                 try:
-                    volume = _VOLUME.decode(backend.request_json.encode())
-                except BadJson as error:
+                    volume = volumes.read(backend.request_json)
+                except ValueError as error:
                     raise InvalidRequest(
                         f"Crucible backend {key!r}: request_json is no volume request: {error}"
                     ) from None
                 disks.append((disk_id, backend.request_json))
-                regions.append((disk_id, targets(volume)))
-            case FileBackend(component=backend_file):
+                regions.append((disk_id, volumes.targets(volume)))
+            case FileStorageBackend() as backend_file:
                 if not _ZVOL.fullmatch(backend_file.path):
                     raise InvalidRequest(f"file backend {key!r}: {backend_file.path!r} is no local storage volume")
                 files.append((key, backend_file.path))

@@ -9,7 +9,8 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
-Read before: engine/engine.py, core/rack.py, fleet.py. Read next: virtual.py.
+Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
+Read next: play/virtual.py.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.core import contract
 from sim_sled.core.errors import SledError
+from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.engine import requests
@@ -265,8 +267,8 @@ def _no_network(_what: str, _nth: int) -> int:
 class Conductor:
     """`network`: how long a way takes, in microseconds, by name and ordinal. `patience_us`: when the caller of a
     request gives it up, None where a real caller does so; `silence_us`: how long a connection is kept to
-    which nothing answers. `base`: the pacer while there are no rules. `first_name`: which sled of a fleet the first is.
-    `watched`: whether the watcher is told happenings (a rack without is faster).
+    which nothing answers. `base`: the pacer while there are no rules. `first_name`: which sled of a fleet the first
+    is. `watched`: whether the watcher is told happenings (a rack without is faster).
     """
 
     engine: Engine
@@ -278,6 +280,7 @@ class Conductor:
     silence_us: int = 65_000_000
     first_name: str | None = None
     watched: bool = True
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     rack: Rack = attrs.field(init=False)
     now_us: int = 0
     begun: bool = False
@@ -289,7 +292,8 @@ class Conductor:
     """Requests that the rack answers later, by ticket."""
 
     def __attrs_post_init__(self) -> None:
-        self.rack = Rack(pacer=self, seed=self.seed, watch=self._watch if self.watched or self.has_rules else None)
+        watch = self._watch if self.watched or self.has_rules else None
+        self.rack = Rack(pacer=self, seed=self.seed, watch=watch, sled_pacer=self.sled_pacer)
         self.engine.tell = self._tell
         # what each input of its own does; every other is the rack's
         self._acts = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from nexus_client.stub import contract as nx
 from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
+from propolis_stub.spec.build import cpus_fault
 from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.play.conductor import Plain
@@ -33,6 +34,7 @@ def translate(call: nx.CallSled, ticket: int) -> tuple[str, Any]:
                 vmm_runtime=runtime,
                 propolis_addr=op.propolis_addr,
                 ncpus=op.spec.ncpus,
+                unbuildable=cpus_fault(op.spec.ncpus),
                 memory_mib=op.spec.memory_mb,
                 hostname=op.spec.hostname,
                 silo_id=op.spec.silo_id,

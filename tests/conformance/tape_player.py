@@ -108,7 +108,7 @@ class _Player:
     client: RawClient | None = None
     others: dict[str, RawClient] = attrs.field(factory=dict)
 
-    # --- one exchange ------------------------------------------------------------------------------------------
+    # --- one exchange -----------------------------------------------------------------------------------------------
 
     async def play(self, line: int, exchange: dict[str, Any]) -> Played:
         op = exchange.get("op") or "(none)"
@@ -199,7 +199,7 @@ class _Player:
             return {name: self.fill_all(item) for name, item in value.items()}
         return value
 
-    # --- what came back ----------------------------------------------------------------------------------------
+    # --- what came back ---------------------------------------------------------------------------------------------
 
     def judge(self, exchange: dict[str, Any], answer: RawAnswer, value: Any) -> tuple[How, list[str], dict[str, Any]]:
         """How the answer fits, why not, and which of the right answers (of `expect` and `expect_alt`) it is."""
@@ -245,7 +245,7 @@ class _Player:
             self.watch.notification(told)
         self.seen = len(self.nexus.notifications)
 
-    # --- waiting -----------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------------------------
 
     async def wait(self, wait: dict[str, Any], heard: int, value: Any) -> list[str]:
         until = wait["until"]

@@ -126,6 +126,8 @@ SPECIAL = {
     "InstanceSledLocalConfig.floating_ips": lambda: st.lists(st.ip_addresses(v=4).map(str), max_size=3),
     "CrucibleStorageBackend.request_json": lambda: st.just(_REQUEST),
     "FileStorageBackend.path": lambda: st.just(f"/dev/zvol/rdsk/oxp_{VMM}/local_storage_unencrypted/{VMM}/vol"),
+    "PciPath.device": lambda: st.integers(0, 31),  # DS 2; the document says only that it is a byte
+    "PciPath.function": lambda: st.integers(0, 7),
     "ExternalIpGatewayMap.mappings": lambda: st.dictionaries(
         st.uuids().map(str),
         st.dictionaries(

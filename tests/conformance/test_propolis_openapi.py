@@ -84,7 +84,7 @@ def test_the_routes_are_those_of_the_document(version: str) -> None:
     assert set(DOCUMENTED) == theirs
 
 
-# --- requests out of the schema -----------------------------------------------------------------------------------
+# --- requests out of the schema -------------------------------------------------------------------------------------
 
 
 def requests_of(version: str, schema: dict[str, Any], depth: int = 0) -> st.SearchStrategy[Any]:
@@ -253,7 +253,7 @@ async def test_a_running_vms_answers_fit_the_document(version: str) -> None:
             check_answer(version, "GET", "/instance/state-monitor", status, body)
 
 
-# --- every documented error ---------------------------------------------------------------------------------------
+# --- every documented error -----------------------------------------------------------------------------------------
 
 
 class Table:

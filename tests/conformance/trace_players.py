@@ -7,7 +7,6 @@ from uuid import UUID
 
 import attrs
 from conformance.trace_files import ident
-from conformance.trace_rules import Got
 
 from nexus_client.outbox import Delivered
 from nexus_client.types import (
@@ -22,11 +21,11 @@ from nexus_client.types import (
     VmmStateRequested,
     time_of,
 )
-from propolis_stub.errors import RepairingRejected, RequestDenied
+from propolis_stub.errors import RepairingRejected
 from propolis_stub.types import InstanceState, MigrationPhase, MigrationStatus
 from sim_sled.core import contract, observe
 from sim_sled.core.config import SimMode, SledConfig
-from sim_sled.core.errors import NoSuchVmm, SledError
+from sim_sled.core.errors import SledError
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.vmm import How, Vmm
@@ -38,6 +37,23 @@ SYMBOLS = {ident(f"{kind}{number}"): f"{kind}{number}" for kind in "mc" for numb
 
 _STATUS = {"InvalidRequest": 400, "NoSuchVmm": 404, "VmmTerminating": 410, "PropolisRefused": 403}
 _CODE = {"InvalidRequest": "InvalidRequest", "NoSuchVmm": "NO_SUCH_INSTANCE", "VmmTerminating": "NO_SUCH_INSTANCE"}
+
+
+@attrs.define
+class Got:
+    """What we did in one operation. `outcome`: ok, or the class of the refusal; `status`, `code` are HTTP's."""
+
+    outcome: str
+    status: int | None = None
+    code: str | None = None
+    vmm: list[Any] | None = None
+    migration_in: list[Any] | None = None
+    migration_out: list[Any] | None = None
+    resting: str | None = None
+    halted: bool | None = None
+    touched: list[str] | None = None
+    published: list[Any] = attrs.field(factory=list)
+    body: Any = None
 
 
 def asked(kind: str) -> VmmStateRequested:
@@ -112,7 +128,7 @@ class RecordPlayer:
         try:
             self.record = self._apply(op)
         except RepairingRejected:
-            return Got("RepairingRejected")
+            return Got("RepairingRejected", halted=before.vmm_state.state in TERMINAL, touched=[], **told(before))
         return Got(
             "ok",
             halted=self.record.vmm_state.state in TERMINAL,
@@ -146,24 +162,21 @@ class VmmPlayer:
         migration = None if start["migration_id"] is None else ident(start["migration_id"])
         about = registration(start["vmm_state"], migration)
         self.vmm = Vmm(SLED, VMM, about, observe.registered(about.vmm_runtime, migration, self.now_us))
-        self.how = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000)
+        self.how = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000, refuse_repeated_target=True)
 
     def play(self, op: list[Any]) -> Got:
         before = self.vmm.record
-        outcome, denied = "ok", ""
+        outcome = "ok"
         try:
             self._apply(op)
         except SledError as error:
             outcome = type(error).__name__
-            if isinstance(error.__cause__, RequestDenied):
-                denied = error.__cause__.reason.code_name
         record = self.vmm.record
         return Got(
             outcome,
             resting=self.vmm.resting().value,
             halted=self.vmm.terminal,
             touched=touched(before, record),
-            denied=denied,
             **told(record),
         )
 
@@ -194,7 +207,7 @@ class RackPlayer:
     def __init__(self, mode: str) -> None:
         self.now_us = START_US
         self.rack = Rack(pacer=PresetPacer("sim"))
-        self.sled = self.rack.add_sled(SledConfig(SLED, mode=SimMode(mode)))
+        self.sled = self.rack.add_sled(SledConfig(SLED, mode=SimMode(mode), refuse_repeated_target=True))
         self.published: list[SledVmmState] = []
         self.ticket = 0
 
@@ -207,8 +220,6 @@ class RackPlayer:
         except SledError as error:
             got.outcome = type(error).__name__
             got.status, got.code = _STATUS[got.outcome], _CODE.get(got.outcome)
-            if isinstance(error.__cause__, RequestDenied):
-                got.denied = error.__cause__.reason.code_name
         got.published = [told(body) for body in self.published]
         vmm = self.sled.vmms.get(VMM)
         if vmm is not None:
@@ -270,6 +281,3 @@ class RackPlayer:
         while (due_us := self.rack.next_deadline_us()) is not None and due_us <= limit_us:
             self.now_us = max(self.now_us, due_us)
             self._turns(contract.Tick())
-
-
-NOT_REGISTERED = NoSuchVmm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -252,3 +253,93 @@ async def test_a_reboot_by_request_boots_the_guest_again_for_those_who_watch(vm:
     async with console(vm, "?most_recent=0") as ws:
         await vm.put(B)
         assert b"(boot 2)" in await read_until(ws, b"login: ")
+
+
+# --- bytes, whatever they are and however they come (PR 4.4) --------------------------------------------------
+
+
+async def logged_in(ws: ClientConnection) -> None:
+    await ws.send(b"root\r")
+    await read_until(ws, b"root@vm:~$ ")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        pytest.param("\u00f1".encode(), id="two bytes"),
+        pytest.param("\u20ac\U0001f600".encode(), id="three and four"),
+        pytest.param(b"\xf1\xe4", id="Latin-1"),
+        pytest.param(b"\xff", id="no letter"),
+    ],
+)
+async def test_letters_typed_in_parts_are_echoed_as_they_are(vm: WireArm, typed: bytes) -> None:
+    await run(vm)
+    async with console(vm, "?most_recent=0") as ws:
+        await logged_in(ws)
+        for byte in typed:
+            await ws.send(bytes([byte]))
+        assert await read_until(ws, typed) == typed
+        await ws.send([typed[at : at + 1] for at in range(len(typed))])  # one message in fragments
+        assert await read_until(ws, typed) == typed
+
+
+@pytest.mark.parametrize("size", [1 << 20, (4 << 20) + 1, 16 << 20])
+async def test_a_frame_of_up_to_16_mib_is_input_like_any_other(vm: WireArm, size: int) -> None:
+    await run(vm)
+    async with console(vm, "?most_recent=0") as ws:
+        await logged_in(ws)
+        await ws.send(b"x" * size)
+        await ws.send(b"\x03echo still here\r")
+        assert b"still here\r\n" in await read_until(ws, b"still here\r\nroot@vm:~$ ")
+
+
+async def test_a_message_of_64_mib_comes_in_frames_of_16(vm: WireArm) -> None:
+    await run(vm)
+    async with console(vm, "?most_recent=0") as ws:
+        await logged_in(ws)
+        await ws.send(b"x" * (16 << 20) for _ in range(4))
+        await ws.send(b"\x03whoami\r")
+        await read_until(ws, b"root\r\nroot@vm:~$ ")
+
+
+@pytest.mark.parametrize("parts", [[(16 << 20) + 1], [16 << 20] * 4 + [1]], ids=["a frame", "a message"])
+async def test_what_is_larger_ends_the_connection(vm: WireArm, parts: list[int]) -> None:
+    await run(vm)
+    async with console(vm, "?most_recent=0") as ws:
+        with contextlib.suppress(ConnectionClosed):
+            await ws.send(b"x" * part for part in parts)
+        _, end = await read_to_end(ws)
+    assert end.rcvd is None or end.rcvd.code == 1009
+    assert await vm.get() == "200 Running"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(b"\x82\x05root\r", id="binary"),
+        pytest.param(b"\x81\x04root", id="text"),
+        pytest.param(b"\x89\x00", id="a ping"),
+        pytest.param(b"\x82\x7e\x01\x00" + b"x" * 256, id="a longer one"),
+        pytest.param(b"\x02\x01r\x80\x04oot\r", id="fragments"),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True], ids=["after the upgrade", "with the upgrade"])
+async def test_frames_without_a_mask_are_a_protocol_error_and_are_not_typed(
+    vm: WireArm, frame: bytes, together: bool
+) -> None:
+    await run(vm)
+    _, before, _ = await vm.request("GET", "/instance/serial/history?most_recent=0")
+    reader, writer = await asyncio.open_connection(*vm.address.split(":"))
+    upgrade = (
+        b"GET /instance/serial?most_recent=0 HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\napi-version: 5.0.0\r\n\r\n"
+    )
+    writer.write(upgrade + (frame if together else b""))
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.readuntil(b"\r\n\r\n")
+        if not together:
+            writer.write(frame)
+        assert (await reader.read()).startswith(b"\x88\x02\x03\xea"), "close 1002, then the end"
+    writer.close()
+    _, after, _ = await vm.request("GET", "/instance/serial/history?most_recent=0")
+    assert after == before

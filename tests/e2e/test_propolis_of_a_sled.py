@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.nexus.fake_nexus import FakeNexus
+from support.propolis.specs import a_blob, a_disk, a_sled_spec, serial
 from support.wire.register_body import register_body
 
 from sim_sled.core.config import SledConfig
@@ -105,6 +106,46 @@ async def test_an_address_that_cannot_be_bound_fails_the_vmm():
         await side.register(vmm, "[2001:db8::1]:12400")
         await side.ask(vmm, "running")
         await nexus.heard(vmm, "failed")
+
+
+UNBUILDABLE = [
+    pytest.param({"spare": a_blob()}, {}, id="a backend that nobody uses"),
+    pytest.param({"d": a_disk("nothing")}, {}, id="a disk without its backend"),
+    pytest.param({"d": a_disk("b"), "b": a_blob("%")}, {}, id="a blob that is no base64"),
+    pytest.param({"p": serial(), "q": serial()}, {}, id="a serial port twice"),
+    pytest.param({"d": a_disk("b"), "b": a_blob(), "e": a_disk("c"), "c": a_blob()}, {}, id="a PCI path twice"),
+    pytest.param({}, {"cpus": 0}, id="no vCPUs"),
+    pytest.param({}, {"cpus": 255}, id="255 vCPUs"),
+]
+
+
+@pytest.mark.parametrize("mode", [PropolisMode.NONE, PropolisMode.LOOPBACK])
+@pytest.mark.parametrize(("components", "board"), UNBUILDABLE)
+async def test_a_vmm_that_propolis_refuses_is_failed_told_and_forgotten(mode, components, board):
+    """One rule, whether or not its Propolis is served (SA 2.12)."""
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, mode) as side:
+        body = register_body() | {"vmm_spec": a_sled_spec(components, **board)}
+        async with side.http.put(f"/vmms/{vmm}", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+        await side.ask(vmm, "running")
+        await nexus.heard(vmm, "failed")
+        assert [told["vmm_state"]["state"] for who, told in nexus.acked if who == str(vmm)] == ["failed"]
+        while vmm in side.daemon.rack.sleds[side.sled_id].vmms:
+            await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
+        async with side.http.get(f"/vmms/{vmm}/state") as answer:
+            assert answer.status == 404
+
+
+@pytest.mark.parametrize("mode", [PropolisMode.NONE, PropolisMode.LOOPBACK])
+async def test_a_vmm_of_254_vcpus_runs(mode):
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, mode) as side:
+        body = register_body() | {"vmm_spec": a_sled_spec({"d": a_disk("b"), "b": a_blob("YQ==")}, cpus=254)}
+        async with side.http.put(f"/vmms/{vmm}", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+        await side.ask(vmm, "running")
+        await nexus.heard(vmm, "running")
 
 
 async def test_a_vm_migrates_between_two_daemons_and_back():

@@ -1,5 +1,7 @@
 """The lints themselves, each shown something wrong; and the repository, which has to be clean."""
 
+import re
+
 import pytest
 
 from tests.lint import citations, reading
@@ -129,3 +131,8 @@ def test_every_citation_of_the_repository_resolves() -> None:
 
 def test_the_reading_order_of_the_repository_holds_together() -> None:
     assert reading.order_of(reading.sources_of(ROOT, tracked())).problems == ()
+
+
+def test_no_two_differences_have_one_number() -> None:
+    numbers = re.findall(r"^\| (D\d+) \|", (ROOT / "docs" / "fidelity.md").read_text(), re.MULTILINE)
+    assert sorted(number for number in set(numbers) if numbers.count(number) > 1) == []

@@ -58,6 +58,7 @@ class Row:
     leaving: bool = False  # a migration out that will fail: until it does, nobody can know
     stopping: bool = False  # a stop was accepted: its grace period runs
     silent: bool = False
+    is_target: bool = False  # has been told to migrate in
     loose: bool = False
     tried: set[UUID] = attrs.field(factory=set)
     gone: str = ""  # why: acknowledged, deleted, forgotten
@@ -127,6 +128,9 @@ class Oracle:
         refusal = self._refusal(row, asked, rest)
         if refusal is not None:
             return {refusal}
+        if asked == "migration_target" and row.is_target:
+            return {None}  # told again: Propolis refuses the second ensure, and the agent goes on (D44)
+        row.is_target = row.is_target or asked == "migration_target"
         if asked == "migration_target" and source is not None:
             row.loose = self.rows[source].loose = True  # each other's business from now on
         if row.loose:
@@ -157,7 +161,7 @@ class Oracle:
             "running": rest in {"running", "rebooting", "migrating"},
             "stopped": rest in {"stopping", "stopped", "destroyed"},
         }
-        if no_news.get(asked):
+        if no_news.get(asked) or (asked == "migration_target" and row.is_target and not row.terminal):
             return None
         if row.terminal:
             return errors.VmmTerminating

@@ -147,6 +147,7 @@ class RackMachine(RuleBasedStateMachine):
         known = row is not None and propolis_id in self.driver.sled(sled_id).vmms
         before = self.driver.vmm(propolis_id, on=sled_id).record if known else None
         resting = self.driver.vmm(propolis_id, on=sled_id).resting().value if known else ""
+        again = row is not None and row.is_target
         plan, at_once = (list(row.plan), row.at_once) if row else ([], None)
         expected = allowed(resting)
         posts = len(self.driver.posts)
@@ -161,7 +162,7 @@ class RackMachine(RuleBasedStateMachine):
         after = self.record(propolis_id)
         self.act = Act(verb, propolis_id, before, after, answer, error, resting, 0)
         mine = [post for post in self.driver.posts[posts:] if post.propolis_id == propolis_id]
-        self.act = attrs.evolve(self.act, published=len(mine))
+        self.act = attrs.evolve(self.act, published=len(mine), again=again)
         return answer
 
     def who(self, pick: int) -> UUID:

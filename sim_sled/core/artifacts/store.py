@@ -1,6 +1,6 @@
 """Which artifacts a sled should have and which it has (SR 4.2). The bytes are the shell's.
 
-Read before: core/estate.py. Read next: http/artifacts.py.
+Read before: core/estate.py. Read next: companions/depot.py, http/artifacts.py.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class Artifacts(Area):
         image = image_of(sha256, size, head)
         if ledger.images.get(sha256) != image:
             ledger.images[sha256] = image
+            ledger.changed()
             if ledger.ledgered is not None and sha256 in ledger.ledgered.artifacts:
                 ledger.world_changed()
         self.changed()

@@ -68,7 +68,7 @@ class Bootstore(Area):
     def __init__(self, estate: Estate) -> None:
         super().__init__(estate)
         self.written: NetworkConfig | None = None
-        self.strict = False
+        self.strict = estate.sled.config.strict
 
     def put(self, config: NetworkConfig) -> None:
         """Store a configuration. Any generation is taken, as in the existing simulator; `strict`: `Internal` for one

@@ -68,7 +68,7 @@ class Ledger(Area):
         self.run: Run | None = None
         self.ended: Ended | None = None
         self.faults = Faults()
-        self.strict_artifacts = False
+        self.strict_artifacts = estate.sled.config.strict
         self.override: str | None = None
         self.boot_slot = "a"
         self.images: dict[str, Image] = {}
@@ -223,23 +223,29 @@ class Ledger(Area):
             "pool_of": [[*identity, pool] for identity, pool in sorted(self.pool_of.items())],
             "override": self.override,
             "boot_slot": self.boot_slot,
-            "slots": {
-                name: attrs.asdict(image) | {"data_sha256": image.data_sha256.hex()}
-                for name, image in self.slots.items()
-            },
+            "slots": _dump_images(self.slots),
+            "images": _dump_images(self.images),
         }
 
     def load(self, kept: Any) -> None:
         self.pool_of = {(vendor, model, serial): pool for vendor, model, serial, pool in kept["pool_of"]}
         self.override = kept["override"]
         self.boot_slot = kept["boot_slot"]
-        self.slots = {
-            name: Image(**(image | {"data_sha256": bytes.fromhex(image["data_sha256"])}))
-            for name, image in kept["slots"].items()
-        }
+        self.slots = _load_images(kept["slots"])
+        self.images = _load_images(kept["images"])
         if kept["ledgered"] is not None:
             self.ledgered = OmicronConfig(kept["ledgered"])
             self._start()  # a sled that starts again reconciles what it has ledgered
+
+
+def _dump_images(images: Mapping[str, Image]) -> dict[str, Any]:
+    return {name: attrs.asdict(image) | {"data_sha256": image.data_sha256.hex()} for name, image in images.items()}
+
+
+def _load_images(kept: Mapping[str, Any]) -> dict[str, Image]:
+    return {
+        name: Image(**{**image, "data_sha256": bytes.fromhex(image["data_sha256"])}) for name, image in kept.items()
+    }
 
 
 def drop_files(estate: Estate, *keys: str) -> None:

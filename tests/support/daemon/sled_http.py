@@ -257,6 +257,7 @@ def register_body(level: int) -> dict[str, Any]:
             },
             "components": {
                 "disk": {"type": "nvme_disk", "component": nvme},
+                "b": {"type": "blob_storage_backend", "component": {"base64": "", "readonly": True}},
                 "com1": {"type": "serial_port", "component": {"num": "com1"}},
             },
         },

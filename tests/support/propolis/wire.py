@@ -67,6 +67,19 @@ VCR = {
 }
 
 
+def raised(vcr: dict[str, Any], by: int = 1) -> dict[str, Any]:
+    """With the generation of its region raised."""
+    (region,) = vcr["sub_volumes"]
+    return {**vcr, "sub_volumes": [{**region, "gen": region["gen"] + by}]}
+
+
+def retargeted(vcr: dict[str, Any], *at: int, port: int = 2001) -> dict[str, Any]:
+    """With other targets at these places."""
+    (region,) = vcr["sub_volumes"]
+    targets = [f"[::1]:{port + i}" if i in at else old for i, old in enumerate(region["opts"]["target"])]
+    return {**vcr, "sub_volumes": [{**region, "opts": {**region["opts"], "target": targets}}]}
+
+
 def pci(device: int) -> dict[str, int]:
     return {"bus": 0, "device": device, "function": 0}
 
@@ -308,7 +321,8 @@ class WireArm:
 
     async def reconfigure(self, ticket: int, disk: str = "disk") -> None:
         waiting = (await self.look())["reconfigures_waiting"]
-        body = {"vcr_json": json.dumps({**VCR, "id": str(self.net.new_id())})}
+        port = 3000 + 10 * ticket  # each replaces the same target by another
+        body = {"vcr_json": json.dumps(retargeted(VCR, 0, port=port))}
 
         async def put() -> str:
             status, answer, _ = await self.request("PUT", f"/instance/disk/{disk}/vcr", body)

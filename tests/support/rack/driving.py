@@ -133,7 +133,7 @@ class RackDriver:
         self.others: list[contract.Effect] = []
         self.ticket = 0
 
-    # --- the rack ----------------------------------------------------------------------------------------------
+    # --- the rack ---------------------------------------------------------------------------------------------------
 
     def do(self, item: contract.Input) -> list[contract.Effect]:
         """One turn, and what Nexus's answers cause if it answers by itself."""
@@ -178,7 +178,7 @@ class RackDriver:
             self.do(contract.Tick())
         raise AssertionError(f"not idle after {steps_max} deadlines")
 
-    # --- what is asked -----------------------------------------------------------------------------------------
+    # --- what is asked ----------------------------------------------------------------------------------------------
 
     def new_ticket(self) -> int:
         self.ticket += 1
@@ -248,7 +248,7 @@ class RackDriver:
         assert self.vmm(propolis_id, on=on).state is VmmState.RUNNING
         self.posts.clear()
 
-    # --- Nexus -------------------------------------------------------------------------------------------------
+    # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def nexus_answers(self, outcome: Outcome = ACK, propolis_id: UUID | None = None) -> list[contract.Effect]:
         """Nexus answers the oldest publication that is in flight (of one VMM)."""
@@ -258,7 +258,7 @@ class RackDriver:
             self.acked.append(post)
         return self.turn(contract.NexusReplied(post.sled_id, post.propolis_id, post.serial, outcome))
 
-    # --- what is seen ------------------------------------------------------------------------------------------
+    # --- what is seen -----------------------------------------------------------------------------------------------
 
     def sled(self, sled_id: UUID = SLED_A) -> Sled:
         return self.rack.sleds[sled_id]
@@ -284,7 +284,7 @@ def refused(call: Any, *args: Any, **named: Any) -> SledError:
     raise AssertionError("not refused")
 
 
-# --- nothing changed ---------------------------------------------------------------------------------------------
+# --- nothing changed ------------------------------------------------------------------------------------------------
 
 _PLAIN = (int, str, bytes, bool, type(None), UUID, datetime, Enum)
 _NOT_STATE = {"pacer", "watch", "_now_us", "sled"}

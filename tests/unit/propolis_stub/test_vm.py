@@ -62,7 +62,7 @@ def steps(vm: Vm, count_max: int = 50) -> list[list[str]]:
     raise AssertionError("steps without end")
 
 
-# --- explicit stepping --------------------------------------------------------------------------------------------
+# --- explicit stepping ----------------------------------------------------------------------------------------------
 
 
 def stepped(vm_id: int = 1, pacer: object | None = None) -> Vm:
@@ -164,7 +164,7 @@ def test_a_step_with_nothing_to_do_does_nothing() -> None:
     assert vm.gen == 1
 
 
-# --- timed mode ---------------------------------------------------------------------------------------------------
+# --- timed mode -----------------------------------------------------------------------------------------------------
 
 
 def test_a_life_in_timed_mode_waits_for_one_deadline_after_the_other() -> None:
@@ -221,7 +221,7 @@ def test_backends_that_come_up_in_time_win_over_a_stop_of_the_same_moment() -> N
     assert lines == ["3 Running", "4 Stopping", "5 Stopped", "6 Destroyed"]
 
 
-# --- refusals change nothing --------------------------------------------------------------------------------------
+# --- refusals change nothing ----------------------------------------------------------------------------------------
 
 
 def snapshot(vm: Vm) -> object:
@@ -267,7 +267,7 @@ def test_a_refusal_changes_nothing(
     assert snapshot(vm) == before
 
 
-# --- guest events -------------------------------------------------------------------------------------------------
+# --- guest events ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ async def test_guest_events_are_bounded() -> None:
     assert len(arm.log) == 3 + 2 * 1024
 
 
-# --- hazards ------------------------------------------------------------------------------------------------------
+# --- hazards --------------------------------------------------------------------------------------------------------
 
 
 async def test_with_the_strict_hazard_a_reconfigure_left_at_the_halt_blocks_the_rundown() -> None:
@@ -341,7 +341,7 @@ async def test_a_stop_during_a_start_drops_the_migration_that_waited_for_its_end
     await target.told("1 Migrating in=Sync, 2 Failed in=Sync")
 
 
-# --- reconfigure --------------------------------------------------------------------------------------------------
+# --- reconfigure ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_volume_that_refuses_is_told_so_idle_and_during_a_start() -> None:
@@ -355,7 +355,7 @@ async def test_a_volume_that_refuses_is_told_so_idle_and_during_a_start() -> Non
     assert arm.reconfigures == {1: "400", 2: "400"}
 
 
-# --- migration: failure at every phase, on either side ------------------------------------------------------------
+# --- migration: failure at every phase, on either side --------------------------------------------------------------
 
 
 def out_up_to(point: Point) -> int:
@@ -606,7 +606,7 @@ async def test_there_and_back_again() -> None:
     assert here.log == MIGRATED_IN.split(", ")
 
 
-# --- what is read from outside ------------------------------------------------------------------------------------
+# --- what is read from outside --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
-"""The console without sockets: the history's two MiB, and the make-believe guest."""
+"""The console without sockets: the history's two MiB, and what a migration carries along."""
 
 from __future__ import annotations
+
+import base64
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from propolis_stub.contract import GuestEvent
-from propolis_stub.serial.history import KEPT_BYTES, Guest, History, HistoryGone, Serial
+from propolis_stub.serial.guest import LINE_MAX, Guest
+from propolis_stub.serial.history import KEPT_BYTES, History, HistoryGone, Serial
 
 MIB = KEPT_BYTES
 GUEST = '"guest": {"hostname": "", "user": null, "line": "", "boots": 0}'
@@ -91,7 +94,7 @@ def test_a_history_reads_like_the_whole_output_where_it_is_kept(sizes: list[int]
 
 
 def test_a_console_survives_its_journey() -> None:
-    serial = Serial(filled(2 * MIB + 77), Guest("vm", "root", "upti", 3))
+    serial = Serial(filled(2 * MIB + 77), Guest("vm", b"r\xf6ot", b"upti\xc3", 3))
     packed = Serial.unpack(serial.pack())
     assert (packed.history.total, packed.history.beginning, packed.history.rest) == (
         serial.history.total,
@@ -100,10 +103,26 @@ def test_a_console_survives_its_journey() -> None:
     )
     assert (packed.guest.hostname, packed.guest.user, packed.guest.line, packed.guest.boots) == (
         "vm",
-        "root",
-        "upti",
+        b"r\xf6ot",
+        b"upti\xc3",
         3,
     )
+
+
+def packed_history(*, beginning: int, rest: int, line: str = "") -> str:
+    parts = {"beginning": beginning, "rest": rest}
+    told = {name: base64.b64encode(bytes(size)).decode() for name, size in parts.items()}
+    guest = {"hostname": "", "user": None, "line": line, "boots": 0}
+    return json.dumps({"console": {"total": 4 * MIB, **told}, "guest": guest})
+
+
+def test_a_full_history_is_taken_and_an_unbounded_line_is_cut() -> None:
+    assert Serial.unpack(packed_history(beginning=MIB, rest=MIB)).history.total == 4 * MIB
+    for size in (LINE_MAX, LINE_MAX + 1, 1 << 20):
+        packed = json.loads(Serial(guest=Guest("vm", b"root", b"x" * size)).pack())
+        assert len(Serial.unpack(json.dumps(packed)).guest.line) == LINE_MAX
+        packed["guest"]["user"] = "u" * size
+        assert len(Serial.unpack(json.dumps(packed)).guest.user or b"") == LINE_MAX
 
 
 @pytest.mark.parametrize(
@@ -115,54 +134,14 @@ def test_a_console_survives_its_journey() -> None:
         f'{{"console": {{"total": 1, "beginning": "AAAA", "rest": ""}}, {GUEST}}}',
         f'{{"console": {{"total": 9, "beginning": "AA==", "rest": "AA=="}}, {GUEST}}}',
         f'{{"console": {{"total": 9, "beginning": "%", "rest": ""}}, {GUEST}}}',
+        packed_history(beginning=MIB + 1, rest=0),
+        packed_history(beginning=MIB, rest=MIB + 1),
+        packed_history(beginning=MIB + 1, rest=MIB),
+        packed_history(beginning=MIB - 1, rest=1),
+        packed_history(beginning=0, rest=0, line="\u0142"),
     ],
+    ids=lambda text: text[:60],
 )
 def test_a_history_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="console history"):
         Serial.unpack(text)
-
-
-def talk(guest: Guest, *typed: str) -> str:
-    return "".join(guest.typed(text.encode())[0].decode() for text in typed)
-
-
-def test_a_guest_boots_asks_for_a_login_and_answers() -> None:
-    guest = Guest("vm")
-    boot = guest.boot().decode()
-    assert "Linux version" in boot
-    assert boot.endswith("vm login: ")
-    assert talk(guest, "root\r") == "root\r\nroot@vm:~$ "
-    assert talk(guest, "uname\r") == "uname\r\nLinux\r\nroot@vm:~$ "
-    assert "x86_64" in talk(guest, "uname -a\n")
-    assert "command not found" in talk(guest, "frobnicate\r\n")
-    assert "reboot" in talk(guest, "help\r")
-    assert talk(guest, "echo a b\r", "whoami\r", "hostname\r").count("\r\n") == 6
-    assert talk(guest, "exit\r").endswith("vm login: ")
-
-
-@pytest.mark.parametrize(
-    ("command", "event"),
-    [("reboot", GuestEvent.RESET), ("poweroff", GuestEvent.CHIPSET_HALT), ("halt", GuestEvent.CHIPSET_HALT)],
-)
-def test_some_commands_are_guest_events(command: str, event: GuestEvent) -> None:
-    guest = Guest("vm")
-    guest.typed(b"root\r")
-    output, events = guest.typed(f"{command}\rmore".encode())
-    assert events == [event]
-    assert b"going down" in output
-    assert b"more" not in output, "nobody reads what was typed after that"
-
-
-def test_a_line_can_be_corrected_and_given_up_and_is_bounded() -> None:
-    guest = Guest("vm", "root")
-    assert talk(guest, "unamee\x7f\r").startswith("unamee\b \b\r\nLinux\r\n")
-    assert talk(guest, "\x7f") == ""
-    assert talk(guest, "poweroff\x03").endswith("^C\r\nroot@vm:~$ ")
-    assert len(talk(guest, "x" * 5000)) == 1024
-    assert talk(guest, "\x1b\x00") == ""
-
-
-def test_an_empty_line_is_no_login() -> None:
-    guest = Guest("vm")
-    assert talk(guest, "\r") == "\r\nvm login: "
-    assert guest.user is None

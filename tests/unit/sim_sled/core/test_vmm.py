@@ -1,5 +1,6 @@
 """vmm.py: one VMM between the sled's rules and its Propolis, with nobody around it."""
 
+import attrs
 import pytest
 from support.rack.driving import (
     FAILS,
@@ -11,6 +12,7 @@ from support.rack.driving import (
     T0,
     ScriptedPacer,
     snapshot,
+    target,
 )
 from support.rack.vmm_bench import IN, bench_of, running
 
@@ -237,12 +239,60 @@ def test_property_19_a_target_needs_a_migration_id():
     assert "wasn't created with a migration id" in message
 
 
-def test_property_19_a_target_is_told_once():
+ELSEWHERE = target("[fd00::98]:12400")
+
+
+def test_a_target_that_is_told_again_goes_on_as_if_it_had_not_been():
+    """The 409 of the second ensure is swallowed: fidelity.md D44."""
     bench = bench_of(VmmState.MIGRATING, M1)
     bench.put(IN)
+    for moment in ("before it is looked at", "while it migrates", "when it runs", "while it stops"):
+        before = bench.vmm.record, bench.vmm.source_addr
+        for again in (IN, ELSEWHERE):
+            assert bench.put(again) is Verdict.NO_OP, moment
+        assert (bench.vmm.record, bench.vmm.source_addr) == before
+        if moment == "while it migrates":
+            bench.steps()
+        elif moment == "when it runs":
+            bench.put(STOPPED)
+        else:
+            bench.step()
+    bench.steps()
+    assert bench.told.startswith("destroyed")
+    _refuses(bench, IN, VmmTerminating)
+
+
+def test_property_19_a_target_is_told_once_where_the_existing_simulator_is_wanted():
+    bench = bench_of(VmmState.MIGRATING, M1)
+    bench.how = attrs.evolve(bench.how, refuse_repeated_target=True)
+    bench.put(IN)
     _refuses(bench, IN, InvalidRequest)
+    _refuses(bench, ELSEWHERE, InvalidRequest)
     bench.steps()
     _refuses(bench, IN, InvalidRequest)
+    bench.put(STOPPED)
+    _refuses(bench, IN, InvalidRequest)
+
+
+# --- what cannot be built -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stepped", [True, False])
+def test_a_vmm_that_cannot_be_built_fails_when_it_is_started(stepped):
+    bench = bench_of(stepped=stepped)
+    bench.vmm.about = attrs.evolve(bench.vmm.about, unbuildable="255 vCPUs")
+    assert bench.put(RUNNING) is Verdict.START
+    assert bench.told == "starting gen 2", "the answer to the request does not wait for the ensure"
+    bench.vmm.see(bench.now_us)
+    assert bench.told == "failed gen 3"
+
+
+def test_a_target_that_cannot_be_built_fails_and_so_does_its_migration():
+    bench = bench_of(VmmState.MIGRATING, M1)
+    bench.vmm.about = attrs.evolve(bench.vmm.about, unbuildable="a disk that is none")
+    bench.put(IN)
+    assert bench.steps()[-1].startswith("failed")
+    assert "in=failed" in bench.told
 
 
 def test_a_vmm_with_a_migration_id_may_be_started_all_the_same():

@@ -1,0 +1,101 @@
+"""What a daemon keeps over a restart: the facts of its sleds' estates and their stored bytes (`--state-dir`).
+
+    DIR/SLED_ID/lock            held while a daemon runs
+    DIR/SLED_ID/facts/NAME.json one per area that keeps anything
+    DIR/SLED_ID/blobs/...       artifacts and bundles
+
+What is acknowledged was written before. VMMs are not kept: they end with the process, as on a sled that reboots.
+
+Read before: core/estate.py. Read next: daemon/daemon.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO, Any, Final
+from uuid import UUID
+
+from sim_sled.core.estate import Estate
+from sim_sled.daemon.blobs import Blobs
+
+FACTS_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of one file; a sled with all that its limits allow has a tenth of it."""
+
+
+class BadStateDir(ValueError):
+    """The directory cannot be used; the text says why."""
+
+
+class StateDir:
+    """The directory of one daemon."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._locks: list[IO[bytes]] = []
+
+    def take(self, estate: Estate) -> Blobs:
+        """Lock the folder of a sled, give its estate what is kept there, and return its stored bytes.
+
+        Raises `BadStateDir`: another daemon has it, or it holds what nobody can read.
+        """
+        folder = self._root / str(estate.sled_id)
+        try:
+            (folder / "facts").mkdir(parents=True, exist_ok=True)
+            lock = (folder / "lock").open("wb")
+        except OSError as error:
+            raise BadStateDir(f"{folder}: {error.strerror}") from None
+        self._locks.append(lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadStateDir(f"{folder}: another daemon uses it") from None
+        for path in sorted((folder / "facts").glob("*.json")):
+            estate.kept[path.stem] = _read(path)
+        return Blobs(folder / "blobs")
+
+    def save(self, estate: Estate) -> None:
+        """Write what has changed. OSError if that cannot be; it is tried again at the next change."""
+        folder = self._root / str(estate.sled_id) / "facts"
+        for kind in sorted(estate.unsaved, key=lambda each: each.__name__):
+            if kind.kept_as is not None:
+                _write(folder / f"{kind.kept_as}.json", estate.of(kind).dump())
+            estate.unsaved.discard(kind)
+
+    def close(self) -> None:
+        """Others may use it now."""
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
+
+    def sled_folder(self, sled_id: UUID) -> Path:
+        """Where the things of a sled are."""
+        return self._root / str(sled_id)
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.stat().st_size > FACTS_BYTES_MAX:
+            raise BadStateDir(f"{path}: larger than {FACTS_BYTES_MAX} bytes")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadStateDir(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadStateDir(f"{path}: {error}") from None
+
+
+def _write(path: Path, value: Any) -> None:
+    """All or nothing, also when the machine stops half way."""
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
