@@ -22,9 +22,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
+from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.listen import Listener, listen
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
@@ -85,9 +86,6 @@ _TIMER_MIN_S: Final = 0.001
 
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
-
-BACKLOG: Final = 1_024
-"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
 
 
 @attrs.frozen
@@ -161,7 +159,8 @@ class Daemon:
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders: Senders[contract.PutToNexus | Send] = Senders(self._client, self._replied)
-        self._servers: list[tuple[web.Server, asyncio.Server]] = []
+        self._listeners: list[Listener] = []
+        self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -197,9 +196,8 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for server, listener in self._servers:
-            listener.close()
-            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        for listener in self._listeners:
+            listener.accept_no_more()
         for companions in self.companions.values():
             companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
@@ -245,18 +243,16 @@ class Daemon:
                     ) from error
 
     async def _listen(self, sled: Sled) -> None:
-        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
+            bodies=self._bodies,
         )
-        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
-        self._servers.append((server, listener))
-        name = listener.sockets[0].getsockname()
-        sled.address = str(SocketAddress(name[0], name[1]))
-        self.addresses[sled.config.sled_id] = sled.address
+        listener = await listen(server, SocketAddress.parse(sled.config.address))
+        self._listeners.append(listener)
+        sled.address = self.addresses[sled.config.sled_id] = listener.address
 
     async def _start_companions(self, sled: Sled) -> None:
         ports = self.options.companions
@@ -285,10 +281,7 @@ class Daemon:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for _, listener in self._servers:
-            listener.close()
-        for server, _ in self._servers:
-            await server.shutdown(1.0)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
         for companions in self.companions.values():
             await companions.close()
         for call in (*self._calls, *self._background):

@@ -299,6 +299,8 @@ class World:
                 case nx.Crashed():
                     self.line("nexus", "down")
                     self.conductor.put(max(1, self._nexus_down_us), Due(_BOOT))
+        if self.nexus.broken:
+            raise self.nexus.broken[0]
         self.judge.nexus_moved()
 
     def _happened(self, line: nx.Happened) -> None:
