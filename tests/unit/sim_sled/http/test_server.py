@@ -171,7 +171,7 @@ async def test_head_is_not_derived_from_get_and_has_no_body():
 
 @pytest.mark.parametrize(("version", "status"), [("1.0.0", 200), ("20.0.0", 200), ("21.0.0", 404)])
 async def test_the_disk_operation_of_old_versions_is_served(version, status):
-    """SA 6 no. 19: the original panics on every call."""
+    """SA 6 #19: the original panics on every call."""
     runtime = {"disk_state": {"state": "creating"}, "gen": 1, "time_updated": "2026-01-01T00:00:00Z"}
     async with serving() as sled:
         body = {"initial_runtime": runtime, "target": {"state": "detached"}}
