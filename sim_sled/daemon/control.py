@@ -19,7 +19,7 @@ from uuid import UUID
 from aiohttp import web
 
 from nexus_client.types import VmmState
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
