@@ -129,9 +129,14 @@ def replacement_result(stored: str, wanted: str) -> str:
     """
     new, old = read(wanted), read(stored)
     try:
-        changes = list(_changes(old, new))
+        return compare(old, new)
     except RecursionError:
         raise ValueError("failed to parse VCR JSON: recursion limit exceeded") from None
+
+
+def compare(old: Request, new: Request) -> str:
+    """See `replacement_result`."""
+    changes = list(_changes(old, new))
     targets = changes.count(_Change.TARGET)
     if targets > 1:
         raise ValueError("Multiple target changes")

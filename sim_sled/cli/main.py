@@ -113,8 +113,11 @@ def serve(
     baseboard_serial: Annotated[str | None, typer.Option()] = None,
     baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
     repo_depot_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="reported to Nexus; 0: the sled's own port")
+        int, typer.Option(min=0, max=65535, help="where the depot listens; 0: 12348, or any port on loopback")
     ] = 0,
+    companions: Annotated[
+        bool, typer.Option(help="Crucible agents, a pantry, a repo depot and a DNS server beside each sled")
+    ] = True,
     max_vcpus: Annotated[
         int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
     ] = None,
@@ -151,6 +154,7 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
@@ -207,6 +211,7 @@ def serve(
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
+        companions=Ports() if companions else None,
     )
     how = serving.ServeOptions(
         control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario

@@ -80,6 +80,22 @@ class NotSupported(SledError):
     """400 whose code and text are the reason (SR 3.4)."""
 
 
+class Unavailable(SledError):
+    """503 without a code: not now; the text is for the log. Nexus asks again for ever (SR 2)."""
+
+
+class Gone(SledError):
+    """410 without a code: another upstairs has taken a volume over (SR 5.2)."""
+
+
+class DnsGeneration(SledError):
+    """409 `BadUpdateGeneration` (SR 5.3)."""
+
+
+class DnsBusy(SledError):
+    """409 `UpdateInProgress` (SR 5.3)."""
+
+
 class NotImplementedHere(SledError):
     """405 without `Allow`: an operation that this sled does not offer (SA 1.3)."""
 
@@ -96,6 +112,10 @@ class Injected(SledError):
         self.status = status
         self.code = code
         self.headers = headers
+
+
+class AgentAborts(Exception):
+    """The real sled agent would abort here, with all that it runs (SA 2.12); the rack plays it (rack.py)."""
 
 
 class ConnectionDropped(Exception):

@@ -65,7 +65,7 @@ class AtOnce:
 class Regions(Protocol):
     """The Crucible agents of this process, as a disk snapshot needs them (SR 4.3)."""
 
-    def snapshot(self, targets: Iterable[str], snapshot_id: UUID) -> None:
+    def snapshot(self, targets: Iterable[str], snapshot_id: UUID, now_us: int) -> None:
         """Make a snapshot of the region behind each target, `address:port`. Raises `Internal` where one is missing or
         unusable; snapshots made for earlier targets stay.
         """

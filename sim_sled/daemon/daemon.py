@@ -22,9 +22,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 
 from nexus_client.client import NexusClient, Senders
+from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.listen import Listener, listen
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
@@ -37,9 +38,11 @@ from nexus_client.registration import (
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
+from sim_sled.companions.servers import Addresses, Companions, Ports
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Effect, Input
+from sim_sled.core.crucible.agents import equip
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
@@ -62,9 +65,6 @@ _TIMER_MIN_S: Final = 0.001
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
-BACKLOG: Final = 1_024
-"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
-
 
 @attrs.frozen
 class Options:
@@ -79,6 +79,7 @@ class Options:
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     state_dir: Path | None = None  # None: nothing outlives the daemon
 
@@ -117,6 +118,9 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
+        self.companions: dict[UUID, Companions] = {}
+        if options.companions is not None:
+            equip(self.rack.sleds.values())
         self.live: Live | None = None
         if options.engine is not None:
             self.live = Live(self, options.engine)
@@ -128,7 +132,8 @@ class Daemon:
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders: Senders[contract.PutToNexus | Outgoing] = Senders(self._client, self._replied)
-        self._servers: list[tuple[web.Server, asyncio.Server]] = []
+        self._listeners: list[Listener] = []
+        self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -151,21 +156,22 @@ class Daemon:
                 await self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
+                await self._start_companions(sled)
         except BaseException:
             await self._close()
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
                 address = self.addresses[sled.config.sled_id]
-                port = sled.config.repo_depot_port or SocketAddress.parse(address).port
-                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, port)))
+                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for server, listener in self._servers:
-            listener.close()
-            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        for listener in self._listeners:
+            listener.accept_no_more()
+        for companions in self.companions.values():
+            companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
@@ -209,27 +215,47 @@ class Daemon:
                     ) from error
 
     async def _listen(self, sled: Sled) -> None:
-        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
+            bodies=self._bodies,
         )
-        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
-        self._servers.append((server, listener))
-        name = listener.sockets[0].getsockname()
-        sled.address = str(SocketAddress(name[0], name[1]))
-        self.addresses[sled.config.sled_id] = sled.address
+        listener = await listen(server, SocketAddress.parse(sled.config.address))
+        self._listeners.append(listener)
+        sled.address = self.addresses[sled.config.sled_id] = listener.address
+
+    async def _start_companions(self, sled: Sled) -> None:
+        ports = self.options.companions
+        if ports is None:
+            return
+        if sled.config.repo_depot_port:
+            ports = attrs.evolve(ports, repo_depot=sled.config.repo_depot_port)
+        if self.companions:
+            ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
+        started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
+        await started.start()
+
+    def _depot_port(self, sled: Sled) -> int:
+        """What Nexus is told."""
+        there = self.companions.get(sled.config.sled_id)
+        depot = None if there is None else there.addresses.repo_depot
+        if depot is not None:
+            return SocketAddress.parse(depot).port
+        return sled.config.repo_depot_port or SocketAddress.parse(self.addresses[sled.config.sled_id]).port
+
+    def companion_addresses(self) -> dict[UUID, Addresses]:
+        """Where the servers beside each sled are."""
+        return {sled_id: companions.addresses for sled_id, companions in self.companions.items()}
 
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for _, listener in self._servers:
-            listener.close()
-        for server, _ in self._servers:
-            await server.shutdown(1.0)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        for companions in self.companions.values():
+            await companions.close()
         for call in (*self._calls, *self._background):
             call.cancel()
         await asyncio.gather(*self._calls, *self._background, return_exceptions=True)

@@ -174,8 +174,13 @@ def load_one(path: Path) -> Scenario:
 
 
 def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
-    listed = [{"sled_id": str(sled_id), "address": address} for sled_id, address in daemon.addresses.items()]
-    return {"pid": os.getpid(), "sleds": listed, "address": listed[0]["address"], "control": control}
+    beside = {sled_id: addresses.json for sled_id, addresses in daemon.companion_addresses().items()}
+    listed: list[dict[str, Any]] = [
+        {"sled_id": str(sled_id), "address": address, **beside.get(sled_id, {})}
+        for sled_id, address in daemon.addresses.items()
+    ]
+    first = {name: value for name, value in listed[0].items() if name != "sled_id"}
+    return {"pid": os.getpid(), "sleds": listed, **first, "control": control}
 
 
 def prepare_port_file(path: Path) -> None:

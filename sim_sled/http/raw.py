@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
 from sim_sled.http.response import connection_line, status_line
@@ -30,7 +30,7 @@ class RawResponse:
     async def prepare(self, request: web.BaseRequest) -> None:
         """Called first; nothing is written yet."""
         self._request = request
-        self.keep_alive = request.keep_alive
+        self.keep_alive = request.keep_alive and not (self._answer.chunked and request.version < HttpVersion11)
 
     async def write_eof(self) -> None:
         """Writes everything, piece by piece. Raises `ConnectionError` if nobody is there any more."""
@@ -38,26 +38,35 @@ class RawResponse:
         assert request is not None, "prepare comes first"
         length = len(answer.body) if answer.length is None else answer.length
         head = (
-            f"{status_line(answer.status)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{connection_line(request, self.keep_alive)}"
+            f"{status_line(answer.status, old=request.version == HttpVersion10)}\r\n"
+            f"x-request-id: {self._request_id}\r\ndate: {rfc822_formatted_time()}\r\n"
+            f"{connection_line(request, keep_alive=self.keep_alive)}"
         )
         if answer.kind is not None:
             head += f"content-type: {answer.kind}\r\n"
         for name, value in answer.headers.items():
             head += f"{name}: {value}\r\n"
-        head += f"content-length: {length}\r\n\r\n"
+        chunked = answer.chunked and request.version >= HttpVersion11
+        if chunked:
+            head += "transfer-encoding: chunked\r\n\r\n"
+        elif answer.chunked:
+            head += "\r\n"  # to a client of 1.0 the end of the connection is the end of the body
+        else:
+            head += f"content-length: {length}\r\n\r\n"
         pieces = answer.pieces
         try:
             if request.method == "HEAD":
                 await request.writer.write_eof(head.encode())
                 return
             await request.writer.write(head.encode() + answer.body)
+            if chunked:
+                request.writer.enable_chunking()
             sent = len(answer.body)
             if pieces is not None:
                 async for piece in pieces:
                     await request.writer.write(piece)
                     sent += len(piece)
-            if sent != length:
+            if sent != length and not answer.chunked:
                 # the head is gone: all that is left to say is that this is not all
                 _log.error("%s %s: %d bytes of %d", request.method, request.raw_path, sent, length)
                 if request.transport is not None:

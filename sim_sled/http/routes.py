@@ -20,9 +20,9 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import IpNet, Uuid
-from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
 
 NEWEST: Final = 48
@@ -76,6 +76,7 @@ class RawAnswer:
     headers: Mapping[str, str] = _NO_QUERY
     pieces: AsyncGenerator[bytes, None] | None = None
     close: Callable[[], None] | None = None
+    chunked: bool = False  # the length is not told, as the original's depot does not
 
 
 Handler = Callable[[Call], Awaitable[Answer | RawAnswer]]
@@ -172,6 +173,10 @@ PARAMS: Final[Mapping[str, Parser]] = {
     "sha256": sha256_param,
     "subnet": net_param,
     "rot": rot_param,
+    "region_id": uuid_param,
+    "snapshot": text_param,
+    "volume_id": text_param,
+    "job_id": text_param,
     "file": text_param,
     "zone": text_param,
     "zone_name": text_param,

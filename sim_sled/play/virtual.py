@@ -309,6 +309,8 @@ class World:
                 case nx.Crashed():
                     self.line("nexus", "down")
                     self.later(max(1, self._nexus_down_us), self._boot_nexus)
+        if self.nexus.broken:
+            raise self.nexus.broken[0]
         self.judge.nexus_moved()
 
     def _happened(self, line: nx.Happened) -> None:

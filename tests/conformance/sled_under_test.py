@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from propolis_stub.waiting import Pace, Point
+from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon import hardware_file
 from sim_sled.daemon.daemon import Daemon, Options
@@ -32,21 +33,35 @@ class DaemonSled:
     def __init__(self, *, explicit: bool) -> None:
         self.explicit = explicit
 
-        self.capabilities = frozenset({"zpools", "sim-endpoints"})
+        self.capabilities = frozenset({"zpools", "crucible-agent", "depot", "sim-endpoints"})
+        self._sled_id = UUID(int=0)
         self._daemon: Daemon | None = None
 
     async def start(self, sled: dict[str, Any], nexus: str) -> str:
-        sled_id = UUID(sled["id"])
+        sled_id = self._sled_id = UUID(sled["id"])
         # the first line of a tape is a hardware file, but for what the command line says
         fields = {key: value for key, value in sled.items() if key not in {"id", "address"}}
         hardware = hardware_file.hardware({"role": "gimlet"} | fields)
         mode = SimMode.EXPLICIT if self.explicit else SimMode.AUTO
         config = SledConfig(sled_id, "[::1]:0", mode=mode, hardware=hardware)
-        self._daemon = Daemon([config], Options(nexus=nexus, pacer=_TapePacer(), shutdown_wait_s=1.0))
+        self._daemon = Daemon(
+            [config], Options(nexus=nexus, pacer=_TapePacer(), shutdown_wait_s=1.0, companions=Ports())
+        )
         await self._daemon.start()
         return self._daemon.addresses[sled_id]
 
-    def server(self, _server: dict[str, Any]) -> str | None:
+    def server(self, server: dict[str, Any]) -> str | None:
+        assert self._daemon is not None, "started first"
+        addresses = self._daemon.companion_addresses()[self._sled_id]
+        match server["kind"]:
+            case "crucible-agent":
+                return addresses.crucible.get(UUID(server["dataset_id"]))
+            case "crucible-pantry":
+                return addresses.pantry
+            case "repo-depot":
+                return addresses.repo_depot
+            case "internal-dns":
+                return addresses.dns_http
         return None
 
     async def stop(self) -> None:

@@ -8,33 +8,8 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, Played, play_file, tapes
 
-NOT_OFFERED = frozenset(
-    {
-        "artifact_get_by_sha256",
-        "attach",
-        "attach_activate_background",
-        "bulk_read",
-        "bulk_write",
-        "detach",
-        "dns_config_get",
-        "dns_config_put",
-        "is_job_finished",
-        "job_result_ok",
-        "pantry_status",
-        "region_create",
-        "region_delete",
-        "region_delete_running_snapshot",
-        "region_delete_snapshot",
-        "region_get",
-        "region_get_snapshot",
-        "region_get_snapshots",
-        "region_list",
-        "region_run_snapshot",
-        "snapshot",
-        "vmm_issue_disk_snapshot_request",
-        "volume_status",
-    }
-)
+NOT_OFFERED: frozenset[str] = frozenset()
+"""Operations that answer the original's 405: none is left, and a new one would be named here."""
 
 _AT_A_TIME = 6
 """Tapes played at the same time: they mostly wait, and each must still be answered at once."""

@@ -27,5 +27,5 @@ class Volumes(Area):
         regions = self.estate.sled.regions
         if regions is None:
             raise NotImplementedHere("there are no Crucible agents in this process")
-        regions.snapshot(targets, snapshot_id)
+        regions.snapshot(targets, snapshot_id, self.estate.now_us)
         return snapshot_id

@@ -140,7 +140,7 @@ class Agents:
         self.made = []
         self.broken = broken
 
-    def snapshot(self, targets, snapshot_id):
+    def snapshot(self, targets, snapshot_id, _now_us):
         for each in targets:
             if each == self.broken:
                 raise Internal(f"no region at {each}")

@@ -1,0 +1,256 @@
+"""All servers beside one sled, on sockets. An address is bound at once, so that it can be told; the server behind it
+is made, and its code imported, at its first connection.
+
+Read before: asking.py. Read next: sim_sled/daemon/daemon.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
+
+import attrs
+
+from nexus_client.dropshot.text import SocketAddress
+from sim_sled.core.sled import Sled
+from sim_sled.daemon import logs
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from sim_sled.companions.dns_wire import Tcp
+    from sim_sled.core.dns.zones import Found
+    from sim_sled.http.app import Api
+    from sim_sled.http.host import Host
+
+CRUCIBLE_PORT: Final = 32345
+PANTRY_PORT: Final = 17000
+REPO_DEPOT_PORT: Final = 12348
+"""Where they are on a rack (SR 4.8); Crucible agents count up from theirs, because here they share an address."""
+
+DNS_TRIES: Final = 8
+"""Ports tried until one is free for UDP and TCP alike."""
+
+BACKLOG: Final = 128
+"""Pending connections per listener: Nexus has a handful at once for each of them."""
+
+_NOT_TO_BE_HAD: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
+
+_log = logs.get("companions")
+
+
+@attrs.frozen
+class Ports:
+    """Addresses asked for. `repo_depot` None: the rack's port where the sled has an address of its own, any port on
+    loopback. `dns`, `dns_http` None: any port of the sled's address. `serve_dns` False: somebody else does.
+    """
+
+    repo_depot: int | None = None
+    dns: str | None = None
+    dns_http: str | None = None
+    serve_dns: bool = True
+
+
+@attrs.define
+class Addresses:
+    """Where the servers beside one sled are."""
+
+    crucible: dict[UUID, str] = attrs.field(factory=dict)
+    pantry: str | None = None
+    repo_depot: str | None = None
+    dns_http: str | None = None
+    dns: str | None = None
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """As the port file has it."""
+        return {
+            "crucible": {str(dataset): address for dataset, address in self.crucible.items()},
+            "pantry": self.pantry,
+            "repo_depot": self.repo_depot,
+            "dns": {"config": self.dns_http, "dns": self.dns},
+        }
+
+
+class Companions:
+    """The servers beside `sled`. `start`, then `close`."""
+
+    def __init__(self, host: Host, sled: Sled, ports: Ports) -> None:
+        self.addresses = Addresses()
+        self._host = host
+        self._sled = sled
+        self._ports = ports
+        self._servers: list[web.Server] = []
+        self._listeners: list[asyncio.Server] = []
+        self._udp: asyncio.DatagramTransport | None = None
+        self._lookup = _Lookup(sled)
+
+    async def start(self) -> None:
+        """Bind all addresses. OSError if one that was asked for cannot be had."""
+        sled_id = self._sled.config.sled_id
+        ip = SocketAddress.parse(self._sled.address or self._sled.config.address).host
+        own = not (ip_address(ip).is_loopback or ip_address(ip).is_unspecified)
+        datasets = self._sled.config.hardware.crucible_datasets_of(sled_id)
+        for number, each in enumerate(datasets):
+            port = CRUCIBLE_PORT + number if own else 0
+            made = partial(_crucible, each.dataset_id)
+            self.addresses.crucible[each.dataset_id] = await self._bind(ip, port, made, asked=False)
+        self.addresses.pantry = await self._bind(ip, PANTRY_PORT if own else 0, _pantry, asked=False)
+        depot = self._ports.repo_depot
+        port = depot if depot is not None else REPO_DEPOT_PORT if own else 0
+        self.addresses.repo_depot = await self._bind(ip, port, _depot, asked=depot is not None)
+        if self._ports.serve_dns:
+            await self._start_dns(ip)
+
+    async def _start_dns(self, ip: str) -> None:
+        http = SocketAddress(ip, 0) if self._ports.dns_http is None else SocketAddress.parse(self._ports.dns_http)
+        self.addresses.dns_http = await self._bind(http.host, http.port, _dns, asked=self._ports.dns_http is not None)
+        wanted = SocketAddress(ip, 0) if self._ports.dns is None else SocketAddress.parse(self._ports.dns)
+        loop = asyncio.get_running_loop()
+        for attempt in range(DNS_TRIES):
+            udp, _ = await loop.create_datagram_endpoint(self._lookup.udp, (wanted.host, wanted.port))
+            bound = _bound(udp.get_extra_info("socket"))
+            try:
+                tcp = await asyncio.start_server(
+                    self._lookup.tcp, wanted.host, SocketAddress.parse(bound).port, backlog=BACKLOG
+                )
+            except OSError:
+                udp.close()
+                if wanted.port or attempt + 1 == DNS_TRIES:
+                    raise
+                continue
+            self._udp = udp
+            self._listeners.append(tcp)
+            self.addresses.dns = bound
+            return
+
+    async def _bind(self, ip: str, port: int, api: Callable[[], Api], *, asked: bool) -> str:
+        """`host:port`; another port than this one if it is taken and nobody `asked` for it."""
+        loop = asyncio.get_running_loop()
+        behind = _Behind(self._host, self._sled.config.sled_id, api, self._servers)
+        try:
+            listener = await loop.create_server(behind, ip, port, backlog=BACKLOG)
+        except OSError as error:
+            if asked or port == 0 or error.errno not in _NOT_TO_BE_HAD:
+                raise
+            _log.warning("the port of a rack is taken, any other one is used", address=str(SocketAddress(ip, port)))
+            listener = await loop.create_server(behind, ip, 0, backlog=BACKLOG)
+        self._listeners.append(listener)
+        return _bound(listener.sockets[0])
+
+    def stop_accepting(self) -> None:
+        """Connections that are open go on."""
+        for listener in self._listeners:
+            listener.close()
+        for server in self._servers:
+            server.pre_shutdown()
+
+    async def close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        if self._udp is not None:
+            self._udp.close()
+        self._lookup.close()
+        for server in self._servers:
+            await server.shutdown(1.0)
+
+
+class _Behind:
+    """What is behind an address: a server, made at the first connection."""
+
+    def __init__(self, host: Host, sled_id: UUID, api: Callable[[], Api], made: list[web.Server]) -> None:
+        self._host = host
+        self._sled_id = sled_id
+        self._api = api
+        self._made = made
+        self._server: web.Server | None = None
+
+    def __call__(self) -> asyncio.Protocol:
+        if self._server is None:
+            from sim_sled.http.app import make_server  # noqa: PLC0415 -- the daemon imports this module
+
+            self._server = make_server(self._host, self._sled_id, api=self._api())
+            self._made.append(self._server)
+        return self._server()
+
+
+class _Lookup:
+    """DNS questions, answered from the sled's DNS server; the code that knows the wire is imported at the first."""
+
+    def __init__(self, sled: Sled) -> None:
+        self._sled = sled
+        self._tcp: Tcp | None = None
+
+    def _ask(self, name: str, kind: str) -> Found:
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- only when somebody asks
+
+        return self._sled.estate.of(Area).dns.ask(name, kind)
+
+    def udp(self) -> asyncio.DatagramProtocol:
+        return _Datagrams(self._ask)
+
+    async def tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._tcp is None:
+            from sim_sled.companions.dns_wire import Tcp  # noqa: PLC0415 -- only when somebody asks
+
+            self._tcp = Tcp(self._ask)
+        await self._tcp.serve(reader, writer)
+
+    def close(self) -> None:
+        if self._tcp is not None:
+            self._tcp.close()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """One packet in, one packet out."""
+
+    def __init__(self, ask: Callable[[str, str], Found]) -> None:
+        self._ask = ask
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)  # of some loops it is no subclass
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        from sim_sled.companions.dns_wire import UDP_MAX, answer  # noqa: PLC0415 -- only when somebody asks
+
+        reply = answer(data, self._ask, UDP_MAX)
+        if reply is not None and self._transport is not None:
+            self._transport.sendto(reply, addr)
+
+
+def _bound(listening: Any) -> str:
+    name = listening.getsockname()
+    return str(SocketAddress(name[0], name[1]))
+
+
+# Imported when somebody connects: a daemon that is only asked about VMMs pays for none of them.
+
+
+def _crucible(dataset: UUID) -> Api:
+    from sim_sled.companions.crucible import api  # noqa: PLC0415 -- see above
+
+    return api(dataset)
+
+
+def _pantry() -> Api:
+    from sim_sled.companions.pantry import api  # noqa: PLC0415 -- see above
+
+    return api()
+
+
+def _depot() -> Api:
+    from sim_sled.companions.depot import api  # noqa: PLC0415 -- see above
+
+    return api()
+
+
+def _dns() -> Api:
+    from sim_sled.companions.dns import api  # noqa: PLC0415 -- see above
+
+    return api()

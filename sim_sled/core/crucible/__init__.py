@@ -1,0 +1,1 @@
+"""Crucible agents: regions and their snapshots, one agent per dataset (SR 5.1)."""

@@ -1,0 +1,1 @@
+"""The internal DNS server: configured by Nexus, asked by everybody (SR 5.3)."""

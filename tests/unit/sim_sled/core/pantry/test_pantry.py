@@ -1,0 +1,224 @@
+"""Volumes, bytes and jobs of a pantry (SR 5.2)."""
+
+import base64
+import hashlib
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from propolis_stub.spec.volumes import Region, RegionOptions, Volume
+from sim_sled.core.crucible.agents import Agents
+from sim_sled.core.crucible.values import RegionRequest, RegionState
+from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, Unavailable
+from sim_sled.core.pantry.pantry import CHUNK_MAX, Pantry
+
+DATASETS = [UUID(int=number) for number in (1, 2, 3, 4)]
+BLOCK = 512
+
+
+@pytest.fixture(name="agents")
+def _agents():
+    agents = Agents()
+    agents.add_sled("::1", DATASETS)
+    for number, dataset in enumerate(DATASETS):
+        agents.agent(dataset).create(RegionRequest(UUID(int=10 + number), BLOCK, 131072, 2, True), 0)
+    return agents
+
+
+@pytest.fixture(name="pantry")
+def _pantry(agents):
+    return Pantry(agents, UUID(int=9))
+
+
+def region(*ports, gen=1, upstairs=5, read_only=False):
+    targets = tuple(f"[::1]:{port}" for port in ports or (1000, 1050, 1100))
+    opts = RegionOptions(id=UUID(int=upstairs), target=targets, lossy=False, read_only=read_only)
+    return Region(block_size=BLOCK, blocks_per_extent=131072, extent_count=2, opts=opts, gen=gen)
+
+
+def volume(*ports, gen=1, parent=None, upstairs=5):
+    part = region(*ports, gen=gen, upstairs=upstairs)
+    return Volume(id=UUID(int=upstairs), block_size=BLOCK, sub_volumes=(part,), read_only_parent=parent)
+
+
+def only_region(agents, dataset):
+    (region,) = agents.agent(dataset).regions.values()
+    return region
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def read(pantry, name, offset, size):
+    return base64.b64decode(pantry.bulk_read(name, offset, size))
+
+
+def test_attaching_is_idempotent_and_another_request_is_refused(pantry):
+    assert pantry.attach("v", volume(), 0).active
+    pantry.attach("v", volume(), 0)
+    with pytest.raises(Internal):
+        pantry.attach("v", volume(gen=2), 0)
+    with pytest.raises(BadRequest):
+        pantry.attach_in_background("v", volume(), "job", 0)
+    assert pantry.status() == (["v"], 0)
+
+
+def test_a_background_attach_becomes_active_later_and_its_job_is_kept_until_the_detach(pantry):
+    pantry.knobs.attach_us = 10
+    pantry.attach_in_background("v", volume(), "job", 0)
+    pantry.attach_in_background("v", volume(), "job", 1)
+    with pytest.raises(BadRequest):
+        pantry.attach_in_background("v", volume(), "other", 1)
+    with pytest.raises(Internal):
+        pantry.attach("v", volume(), 1)
+    assert (pantry.is_finished("job"), pantry.is_ok("job"), pantry.volume("v").seen_active) == (False, None, False)
+    with pytest.raises(Unavailable):
+        pantry.bulk_write("v", 0, b64(bytes(BLOCK)))
+    assert pantry.next_deadline_us() == 10
+    pantry.tick(10)
+    assert (pantry.is_finished("job"), pantry.volume("v").seen_active, pantry.next_deadline_us()) == (
+        True,
+        True,
+        None,
+    )
+    assert pantry.is_ok("job")
+    assert pantry.is_ok("job"), "a result is repeatable"
+    pantry.detach("v")
+    pantry.detach("v")
+    with pytest.raises(Missing):
+        pantry.is_finished("job")
+
+
+def test_a_volume_that_never_becomes_active(pantry):
+    pantry.knobs.activates = False
+    pantry.attach_in_background("v", volume(), "job", 0)
+    assert pantry.next_deadline_us() is None
+    pantry.tick(10**12)
+    assert not pantry.is_finished("job")
+    assert pantry.info("v")["volume"]["sub_volumes"][0]["upstairs"]["state"] == "initializing"
+
+
+def test_a_volume_that_was_taken_over_is_told_and_does_no_work(pantry):
+    pantry.attach("v", volume(), 0)
+    pantry.take_over("v")
+    assert (pantry.volume("v").active, pantry.volume("v").seen_active) == (False, True)
+    for work in (
+        lambda: pantry.bulk_write("v", 0, b64(bytes(BLOCK))),
+        lambda: pantry.snapshot("v", UUID(int=7), 0),
+        lambda: pantry.start_job("v", 0),
+    ):
+        with pytest.raises(Gone):
+            work()
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "refusal"),
+    [
+        pytest.param(1, b64(bytes(BLOCK)), "Offset not aligned", id="an offset inside of a block"),
+        pytest.param(0, b64(bytes(BLOCK - 1)), "Data length", id="part of a block"),
+        pytest.param(2 * 64 * 2**20, b64(bytes(BLOCK)), "beyond the end", id="behind the end"),
+        pytest.param(0, b64(bytes(CHUNK_MAX + BLOCK)), "max chunk size", id="more than half a MiB"),
+        pytest.param(0, "%%%", "base64", id="no base64"),
+    ],
+)
+def test_bulk_writes_that_are_refused(pantry, offset, data, refusal):
+    pantry.attach("v", volume(), 0)
+    with pytest.raises(BadRequest, match=refusal):
+        pantry.bulk_write("v", offset, data)
+
+
+def test_bytes_lie_in_the_regions_and_survive_a_detach(pantry):
+    pantry.attach("v", volume(), 0)
+    pantry.bulk_write("v", 1024, b64(b"x" * BLOCK))
+    pantry.detach("v")
+    pantry.attach("w", volume(gen=2), 0)
+    assert read(pantry, "w", 0, 2048) == bytes(1024) + b"x" * 512 + bytes(512)
+
+
+def test_validation_hashes_a_bit_at_a_time_and_finds_a_wrong_byte(pantry):
+    pantry.attach("v", volume(), 0)
+    data = bytes(range(256)) * 2048
+    for number in range(64):
+        pantry.bulk_write("v", number * len(data), b64(data))
+    right = pantry.validate("v", hashlib.sha256(data * 64).hexdigest(), 64 * len(data), 0)
+    wrong = pantry.validate("v", hashlib.sha256(data * 63).hexdigest(), 64 * len(data), 0)
+    whole = pantry.validate("v", hashlib.sha256(data * 64 + bytes(96 * 2**20)).hexdigest(), None, 0)
+    too_much = pantry.validate("v", "00", 2**40, 0)
+    steps = 0
+    while pantry.next_deadline_us() is not None:
+        pantry.tick(0)
+        steps += 1
+    assert 10 < steps < 100
+    assert [pantry.is_ok(job) for job in (right, wrong, whole, too_much)] == [True, False, True, False]
+
+
+def test_jobs_fail_when_somebody_wants_it(pantry):
+    pantry.attach("v", volume(), 0)
+    pantry.knobs.jobs_ok = False
+    assert pantry.is_ok(pantry.start_job("v", 0)) is False
+
+
+def test_a_snapshot_is_made_in_every_region_but_not_in_the_parents(agents, pantry):
+    parent = Volume(id=UUID(int=6), block_size=BLOCK, sub_volumes=(region(1150, upstairs=6, read_only=True),))
+    pantry.attach("v", volume(parent=parent), 0)
+    pantry.snapshot("v", UUID(int=7), 3)
+    pantry.snapshot("v", UUID(int=7), 4)
+    made = [only_region(agents, dataset).snapshots for dataset in DATASETS]
+    assert [list(each) for each in made] == [[str(UUID(int=7))]] * 3 + [[]]
+
+
+def test_a_disk_of_an_image_reads_the_image_until_it_is_written(agents, pantry):
+    image = Volume(id=UUID(int=6), block_size=BLOCK, sub_volumes=(region(1150, upstairs=6),))
+    pantry.attach("image", image, 0)
+    pantry.bulk_write("image", 0, b64(b"i" * 4096))
+    pantry.detach("image")
+    pantry.attach("disk", volume(parent=image), 0)
+    pantry.bulk_write("disk", 512, b64(b"d" * 512))
+    pantry.bulk_write("disk", 1024, b64(bytes(512)))
+    assert read(pantry, "disk", 0, 4096) == b"i" * 512 + b"d" * 512 + bytes(512) + b"i" * 2560
+    assert only_region(agents, DATASETS[3]).blocks.read(0, 4096) == b"i" * 4096
+
+
+def test_one_target_can_be_replaced_and_the_new_region_gets_the_bytes(agents, pantry):
+    pantry.knobs.replace_us = 10
+    pantry.attach("v", volume(), 0)
+    pantry.bulk_write("v", 0, b64(b"x" * BLOCK))
+    assert pantry.replace("v", volume(), 0) == "vcr_matches"
+    new = volume(1000, 1150, 1100, gen=2)
+    assert pantry.replace("v", new, 0) == "started"
+    assert pantry.replace("v", new, 5) == "started_already"
+    assert pantry.next_deadline_us() == 10
+    pantry.tick(10)
+    assert pantry.replace("v", new, 10) == "completed_already"
+    assert only_region(agents, DATASETS[3]).blocks.read(0, BLOCK) == b"x" * BLOCK
+    for bad in (
+        volume(1001, 1151, 1100, gen=3),
+        volume(1000, 1150, gen=3),
+        msgspec.structs.replace(new, block_size=4096),
+    ):
+        with pytest.raises(BadRequest):
+            pantry.replace("v", bad, 20)
+
+
+def test_a_broken_region_shows_in_the_info(agents, pantry):
+    pantry.attach("v", volume(), 0)
+    only_region(agents, DATASETS[1]).state = RegionState.FAILED
+    targets = pantry.info("v")["volume"]["sub_volumes"][0]["upstairs"]["targets"]
+    assert [each["state"]["type"] for each in targets] == ["active", "connecting", "active"]
+    assert targets[0]["repair_addr"] == "[::1]:5000"
+
+
+def test_what_is_unknown(pantry):
+    for ask in (
+        lambda: pantry.volume("v"),
+        lambda: pantry.snapshot("v", UUID(int=7), 0),
+        lambda: pantry.bulk_write("v", 0, ""),
+        lambda: pantry.start_job("v", 0),
+        lambda: pantry.start_import("v"),
+        lambda: pantry.replace("v", volume(), 0),
+        lambda: pantry.is_ok("job"),
+    ):
+        with pytest.raises(Missing):
+            ask()
