@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from propolis_stub.migration.script import Baggage, Payload
     from propolis_stub.pacers import STANDALONE, SettablePacer
     from propolis_stub.request_queue import Disposition
-    from propolis_stub.server.app import Listener, listen, make_handler, make_server
+    from propolis_stub.server.app import make_handler, make_server
     from propolis_stub.server.instance import Host, Preparation, PropolisServer
     from propolis_stub.spec.read import Spec, SpecRefused
     from propolis_stub.table import TRANSITIONS, Event
@@ -94,7 +94,6 @@ __all__ = [
     "InstanceState",
     "Level",
     "LevelChanged",
-    "Listener",
     "MigrateOut",
     "MigrationPhase",
     "MigrationStatus",
@@ -129,7 +128,6 @@ __all__ = [
     "Tick",
     "ToPeer",
     "Vm",
-    "listen",
     "make_handler",
     "make_server",
 ]
@@ -179,8 +177,6 @@ _HOMES: Final = {
     "STANDALONE": "propolis_stub.pacers",
     "SettablePacer": "propolis_stub.pacers",
     "Disposition": "propolis_stub.request_queue",
-    "Listener": "propolis_stub.server.app",
-    "listen": "propolis_stub.server.app",
     "make_handler": "propolis_stub.server.app",
     "make_server": "propolis_stub.server.app",
     "Host": "propolis_stub.server.instance",

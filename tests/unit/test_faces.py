@@ -19,11 +19,11 @@ FACES = {
     "propolis_stub": """
         AlreadyInitialized Baggage ConsoleMoved Crash Crashed Dial Disposed Disposition Effect EnsureFinished
         EnsureSpec EnsureTarget Event FromPeer Guest GuestEvent GuestNotRunning Hazard Hold Host
-        IllegalTransition Input InstanceState Level LevelChanged Listener MILESTONES MigrateOut MigrationPhase
+        IllegalTransition Input InstanceState Level LevelChanged MILESTONES MigrateOut MigrationPhase
         MigrationStatus NoInstance Pace Pacer Payload PeerClosed PeerLink PeerLost Point Preparation
         PropolisError PropolisServer Publication Published QueueFull Reason Reconfigure ReconfigureDone
         ReconfigureResult Release RepairingRejected Request RequestDenied RequestKind STANDALONE SettablePacer
-        Settle Spec SpecRefused Step TRANSITIONS Tick ToPeer Vm listen make_handler make_server
+        Settle Spec SpecRefused Step TRANSITIONS Tick ToPeer Vm make_handler make_server
     """,
     "nexus_client": """
         Asked Baseboard Decommissioned Delivered Forget Hurry InfoChanged InstanceMigrationTargetParams
