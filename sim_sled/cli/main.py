@@ -1,4 +1,7 @@
-"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick."""
+"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick.
+
+Read before: cli/rss.py.
+"""
 
 from __future__ import annotations
 

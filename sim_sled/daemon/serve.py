@@ -1,4 +1,7 @@
-"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5)."""
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
+
+Read before: companions/handoff.py.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
 
-Read next: stub/server/serve.py.
+Read before: stub/handoff.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ DNS comes before everything else: a Nexus that looks for its database there does
 failure of the hand-over is tried again for ever, as the original does (SA 5.5): most are a control plane that has not
 come up yet. What it says is told in plain words, once per reason.
 
-Read before: body.py. Read next: sim_sled/companions/handoff.py.
+Read before: core/handoff/body.py. Read next: companions/handoff.py.
 """
 
 from __future__ import annotations

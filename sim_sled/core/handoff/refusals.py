@@ -1,6 +1,6 @@
 """What Nexus says to a hand-off, in plain words, and what mends it (SR 6.1).
 
-Read before: wishes.py. Read next: sim_sled/companions/handoff.py.
+Read before: core/handoff/wishes.py. Read next: companions/handoff.py.
 """
 
 from __future__ import annotations
