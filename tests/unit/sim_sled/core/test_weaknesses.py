@@ -36,7 +36,7 @@ from support.rack.driving import (
 )
 
 from nexus_client.types import SledCpuFamily, SledRole, VmmState
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Point
 from sim_sled.core import errors
 from sim_sled.core.config import Hardware, SimMode, SledConfig
