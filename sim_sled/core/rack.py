@@ -38,7 +38,15 @@ from propolis_stub.types import Level
 from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
-from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    InvalidRequest,
+    NexusUnreachable,
+    NoSuchVmm,
+    PropolisRefused,
+    SledError,
+)
 from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
@@ -110,6 +118,10 @@ class Rack(Fabric):
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
+        except AgentAborts as aborts:
+            self._abort_agent(sled, effects)
+            effects.append(contract.ReplyError(item.ticket, aborts))
+            return
         except SledError as refused:
             self._tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
@@ -234,6 +246,13 @@ class Rack(Fabric):
         else:
             self._after(vmm, vmm.go_silent(self._now_us), effects)
         effects.append(contract.Reply(item.ticket, None))
+
+    def _abort_agent(self, sled: Sled, effects: list[Effect]) -> None:
+        """The agent is gone, and is there again without its VMMs: nobody is told, Nexus finds out by asking."""
+        for vmm in list(sled.vmms.values()):
+            self._tell(vmm, Kind.INJECTED, "lost: the sled agent aborts")
+            self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+            self._remove(sled, vmm, effects)
 
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]

@@ -20,7 +20,6 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub import contract as nx
-from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.happenings import Happening, Kind
@@ -31,7 +30,7 @@ from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.language.schema import Scenario
 from sim_sled.play.campaign import Played, Task
-from sim_sled.play.fleet import configs_of, engine_for
+from sim_sled.play.fleet import configs_of, engine_for, model_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
@@ -172,7 +171,7 @@ async def play_on_sockets(
     is no such variant.
     """
     how = how or How()
-    async with NexusServer(seed=seed, config=Config(variant=how.variant)) as server:
+    async with NexusServer(seed=seed, config=model_of(scenario, how.variant)) as server:
         configs = configs_of(scenario, "[::1]:0")
         engine = engine_for(scenario, seed, [config.sled_id for config in configs])
         daemon = Daemon(configs, Options(nexus=server.internal, seed=seed, engine=engine, shutdown_wait_s=0.2))

@@ -10,6 +10,9 @@ from uuid import UUID, uuid5
 
 from nexus_client.backoff import Policy
 from nexus_client.outbox import Outbox
+from nexus_client.stub.config import Config
+from nexus_client.stub.hazards import DEFAULT, Hazard
+from nexus_client.stub.rules import RuleSet
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.engine.engine import Engine
@@ -50,9 +53,17 @@ def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfi
             f"[fd00:1122:3344:{0x101 + i:x}::1]:12345" if address is None else address,
             hardware=hardware_of(sled.shape),
             stop_grace_us=scenario.agent.stop_grace,
+            stop_before_start="stop_before_start" in scenario.agent.hazards,
         )
         for i, sled in enumerate(sleds_of(scenario.fleet))
     ]
+
+
+def model_of(scenario: Scenario, variant: str | None = None) -> Config:
+    """What the scenario says of the built-in Nexus model."""
+    named = scenario.nexus.hazards
+    hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
+    return Config(rules=RuleSet(scenario.nexus.rules), hazards=hazards, variant=variant)
 
 
 def outbox_of(scenario: Scenario, seed: int) -> Outbox:

@@ -54,7 +54,7 @@ from sim_sled.play.conductor import (
     Refused,
     Send,
 )
-from sim_sled.play.fleet import configs_of, ids_of, outbox_of
+from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
@@ -125,7 +125,7 @@ class World:
             now_us=self.now_us,
         )
         # queued: what lies between two nodes of a saga shows, and reports and users can come between
-        model = Config(variant=self.variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
+        model = attrs.evolve(model_of(self.scenario, self.variant), saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
         self.nexus = Nexus(self.nexus_config or model, seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
@@ -298,7 +298,7 @@ class World:
                     self._happened(effect)
                 case nx.Crashed():
                     self.line("nexus", "down")
-                    self.conductor.put(max(1, self._nexus_down_us), Due(_BOOT))
+                    self.conductor.put(self._nexus_down_us or RESTARTED_US, Due(_BOOT))
         if self.nexus.broken:
             raise self.nexus.broken[0]
         self.judge.nexus_moved()
@@ -454,6 +454,8 @@ class World:
 
 
 _BOOT: Final = "boot"
+RESTARTED_US: Final = 1_000_000
+"""A Nexus that dies by itself is started again after so long, as its supervisor would."""
 _VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
