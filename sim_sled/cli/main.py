@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.cli.api import api
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.logs import LogFormat, LogLevel
@@ -418,6 +419,7 @@ def release(name: Name, at: At = None, port_file: FromPortFile = None, token: To
 
 
 app.command()(nexus)
+app.command()(api)
 add_to(app)
 
 
