@@ -26,7 +26,7 @@ import attrs
 from nexus_client.client import NexusClient, Senders
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.listen import Listener, listen
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient
 from nexus_client.registration import (
     GetReplied,
@@ -78,6 +78,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
