@@ -3,7 +3,7 @@
 Nearly every body has arrived with its head and costs one look. One that comes slowly is read as it comes, up to a
 size and a time, and its client is told to go on if it waits for that (`Expect: 100-continue`).
 
-Read before: answers.py, json.py, listen.py. Read next: routes.py.
+Read before: dropshot/answers.py, dropshot/json.py, dropshot/listen.py. Read next: sim_sled/http/routes.py.
 """
 
 from __future__ import annotations

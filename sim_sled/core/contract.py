@@ -26,8 +26,8 @@ from nexus_client.registration import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
 from propolis_stub.contract import Effect as VmEffect
-from propolis_stub.contract import GuestEvent
 from propolis_stub.contract import Input as VmInput
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.values import envelope
 from sim_sled.core.errors import SledError
 
@@ -249,6 +249,9 @@ class HurryOutbox:
 class Tick:
     """Time has passed: whatever is due by now happens, in order."""
 
+
+Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput
+"""What somebody does to a VMM that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
 
 Input = (
     Register

@@ -22,7 +22,7 @@ from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.listen import PATIENCE
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
@@ -33,7 +33,6 @@ from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.words import STATES
-from sim_sled.play.live import Live
 
 BODY_MAX: Final = 64 * 1024
 """Control requests are a few words."""
@@ -93,12 +92,16 @@ class Control:
         return web.json_response({"name": "sim-sled control API", "routes": routes})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """200 once every sled is registered with Nexus, 503 before."""
+        """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
-        answer = {"ready": not waiting, "not_registered": waiting}
+        handed_over = self.daemon.handed_over is None or self.daemon.handed_over.is_set()
+        ready = handed_over and not waiting
+        answer = {"ready": ready, "not_registered": waiting, "handed_over": handed_over}
         if waiting:
             answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
-        return web.json_response(answer, status=503 if waiting else 200)
+        elif not handed_over:
+            answer["message"] = "the rack is not handed over yet"
+        return web.json_response(answer, status=200 if ready else 503)
 
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"name": "sim-sled", "version": version("sim-sled")})
@@ -218,34 +221,36 @@ class Control:
 
     async def rules(self, _: web.Request) -> web.Response:
         """The scenario's rules and how often each matched and fired."""
-        live = self._live()
+        self._played()
+        engine = self.daemon.engine
         return web.json_response(
             [
                 {"name": rule.name, "at": str(rule.mark()), "enabled": rule.enabled}
                 | {"matched": counter.matched, "fired": counter.fired}
-                for rule in live.engine.scenario.rules
-                if (counter := live.engine.counters[rule.name]) is not None
+                for rule in engine.scenario.rules
+                if (counter := engine.counters[rule.name]) is not None
             ]
         )
 
     async def fire(self, request: web.Request) -> web.Response:
         """Fire a manual trigger."""
         name = request.match_info["name"]
-        if not self._live().fire(name):
+        self._played()
+        if not self.daemon.fire(name):
             raise Refused(404, f"no rule waits for {name}")
         return web.json_response({"fired": name})
 
     async def release(self, request: web.Request) -> web.Response:
         """Let go what a rule holds."""
         name = request.match_info["name"]
-        if not self._live().release(name):
+        self._played()
+        if not self.daemon.release(name):
             raise Refused(404, f"rule {name} holds nothing")
         return web.json_response({"released": name})
 
-    def _live(self) -> Live:
-        if self.daemon.live is None:
+    def _played(self) -> None:
+        if not self.daemon.conductor.has_rules:
             raise Refused(404, "this daemon plays no scenario")
-        return self.daemon.live
 
     def _seen(self, request: web.Request) -> Sighting:
         """By UUID, the beginning of one, host name or ordinal."""

@@ -7,15 +7,16 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
-Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
-play/live.py, play/on_sockets.py.
+Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
+http/app.py, play/conductor.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,11 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.client import NexusClient, Senders
+from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.listen import Listener, listen
 from nexus_client.dropshot.text import IpNet, SocketAddress
-from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -35,18 +36,19 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from nexus_client.senders import IN_FLIGHT_MAX, Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
 from sim_sled.companions.servers import Addresses, Companions, Ports
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.core.contract import Effect, Input
+from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
+from sim_sled.core.errors import ConnectionDropped, Injected, SledError
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
-from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
@@ -55,9 +57,31 @@ from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
+from sim_sled.engine import requests
+from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
+from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
-from sim_sled.play.live import Live, Outgoing
+from sim_sled.language.schema import Scenario
+from sim_sled.play.conductor import (
+    STEP,
+    Answered,
+    Begin,
+    Call,
+    Carried,
+    Conductor,
+    Effect,
+    Ended,
+    Ending,
+    Failed,
+    Fire,
+    LetGo,
+    Load,
+    Lost,
+    Refused,
+    Send,
+)
+from sim_sled.play.fleet import no_rules, outbox_of
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -80,6 +104,7 @@ class Options:
     propolis: PropolisMode = PropolisMode.NONE
     propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     state_dir: Path | None = None  # None: nothing outlives the daemon
@@ -103,12 +128,16 @@ class Daemon:
         self.options = options
         self.clock = clock or Clock()
         self.history = History()
-        self.rack = Rack(
+        self.conductor = Conductor(
+            options.engine or no_rules(options.seed),
+            options.seed,
+            self,
+            options.pacer,
+            first_name=options.plays,
+            watched=options.history,
             sled_pacer=options.sled_pacer,
-            pacer=options.engine or options.pacer,
-            seed=options.seed,
-            watch=self._watch if options.history else None,
         )
+        self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
             self.rack.expose = True
@@ -119,20 +148,27 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
         if options.companions is not None:
             equip(self.rack.sleds.values())
-        self.live: Live | None = None
         if options.engine is not None:
-            self.live = Live(self, options.engine)
-            self.watchers.append(self.live.watch)
+            for sled in self.rack.sleds.values():
+                sled.outbox = outbox_of(options.engine.scenario, options.seed)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders: Senders[contract.PutToNexus | Outgoing] = Senders(self._client, self._replied)
+        self._senders: Senders[contract.PutToNexus | Send] = Senders(
+            self._client,
+            self._replied,
+            in_flight_max=connections_allowed(),
+            breaker=options.engine is None,  # a scenario counts attempts
+            on_outage=self._outage,
+        )
         self._listeners: list[Listener] = []
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -145,6 +181,7 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+        self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -174,6 +211,7 @@ class Daemon:
         for companions in self.companions.values():
             companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        self._senders.trust()
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
         while any(len(sled.outbox) for sled in self.rack.sleds.values()):
@@ -264,8 +302,6 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        if self.live is not None:
-            self.live.close()
         await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
@@ -283,9 +319,25 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
-        if self.live is not None:
-            return await self.live.submit(item, self._carry)
-        return await self._carry(item)
+        op = requests.operation(item) if self.conductor.has_rules else ""
+        if not op:
+            return await self._carry(item)
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._open[item.ticket] = future
+        try:
+            self._turn(Call(item.ticket, op, item), None)
+            ending = await future
+        finally:
+            self._open.pop(item.ticket, None)
+        match ending:
+            case Carried(value):
+                return value
+            case Refused(error):
+                raise error
+            case Failed(fail):
+                raise Injected(fail.status, fail.code, fail.message, dict(fail.headers))
+            case Lost():
+                raise ConnectionDropped(ending.value)
 
     async def _carry(self, item: Any) -> object:
         answer = self._turn(item, item.ticket)
@@ -312,16 +364,13 @@ class Daemon:
         assert isinstance(done, list), "answered at once"
         return done
 
-    def send(self, outgoing: Outgoing) -> None:
-        """Tell Nexus something that no VMM of ours waits for."""
-        self._senders.send(outgoing)
-
     def _turn(self, item: Any, ticket: int | None) -> object:
         """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
+        conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            effects = self.rack.handle(item, now_us)
+            effects = conduct(item, now_us)
             if self._state_dir is not None:
                 self._save(self._state_dir)
             for effect in effects:
@@ -331,11 +380,7 @@ class Daemon:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            try:
-                if self.live is not None:
-                    self.live.after_turn()
-            finally:
-                self._rearm(now_us)
+            self._rearm(now_us)
         return answer
 
     def _save(self, state_dir: StateDir) -> None:
@@ -344,11 +389,12 @@ class Daemon:
                 state_dir.save(sled.estate)
 
     def _perform(self, effect: Effect) -> None:
-        if type(effect) is contract.PutToNexus:
-            if self.live is not None:
-                self.live.publish(effect)
-            else:
-                self._senders.send(effect)
+        if type(effect) is contract.PutToNexus or type(effect) is Send:
+            self._senders.send(effect)
+        elif type(effect) is Ended:
+            future = self._open.get(effect.call.key)
+            if future is not None and not future.done():
+                future.set_result(effect.ending)
         elif isinstance(effect, contract.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, contract.ReplyError):
@@ -364,6 +410,12 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
+        elif isinstance(effect, TakeSnapshot):
+            vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
+            self._log.info("snapshot", name=effect.name, vmms=vmms)
+        elif isinstance(effect, Power | RestartNexus):
+            # `check` and `run` say so beforehand (words.ONLY_VIRTUAL)
+            self._log.warning("only the closed world can do this", action=type(effect).__name__)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -405,8 +457,8 @@ class Daemon:
 
     # --- Nexus ------------------------------------------------------------------------------------------------------
 
-    def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and put.attempt == 0:
+    def _replied(self, put: contract.PutToNexus | Send, outcome: Outcome) -> None:
+        if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
             self._log.error(
@@ -416,11 +468,17 @@ class Daemon:
                 gen=put.body.vmm_state.gen,
                 why=outcome.why,
             )
-        if isinstance(put, Outgoing):
-            put.replied(outcome)
+        if isinstance(put, Send):
+            self._turn(Answered(put, outcome), None)
         else:
             self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
+
+    def _outage(self, begins: bool) -> None:
+        if begins:
+            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
+        else:
+            self._log.info("Nexus takes connections again")
 
     async def _ask_nexus(self, effect: contract.AskNexus) -> None:
         answer: GetReplied | PostReplied
@@ -441,8 +499,8 @@ class Daemon:
             everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
             self._not_ready.pop(effect.sled_id, None)
-            if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
-                self.live.begin()  # scenario time counts from here
+            if not everybody_was and all(e.is_set() for e in self.registered.values()):
+                self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
             if self.refused is not None and not self.refused.done():
@@ -453,11 +511,7 @@ class Daemon:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
-        due_us = self.rack.next_deadline_us()
-        if self.live is not None:
-            rules_us = self.live.next_deadline_us()
-            if rules_us is not None and (due_us is None or rules_us < due_us):
-                due_us = rules_us
+        due_us = self.conductor.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -470,13 +524,58 @@ class Daemon:
 
     def _tick(self) -> None:
         self._timer = None
-        if self.live is not None:
-            self.live.tick(self.clock.now_us())
-        self.handle(contract.Tick())
+        self._turn(STEP, None)
 
-    def _watch(self, happening: Happening) -> None:
+    # --- the scenario -------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The rules; none of a daemon without a scenario."""
+        return self.conductor.engine
+
+    def load(self, scenario: Scenario) -> None:
+        """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
+        self._turn(Load(scenario), None)
+
+    def fire(self, name: str) -> bool:
+        """A person fires a manual trigger. False if no rule has it."""
+        known = any(rule.when.manual == name for rule in self.engine.scenario.rules)
+        self._turn(Fire(name), None)
+        return known
+
+    def release(self, rule: str) -> bool:
+        """Let go what a rule holds. False if it holds nothing."""
+        holds = self.engine.post.holds(rule)
+        self._turn(LetGo(rule), None)
+        return holds
+
+    # --- what the conductor tells (`Watcher`)
+
+    def happened(self, happening: Happening, _who: Subject | None, /) -> None:
         for watcher in self.watchers:
             watcher(happening)
+
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        for teller in self.tellers:
+            teller(kind, who, sled, text)
+
+    def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
+        self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
+
+    def carried(self, _call: Call, _ending: Carried | Refused, _who: Subject | None, /) -> None:
+        """The answer says it all."""
+
+    def cannot(self, item: contract.Input, error: SledError, _who: Subject | None, /) -> None:
+        self._log.info("a rule could not do this", action=type(item).__name__, why=error.message)
+
+    def lost(self, _who: Subject, /) -> None:
+        """`tell` has said so."""
+
+
+def connections_allowed() -> int:
+    """Of reports in flight: half of the file descriptors, the rest is for those who connect to us."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return IN_FLIGHT_MAX if files_max == resource.RLIM_INFINITY else max(2, min(IN_FLIGHT_MAX, files_max // 2))
 
 
 _LATER: Final = object()

@@ -1,6 +1,6 @@
 """The one table from the core's refusals to HTTP (SA 1.3).
 
-Read before: nexus_client/dropshot/answers.py, sim_sled/core/errors.py. Read next: routes.py.
+Read before: core/errors.py, nexus_client/dropshot/answers.py. Read next: http/response.py, http/routes.py.
 """
 
 from __future__ import annotations

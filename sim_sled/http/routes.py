@@ -3,7 +3,8 @@
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/version.py.
+Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/body.py,
+nexus_client/dropshot/version.py.
 Read next: http/asking.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py, http/vmms.py.
 """
 

@@ -154,10 +154,11 @@ class Finished(Protocol):
     scenario: Scenario
     seed: int
     steps: int
-    engine: Engine
     judge: Judge
     users: Users
 
+    @property
+    def engine(self) -> Engine: ...
     @property
     def variant(self) -> str | None: ...
     @property
