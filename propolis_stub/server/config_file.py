@@ -16,7 +16,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 import msgspec
@@ -24,6 +24,9 @@ import msgspec
 from propolis_stub.server.control import HAZARDS, POINTS, AfterUs, Times, hazards_of, points_of
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
+
+FILE_BYTES_MAX: Final = 1024 * 1024
+"""A dozen fields and a table per waiting point; anything larger is the wrong file."""
 
 
 class BadConfig(ValueError):
@@ -50,8 +53,14 @@ class Config:
 def load(path: Path) -> Config:
     """Raises `BadConfig` naming every problem, or `OSError`."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)  # what is read is counted: a device has no size
+        if len(text) > FILE_BYTES_MAX:
+            raise BadConfig([f"larger than {FILE_BYTES_MAX} bytes"])
+        document = tomllib.loads(text.decode())
+    except RecursionError:
+        raise BadConfig(["nested too deeply"]) from None
+    except ValueError as problem:  # no TOML, no UTF-8, or a number with more digits than Python reads
         raise BadConfig([str(problem)]) from None
     return read(document)
 

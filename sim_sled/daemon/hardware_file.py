@@ -25,6 +25,7 @@ import attrs
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
+from sim_sled.language.files import TooLong, read_bounded
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 """A dozen fields and `_ZPOOLS_MAX` disks; anything larger is the wrong file."""
@@ -59,23 +60,30 @@ def size(text: str) -> int:
 def load(path: Path) -> dict[str, Any]:
     """The fields of the file, unchecked. `ConfigError` if it cannot be read or is no TOML."""
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"])
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(_read(path))
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply"]) from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number with more digits than Python reads
         raise ConfigError([f"{path}: {error}"]) from error
 
 
 def places(path: Path) -> dict[str, str]:
     """`file:line:column` of each key of a file that was loaded, for messages about it."""
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_read(path).splitlines(), start=1):
         match = _KEY.match(line)
         if match is not None:
             found.setdefault(match["name"], f"{path}:{number}:{match.start('name') + 1}")
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_bounded(path, FILE_BYTES_MAX, regular=True).decode()
+    except TooLong:
+        raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
 
 
 def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, str] = _NOWHERE) -> Hardware:
