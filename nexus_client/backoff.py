@@ -40,11 +40,13 @@ class Policy:
             raise ValueError("max_us is below initial_us")
 
     def __attrs_post_init__(self) -> None:
-        bases, base = [], self.initial_us
+        # the exact product is rounded each time, not a rounded one multiplied: as the original's floating point
+        bases, base, exact, percent = [], self.initial_us, self.initial_us, 1
         while base < self.max_us:
             bases.append(base)
+            exact, percent = exact * self.multiplier_percent, percent * 100
             # at least 1 more: a tiny initial times 1.2 would otherwise round down to itself for ever
-            base = max(base + 1, base * self.multiplier_percent // 100)
+            base = max(base + 1, exact // percent)
         object.__setattr__(self, "bases_us", (*bases, self.max_us))
 
 

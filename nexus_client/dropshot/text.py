@@ -3,7 +3,7 @@
 Each class is a `str` (or `int`) with a `parse` that raises `ValueError` or `TypeError`; `scalar_hook` is the
 `dec_hook` of every decoder, so msgspec reports the JSON path of the failing field. Two equal values have equal texts.
 
-Read next: sim_sled/http/bodies_network.py.
+Read next: dropshot/listen.py, sim_sled/http/bodies_network.py.
 """
 
 from __future__ import annotations

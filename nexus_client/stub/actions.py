@@ -21,7 +21,7 @@ from nexus_client.stub.contract import Answered, Outcome, PutVmmState
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, IntendedState, Vmm, VmmDbState
-from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request, not_found
+from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request
 from nexus_client.stub.rules import Rules
 from nexus_client.stub.sagas import runner, update
 from nexus_client.stub.sagas.nodes import Saga, SagaKind
@@ -41,9 +41,11 @@ class Situation(Enum):
     STOPPING = "stopping"
     STOPPED = "stopped, no VMM"
     FAILED = "failed, no VMM"
-    UNWOUND = "SagaUnwound still linked"
+    UNWOUND = "SagaUnwound still linked, failed shows"
+    STOPPED_LINKED = "stopped shows, VMM still linked"
+    """Only before #6658: a SagaUnwound VMM, and before #5749 a Stopped one."""
     OVER = "VMM over but still linked"
-    """Only before #6455, where the VMM's own `stopped`, `destroyed` or `failed` shows."""
+    """Only before #6455, where the VMM's own `destroyed` or `failed` shows."""
 
 
 class Action(Enum):
@@ -51,6 +53,10 @@ class Action(Enum):
     STOP = "stop"
     REBOOT = "reboot"
     DELETE = "delete"
+    RUN = "run"
+    """No user's: what a start saga would ask of a VMM."""
+    MIGRATE = "migrate"
+    """What was asked of a VMM before #5749; users' migrations have `judge_migration`."""
 
 
 class Do(Enum):
@@ -75,61 +81,64 @@ Verdict = Do | Refuse
 _BEING_CREATED: Final = Refuse(400, "cannot change instance state while it is still being created")
 _NOT_STOPPED: Final = Refuse(400, "cannot delete instance: instance is running or has not yet fully stopped")
 _CANNOT_FROM: Final = Refuse(400, 'instance state cannot be changed from state "<s>"')
+_CANNOT_FROM_RECORD: Final = Refuse(400, "instance state cannot be changed from <s>")
+_NO_VMM: Final = Refuse(400, "cannot <a> an instance in state <s> with no VMM")
 _MUST_BE_STOPPED: Final = Refuse(409, "instance is in state <s> but it must be stopped to be started")
 _MUST_FINISH: Final = Refuse(409, "instance must finish stopping before it can be started")
+_STILL_ACTIVE: Final = Refuse(500, "instance is stopped but still has an active VMM")
 
 S, A = Situation, Action
-TABLE: Final[Mapping[tuple[Situation, Action], Verdict]] = {
-    (S.CREATING, A.START): _MUST_BE_STOPPED,
-    (S.CREATING, A.STOP): _BEING_CREATED,
-    (S.CREATING, A.REBOOT): _BEING_CREATED,
-    (S.CREATING, A.DELETE): Refuse(400, 'instance cannot be deleted in state "creating"'),
-    (S.STARTING, A.START): Do.NOTHING,
-    (S.STARTING, A.STOP): Do.SEND,
-    (S.STARTING, A.REBOOT): Do.SEND,
-    (S.STARTING, A.DELETE): _NOT_STOPPED,
-    (S.RUNNING, A.START): Do.NOTHING,
-    (S.RUNNING, A.STOP): Do.SEND,
-    (S.RUNNING, A.REBOOT): Do.SEND,
-    (S.RUNNING, A.DELETE): _NOT_STOPPED,
-    (S.REBOOTING, A.START): Do.NOTHING,
-    (S.REBOOTING, A.STOP): Do.SEND,
-    (S.REBOOTING, A.REBOOT): Do.SEND,
-    (S.REBOOTING, A.DELETE): _NOT_STOPPED,
-    (S.MIGRATING, A.START): Do.NOTHING,
-    (S.MIGRATING, A.STOP): Do.SEND,  # to the active VMM: the source
-    (S.MIGRATING, A.REBOOT): Do.SEND,
-    (S.MIGRATING, A.DELETE): _NOT_STOPPED,
-    (S.STOPPING, A.START): _MUST_FINISH,
-    (S.STOPPING, A.STOP): Do.SEND,  # the sled makes it idempotent
-    (S.STOPPING, A.REBOOT): Do.SEND,  # the sled refuses it
-    (S.STOPPING, A.DELETE): _NOT_STOPPED,
-    (S.STOPPED, A.START): Do.SAGA,
-    (S.STOPPED, A.STOP): Do.NOTHING,
-    (S.STOPPED, A.REBOOT): Refuse(400, "cannot reboot an instance in state <s> with no VMM"),
-    (S.STOPPED, A.DELETE): Do.RECORD,
-    (S.FAILED, A.START): Do.SAGA,
-    (S.FAILED, A.STOP): Do.RECORD,
-    (S.FAILED, A.REBOOT): Refuse(400, "instance state cannot be changed from <s>"),
-    (S.FAILED, A.DELETE): Do.RECORD,
-    (S.UNWOUND, A.START): Do.SAGA,
-    (S.UNWOUND, A.STOP): _CANNOT_FROM,
-    (S.UNWOUND, A.REBOOT): _CANNOT_FROM,
-    (S.UNWOUND, A.DELETE): _NOT_STOPPED,
-    (S.OVER, A.START): _MUST_BE_STOPPED,
-    (S.OVER, A.STOP): _CANNOT_FROM,
-    (S.OVER, A.REBOOT): _CANNOT_FROM,
-    (S.OVER, A.DELETE): _NOT_STOPPED,
+_ORDER: Final = (A.START, A.STOP, A.REBOOT, A.DELETE, A.RUN, A.MIGRATE)
+_BUSY: Final = (Do.NOTHING, Do.SEND, Do.SEND, _NOT_STOPPED, Do.SEND)
+_ROWS: Final[Mapping[Situation, tuple[Verdict, ...]]] = {
+    S.CREATING: (
+        _MUST_BE_STOPPED,
+        _BEING_CREATED,
+        _BEING_CREATED,
+        Refuse(400, 'instance cannot be deleted in state "creating"'),
+        _BEING_CREATED,
+        _BEING_CREATED,
+    ),
+    S.STARTING: (*_BUSY, _CANNOT_FROM),
+    S.RUNNING: (*_BUSY, Do.SEND),
+    S.REBOOTING: (*_BUSY, Do.SEND),
+    S.MIGRATING: (*_BUSY, Do.SEND),  # to the active VMM: the source
+    # stop: the sled makes it idempotent; reboot: the sled refuses it
+    S.STOPPING: (_MUST_FINISH, Do.SEND, Do.SEND, _NOT_STOPPED, Do.SEND, _CANNOT_FROM),
+    S.STOPPED: (Do.SAGA, Do.NOTHING, _NO_VMM, Do.RECORD, _NO_VMM, _NO_VMM),
+    S.FAILED: (
+        Do.SAGA,
+        Do.RECORD,
+        _CANNOT_FROM_RECORD,
+        Do.RECORD,
+        _CANNOT_FROM_RECORD,
+        _CANNOT_FROM_RECORD,
+    ),
+    S.UNWOUND: (Do.SAGA, _CANNOT_FROM, _CANNOT_FROM, _NOT_STOPPED, _CANNOT_FROM, _CANNOT_FROM),
+    S.STOPPED_LINKED: (Do.SAGA, Do.SEND, Do.SEND, _NOT_STOPPED, Do.SEND, _CANNOT_FROM),
+    S.OVER: (_MUST_BE_STOPPED, _CANNOT_FROM, _CANNOT_FROM, _NOT_STOPPED, _CANNOT_FROM, _CANNOT_FROM),
 }
-"""NX 4.2 at HEAD; the rows UNWOUND and OVER of the older rule sets follow from their messages (unverified)."""
+TABLE: Final[Mapping[tuple[Situation, Action], Verdict]] = {
+    (row, action): verdict
+    for row, verdicts in _ROWS.items()
+    for action, verdict in zip(_ORDER, verdicts, strict=True)
+}
+"""NX 4.2 at HEAD, and the two last rows for the older rule sets; `judge` has their other differences."""
 
-ACCEPTED: Final[Mapping[Action, int]] = {A.START: 202, A.STOP: 202, A.REBOOT: 202, A.DELETE: 204}
 
-_INTENDS: Final[Mapping[Action, IntendedState]] = {
-    A.START: IntendedState.RUNNING,
-    A.STOP: IntendedState.STOPPED,
-    A.REBOOT: IntendedState.RUNNING,
-    A.DELETE: IntendedState.DESTROYED,
+@attrs.frozen
+class Verb:
+    """What else a user's action is: the success status, and what its user is then known to want."""
+
+    accepted: int
+    intends: IntendedState
+
+
+VERBS: Final[Mapping[Action, Verb]] = {
+    A.START: Verb(202, IntendedState.RUNNING),
+    A.STOP: Verb(202, IntendedState.STOPPED),
+    A.REBOOT: Verb(202, IntendedState.RUNNING),
+    A.DELETE: Verb(204, IntendedState.DESTROYED),
 }
 
 _BY_PUBLIC: Final[Mapping[PublicState, Situation]] = {
@@ -146,38 +155,43 @@ _BY_PUBLIC: Final[Mapping[PublicState, Situation]] = {
 
 def situation(public: PublicState, active: Vmm | None) -> Situation:
     """The row of the table for this public state and what hangs behind it."""
-    if active is not None and public in (PublicState.STOPPED, PublicState.FAILED, PublicState.DESTROYED):
-        return S.UNWOUND if active.state is VmmDbState.SAGA_UNWOUND else S.OVER
-    return _BY_PUBLIC[public]
+    if active is None or public not in (PublicState.STOPPED, PublicState.FAILED, PublicState.DESTROYED):
+        return _BY_PUBLIC[public]
+    if public is PublicState.STOPPED:
+        return S.STOPPED_LINKED
+    return S.UNWOUND if active.state is VmmDbState.SAGA_UNWOUND else S.OVER
 
 
-def _old_start(rules: Rules, active: Vmm | None) -> Verdict | None:
-    """The start precheck of before #6278: it looked at the VMM record. None: it does not apply."""
-    if not rules.start_looks_at_vmm:
-        return None
-    if active is None or active.state is VmmDbState.SAGA_UNWOUND:
-        return Do.SAGA  # whatever the instance state
+def _old_start(active: Vmm | None) -> Verdict:
+    """The start precheck of before #6278: it looked at the VMM record alone, whatever the instance's state."""
+    if active is None:
+        return Do.SAGA
     if active.state in (VmmDbState.STARTING, VmmDbState.RUNNING, VmmDbState.REBOOTING):
         return Do.NOTHING
     if active.state is VmmDbState.STOPPED:
-        return Refuse(500, "a stopped VMM is still linked")
+        return _STILL_ACTIVE
     return Refuse(409, f"instance is in state {active.state.value} but must be stopped to be started")
 
 
 def judge(rules: Rules, action: Action, public: PublicState, active: Vmm | None) -> Verdict:
     """The cell of the table for this rule set."""
-    if action is A.START:
-        old = _old_start(rules, active)
-        if old is not None:
-            return old
+    if action is A.START and rules.start_looks_at_vmm:
+        return _old_start(active)
     row = situation(public, active)
-    if row is S.FAILED and action is A.STOP and not rules.failed_can_stop:
-        return _CANNOT_FROM
+    if row is S.FAILED:
+        if action is A.STOP and not rules.failed_can_stop:
+            return _CANNOT_FROM_RECORD
+        if action is A.START and not rules.failed_can_start:
+            return _MUST_BE_STOPPED
+    if row is S.STOPPED_LINKED and action is A.START and active is not None:
+        # a SagaUnwound one is replaced; any other would be left running
+        return Do.SAGA if active.state is VmmDbState.SAGA_UNWOUND else _STILL_ACTIVE
     return TABLE[row, action]
 
 
-def _refused(refuse: Refuse, public: PublicState) -> Refused:
-    message = refuse.message.replace("<s>", public.value)
+def refused(refuse: Refuse, action: Action, public: PublicState) -> Refused:
+    """The verdict as the answer to a user."""
+    message = refuse.message.replace("<s>", public.value).replace("<a>", action.value)
     if refuse.status == 409:
         return conflict(message)
     return invalid_request(message) if refuse.status == 400 else internal(message)
@@ -189,9 +203,9 @@ def _refused(refuse: Refuse, public: PublicState) -> Refused:
 def act(ctx: Context, ticket: int, instance_id: UUID, action: Action) -> None:
     """Answers the ticket now, or when the sled or the saga has; raises `Refused` if the action is refused at once."""
     row = ctx.instance(instance_id)
-    intends = _INTENDS[action]
-    if row.intended_state is not intends:
-        row = attrs.evolve(row, intended_state=intends)
+    verb = VERBS[action]
+    if row.intended_state is not verb.intends:
+        row = attrs.evolve(row, intended_state=verb.intends)
         ctx.records.put_instance(row)
     public = ctx.public(row)
     active = ctx.records.active_vmm(row)
@@ -200,19 +214,19 @@ def act(ctx: Context, ticket: int, instance_id: UUID, action: Action) -> None:
         verdict = Do.RECORD  # the original asks the record, not the public state
     match verdict:
         case Refuse():
-            raise _refused(verdict, public)
+            raise refused(verdict, action, public)
         case Do.NOTHING:
-            ctx.reply(ticket, ACCEPTED[action], instance_view(ctx, row))
+            ctx.reply(ticket, verb.accepted, instance_view(ctx, row))
         case Do.SAGA:
-            begin_start(ctx, row, TicketWaits(ticket, ACCEPTED[action]))
+            begin_start(ctx, row, TicketWaits(ticket, verb.accepted))
         case Do.SEND:
             _send(ctx, ticket, row, active, action)
         case Do.RECORD if action is A.STOP:
             clear_failed(ctx, row, row.state_generation)
-            ctx.reply(ticket, ACCEPTED[action], instance_view(ctx, ctx.instance(instance_id)))
+            ctx.reply(ticket, verb.accepted, instance_view(ctx, ctx.instance(instance_id)))
         case Do.RECORD:
             _delete(ctx, row)
-            ctx.reply(ticket, ACCEPTED[action])
+            ctx.reply(ticket, verb.accepted)
 
 
 def begin_start(ctx: Context, row: Instance, *waiters: TicketWaits, auto_restart: bool = False) -> Saga:
@@ -247,11 +261,7 @@ def _delete(ctx: Context, row: Instance) -> None:
         attrs.evolve(
             row,
             state=InstanceDbState.DESTROYED,
-            active_propolis_id=None,
-            target_propolis_id=None,
-            migration_id=None,
-            state_generation=row.state_generation + 1,
-            time_state_updated=ctx.now_us,
+            active_propolis_id=None,  # already so, but with the variant which deletes what runs
             time_deleted=ctx.now_us,
         )
     )
@@ -271,8 +281,8 @@ def _send(ctx: Context, ticket: int, row: Instance, active: Vmm | None, action: 
 
 def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None:
     """The sled has answered a stop or reboot (NX 4.4)."""
-    refused = refused_request(outcome)
-    if refused is None:
+    error = refused_request(outcome)
+    if error is None:
         assert isinstance(outcome, Answered)
         news = news_in(outcome)
         if news is not None:
@@ -284,29 +294,35 @@ def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None
         return
     if is_gone(outcome):
         applied = mark_failed(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
-        waits = TicketWaits(owner.ticket, 503, refused.refusal)
+        waits = TicketWaits(owner.ticket, 503, error.refusal)
         if applied.update is not None and update.begin(ctx, applied.update, waits):
             return
-    raise refused
+    raise error
 
 
 # ---- migrate -------------------------------------------------------------------------------------------------------
 
 
-def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> None:
-    """The checks of NX 4.2 in their order, then the saga; answers 200 when it ends."""
-    row = ctx.instance(instance_id)
+def judge_migration(row: Instance, active: Vmm | None, dst_sled_id: UUID) -> None:
+    """The checks of NX 4.2 in their order; raises the first that fails. Whether the destination exists is not asked:
+    if it does not, placement finds no candidate (507).
+    """
     if row.uses_local_storage:
         raise invalid_request(f"cannot migrate instance {row.id} as it uses local storage")
-    active = ctx.records.active_vmm(row)
     if active is None or active.state is not VmmDbState.RUNNING:
         raise invalid_request("instance must be running before it can migrate")
     if active.sled_id == dst_sled_id:
         raise invalid_request("instance is already running on destination sled")
     if row.migration_id is not None:
         raise conflict("instance is already migrating")
-    if dst_sled_id not in ctx.records.sleds:
-        raise not_found("sled", dst_sled_id)
+
+
+def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> None:
+    """Judged at once, then the saga; answers 200 when it ends."""
+    row = ctx.instance(instance_id)
+    active = ctx.records.active_vmm(row)
+    judge_migration(row, active, dst_sled_id)
+    assert active is not None, "judged"
     saga = Saga(
         ctx.new_id("saga"),
         SagaKind.MIGRATE,

@@ -13,7 +13,7 @@ from nexus_client.stub.config import Config
 from nexus_client.stub.context import Context, WatchCall, WatchWaits
 from nexus_client.stub.contract import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
-from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, VmmDbState
+from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, Sled, VmmDbState
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import update as update_saga
 from nexus_client.stub.sagas.nodes import SagaKind
@@ -60,7 +60,8 @@ def run_due(ctx: Context) -> bool:
         if due is not None and due <= ctx.now_us:
             period = period_us(ctx.config, task)
             ctx.task_due_us[task] = None if period is None else ctx.now_us + period
-            RUNS[task](ctx)
+            with ctx.containing():
+                RUNS[task](ctx)
             ran = True
     return ran
 
@@ -87,17 +88,36 @@ def check_more(ctx: Context) -> None:
         vmm = ctx.records.vmms[propolis_id]
         sled = ctx.records.sleds[vmm.sled_id]
         ctx.watch.checking.add(propolis_id)
-        if sled.policy == "expunged":  # not even asked
-            _fail(ctx, propolis_id, vmm.state_generation, FailureReason.SLED_EXPUNGED)
+        unasked = judge_unasked(sled)
+        if unasked is not None:
+            _fail(ctx, propolis_id, vmm.state_generation, unasked)
             continue
         ctx.call(vmm.sled_id, GetVmmState(propolis_id), WatchCall(propolis_id, vmm.state_generation))
 
 
-def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
-    """A sled has answered a health check (NX 4.5); what is inconclusive changes nothing."""
-    vmm = ctx.records.vmms[owner.propolis_id]
+def judge_unasked(sled: Sled) -> FailureReason | None:
+    """The verdict on a sled's VMMs that needs no question (NX 4.5)."""
+    return FailureReason.SLED_EXPUNGED if sled.policy == "expunged" else None
+
+
+def judge_answer(sled: Sled, outcome: Outcome) -> FailureReason | SledVmmState | None:
+    """What a health check makes of an answer (NX 4.5): a verdict, news, or nothing that could be concluded."""
     match outcome:
         case Answered(SledVmmState() as body):
+            return body
+        case _ if is_gone(outcome):
+            return FailureReason.NO_SUCH_INSTANCE
+        case NoConnection() | TimedOut() if sled.power not in ("a0", "unknown"):
+            return FailureReason.SLED_OFF
+        case _:
+            return None
+
+
+def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
+    """A sled has answered a health check."""
+    vmm = ctx.records.vmms[owner.propolis_id]
+    match judge_answer(ctx.sled(vmm.sled_id), outcome):
+        case SledVmmState() as body:
             try:
                 applied = apply_report(ctx, owner.propolis_id, body)
             except Refused as refused:
@@ -105,11 +125,9 @@ def checked(ctx: Context, owner: WatchCall, outcome: Outcome) -> None:
                 ctx.watch.checking.discard(owner.propolis_id)
             else:
                 _await_update(ctx, owner.propolis_id, applied)
-        case _ if is_gone(outcome):
-            _fail(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
-        case NoConnection() | TimedOut() if ctx.sled(vmm.sled_id).power == "off":
-            _fail(ctx, owner.propolis_id, owner.read_gen, FailureReason.SLED_OFF)
-        case _:
+        case FailureReason() as reason:
+            _fail(ctx, owner.propolis_id, owner.read_gen, reason)
+        case None:
             ctx.tell("task", f"health check is inconclusive: {describe_outcome(outcome)}", vmm.instance_id, vmm.id)
             ctx.watch.checking.discard(owner.propolis_id)
     check_more(ctx)
@@ -172,7 +190,8 @@ def reap(ctx: Context) -> None:
         instance = ctx.records.instances.get(vmm.instance_id)
         if vmm.time_deleted is None and ctx.behaviour.is_abandoned(ctx.rules, vmm, instance):
             ctx.tell("task", "abandoned VMM is reaped", vmm.instance_id, vmm.id)
-            update_saga.destroy_vmm(ctx, vmm.id)
+            with ctx.containing(vmm.instance_id):
+                update_saga.destroy_vmm(ctx, vmm.id)
 
 
 # ---- instance_reincarnation ----------------------------------------------------------------------------------------

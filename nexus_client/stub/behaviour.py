@@ -2,24 +2,31 @@
 one.
 
 `Behaviour` is the right one (NX); variants.py has the deliberately wrong ones.
+
+Read before: stub/auto_restart.py.
 """
 
 from __future__ import annotations
 
 from nexus_client.stub import update_decision
+from nexus_client.stub.auto_restart import may_restart, needs_restart
+from nexus_client.stub.hazards import DEFAULT, Hazard
 from nexus_client.stub.public_state import PublicState, public_state
 from nexus_client.stub.records import (
     DESTROYABLE,
-    AutoRestartPolicy,
     Instance,
     InstanceDbState,
-    IntendedState,
     Migration,
     Vmm,
     VmmDbState,
 )
 from nexus_client.stub.rules import Rules, RuleSet
 from nexus_client.stub.sagas.nodes import Decision
+
+
+def is_destroyable(rules: Rules, state: VmmDbState) -> bool:
+    """The record may be marked deleted once nothing points to it (NX 1.1)."""
+    return state in DESTROYABLE and (rules.failed_is_terminal or state is not VmmDbState.FAILED)
 
 
 class Behaviour:
@@ -43,9 +50,16 @@ class Behaviour:
         return public_state(rules, state, active, migrating=migrating)
 
     def decide(
-        self, rules: Rules, instance: Instance, active: Vmm | None, target: Vmm | None, migration: Migration | None
+        self,
+        rules: Rules,
+        instance: Instance,
+        active: Vmm | None,
+        target: Vmm | None,
+        migration: Migration | None,
+        *,
+        hazards: frozenset[Hazard] = DEFAULT,
     ) -> Decision | None:
-        return update_decision.decide(rules, instance, active, target, migration)
+        return update_decision.decide(rules, instance, active, target, migration, hazards=hazards)
 
     def may_delete(self, instance: Instance) -> bool:
         """Nothing may run: no active id (NX 4.1)."""
@@ -53,21 +67,14 @@ class Behaviour:
 
     def is_abandoned(self, rules: Rules, vmm: Vmm, instance: Instance | None) -> bool:
         """May the reaper delete this undeleted VMM (NX 5.4)?"""
-        destroyable = DESTROYABLE if rules.failed_is_terminal else DESTROYABLE - {VmmDbState.FAILED}
         linked = () if instance is None else (instance.active_propolis_id, instance.target_propolis_id)
-        return vmm.state in destroyable and vmm.id not in linked
+        return is_destroyable(rules, vmm.state) and vmm.id not in linked
 
     def may_auto_restart(self, instance: Instance, active: Vmm | None, cooldown_us: int, now_us: int) -> bool:
         """Eligibility of NX 2; `cooldown_us` is the default, the instance's own wins."""
-        failed = instance.state is InstanceDbState.FAILED and instance.active_propolis_id is None
-        unwound = active is not None and active.state is VmmDbState.SAGA_UNWOUND
-        own = instance.auto_restart_cooldown_us
-        last = instance.time_last_auto_restarted
         return (
-            (failed or unwound)
-            and instance.intended_state is IntendedState.RUNNING
-            and instance.auto_restart_policy is not AutoRestartPolicy.NEVER
-            and (last is None or now_us >= last + (cooldown_us if own is None else own))
+            needs_restart(instance, active)
+            and may_restart(instance, cooldown_us, now_us).now
             and instance.updater_id is None
             and instance.time_deleted is None
         )

@@ -1,4 +1,7 @@
-"""How the Nexus model is set up. All times in microseconds."""
+"""How the Nexus model is set up. All times in microseconds.
+
+Read next: stub/hazards.py.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Final
 
 import attrs
 
+from nexus_client.stub.hazards import DEFAULT as DEFAULT_HAZARDS
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.rules import RuleSet
 
 SECOND_US: Final = 1_000_000
@@ -48,6 +53,8 @@ class Config:
 
     rules: RuleSet = RuleSet.HEAD
     variant: str | None = None
+    hazards: frozenset[Hazard] = DEFAULT_HAZARDS
+    """Which of the original's known wrongs are played (hazards.py)."""
     saga_mode: SagaMode = SagaMode.INLINE
     saga_node_us: int = 10_000
     wake_us: int = 10_000

@@ -8,7 +8,8 @@ Read before: stub/records.py. Read next: stub/sagas/nodes.py.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid5
 
@@ -18,7 +19,7 @@ from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import TIMELINE_MAX, Config
 from nexus_client.stub.contract import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import Instance, Records, Row, Sled, Vmm
+from nexus_client.stub.records import Instance, InvariantBroken, Records, Row, Sled, Vmm
 from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
 from nexus_client.stub.rules import RULES, Rules
 from nexus_client.stub.sagas.nodes import Node, Saga, SagaKind
@@ -27,6 +28,8 @@ from nexus_client.stub.wording import describe_op
 NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 """Namespace of all derived ids (RFC 4122's for OIDs; the name carries the seed)."""
 
+BROKEN_MAX: Final = 100
+"""Broken rules that are kept: the first says what is wrong, the rest follow from it."""
 CALLS_MAX: Final = 4096
 """Calls in flight: 16 checks, and one per saga or user request; more means that a shell never answers."""
 
@@ -117,6 +120,8 @@ class Context:
     saga_dues: list[tuple[int, int, Saga]] = attrs.field(factory=list)
     """A heap of (due, place in the log, saga); alive while the saga is in the log and still due then."""
     public_watchers: list[Callable[[Instance, PublicState | None], None]] = attrs.field(factory=list)
+    broken: list[InvariantBroken] = attrs.field(factory=list)
+    """Rules of the database that would have been broken: bugs of this model, or of a wrong variant of it."""
     _public: dict[UUID, PublicState] = attrs.field(factory=dict)
     _next_call: int = 1
     rules: Rules = attrs.field(init=False)
@@ -124,6 +129,7 @@ class Context:
     def __attrs_post_init__(self) -> None:
         self.rules = RULES[self.config.rules]
         self.records.changed = self._row_changed
+        self.records.reason_needs_failed = self.rules.reason_needs_failed
 
     # -- ids and words
 
@@ -141,6 +147,19 @@ class Context:
         self.effects.append(line)
         if instance_id is not None:
             self.timelines.setdefault(instance_id, deque(maxlen=TIMELINE_MAX)).append(line)
+
+    @contextmanager
+    def containing(self, instance_id: UUID | None = None) -> Iterator[None]:
+        """What breaks a rule of the database in here is reported and ends in here: other records go on."""
+        try:
+            yield
+        except InvariantBroken as broken:
+            self.report_broken(broken, instance_id)
+
+    def report_broken(self, broken: InvariantBroken, instance_id: UUID | None) -> None:
+        self.tell("broken", str(broken), instance_id)
+        if len(self.broken) < BROKEN_MAX:
+            self.broken.append(broken)
 
     # -- answers
 

@@ -162,7 +162,7 @@ class ListSleds:
 class SetSled:
     """What an operator or the hardware says about a sled; None leaves a value alone.
 
-    policy: in_service | expunged; state: active | decommissioned; power: a0 | off | unknown.
+    policy: in_service | expunged; state: active | decommissioned; power: a0 | a1 | a2 | a3 | off | unknown.
     """
 
     ticket: int
@@ -467,7 +467,7 @@ class CallSled:
 class Happened:
     """One line of the timeline. `what` is one of: asked, answered, refused, called, returned, reported, record,
     public,
-    saga, task, sled, crash. For `public`, `text` is the new public state.
+    saga, task, sled, crash, broken. For `public`, `text` is the new public state.
     """
 
     at_us: int

@@ -8,7 +8,7 @@ Read before: stub/records.py. Read next: stub/sagas/update.py.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import attrs
@@ -23,10 +23,20 @@ from nexus_client.stub.records import (
     Migration,
     Vmm,
     VmmDbState,
+    following,
 )
 from nexus_client.stub.refusal import conflict, gone, internal, invalid_value, not_found
-from nexus_client.types import MIGRATION_TERMINAL, MigrationRuntimeState, SledVmmState, VmmState, us_of
+from nexus_client.types import (
+    GENERATION_MAX,
+    MIGRATION_TERMINAL,
+    MigrationRuntimeState,
+    SledVmmState,
+    VmmState,
+    us_of,
+)
 
+IFF_FAILED: Final = 'database error: Check("failure_reason_iff_failed")'
+NOT_FOUND: Final = "database error: NotFound"
 UNKNOWN_SLED = UUID(int=0)
 """Sled of an adopted VMM when several sleds are registered: the report does not say."""
 
@@ -48,7 +58,7 @@ def apply_report(ctx: Context, propolis_id: UUID, report: SledVmmState) -> Appli
         raise conflict("migrating from a VMM to itself is nonsensical")
     vmm = ctx.records.vmms.get(propolis_id)
     if vmm is None and ctx.rules.unknown_vmm_is_error:
-        raise internal(f"no VMM {propolis_id}")
+        raise internal(NOT_FOUND)
     heard = report.vmm_state
     reason = FailureReason.FROM_SLED_AGENT if heard.state is VmmState.FAILED else None
     new_vmm = _newer_vmm(ctx, vmm, (VmmDbState(heard.state.value), heard.gen, us_of(heard.time_updated)), reason)
@@ -59,10 +69,17 @@ def apply_report(ctx: Context, propolis_id: UUID, report: SledVmmState) -> Appli
 
 def mark_failed(ctx: Context, propolis_id: UUID, read_gen: int, reason: FailureReason) -> Applied:
     """Nexus's own verdict on a VMM, in the generation after the one it had read: silently lost if the sled was
-    faster.
+    faster. A VMM that has Failed for this very reason stays as it is: no generation, no saga (NX 4.5).
     """
     vmm = ctx.records.vmms[propolis_id]
-    new_vmm = _newer_vmm(ctx, vmm, (VmmDbState.FAILED, read_gen + 1, ctx.now_us), reason)
+    if ctx.rules.head and vmm.failure_reason is reason and vmm.state is VmmDbState.FAILED:
+        return Applied(vmm=False, migration_out=False, migration_in=False, update=None)
+    new_vmm = _newer_vmm(ctx, vmm, (VmmDbState.FAILED, following(read_gen), ctx.now_us), reason)
+    if new_vmm is None and vmm.state_generation == read_gen == GENERATION_MAX and vmm.time_deleted is None:
+        # a sled has told the last generation there is: Nexus's own word still counts, or nobody could end this VMM
+        new_vmm = attrs.evolve(vmm, state=VmmDbState.FAILED, time_state_updated=ctx.now_us, failure_reason=reason)
+    if new_vmm is None:
+        ctx.tell("record", f"{reason.value} from gen {read_gen} comes too late", vmm.instance_id, vmm.id)
     return _write(ctx, new_vmm, None, None)
 
 
@@ -77,8 +94,10 @@ def _newer_vmm(
     if vmm is None or vmm.time_deleted is not None or not ctx.behaviour.is_news(vmm.state_generation, gen):
         return None
     if vmm.failure_reason is not None and reason is None and ctx.rules.head:
-        # failure_reason_iff_failed: nothing clears the reason, so the constraint fails (property 7 of a sled)
-        raise internal(f"VMM {vmm.id} would have a failure reason in state {state.value}")
+        # nothing clears the reason: the constraint fails (property 7 of a sled), or the reason stays (#11294)
+        if ctx.rules.reason_needs_failed:
+            raise internal(IFF_FAILED)
+        reason = vmm.failure_reason
     return attrs.evolve(vmm, state=state, state_generation=gen, time_state_updated=time_us, failure_reason=reason)
 
 
@@ -90,7 +109,7 @@ def _newer_side(
         return None
     row = ctx.records.migrations.get(side.migration_id)
     if row is None:
-        raise internal(f"no migration {side.migration_id}")
+        raise internal(NOT_FOUND)
     if row.time_deleted is not None:
         raise gone()
     is_source = role == "source"

@@ -18,8 +18,8 @@ the same inputs at the same times give the same effects, and every id is a UUID 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
 
-Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py. Read next: stub/properties.py,
-stub/server/host.py, stub/server/serve.py.
+Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py, stub/sizes.py.
+Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ from nexus_client.stub.contract import (
     GetInstance,
     Happened,
     Input,
-    IpKind,
     ListInstances,
     ListSleds,
     Migrate,
@@ -68,12 +67,22 @@ from nexus_client.stub.contract import (
     Tick,
     VmmReported,
 )
+from nexus_client.stub.hazards import NexusPanicked
 from nexus_client.stub.ingest import adopt, apply_report
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import AutoRestartPolicy, Instance, IntendedState, IpState, Records, Sled
-from nexus_client.stub.refusal import Refused, already_exists, invalid_request, not_found, unavailable
+from nexus_client.stub.records import (
+    POWERS,
+    AutoRestartPolicy,
+    Instance,
+    IntendedState,
+    InvariantBroken,
+    Records,
+    Sled,
+)
+from nexus_client.stub.refusal import Refused, already_exists, internal, invalid_request, not_found
 from nexus_client.stub.sagas import instances, runner, update
 from nexus_client.stub.sagas.nodes import Saga, SagaKind
+from nexus_client.stub.sizes import check_hostname, check_name, check_sizes
 from nexus_client.stub.variants import behaviour_of
 from nexus_client.stub.views import full_view, instance_view, sled_view
 from nexus_client.stub.wording import describe_outcome, describe_report
@@ -98,13 +107,17 @@ class Nexus:
         self._ctx = Context(config, behaviour or behaviour_of(config.variant), PROGRAMS, seed)
         self._up = True
         self._armed = False
+        self._behind_us = 0
+        """What the caller's clock lags behind the time here: it was set back."""
 
     # -- the one door
 
     def handle(self, item: Input, now_us: int) -> list[Effect]:
-        """One input, all its effects. Raises `InvariantBroken` if a wrong variant breaks a rule of the database."""
+        """One input, all its effects. No input raises: what would break a rule of the database is in `broken`."""
         ctx = self._ctx
-        ctx.now_us = max(ctx.now_us, now_us)  # time never goes back, whatever the caller's clock does
+        if now_us + self._behind_us < ctx.now_us:  # the caller's clock was set back: here time goes on
+            self._behind_us = ctx.now_us - now_us
+        ctx.now_us = now_us + self._behind_us
         if not self._up and not isinstance(item, Boot):
             return [Dropped(item.ticket)] if hasattr(item, "ticket") else []
         if not self._armed and not isinstance(item, Boot):
@@ -122,22 +135,28 @@ class Nexus:
         except ArmedCrash as struck:
             ctx.tell("crash", f"armed crash: {struck}")
             self._crash()
+        except NexusPanicked as panic:
+            ctx.tell("crash", f"Nexus panics: {panic}")
+            self._crash()
         return ctx.finish()
 
     def next_deadline_us(self) -> int | None:
         """When to send the next `Tick`."""
         if not self._up or not self._armed:
             return None
-        task, saga = background.next_due_us(self._ctx), runner.next_due_us(self._ctx)
-        if task is None or saga is None:
-            return saga if task is None else task
-        return min(task, saga)
+        dues = (background.next_due_us(self._ctx), runner.next_due_us(self._ctx))
+        return min((due - self._behind_us for due in dues if due is not None), default=None)
 
     # -- reading
 
     @property
     def up(self) -> bool:
         return self._up
+
+    @property
+    def broken(self) -> list[InvariantBroken]:
+        """Rules of the database that would have been broken: a bug, or a wrong variant. Each has been told, too."""
+        return self._ctx.broken
 
     @property
     def config(self) -> Config:
@@ -207,6 +226,9 @@ class Nexus:
                     self._ask(item)
                 except Refused as refused:
                     self._ctx.refuse(item.ticket, refused.refusal)
+                except InvariantBroken as broken:
+                    self._ctx.report_broken(broken, None)
+                    self._ctx.refuse(item.ticket, internal(str(broken)).refusal)
 
     def _ask(self, item: Any) -> None:
         """An input with a ticket; `Refused` becomes its answer."""
@@ -296,7 +318,7 @@ class Nexus:
         known: dict[str, tuple[str, ...]] = {
             "policy": ("in_service", "expunged"),
             "state": ("active", "decommissioned"),
-            "power": ("a0", "off", "unknown"),
+            "power": POWERS,
         }
         for name, values in known.items():
             value = getattr(item, name)
@@ -313,8 +335,9 @@ class Nexus:
         ctx = self._ctx
         if item.auto_restart_policy not in (None, "never", "best_effort"):
             raise invalid_request("auto_restart_policy must be null, never or best_effort")
-        if not 1 <= item.ncpus <= 64 or not 2**30 <= item.memory <= 1536 * 2**30:
-            raise invalid_request("an instance has 1 to 64 CPUs and 1 GiB to 1.5 TiB of memory")
+        check_name(item.name)
+        check_hostname(item.hostname)
+        check_sizes(ctx.rules, item.ncpus, item.memory)
         if self.find(item.name) is not None:
             raise already_exists("instance", item.name)
         policy = None if item.auto_restart_policy is None else AutoRestartPolicy(item.auto_restart_policy)
@@ -348,57 +371,21 @@ class Nexus:
         attach = isinstance(item, AttachIp)
         verb = "attach" if attach else "detach"
         ctx.tell("asked", f"{verb} {item.kind.value} {item.address or ''}".strip(), row.id)
-        networking.gate(row, item.kind, attach=attach)
-        address, settled = self._ip_row(item, row.id)
+        address = networking.address_for(ctx, row, item)
         status = 202 if attach else 204
-        if settled or address is None:
+        if not networking.gate(row, networking.resource(ctx, row, item.kind, address), attach=attach):
             ctx.reply(item.ticket, status, instance_view(ctx, row) if attach else None)
             return
         kind = SagaKind.ATTACH if attach else SagaKind.DETACH
         saga = Saga(ctx.new_id("saga"), kind, row.id, ip_kind=item.kind, address=address)
         runner.spawn(ctx, saga, TicketWaits(item.ticket, status))
 
-    def _ip_row(self, item: AttachIp | DetachIp, instance_id: UUID) -> tuple[str | None, bool]:
-        """(address, nothing to do); raises what NX 6.1 says about IPs in use elsewhere."""
-        ctx = self._ctx
-        ips = ctx.records.external_ips
-        attach = isinstance(item, AttachIp)
-        mine = [ip for ip in ips.values() if ip.instance_id == instance_id]
-        address = None if item.address is None else networking.check_address(item.kind, item.address)
-        if item.kind is IpKind.EPHEMERAL:
-            own = [ip.address for ip in mine if ip.kind is IpKind.EPHEMERAL]
-            if attach and own and address not in (None, own[0]):
-                raise invalid_request("An instance may not have more than 1 ephemeral IP address")
-            if address is None:
-                address = own[0] if own else (networking.draw_ephemeral(ctx) if attach else None)
-        elif address is None:
-            raise invalid_request(f"a {item.kind.value} address is required")
-        there = ips.get(address) if address is not None else None
-        if there is None:
-            if attach and len(mine) >= networking.IPS_PER_INSTANCE_MAX:
-                raise invalid_request(
-                    f"An instance may not have more than {networking.IPS_PER_INSTANCE_MAX} external IP addresses"
-                )
-            return address, not attach
-        if there.instance_id != instance_id:
-            if there.state is not IpState.ATTACHED:
-                raise unavailable(f"{address} is being attached or detached elsewhere")
-            if attach:
-                raise invalid_request(f"{address} is attached to another instance")
-            return address, True
-        same = (IpState.ATTACHED, IpState.ATTACHING) if attach else (IpState.DETACHED, IpState.DETACHING)
-        if there.state in same:
-            return address, True
-        if there.state is not IpState.ATTACHED:
-            raise unavailable(f"{address} is {there.state.value}")
-        return address, False
-
     def _console(self, ticket: int, instance_id: UUID) -> None:
         ctx = self._ctx
         row = ctx.instance(instance_id)
         vmm = ctx.records.active_vmm(row)
         state = None if vmm is None else vmm.state
-        refused = networking.console_refusal(ctx.config.rules, row, state, ctx.public(row).value)
+        refused = networking.console_refusal(ctx.rules, row, state, ctx.public(row).value)
         if refused is not None:
             raise refused
         assert vmm is not None
@@ -425,8 +412,15 @@ class Nexus:
                     actions.request_answered(ctx, owner, outcome)
                 except Refused as refused:
                     ctx.refuse(owner.ticket, refused.refusal)
+                except InvariantBroken as broken:
+                    ctx.report_broken(broken, owner.instance_id)
+                    ctx.refuse(owner.ticket, internal(str(broken)).refusal)
             case WatchCall():
-                background.checked(ctx, owner, outcome)
+                try:
+                    background.checked(ctx, owner, outcome)
+                except InvariantBroken as broken:
+                    ctx.report_broken(broken, None)
+                    ctx.watch.checking.discard(owner.propolis_id)
 
     def _crash(self) -> None:
         """Forget everything volatile."""

@@ -14,12 +14,14 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub.context import Context
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
-from nexus_client.stub.refusal import conflict, insufficient_capacity, not_found
+from nexus_client.stub.refusal import conflict, insufficient_capacity
 from nexus_client.stub.sagas.nodes import SagaKind
 
 VMM_ADDRESSES: Final = 0x1_0000
 """Addresses of VMMs in a sled's /64 begin here: fd00:1122:3344:101::1:1 is the first one's."""
+NO_CANDIDATE: Final = "Failed to place instance: Could not find any valid sled on which this instance can be placed"
 LOOPBACK_ADDRESSES_MAX: Final = 0xFFFE
 """127.NET.x.y without the first and the last address."""
 
@@ -33,9 +35,7 @@ def host_of(sa_address: str) -> IPv6Address:
 
 
 def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
-    """A sled with room, or 404 for an unknown wanted one, or 507."""
-    if wanted is not None and wanted not in ctx.records.sleds:
-        raise not_found("sled", wanted)
+    """A sled with room, or 507; an unknown wanted one is no candidate (NX 4.2)."""
     used = {sled_id: ctx.records.used(sled_id) for sled_id in ctx.records.sleds}
     fitting = [
         sled
@@ -47,24 +47,26 @@ def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
         and used[sled.id][1] + instance.memory <= sled.info.reservoir_size
     ]
     if not fitting:
-        raise insufficient_capacity("No sleds can fit the requested instance")
+        raise insufficient_capacity(NO_CANDIDATE)
     return min(fitting, key=lambda sled: (used[sled.id][0], sled.ordinal))
 
 
 def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, kind: ReservationKind) -> None:
-    """Hold room for a VMM. An active reservation of an earlier VMM waits only for its release (that VMM is
-    unlinked, or is
-    SagaUnwound and about to be replaced): it steps aside, because a public `stopped` or `failed` promises that a
-    start
-    is accepted (property 38).
+    """Hold room for a VMM: at most one `active` and one `target` per instance, else 409 (NX 1.3).
+
+    An active reservation whose start is over waits only for its release (that VMM is unlinked, or SagaUnwound and
+    about to be replaced): it steps aside, because a public `stopped` or `failed` promises that a start is accepted
+    (NX 7, #38). The original refuses there, too: hazard `reservation_lags`.
     """
-    if kind is ReservationKind.ACTIVE:
-        for held in ctx.records.reservations_of(instance.id):
-            if held.kind is not ReservationKind.ACTIVE or held.vmm_id == propolis_id:
-                continue
-            if any(saga.kind is SagaKind.START and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values()):
-                raise conflict("instance changed state before it could be started")  # two starts at once
-            ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))
+    for held in ctx.records.reservations_of(instance.id):
+        if held.kind is not kind or held.vmm_id == propolis_id:
+            continue
+        if kind is ReservationKind.TARGET:
+            raise conflict("Instance already migrating")
+        at_work = any(saga.kind is SagaKind.START and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values())
+        if at_work or Hazard.RESERVATION_LAGS in ctx.config.hazards:
+            raise conflict("Instance already starting")
+        ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))
     ctx.records.put_reservation(Reservation(propolis_id, sled_id, instance.id, kind, instance.ncpus, instance.memory))
 
 

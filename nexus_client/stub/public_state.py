@@ -49,7 +49,7 @@ _OWN: Final = {
 }
 """Rows 3, 4, 5, 7, 8: the same in every rule set."""
 
-BY_ACTIVE_VMM: Final[Mapping[RuleSet, Mapping[V, P | None]]] = {
+_BY_ACTIVE_VMM: Final[dict[RuleSet, Mapping[V, P | None]]] = {
     # rows 2, 6, 9, 10, 11; None: this rule set has no such VMM state
     RuleSet.R5854: _OWN
     | {V.CREATING: None, V.STOPPED: P.STOPPED, V.DESTROYED: P.DESTROYED, V.FAILED: P.FAILED, V.SAGA_UNWOUND: None},
@@ -66,8 +66,12 @@ BY_ACTIVE_VMM: Final[Mapping[RuleSet, Mapping[V, P | None]]] = {
     | {V.CREATING: P.STARTING, V.STOPPED: P.STOPPING, V.DESTROYED: P.STOPPING, V.FAILED: P.STOPPING}
     | {V.SAGA_UNWOUND: P.FAILED},
 }
+BY_ACTIVE_VMM: Final[Mapping[RuleSet, Mapping[V, P | None]]] = _BY_ACTIVE_VMM | {
+    RuleSet.R11294: _BY_ACTIVE_VMM[RuleSet.HEAD]
+}
+"""`#11294` shows what HEAD shows."""
 
-MIGRATION_HIDES_VMM: Final = frozenset({RuleSet.R5749, RuleSet.R6455, RuleSet.HEAD})
+MIGRATION_HIDES_VMM: Final = frozenset({RuleSet.R5749, RuleSet.R6455, RuleSet.HEAD, RuleSet.R11294})
 """Row 1: hides the gap between "source VMM destroyed" and "record points to the target"."""
 
 WITHOUT_VMM: Final[Mapping[RuleSet, P]] = {
@@ -77,6 +81,7 @@ WITHOUT_VMM: Final[Mapping[RuleSet, P]] = {
     RuleSet.R5749: P.RUNNING,
     RuleSet.R6455: P.RUNNING,
     RuleSet.HEAD: P.STOPPED,
+    RuleSet.R11294: P.STOPPED,
 }
 
 BY_RECORD: Final[Mapping[I, P]] = {
@@ -86,6 +91,9 @@ BY_RECORD: Final[Mapping[I, P]] = {
     I.FAILED: P.FAILED,
     I.DESTROYED: P.DESTROYED,
 }
+
+PLAIN: Final[Mapping[I, P]] = {**BY_RECORD, I.VMM: P.RUNNING}
+"""The record's state alone, as the original converts it where it does not look for a VMM."""
 
 
 def public_state(rules: RuleSet, state: I, active: V | None, *, migrating: bool) -> PublicState:

@@ -6,7 +6,8 @@ database: what must change together is in one row, or the constraint fails in be
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
 (NX 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
-Read before: stub/contract.py. Read next: stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
+Read before: stub/contract.py.
+Read next: stub/auto_restart.py, stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
 stub/properties.py, stub/public_state.py, stub/update_decision.py.
 """
 
@@ -23,6 +24,13 @@ from nexus_client.stub.contract import IpKind
 from nexus_client.types import GENERATION_MAX, MigrationState, SledAgentInfo
 
 PROPOLIS_PORT: Final = 12400
+
+
+def following(generation: int) -> int:
+    """The generation after this one. At the end of the range (which only a sled can have told) it stays: whoever
+    compares finds no news, and nothing breaks.
+    """
+    return min(generation + 1, GENERATION_MAX)
 
 
 class InstanceDbState(Enum):
@@ -94,6 +102,8 @@ class IpState(Enum):
 
 TERMINAL: Final = frozenset({VmmDbState.DESTROYED, VmmDbState.FAILED})
 DESTROYABLE: Final = TERMINAL | {VmmDbState.SAGA_UNWOUND}
+NOT_INCARNATED: Final = frozenset({InstanceDbState.CREATING, InstanceDbState.NO_VMM, InstanceDbState.FAILED})
+"""No VMM now, but perhaps later."""
 NOT_ON_A_SLED: Final = frozenset({VmmDbState.CREATING, VmmDbState.SAGA_UNWOUND, VmmDbState.DESTROYED})
 
 
@@ -165,10 +175,27 @@ class Migration:
     time_target_updated: int | None = None
     time_deleted: int | None = None
 
+    @property
+    def either_side_failed(self) -> bool:
+        return MigrationState.FAILED in (self.source_state, self.target_state)
+
+    @property
+    def either_side_completed(self) -> bool:
+        return MigrationState.COMPLETED in (self.source_state, self.target_state)
+
+    @property
+    def is_terminal(self) -> bool:
+        """A side has told its end."""
+        return self.either_side_failed or self.either_side_completed
+
+
+POWERS: Final = ("a0", "a1", "a2", "a3", "off", "unknown")
+"""What hardware says of a sled's power: on is A0 alone; `unknown`: nobody knows."""
+
 
 @attrs.frozen
 class Sled:
-    """A registered sled. policy: in_service | expunged; state: active | decommissioned; power: a0 | off | unknown."""
+    """A registered sled. policy: in_service | expunged; state: active | decommissioned; power: one of `POWERS`."""
 
     id: UUID
     ordinal: int
@@ -252,6 +279,8 @@ class Records:
     provisions: dict[UUID, Provision] = attrs.field(factory=dict)
     counters: dict[str, int] = attrs.field(factory=dict)
     changed: Callable[[Row, bool], None] = _ignore
+    reason_needs_failed: bool = True
+    """The constraint of failure reasons (NX 1.3): if and only if Failed; False: a reason may outlive it (#11294)."""
     _vmms_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _reserved_by: dict[UUID, dict[UUID, None]] = attrs.field(factory=dict, init=False)
@@ -351,7 +380,9 @@ class Records:
     def put_vmm(self, new: Vmm) -> None:
         old = self.vmms.get(new.id)
         failed = new.state is VmmDbState.FAILED
-        _must(failed == (new.failure_reason is not None), 45, "a failure reason if and only if Failed")
+        has_reason = new.failure_reason is not None
+        _must(has_reason or not failed, 45, "a Failed VMM has a failure reason")
+        _must(failed or not has_reason or not self.reason_needs_failed, 45, "a failure reason if and only if Failed")
         _must(1 <= new.state_generation <= GENERATION_MAX, 32, "VMM generation out of range")
         if old is not None:
             _must(new.state_generation >= old.state_generation, 32, "VMM generation fell")

@@ -66,10 +66,18 @@ def insufficient_capacity(message: str) -> Refused:
 
 
 def bad_gateway(detail: str) -> Refused:
-    """The sled could not be reached (NX 4.4). The text on the wire is unverified."""
-    return Refused(Refusal(502, "BadGateway", "Bad Gateway", detail))
+    """The sled could not be reached (NX 4.4)."""
+    return Refused(Refusal(502, "Internal", "Internal Server Error", detail))
 
 
 def gateway_timeout(detail: str) -> Refused:
-    """The sled did not answer in time (NX 4.4). The text on the wire is unverified."""
-    return Refused(Refusal(504, "GatewayTimeout", "Gateway Timeout", detail))
+    """The sled did not answer in time (NX 4.4)."""
+    return Refused(Refusal(504, "Internal", "Internal Server Error", detail))
+
+
+def vmm_is_gone(detail: str) -> Refused:
+    """A stop or reboot found that the sled has lost the VMM: the only 503 with a text of its own, and without a code
+    (NX 4.4).
+    """
+    text = "The instance was running but is no longer reachable. It is being moved to the Failed state."
+    return Refused(Refusal(503, None, text, detail))

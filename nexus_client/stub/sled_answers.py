@@ -12,6 +12,7 @@ from nexus_client.stub.refusal import (
     internal,
     invalid_request,
     unavailable,
+    vmm_is_gone,
 )
 from nexus_client.types import SledVmmState, UpdatedRuntime
 
@@ -40,10 +41,7 @@ def refused_request(outcome: Outcome) -> Refused | None:
         case Answered():
             return None
         case ErrorAnswered() if is_gone(outcome):
-            return unavailable(
-                "the VMM is no longer known to its sled; the instance is no longer reachable and will move to the "
-                "Failed state"
-            )
+            return vmm_is_gone("the VMM is no longer known to its sled")
         case ErrorAnswered(status, _, message) if 400 <= status < 500:
             return invalid_request(message)
         case ErrorAnswered(503, _, message):

@@ -1,10 +1,11 @@
 """What an instance-update saga decides to write: the blocks a to e of NX 5.2, as one pure function.
 
-Read before: stub/records.py. Read next: stub/sagas/update.py.
+Read before: stub/hazards.py, stub/records.py. Read next: stub/sagas/update.py.
 """
 
 from __future__ import annotations
 
+from nexus_client.stub.hazards import DEFAULT, Hazard, NexusPanicked
 from nexus_client.stub.records import (
     TERMINAL,
     Instance,
@@ -29,17 +30,22 @@ def is_terminal(rules: Rules, vmm: Vmm | None) -> bool:
 
 
 def decide(
-    rules: Rules, instance: Instance, active: Vmm | None, target: Vmm | None, migration: Migration | None
+    rules: Rules,
+    instance: Instance,
+    active: Vmm | None,
+    target: Vmm | None,
+    migration: Migration | None,
+    *,
+    hazards: frozenset[Hazard] = DEFAULT,
 ) -> Decision | None:
-    """The update that is due, or None. `active`, `target`: undeleted records; `migration`: by the instance's id."""
+    """The update that is due, or None. `active`, `target`: undeleted records; `migration`: by the instance's id.
+
+    Raises `NexusPanicked` where the original does, if that hazard is on.
+    """
     active_over = is_terminal(rules, active)
     target_over = is_terminal(rules, target)
-    failed = migration is not None and MigrationState.FAILED in (migration.source_state, migration.target_state)
-    completed = (
-        migration is not None
-        and not failed
-        and MigrationState.COMPLETED in (migration.source_state, migration.target_state)
-    )
+    failed = migration is not None and migration.either_side_failed
+    completed = migration is not None and not failed and migration.either_side_completed
 
     # block a: the active VMM is over
     new_active = None if active_over else instance.active_propolis_id
@@ -58,41 +64,58 @@ def decide(
         if not active_over and active is not None:
             network_to = active.sled_id
     elif completed and migration is not None:  # block c2
-        # A target that an earlier saga has destroyed (no sled kept property 10, or Nexus itself failed the VMM) has
-        # no
-        # record left to point to: the active id stays what block a made of it.
-        if target is not None and new_active != migration.target_propolis_id:
+        if new_active != migration.target_propolis_id:
+            if target is None:
+                return _without_target(instance, active, active_over, hazards)
             new_active = migration.target_propolis_id
             network_to = target.sled_id
         if target_over:
-            new_active = network_to = None
+            new_active = None
         if migration.target_state is MigrationState.COMPLETED:
             # only now: no migration out of the target may begin while the migration in is unfinished
             new_migration = new_target = None
-            if rules.head and not target_over and target is not None:
+            if rules.head:
                 swap = (migration.source_propolis_id, migration.target_propolis_id)
 
-    state = InstanceDbState.VMM if new_active is not None else instance.state
-    if new_active is None and instance.active_propolis_id is not None:  # block d
-        state = InstanceDbState.FAILED if has_failed else InstanceDbState.NO_VMM
-        network_to = None
-    changed = (
-        new_active != instance.active_propolis_id
-        or new_target != instance.target_propolis_id
-        or new_migration != instance.migration_id
-        or target_over
-    )
-    if not changed:  # block e
+    before = (instance.active_propolis_id, instance.target_propolis_id, instance.migration_id)
+    if (new_active, new_target, new_migration) == before:  # block e
         return None
+    state = InstanceDbState.VMM
+    if new_active is None:  # block d, also if there was no active VMM before
+        stays = instance.state is InstanceDbState.FAILED and Hazard.LATE_HALF_STOPS_FAILED not in hazards
+        state = InstanceDbState.FAILED if has_failed or stays else InstanceDbState.NO_VMM
     return Decision(
         state=state,
         active=new_active,
         target=new_target,
         migration=new_migration,
         intended=intended,
-        network_to=network_to,
-        deprovision=new_active is None and instance.active_propolis_id is not None,
+        network_to=None if new_active is None else network_to,
+        deprovision=new_active is None,
         destroy_active=active.id if active_over and active is not None else None,
         destroy_target=target.id if target_over and target is not None else None,
         swap=swap,
+    )
+
+
+def _without_target(
+    instance: Instance, active: Vmm | None, active_over: bool, hazards: frozenset[Hazard]
+) -> Decision | None:
+    """The guest has moved to a VMM whose record is gone: Nexus itself gave that VMM up (NX 5.2, hazard 1).
+
+    Hazard off: a source that still lives goes away by itself, and until then there is nothing to do; then the
+    instance has lost its only guest, so it is Failed and may be restarted. Without any VMM the old migration is
+    forgotten, or it would show and hinder the next one for ever.
+    """
+    if Hazard.PANIC_WITHOUT_TARGET in hazards:
+        raise NexusPanicked("if we have gotten here, there must be a target VMM")
+    if instance.active_propolis_id is not None and not active_over:
+        return None
+    return Decision(
+        state=InstanceDbState.FAILED if active_over else instance.state,
+        active=None,
+        target=None,
+        migration=None,
+        deprovision=True,
+        destroy_active=active.id if active_over and active is not None else None,
     )

@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.behaviour import Behaviour
+from nexus_client.stub.hazards import DEFAULT, Hazard
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import (
     Instance,
@@ -55,9 +56,16 @@ class SourceWins(WrongBehaviour):
     breaks = (41, 50)
 
     def decide(
-        self, rules: Rules, instance: Instance, active: Vmm | None, target: Vmm | None, migration: Migration | None
+        self,
+        rules: Rules,
+        instance: Instance,
+        active: Vmm | None,
+        target: Vmm | None,
+        migration: Migration | None,
+        *,
+        hazards: frozenset[Hazard] = DEFAULT,
     ) -> Decision | None:
-        right = super().decide(rules, instance, active, target, migration)
+        right = super().decide(rules, instance, active, target, migration, hazards=hazards)
         if right is None or active is None or migration is None or active.id != migration.source_propolis_id:
             return right
         if MigrationState.COMPLETED not in (migration.source_state, migration.target_state):
@@ -151,9 +159,16 @@ class FailedIsStopped(WrongBehaviour):
     breaks = (37,)
 
     def decide(
-        self, rules: Rules, instance: Instance, active: Vmm | None, target: Vmm | None, migration: Migration | None
+        self,
+        rules: Rules,
+        instance: Instance,
+        active: Vmm | None,
+        target: Vmm | None,
+        migration: Migration | None,
+        *,
+        hazards: frozenset[Hazard] = DEFAULT,
     ) -> Decision | None:
-        right = super().decide(rules, instance, active, target, migration)
+        right = super().decide(rules, instance, active, target, migration, hazards=hazards)
         if right is not None and right.state is InstanceDbState.FAILED:
             return attrs.evolve(right, state=InstanceDbState.NO_VMM)
         return right

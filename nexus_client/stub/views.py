@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from nexus_client.stub.auto_restart import cooldown_ends_us
 from nexus_client.stub.contract import Happened
 from nexus_client.stub.records import AutoRestartPolicy, Instance, Migration, Sled, Vmm
 from nexus_client.types import time_of
@@ -24,7 +25,6 @@ def _time(when_us: int | None) -> datetime | None:
 def instance_view(ctx: Context, row: Instance) -> dict[str, Any]:
     """`Instance` as nexus-lockstep.json has it."""
     vmm = ctx.records.active_vmm(row)
-    cooldown = ctx.config.cooldown_us if row.auto_restart_cooldown_us is None else row.auto_restart_cooldown_us
     last = row.time_last_auto_restarted
     policy = row.auto_restart_policy
     return {
@@ -42,7 +42,7 @@ def instance_view(ctx: Context, row: Instance) -> dict[str, Any]:
         "time_last_auto_restarted": _time(last),
         "auto_restart_enabled": policy is not AutoRestartPolicy.NEVER,
         "auto_restart_policy": None if policy is None else policy.value,
-        "auto_restart_cooldown_expiration": None if last is None else _time(last + cooldown),
+        "auto_restart_cooldown_expiration": _time(cooldown_ends_us(row, ctx.config.cooldown_us)),
         "enable_jumbo_frames": False,
         "boot_disk_id": ctx.named_id("disk", str(row.id)),
         "cpu_platform": None,

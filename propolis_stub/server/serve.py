@@ -13,11 +13,11 @@ import signal
 from pathlib import Path
 
 import attrs
-from aiohttp import web
 
+from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.pacers import STANDALONE, SettablePacer
-from propolis_stub.server.app import Listener, listen, make_server
+from propolis_stub.server.app import make_server, malformed
 from propolis_stub.server.config_file import Config
 from propolis_stub.server.control import Control
 from propolis_stub.server.host import StandaloneHost
@@ -75,14 +75,14 @@ async def start(
         pacer.set(point, pace, times)
     server = PropolisServer()
     host = StandaloneHost(server, pacer, config.hazards)
-    api = await listen(make_server(lambda _request: server), address.host, address.port)
+    api = await listen(make_server(lambda _request: server), address)
     server.address = api.address
     listener = None
     if control is not None:
         token = None if control.is_loopback and config.token is None else config.token
-        handler = web.Server(Control(host, token).handle, access_log=None)
+        handler = Server(Control(host, token).handle, malformed)
         try:
-            listener = await listen(handler, control.host, control.port)
+            listener = await listen(handler, control)
         except OSError:
             await api.close()
             raise

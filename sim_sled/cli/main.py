@@ -224,7 +224,7 @@ def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -
     import attrs
 
     from sim_sled.daemon.serve import BadScenario, load_one
-    from sim_sled.play.live import NotInFleet, engine_for
+    from sim_sled.play.fleet import NotInFleet, engine_for
 
     try:
         loaded = load_one(path)

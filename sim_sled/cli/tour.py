@@ -283,7 +283,7 @@ async def check(tour: Tour) -> list[str]:
     """Where the model and the sleds do not agree; empty is good."""
     wrong: list[str] = []
     state = await tour.ask("nexus", "GET", "/v1/state")
-    wrong += [f"Nexus model: {each}" for each in state["breaches"]]
+    wrong += [f"Nexus model: {each}" for each in state["breaches"] + state["broken"]]
     for name in _WISHES:
         known = await tour.ask("nexus", "GET", f"/v1/instances/{name}")
         if known["instance"]["run_state"] != "stopped":

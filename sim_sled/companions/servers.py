@@ -1,7 +1,9 @@
 """All servers beside one sled, on sockets. An address is bound at once, so that it can be told; the server behind it
 is made, and its code imported, at its first connection.
 
-Read before: asking.py. Read next: sim_sled/daemon/daemon.py.
+Read before: companions/asking.py, companions/crucible.py, companions/depot.py, companions/dns.py,
+companions/dns_wire.py, companions/pantry.py.
+Read next: daemon/daemon.py.
 """
 
 from __future__ import annotations

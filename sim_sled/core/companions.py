@@ -3,7 +3,8 @@
 One area of the sled's estate, made when somebody first talks to one of these servers. The Crucible agents of all
 sleds of a process know each other (`Agents`), because a disk lies on three sleds.
 
-Read before: estate.py, crucible/agents.py, pantry/pantry.py, dns/zones.py.
+Read before: core/crucible/agents.py, core/dns/zones.py, core/estate.py, core/pantry/pantry.py.
+Read next: companions/asking.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7."""
+"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7.
+
+Read next: play/fleet.py.
+"""
 
 from __future__ import annotations
 
@@ -132,6 +135,9 @@ class SledConfig:
     in the store (SR 3.1), network configurations whose generation does not grow (SR 4.4)."""
     enforce_capacity: bool = False
     """Refuse a registration that exceeds the sled's threads or reservoir (SA 6 #25)."""
+    stop_before_start: bool = False
+    """Hazard: a stop of a VMM that was never started aborts the agent, and all its VMs are lost (SA 2.12). Nexus
+    sends one while `starting` shows. Off: that VMM is destroyed, told and forgotten, as the real agent means it."""
 
 
 VMMS_MAX: Final = 1_000_000

@@ -250,6 +250,9 @@ class Tick:
     """Time has passed: whatever is due by now happens, in order."""
 
 
+Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput
+"""What somebody does to a VMM that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
+
 Input = (
     Register
     | Unregister

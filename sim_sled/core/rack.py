@@ -5,7 +5,8 @@ A refusal is raised as a `SledError` and has changed nothing.
 
 What a turn does after the input was judged stands in fabric.py.
 
-Read before: core/contract.py, core/sled.py, core/turn.py. Read next: daemon/daemon.py, play/virtual.py.
+Read before: core/contract.py, core/sled.py, core/turn.py.
+Read next: daemon/daemon.py, play/conductor.py, play/virtual.py.
 """
 
 # ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods

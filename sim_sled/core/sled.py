@@ -69,6 +69,7 @@ class Sled:
             self.config.stop_grace_us,
             self.baggage,
             self.config.refuse_repeated_target,
+            self.config.stop_before_start,
         )
 
     @property

@@ -47,7 +47,7 @@ from propolis_stub.waiting import Pacer, Point
 from sim_sled.core import observe
 from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.core.contract import Registration
-from sim_sled.core.errors import ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
+from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.core.rules import RULES, Verdict, refusal
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class How:
     stop_grace_us: int
     baggage: BaggageOf = no_baggage
     refuse_repeated_target: bool = False
+    aborts_on_early_stop: bool = False
 
 
 @attrs.frozen
@@ -198,10 +199,13 @@ class Vmm:
     def put_state(
         self, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
     ) -> tuple[Verdict, list[VmEffect]]:
-        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused.
+        """Judge `requested` and carry it out. Raises a `SledError` and changes nothing if it is refused; raises
+        `AgentAborts` for a stop before the start if that hazard is on.
 
         `scripted`: the source of a migration in is imagined.
         """
+        if how.aborts_on_early_stop and requested.type is Asked.STOPPED and self.vm is None and not self.terminal:
+            raise AgentAborts("should have an active Propolis zone by now")
         verdict = self.judge(requested, refuse_repeated_target=how.refuse_repeated_target)
         effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
         self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))

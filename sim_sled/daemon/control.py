@@ -30,7 +30,6 @@ from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.words import STATES
-from sim_sled.play.live import Live
 
 BODY_MAX: Final = 64 * 1024
 """Control requests are a few words."""
@@ -223,34 +222,36 @@ class Control:
 
     async def rules(self, _: web.Request) -> web.Response:
         """The scenario's rules and how often each matched and fired."""
-        live = self._live()
+        self._played()
+        engine = self.daemon.engine
         return web.json_response(
             [
                 {"name": rule.name, "at": str(rule.mark()), "enabled": rule.enabled}
                 | {"matched": counter.matched, "fired": counter.fired}
-                for rule in live.engine.scenario.rules
-                if (counter := live.engine.counters[rule.name]) is not None
+                for rule in engine.scenario.rules
+                if (counter := engine.counters[rule.name]) is not None
             ]
         )
 
     async def fire(self, request: web.Request) -> web.Response:
         """Fire a manual trigger."""
         name = request.match_info["name"]
-        if not self._live().fire(name):
+        self._played()
+        if not self.daemon.fire(name):
             raise web.HTTPNotFound(reason=f"no rule waits for {name}")
         return web.json_response({"fired": name})
 
     async def release(self, request: web.Request) -> web.Response:
         """Let go what a rule holds."""
         name = request.match_info["name"]
-        if not self._live().release(name):
+        self._played()
+        if not self.daemon.release(name):
             raise web.HTTPNotFound(reason=f"rule {name} holds nothing")
         return web.json_response({"released": name})
 
-    def _live(self) -> Live:
-        if self.daemon.live is None:
+    def _played(self) -> None:
+        if not self.daemon.conductor.has_rules:
             raise web.HTTPNotFound(reason="this daemon plays no scenario")
-        return self.daemon.live
 
     def _seen(self, request: web.Request) -> Sighting:
         """By UUID, the beginning of one, host name or ordinal."""

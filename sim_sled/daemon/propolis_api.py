@@ -22,11 +22,12 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.listen import Server
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
-from propolis_stub.server.app import make_handler
+from propolis_stub.server.app import make_server
 from propolis_stub.server.instance import Preparation, PropolisServer
 from propolis_stub.spec.read import Spec, SpecRefused, from_sled, normalised
 from propolis_stub.spec.versions import InstanceMetadata, InstanceProperties, SledSpec
@@ -91,7 +92,7 @@ class PropolisApis:
         self._listeners: dict[_Key, asyncio.Server] = {}
         self._by_name: dict[tuple[Any, ...], PropolisServer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._web: web.Server | None = None
+        self._web: Server | None = None
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
@@ -166,7 +167,7 @@ class PropolisApis:
         server.address = str(SocketAddress(name[0], name[1]))
         self._by_name[name[:2]] = server
         if self._web is None:
-            self._web = web.Server(make_handler(self._resolve), access_log=None, handler_cancellation=True)
+            self._web = make_server(self._resolve)
         self._later(self._listen(key, listening))
 
     async def _listen(self, key: _Key, listening: socket.socket) -> None:

@@ -156,8 +156,7 @@ def _reload(daemon: Daemon, path: Path) -> None:
     except BadScenario as bad:
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
-    assert daemon.live is not None
-    daemon.live.reload(scenario)
+    daemon.load(scenario)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 

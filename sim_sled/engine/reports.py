@@ -277,6 +277,13 @@ class Post:
         if not of_vmm:
             del self._held_of[one.publication.propolis_id]
 
+    def holds(self, rule: str) -> bool:
+        """Whether a rule holds something, or will."""
+        filters = [self.filters, *self._filters_of.values()]
+        return any(one.rule == rule for one in self.held) or any(
+            f.rule.name == rule for each in filters for f in each
+        )
+
     def release(self, rule: str) -> bool:
         """Let go what a rule holds, and hold nothing for it any more. False if it held nothing."""
         held = [one for one in self.held if one.rule == rule]

@@ -123,7 +123,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
     except TooMuch as bound:
         world.judge.failures.append(Failure("bounds", str(bound), world.elapsed_us))
         world.line("failed", f"bounds: {bound}")
-    except InvariantBroken as broken:
+    except InvariantBroken as broken:  # the model has reported it and would go on; what follows would follow from it
         text = f"invariant nexus_properties: {broken.prop}: {world.readable(str(broken))}"
         world.judge.failures.append(Failure(f"nexus_properties/{broken.prop}", text, world.elapsed_us))
         world.line("failed", text)
@@ -160,10 +160,11 @@ class Finished(Protocol):
     scenario: Scenario
     seed: int
     steps: int
-    engine: Engine
     judge: Judge
     users: Users
 
+    @property
+    def engine(self) -> Engine: ...
     @property
     def variant(self) -> str | None: ...
     @property

@@ -12,10 +12,12 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.stub.auto_restart import may_restart
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.context import Context
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState, RegisterVmm, Task, UnregisterVmm
-from nexus_client.stub.ingest import apply_report, mark_failed
+from nexus_client.stub.hazards import Hazard
+from nexus_client.stub.ingest import IFF_FAILED, apply_report, mark_failed
 from nexus_client.stub.networking import vm_spec
 from nexus_client.stub.placement import choose_sled, propolis_address, reserve
 from nexus_client.stub.records import (
@@ -29,8 +31,9 @@ from nexus_client.stub.records import (
     ReservationKind,
     Vmm,
     VmmDbState,
+    following,
 )
-from nexus_client.stub.refusal import Refused, conflict, unavailable
+from nexus_client.stub.refusal import Refused, conflict, internal, not_found, unavailable
 from nexus_client.stub.sagas import runner, update
 from nexus_client.stub.sagas.nodes import Ask, Await, Node, Saga, SagaKind, Stuck, Wish
 from nexus_client.stub.sled_answers import is_gone, news_in, refused_in_saga
@@ -65,8 +68,6 @@ def _reserve(ctx: Context, saga: Saga) -> Wish:
 
 def _release(ctx: Context, saga: Saga) -> Wish:
     ctx.records.drop_reservation(_ids(saga)[0])
-    if saga.kind is SagaKind.START:
-        ctx.wake(Task.REINCARNATION)
     return None
 
 
@@ -97,16 +98,32 @@ def _create_vmm(ctx: Context, saga: Saga) -> Wish:
 
 
 def _unwind_vmm(ctx: Context, saga: Saga) -> Wish:
-    """Generation + 1, whatever it is by now; an already deleted record stays as it is."""
-    vmm = ctx.vmm(saga.propolis_id)
-    unwound = VmmDbState.SAGA_UNWOUND if ctx.rules.has_saga_unwound else VmmDbState.DESTROYED
-    if vmm.state is not unwound and vmm.time_deleted is None:
-        gen = vmm.state_generation + 1
-        ctx.records.put_vmm(
-            attrs.evolve(vmm, state=unwound, state_generation=gen, failure_reason=None, time_state_updated=ctx.now_us)
-        )
-        ctx.tell("record", f"{unwound.value} gen {gen}", vmm.instance_id, vmm.id)
+    """The undo of the VMM's record; a start that may be tried again wakes who tries it."""
+    mark_unwound(ctx, ctx.vmm(saga.propolis_id))
+    row = _row(ctx, saga)
+    if saga.kind is SagaKind.START and may_restart(row, ctx.config.cooldown_us, ctx.now_us).now:
+        ctx.wake(Task.REINCARNATION)
     return None
+
+
+def mark_unwound(ctx: Context, vmm: Vmm) -> bool:
+    """Generation + 1, whatever it is by now, also if it has unwound before; a deleted record stays as it is (False).
+
+    Raises `Refused` (500) for a Failed VMM: the write does not clear the failure reason, and the constraint fails. So
+    the saga is stuck. #11294 lets the reason stay on the row, and it goes on (NX 4.3).
+    """
+    if vmm.time_deleted is not None:
+        return False
+    unwound = VmmDbState.SAGA_UNWOUND if ctx.rules.has_saga_unwound else VmmDbState.DESTROYED
+    reason = vmm.failure_reason if ctx.rules.head else None
+    if reason is not None and ctx.rules.reason_needs_failed:
+        raise internal(IFF_FAILED)
+    gen = following(vmm.state_generation)
+    ctx.records.put_vmm(
+        attrs.evolve(vmm, state=unwound, state_generation=gen, failure_reason=reason, time_state_updated=ctx.now_us)
+    )
+    ctx.tell("record", f"{unwound.value} gen {gen}", vmm.instance_id, vmm.id)
+    return True
 
 
 def _register(ctx: Context, saga: Saga) -> Wish:
@@ -133,7 +150,9 @@ def _register(ctx: Context, saga: Saga) -> Wish:
 def _registered(ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
     refused = refused_in_saga(outcome)
     if refused is None:
-        return _told(ctx, saga, outcome)
+        wish = _told(ctx, saga, outcome)
+        saga.registered_gen = ctx.vmm(saga.propolis_id).state_generation
+        return wish
     if is_gone(outcome):
         saga.refusal = refused.refusal
         return _fail_vmm(ctx, saga)
@@ -180,7 +199,8 @@ def _unregistered(ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
     if is_gone(outcome):
         if saga.kind is SagaKind.START:
             vmm = ctx.vmm(saga.propolis_id)
-            applied = mark_failed(ctx, vmm.id, vmm.state_generation, FailureReason.NO_SUCH_INSTANCE)
+            # from the record as it was registered: lost if the sled has told anything newer
+            applied = mark_failed(ctx, vmm.id, saga.registered_gen, FailureReason.NO_SUCH_INSTANCE)
             if applied.update is not None:
                 update.begin(ctx, applied.update)
         raise Stuck("the sled answered 404 NO_SUCH_INSTANCE to DELETE")
@@ -224,15 +244,22 @@ CREATE: Final = (Node("record NoVmm", _finish_create), Node("start", _start_crea
 
 
 def _link(ctx: Context, saga: Saga) -> Wish:
-    """Write the active id: our own is fine, a SagaUnwound one is replaced, anything else has changed meanwhile."""
+    """Write the active id: our own is fine, a SagaUnwound one is replaced, any other has come meanwhile.
+
+    The record is read anew, so whatever else has changed since the request is overruled: also a user's stop, which
+    has made a Failed instance NoVmm (NX 4.2, hazard `start_overrules_stop`).
+    """
     row = _row(ctx, saga)
     propolis_id, _ = _ids(saga)
+    if row.time_deleted is not None:
+        raise not_found("instance", row.id)
     if row.active_propolis_id == propolis_id:
         return None
     active = ctx.records.active_vmm(row)
     unwound = active is not None and active.state is VmmDbState.SAGA_UNWOUND
     startable = row.active_propolis_id is None or unwound
-    if row.time_deleted is not None or not startable or row.state_generation != saga.read_generation:
+    moved = row.state_generation != saga.read_generation and Hazard.START_OVERRULES_STOP not in ctx.config.hazards
+    if not startable or moved:
         raise conflict("instance changed state before it could be started")
     saga.written_generation = row.state_generation + 1
     ctx.records.put_instance(
@@ -253,7 +280,7 @@ def _link(ctx: Context, saga: Saga) -> Wish:
 def _unlink(ctx: Context, saga: Saga) -> Wish:
     """Back to NoVmm, unless somebody advanced the generation: then the SagaUnwound id stays for the next start."""
     row = _row(ctx, saga)
-    if row.state_generation == saga.written_generation and row.active_propolis_id == saga.propolis_id:
+    if row.state_generation == saga.written_generation and row.time_deleted is None:
         ctx.records.put_instance(
             attrs.evolve(
                 row,
@@ -332,18 +359,24 @@ def _create_migration(ctx: Context, saga: Saga) -> Wish:
 
 def _fail_migration(ctx: Context, saga: Saga) -> Wish:
     assert saga.migration_id is not None
-    row = ctx.records.migrations[saga.migration_id]
-    if row.source_state is not MigrationState.FAILED or row.target_state is not MigrationState.FAILED:
-        ctx.records.put_migration(
-            attrs.evolve(
-                row,
-                source_state=MigrationState.FAILED,
-                target_state=MigrationState.FAILED,
-                source_gen=row.source_gen + 1,
-                target_gen=row.target_gen + 1,
-            )
-        )
+    mark_migration_failed(ctx, ctx.records.migrations[saga.migration_id])
     return None
+
+
+def mark_migration_failed(ctx: Context, row: Migration) -> bool:
+    """Both sides failed, both generations + 1, however often; a deleted record stays as it is (False)."""
+    if row.time_deleted is not None:
+        return False
+    ctx.records.put_migration(
+        attrs.evolve(
+            row,
+            source_state=MigrationState.FAILED,
+            target_state=MigrationState.FAILED,
+            source_gen=following(row.source_gen),
+            target_gen=following(row.target_gen),
+        )
+    )
+    return True
 
 
 def _link_target(ctx: Context, saga: Saga) -> Wish:

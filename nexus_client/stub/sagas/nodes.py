@@ -85,6 +85,7 @@ class Saga:
     migration_id: UUID | None = None
     read_generation: int = 0
     written_generation: int = 0
+    registered_gen: int = 0
     # update
     lock_id: UUID | None = None
     lock_gen: int = 0

@@ -12,7 +12,8 @@ from uuid import UUID
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.context import Context, SagaCall, TicketWaits, Waiter, WatchWaits
 from nexus_client.stub.contract import Outcome
-from nexus_client.stub.refusal import Refused
+from nexus_client.stub.records import InvariantBroken
+from nexus_client.stub.refusal import Refused, internal
 from nexus_client.stub.sagas.nodes import NODES_MAX, Ask, Await, End, Saga, Stuck, Wish
 from nexus_client.stub.views import instance_view
 
@@ -111,6 +112,9 @@ def _proceed(ctx: Context, saga: Saga) -> None:
             if not _turn(ctx, saga, refused):
                 return
             done = True
+        except InvariantBroken as broken:
+            _break(ctx, saga, broken)
+            return
         if not done:
             return
         if ctx.config.saga_mode is SagaMode.QUEUED and saga.id in ctx.sagas:
@@ -153,9 +157,7 @@ def _after_wait(ctx: Context, saga: Saga) -> None:
 def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
     """Begin to unwind. An undo that is refused leaves the saga stuck (False)."""
     if saga.unwinding:
-        saga.stuck = True
-        ctx.tell("saga", f"{saga.kind.value} is stuck: {refused}", saga.instance_id, saga.propolis_id)
-        _release_waiters(ctx, saga)
+        _stick(ctx, saga, str(refused))
         return False
     saga.refusal = refused.refusal
     saga.unwinding = True
@@ -164,6 +166,21 @@ def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
     ctx.tell("saga", f"{saga.kind.value} unwinds from {name}: {refused}", saga.instance_id, saga.propolis_id)
     saga.node -= 1
     return True
+
+
+def _stick(ctx: Context, saga: Saga, why: str) -> None:
+    """The saga stays in the log as it is, until somebody intervenes."""
+    saga.stuck = True
+    ctx.tell("saga", f"{saga.kind.value} is stuck: {why}", saga.instance_id, saga.propolis_id)
+    _release_waiters(ctx, saga)
+
+
+def _break(ctx: Context, saga: Saga, broken: InvariantBroken) -> None:
+    """A node wanted to break a rule of the database: a bug, which holds up this saga and no other."""
+    ctx.report_broken(broken, saga.instance_id)
+    if saga.refusal is None:
+        saga.refusal = internal(str(broken)).refusal
+    _stick(ctx, saga, str(broken))
 
 
 def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
@@ -185,9 +202,10 @@ def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
     except Refused as refused:
         done = _turn(ctx, saga, refused)
     except Stuck as stuck:
-        saga.stuck = True
-        ctx.tell("saga", f"{saga.kind.value} is stuck: {stuck}", saga.instance_id, saga.propolis_id)
-        _release_waiters(ctx, saga)
+        _stick(ctx, saga, str(stuck))
+        return
+    except InvariantBroken as broken:
+        _break(ctx, saga, broken)
         return
     if done:
         _schedule(ctx, saga)

@@ -23,6 +23,7 @@ from nexus_client.stub.records import (
     InstanceDbState,
     Network,
     ReservationKind,
+    following,
 )
 from nexus_client.stub.refusal import conflict, internal
 from nexus_client.stub.sagas import runner
@@ -56,6 +57,22 @@ def unlocked(row: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
     return attrs.evolve(row, updater_id=None, updater_gen=lock_gen + 1)
 
 
+def committed(row: Instance, new: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
+    """`new` written and unlocked; None if this ran before: both generations have moved on (NX 5.3).
+
+    Raises `Refused`: 409 if the state generation has moved under our lock (a migrate got in between), 500 if the lock
+    is not ours any more.
+    """
+    if row.updater_id == lock_id and row.updater_gen == lock_gen:
+        if row.state_generation >= new.state_generation:
+            raise conflict("instance state has changed")
+        return attrs.evolve(new, updater_id=None, updater_gen=lock_gen + 1)
+    if row.state_generation >= new.state_generation and row.updater_gen > lock_gen:
+        return None
+    whose = "is not locked" if row.updater_id is None else "is locked by another saga!"
+    raise internal(f"cannot commit instance updates: the instance {whose}")
+
+
 # ---- when it begins ------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +83,12 @@ def needs_update(ctx: Context, row: Instance) -> bool:
 def _decide(ctx: Context, row: Instance) -> Decision | None:
     records = ctx.records
     return ctx.behaviour.decide(
-        ctx.rules, row, records.active_vmm(row), records.target_vmm(row), records.migration_of(row)
+        ctx.rules,
+        row,
+        records.active_vmm(row),
+        records.target_vmm(row),
+        records.migration_of(row),
+        hazards=ctx.config.hazards,
     )
 
 
@@ -166,40 +188,35 @@ def _commit(ctx: Context, saga: Saga) -> Wish:
     """Write the record and unlock in one statement, guarded by lock and state generation."""
     decision = _decision(saga)
     row = ctx.records.instances[saga.instance_id]
-    holds = saga.lock_id is None or (row.updater_id == saga.lock_id and row.updater_gen == saga.lock_gen)
-    new_gen = saga.read_generation + 1
-    if not holds:
-        if row.state_generation >= new_gen and row.updater_gen > saga.lock_gen:
-            return None  # this node ran before: both generations have moved on
-        raise internal("the updater lock was lost before the commit")
-    if saga.lock_id is not None and row.state_generation >= new_gen:
-        raise conflict("instance state has changed")  # an instance-migrate got in between
-    locked = saga.lock_id is not None
-    ctx.records.put_instance(
-        attrs.evolve(
-            row,
-            state=decision.state,
-            state_generation=max(new_gen, row.state_generation),
-            time_state_updated=ctx.now_us,
-            active_propolis_id=decision.active,
-            target_propolis_id=decision.target,
-            migration_id=decision.migration,
-            intended_state=row.intended_state if decision.intended is None else decision.intended,
-            updater_id=None if locked else row.updater_id,
-            updater_gen=row.updater_gen + 1 if locked else row.updater_gen,
-        )
+    new = attrs.evolve(
+        row,
+        state=decision.state,
+        state_generation=following(saga.read_generation),
+        time_state_updated=ctx.now_us,
+        active_propolis_id=decision.active,
+        target_propolis_id=decision.target,
+        migration_id=decision.migration,
+        intended_state=row.intended_state if decision.intended is None else decision.intended,
     )
-    ctx.tell("commit", f"{decision.state.value} gen {new_gen}", row.id, decision.active)
+    written: Instance | None
+    if saga.lock_id is None:  # the variant without locks
+        written = attrs.evolve(new, state_generation=max(new.state_generation, row.state_generation))
+    else:
+        written = committed(row, new, saga.lock_id, saga.lock_gen)
+    if written is None:
+        return None
+    ctx.records.put_instance(written)
+    ctx.tell("commit", f"{decision.state.value} gen {new.state_generation}", row.id, decision.active)
     ctx.crash_if_armed(CrashPoint.IN_COMMIT)
     return None
 
 
 def _swap(ctx: Context, saga: Saga) -> Wish:
     """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
-    source was lost and restarted while its migration went on.
+    source was lost and restarted while its migration went on. Nothing to swap if the target is over, too.
     """
     swap = _decision(saga).swap
-    if swap is not None:
+    if swap is not None and _decision(saga).destroy_target is None:
         _, target = swap
         held = ctx.records.reservations_of(saga.instance_id)
         for row in sorted(held, key=lambda row: row.vmm_id == target):

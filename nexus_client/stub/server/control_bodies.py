@@ -9,9 +9,10 @@ import attrs
 import msgspec
 
 from nexus_client.stub.contract import CrashPoint, IpKind
+from nexus_client.stub.sizes import NAME_MAX, NAME_PATTERN
 
-Name = Annotated[str, msgspec.Meta(max_length=63, pattern="^[a-z]([a-z0-9-]*[a-z0-9])?$")]
-"""As the public API's: it stands in paths, where it must not be taken for anything else."""
+Name = Annotated[str, msgspec.Meta(max_length=NAME_MAX, pattern=NAME_PATTERN)]
+"""The core judges again (sizes.py); here it makes the page of this API say it."""
 
 
 @attrs.frozen
@@ -47,7 +48,7 @@ class IpBody:
 class SledBody:
     policy: Literal["in_service", "expunged"] | None = None
     state: Literal["active", "decommissioned"] | None = None
-    power: Literal["a0", "off", "unknown"] | None = None
+    power: Literal["a0", "a1", "a2", "a3", "off", "unknown"] | None = None
 
 
 @attrs.frozen

@@ -190,6 +190,7 @@ _ANSWERS: Final[dict[str, Json]] = {
         instances=_INT,
         sagas=_array(_ref("Saga")),
         breaches=_array(_STR),
+        broken=_array(_STR),
     ),
     "Events": _object(
         items=_array(

@@ -170,4 +170,5 @@ class Host:
                 for saga in nexus.sagas
             ],
             "breaches": nexus.records.breaches(),
+            "broken": [str(broken) for broken in nexus.broken],
         }

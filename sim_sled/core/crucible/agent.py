@@ -8,7 +8,7 @@ Where the simulated and the real agent differ, this follows the decisions of SR 
 that is there, whatever its state, with its port; a port is free again when its region is destroyed, never when it
 failed; a running snapshot has the id of its region.
 
-Read before: values.py. Read next: agents.py.
+Read before: core/crucible/values.py. Read next: companions/crucible.py, core/crucible/agents.py.
 """
 
 from __future__ import annotations

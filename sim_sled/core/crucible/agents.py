@@ -1,6 +1,6 @@
 """All Crucible agents of a process: who answers behind an address, and what disks read and write (SR 4.3, 5.1, 5.2).
 
-Read before: agent.py. Read next: ../pantry/pantry.py.
+Read before: core/crucible/agent.py. Read next: core/companions.py, core/pantry/volume.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The bytes of a region, as far as anybody wrote some: sparse, bounded, cheap to copy (SR 5.2: bulk writes are kept).
 
 The three regions of a disk and all their snapshots share the same immutable pieces, so a byte is in memory once.
+
+Read before: core/crucible/values.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a DNS server was told to answer, by generation, and what it answers (SR 5.3). No wire format in here.
 
-Read next: sim_sled/companions/dns_wire.py.
+Read next: companions/dns.py, companions/dns_wire.py, core/companions.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What somebody wants of a hand-off, and what it is made from.
 
-Read next: zones.py.
+Read next: core/handoff/zones.py.
 """
 
 from __future__ import annotations

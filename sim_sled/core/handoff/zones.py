@@ -2,7 +2,7 @@
 
 Every id follows from the sled's, so the same command line always hands over the same rack.
 
-Read before: wishes.py. Read next: body.py.
+Read before: core/handoff/wishes.py. Read next: core/handoff/body.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Attaching takes `Knobs.attach_us`; whoever wants to answer only then asks `activated` at `next_deadline_us`. Jobs are
 kept until their volume is detached. A volume that another upstairs has taken over is still told, but refuses work.
 
-Read before: volume.py. Read next: ../companions.py.
+Read before: core/pantry/volume.py. Read next: companions/pantry.py, core/companions.py. Read next: ../companions.py.
 """
 
 from __future__ import annotations

@@ -258,6 +258,8 @@ class World:
     def do(self, item):
         """One input now; its calls wait, its replies are kept."""
         effects = self.nexus.handle(item, self.now_us)
+        if self.nexus.broken:
+            raise self.nexus.broken[0]
         for effect in effects:
             if isinstance(effect, CallSled):
                 self.calls.append(effect)

@@ -57,6 +57,9 @@ def _text_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
                 .map(lambda when: when.isoformat().partition("[")[0])
                 .filter(lambda text: len(text.rpartition("+")[2]) <= 5)
             )
+        case "hex string" | "hex string (32 bytes)" | "hex string (64 bytes)" as hexadecimal:
+            size = {"hex string": 5, "hex string (32 bytes)": 32, "hex string (64 bytes)": 64}[hexadecimal]
+            return st.binary(min_size=size, max_size=size).map(bytes.hex)
         case None:
             return st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
         case other:
@@ -83,8 +86,8 @@ class Bodies:
         elif "allOf" in schema:
             (only,) = schema["allOf"]
             made = self.of(only)
-        elif "oneOf" in schema:
-            made = st.one_of([self.of(branch) for branch in schema["oneOf"]])
+        elif "oneOf" in schema or "anyOf" in schema:
+            made = st.one_of([self.of(branch) for branch in schema.get("oneOf") or schema["anyOf"]])
         elif "enum" in schema:
             made = st.sampled_from(schema["enum"])
         else:
@@ -107,7 +110,11 @@ class Bodies:
                 unique = json.dumps if schema.get("uniqueItems") else None
                 return st.lists(items, min_size=least, max_size=schema.get("maxItems", least + 3), unique_by=unique)
             case "integer":
-                return st.integers(schema["minimum"], 2 ** documents.INTEGER_BITS[schema["format"]] - 1)
+                if schema["format"].startswith("int"):
+                    half = 2 ** (int(schema["format"][3:]) - 1)
+                    return st.integers(-half, half - 1)
+                most = schema.get("maximum", 2 ** documents.INTEGER_BITS[schema["format"]] - 1)
+                return st.integers(schema["minimum"], most)
             case "boolean":
                 return st.booleans()
             case "string" if "pattern" in schema:

@@ -198,7 +198,7 @@ def test_public_state_and_action(situation, public, action, verdict):
     else:
         assert reply.status == (204 if action == "delete" else 202)
         assert not world.calls, "no sled is called"
-        assert after.state_generation == before.state_generation + 1
+        assert after.state_generation == before.state_generation + (action == "stop"), "a delete raises none"
         assert after.state is (InstanceDbState.DESTROYED if action == "delete" else InstanceDbState.NO_VMM)
         assert (after.time_deleted is not None) == (action == "delete")
 
@@ -255,7 +255,9 @@ def test_stop_of_a_failed_instance_was_refused_before_6652(rules):
     if rules is RuleSet.R6455:
         world.ask(RunTask, Task.UPDATER)
     assert world.public(web) == "failed"
-    assert error(world.ask(Stop, web)) == (400, NOT_FROM)
+    # a Failed VMM that is still linked has its name in quotes, a Failed record has not
+    without_vmm = "instance state cannot be changed from failed"
+    assert error(world.ask(Stop, web)) == (400, NOT_FROM if rules is RuleSet.R5749 else without_vmm)
 
 
 # ---- answers of the sled to stop and reboot ------------------------------------------------------------------------
@@ -271,8 +273,8 @@ ANSWERS = [
     pytest.param(ErrorAnswered(503, "INSTANCE_CHANNEL_FULL", "full"), 503, "Service Unavailable", id="503"),
     pytest.param(ErrorAnswered(500, "Internal", "oh"), 500, "Internal Server Error", id="500"),
     pytest.param(ErrorAnswered(502, None, "oh"), 500, "Internal Server Error", id="502"),
-    pytest.param(NoConnection(), 502, "Bad Gateway", id="refused"),
-    pytest.param(TimedOut(), 504, "Gateway Timeout", id="timeout"),
+    pytest.param(NoConnection(), 502, "Internal Server Error", id="refused"),
+    pytest.param(TimedOut(), 504, "Internal Server Error", id="timeout"),
     pytest.param(Malformed(), 500, "Internal Server Error", id="malformed"),
 ]
 
@@ -301,8 +303,9 @@ def test_a_lost_vmm_is_failed_and_the_user_reads_503(action, restarts):
     ticket = world.open(KIND[action], web)
     world.answer(world.calls[0], GONE)
     reply = world.replies[ticket]
-    assert error(reply) == (503, "Service Unavailable")
-    assert "Failed" in reply.body.detail
+    text = "The instance was running but is no longer reachable. It is being moved to the Failed state."
+    assert error(reply) == (503, text)
+    assert reply.body.error_code is None
     row = world.nexus.records.vmms[lost.id]
     assert (row.state, row.failure_reason) == (VmmDbState.FAILED, FailureReason.NO_SUCH_INSTANCE)
     assert row.state_generation == lost.state_generation + 1
@@ -388,7 +391,7 @@ def test_two_migrates_at_once_one_of_them_loses():
     world.settle()
     first, second = (world.replies[ticket] for ticket in tickets)
     assert first.status == 200
-    assert error(second) == (409, "another migration is already in progress")
+    assert error(second) == (409, "Instance already migrating")
     world.rest()
     assert world.active(web).sled_id == others[0]
     assert not world.nexus.records.breaches()
@@ -397,9 +400,13 @@ def test_two_migrates_at_once_one_of_them_loses():
 def test_migrate_to_an_unknown_or_full_sled():
     world = World.make()
     web = world.running()
-    assert world.ask(Migrate, web, UUID(int=5)).status == 404
+    nowhere = (
+        "Insufficient capacity: Failed to place instance: "
+        "Could not find any valid sled on which this instance can be placed"
+    )
+    assert error(world.ask(Migrate, web, UUID(int=5))) == (507, nowhere)
     world.add_sled(3, usable_hardware_threads=1)
-    assert error(world.ask(Migrate, web, sled_id(3)))[0] == 507
+    assert error(world.ask(Migrate, web, sled_id(3))) == (507, nowhere)
     assert world.public(web) == "running"
 
 

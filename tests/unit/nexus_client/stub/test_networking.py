@@ -19,10 +19,10 @@ from nexus_client.stub.contract import (
     Reply,
     Start,
 )
-from nexus_client.stub.networking import console_refusal, gate, whom_to_tell
+from nexus_client.stub.networking import Resource, console_refusal, gate, whom_to_tell
 from nexus_client.stub.records import InstanceDbState, IpState, VmmDbState
 from nexus_client.stub.refusal import Refused
-from nexus_client.stub.rules import RuleSet
+from nexus_client.stub.rules import RULES, RuleSet
 from nexus_client.types import VmmState
 
 S, V, R = VmmState, VmmDbState, InstanceDbState
@@ -60,8 +60,9 @@ def states(world):
 def test_the_gate_looks_at_the_record(state, label, attach):
     world, web = stopped()
     verb = "attach floating IP to" if attach else "detach floating IP from"
+    resource = Resource(IpKind.FLOATING) if attach else Resource(IpKind.FLOATING, IpState.ATTACHED, web)
     with pytest.raises(Refused) as refused:
-        gate(attrs.evolve(world.row(web), state=state), IpKind.FLOATING, attach=attach)
+        gate(attrs.evolve(world.row(web), state=state), resource, attach=attach)
     assert refused.value.refusal.status == 400
     assert refused.value.refusal.message == f"cannot {verb} instance in {label} state"
 
@@ -71,7 +72,7 @@ def test_a_migrating_instance_is_a_503():
     web = world.running()
     world.migrate(web)
     assert error(world.ask(AttachIp, web, IpKind.FLOATING, FLOATING)) == (503, "Service Unavailable")
-    assert error(world.ask(DetachIp, web, IpKind.FLOATING, FLOATING)) == (503, "Service Unavailable")
+    assert world.ask(DetachIp, web, IpKind.FLOATING, FLOATING).status == 204, "the address is judged first"
 
 
 def test_an_ip_of_another_instance_is_a_400():
@@ -79,7 +80,10 @@ def test_an_ip_of_another_instance_is_a_400():
     other = world.create("other", start=False)
     assert world.ask(AttachIp, web, IpKind.FLOATING, FLOATING).status == 202
     assert error(world.ask(AttachIp, other, IpKind.FLOATING, FLOATING))[0] == 400
-    assert world.ask(DetachIp, other, IpKind.FLOATING, FLOATING).status == 204
+    assert error(world.ask(DetachIp, other, IpKind.FLOATING, FLOATING)) == (
+        400,
+        "floating IP is not attached to the target instance",
+    )
     assert states(world) == {FLOATING: IpState.ATTACHED}
 
 
@@ -90,8 +94,10 @@ def test_an_ip_on_its_way_elsewhere_is_a_503():
     world.attach(web, IpKind.FLOATING, FLOATING)
     assert states(world) == {FLOATING: IpState.ATTACHING}
     assert error(world.ask(AttachIp, other, IpKind.FLOATING, FLOATING))[0] == 503
-    assert world.ask(AttachIp, web, IpKind.FLOATING, FLOATING).status == 202, "attaching to this one: idempotent"
+    again = world.attach(web, IpKind.FLOATING, FLOATING)
     assert error(world.ask(DetachIp, web, IpKind.FLOATING, FLOATING))[0] == 503
+    world.settle()
+    assert world.replies[again].status == 202, "attaching to this one: the saga runs once more"
 
 
 def test_attach_and_detach_are_idempotent():
@@ -99,9 +105,19 @@ def test_attach_and_detach_are_idempotent():
     for _ in range(2):
         assert world.ask(AttachIp, web, IpKind.EPHEMERAL).status == 202
     assert len(states(world)) == 1
-    for _ in range(2):
-        assert world.ask(DetachIp, web, IpKind.EPHEMERAL).status == 204
+    assert world.ask(DetachIp, web, IpKind.EPHEMERAL).status == 204
     assert not states(world)
+    message = "instance does not have an ephemeral IP attached"
+    assert error(world.ask(DetachIp, web, IpKind.EPHEMERAL)) == (400, message)
+
+
+def test_an_instance_has_two_ephemeral_addresses_one_per_family():
+    world, web = stopped()
+    assert world.ask(AttachIp, web, IpKind.EPHEMERAL).status == 202
+    assert world.ask(AttachIp, web, IpKind.EPHEMERAL, "2001:db8::7").status == 202
+    assert error(world.ask(AttachIp, web, IpKind.EPHEMERAL, "2001:db8::8"))[0] == 400
+    assert world.ask(DetachIp, web, IpKind.EPHEMERAL, "2001:db8::7").status == 204
+    assert len(states(world)) == 1
 
 
 def test_limits_and_nonsense_are_400():
@@ -129,10 +145,10 @@ def test_dispatch_of_an_instance_with_a_vmm(rules, vmm, attach):
     world, web = stopped()
     row = attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web)
     try:
-        answer = whom_to_tell(rules, row, vmm, attach=attach).name
+        answer = whom_to_tell(RULES[rules], row, vmm, attach=attach).name
     except Refused as refused:
         answer = (refused.refusal.status, refused.refusal.message, refused.refusal.detail)
-    things = "IPs or subnets" if rules is RuleSet.HEAD else "IPs"
+    things = "IPs or subnets" if RULES[rules].head else "IPs"
     if vmm in TELL:
         assert answer == "SLED"
     elif vmm is V.SAGA_UNWOUND:
@@ -151,7 +167,7 @@ def test_dispatch_of_an_instance_with_a_vmm(rules, vmm, attach):
 def test_dispatch_of_an_instance_without_a_vmm():
     world, web = stopped()
     row = world.row(web)
-    assert whom_to_tell(RuleSet.HEAD, row, None, attach=True).name == "NOBODY"
+    assert whom_to_tell(RULES[RuleSet.HEAD], row, None, attach=True).name == "NOBODY"
     expected = [
         (R.CREATING, 400, "still being created"),
         (R.FAILED, 400, "unhealthy state"),
@@ -159,7 +175,7 @@ def test_dispatch_of_an_instance_without_a_vmm():
     ]
     for state, status, words in expected:
         with pytest.raises(Refused) as refused:
-            whom_to_tell(RuleSet.HEAD, attrs.evolve(row, state=state), None, attach=True)
+            whom_to_tell(RULES[RuleSet.HEAD], attrs.evolve(row, state=state), None, attach=True)
         assert refused.value.refusal.status == status
         assert words in refused.value.refusal.message
 
@@ -242,7 +258,8 @@ STOPPED_WORD = 'cannot connect to serial console of instance in state "Stopped"'
 @pytest.mark.parametrize("vmm", V)
 def test_console_of_an_instance_with_a_vmm(rules, vmm):
     world, web = stopped()
-    refused = console_refusal(rules, attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web), vmm, "shown")
+    row = attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web)
+    refused = console_refusal(RULES[rules], row, vmm, "shown")
     if vmm in (V.RUNNING, V.REBOOTING, V.MIGRATING):
         assert refused is None
         return
@@ -253,7 +270,7 @@ def test_console_of_an_instance_with_a_vmm(rules, vmm):
     elif vmm in (V.DESTROYED, V.SAGA_UNWOUND):
         assert message == STOPPED_WORD
     else:
-        word = "shown" if rules is RuleSet.HEAD else vmm.value
+        word = "shown" if rules in (RuleSet.R6455, RuleSet.HEAD, RuleSet.R11294) else vmm.value
         assert message == f'cannot connect to serial console of instance in state "{word}"'
 
 
@@ -261,7 +278,7 @@ def test_console_without_a_vmm():
     world, web = stopped()
     row = world.row(web)
     for rules, word in ((RuleSet.HEAD, "stopped"), (RuleSet.R5854, "no VMM"), (RuleSet.R5749, "no VMM")):
-        refused = console_refusal(rules, row, None, "stopped")
+        refused = console_refusal(RULES[rules], row, None, "stopped")
         assert refused.refusal.message == f"instance is {word} and has no active serial console server"
 
 

@@ -1,0 +1,36 @@
+"""What real Nexus does wrong, by name: each can be played, and each can be left out.
+
+A hazard is a recorded behaviour of the original that a user would call a bug. `ORIGINAL` is all of them; `DEFAULT`
+leaves out the two that end a process or refuse what the public state promises. This is not variants.py, whose
+wrongs are made up to test judges.
+
+Read before: stub/config.py. Read next: stub/update_decision.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class Hazard(Enum):
+    PANIC_WITHOUT_TARGET = "panic_without_target"
+    """A completed migration whose target has no record left ends the process, and again at each start (NX 5.2,
+    hazard 1; omicron#6520). Off: the instance ends as `failed`, its guest having been lost with the target."""
+    LATE_HALF_STOPS_FAILED = "late_half_stops_failed"
+    """A failed half of a migration, told after both VMMs were given up, turns `failed` into `stopped` (NX 5.2,
+    hazard 2). Off: the instance stays `failed`, and is restarted if its user wants it to run."""
+    START_OVERRULES_STOP = "start_overrules_stop"
+    """An auto-restart under way starts an instance whose user has stopped it meanwhile (NX 4.2). Off: the start
+    finds that the record has moved, and unwinds."""
+    RESERVATION_LAGS = "reservation_lags"
+    """Between an update saga's commit and its clean-up `stopped` shows, and a start is refused with 409 (NX 7, #38).
+    Off: the old reservation steps aside."""
+
+
+ORIGINAL: Final = frozenset(Hazard)
+DEFAULT: Final = ORIGINAL - {Hazard.PANIC_WITHOUT_TARGET, Hazard.RESERVATION_LAGS}
+
+
+class NexusPanicked(Exception):
+    """The original's process would abort here; caught by nexus.py, which dies as at a `Crash`."""

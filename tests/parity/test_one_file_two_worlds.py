@@ -1,0 +1,183 @@
+"""The parity contract: what a scenario means in virtual time it means on sockets (docs/architecture.md).
+
+Each action under each trigger, as a small scenario, is played in both worlds; for every VMM the sequence of kinds of
+happenings must be the same. What only one world can do is a named list (`words.ONLY_VIRTUAL`), which `check` tells.
+
+The rules of one trigger are played side by side on sockets: they wait far more than they work.
+"""
+
+import asyncio
+
+import pytest
+
+from sim_sled.daemon import logs, on_sockets
+from sim_sled.language.actions import ACTIONS
+from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import How, play
+
+SEED = 5
+SETTLE_S = 0.6
+"""Longer than any wait of these scenarios; shorter than what people get, who may have forgotten to end theirs."""
+
+TRIGGERS = {
+    "request": "request: vmm_put_state, to: stopped",
+    "response": "response: vmm_register",
+    "state": "state: running",
+    "edge": "edge: starting -> running",
+    "migration": "migration: sync",
+    "publish": "publish: running",
+    "at": "at: 600ms",
+    "every": "every: 600ms, to: 700ms",
+    "idle": "idle: 450ms",
+    "rule": "rule: first",
+    "manual": "manual: go",
+}
+VALUES = {
+    "delay": "150ms",
+    "fail": "503",
+    "hang": "150ms",
+    "reset": "true",
+    "hold": "{publish: running, lasts: 150ms}",
+    "release": "held",
+    "drop": "{retry: true}",
+    "duplicate": "{copies: 1, gap: 20ms}",
+    "reorder": "{window: 2}",
+    "stale": "{back: 1}",
+    "set_state": "failed",
+    "stall": "150ms",
+    "skip_states": "[stopping]",
+    "kill_propolis": "{restart: true}",
+    "forget_vmm": "true",
+    "migration": "{result: failed, source: resumes, target: failed}",
+    "restart_agent": "{down: 150ms, keep_vmms: 100%}",
+    "reboot_sled": "{down: 150ms}",
+    "power_off_sled": "{lasts: 150ms}",
+    "partition": "{from: nexus, lasts: 150ms}",
+    "nexus_replies": "{status: 503, lasts: 150ms}",
+    "restart_nexus": "{down: 150ms}",
+    "snapshot": "here",
+    "note": "seen",
+    "fire": "further",
+}
+
+TEXT = """version: 1
+name: parity
+seed: {seed}
+fleet: {{sleds: {sleds}}}
+agent: {{stop_grace: 700ms, retry: {{first: 60ms, factor: 1, max: 60ms}}}}
+latency: {{preset: instant, starting -> running: 120ms, stopping -> stopped: 80ms, stopped -> destroyed: 80ms,
+          rebooting -> running: 80ms, migration sync: 80ms}}
+load:
+- {{at: 0s, create: {{hostname: web}}}}
+- {{at: 1300ms, {last}}}
+rules:
+- name: ours
+  {whom}
+  when: {{{when}}}
+  times: 1
+  do: {{{action}: {value}}}
+- {{name: held, for: {{hostname: nobody}}, when: {{publish: running}}, do: {{hold: {{lasts: 150ms}}}}}}
+- {{name: first, when: {{state: running}}, times: 1, do: {{note: x}}}}
+- {{name: fires, when: {{state: running}}, times: 1, do: {{fire: go}}}}
+- {{name: goes, when: {{manual: go}}, do: {{note: z}}}}
+- {{name: takes, when: {{manual: further}}, do: {{note: y}}}}
+expect: [{{always: [time_ordered]}}]
+"""
+
+
+def text_of(trigger, action):
+    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled")
+    untold = trigger in ("at", "every", "idle", "manual", "rule")
+    whom = (
+        "for: {sled: sled-1}"
+        if about_sled and untold
+        else "for: {hostname: web}"
+        if untold and not about_sled
+        else ""
+    )
+    migrates = trigger == "migration" or action == "migration"
+    last = "migrate: {hostname: web}" if migrates else "stop: {hostname: web}"
+    return TEXT.format(
+        seed=SEED,
+        sleds=2 if migrates else 1,
+        last=last,
+        whom=whom,
+        when=TRIGGERS[trigger],
+        action=action,
+        value=VALUES[action],
+    )
+
+
+def scenarios():
+    """(trigger, action) -> scenario, of those that the language allows."""
+    found = {}
+    for trigger in TRIGGERS:
+        for action in VALUES:
+            scenario, _ = parse_scenario(text_of(trigger, action))
+            if scenario is not None:
+                found[trigger, action] = scenario
+    return found
+
+
+SCENARIOS = scenarios()
+COMPARED = {
+    "registered",
+    "propolis",
+    "acked",
+    "given-up",
+    "forgotten",
+    "lost",
+    "unregistered",
+    "rule",
+    "note",
+    "injected",
+}
+"""Kinds that both worlds tell of a VMM. How often something is sent depends on the clock; what arrives does not."""
+
+
+def happenings(lines):
+    """VMM -> the kinds of what happened to it, in order, with the states."""
+    found = {}
+    for line in lines:
+        if line.kind in COMPARED:
+            found.setdefault(line.vmm, []).append(f"{line.kind} {line.text.split(' gen ')[0].split(' (')[0]}")
+    return found
+
+
+def in_virtual_time(scenario):
+    return play(scenario, SEED, How())
+
+
+async def on_real_sockets(wanted):
+    results = await asyncio.gather(
+        *(on_sockets.play_on_sockets(scenario, SEED, lambda _line: None) for scenario in wanted.values())
+    )
+    return dict(zip(wanted, results, strict=True))
+
+
+def test_every_action_has_a_value_here():
+    assert set(VALUES) == set(ACTIONS)
+
+
+def test_the_language_refuses_what_makes_no_sense_and_nothing_else():
+    """How many pairs there are; a smaller number means that somebody forbade something."""
+    print(f"{len(SCENARIOS)} of {len(TRIGGERS) * len(VALUES)} pairs are allowed")
+    assert len(SCENARIOS) >= 180
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_each_action_means_the_same_under(trigger, monkeypatch):
+    logs.configure(level="critical")
+    monkeypatch.setattr(on_sockets, "SETTLE_S", SETTLE_S)
+    wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
+    sockets = asyncio.run(on_real_sockets(wanted))
+    different = []
+    for pair, scenario in wanted.items():
+        virtual = in_virtual_time(scenario)
+        left, right = happenings(virtual.lines), happenings(sockets[pair].lines)
+        fired = {line.text.split(" (")[0] for line in virtual.lines if line.kind == "rule"}
+        if left != right:
+            different.append(f"{pair}:\n  virtual {left}\n  sockets {right}")
+        elif "ours" not in fired:
+            different.append(f"{pair}: the rule never fired, so nothing was compared")
+    assert not different, "\n".join(different)
