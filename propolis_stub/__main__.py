@@ -26,12 +26,14 @@ def _root() -> None:
 @app.command()
 def diagram(
     write: Annotated[
-        Path | None, typer.Option(help="Refresh the block between the `states` markers of this Markdown file.")
+        Path | None,
+        typer.Option(help="Refresh the blocks between `states` or `driver` markers of this page."),
     ] = None,
+    driver: Annotated[bool, typer.Option("--driver", help="The driver's ways instead of the VM's states.")] = False,
 ) -> None:
     """Print the state diagram as Mermaid, generated from the table."""
     if write is None:
-        typer.echo(drawing.mermaid(), nl=False)
+        typer.echo(drawing.driver() if driver else drawing.states(), nl=False)
         return
     try:
         changed = drawing.write(write)

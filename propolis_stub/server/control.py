@@ -18,6 +18,7 @@ from aiohttp import web
 from nexus_client.dropshot.json import Json
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.migration.script import PROTOCOLS
 from propolis_stub.server.base import answer, answer_json, answer_refusal, decoded
 from propolis_stub.server.host import StandaloneHost
@@ -44,7 +45,7 @@ class _Fail(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Guest(msgspec.Struct, forbid_unknown_fields=True):
-    event: contract.GuestEvent
+    event: GuestEvent
     at_us: Annotated[int, msgspec.Meta(ge=0)] | None = None
     vcpu: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
@@ -142,7 +143,7 @@ class Control:
                 "operations": [f"{method} {path}: {what}" for path, (method, _, what) in self._routes.items()],
                 "points": list(POINTS),
                 "hazards": list(HAZARDS),
-                "guest_events": [event.value for event in contract.GuestEvent],
+                "guest_events": [event.value for event in GuestEvent],
             },
         )
 

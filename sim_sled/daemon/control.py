@@ -19,7 +19,7 @@ from uuid import UUID
 from aiohttp import web
 
 from nexus_client.types import VmmState
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
@@ -94,12 +94,16 @@ class Control:
         return web.json_response({"name": "sim-sled control API", "routes": routes})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """200 once every sled is registered with Nexus, 503 before."""
+        """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
-        answer = {"ready": not waiting, "not_registered": waiting}
+        handed_over = self.daemon.handed_over is None or self.daemon.handed_over.is_set()
+        ready = handed_over and not waiting
+        answer = {"ready": ready, "not_registered": waiting, "handed_over": handed_over}
         if waiting:
             answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
-        return web.json_response(answer, status=503 if waiting else 200)
+        elif not handed_over:
+            answer["message"] = "the rack is not handed over yet"
+        return web.json_response(answer, status=200 if ready else 503)
 
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"name": "sim-sled", "version": version("sim-sled")})

@@ -155,6 +155,7 @@ class Daemon:
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
