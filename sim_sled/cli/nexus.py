@@ -54,6 +54,11 @@ def nexus(
     *,
     control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that leads to the control API, beside localhost"),
+    ] = None,
     lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
     variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
@@ -81,6 +86,7 @@ def nexus(
     if rows is not None:
         typer.echo(f"sim-sled: {rows} is given, but rows go with {MIGRATE_RECORDS}", err=True)
         raise typer.Exit(BAD_INPUT)
+    from nexus_client.dropshot.bearer import token_from
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.rules import RuleSet
     from nexus_client.stub.server.serve import NexusServer
@@ -108,7 +114,8 @@ def nexus(
             seed=seed,
             sled_api_version=sled_api_version,
             sled_timeout_s=sled_timeout,
-            control_token=control_token,
+            control_token=token_from(control_token, control_token_file),
+            control_hosts=tuple(control_host or ()),
         )
     except (ValueError, KeyError) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)

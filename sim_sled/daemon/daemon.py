@@ -27,7 +27,7 @@ import attrs
 from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.listen import Listener, listen
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
@@ -102,6 +102,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
