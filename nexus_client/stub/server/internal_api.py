@@ -15,16 +15,16 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Unanswered
+from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.handoff import HandoffBody
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
-    BODY_MAX,
     REQUEST_ID,
     Handler,
-    Unanswered,
     answer,
     error_response,
     json_response,
