@@ -32,7 +32,7 @@ class Cluster:
         )
         self.daemon = Daemon(sleds, options)
         await self.daemon.start()
-        self.runner, control = await serve_control(Control(self.daemon), "::1", 0)
+        self.runner, control = await serve_control(Control(self.daemon), SocketAddress("::1", 0))
         self.control = f"http://{control}"
         self.http = aiohttp.ClientSession()
         self.sleds = [sled.sled_id for sled in sleds]
