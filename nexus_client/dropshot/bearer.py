@@ -1,6 +1,6 @@
 """Bearer tokens of control APIs: where one comes from, and whether a request carries it.
 
-Read next: control.py.
+Read next: dropshot/control.py.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from propolis_stub.server.control import HAZARDS, POINTS, AfterUs, Times, hazard
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
 
+FILE_BYTES_MAX: Final = 1024 * 1024
+"""A dozen fields and a table per waiting point; anything larger is the wrong file."""
 _SETTINGS: Final = frozenset({"hazards", "token", "token_file", "control_hosts", "pace"})
 
 
@@ -55,8 +57,14 @@ class Config:
 def load(path: Path) -> Config:
     """Raises `BadConfig` naming every problem, or `OSError`."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES_MAX + 1)  # what is read is counted: a device has no size
+        if len(text) > FILE_BYTES_MAX:
+            raise BadConfig([f"larger than {FILE_BYTES_MAX} bytes"])
+        document = tomllib.loads(text.decode())
+    except RecursionError:
+        raise BadConfig(["nested too deeply"]) from None
+    except ValueError as problem:  # no TOML, no UTF-8, or a number with more digits than Python reads
         raise BadConfig([str(problem)]) from None
     return read(document)
 

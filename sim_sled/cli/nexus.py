@@ -13,8 +13,12 @@ from typing import Annotated
 
 import typer
 
+from sim_sled.language.files import TooLong, read_bounded, read_stdin
+
 GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
 
+ROWS_MAX = 512 * 2**20
+"""Bytes of records to migrate."""
 
 MIGRATE_RECORDS = "migrate-records"
 
@@ -126,8 +130,11 @@ def _migrate_records(rows: Path | None) -> int:
     from nexus_client.stub.migrate_records import MigrationError, migrate
 
     try:
-        raw = sys.stdin.buffer.read() if rows is None else rows.read_bytes()
+        raw = read_stdin(ROWS_MAX) if rows is None else read_bounded(rows, ROWS_MAX)
         sys.stdout.write(migrate(raw).decode() + "\n")
+    except TooLong:
+        sys.stderr.write(f"sim-sled: {rows or 'standard input'}: more than {ROWS_MAX // 2**20} MiB\n")
+        return BAD_INPUT
     except OSError as error:
         sys.stderr.write(f"sim-sled: {rows}: {error.strerror}\n")
         return BAD_INPUT

@@ -3,7 +3,7 @@
 Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
 are those of NX 4.2, and `detail` says what Nexus would only write into its log.
 
-Read next: stub/server/serve.py.
+Read before: dropshot/control.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
