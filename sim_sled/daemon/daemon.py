@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,12 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.client import NexusClient, Senders
+from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.listen import Listener, listen
-from nexus_client.dropshot.text import SocketAddress
-from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.dropshot.text import IpNet, SocketAddress
+from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -35,6 +37,7 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from nexus_client.senders import IN_FLIGHT_MAX, Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
@@ -89,6 +92,12 @@ SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
 
+TELLING_MAX: Final = 1_000
+"""Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
+
+INTERNAL_API: Final = {"api-version": "1.0.0"}
+
+
 @attrs.frozen
 class Options:
     """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
@@ -101,6 +110,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
     plays: str | None = None  # which sled of a scenario's fleet the first one is
@@ -158,10 +168,17 @@ class Daemon:
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders: Senders[contract.PutToNexus | Send] = Senders(self._client, self._replied)
+        self._senders: Senders[contract.PutToNexus | Send] = Senders(
+            self._client,
+            self._replied,
+            in_flight_max=connections_allowed(),
+            breaker=options.engine is None,  # a scenario counts attempts
+            on_outage=self._outage,
+        )
         self._listeners: list[Listener] = []
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -174,8 +191,12 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+<<<<<<< HEAD
         self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
         """What rules want of Nexus: whoever has a model beside the daemon does it."""
+=======
+        self._telling = asyncio.Lock()
+>>>>>>> main
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -206,6 +227,7 @@ class Daemon:
         for companions in self.companions.values():
             companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        self._senders.trust()
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
         while any(len(sled.outbox) for sled in self.rack.sleds.values()):
@@ -231,6 +253,7 @@ class Daemon:
 
     async def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
 
         self._state_dir = StateDir(folder)
@@ -238,6 +261,8 @@ class Daemon:
             self._blobs[sled_id] = self._state_dir.take(sled.estate)
             if sled.estate.kept:
                 try:
+                    if sled.regions is not None:
+                        sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
                     await self._carry(
                         contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
@@ -399,6 +424,8 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.TellNexus):
+            self.in_background(self._tell_nexus(effect), TELLING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
@@ -451,7 +478,7 @@ class Daemon:
     # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Send, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and put.attempt == 0:
+        if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
             self._log.error(
@@ -467,6 +494,12 @@ class Daemon:
             self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
 
+    def _outage(self, begins: bool) -> None:
+        if begins:
+            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
+        else:
+            self._log.info("Nexus takes connections again")
+
     async def _ask_nexus(self, effect: contract.AskNexus) -> None:
         answer: GetReplied | PostReplied
         if isinstance(effect.call, GetSledAgent):
@@ -478,6 +511,15 @@ class Daemon:
             self._not_ready[effect.sled_id] = answer.outcome.why
             self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(contract.RegistrationReplied(effect.sled_id, answer))
+
+    async def _tell_nexus(self, effect: contract.TellNexus) -> None:
+        """One after the other: Nexus refuses the progress of a repair of whose start it does not know."""
+        from sim_sled.companions.telling import post  # noqa: PLC0415 -- only when a scenario breaks something
+
+        async with self._telling:
+            answer = await post(f"http://{self.options.nexus}{effect.path}", encode(effect.body), INTERNAL_API)
+        if answer.status != 204:
+            self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
 
     def _registration_news(self, effect: contract.RegistrationNews) -> None:
         news = effect.news
@@ -557,6 +599,12 @@ class Daemon:
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""
+
+
+def connections_allowed() -> int:
+    """Of reports in flight: half of the file descriptors, the rest is for those who connect to us."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return IN_FLIGHT_MAX if files_max == resource.RLIM_INFINITY else max(2, min(IN_FLIGHT_MAX, files_max // 2))
 
 
 _LATER: Final = object()

@@ -355,3 +355,21 @@ def test_what_is_mended_is_ordinary_or_an_upgrade(method, target, fields, rest):
     if b"upgrade" not in again.lower() and not again.startswith(b"LINK"):
         assert is_ordinary(again + b"\r\n\r\n", len(again))
     assert mend(again + b"\r\n\r\n", len(again)) == again + b"\r\n\r\n", "once is enough"
+
+
+async def test_an_answer_that_is_on_its_way_is_not_followed_by_a_second_one():
+    """A handler that breaks off: the error would be read as the answer to the next request."""
+
+    async def breaks_off(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        answer.content_length = 100
+        await answer.prepare(request)
+        await answer.write(b"the first bytes")
+        raise ValueError("a bug")
+
+    async with serving(breaks_off) as connect:
+        client = await connect()
+        client.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        said = await asyncio.wait_for(client.reader.read(), WAIT_S)
+        assert said.count(b"HTTP/1.1") == 1
+        assert said.endswith(b"the first bytes")

@@ -12,6 +12,7 @@ import re
 from contextlib import suppress
 from uuid import UUID
 
+import attrs
 import pytest
 from support.daemon.sled_http import SLED, VMM, FakeHost, read_answer, register_body, request, serving
 
@@ -170,7 +171,7 @@ async def test_head_is_not_derived_from_get_and_has_no_body():
 
 @pytest.mark.parametrize(("version", "status"), [("1.0.0", 200), ("20.0.0", 200), ("21.0.0", 404)])
 async def test_the_disk_operation_of_old_versions_is_served(version, status):
-    """SA 6 no. 19: the original panics on every call."""
+    """SA 6 #19: the original panics on every call."""
     runtime = {"disk_state": {"state": "creating"}, "gen": 1, "time_updated": "2026-01-01T00:00:00Z"}
     async with serving() as sled:
         body = {"initial_runtime": runtime, "target": {"state": "detached"}}
@@ -267,6 +268,37 @@ async def test_what_a_path_means_depends_on_method_and_version_each_time(monkeyp
             assert sled.host.items[-1].propolis_id == UUID(VMM)
             assert (await sled.ask("GET", f"/vmms/{SLED}/state")).status == 404
             assert sled.host.items[-1].propolis_id == SLED
+
+
+class _Counting:
+    """A router that counts how often it is asked."""
+
+    def __init__(self, router):
+        self.router = router
+        self.asked = 0
+
+    def find(self, *key):
+        self.asked += 1
+        return self.router.find(*key)
+
+
+async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too_many(monkeypatch):
+    """A client that asks for something new each time takes no memory."""
+    router = _Counting(app.SLED.router)
+    monkeypatch.setattr(app, "TARGETS_KEPT", 3)
+    async with serving(api=attrs.evolve(app.SLED, router=router)) as sled:
+
+        async def asks(*numbers):
+            before = router.asked
+            for n in numbers:
+                await sled.ask("GET", f"/vmms/{UUID(int=n)}/state")
+            return router.asked - before
+
+        assert await asks(1, 2, 3, 1, 2, 3) == 3, "each is looked up once"
+        assert await asks(4) == 1
+        assert await asks(1, 2, 4) == 2, "the fourth made it forget the first three"
+        assert await asks(3) == 1
+        assert await asks(3, 1) == 1
 
 
 # ---- bodies (1.4) --------------------------------------------------------------------------------------------------
