@@ -150,10 +150,9 @@ class Daemon:
         self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
-            self.rack.expose = True
-            self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
-            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
+            remote = options.propolis is PropolisMode.REGISTERED
+            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
