@@ -190,12 +190,9 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
-<<<<<<< HEAD
         self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
         """What rules want of Nexus: whoever has a model beside the daemon does it."""
-=======
         self._telling = asyncio.Lock()
->>>>>>> main
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
