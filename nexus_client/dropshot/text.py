@@ -3,7 +3,7 @@
 Each class is a `str` (or `int`) with a `parse` that raises `ValueError` or `TypeError`; `scalar_hook` is the
 `dec_hook` of every decoder, so msgspec reports the JSON path of the failing field. Two equal values have equal texts.
 
-Read next: sim_sled/http/bodies_network.py.
+Read next: dropshot/listen.py, sim_sled/http/bodies_network.py.
 """
 
 from __future__ import annotations
@@ -270,6 +270,22 @@ class SocketAddress:
         address = ip_address(self.host.partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         return (mapped or address).is_loopback
+
+
+def shown(text: str) -> str:
+    r"""Foreign text as one line for a terminal or a log: what would move its cursor, colour it or break the line is
+    spelled out (`\x1b`, `\n`), also what only reorders letters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
+    )
+
+
+def shown_lines(text: str) -> str:
+    """Our own lines with foreign text in them: line breaks stay, nothing else does that is no letter."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def canonical_address(text: str) -> str:

@@ -21,10 +21,11 @@ from urllib.parse import unquote_to_bytes
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.listen import PATIENCE, Patience, Server
 from propolis_stub.errors import PropolisError
 from propolis_stub.server import operations as ops
 from propolis_stub.server import streams
-from propolis_stub.server.base import BODY_BYTES_MAX, answer_refusal, level_of
+from propolis_stub.server.base import answer_refusal, level_of
 from propolis_stub.server.instance import PropolisServer
 from propolis_stub.server.refusals import Refusal, bad_request, internal, not_found, refusal_of
 
@@ -49,10 +50,6 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
     "/instance/nmi": {"POST": ops.nmi},
     "/instance/vnc": {"GET": streams.vnc},
 }
-
-_SHUTDOWN_S: Final = 1.0
-"""Long polls have no end of their own: at shutdown they are not waited for any longer than this."""
-_BACKLOG: Final = 1_024
 
 
 @attrs.define
@@ -155,33 +152,13 @@ def make_handler(resolve: Resolve) -> Handler:
     return handle
 
 
-def make_server(resolve: Resolve) -> web.Server:
-    """The aiohttp server around `make_handler`: to be given to `loop.create_server` or a `web.ServerRunner`."""
-    return web.Server(make_handler(resolve), handler_cancellation=True, access_log=None)
+def make_server(resolve: Resolve, patience: Patience = PATIENCE) -> Server:
+    """A server around `make_handler`: `listen` binds it, or `loop.create_server`."""
+    return Server(make_handler(resolve), malformed, patience=patience, cancels=True)
 
 
-@attrs.define(eq=False)
-class Listener:
-    """A bound listener; `address` is `ip:port` with IPv6 in brackets."""
-
-    address: str
-    _runner: web.ServerRunner
-
-    async def close(self) -> None:
-        await self._runner.cleanup()
-
-
-async def listen(server: web.Server, host: str, port: int) -> Listener:
-    """Binds. Raises `OSError`."""
-    runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_S)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    bound_host, bound_port, *_ = runner.addresses[0]
-    return Listener(f"[{bound_host}]:{bound_port}" if ":" in bound_host else f"{bound_host}:{bound_port}", runner)
-
-
-assert BODY_BYTES_MAX == 1 << 20, "aiohttp's own default limit of a request body is the one that is documented"
+def malformed(status: int, message: str) -> web.StreamResponse:
+    """The answer to what is no HTTP."""
+    response = answer_refusal(Refusal(status, message))
+    response.force_close()
+    return response

@@ -16,6 +16,8 @@ from uuid import UUID
 from aiohttp import web
 
 from nexus_client.dropshot import version
+from nexus_client.dropshot.answers import JSON_TYPE, Refused
+from nexus_client.dropshot.body import Bodies, read_json
 from nexus_client.dropshot.json import BadJson, Json, encode, parse_uuid
 from propolis_stub.server.refusals import Refusal, bad_request
 from propolis_stub.server.websocket import Websocket
@@ -23,12 +25,9 @@ from propolis_stub.server.websocket import Websocket
 T = TypeVar("T")
 
 NEWEST: Final = 5
-BODY_BYTES_MAX: Final = 1 << 20
-JSON_TYPE: Final = "application/json"
+_BODIES: Final = Bodies()
+"""Of all VMs of this process."""
 
-_KNOWN_TYPES: Final = frozenset(
-    {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data", "application/x-ndjson"}
-)
 _CLOSE_TIMEOUT_S: Final = 2.0
 """For the other side's half of a closing handshake, before the connection is cut."""
 
@@ -78,28 +77,12 @@ def answer_refusal(refusal: Refusal) -> web.Response:
 # --- what comes in ----------------------------------------------------------------------------------------------
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
-    """A JSON body. Raises `Refusal` for another content type and for more than 1 MiB."""
-    given = request.headers.get("content-type")
-    if given is not None and given != JSON_TYPE:
-        kind = given.split(";")[0].strip().lower()
-        if kind in _KNOWN_TYPES:
-            raise bad_request(f'expected content type "{JSON_TYPE}", got "{kind}"')
-        if kind != JSON_TYPE:
-            raise bad_request(f"unsupported content-type: {kind}")
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise bad_request(f"request body exceeded maximum size of {BODY_BYTES_MAX} bytes") from None
-
-
 async def decoded(request: web.BaseRequest, decoder: Json[T]) -> T:
     """The body as `decoder` reads it. Raises `Refusal` (400)."""
-    body = await read_body(request)
     try:
-        return decoder.decode(body)
-    except BadJson as problem:
-        raise bad_json(problem) from None
+        return await read_json(request, decoder, _BODIES)
+    except Refused as refused:
+        raise Refusal(refused.status, refused.message) from None
 
 
 def bad_json(problem: BadJson) -> Refusal:
@@ -115,7 +98,7 @@ def query_numbers(request: web.BaseRequest, names: tuple[str, ...]) -> Mapping[s
         if found[name] is not None:
             raise bad_request(f"unable to parse query string: duplicate field `{name}`")
         if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) >= 2**64:
-            raise bad_request(f"unable to parse query string: {name}: invalid digit found in string")
+            raise bad_request("unable to parse query string: invalid digit found in string")
         found[name] = int(text)
     return found
 

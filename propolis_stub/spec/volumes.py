@@ -5,7 +5,7 @@ A stand-in: there are no downstairs behind it. Ids that a request does not name 
 Replacing compares two requests part by part (crucible's `compare_vcr_for_update`); all parts together must amount to
 one change: of one target, or of generations alone.
 
-Read before: spec/types.py. Read next: spec/build.py.
+Read before: spec/types.py. Read next: sim_sled/core/pantry/request.py, spec/build.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How handlers of companion servers call the core.
 
 Read before: core/companions.py, http/asking.py.
+Read next: companions/crucible.py, companions/depot.py, companions/dns.py, companions/imports.py,
+companions/pantry.py, companions/servers.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A Crucible agent over HTTP: API 1.0.0, the header may be absent (SR 5.1, SA 5.1).
 
-Read before: asking.py, sim_sled/core/crucible/agent.py. Read next: servers.py.
+Read before: companions/asking.py, core/crucible/agent.py. Read next: companions/servers.py.
 """
 
 from __future__ import annotations

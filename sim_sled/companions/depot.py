@@ -1,6 +1,6 @@
 """A repo depot over HTTP: what this sled's artifact store has, others fetch. API 1.0.0 (SR 4.2, SA 5.3).
 
-Read before: asking.py, sim_sled/core/artifacts/store.py. Read next: servers.py.
+Read before: companions/asking.py, core/artifacts/store.py. Read next: companions/servers.py.
 """
 
 from __future__ import annotations

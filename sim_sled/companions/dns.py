@@ -1,6 +1,6 @@
 """The configuration API of the internal DNS server: 2.0.0, and 1.0.0 as far as that can say it (SR 5.3).
 
-Read before: asking.py, sim_sled/core/dns/zones.py. Read next: dns_wire.py, servers.py.
+Read before: companions/asking.py, core/dns/zones.py. Read next: companions/dns_wire.py, companions/servers.py.
 """
 
 from __future__ import annotations

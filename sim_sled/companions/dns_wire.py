@@ -3,7 +3,7 @@
 A name outside of every zone is a SERVFAIL, not a REFUSED: that sends simple resolvers on to their next server, as the
 original has it. All records have a time to live of 0, as the original's.
 
-Read before: dns.py. Read next: servers.py.
+Read before: companions/dns.py, core/dns/zones.py. Read next: companions/servers.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The original fetches ranges; so does this. Only addresses of this machine and of underlay networks are fetched from: a
 simulator is no door to the world.
 
-Read before: asking.py. Read next: pantry.py.
+Read before: companions/asking.py. Read next: companions/pantry.py.
 """
 
 from __future__ import annotations

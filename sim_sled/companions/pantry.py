@@ -1,6 +1,6 @@
 """A Crucible pantry over HTTP: API 2.0.0 and older, the header may be absent (SR 5.2, SA 5.2).
 
-Read before: asking.py, sim_sled/core/pantry/pantry.py. Read next: servers.py.
+Read before: companions/asking.py, companions/imports.py, core/pantry/pantry.py. Read next: companions/servers.py.
 """
 
 from __future__ import annotations

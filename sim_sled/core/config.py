@@ -1,4 +1,7 @@
-"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7."""
+"""Frozen configuration of sleds. Sizes in bytes, times in microseconds. Defaults: SA 1.7.
+
+Read next: play/fleet.py.
+"""
 
 from __future__ import annotations
 

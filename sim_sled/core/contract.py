@@ -9,7 +9,7 @@ Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import attrs
@@ -26,8 +26,8 @@ from nexus_client.registration import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
 from propolis_stub.contract import Effect as VmEffect
-from propolis_stub.contract import GuestEvent
 from propolis_stub.contract import Input as VmInput
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.values import envelope
 from sim_sled.core.errors import SledError
 
@@ -250,6 +250,9 @@ class Tick:
     """Time has passed: whatever is due by now happens, in order."""
 
 
+Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput
+"""What somebody does to a VMM that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
+
 Input = (
     Register
     | Unregister
@@ -333,4 +336,15 @@ class DropFiles:
     keys: tuple[str, ...]
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles
+@attrs.frozen
+class TellNexus:
+    """Please POST `body` to Nexus's internal API, after everything that was to be told before; nobody waits for the
+    answer.
+    """
+
+    sled_id: UUID
+    path: str
+    body: dict[str, Any]
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | TellNexus

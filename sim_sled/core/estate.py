@@ -9,8 +9,8 @@ Areas of one sled reach each other by `estate.of(Other)`, those of other sleds o
 Nothing here knows which areas there are, so a sled that is never asked about its disks pays for none.
 
 Read before: core/sled.py.
-Read next: core/artifacts/store.py, core/bootstore/store.py, core/omicron_config/ledger.py, core/storage/volumes.py,
-core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py.
+Read next: core/artifacts/store.py, core/bootstore/store.py, core/companions.py, core/omicron_config/ledger.py,
+core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py.
 """
 
 from __future__ import annotations

@@ -7,26 +7,29 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: core/rack.py, daemon/blobs.py, daemon/state_dir.py.
-Read next: daemon/control.py, daemon/looking.py, daemon/propolis_api.py, daemon/small_rack.py, http/app.py,
-play/live.py, play/on_sockets.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
+http/app.py, play/conductor.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 
-from nexus_client.client import NexusClient, Senders
-from nexus_client.dropshot.text import SocketAddress
-from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.client import NexusClient
+from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.json import encode
+from nexus_client.dropshot.listen import Listener, listen
+from nexus_client.dropshot.text import IpNet, SocketAddress
+from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -34,18 +37,19 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from nexus_client.senders import IN_FLIGHT_MAX, Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
 from sim_sled.companions.servers import Addresses, Companions, Ports
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.core.contract import Effect, Input
+from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
+from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
-from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
@@ -54,9 +58,32 @@ from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
+from sim_sled.engine import requests
+from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
+from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
-from sim_sled.play.live import Live, Outgoing
+from sim_sled.language.schema import Scenario
+from sim_sled.play.conductor import (
+    SILENCE_US,
+    STEP,
+    Answered,
+    Begin,
+    Call,
+    Carried,
+    Conductor,
+    Effect,
+    Ended,
+    Ending,
+    Failed,
+    Fire,
+    LetGo,
+    Load,
+    Lost,
+    Refused,
+    Send,
+)
+from sim_sled.play.fleet import no_rules, outbox_of
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -64,8 +91,11 @@ _TIMER_MIN_S: Final = 0.001
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
-BACKLOG: Final = 1_024
-"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
+
+TELLING_MAX: Final = 1_000
+"""Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
+
+INTERNAL_API: Final = {"api-version": "1.0.0"}
 
 
 @attrs.frozen
@@ -80,7 +110,10 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
+    plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     state_dir: Path | None = None  # None: nothing outlives the daemon
@@ -104,37 +137,49 @@ class Daemon:
         self.options = options
         self.clock = clock or Clock()
         self.history = History()
-        self.rack = Rack(
+        self.conductor = Conductor(
+            options.engine or no_rules(options.seed),
+            options.seed,
+            self,
+            options.pacer,
+            silence_us=options.silence_us,
+            first_name=options.plays,
+            watched=options.history,
             sled_pacer=options.sled_pacer,
-            pacer=options.engine or options.pacer,
-            seed=options.seed,
-            watch=self._watch if options.history else None,
         )
+        self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
-            self.rack.expose = True
-            self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
-            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
+            remote = options.propolis is PropolisMode.REGISTERED
+            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
         if options.companions is not None:
             equip(self.rack.sleds.values())
-        self.live: Live | None = None
         if options.engine is not None:
-            self.live = Live(self, options.engine)
-            self.watchers.append(self.live.watch)
+            for sled in self.rack.sleds.values():
+                sled.outbox = outbox_of(options.engine.scenario, options.seed)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders: Senders[contract.PutToNexus | Outgoing] = Senders(self._client, self._replied)
-        self._servers: list[tuple[web.Server, asyncio.Server]] = []
+        self._senders: Senders[contract.PutToNexus | Send] = Senders(
+            self._client,
+            self._replied,
+            in_flight_max=connections_allowed(),
+            breaker=options.engine is None,  # a scenario counts attempts
+            on_outage=self._outage,
+        )
+        self._listeners: list[Listener] = []
+        self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -145,6 +190,10 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+        self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
+        """What rules want of Nexus: whoever has a model beside the daemon does it."""
+        self._telling = asyncio.Lock()
+        self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -169,12 +218,12 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for server, listener in self._servers:
-            listener.close()
-            server.pre_shutdown()  # a connection that is kept alive accepts nothing more either
+        for listener in self._listeners:
+            listener.accept_no_more()
         for companions in self.companions.values():
             companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        self._senders.trust()
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
         while any(len(sled.outbox) for sled in self.rack.sleds.values()):
@@ -200,6 +249,7 @@ class Daemon:
 
     async def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
 
         self._state_dir = StateDir(folder)
@@ -207,6 +257,8 @@ class Daemon:
             self._blobs[sled_id] = self._state_dir.take(sled.estate)
             if sled.estate.kept:
                 try:
+                    if sled.regions is not None:
+                        sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
                     await self._carry(
                         contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
@@ -217,18 +269,16 @@ class Daemon:
                     ) from error
 
     async def _listen(self, sled: Sled) -> None:
-        address = SocketAddress.parse(sled.config.address)
         server = make_server(
             self,
             sled.config.sled_id,
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
+            bodies=self._bodies,
         )
-        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=BACKLOG)
-        self._servers.append((server, listener))
-        name = listener.sockets[0].getsockname()
-        sled.address = str(SocketAddress(name[0], name[1]))
-        self.addresses[sled.config.sled_id] = sled.address
+        listener = await listen(server, SocketAddress.parse(sled.config.address))
+        self._listeners.append(listener)
+        sled.address = self.addresses[sled.config.sled_id] = listener.address
 
     async def _start_companions(self, sled: Sled) -> None:
         ports = self.options.companions
@@ -257,10 +307,7 @@ class Daemon:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for _, listener in self._servers:
-            listener.close()
-        for server, _ in self._servers:
-            await server.shutdown(1.0)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
         for companions in self.companions.values():
             await companions.close()
         for call in (*self._calls, *self._background):
@@ -270,8 +317,6 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        if self.live is not None:
-            self.live.close()
         await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
@@ -289,9 +334,25 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
-        if self.live is not None:
-            return await self.live.submit(item, self._carry)
-        return await self._carry(item)
+        op = requests.operation(item) if self.conductor.has_rules else ""
+        if not op:
+            return await self._carry(item)
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._open[item.ticket] = future
+        try:
+            self._turn(Call(item.ticket, op, item), None)
+            ending = await future
+        finally:
+            self._open.pop(item.ticket, None)
+        match ending:
+            case Carried(value):
+                return value
+            case Refused(error):
+                raise error
+            case Failed(fail):
+                raise Injected(fail.status, fail.code, fail.message, dict(fail.headers))
+            case Lost():
+                raise ConnectionDropped(ending.value)
 
     async def _carry(self, item: Any) -> object:
         answer = self._turn(item, item.ticket)
@@ -318,16 +379,13 @@ class Daemon:
         assert isinstance(done, list), "answered at once"
         return done
 
-    def send(self, outgoing: Outgoing) -> None:
-        """Tell Nexus something that no VMM of ours waits for."""
-        self._senders.send(outgoing)
-
     def _turn(self, item: Any, ticket: int | None) -> object:
         """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
+        conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            effects = self.rack.handle(item, now_us)
+            effects = conduct(item, now_us)
             if self._state_dir is not None:
                 self._save(self._state_dir)
             for effect in effects:
@@ -337,11 +395,7 @@ class Daemon:
                     self._perform(effect)
         finally:
             # also after a bug: one VMM's must not stop the clock of all
-            try:
-                if self.live is not None:
-                    self.live.after_turn()
-            finally:
-                self._rearm(now_us)
+            self._rearm(now_us)
         return answer
 
     def _save(self, state_dir: StateDir) -> None:
@@ -350,11 +404,12 @@ class Daemon:
                 state_dir.save(sled.estate)
 
     def _perform(self, effect: Effect) -> None:
-        if type(effect) is contract.PutToNexus:
-            if self.live is not None:
-                self.live.publish(effect)
-            else:
-                self._senders.send(effect)
+        if type(effect) is contract.PutToNexus or type(effect) is Send:
+            self._senders.send(effect)
+        elif type(effect) is Ended:
+            future = self._open.get(effect.call.key)
+            if future is not None and not future.done():
+                future.set_result(effect.ending)
         elif isinstance(effect, contract.Reply):
             self._answer(effect.ticket).set_result(effect.value)
         elif isinstance(effect, contract.ReplyError):
@@ -365,11 +420,18 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.TellNexus):
+            self.in_background(self._tell_nexus(effect), TELLING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
+        elif isinstance(effect, TakeSnapshot):
+            vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
+            self._log.info("snapshot", name=effect.name, vmms=vmms)
+        elif isinstance(effect, Power | RestartNexus):
+            self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -411,8 +473,8 @@ class Daemon:
 
     # --- Nexus ------------------------------------------------------------------------------------------------------
 
-    def _replied(self, put: contract.PutToNexus | Outgoing, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and put.attempt == 0:
+    def _replied(self, put: contract.PutToNexus | Send, outcome: Outcome) -> None:
+        if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
             self._log.error(
@@ -422,11 +484,17 @@ class Daemon:
                 gen=put.body.vmm_state.gen,
                 why=outcome.why,
             )
-        if isinstance(put, Outgoing):
-            put.replied(outcome)
+        if isinstance(put, Send):
+            self._turn(Answered(put, outcome), None)
         else:
             self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
+
+    def _outage(self, begins: bool) -> None:
+        if begins:
+            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
+        else:
+            self._log.info("Nexus takes connections again")
 
     async def _ask_nexus(self, effect: contract.AskNexus) -> None:
         answer: GetReplied | PostReplied
@@ -440,6 +508,15 @@ class Daemon:
             self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(contract.RegistrationReplied(effect.sled_id, answer))
 
+    async def _tell_nexus(self, effect: contract.TellNexus) -> None:
+        """One after the other: Nexus refuses the progress of a repair of whose start it does not know."""
+        from sim_sled.companions.telling import post  # noqa: PLC0415 -- only when a scenario breaks something
+
+        async with self._telling:
+            answer = await post(f"http://{self.options.nexus}{effect.path}", encode(effect.body), INTERNAL_API)
+        if answer.status != 204:
+            self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
+
     def _registration_news(self, effect: contract.RegistrationNews) -> None:
         news = effect.news
         if isinstance(news, Registered):
@@ -447,8 +524,8 @@ class Daemon:
             everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
             self._not_ready.pop(effect.sled_id, None)
-            if self.live is not None and not everybody_was and all(e.is_set() for e in self.registered.values()):
-                self.live.begin()  # scenario time counts from here
+            if not everybody_was and all(e.is_set() for e in self.registered.values()):
+                self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
             if self.refused is not None and not self.refused.done():
@@ -459,11 +536,7 @@ class Daemon:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
-        due_us = self.rack.next_deadline_us()
-        if self.live is not None:
-            rules_us = self.live.next_deadline_us()
-            if rules_us is not None and (due_us is None or rules_us < due_us):
-                due_us = rules_us
+        due_us = self.conductor.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -476,13 +549,58 @@ class Daemon:
 
     def _tick(self) -> None:
         self._timer = None
-        if self.live is not None:
-            self.live.tick(self.clock.now_us())
-        self.handle(contract.Tick())
+        self._turn(STEP, None)
 
-    def _watch(self, happening: Happening) -> None:
+    # --- the scenario -------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The rules; none of a daemon without a scenario."""
+        return self.conductor.engine
+
+    def load(self, scenario: Scenario) -> None:
+        """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
+        self._turn(Load(scenario), None)
+
+    def fire(self, name: str) -> bool:
+        """A person fires a manual trigger. False if no rule has it."""
+        known = any(rule.when.manual == name for rule in self.engine.scenario.rules)
+        self._turn(Fire(name), None)
+        return known
+
+    def release(self, rule: str) -> bool:
+        """Let go what a rule holds. False if it holds nothing."""
+        holds = self.engine.post.holds(rule)
+        self._turn(LetGo(rule), None)
+        return holds
+
+    # --- what the conductor tells (`Watcher`)
+
+    def happened(self, happening: Happening, _who: Subject | None, /) -> None:
         for watcher in self.watchers:
             watcher(happening)
+
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        for teller in self.tellers:
+            teller(kind, who, sled, text)
+
+    def _beyond(self, effect: Power | RestartNexus) -> None:
+        self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
+
+    def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
+        self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
+
+    def carried(self, _call: Call, _ending: Carried | Refused, _who: Subject | None, /) -> None:
+        """The answer says it all."""
+
+    def lost(self, _who: Subject, /) -> None:
+        """`tell` has said so."""
+
+
+def connections_allowed() -> int:
+    """Of reports in flight: half of the file descriptors, the rest is for those who connect to us."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return IN_FLIGHT_MAX if files_max == resource.RLIM_INFINITY else max(2, min(IN_FLIGHT_MAX, files_max // 2))
 
 
 _LATER: Final = object()

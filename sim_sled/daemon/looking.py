@@ -121,8 +121,7 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
-        live = self.daemon.live
-        who = live.engine.subjects.get(seen.propolis_id) if live is not None else None
+        who = self.daemon.engine.subjects.get(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
             {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
@@ -168,8 +167,7 @@ class Looking:
 
     def _rule(self, propolis_id: UUID) -> str | None:
         """The rule that last had a hand in it."""
-        live = self.daemon.live
-        who = live.engine.subjects.get(propolis_id) if live is not None else None
+        who = self.daemon.engine.subjects.get(propolis_id)
         return None if who is None or not who.notes else who.notes[-1].rule
 
     # ---- waiting

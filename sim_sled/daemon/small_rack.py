@@ -32,7 +32,7 @@ from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.latency import Latency
 from sim_sled.language.schema import Scenario
-from sim_sled.play.live import engine_for
+from sim_sled.play.fleet import engine_for
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
@@ -281,17 +281,16 @@ class SmallRack:
 
     def fired(self, rule: str) -> int:
         """How often a rule of the scenario has fired. `RackError` if there is no such rule."""
-        live = self.daemon.live
-        counter = live.engine.counters.get(rule) if live is not None else None
+        engine = self.daemon.engine
+        counter = engine.counters.get(rule)
         if counter is None:
-            rules = [] if live is None else [each.name for each in live.engine.scenario.rules]
+            rules = [each.name for each in engine.scenario.rules]
             raise RackError(f"no rule {rule!r}; there are: {', '.join(rules) or 'none'}")
         return counter.fired
 
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""
-        assert self.daemon.live is not None
-        self.daemon.live.reload(self._paced(scenario, len(self.handles)))
+        self.daemon.load(self._paced(scenario, len(self.handles)))
 
 
 def _slug(text: str) -> str:

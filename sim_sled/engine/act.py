@@ -6,22 +6,22 @@ Read before: engine/engine.py, engine/plans.py. Read next: engine/reports.py, en
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from propolis_stub.contract import Hold, Release
+from sim_sled.core import contract
 from sim_sled.engine.cast import SledInfo, Subject
 from sim_sled.engine.plans import (
-    Force,
-    Forget,
-    Freeze,
-    Kill,
+    Inject,
     PacePlan,
     Power,
     PublishPlan,
     RequestPlan,
     RestartNexus,
     TakeSnapshot,
+    vmm_state,
 )
 from sim_sled.language import actions as act
 from sim_sled.language.distribution import Distribution
@@ -31,6 +31,9 @@ from sim_sled.language.schema import Rule
 
 if TYPE_CHECKING:
     from sim_sled.engine.engine import Engine
+
+NOBODY: Final = 0
+"""The ticket of what nobody waits for."""
 
 
 @attrs.frozen
@@ -191,7 +194,9 @@ def _do_to_vmm(engine: Engine, rule: Rule, who: Subject, action: act.Action, con
     sled_id, propolis_id = who.sled.id, who.propolis_id
     match action:
         case act.SetState():
-            engine.effects.append(Force(sled_id, propolis_id, action.state, action.illegal))
+            engine.effects.append(
+                Inject(contract.InjectState(NOBODY, sled_id, propolis_id, vmm_state(action.state), action.illegal))
+            )
             engine.note(who, rule, f"sets {action.state}")
         case act.Stall():
             stall(engine, who, action.lasts)
@@ -199,10 +204,10 @@ def _do_to_vmm(engine: Engine, rule: Rule, who: Subject, action: act.Action, con
         case act.SkipStates():
             who.skip |= frozenset(action.states)
         case act.KillPropolis():
-            engine.effects.append(Kill(sled_id, propolis_id, action.restart))
+            engine.effects.append(Inject(contract.KillPropolis(NOBODY, sled_id, propolis_id, action.restart)))
             engine.note(who, rule, "kills its Propolis")
         case act.ForgetVmm():
-            engine.effects.append(Forget(sled_id, propolis_id))
+            engine.effects.append(Inject(contract.ForgetVmm(NOBODY, sled_id, propolis_id)))
             engine.note(who, rule, "makes the agent forget it")
         case act.MigrationFate():
             _fate(engine, rule, context, action)
@@ -211,14 +216,19 @@ def _do_to_vmm(engine: Engine, rule: Rule, who: Subject, action: act.Action, con
 def stall(engine: Engine, who: Subject, lasts_us: int) -> None:
     """Whatever the VMM waits for, now or next, does not come before that."""
     who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + lasts_us))
-    engine.effects.append(Freeze(who.sled.id, who.propolis_id, frozen=True))
+    engine.effects.append(_propolis(who, Hold()))
     if lasts_us < FOREVER:
         engine.later(lasts_us, lambda: _thaw(engine, who))
 
 
+def _propolis(who: Subject, item: Hold | Release) -> Inject:
+    """Propolis's timed waiting stands still, or goes on."""
+    return Inject(contract.PropolisInput(NOBODY, who.sled.id, who.propolis_id, item))
+
+
 def _thaw(engine: Engine, who: Subject) -> None:
     if not who.gone and engine.now_us >= who.stalled_until_us:
-        engine.effects.append(Freeze(who.sled.id, who.propolis_id, frozen=False))
+        engine.effects.append(_propolis(who, Release()))
 
 
 def _fate(engine: Engine, rule: Rule, context: Context, action: act.MigrationFate) -> None:
@@ -234,7 +244,7 @@ def _fate(engine: Engine, rule: Rule, context: Context, action: act.MigrationFat
         if side.role == "target" and action.target == "silent":
             engine.post.mute(rule, side)
         if side.role == "source" and action.source == "dies":
-            engine.effects.append(Kill(side.sled.id, side.propolis_id, restart=True))
+            engine.effects.append(Inject(contract.KillPropolis(NOBODY, side.sled.id, side.propolis_id, restart=True)))
 
 
 def _takes(engine: Engine, rule: Rule, context: Context, takes: Distribution, i: int) -> int:
@@ -258,7 +268,7 @@ def _sled_down(
             kept = happens(draw(engine.seed, f"keep/{rule.name}/{i}", who.key, context.occurrence), keep)
             engine.note(who, rule, f"{sled.down} down")
             if not kept:
-                engine.effects.append(Forget(sled.id, who.propolis_id))
+                engine.effects.append(Inject(contract.ForgetVmm(NOBODY, sled.id, who.propolis_id)))
     if sled.down == "power":
         engine.effects.append(Power(sled.id, on=False))
     if isinstance(action, act.RebootSled):

@@ -12,7 +12,7 @@ and then performs `engine.take()`. Rules are tried in the order of the file and 
 first of `fail`, `hang`, `reset` and `drop` ends the request.
 
 Read before: engine/cast.py, engine/plans.py, language/check.py. Read next: engine/act.py, engine/reports.py,
-engine/rule_pacer.py, play/live.py, play/stage.py, play/virtual.py.
+engine/rule_pacer.py, play/conductor.py, play/stage.py, play/virtual.py.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import attrs
 
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState, VmmState
+from sim_sled.core import contract
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 
@@ -102,40 +103,15 @@ class Answer:
 
 
 @attrs.frozen
-class Force:
-    """The VMM is to be in this state, whatever it was."""
+class Inject:
+    """Do this to a VMM, whatever it was doing."""
 
-    sled_id: UUID
-    propolis_id: UUID
-    state: str
-    illegal: bool
+    item: contract.Injection
 
 
 def vmm_state(state: str) -> VmmState:
     """What a sled says of a VMM that is in this state in truth."""
     return VmmState({"creating": "starting"}.get(state, state))
-
-
-@attrs.frozen
-class Kill:
-    sled_id: UUID
-    propolis_id: UUID
-    restart: bool
-
-
-@attrs.frozen
-class Forget:
-    sled_id: UUID
-    propolis_id: UUID
-
-
-@attrs.frozen
-class Freeze:
-    """Propolis's timed waiting stands still, or goes on."""
-
-    sled_id: UUID
-    propolis_id: UUID
-    frozen: bool
 
 
 @attrs.frozen
@@ -159,7 +135,7 @@ class TakeSnapshot:
     name: str
 
 
-EngineEffect = Deliver | Answer | Force | Kill | Forget | Freeze | Power | RestartNexus | TakeSnapshot
+EngineEffect = Deliver | Answer | Inject | Power | RestartNexus | TakeSnapshot
 
 
 @attrs.frozen
@@ -190,10 +166,7 @@ __all__ = [
     "EngineEffect",
     "Event",
     "Fail",
-    "Force",
-    "Forget",
-    "Freeze",
-    "Kill",
+    "Inject",
     "Listener",
     "MigrationFate",
     "PacePlan",

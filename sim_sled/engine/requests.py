@@ -1,6 +1,6 @@
 """What becomes of a request of Nexus to a sled: rules, latencies, the agent's queue (SA 2.12).
 
-Read next: play/virtual_calls.py.
+Read next: play/conductor.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import attrs
 
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmState
 from sim_sled.core import contract
+from sim_sled.core.vmm import Vmm
 from sim_sled.engine.cast import SledInfo, Subject
 from sim_sled.engine.plans import Event, RequestPlan
 from sim_sled.language.actions import Fail
@@ -127,6 +128,17 @@ def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo) -> Sub
                 other.role, other.migration_id = "source", about.migration_id
                 other.fate = None
     return who
+
+
+def adopt(engine: Engine, vmm: Vmm) -> None:
+    """Make a VMM known that was registered before there were rules; sleds that no rule can mean are left out."""
+    sled = engine.by_id.get(vmm.sled_id)
+    if sled is None:
+        return
+    who = _new_subject(engine, contract.Register(0, vmm.sled_id, vmm.propolis_id, vmm.about), sled)
+    state = vmm.vm.state if vmm.vm is not None and not vmm.terminal else None
+    who.truth = vmm.state.value if state is None else state.value.lower()
+    who.record, who.acked = vmm.record, vmm.acked
 
 
 def _named(engine: Engine, key: UUID) -> tuple[str, ...]:

@@ -17,8 +17,10 @@ from uuid import UUID
 
 from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Pace, Point
+from sim_sled.core import contract
+from sim_sled.engine.act import NOBODY
 from sim_sled.engine.cast import Subject
-from sim_sled.engine.plans import Event, Force, PacePlan
+from sim_sled.engine.plans import Event, Inject, PacePlan, vmm_state
 from sim_sled.language.draw import draw
 from sim_sled.language.figures import FOREVER
 
@@ -124,9 +126,11 @@ def _result(engine: Engine, who: Subject, point: Point, plan: PacePlan) -> Pace:
         if plan.becomes == "failed" and point in _CAN_FAIL:
             who.failing = True
             return Pace(takes, fail=True)
-        force = Force(who.sled.id, who.propolis_id, plan.becomes, plan.illegal or plan.becomes != "failed")
+        forced = contract.InjectState(
+            NOBODY, who.sled.id, who.propolis_id, vmm_state(plan.becomes), plan.illegal or plan.becomes != "failed"
+        )
         if takes < FOREVER:
-            engine.later(takes, lambda: engine.effects.append(force))
+            engine.later(takes, lambda: engine.effects.append(Inject(forced)))
         return Pace(None)
     who.failing = who.failing or (plan.fail and point in _CAN_FAIL)
     return Pace(None if takes >= FOREVER else takes, fail=plan.fail)

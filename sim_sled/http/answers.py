@@ -1,48 +1,19 @@
-"""What goes back: statuses, error bodies, the one table from the core's refusals to HTTP (SA 1.3).
+"""The one table from the core's refusals to HTTP (SA 1.3).
 
-Read before: core/errors.py. Read next: http/response.py, http/routes.py.
+Read before: core/errors.py, nexus_client/dropshot/answers.py. Read next: http/response.py, http/routes.py.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from sim_sled.core import errors
 
-NOT_FOUND: Final = "Not Found"
 NO_SUCH_INSTANCE: Final = "NO_SUCH_INSTANCE"
 NOT_IMPLEMENTED: Final = "Method not implemented in sled-agent-sim"
-
-MESSAGE_MAX: Final = 4096
-"""A message may quote what the client sent, and that may be a megabyte."""
-
-
-class Refused(Exception):
-    """An answer other than success.
-
-    `allow`: methods of a 405. `close`: the connection cannot be used any more.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        error_code: str | None = None,
-        *,
-        allow: tuple[str, ...] = (),
-        close: bool = False,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.error_code = error_code
-        self.allow = allow
-        self.close = close
-        self.headers = headers or {}
 
 
 @attrs.frozen
@@ -92,13 +63,3 @@ def refusal(error: errors.SledError) -> Refused:
             code = error.message if row.coded else row.error_code
             return Refused(row.status, error.message if row.message is None else row.message, code)
     return Refused(500, "Internal Server Error", "Internal")
-
-
-def error_body(request_id: str, refused: Refused) -> bytes:
-    """Dropshot's error, pretty-printed."""
-    body = {"request_id": request_id}
-    if refused.error_code is not None:
-        body["error_code"] = refused.error_code
-    message = refused.message
-    body["message"] = message if len(message) <= MESSAGE_MAX else message[:MESSAGE_MAX] + "…"
-    return json.dumps(body, indent=2, ensure_ascii=False).encode(errors="replace")

@@ -1,7 +1,8 @@
 """How handlers call the areas of a sled's estate.
 
 Read before: core/estate.py, http/routes.py.
-Read next: http/bootstore.py, http/omicron.py, http/small.py, http/storage.py, http/support.py, http/trust_quorum.py.
+Read next: companions/asking.py, http/bootstore.py, http/omicron.py, http/small.py, http/storage.py, http/support.py,
+http/trust_quorum.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
 from sim_sled.http.response import connection_line, status_line
@@ -38,8 +38,9 @@ class RawResponse:
         assert request is not None, "prepare comes first"
         length = len(answer.body) if answer.length is None else answer.length
         head = (
-            f"{status_line(answer.status)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{connection_line(request, self.keep_alive)}"
+            f"{status_line(answer.status, old=request.version == HttpVersion10)}\r\n"
+            f"x-request-id: {self._request_id}\r\ndate: {rfc822_formatted_time()}\r\n"
+            f"{connection_line(request, keep_alive=self.keep_alive)}"
         )
         if answer.kind is not None:
             head += f"content-type: {answer.kind}\r\n"

@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
-JSON_TYPE: Final = "application/json"
+from nexus_client.dropshot.answers import JSON_TYPE
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
@@ -64,9 +64,11 @@ class Response:
         request = self._request
         assert request is not None, "prepare comes first"
         body = self._body
+        connection = connection_line(request, keep_alive=self.keep_alive, close=self._close)
+        old = request.version == HttpVersion10 and not self._close
         head = (
-            f"{status_line(self._status)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{connection_line(request, self.keep_alive)}"
+            f"{status_line(self._status, old=old)}\r\nx-request-id: {self._request_id}\r\n"
+            f"date: {rfc822_formatted_time()}\r\n{connection}"
         )
         for method in self._allow:
             head += f"allow: {method}\r\n"
@@ -81,13 +83,14 @@ class Response:
         await request.writer.write_eof(head.encode() + body)
 
 
-def status_line(status: int) -> str:
+def status_line(status: int, *, old: bool) -> str:
     # a scenario may answer a status that has no name
-    return _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Injected"
+    line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Injected"
+    return line.replace("1.1", "1.0", 1) if old else line
 
 
-def connection_line(request: web.BaseRequest, keep_alive: bool) -> str:
+def connection_line(request: web.BaseRequest, *, keep_alive: bool, close: bool = False) -> str:
     """What differs from the version's own rule: 1.1 stays, 1.0 goes."""
     if keep_alive:
         return "connection: keep-alive\r\n" if request.version == HttpVersion10 else ""
-    return "connection: close\r\n" if request.version >= HttpVersion11 else ""
+    return "connection: close\r\n" if close or request.version >= HttpVersion11 else ""

@@ -3,7 +3,8 @@
 A row is one operation in one range of versions, with everything that is checked before its handler runs: path
 parameters, query parameters, body. Rows of one path may not overlap in versions; `Router` refuses that at import.
 
-Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/version.py.
+Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/body.py,
+nexus_client/dropshot/version.py.
 Read next: http/asking.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py, http/vmms.py.
 """
 
@@ -20,9 +21,9 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import IpNet, Uuid
-from sim_sled.http.answers import NOT_FOUND, Refused
 from sim_sled.http.host import Host
 
 NEWEST: Final = 48

@@ -9,10 +9,10 @@ from enum import Enum
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.json import Json
 from sim_sled.core.identity.rot import RootOfTrust
 from sim_sled.core.identity.small import Identity
-from sim_sled.http.answers import Refused
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_network import Struct
 from sim_sled.http.bodies_omicron import Sha256

@@ -12,7 +12,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sim_sled.http.answers import Refused
+from nexus_client.dropshot.answers import Refused
+from nexus_client.dropshot.body import go_on
 from sim_sled.http.routes import Call
 
 UPLOAD_MAX: Final = 2 * 1024 * 1024 * 1024
@@ -28,9 +29,7 @@ async def pieces_of(call: Call, size_max: int = UPLOAD_MAX) -> AsyncGenerator[by
     assert request is not None, "requests come from the server"
     if request.content_length is not None and request.content_length > size_max:
         raise _too_large(size_max)
-    if request.headers.get("expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
+    await go_on(request)
     size = 0
     try:
         while True:
@@ -45,7 +44,7 @@ async def pieces_of(call: Call, size_max: int = UPLOAD_MAX) -> AsyncGenerator[by
     except TimeoutError:
         raise Refused(400, f"request body made no progress for {PIECE_WAIT_S:.0f} s", close=True) from None
     except (web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
-        raise Refused(400, f"error reading request body: {str(error).partition(chr(10))[0]}", close=True) from None
+        raise Refused(400, f"error streaming request body: {str(error).partition(chr(10))[0]}", close=True) from None
 
 
 def _too_large(size_max: int) -> Refused:

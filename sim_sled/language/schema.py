@@ -4,8 +4,8 @@
 From these classes come the validation (`check.py`), the JSON Schema and the reference page (`reference.py`) and the
 printing (`printing.py`). The classes are frozen values; two are equal if they say the same, wherever it stands.
 
-Read before: language/actions.py, language/selector.py. Read next: language/check.py, play/judge/expect.py,
-play/users.py.
+Read before: language/actions.py, language/selector.py.
+Read next: language/check.py, play/fleet.py, play/judge/expect.py, play/users.py.
 """
 
 from __future__ import annotations

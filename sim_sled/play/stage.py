@@ -1,6 +1,6 @@
 """Where a scenario is played, as users, expectations and explanations see it: the virtual world or the wall clock's.
 
-Read before: engine/engine.py. Read next: play/judge/expect.py, play/on_sockets.py, play/users.py.
+Read before: engine/engine.py. Read next: daemon/on_sockets.py, play/judge/expect.py, play/users.py.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ class Stage(Protocol):
 
     scenario: Scenario
     seed: int
-    engine: Engine
     judge: Judge
     nexus_5xx: list[str]
+
+    @property
+    def engine(self) -> Engine:
+        """The rules."""
+        ...
 
     @property
     def rack(self) -> Rack:

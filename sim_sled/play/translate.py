@@ -6,16 +6,13 @@ Read before: play/virtual.py.
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
-
-import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
-from propolis_stub.contract import Hold, Release
 from propolis_stub.spec.build import cpus_fault
 from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
+from sim_sled.play.conductor import Plain
 
 _OTHER = {
     nx.PutExternalIp: "vmm_put_external_ip",
@@ -52,26 +49,12 @@ def translate(call: nx.CallSled, ticket: int) -> tuple[str, Any]:
         case nx.GetVmmState():
             return "vmm_get_state", contract.GetState(ticket, sled_id, op.propolis_id)
         case _:
-            return _OTHER[type(op)], _Plain(ticket, sled_id, getattr(op, "propolis_id", None))
+            return _OTHER[type(op)], Plain(ticket, sled_id, getattr(op, "propolis_id", None))
 
 
-@attrs.frozen
-class _Plain:
-    """A request that changes nothing in the rack of a closed world (addresses, inventory)."""
-
-    ticket: int
-    sled_id: UUID
-    propolis_id: UUID | None
-
-
-def is_plain(item: object) -> bool:
-    """Whether the rack need not see it."""
-    return isinstance(item, _Plain)
-
-
-def body_of(*, frozen: bool) -> Hold | Release:
-    """The Propolis input that freezes or thaws a VM."""
-    return Hold() if frozen else Release()
+def asked(item: Any) -> str:
+    """` stopped` of a request for a state, to be put behind its operation; "" of others."""
+    return f" {item.requested.type.value}" if isinstance(item, contract.PutState) else ""
 
 
 def told(happening: Happening) -> str:

@@ -7,64 +7,65 @@
 One heap holds what is on its way; the rack, the model, the rules and the users say when they are due. Time only
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
-Read before: core/rack.py, engine/engine.py, play/users.py. Read next: play/explain.py, play/run.py,
-play/translate.py, play/virtual_calls.py.
+Read before: core/rack.py, engine/engine.py, play/conductor.py, play/users.py.
+Read next: play/explain.py, play/run.py, play/translate.py.
 """
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Callable
 from typing import Any, Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import attrs
 
-from nexus_client.backoff import Policy
-from nexus_client.outbox import Delivered, Outbox, Permanent, Transient
+from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
-from nexus_client.stub.config import Config, SagaMode
+from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
-from nexus_client.types import SledAgentInfo, SledCpuFamily, SledRole
+from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
-from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import (
-    Answer,
-    Deliver,
-    EngineEffect,
-    Force,
-    Forget,
-    Freeze,
-    Kill,
-    Power,
-    Publication,
-    RestartNexus,
-    TakeSnapshot,
-    vmm_state,
-)
+from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
 from sim_sled.engine.reports import outcome_of
-from sim_sled.language.check import sleds_of
+from sim_sled.http.answers import refusal
 from sim_sled.language.distribution import Fixed
 from sim_sled.language.draw import draw
-from sim_sled.language.schema import Scenario, Shape
-from sim_sled.language.source import Mark
+from sim_sled.language.schema import Scenario
+from sim_sled.play.conductor import (
+    STEP,
+    Answered,
+    Begin,
+    Call,
+    Carried,
+    Conductor,
+    Due,
+    Ended,
+    Failed,
+    Fire,
+    Lost,
+    Refused,
+    Send,
+)
+from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
-from sim_sled.play.translate import body_of, told
+from sim_sled.play.translate import asked, told, translate
 from sim_sled.play.users import Users
-from sim_sled.play.virtual_calls import Calls
 
 EPOCH_US: Final = 1_767_225_600_000_000
 """When every run begins: 2026-01-01T00:00:00Z."""
 REGISTRATION_STEPS_MAX: Final = 100_000
-NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
+CONNECT_LOST_US: Final = 60_000_000
+"""Nexus's time-out for a call to a sled (NX 3.1)."""
+CONNECT_SILENT_US: Final = 15_000_000
+"""... and for a connection that nobody answers: a peer without power is given up sooner, as its address is gone."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -80,19 +81,6 @@ class Bounds:
     until_us: int = 30 * 86_400_000_000
     heap_max: int = 2_000_000
     lines_max: int = LINES_MAX
-
-
-def hardware_of(shape: Shape) -> Hardware:
-    """What a sled of this shape says it is made of."""
-    return Hardware(
-        hardware_threads=shape.cpus,
-        physical_ram=shape.ram,
-        reservoir_size=shape.reservoir,
-        zpools=shape.zpools,
-        cpu_family=SledCpuFamily(shape.cpu_family),
-        role=SledRole(shape.role),
-        baseboard_model=shape.model,
-    )
 
 
 @attrs.define(eq=False)
@@ -111,47 +99,44 @@ class World:
     active_us: int = EPOCH_US
     """When something last happened that is not a mere round of Nexus's background tasks."""
     lines: list[Line] = attrs.field(factory=list)
-    rack: Rack = attrs.field(init=False)
     nexus: Nexus = attrs.field(init=False)
-    engine: Engine = attrs.field(init=False)
+    conductor: Conductor = attrs.field(init=False)
     judge: Judge = attrs.field(init=False)
     users: Users = attrs.field(init=False)
-    calls: Calls = attrs.field(init=False)
     nexus_5xx: list[str] = attrs.field(factory=list)
     injected_5xx: set[str] = attrs.field(factory=set)
-    _heap: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
-    _count: int = 0
     _ticket: int = 0
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
 
     def __attrs_post_init__(self) -> None:
-        sleds = sleds_of(self.scenario.fleet)
-        ids = {sled.name: uuid5(NAMESPACE, f"sled/{sled.name}") for sled in sleds}
-        self.engine = Engine(self.scenario, self.seed, ids, tell=self._tell)
-        self.rack = Rack(pacer=self.engine, seed=self.seed, watch=self._watch)
-        # queued: what lies between two nodes of a saga shows, and reports and users can come between
-        model = Config(variant=self.variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
-        self.nexus = Nexus(self.nexus_config or model, seed=self.seed)
+        ids = ids_of(self.scenario)
+        self.ids = {str(sled_id): name for name, sled_id in ids.items()}
+        self.conductor = Conductor(
+            Engine(self.scenario, self.seed, ids),
+            self.seed,
+            self,
+            PresetPacer("instant", self.seed),
+            network=self.network,
+            patience_us=CONNECT_LOST_US,
+            silence_us=CONNECT_SILENT_US,
+            now_us=self.now_us,
+        )
+        self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
-        self.calls = Calls(self)
-        for i, sled in enumerate(sleds):
-            hardware = hardware_of(sled.shape)
-            grace_us = self.scenario.agent.stop_grace
-            config = SledConfig(
-                ids[sled.name], f"[fd00:1122:3344:{0x101 + i:x}::1]:12345", hardware=hardware, stop_grace_us=grace_us
-            )
-            made = self.rack.add_sled(config)
-            made.outbox = Outbox(policy=self._policy(), seed=self.seed)
-            self.ids[str(ids[sled.name])] = sled.name
+        for config in configs_of(self.scenario):
+            self.rack.add_sled(config).outbox = outbox_of(self.scenario, self.seed)
 
-    def _policy(self) -> Policy:
-        retry = self.scenario.agent.retry
-        first = max(1, retry.first)
-        return Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max))
+    @property
+    def engine(self) -> Engine:
+        return self.conductor.engine
+
+    @property
+    def rack(self) -> Rack:
+        return self.conductor.rack
 
     # ---- life
 
@@ -159,15 +144,15 @@ class World:
         """Register the fleet in no time, then start the scenario's time."""
         for sled in self.rack.sleds.values():
             info = sled.info(sled.config.address, 12348)
-            self.perform(self.rack.handle(contract.Announce(sled.config.sled_id, info), self.now_us))
+            self._conduct(contract.Announce(sled.config.sled_id, info))
         for _ in range(REGISTRATION_STEPS_MAX):
-            if not self._heap or self._heap[0][0] > self.now_us:
+            due_us = self.conductor.next_deadline_us()
+            if due_us is None or due_us > self.now_us:
                 break
-            heapq.heappop(self._heap)[2]()
-        self.engine.begin(self.now_us)
+            self._conduct(STEP)
+        self._conduct(Begin())
         self.users.begin()
         self.line("world", f"{len(self.rack.sleds)} sleds registered")
-        self._drain()
 
     @property
     def elapsed_us(self) -> int:
@@ -178,16 +163,11 @@ class World:
         return self._next()[0]
 
     def _next(self) -> tuple[int | None, str]:
-        """When, and whose turn it is. At equal times: what is on its way, rules, sleds, Nexus, users, judges."""
+        """When, and whose turn it is. At equal times: the conductor (what is on its way, rules, sleds), Nexus, users,
+        judges.
+        """
         # written out: this is asked before every step
-        due = self._heap[0][0] if self._heap else None
-        whose = "message"
-        other = self.engine.next_deadline_us()
-        if other is not None and (due is None or other < due):
-            due, whose = other, "rules"
-        other = self.rack.next_deadline_us()
-        if other is not None and (due is None or other < due):
-            due, whose = other, "sleds"
+        due, whose = self.conductor.next_deadline_us(), "conductor"
         other = self.nexus.next_deadline_us()
         if other is not None and (due is None or other < due):
             due, whose = other, "nexus"
@@ -206,21 +186,14 @@ class World:
             return False
         self.steps += 1
         self._bound(due)
-        now_us = self.now_us = max(self.now_us, due)
+        now_us = self.now_us = self.conductor.now_us = max(self.now_us, due)
         match whose:
-            case "message":
-                heapq.heappop(self._heap)[2]()
-            case "rules":
-                self.engine.tick(now_us)
-            case "sleds":
-                self.engine.now_us = now_us
-                self.perform(self.rack.handle(contract.Tick(), now_us))
+            case "conductor":
+                self._conduct(STEP)
             case "nexus":
                 self.tell_nexus(nx.Tick())
             case "users":
                 self.users.act(now_us)
-        if self.engine.effects:
-            self._drain()
         self.judge.settle(now_us)
         return True
 
@@ -230,12 +203,8 @@ class World:
             raise TooMuch(f"more than {bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
         if due - EPOCH_US > bounds.until_us:
             raise TooMuch(f"longer than {bounds.until_us / 1e6:.0f} s of virtual time")
-        if len(self._heap) > bounds.heap_max or len(self.lines) > bounds.lines_max:
+        if self.conductor.on_the_way > bounds.heap_max or len(self.lines) > bounds.lines_max:
             raise TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
-
-    def later(self, after_us: int, act: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._heap, (self.now_us + after_us, self._count, act))
 
     # ---- the trace
 
@@ -252,22 +221,35 @@ class World:
         if self.on_line is not None:
             self.on_line(one)
 
-    def _tell(self, kind: str, who: object, sled: str, text: str, _mark: Mark | None, /) -> None:
-        assert who is None or isinstance(who, Subject)
-        self.line(kind, text, who, sled)
+    # ---- what the conductor tells (`Watcher`)
 
-    def _watch(self, happening: Happening) -> None:
-        """The rack's happenings: told, then given to the rules."""
-        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        self.line(kind, self.readable(text) if text.startswith("cannot ") else text, who, sled)
+
+    def happened(self, happening: Happening, who: Subject | None, /) -> None:
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])
         text = told(happening)
         if text and happening.propolis_id is not None and who is not None:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
-        self.engine.watch(happening)
         if who is not None:
             self.judge.touch(who)
+
+    def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
+        sled = self.engine.by_id[call.item.sled_id]
+        if isinstance(ending, Refused):
+            answer = refusal(ending.error)
+            if answer.status >= 500:
+                self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
+            return
+        if call.op == "vmm_register":
+            self.judge.invariants.registered(sled.id)
+        if call.op != "vmm_get_state":
+            self.line("request", self.for_line(f"{call.op}{asked(call.item)}: 200"), who, sled.name)
+
+    def lost(self, who: Subject, /) -> None:
+        self.judge.touch(who)
 
     def readable(self, text: str) -> str:
         """Ids replaced by names, so that traces of different seeds can be compared by eye."""
@@ -303,12 +285,12 @@ class World:
                     if answered is not None:
                         answered(effect)
                 case nx.CallSled():
-                    self.calls.call(effect)
+                    self._call(effect)
                 case nx.Happened():
                     self._happened(effect)
                 case nx.Crashed():
                     self.line("nexus", "down")
-                    self.later(max(1, self._nexus_down_us), self._boot_nexus)
+                    self.conductor.put(max(1, self._nexus_down_us), Due(_BOOT))
         if self.nexus.broken:
             raise self.nexus.broken[0]
         self.judge.nexus_moved()
@@ -339,9 +321,11 @@ class World:
         who = self.engine.subjects.get(line.propolis_id) if line.propolis_id is not None else None
         self.line(kind, text, who, "nexus")
 
-    def next_ticket(self) -> int:
+    def _call(self, call: nx.CallSled) -> None:
+        """Nexus asks a sled: over the network, past the rules, into the rack, and back."""
         self._ticket += 1
-        return self._ticket
+        op, item = translate(call, self._ticket)
+        self.conductor.put(self.network(op, call.call_id), Call(call.call_id, op, item))
 
     def network(self, what: str, nth: int) -> int:
         latency = self.engine.takes("network", "network")
@@ -351,15 +335,53 @@ class World:
 
     # ---- effects
 
-    def perform(self, effects: list[contract.Effect]) -> None:
-        for effect in effects:
-            if type(effect) is contract.PutToNexus:
-                self.engine.now_us = self.now_us
-                self.engine.post.publish(
-                    Publication(effect.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial)
+    def _conduct(self, item: Any) -> None:
+        """One input of the conductor, and what it wants done."""
+        for effect in self.conductor.handle(item, self.now_us):
+            match effect:
+                case Ended():
+                    self._ended(effect)
+                case Send():
+                    self._send(effect)
+                case contract.AskNexus():
+                    self._register(effect)
+                case Power():
+                    self._set_power(effect.sled_id, "a0" if effect.on else "off")
+                case RestartNexus():
+                    self._restart_nexus(effect)
+                case TakeSnapshot():
+                    self.line("snapshot", f"{effect.name}: {self._snapshot()}")
+                case Due():
+                    self._boot_nexus()
+
+    def _set_power(self, sled_id: UUID, power: str) -> None:
+        self.ask(lambda ticket: nx.SetSled(ticket, sled_id, power=power), lambda _: None)
+
+    def _ended(self, ended: Ended) -> None:
+        call, ending = ended.call, ended.ending
+        text = ""
+        outcome: nx.Outcome
+        match ending:
+            case Carried(value):
+                assert value is None or isinstance(value, SledVmmState | UpdatedRuntime), (
+                    "what requests of VMMs are answered"
                 )
-            elif isinstance(effect, contract.AskNexus):
-                self._register(effect)
+                outcome = nx.Answered(value)
+            case Refused(error):
+                answer = refusal(error)
+                outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)
+                text = f"{answer.status} {answer.error_code or ''}".strip()
+            case Failed(fail):
+                if fail.status >= 500:
+                    self.injected_5xx.add(f"{call.op} {fail.status}")
+                outcome = nx.ErrorAnswered(fail.status, fail.code, fail.message)
+                text = f"{fail.status} {fail.code or ''}".strip()
+            case Lost():
+                outcome, text = _LOST[ending], ending.value
+        if text:
+            name = self.engine.by_id[call.item.sled_id].name
+            self.line("request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name)
+        self.tell_nexus(nx.SledAnswered(call.key, outcome))
 
     def _register(self, effect: contract.AskNexus) -> None:
         def got(reply: nx.Reply | nx.Dropped) -> None:
@@ -382,60 +404,22 @@ class World:
             self.ask(lambda ticket: nx.SledPosted(ticket, effect.sled_id, info), posted)
 
     def _registered(self, sled_id: UUID, answer: GetReplied | PostReplied) -> None:
-        self.later(
-            0, lambda: self.perform(self.rack.handle(contract.RegistrationReplied(sled_id, answer), self.now_us))
-        )
+        self.conductor.put(0, contract.RegistrationReplied(sled_id, answer))
 
-    def _drain(self) -> None:
-        """Whatever the rules want done is done; it may make them want more."""
-        while effects := self.engine.take():
-            for effect in effects:
-                self._wanted(effect)
-
-    def _wanted(self, effect: EngineEffect) -> None:
-        match effect:
-            case Deliver():
-                after_us = effect.after_us + self.network("report", effect.publication.serial)
-                self.later(after_us, lambda: self._reports(effect))
-            case Answer():
-                self.later(effect.after_us, lambda: self._replied(effect.publication, effect.outcome))
-            case Power():
-                power = "a0" if effect.on else "off"
-                self.ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, power=power), lambda _: None)
-            case RestartNexus():
-                self._restart_nexus(effect)
-            case TakeSnapshot():
-                self.line("snapshot", f"{effect.name}: {self._snapshot()}")
-            case Force() | Kill() | Forget() | Freeze():
-                self._inject(effect)
-
-    def _reports(self, deliver: Deliver) -> None:
-        publication = deliver.publication
-
+    def _send(self, send: Send) -> None:
         def answered(reply: nx.Reply | nx.Dropped) -> None:
-            if not deliver.answered:
-                return
-            outcome: Delivered | Transient | Permanent
+            outcome: Outcome
             if isinstance(reply, nx.Dropped):
                 outcome = Transient("connection closed")
             else:
                 outcome = outcome_of(reply.status)
-                if reply.status >= 500:
+                if reply.status >= 500 and send.answered:
                     self.nexus_5xx.append(f"report answered {reply.status}: {reply.body}")
-            if deliver.answer_lost:
-                self.later(15_000_000, lambda: self._replied(publication, Transient("timed out")))
-                return
-            back_us = self.network("report/back", publication.serial)
-            self.later(back_us, lambda: self._replied(publication, outcome))
+            self._conduct(Answered(send, outcome))
 
-        self.judge.invariants.before_report(publication.propolis_id, deliver.body)
-        self.ask(lambda ticket: nx.VmmReported(ticket, publication.propolis_id, deliver.body), answered)
-        self.judge.invariants.after_report(publication.propolis_id)
-
-    def _replied(self, publication: Publication, outcome: Any) -> None:
-        item = contract.NexusReplied(publication.sled_id, publication.propolis_id, publication.serial, outcome)
-        self.engine.now_us = self.now_us
-        self.perform(self.rack.handle(item, self.now_us))
+        self.judge.invariants.before_report(send.propolis_id, send.body)
+        self.ask(lambda ticket: nx.VmmReported(ticket, send.propolis_id, send.body), answered)
+        self.judge.invariants.after_report(send.propolis_id)
 
     def _restart_nexus(self, effect: RestartNexus) -> None:
         self._nexus_down_us = effect.down_us
@@ -449,32 +433,6 @@ class World:
         self.line("nexus", "up")
         self.tell_nexus(nx.Boot())
 
-    def _inject(self, effect: Force | Kill | Forget | Freeze) -> None:
-        ticket = self.next_ticket()
-        sled_id, propolis_id = effect.sled_id, effect.propolis_id
-        item: contract.Input
-        match effect:
-            case Force(_, _, state, illegal):
-                item = contract.InjectState(ticket, sled_id, propolis_id, vmm_state(state), illegal)
-            case Kill(_, _, restart):
-                item = contract.KillPropolis(ticket, sled_id, propolis_id, restart)
-            case Forget():
-                item = contract.ForgetVmm(ticket, sled_id, propolis_id)
-            case Freeze(_, _, frozen):
-                item = contract.PropolisInput(ticket, sled_id, propolis_id, body_of(frozen=frozen))
-        self.engine.now_us = self.now_us
-        who = self.engine.subjects.get(propolis_id)
-        try:
-            self.perform(self.rack.handle(item, self.now_us))
-        except SledError as error:
-            if not isinstance(effect, Freeze):
-                self.line("rule", f"cannot {type(effect).__name__.lower()}: {self.readable(error.message)}", who)
-            return
-        if isinstance(effect, Forget) and who is not None:
-            self.line("lost", "the agent has forgotten it", who)
-            self.engine.lost(who)
-            self.judge.touch(who)
-
     def _snapshot(self) -> str:
         vmms = [
             f"{who.short}={who.truth}" for who in sorted(self.engine.subjects.values(), key=lambda w: w.ordinal)
@@ -482,9 +440,17 @@ class World:
         ]  # fmt: skip
         return f"{len(vmms)} VMMs, {len(self.engine.post.held)} reports held; {' '.join(vmms[:200])}"
 
-    def fire(self, name: str) -> bool:
+    def fire(self, name: str) -> None:
         """A person fires a manual trigger."""
-        self.engine.now_us = self.now_us
-        fired = self.engine.fire(name)
-        self._drain()
-        return fired
+        self._conduct(Fire(name))
+
+
+_BOOT: Final = "boot"
+_LOST: Final[dict[Lost, nx.Outcome]] = {
+    Lost.NO_ANSWER: nx.TimedOut(),
+    Lost.SILENT: nx.NoConnection("connection timed out"),
+    Lost.REFUSED: nx.NoConnection(),
+    Lost.RESET: nx.NoConnection("connection reset"),
+    Lost.CLOSED: nx.NoConnection("connection closed"),
+}
+"""What a caller sees of each way in which no answer comes."""

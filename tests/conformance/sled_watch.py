@@ -5,7 +5,7 @@ from uuid import UUID
 
 import attrs
 from conformance.raw_http import RawAnswer
-from conformance.recording_nexus import Notification
+from support.nexus.fake_nexus import Notification
 
 STATES = frozenset({"starting", "running", "stopping", "stopped", "rebooting", "migrating", "failed", "destroyed"})
 ENDS = frozenset({"failed", "destroyed"})

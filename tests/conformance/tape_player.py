@@ -18,13 +18,16 @@ from typing import Any, Protocol, Self
 
 import attrs
 from conformance.raw_http import RawAnswer, RawClient
-from conformance.recording_nexus import RecordingNexus
 from conformance.sled_watch import SledWatch
 from conformance.tape_match import mismatches, parse, subset
+from support.nexus.fake_nexus import FakeNexus
 from support.wire import documents
 
 _POLL_S = 0.25
 """Between two looks while waiting, if no notification comes that says something has happened."""
+
+_THINKING_S = 0.003
+"""How long our Nexus takes: two reports of one VMM at a time would be seen to overlap."""
 
 _NOT_IMPLEMENTED = "Method not implemented in sled-agent-sim"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -99,7 +102,7 @@ def load(path: Path) -> Tape:
 class _Player:
     tape: Tape
     sled: SledUnderTest
-    nexus: RecordingNexus
+    nexus: FakeNexus
     not_offered: Collection[str]
     exact: bool
     variables: dict[str, str] = attrs.field(factory=dict)
@@ -129,7 +132,7 @@ class _Player:
             self.variables.update(dict.fromkeys(exchange.get("save", {}), "1"))
             how = How.NOT_OFFERED if op in self.not_offered else How.FAILED
             return how, [f"no {exchange['server']['kind']}"]
-        heard = len(self.nexus.notifications)
+        heard = len(self.nexus.acked)
         answer = await self.send(client, exchange)
         value = parse(answer.body)
         if client is self.client:
@@ -241,9 +244,9 @@ class _Player:
                 pass
 
     def hear(self) -> None:
-        for told in self.nexus.notifications[self.seen :]:
+        for told in self.nexus.acked[self.seen :]:
             self.watch.notification(told)
-        self.seen = len(self.nexus.notifications)
+        self.seen = len(self.nexus.acked)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +278,7 @@ class _Player:
         if answer.status == 200 and value["vmm_state"]["state"] == state:
             return True
         # it may have passed by; what was notified before the request, or is older than its answer, does not count
-        later = (told for told in self.nexus.notifications[heard:] if told.vmm == vmm and told.gen >= gen)
+        later = (told for told in self.nexus.acked[heard:] if told.vmm == vmm and told.gen >= gen)
         return any(told.state == state for told in later)
 
     async def ask(self, method: str, path: str) -> tuple[RawAnswer, Any]:
@@ -364,7 +367,7 @@ async def play(
     known = {"zpools", "crucible-agent", "depot", "sim-endpoints"}
     if strange := {need for _, e in tape.exchanges for need in e.get("needs", ())} - known:
         raise TapeError(f"{tape.name} needs {strange}")
-    async with RecordingNexus() as nexus, Depot(tape.head.get("depot", {})) as depot:
+    async with FakeNexus(thinking_s=_THINKING_S) as nexus, Depot(tape.head.get("depot", {})) as depot:
         player = _Player(tape, sled, nexus, not_offered, exact)
         player.variables = blobs_of(tape.head) | {"crucible_ip": "::1", "depot_url": depot.url}
         try:
@@ -377,6 +380,7 @@ async def play(
             await sled.stop()
         player.hear()
         faults = [*player.watch.take(), *nexus.faults]
+        nexus.faults.clear()
         return results + [Played(tape.name, 0, "(notifications)", How.FAILED, fault) for fault in faults]
 
 

@@ -17,7 +17,7 @@ from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.serve import BadScenario, load_one
-from sim_sled.play.live import NotInFleet, engine_for
+from sim_sled.play.fleet import NotInFleet, engine_for
 
 HEADERS = {"api-version": "48.0.0"}
 SLED = uuid.UUID(int=0x51ED)
@@ -175,10 +175,10 @@ async def test_a_held_report_goes_when_it_is_released(tmp_path):
         await register(http, vmm, "web")
         await ask(http, vmm, "running")
         async with asyncio.timeout(20):
-            while not daemon.live.engine.post.held:
+            while not daemon.engine.post.held:
                 await asyncio.sleep(0.01)  # the daemon has no event for what a rule keeps back
         assert "running" not in nexus.states(vmm)
-        assert daemon.live.release("keep-it")
+        assert daemon.release("keep-it")
         await nexus.heard(vmm, "running")
 
 
@@ -209,7 +209,7 @@ async def test_a_reload_replaces_the_rules_and_a_bad_file_does_not(tmp_path):
             load_one(tmp_path / "live.yaml")
         assert (await register(http, uuid.uuid4(), "b"))[0] == 503
         (tmp_path / "live.yaml").write_text(HEAD.replace("rules:\n", ""))
-        daemon.live.reload(load_one(tmp_path / "live.yaml"))
+        daemon.load(load_one(tmp_path / "live.yaml"))
         assert (await register(http, uuid.uuid4(), "c"))[0] == 200
 
 

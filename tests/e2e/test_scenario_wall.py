@@ -8,8 +8,8 @@ import structlog
 from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
+from sim_sled.daemon.on_sockets import play_on_sockets
 from sim_sled.language.check import parse_scenario
-from sim_sled.play.on_sockets import play_on_sockets
 
 TEXT = """version: 1
 name: wall

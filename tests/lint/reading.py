@@ -141,6 +141,14 @@ def _said(before: list[str], after: list[str]) -> str:
     return joined if len(joined) <= WIDTH else "\n".join(textwrap.fill(part, WIDTH) for part in parts)
 
 
+def _readable(source: str) -> Place | None:
+    """`place_of` for the fixer: what cannot be read is reported, not mended."""
+    try:
+        return place_of(source)
+    except ValueError:
+        return None
+
+
 def _meant(found: re.Match[str], *, reader: str, sources: Mapping[str, str]) -> str:
     """A name as it should be spelled, where a neighbour or the only module of that name is meant."""
     name = found[0]
@@ -156,7 +164,7 @@ def fixed(sources: Mapping[str, str]) -> dict[str, str]:
     """New texts of the modules whose line has to change so that every pair is named on both sides, by path."""
     changed: dict[str, str] = {}
     for path, source in sources.items():
-        if place := place_of(source):
+        if place := _readable(source):
             line = source[slice(*place.span)]
             meant = re.sub(_NAME, partial(_meant, reader=path, sources=sources), line)
             if meant != line:
@@ -164,11 +172,11 @@ def fixed(sources: Mapping[str, str]) -> dict[str, str]:
     sources = {**sources, **changed}
     order = order_of(sources)
     for path, source in sources.items():
-        place = place_of(source)
+        place = _readable(source)
         before = order.before[path] | {other for other in sources if path in order.next[other]}
         after = order.next[path] | {other for other in sources if path in order.before[other]}
         said = _said(sorted(spelled(p, path) for p in before), sorted(spelled(p, path) for p in after))
-        if place is None and said:
+        if place is None and said and not _START.search(source):
             doc = ast.get_docstring(ast.parse(source), clean=False)
             if doc is None:
                 continue

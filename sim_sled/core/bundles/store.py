@@ -121,7 +121,7 @@ class Bundles(Area):
             raise Internal(f"bundle {bundle_id} has nothing to be finalised")
         if bundle.sha256 != sha256:
             raise BadRequest("Hash mismatch")
-        return False  # a repeated finalise is no error (SA 6 no. 32)
+        return False  # a repeated finalise is no error (SA 6 #32)
 
     def finalize(self, where: Where, bundle_id: UUID, wanted: str, found: str) -> None:
         """The bytes have the hash `found`. Raises `BadRequest` if that is not the one that was announced; the

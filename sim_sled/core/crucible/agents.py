@@ -1,6 +1,6 @@
 """All Crucible agents of a process: who answers behind an address, and what disks read and write (SR 4.3, 5.1, 5.2).
 
-Read before: agent.py. Read next: ../pantry/pantry.py.
+Read before: core/crucible/agent.py. Read next: core/companions.py, core/pantry/volume.py.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class Agents:
         """The region whose downstairs listens at `address:port`; None if that is none of this process."""
         found = self._at(target)
         return None if found is None else found[0].at_port(found[1])
+
+    def address_of(self, dataset: UUID, port: int, host: str) -> str:
+        """What volumes call the downstairs at `port` of an agent; `host` where the agent has all addresses."""
+        return str(SocketAddress(self._places[dataset].host or host, port))
 
     def source(self, target: str) -> Blocks | None:
         """What a read-only copy from `address:port` begins with; None if that is not of this process."""

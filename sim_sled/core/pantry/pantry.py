@@ -3,7 +3,7 @@
 Attaching takes `Knobs.attach_us`; whoever wants to answer only then asks `activated` at `next_deadline_us`. Jobs are
 kept until their volume is detached. A volume that another upstairs has taken over is still told, but refuses work.
 
-Read before: volume.py. Read next: ../companions.py.
+Read before: core/pantry/volume.py. Read next: companions/pantry.py, core/companions.py. Read next: ../companions.py.
 """
 
 from __future__ import annotations
@@ -327,6 +327,15 @@ class Pantry:
             if volume.replacement is not None and volume.request != volume.replacement:
                 dues.append(volume.replaced_us)
         return min(dues, default=None)
+
+    def go_on(self, now_us: int) -> None:
+        """A knob was turned: volumes that were never to become active become so after all, if it says so now."""
+        if not self.knobs.activates:
+            return
+        for volume in self.volumes.values():
+            if not volume.seen_active and volume.due_us is None:
+                volume.due_us = now_us + self.knobs.attach_us
+        self.tick(now_us)
 
     def tick(self, now_us: int) -> None:
         for volume in self.volumes.values():

@@ -1,6 +1,6 @@
 """What a pantry reads out of volume construction requests; the requests themselves are Propolis's (SA 5.2).
 
-Read before: propolis_stub/spec/volumes.py. Read next: volume.py.
+Read before: propolis_stub/spec/volumes.py. Read next: core/pantry/volume.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The bytes of a volume: in the regions of its parts, over those of its parent (SR 5.2).
 
-Read before: request.py, ../crucible/agents.py. Read next: pantry.py.
+Read before: core/pantry/request.py, core/crucible/agents.py. Read next: core/pantry/pantry.py.
 """
 
 from __future__ import annotations

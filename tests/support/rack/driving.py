@@ -27,7 +27,7 @@ from nexus_client.types import (
     VmmStateRequested,
     time_of,
 )
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.core import contract
 from sim_sled.core.config import SimMode, SledConfig
@@ -287,8 +287,8 @@ def refused(call: Any, *args: Any, **named: Any) -> SledError:
 # --- nothing changed ------------------------------------------------------------------------------------------------
 
 _PLAIN = (int, str, bytes, bool, type(None), UUID, datetime, Enum)
-_NOT_STATE = {"pacer", "watch", "_now_us", "sled"}
-"""Of a rack: who decides and who watches; the time of the last input moves with every input. Of a VMM: its sled."""
+_NOT_STATE = {"pacer", "watch", "now_us"}
+"""Of a rack: who decides and who watches; the time of the last input moves with every input."""
 
 
 def snapshot(thing: Any) -> Any:

@@ -109,7 +109,7 @@ def test_another_hash_leaves_the_transfer_open(driver):
 
 
 def test_finalising_again_is_no_error_with_the_same_hash(driver):
-    """SA 6 no. 32: the original looks for a temporary file that is gone."""
+    """SA 6 #32: the original looks for a temporary file that is gone."""
     complete(driver)
     assert ask(driver, Bundles.check_finalize, BUNDLE, HASH) is False
     with pytest.raises(BadRequest, match=r"^Hash mismatch$"):

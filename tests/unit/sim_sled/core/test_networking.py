@@ -190,6 +190,17 @@ def test_a_membership_is_its_group_and_its_sources_in_order(net):
     assert vmm(net)["multicast_groups"] == [{"group_ip": "232.0.0.1", "sources": ["10.0.0.2", "10.0.0.1"]}]
 
 
+def test_a_subnet_that_came_with_the_registration_may_be_attached_once_more():
+    """SA 3.4: only those that were asked for conflict."""
+    net = Networking()
+    again = AttachedSubnet("192.0.2.64/28", "external")
+    net.vmm_registered(A, registration(attached_subnets=(again,)))
+    net.post_attached_subnet(A, again)
+    assert vmm(net)["attached_subnets"] == [{"kind": "external", "subnet": "192.0.2.64/28"}]
+    with pytest.raises(Conflict):
+        net.post_attached_subnet(A, again)
+
+
 def test_attached_subnets_one_by_one_and_as_a_set(net):
     one, other = AttachedSubnet("198.51.100.0/27", "external"), AttachedSubnet("2001:db8:40::/56", "external")
     net.post_attached_subnet(A, one)

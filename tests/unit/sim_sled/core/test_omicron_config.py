@@ -77,7 +77,7 @@ def test_a_generation_may_be_skipped_and_the_first_may_be_any():
 
 
 def test_a_zone_root_beside_the_roots_of_zones_is_an_ordinary_configuration():
-    """SA 6 no. 39: the original's storage dies of it, whatever comes first."""
+    """SA 6 #39: the original's storage dies of it, whatever comes first."""
     for rows in (FULL.wire["datasets"], dict(reversed(list(FULL.wire["datasets"].items())))):
         driver = EstateDriver()
         put(driver, config(2, datasets=list(rows.values()), zones=list(FULL.wire["zones"].values())))

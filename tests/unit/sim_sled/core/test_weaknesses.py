@@ -11,7 +11,8 @@ import json
 from typing import Any
 
 import pytest
-from support.daemon.driving import WAIT_S, body_of, fake_nexus, running_daemon
+from support.daemon.driving import body_of, running_daemon
+from support.nexus.fake_nexus import FakeNexus
 from support.rack.driving import (
     ACK,
     DOWN,
@@ -34,8 +35,9 @@ from support.rack.driving import (
     target,
 )
 
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import SledCpuFamily, SledRole, VmmState
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Point
 from sim_sled.core import errors
 from sim_sled.core.config import Hardware, SimMode, SledConfig
@@ -48,7 +50,7 @@ from sim_sled.daemon.history import told
 
 
 async def test_weakness_01_a_sled_can_be_bound_to_a_fixed_port_and_the_depot_has_its_own():
-    async with fake_nexus() as nexus:
+    async with FakeNexus() as nexus:
         async with running_daemon(nexus) as client:
             address = client.daemon.addresses[SLED_A]
         async with running_daemon(nexus, SledConfig(SLED_A, address, repo_depot_port=4711)) as client:
@@ -58,7 +60,7 @@ async def test_weakness_01_a_sled_can_be_bound_to_a_fixed_port_and_the_depot_has
 
 
 async def test_weakness_03_bodies_of_a_mebibyte_are_taken():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         body = json.dumps(body_of(V1)).encode()
         assert len(body) > 1024, "what every registration has"
         full = body + b" " * (2**20 - len(body))
@@ -89,16 +91,16 @@ def test_weakness_04_auto_mode_carries_out_a_migration_in():
 
 
 async def test_weakness_05_nexus_errors_and_absence_lose_nothing_and_delay_nobody():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         await client.register(V1)
         nexus.status = 503
         await client.put_state("running", V1)
-        await nexus.until(lambda: any(status == 503 for *_, status in nexus.told))
+        await nexus.until(lambda: any(status == 503 for *_, status in nexus.seen))
         nexus.status = 204
         await client.register(V2)
         await client.put_state("running", V2)
-        await nexus.until(lambda: "running" in nexus.of(V2))
-        await nexus.until(lambda: "running" in nexus.of(V1))
+        await nexus.until(lambda: "running" in nexus.states(V2))
+        await nexus.until(lambda: "running" in nexus.states(V1))
         assert (await client.ask("GET", f"/vmms/{V1}/state"))[1]["vmm_state"]["state"] == "running"
 
 
@@ -147,7 +149,7 @@ def test_weakness_06_the_end_is_acknowledged_before_the_vmm_is_lost():
 
 
 async def test_weakness_07_a_poke_of_an_unknown_vmm_is_a_404():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         for verb in ("poke", "poke-single-step"):
             status, error = await client.ask("POST", f"/vmms/{V1}/{verb}")
             assert (status, error["error_code"]) == (404, "NO_SUCH_INSTANCE")
@@ -183,10 +185,10 @@ def test_weakness_08_start_reboot_and_stop_within_the_delay():
 
 
 async def test_weakness_09_register_answers_with_what_is_stored():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         await client.register(V1)
         await client.put_state("running", V1)
-        await nexus.until(lambda: "running" in nexus.of(V1))
+        await nexus.until(lambda: "running" in nexus.states(V1))
         status, answer = await client.register(V1, migration_id=str(M1))
         assert (status, answer["vmm_state"]["state"]) == (200, "running")
         assert answer.get("migration_in") is None
@@ -194,14 +196,14 @@ async def test_weakness_09_register_answers_with_what_is_stored():
 
 @pytest.mark.parametrize("state", ["running", "stopping", "stopped", "rebooting", "failed", "destroyed"])
 async def test_weakness_10_another_initial_state_is_a_400(state):
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         status, error = await client.register(V1, vmm_runtime__state=state)
         assert (status, error["error_code"]) == (400, "InvalidRequest")
         assert (await client.register(V1))[0] == 200
 
 
 async def test_weakness_11_two_instances_cannot_share_a_vmm():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         await client.register(V1)
         status, error = await client.register(V1, instance_id=str(instance_of(V2)))
         assert (status, error["error_code"]) == (500, "Internal")
@@ -213,7 +215,7 @@ def _crucible(key: str, request_json: str) -> dict[str, Any]:
 
 
 async def test_weakness_12_a_bad_volume_leaves_no_vmm_behind():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         status, error = await client.register(V1, vmm_spec__components=_crucible(str(V3), "{not json"))
         assert (status, error["error_code"]) == (400, "InvalidRequest")
         assert (await client.ask("GET", f"/vmms/{V1}/state"))[0] == 404
@@ -221,19 +223,19 @@ async def test_weakness_12_a_bad_volume_leaves_no_vmm_behind():
 
 
 async def test_weakness_14_a_volume_that_is_keyed_by_a_name_is_a_400():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         status, _ = await client.register(V1, vmm_spec__components=_crucible("boot-disk", "{}"))
         assert status == 400
         assert (await client.ask("GET", f"/vmms/{V1}/state"))[0] == 404
 
 
 async def test_weakness_15_a_stop_before_the_start_is_told_and_the_vmm_removed():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         await client.register(V1)
         status, answer = await client.put_state("stopped", V1)
         assert (status, answer["updated_runtime"]["vmm_state"]["state"]) == (200, "destroyed")
-        await nexus.until(lambda: nexus.of(V1) == ["destroyed"])
-        async with asyncio.timeout(WAIT_S):
+        await nexus.until(lambda: nexus.states(V1) == ["destroyed"])
+        async with asyncio.timeout(20.0):
             while V1 in client.daemon.rack.sleds[SLED_A].vmms:
                 await asyncio.sleep(0)
         assert (await client.ask("GET", f"/vmms/{V1}/state"))[0] == 404
@@ -281,9 +283,9 @@ def test_weakness_17_a_migration_out_is_said_as_it_goes_checked_and_automatic():
 
 
 async def test_weakness_18_faults_come_over_http():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
         control = Control(client.daemon)
-        runner, address = await serve_control(control, "::1", 0)
+        runner, address = await serve_control(control, SocketAddress("::1", 0))
 
         async def inject(propolis_id, fault):
             url = f"http://{address}/vmms/{propolis_id}/inject"
@@ -294,13 +296,13 @@ async def test_weakness_18_faults_come_over_http():
             for propolis_id in VMMS[:4]:
                 await client.register(propolis_id)
                 await client.put_state("running", propolis_id)
-                await nexus.until(lambda who=propolis_id: "running" in nexus.of(who))
+                await nexus.until(lambda who=propolis_id: "running" in nexus.states(who))
             assert await inject(V1, {"state": "failed"}) == 200
             assert await inject(V2, {"kill_propolis": {"restart": True}}) == 200
             assert await inject(VMMS[2], {"guest": "halt"}) == 200
             assert await inject(VMMS[3], {"forget_vmm": True}) == 200
-            await nexus.until(lambda: nexus.of(V1)[-1] == nexus.of(V2)[-1] == "failed")
-            await nexus.until(lambda: nexus.of(VMMS[2])[-1] == "destroyed")
+            await nexus.until(lambda: nexus.states(V1)[-1] == nexus.states(V2)[-1] == "failed")
+            await nexus.until(lambda: nexus.states(VMMS[2])[-1] == "destroyed")
             assert (await client.ask("GET", f"/vmms/{VMMS[3]}/state"))[0] == 404
             assert await inject(VMMS[3], {"state": "failed"}) == 404
             await client.register(VMMS[4])
@@ -328,7 +330,7 @@ def test_weakness_18_a_guest_and_a_slow_start_can_be_had():
 async def test_weakness_25_capacity_can_be_enforced():
     hardware = Hardware(hardware_threads=4, physical_ram=2**34, reservoir_size=2**33)
     config = SledConfig(SLED_A, hardware=hardware, enforce_capacity=True)
-    async with fake_nexus() as nexus, running_daemon(nexus, config) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus, config) as client:
         assert (await client.register(V1))[0] == 200
         assert (await client.register(V2))[0] == 200
         status, error = await client.register(V3)
@@ -338,8 +340,8 @@ async def test_weakness_25_capacity_can_be_enforced():
 
 
 async def test_weakness_26_network_data_of_a_vmm_can_be_read_and_goes_with_it():
-    async with fake_nexus() as nexus, running_daemon(nexus) as client:
-        runner, address = await serve_control(Control(client.daemon), "::1", 0)
+    async with FakeNexus() as nexus, running_daemon(nexus) as client:
+        runner, address = await serve_control(Control(client.daemon), SocketAddress("::1", 0))
 
         async def networking():
             async with client.session.get(f"http://{address}/sleds/{SLED_A}/networking") as answer:
@@ -355,8 +357,8 @@ async def test_weakness_26_network_data_of_a_vmm_can_be_read_and_goes_with_it():
             assert values == {"203.0.113.7", "203.0.113.8", "203.0.113.9"}, "the registration's own are included"
             assert shown["vpc_routes"]
             await client.put_state("stopped", V1)
-            await nexus.until(lambda: nexus.of(V1) == ["destroyed"])
-            async with asyncio.timeout(WAIT_S):
+            await nexus.until(lambda: nexus.states(V1) == ["destroyed"])
+            async with asyncio.timeout(20.0):
                 while await networking() != empty:
                     await asyncio.sleep(0)
         finally:
@@ -383,10 +385,10 @@ def test_weakness_26_every_way_to_lose_a_vmm_cleans_up():
 
 async def test_weakness_33_a_restarted_sled_is_the_same_sled():
     posted = []
-    async with fake_nexus() as nexus:
+    async with FakeNexus() as nexus:
         for _ in range(2):
             nexus.posted.clear()
-            nexus.known.clear()
+            nexus.sleds.clear()
             async with running_daemon(nexus, SledConfig(SLED_A), SledConfig(SLED_B)) as client:
                 await nexus.until(lambda: len(nexus.posted) == 2)
                 for propolis_id in (V3, V1, V2):
@@ -418,26 +420,26 @@ def test_weakness_33_the_same_seed_tries_again_at_the_same_times():
 
 
 async def test_weakness_34_a_refused_registration_ends_with_a_clear_message():
-    async with fake_nexus() as nexus:
-        nexus.status = 400
+    async with FakeNexus() as nexus:
+        nexus.post_status = 400
         async with running_daemon(nexus) as client:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(20.0):
                 refusal = await asyncio.shield(client.daemon.refused)
             assert refusal.status == 400
-            assert f"Nexus refuses to register sled {SLED_A}: 400: not like this" in refusal.message
+            assert f"Nexus refuses to register sled {SLED_A}: 400: no such rack" in refusal.message
             assert len(nexus.posted) == 1, "asked once, not for ever"
 
 
 async def test_weakness_35_many_sleds_in_one_process_and_instances_move_between_them():
-    async with fake_nexus() as nexus, running_daemon(nexus, SledConfig(SLED_A), SledConfig(SLED_B)) as client:
+    async with FakeNexus() as nexus, running_daemon(nexus, SledConfig(SLED_A), SledConfig(SLED_B)) as client:
         assert len(set(client.daemon.addresses.values())) == 2
         await client.register(V1)
         await client.put_state("running", V1)
-        await nexus.until(lambda: "running" in nexus.of(V1))
+        await nexus.until(lambda: "running" in nexus.states(V1))
         await client.register(V2, sled=SLED_B, vmm_runtime__state="migrating", migration_id=str(M1))
         asked = {"type": "migration_target", "value": {"src_propolis_addr": address_of(V1)}}
         assert (await client.put_state(asked, V2, sled=SLED_B))[0] == 200
-        await nexus.until(lambda: nexus.of(V2)[-1:] == ["running"] and nexus.of(V1)[-1:] == ["destroyed"])
+        await nexus.until(lambda: nexus.states(V2)[-1:] == ["running"] and nexus.states(V1)[-1:] == ["destroyed"])
         assert (await client.ask("GET", f"/vmms/{V2}/state"))[0] == 404, "it is on the other sled"
         assert (await client.ask("GET", f"/vmms/{V2}/state", sled=SLED_B))[0] == 200
 
@@ -453,7 +455,7 @@ async def test_weakness_37_the_hardware_is_configurable():
         baseboard_revision=13,
         baseboard_serial="BRM42220031",
     )
-    async with fake_nexus() as nexus, running_daemon(nexus, SledConfig(SLED_A, hardware=hardware)):
+    async with FakeNexus() as nexus, running_daemon(nexus, SledConfig(SLED_A, hardware=hardware)):
         await nexus.until(lambda: nexus.posted)
         posted = nexus.posted[0]
         assert (posted["usable_hardware_threads"], posted["usable_physical_ram"]) == (256, 2**40)

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.json import Json
-from sim_sled.http.answers import Refused
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.routes import NEWEST, Later, LaterJson, Route, Router, segments
 

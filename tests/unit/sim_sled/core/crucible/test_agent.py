@@ -180,7 +180,7 @@ def test_a_disk_snapshot_reaches_the_regions_behind_its_targets_and_stops_at_a_m
         agents.snapshot(["[::1]:1000", "[::1]:1051", "[::1]:1050"], UUID(int=7), 5)
     assert (list(first.snapshots), list(second.snapshots)) == ([str(UUID(int=7))], [])
     with pytest.raises(Internal):
-        agents.snapshot(["[::2]:1000"], UUID(int=8), 5)  # the port alone is not enough (SA 6 no. 22)
+        agents.snapshot(["[::2]:1000"], UUID(int=8), 5)  # the port alone is not enough (SA 6 #22)
 
 
 def test_a_read_only_copy_has_the_bytes_of_its_source(agents):

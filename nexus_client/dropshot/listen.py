@@ -1,0 +1,365 @@
+"""Listeners and their connections, with the manners of the original's HTTP library (DS 3).
+
+aiohttp's connection does the work. In front of its parser stands a look at each request head, because that parser is
+stricter than hyper in some ways (no `Host`, two of them, methods it does not know) and laxer in others (a request
+line without a version). An ordinary head passes untouched; an odd one is mended into one that means the same, or
+refused. What is *not* mended is told in docs/fidelity.md.
+
+A connection that has had an answer and asks nothing more, and one with half a request head, are closed after
+`Patience.idle_s`; one that never sent anything stays, as in the original. A client that has shut its sending side is
+answered if that takes no longer than `Patience.half_closed_s`.
+
+Read before: dropshot/text.py. Read next: dropshot/body.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import attrs
+from aiohttp import web
+from aiohttp.hdrs import CONTENT_LENGTH
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from nexus_client.dropshot.text import SocketAddress
+
+_log = logging.getLogger(__name__)
+
+HEADERS_MAX: Final = 100
+"""Header lines of a request; more are a 431 (hyper)."""
+
+TARGET_MAX: Final = 65_534
+"""Bytes of a request target; more are a 414 (hyper)."""
+
+HEAD_MAX: Final = 417_792
+"""Bytes of a request head that has not ended: hyper's buffer. More are a 431."""
+
+BACKLOG: Final = 1_024
+"""Pending connections per listener: a background round of Nexus opens some hundreds at once."""
+
+SHUTDOWN_S: Final = 1.0
+"""How long `Listener.close` waits for requests under way: long polls have no end of their own."""
+
+
+@attrs.frozen
+class Patience:
+    """How long a connection is waited for, in seconds. The defaults are the original's (DS 3); tests have less."""
+
+    idle_s: float = 30.0
+    """Between an answer and the next request head, and for a head that has begun."""
+    body_s: float = 60.0
+    """For a body to arrive: Nexus itself gives up after 60 s."""
+    half_closed_s: float = 0.5
+    """For an operation whose client has shut its sending side: the original answers at once or never."""
+
+
+PATIENCE: Final = Patience()
+
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class HandleError(Protocol):
+    """Makes the answer to what is no HTTP (400), or to a bug outside of all handlers (500)."""
+
+    def __call__(self, status: int, message: str, /) -> web.StreamResponse: ...
+
+
+class Server(web.Server):
+    """`handle` answers every request, `malformed` what is none: `loop.create_server(server, …)` binds it.
+
+    With `cancels`, a handler ends when its client goes away; without, it runs to its end, as the original's do.
+    """
+
+    def __init__(
+        self, handle: Handle, malformed: HandleError, *, patience: Patience = PATIENCE, cancels: bool = False
+    ) -> None:
+        # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
+        super().__init__(
+            handle,
+            handler_cancellation=cancels,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=patience.idle_s,
+            max_line_size=TARGET_MAX + 1,
+            max_field_size=HEAD_MAX,
+        )
+        self.malformed: Final = malformed
+        self.patience: Final = patience
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Connection(RequestHandler):
+    """aiohttp's connection, with the manners told above."""
+
+    __slots__ = ("_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines")
+
+    def __init__(self, server: Server, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._malformed = server.malformed
+        self._patience = server.patience
+        self._head = bytearray()  # of a request that has begun to arrive
+        self._line = False  # whether its first line has, and is one
+        self._left: int | None = 0  # bytes of the body on its way; None: it comes in chunks
+        self._pipelines = False
+        self._last: Any = None  # body of the request that arrived last
+        self._late: asyncio.TimerHandle | None = None
+        self._half_closed = False
+
+    @property
+    def patience(self) -> Patience:
+        """How long its requests are waited for."""
+        return self._patience
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request has arrived that is not answered yet."""
+        return self._request_count > 0 and (self._waiter is None or self._waiter.done())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # one that has sent nothing yet stays
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._wait_no_longer()
+        super().connection_lost(exc)
+
+    # --- heads ---
+
+    def data_received(self, data: bytes) -> None:
+        # Within a body, on a websocket, and of pipelined requests everything is the parser's own business.
+        if self._pipelines or self._upgraded or not self._body_has_arrived():
+            self._pass_on(data)
+            return
+        if self._busy:
+            self._pipelines = True
+            self._pass_on(data)
+            return
+        if not self._head and (end := data.find(_END)) >= 0 and is_ordinary(data, end):
+            self._pass_on(data, end + len(_END))
+            return
+        seen = max(0, len(self._head) - len(_END))
+        self._head += data if self._head else data.lstrip(b"\r\n")  # hyper forgives empty lines in front, too
+        end = self._head.find(_END, seen)
+        if end < 0 and self._may_become_a_head(seen):
+            if len(self._head) > HEAD_MAX:
+                self._end(431)
+            elif self._late is None and self._head and self._keepalive_handle is None:
+                self._late = self._loop.call_later(self._patience.idle_s, self.force_close)
+            return
+        head = bytes(self._head)
+        self._head.clear()
+        self._line = False
+        self._wait_no_longer()
+        if end < 0:
+            if len(head) > TARGET_MAX and b"\n" not in head:
+                self._end(414)
+            else:
+                self._pass_on(head)  # no HTTP, and the parser says why
+            return
+        mended = mend(head, end)
+        if mended == 400:
+            self._refuse("no request line of HTTP/1.0 or 1.1")
+        elif isinstance(mended, int):
+            self._end(mended)
+        else:
+            self._pass_on(mended, mended.index(_END) + len(_END))
+
+    def _may_become_a_head(self, seen: int) -> bool:
+        """Whether more bytes can make this a request. What cannot is answered now, not after half a minute."""
+        if self._line:
+            return b"\n\n" not in self._head[seen:]
+        line, newline, _ = bytes(self._head[: TARGET_MAX + _LINE_BESIDE]).partition(b"\r\n")
+        if newline:
+            self._line = _REQUEST_LINE.fullmatch(line) is not None
+            return self._line
+        return len(line) < TARGET_MAX + _LINE_BESIDE and _BEGINNING.fullmatch(line) is not None
+
+    def _pass_on(self, data: bytes, body_at: int = 0) -> None:
+        """To the parser. `body_at`: where in `data` the head ends, if it begins with one.
+
+        A client that sends more than its request has the parser to itself from then on: in the middle of `data` the
+        next head may have begun.
+        """
+        before = len(self._messages)
+        super().data_received(data)
+        came = len(self._messages) - before
+        if self._pipelines or self._upgraded or not (came or body_at == 0):
+            return
+        if came:
+            message, self._last = self._messages[-1]
+            if isinstance(message, _ErrInfo):
+                return
+            length = message.headers.get(CONTENT_LENGTH)
+            self._left = int(length) if length else None if message.chunked else 0
+        if self._left is not None:
+            self._left -= len(data) - body_at
+        behind = self._left < 0 if self._left is not None else self._body_has_arrived() and not data.endswith(_END)
+        self._pipelines = came > 1 or behind
+
+    def _body_has_arrived(self) -> bool:
+        return self._last is None or bool(self._last.is_eof())
+
+    def _wait_no_longer(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _refuse(self, why: str) -> None:
+        """As if the parser had found it: the answer is `malformed`'s."""
+        self._messages.append((_ErrInfo(400, BadHttpMessage(why), why), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _end(self, status: int) -> None:
+        """The last answer of a connection whose request nobody reads to its end: without a body (DS 3)."""
+        if self.transport is not None:
+            reason = {414: "URI Too Long", 431: "Request Header Fields Too Large"}[status]
+            self.transport.write(
+                f"HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-length: 0\r\n"
+                f"date: {rfc822_formatted_time()}\r\n\r\n".encode()
+            )
+        self.force_close()
+
+    # --- ends ---
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # None there, which is False
+        """The client has shut its sending side. True: it may still be answered."""
+        if self._upgraded or self.transport is None:
+            return False
+        if not self._body_has_arrived():
+            self._last.set_exception(web.RequestPayloadError("connection closed before the body was complete"))
+            self._last.feed_eof()  # whoever reads of it from now on meets the exception
+        elif not self._busy:
+            return False
+        self._half_closed = True
+        self._wait_no_longer()
+        self._late = self._loop.call_later(self._patience.half_closed_s, self.force_close)
+        return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
+        written = await super().finish_response(request, resp, start_time)
+        if self._half_closed and not self._messages:
+            self._close = True
+        return written
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what is no HTTP; `exc` None cannot happen in our handlers."""
+        if status >= 500:
+            _log.error("%s failed outside of its handler", request.raw_path, exc_info=exc)
+        else:
+            _log.debug("malformed HTTP from %s: %s", request.remote, one_line(message or ""))
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already; a second one would be read as the next")
+        text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {one_line(message or '')}"
+        return self._malformed(status, text)
+
+
+def one_line(error: BaseException | str) -> str:
+    """The first line of a library's message."""
+    return str(error).partition("\n")[0]
+
+
+# ---- heads ---------------------------------------------------------------------------------------------------------
+
+_END: Final = b"\r\n\r\n"
+_METHODS: Final = (b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"PATCH", b"OPTIONS")
+_NOBODYS_METHOD: Final = b"LINK"
+"""Known to aiohttp's parser, and no operation of ours has it: it stands for all methods that parser does not know."""
+
+_LINE_BESIDE: Final = 64
+"""Bytes of a request line beside its target, and more."""
+_ORDINARY: Final = re.compile(rb"(?:%b) [!-\"$-~]+ HTTP/1\.[01]\r\n" % b"|".join(_METHODS))
+_REQUEST_LINE: Final = re.compile(
+    rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<target>[^ \r\n]+) HTTP/1\.(?P<minor>[01])"
+)
+_BEGINNING: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: [^ \x00-\x1f\x7f]*(?: [HTP/1.0]*)?)?\r?")
+
+
+def is_ordinary(data: bytes, end: int) -> bool:
+    """Whether the head that ends at `end` can go to the parser as it is. Nearly all can: this is on the hot path."""
+    if end > 4096 or _ORDINARY.match(data) is None:
+        return False
+    head = data[:end].lower()
+    return head.count(b"\r\nhost:") == 1 and b"\r\nupgrade:" not in head and head.count(b"\n") <= HEADERS_MAX
+
+
+def mend(head: bytes, end: int) -> bytes | int:
+    """A head that means the same to aiohttp's parser as `head`, which ends at `end`, to hyper; with all that follows
+    it. Or the status of the answer that ends the connection.
+    """
+    line, *fields = head[:end].split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        return 414 if len(line) > TARGET_MAX else 400
+    if len(match["target"]) > TARGET_MAX:
+        return 414
+    if len(fields) > HEADERS_MAX:
+        return 431
+    method = match["method"] if match["method"] in _METHODS else _NOBODYS_METHOD
+    target = match["target"].partition(b"#")[0] or b"/"
+    kept = [b"%b %b HTTP/1.%b" % (method, target, match["minor"])]
+    host = False
+    for field in fields:
+        name, _, value = field.partition(b":")
+        told = name.lower()
+        if told == b"host":
+            if host:
+                continue
+            host = True
+        elif told == b"upgrade" and b"websocket" in [each.strip() for each in value.lower().split(b",")]:
+            field = b"upgrade: websocket"  # noqa: PLW2901 -- the one of several that we speak
+        kept.append(field)
+    if not host:
+        kept.append(b"host: nobody")
+    return b"\r\n".join(kept) + head[end:]
+
+
+# ---- listeners -----------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Listener:
+    """A bound listener; `address` is `ip:port` with IPv6 in brackets."""
+
+    address: str
+    _server: web.Server
+    _listening: asyncio.Server
+
+    def accept_no_more(self) -> None:
+        """No new connections, and no new requests on those that are open."""
+        self._listening.close()
+        self._server.pre_shutdown()
+
+    async def close(self, wait_s: float = SHUTDOWN_S) -> None:
+        """Ends every connection; what is under way has `wait_s` seconds."""
+        self._listening.close()
+        self._server.pre_shutdown()
+        await self._server.shutdown(wait_s)
+
+
+async def listen(server: web.Server, address: SocketAddress, backlog: int = BACKLOG) -> Listener:
+    """Binds `server` to `address`; port 0 draws one. Raises `OSError`."""
+    listening = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=backlog)
+    name = listening.sockets[0].getsockname()
+    return Listener(str(SocketAddress(name[0], name[1])), server, listening)

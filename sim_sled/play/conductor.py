@@ -1,0 +1,611 @@
+"""One conductor for every world: what a scenario means between Nexus and the sleds, as a pure core.
+
+    Nexus --Call--> [rules: delay, fail, hang, reset, a sled that is down] --> rack --> Ended
+    rack --report--> [rules: hold, drop, duplicate, reorder, cut off] --> Send --> Nexus --Answered--> rack
+
+`handle(input, now_us) -> effects` takes inputs of its own and those of the rack; `next_deadline_us()` is when `Step`
+has something to do. In virtual time the model of Nexus stands around it (virtual.py); in a daemon an event loop does
+(daemon/daemon.py). A daemon without a scenario is the same with no rules: then everything passes straight through.
+
+What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
+
+Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
+Read next: play/virtual.py.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import attrs
+
+from nexus_client.outbox import Outcome, Transient
+from nexus_client.types import SledVmmState
+from propolis_stub.types import InstanceState
+from propolis_stub.waiting import Pace, Pacer, Point
+from sim_sled.core import contract
+from sim_sled.core.errors import SledError
+from sim_sled.core.estate import AtOnce, SledPacer
+from sim_sled.core.happenings import Happening
+from sim_sled.core.rack import Rack
+from sim_sled.engine import requests
+from sim_sled.engine.act import NOBODY
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.engine import Engine
+from sim_sled.engine.plans import (
+    CLIENT_LOST_US,
+    Answer,
+    Deliver,
+    EngineEffect,
+    Inject,
+    Power,
+    Publication,
+    RequestPlan,
+    RestartNexus,
+    TakeSnapshot,
+)
+from sim_sled.language.actions import Fail
+from sim_sled.language.figures import FOREVER
+from sim_sled.language.schema import Scenario
+from sim_sled.play.fleet import engine_for, outbox_of
+
+SILENCE_US: Final = 65_000_000
+"""How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
+ON_THE_WAY_MAX: Final = 2_000_000
+"""What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
+
+
+# ---- inputs
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """Nexus makes a request. `item`: the rack's input, or a `Plain` that a rack need not see. `key` counts calls."""
+
+    key: int
+    op: str
+    item: Any
+
+
+@attrs.frozen
+class Plain:
+    """A request that changes nothing in the rack (addresses, inventory)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID | None
+
+
+@attrs.frozen
+class Answered:
+    """Nexus has answered a `Send`."""
+
+    send: Send
+    outcome: Outcome
+
+
+@attrs.frozen
+class Begin:
+    """The fleet is registered: scenario time starts."""
+
+
+@attrs.frozen
+class Step:
+    """The next thing that is due, and only that one."""
+
+
+@attrs.frozen
+class Fire:
+    """A person fires a manual trigger."""
+
+    name: str
+
+
+@attrs.frozen
+class LetGo:
+    """A person lets go what a rule holds."""
+
+    rule: str
+
+
+@attrs.frozen
+class Load:
+    """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay."""
+
+    scenario: Scenario
+
+
+# ---- effects
+
+
+class Lost(Enum):
+    """How a request ends to which no answer comes; the value is what its caller sees."""
+
+    REFUSED = "connection refused"
+    RESET = "connection reset"
+    CLOSED = "connection closed"
+    SILENT = "timed out"
+    NO_ANSWER = "no answer within 60 s"
+
+
+@attrs.frozen
+class Carried:
+    """The request was carried out. `value` as the rack replied."""
+
+    value: object
+
+
+@attrs.frozen
+class Refused:
+    """The sled refused it."""
+
+    error: SledError
+
+
+@attrs.frozen
+class Failed:
+    """A rule answered instead."""
+
+    fail: Fail
+
+
+Ending = Carried | Refused | Failed | Lost
+
+
+@attrs.frozen(eq=False)
+class Ended:
+    """A call is over: this is its answer, or that there is none. `who` is the VMM that it concerned."""
+
+    call: Call
+    ending: Ending
+    who: Subject | None
+
+
+@attrs.frozen
+class Send:
+    """Tell Nexus now; its answer comes back by `Answered`. `answered`: the sled waits for it. `answer_lost`: it will
+    not hear it.
+    """
+
+    publication: Publication
+    body: SledVmmState
+    answered: bool
+    answer_lost: bool = False
+
+    @property
+    def propolis_id(self) -> UUID:
+        return self.publication.propolis_id
+
+    @property
+    def attempt(self) -> int:
+        return self.publication.attempt
+
+
+@attrs.frozen
+class Due:
+    """Something of the world around that was put on its way (`Conductor.put`) has arrived."""
+
+    what: object
+
+
+Effect = Ended | Send | Due | Power | RestartNexus | TakeSnapshot | contract.Effect
+Input = Call | Answered | Begin | Step | Fire | LetGo | Load | contract.Input
+
+
+class Watcher(Protocol):
+    """Who is told what happens, at once. None of these may call back."""
+
+    def happened(self, happening: Happening, who: Subject | None, /) -> None:
+        """The rack's happening, before rules make anything of it."""
+        ...
+
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        """A line: a rule fired, a note, a sled went down, a request hangs, ..."""
+        ...
+
+    def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
+        """The rack has carried out a request, or refused it; its answer is not back yet."""
+        ...
+
+    def lost(self, who: Subject, /) -> None:
+        """A rule made the agent forget a VMM."""
+        ...
+
+
+# ---- the core
+
+
+@attrs.define(eq=False)
+class _Open:
+    """A request on its way. `over`: its caller has its answer, or has given it up."""
+
+    call: Call
+    plan: RequestPlan
+    who: Subject | None
+    over: bool = False
+
+
+@attrs.frozen(eq=False)
+class _CarryOut:
+    open: _Open
+
+
+@attrs.frozen(eq=False)
+class _Hung:
+    open: _Open
+
+
+@attrs.frozen(eq=False)
+class _Fails:
+    open: _Open
+
+
+@attrs.frozen(eq=False)
+class _Ends:
+    open: _Open
+    ending: Ending
+
+
+@attrs.frozen
+class _Reply:
+    """Nexus's answer to a report reaches the sled."""
+
+    publication: Publication
+    outcome: Outcome
+
+
+def _no_network(_what: str, _nth: int) -> int:
+    return 0
+
+
+@attrs.define(eq=False)
+class Conductor:
+    """`network`: how long a way takes, in microseconds, by name and ordinal. `patience_us`: when the caller of a
+    request gives it up, None where a real caller does so; `silence_us`: how long a connection is kept to
+    which nothing answers. `base`: the pacer while there are no rules. `first_name`: which sled of a fleet the first
+    is. `watched`: whether the watcher is told happenings (a rack without is faster).
+    """
+
+    engine: Engine
+    seed: int
+    watcher: Watcher
+    base: Pacer
+    network: Callable[[str, int], int] = _no_network
+    patience_us: int | None = None
+    silence_us: int = SILENCE_US
+    first_name: str | None = None
+    watched: bool = True
+    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    rack: Rack = attrs.field(init=False)
+    now_us: int = 0
+    begun: bool = False
+    _heap: list[tuple[int, int, Any]] = attrs.field(factory=list)
+    _count: int = 0
+    _out: list[Effect] = attrs.field(factory=list)
+    _acts: dict[type, Callable[[Any], None]] = attrs.field(init=False)
+    _late: dict[int, _Open] = attrs.field(factory=dict)
+    """Requests that the rack answers later, by ticket."""
+
+    def __attrs_post_init__(self) -> None:
+        watch = self._watch if self.watched or self.has_rules else None
+        self.rack = Rack(pacer=self, seed=self.seed, watch=watch, sled_pacer=self.sled_pacer)
+        self.engine.tell = self._tell
+        # what each input of its own does; every other is the rack's
+        self._acts = {
+            Step: self._step,
+            Call: self._arrives,
+            _CarryOut: self._carry_out,
+            _Ends: self._end,
+            _Hung: self._hung,
+            _Fails: self._fails,
+            Deliver: self._delivers,
+            Answered: self._answered,
+            _Reply: self._replies,
+            Due: self._out_of_here,
+            Begin: self._begin,
+            Fire: self._fire,
+            LetGo: self._let_go,
+            Load: self._load,
+        }
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether a scenario is played; without one everything passes straight through."""
+        return bool(self.engine.sleds)
+
+    # ---- the doors
+
+    def next_deadline_us(self) -> int | None:
+        """When `Step` has something to do."""
+        return self._next()[0]
+
+    def _next(self) -> tuple[int | None, str]:
+        """When, and whose turn it is. At equal times: what is on its way, rules, sleds."""
+        due, whose = (self._heap[0][0], "way") if self._heap else (None, "way")
+        other = self.engine.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "rules"
+        other = self.rack.next_deadline_us()
+        if other is not None and (due is None or other < due):
+            due, whose = other, "sleds"
+        return due, whose
+
+    def handle(self, item: Any, now_us: int) -> list[Effect]:
+        """One input; every effect of it, in order. Raises `SledError` for a refusal of a rack input that is no
+        `Call`, RuntimeError if more than ON_THE_WAY_MAX things are on their way.
+        """
+        self.now_us = now_us
+        self._input(item)
+        if self.engine.effects:
+            self._drain()
+        out, self._out = self._out, []
+        return out
+
+    def run(self, item: Any, now_us: int) -> list[Effect]:
+        """As `handle`, and whatever is due by then: for an event loop, which does not count steps."""
+        out = self.handle(item, now_us)
+        while (due_us := self.next_deadline_us()) is not None and due_us <= now_us:
+            out += self.handle(STEP, now_us)
+        return out
+
+    def put(self, after_us: int, item: Any) -> None:
+        """Puts something on its way: an input of this core, or a `Due` for the world around."""
+        if len(self._heap) >= ON_THE_WAY_MAX:
+            raise RuntimeError(f"more than {ON_THE_WAY_MAX} things are on their way")
+        self._count += 1
+        heapq.heappush(self._heap, (self.now_us + after_us, self._count, item))
+
+    @property
+    def on_the_way(self) -> int:
+        """How many things are."""
+        return len(self._heap)
+
+    def _input(self, item: Any) -> None:
+        act = self._acts.get(type(item))
+        if act is None:
+            self._rack(item)
+        else:
+            act(item)
+
+    def _end(self, item: _Ends) -> None:
+        self._ends(item.open, item.ending)
+
+    def _out_of_here(self, item: Due) -> None:
+        self._out.append(item)
+
+    def _hung(self, item: _Hung) -> None:
+        requests.done(item.open.who)
+        self._ends(item.open, Lost.CLOSED)
+
+    def _fails(self, item: _Fails) -> None:
+        assert item.open.plan.fail is not None
+        requests.done(item.open.who)
+        self._ends(item.open, Failed(item.open.plan.fail))
+
+    def _delivers(self, item: Deliver) -> None:
+        self._out.append(Send(item.publication, item.body, item.answered, item.answer_lost))
+
+    def _replies(self, reply: _Reply) -> None:
+        told = reply.publication
+        self._rack(contract.NexusReplied(told.sled_id, told.propolis_id, told.serial, reply.outcome))
+
+    def _begin(self, _item: Begin) -> None:
+        self.begun = True
+        self.engine.begin(self.now_us)
+
+    def _fire(self, item: Fire) -> None:
+        self.engine.now_us = self.now_us
+        self.engine.fire(item.name)
+
+    def _let_go(self, item: LetGo) -> None:
+        self.engine.now_us = self.now_us
+        self.engine.post.release(item.rule)
+
+    def _step(self, _item: Step) -> None:
+        due_us, whose = self._next()
+        if due_us is None or due_us > self.now_us:
+            return
+        if whose == "way":
+            self._input(heapq.heappop(self._heap)[2])
+        elif whose == "rules":
+            self.engine.tick(self.now_us)
+        else:
+            self._rack(_TICK)
+
+    # ---- requests
+
+    def _arrives(self, call: Call) -> None:
+        if not self.has_rules:
+            self._carry_out(_CarryOut(_Open(call, _PASSES, None)))
+            return
+        plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
+        opened = _Open(call, plan, who)
+        lasting = plan.delay_us or plan.hang_us is not None or plan.answer_lost
+        if lasting and self.patience_us is not None:
+            # only what may last gets a time-out: most calls end at once
+            self.put(self.patience_us, _Ends(opened, Lost.NO_ANSWER))
+        if not plan.passes:
+            requests.given_up(self.engine, call.item, who)
+        if plan.silent:
+            requests.done(who)
+            self.put(self.silence_us, _Ends(opened, Lost.SILENT))
+        elif plan.reset:
+            requests.done(who)
+            self._ends(opened, Lost.REFUSED)
+        elif plan.hang_us is not None:
+            self._tell("request", who, self.engine.by_id[call.item.sled_id].name, f"{call.op} hangs", None)
+            if plan.hang_us < FOREVER:
+                self.put(plan.hang_us, _Hung(opened))
+            elif self.patience_us is None:
+                self.put(self.silence_us, _Hung(opened))
+        elif plan.fail is not None:
+            self.put(plan.delay_us, _Fails(opened))
+        else:
+            self.put(plan.delay_us, _CarryOut(opened))
+
+    def _carry_out(self, way: _CarryOut) -> None:
+        opened = way.open
+        item, who = opened.call.item, opened.who
+        if self.has_rules:
+            requests.done(who)
+            if self.engine.by_id[item.sled_id].down:  # it went down with the request in its hands
+                requests.given_up(self.engine, item, who)
+                self._ends(opened, Lost.RESET)
+                return
+            if isinstance(item, Plain):
+                self._ends(opened, Carried(None))
+                return
+            requests.carried(item, who)
+        try:
+            effects = self.rack.handle(item, self.now_us)
+        except SledError as error:
+            self._answers(opened, Refused(error))
+            return
+        value: object = _LATER
+        rest = []
+        for effect in effects:
+            if type(effect) is contract.Reply and effect.ticket == item.ticket:
+                value = effect.value
+            else:
+                rest.append(effect)
+        self._effects(rest)
+        if value is _LATER:
+            self._late[item.ticket] = opened
+        else:
+            self._answers(opened, Carried(value))
+
+    def _answers(self, opened: _Open, ending: Carried | Refused) -> None:
+        call = opened.call
+        if not self.has_rules:
+            self._ends(opened, ending)
+            return
+        later_us = 0
+        if isinstance(ending, Carried):
+            later_us = requests.on_response(self.engine, call.item, call.op, ending.value, self.now_us)
+        self.watcher.carried(call, ending, opened.who)
+        if not opened.plan.answer_lost:
+            self.put(self.network(f"{call.op}/back", call.key) + later_us, _Ends(opened, ending))
+        elif self.patience_us is None:
+            self.put(self.silence_us, _Ends(opened, Lost.CLOSED))
+        # else: the caller's time-out will notice
+
+    def _ends(self, opened: _Open, ending: Ending) -> None:
+        if not opened.over:
+            opened.over = True
+            self._out.append(Ended(opened.call, ending, opened.who))
+
+    # ---- the rack
+
+    def _rack(self, item: Any) -> None:
+        self.engine.now_us = self.now_us
+        self._effects(self.rack.handle(item, self.now_us))
+
+    def _effects(self, effects: list[contract.Effect]) -> None:
+        rules = self.has_rules
+        for effect in effects:
+            if rules and isinstance(effect, contract.Reply | contract.ReplyError) and effect.ticket == NOBODY:
+                continue  # of what a rule did: nobody asked
+            if type(effect) is contract.PutToNexus and rules:
+                self.engine.now_us = self.now_us
+                self.engine.post.publish(
+                    Publication(effect.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial)
+                )
+            elif self._late and isinstance(effect, contract.Reply | contract.ReplyError):
+                opened = self._late.pop(effect.ticket, None)
+                if opened is None:
+                    self._out.append(effect)
+                elif isinstance(effect, contract.Reply):
+                    self._answers(opened, Carried(effect.value))
+                else:
+                    self._answers(opened, Refused(effect.error))
+            else:
+                self._out.append(effect)
+
+    def _watch(self, happening: Happening) -> None:
+        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        self.watcher.happened(happening, who)
+        if self.has_rules:
+            self.engine.watch(happening)
+
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
+        """The rack's pacer (`propolis_stub.waiting.Pacer`)."""
+        pacer = self.engine if self.has_rules else self.base
+        return pacer.pace(vm_id, point, occurrence, leads_to)
+
+    # ---- reports
+
+    def _answered(self, answer: Answered) -> None:
+        send = answer.send
+        if not send.answered:
+            return
+        if send.answer_lost:
+            self.put(CLIENT_LOST_US, _Reply(send.publication, Transient("timed out")))
+        else:
+            back_us = self.network("report/back", send.publication.serial)
+            self.put(back_us, _Reply(send.publication, answer.outcome))
+
+    # ---- what the rules want
+
+    def _drain(self) -> None:
+        """Whatever the rules want done is done; it may make them want more."""
+        while effects := self.engine.take():
+            for effect in effects:
+                self._wanted(effect)
+
+    def _wanted(self, effect: EngineEffect) -> None:
+        match effect:
+            case Deliver():
+                self.put(effect.after_us + self.network("report", effect.publication.serial), effect)
+            case Answer(publication, outcome, after_us):
+                self.put(after_us, _Reply(publication, outcome))
+            case Inject(item):
+                self._inject(item)
+            case _:
+                self._out.append(effect)
+
+    def _inject(self, item: contract.Injection) -> None:
+        who = self.engine.subjects.get(item.propolis_id)
+        try:
+            self._rack(item)
+        except SledError as error:
+            verb = _VERBS.get(type(item))
+            if verb is not None:  # that Propolis's time cannot be frozen where there is none is nothing to tell
+                self._tell("rule", who, "-", f"cannot {verb}: {error.message}", None)
+            return
+        if isinstance(item, contract.ForgetVmm) and who is not None:
+            self._tell("lost", who, who.sled.name, "the agent has forgotten it", None)
+            self.engine.lost(who)
+            self.watcher.lost(who)
+
+    def _tell(self, kind: str, who: object, sled: str, text: str, _mark: object, /) -> None:
+        assert who is None or isinstance(who, Subject)
+        self.watcher.tell(kind, who, sled, text)
+
+    # ---- other rules
+
+    def _load(self, item: Load) -> None:
+        scenario = item.scenario
+        if self.has_rules:
+            self.engine.reload(scenario, self.now_us)
+            return
+        sleds = list(self.rack.sleds.values())
+        self.engine = engine_for(scenario, self.seed, [sled.config.sled_id for sled in sleds], self.first_name)
+        self.engine.tell = self._tell
+        self.engine.now_us = self.now_us
+        for sled in sleds:
+            sled.outbox.policy = outbox_of(scenario, self.seed).policy
+            for vmm in sled.vmms.values():
+                requests.adopt(self.engine, vmm)
+        if self.begun:
+            self.engine.begin(self.now_us)
+
+
+_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
+STEP: Final = Step()
+_TICK: Final = contract.Tick()
+_LATER: Final = object()
+_PASSES: Final = RequestPlan()

@@ -1,0 +1,89 @@
+"""The fleet of a scenario as sleds of a rack: ids, hardware, outboxes, and which rules mean which sled.
+
+Read before: language/schema.py, core/config.py. Read next: play/conductor.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID, uuid5
+
+from nexus_client.backoff import Policy
+from nexus_client.outbox import Outbox
+from nexus_client.stub.config import Config, SagaMode
+from nexus_client.types import SledCpuFamily, SledRole
+from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.engine.engine import Engine
+from sim_sled.language.check import parse_scenario, sleds_of
+from sim_sled.language.schema import Scenario, Shape
+
+NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
+
+
+class NotInFleet(ValueError):
+    """There are more sleds than the scenario's fleet has, or none of that name."""
+
+
+def hardware_of(shape: Shape) -> Hardware:
+    """What a sled of this shape says it is made of."""
+    return Hardware(
+        hardware_threads=shape.cpus,
+        physical_ram=shape.ram,
+        reservoir_size=shape.reservoir,
+        zpools=shape.zpools,
+        cpu_family=SledCpuFamily(shape.cpu_family),
+        role=SledRole(shape.role),
+        baseboard_model=shape.model,
+    )
+
+
+def ids_of(scenario: Scenario) -> dict[str, UUID]:
+    """The ids of the fleet's sleds by name: the same name is the same sled in every run."""
+    return {sled.name: uuid5(NAMESPACE, f"sled/{sled.name}") for sled in sleds_of(scenario.fleet)}
+
+
+def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfig]:
+    """The fleet's sleds in order. `address`: where each listens; None: an underlay address each (virtual time)."""
+    ids = ids_of(scenario)
+    return [
+        SledConfig(
+            ids[sled.name],
+            f"[fd00:1122:3344:{0x101 + i:x}::1]:12345" if address is None else address,
+            hardware=hardware_of(sled.shape),
+            stop_grace_us=scenario.agent.stop_grace,
+        )
+        for i, sled in enumerate(sleds_of(scenario.fleet))
+    ]
+
+
+def outbox_of(scenario: Scenario, seed: int) -> Outbox:
+    """The outbox that `agent.retry` asks for."""
+    retry = scenario.agent.retry
+    first = max(1, retry.first)
+    return Outbox(policy=Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
+
+
+def model_of(variant: str | None) -> Config:
+    """The model of Nexus beside a fleet. Queued: what lies between two nodes of a saga shows, and reports and users
+    can come between.
+    """
+    return Config(variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
+
+
+def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: str | None = None) -> Engine:
+    """The rules for these sleds: they play the fleet's sleds in order, from `first_name` on. Raises `NotInFleet`."""
+    names = [sled.name for sled in sleds_of(scenario.fleet)]
+    if first_name is not None:
+        if first_name not in names:
+            raise NotInFleet(f"the fleet has no sled {first_name!r}; it has {', '.join(names[:8])}")
+        names = names[names.index(first_name) :]
+    if len(sled_ids) > len(names):
+        raise NotInFleet(f"the daemon has {len(sled_ids)} sleds, the scenario's fleet only {len(names)} to play")
+    return Engine(scenario, seed, dict(zip(names, sled_ids, strict=False)))
+
+
+def no_rules(seed: int) -> Engine:
+    """The engine of a daemon without a scenario."""
+    scenario, _ = parse_scenario("version: 1\nname: none\n")
+    assert scenario is not None
+    return Engine(scenario, seed, {})

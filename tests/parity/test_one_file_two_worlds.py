@@ -1,0 +1,221 @@
+"""The parity contract: what a scenario means in virtual time it means on sockets (docs/architecture.md).
+
+Each action under each trigger, as a small scenario, is played in both worlds; for every VMM the sequence of kinds of
+happenings must be the same. What only one world can do is a named list (`words.ONLY_VIRTUAL`), which `check` tells.
+
+The rules of one trigger are played side by side on sockets: they wait far more than they work.
+"""
+
+import asyncio
+
+import pytest
+
+from sim_sled.daemon import logs, on_sockets
+from sim_sled.engine import reports
+from sim_sled.language.actions import ACTIONS
+from sim_sled.language.check import parse_scenario
+from sim_sled.play import conductor, virtual
+from sim_sled.play.run import How, play
+
+SEED = 5
+SETTLE_S = 0.6
+"""Longer than any wait of these scenarios; shorter than what people get, who may have forgotten to end theirs."""
+
+CALL_TIMEOUT_S = 1.0
+REPORT_LOST_US = 400_000
+SIDE_BY_SIDE = 10
+UNTIL_US = 12_000_000
+"""Before the first round of Nexus's background tasks: on sockets nobody waits for it."""
+
+TRIGGERS = {
+    "request": "request: vmm_put_state, to: stopped",
+    "response": "response: vmm_register",
+    "state": "state: running",
+    "edge": "edge: starting -> running",
+    "migration": "migration: sync",
+    "publish": "publish: running",
+    "at": "at: 600ms",
+    "every": "every: 600ms, to: 700ms",
+    "idle": "idle: 450ms",
+    "rule": "rule: first",
+    "manual": "manual: go",
+}
+VALUES = {
+    "delay": "150ms",
+    "fail": "503",
+    "hang": "150ms",
+    "reset": "true",
+    "hold": "{publish: running, lasts: 150ms}",
+    "release": "held",
+    "drop": "{retry: true}",
+    "duplicate": "{copies: 1, gap: 20ms}",
+    "reorder": "{window: 2}",
+    "stale": "{back: 1}",
+    "set_state": "failed",
+    "stall": "150ms",
+    "skip_states": "[stopping]",
+    "kill_propolis": "{restart: true}",
+    "forget_vmm": "true",
+    "migration": "{result: failed, source: resumes, target: failed}",
+    "restart_agent": "{down: 150ms, keep_vmms: 100%}",
+    "reboot_sled": "{down: 150ms}",
+    "power_off_sled": "{lasts: 150ms}",
+    "partition": "{from: nexus, lasts: 150ms}",
+    "nexus_replies": "{status: 503, lasts: 150ms}",
+    "restart_nexus": "{down: 150ms}",
+    "snapshot": "here",
+    "note": "seen",
+    "fire": "further",
+}
+
+TEXT = """version: 1
+name: parity
+seed: {seed}
+fleet: {{sleds: {sleds}}}
+agent: {{stop_grace: 700ms, retry: {{first: 60ms, factor: 1, max: 60ms}}}}
+latency: {{preset: instant, starting -> running: 120ms, stopping -> stopped: 80ms, stopped -> destroyed: 80ms,
+          rebooting -> running: 80ms, migration sync: 80ms}}
+load:
+- {{at: 0s, create: {{hostname: web}}}}
+- {{at: 1300ms, {last}}}
+rules:
+- name: ours
+  {whom}
+  when: {{{when}}}
+  times: 1
+  do: {{{action}: {value}}}
+- {{name: held, for: {{hostname: nobody}}, when: {{publish: running}}, do: {{hold: {{lasts: 150ms}}}}}}
+- {{name: first, when: {{state: running}}, times: 1, do: {{note: x}}}}
+- {{name: fires, when: {{state: running}}, times: 1, do: {{fire: go}}}}
+- {{name: goes, when: {{manual: go}}, do: {{note: z}}}}
+- {{name: takes, when: {{manual: further}}, do: {{note: y}}}}
+expect: [{{always: [time_ordered]}}]
+"""
+
+
+def text_of(trigger, action):
+    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled")
+    untold = trigger in ("at", "every", "idle", "manual", "rule")
+    whom = (
+        "for: {sled: sled-1}"
+        if about_sled and untold
+        else "for: {hostname: web}"
+        if untold and not about_sled
+        else ""
+    )
+    when = TRIGGERS[trigger]
+    if action == "migration" and trigger == "request":
+        when = "request: vmm_put_state, to: migration_target"
+    migrates = trigger == "migration" or action == "migration"
+    last = "migrate: {hostname: web}" if migrates else "stop: {hostname: web}"
+    return TEXT.format(
+        seed=SEED,
+        sleds=2 if migrates else 1,
+        last=last,
+        whom=whom,
+        when=when,
+        action=action,
+        value=VALUES[action],
+    )
+
+
+def scenarios():
+    """(trigger, action) -> scenario, of those that the language allows."""
+    found = {}
+    for trigger in TRIGGERS:
+        for action in VALUES:
+            scenario, _ = parse_scenario(text_of(trigger, action))
+            if scenario is not None:
+                found[trigger, action] = scenario
+    return found
+
+
+RACES = {
+    ("response", "set_state"): "the report of the failure and the answer to the registration leave at one moment: on "
+    "sockets either comes first, and if the report does, the start saga is stuck (NX 4.3)",
+}
+"""Pairs of which the wire decides the outcome."""
+SCENARIOS = {pair: scenario for pair, scenario in scenarios().items() if pair not in RACES}
+COMPARED = {
+    "registered",
+    "propolis",
+    "acked",
+    "given-up",
+    "forgotten",
+    "lost",
+    "unregistered",
+    "rule",
+    "note",
+    "injected",
+}
+"""Kinds that both worlds tell of a VMM. How often something is sent depends on the clock; what arrives does not."""
+
+
+def happenings(lines):
+    """VMM -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged is a sequence
+    of its own: how far the sled was by then is a matter of a millisecond.
+    """
+    found = {}
+    for line in lines:
+        if line.kind in COMPARED:
+            text = f"{line.kind} {line.text.split(' gen ')[0].split(' (')[0]}"
+            found.setdefault((line.vmm, line.kind == "acked"), []).append(text)
+    return found
+
+
+def in_virtual_time(scenario):
+    return play(scenario, SEED, How(until_us=UNTIL_US))
+
+
+async def on_real_sockets(wanted, side_by_side):
+    """pair -> its lines. Few at a time: on a busy machine everything would come late, and users do not wait."""
+    room = asyncio.Semaphore(side_by_side)
+
+    async def one(scenario):
+        async with room:
+            return (await on_sockets.play_on_sockets(scenario, SEED, lambda _line: None)).lines
+
+    return dict(zip(wanted, await asyncio.gather(*map(one, wanted.values())), strict=True))
+
+
+def differences(wanted, sockets):
+    """What is not the same, in words, by pair."""
+    found = {}
+    for pair, scenario in wanted.items():
+        closed = in_virtual_time(scenario)
+        left, right = happenings(closed.lines), happenings(sockets[pair])
+        fired = {line.text.split(" (")[0] for line in closed.lines if line.kind == "rule"}
+        if left != right:
+            # what is told is shown in full: a difference is to be read, not guessed
+            found[pair] = f"{pair}:\n  virtual {left}\n  sockets {right}"
+        elif "ours" not in fired:
+            found[pair] = f"{pair}: the rule never fired, so nothing was compared"
+    return found
+
+
+def test_every_action_has_a_value_here():
+    assert set(VALUES) == set(ACTIONS)
+
+
+def test_the_language_refuses_what_makes_no_sense_and_nothing_else():
+    """How many pairs there are; a smaller number means that somebody forbade something."""
+    print(f"{len(SCENARIOS)} of {len(TRIGGERS) * len(VALUES)} pairs are allowed")
+    assert len(SCENARIOS) >= 180
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_each_action_means_the_same_under(trigger, monkeypatch):
+    logs.configure(level="critical")
+    # the same in both worlds, and short: nobody wants to wait a minute for a time-out that comes anyway
+    monkeypatch.setattr(on_sockets, "SETTLE_S", SETTLE_S)
+    monkeypatch.setattr(on_sockets, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
+    for module in (conductor, reports):
+        monkeypatch.setattr(module, "CLIENT_LOST_US", REPORT_LOST_US)
+    monkeypatch.setattr(virtual, "CONNECT_LOST_US", int(CALL_TIMEOUT_S * 1e6))
+    monkeypatch.setattr(virtual, "CONNECT_SILENT_US", int(CALL_TIMEOUT_S * 1e6))
+    wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
+    found = differences(wanted, asyncio.run(on_real_sockets(wanted, SIDE_BY_SIDE)))
+    # what differs in company is played again alone: a meaning differs then too, a late clock does not
+    again = {pair: wanted[pair] for pair in found}
+    found = differences(again, asyncio.run(on_real_sockets(again, 1)))
+    assert not found, "\n".join(found.values())

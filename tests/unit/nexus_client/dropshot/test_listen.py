@@ -1,0 +1,375 @@
+"""Connections have the manners of the original's HTTP library (DS 3). Times are short here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+
+import attrs
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_client.dropshot.answers import Refused, error_body
+from nexus_client.dropshot.body import Bodies, read_body
+from nexus_client.dropshot.listen import (
+    HEAD_MAX,
+    HEADERS_MAX,
+    PATIENCE,
+    TARGET_MAX,
+    Patience,
+    Server,
+    is_ordinary,
+    listen,
+    mend,
+)
+from nexus_client.dropshot.text import SocketAddress
+
+SHORT = Patience(idle_s=0.05, body_s=0.05, half_closed_s=0.05)
+WAIT_S = 20
+
+
+def _answer(text: str, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=text)
+
+
+def malformed(status: int, message: str) -> web.Response:
+    answer = _answer(message, status)
+    answer.force_close()
+    return answer
+
+
+async def echo(request: web.BaseRequest) -> web.StreamResponse:
+    """Method, target and body, as the handler sees them."""
+    body = await request.read()
+    return _answer(f"{request.method} {request.raw_path} {body.decode()}".rstrip())
+
+
+@attrs.define
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def status(self) -> int:
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), WAIT_S)
+        self.head = head.decode()
+        lines = self.head.lower().split("\r\n")
+        length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
+        self.body = (await self.reader.readexactly(length)).decode()
+        return int(head.split(b" ")[1])
+
+    head: str = ""
+    body: str = ""
+
+    async def closed(self) -> None:
+        """Returns when the server has closed, having said nothing more."""
+        assert await asyncio.wait_for(self.reader.read(), WAIT_S) == b""
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Connect = Callable[[], Awaitable[Client]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler = echo, patience: Patience = PATIENCE) -> AsyncIterator[Connect]:
+    listener = await listen(Server(handler, malformed, patience=patience), SocketAddress("127.0.0.1", 0))
+    address = SocketAddress.parse(listener.address)
+    clients: list[Client] = []
+
+    async def connect() -> Client:
+        clients.append(Client(*await asyncio.open_connection(address.host, address.port, limit=2**20)))
+        return clients[-1]
+
+    try:
+        yield connect
+    finally:
+        for client in clients:
+            client.writer.close()
+            with suppress(ConnectionError):
+                await client.writer.wait_closed()
+        await listener.close(0.01)
+
+
+def test_the_times_are_those_of_the_original():
+    assert Patience(idle_s=30.0, body_s=60.0, half_closed_s=0.5) == PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("head", "seen"),
+    [
+        (b"GET /a HTTP/1.1\r\nhost: x", "GET /a"),
+        (b"GET /a HTTP/1.1", "GET /a"),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\nHOST: y", "GET /a"),
+        (b"FOO /a HTTP/1.1\r\nhost: x", "LINK /a"),
+        (b"get /a HTTP/1.1\r\nhost: x", "LINK /a"),
+        (b"PROPFIND /a HTTP/1.1\r\nhost: x", "LINK /a"),
+        (b"GET /a#x HTTP/1.1\r\nhost: x", "GET /a"),
+        (b"GET /a?b#c?d HTTP/1.1\r\nhost: x", "GET /a?b"),
+        (b"\r\n\r\nGET /a HTTP/1.1\r\nhost: x", "GET /a"),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 20_000, "GET /a"),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\n" + b"\r\n".join(b"x-%d: y" % n for n in range(HEADERS_MAX - 1)), "GET /a"),
+        (b"GET /" + b"a" * (TARGET_MAX - 1) + b" HTTP/1.1\r\nhost: x", "GET /" + "a" * (TARGET_MAX - 1)),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+async def test_odd_heads_are_taken_and_the_connection_stays(head, seen, pieces):
+    async with serving() as connect:
+        client = await connect()
+        data = head + b"\r\n\r\n"
+        cut = [len(data) * n // pieces for n in range(pieces + 1)]
+        for start, end in pairwise(cut):
+            client.send(data[start:end])
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert (await client.status(), client.body) == (200, seen)
+        client.send(b"PUT /b HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc")
+        assert (await client.status(), client.body) == (200, "PUT /b abc")
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
+        (b"GET /" + b"a" * 70_000, 414),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 200 + b"\r\n", 431),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\nx: " + b"y" * HEAD_MAX, 431),
+        (b"GET /a\r\nhost: x\r\n\r\n", 400),
+        (b"GET /a HTTP/2.0\r\nhost: x\r\n\r\n", 400),
+        (b"GET /a HTTP/1.2\r\nhost: x\r\n\r\n", 400),
+        (b"GET  /a HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET /a HTTP/1.1\nhost: x\n\n", 400),
+        (b"GET /a HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+    ],
+    ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else str(value),
+)
+async def test_heads_that_are_refused_end_the_connection(data, status):
+    async with serving() as connect:
+        client = await connect()
+        client.send(data)
+        assert await client.status() == status
+        assert (client.body == "") == (status != 400)
+        with suppress(ConnectionError):  # bytes of ours may be unread
+            await client.closed()
+
+
+async def test_pipelined_requests_are_answered_in_order():
+    async with serving() as connect:
+        client = await connect()
+        client.send(
+            b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\nGET /2 HTTP/1.1\r\nhost: x\r\n\r\nPUT /3 HTTP/1.1\r\nhost: x\r\n"
+        )
+        client.send(b"content-length: 1\r\n\r\na")
+        assert [(await client.status(), client.body)[1] for _ in range(3)] == ["GET /1", "GET /2", "PUT /3 a"]
+
+
+async def test_a_kept_connection_without_a_request_is_closed():
+    async with serving(patience=SHORT) as connect:
+        client = await connect()
+        client.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await client.status() == 200
+        await client.closed()
+
+
+async def test_a_connection_that_has_sent_nothing_stays():
+    async with serving(patience=SHORT) as connect:
+        silent, idle = await connect(), await connect()
+        idle.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await idle.status() == 200
+        await idle.closed()  # it began later and is over already
+        silent.send(b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await silent.status() == 200
+
+
+@pytest.mark.parametrize("half", [b"GET /a HTTP/1.1\r\nhost: x\r\n", b"G", b"GET /a HTTP/1.1\r\nhost: x\r\n\r"])
+async def test_half_a_head_is_closed(half):
+    async with serving(patience=SHORT) as connect:
+        fresh, kept = await connect(), await connect()
+        kept.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await kept.status() == 200
+        for client in (fresh, kept):
+            client.send(half)
+        for client in (fresh, kept):
+            await client.closed()
+
+
+async def test_a_slow_operation_is_no_idle_connection():
+    async def slow(_request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(SHORT.idle_s * 3)
+        return _answer("at last")
+
+    async with serving(slow, SHORT) as connect:
+        client = await connect()
+        for _ in range(2):
+            client.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await client.status(), client.body) == (200, "at last")
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_client_that_has_shut_its_sending_side_is_answered(together):
+    async with serving() as connect:
+        for _ in range(20):
+            client = await connect()
+            client.send(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\nGET /2 HTTP/1.1\r\nhost: x\r\n\r\n")
+            if not together:
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            client.writer.write_eof()
+            assert [(await client.status(), client.body)[1] for _ in range(2)] == ["GET /1", "GET /2"]
+            await client.closed()
+
+
+async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
+    over = asyncio.Event()
+
+    async def never(_request: web.BaseRequest) -> web.StreamResponse:
+        await over.wait()
+        return _answer("too late")
+
+    async with serving(never, SHORT) as connect:
+        client = await connect()
+        client.send(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.writer.write_eof()
+        await client.closed()
+        over.set()
+
+
+async def test_an_end_without_a_request_is_the_end():
+    async with serving() as connect:
+        client = await connect()
+        client.writer.write_eof()
+        await client.closed()
+
+
+def reading(bodies: Bodies) -> Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return _answer(str(len(await read_body(request, bodies))))
+        except Refused as refused:
+            answer = web.Response(status=refused.status, body=error_body("x", refused))
+            if refused.close:
+                answer.force_close()
+            return answer
+
+    return handle
+
+
+def put(size: int, sent: bytes, **headers: str) -> bytes:
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"PUT /a HTTP/1.1\r\nhost: x\r\n{more}content-length: {size}\r\n\r\n".encode() + sent
+
+
+async def test_a_body_that_ends_early_is_told_so():
+    async with serving(reading(Bodies())) as connect:
+        client = await connect()
+        client.send(put(10, b"abc"))
+        client.writer.write_eof()
+        assert await client.status() == 400
+        assert "error streaming request body: " in client.body
+        await client.closed()
+
+
+async def test_a_body_that_does_not_come_is_given_up():
+    async with serving(reading(Bodies()), SHORT) as connect:
+        client = await connect()
+        client.send(put(10, b"abc"))
+        assert await client.status() == 400
+        assert "did not arrive within" in client.body
+
+
+async def test_a_client_that_waits_for_leave_gets_it_when_its_body_is_read():
+    async with serving(reading(Bodies())) as connect:
+        client = await connect()
+        client.send(put(3, b"", expect="100-continue"))
+        assert await client.status() == 100
+        client.send(b"abc")
+        assert (await client.status(), client.body) == (200, "3")
+
+
+async def test_a_client_whose_body_nobody_reads_gets_no_leave():
+    async def handle(_request: web.BaseRequest) -> web.StreamResponse:
+        return _answer("no")
+
+    async with serving(handle) as connect:
+        client = await connect()
+        client.send(put(3, b"", expect="100-continue"))
+        assert await client.status() == 200
+
+
+async def test_many_slow_bodies_have_a_bound_and_do_not_keep_out_a_quick_one():
+    bodies = Bodies(bytes_max=100_000)
+    async with serving(reading(bodies)) as connect:
+        slow = [await connect() for _ in range(30)]
+        for client in slow:
+            client.send(put(20_000, b"a" * 10_000))
+            await client.writer.drain()
+        refused = 0
+        for client in slow[:20]:  # the oldest make room
+            assert await client.status() == 503
+            refused += 1
+        assert refused == 20
+        assert len(bodies) <= 100_000
+        quick = await connect()
+        quick.send(put(50_000, b"a" * 25_000))
+        await quick.writer.drain()
+        quick.send(b"a" * 25_000)
+        assert (await quick.status(), quick.body) == (200, "50000")
+        for client in slow[25:]:
+            client.send(b"a" * 10_000)
+            assert (await client.status(), client.body) == (200, "20000")
+
+
+async def test_what_went_away_counts_no_more():
+    bodies = Bodies()
+    async with serving(reading(bodies), SHORT) as connect:
+        client = await connect()
+        client.send(put(20, b"a" * 10))
+        assert await client.status() == 400
+        assert len(bodies) == 0
+
+
+# ---- heads, without sockets ----------------------------------------------------------------------------------------
+
+_token = st.text("GETPOSFX-", min_size=1, max_size=8)
+_fields = st.lists(
+    st.sampled_from([b"host: a", b"Host: b", b"x: y", b"upgrade: websocket", b"Upgrade: h2c, websocket", b"a: 1"]),
+    max_size=6,
+)
+
+
+@given(_token, st.text("/ab#?%20", min_size=1, max_size=20), _fields, st.binary(max_size=20))
+def test_what_is_mended_is_ordinary_or_an_upgrade(method, target, fields, rest):
+    head = b"\r\n".join([f"{method} {target} HTTP/1.1".encode(), *fields])
+    mended = mend(head + b"\r\n\r\n" + rest, len(head))
+    assert isinstance(mended, bytes)
+    again, _, after = mended.partition(b"\r\n\r\n")
+    assert after == rest
+    assert again.lower().count(b"\r\nhost:") == 1
+    if b"upgrade" not in again.lower() and not again.startswith(b"LINK"):
+        assert is_ordinary(again + b"\r\n\r\n", len(again))
+    assert mend(again + b"\r\n\r\n", len(again)) == again + b"\r\n\r\n", "once is enough"
+
+
+async def test_an_answer_that_is_on_its_way_is_not_followed_by_a_second_one():
+    """A handler that breaks off: the error would be read as the answer to the next request."""
+
+    async def breaks_off(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        answer.content_length = 100
+        await answer.prepare(request)
+        await answer.write(b"the first bytes")
+        raise ValueError("a bug")
+
+    async with serving(breaks_off) as connect:
+        client = await connect()
+        client.send(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        said = await asyncio.wait_for(client.reader.read(), WAIT_S)
+        assert said.count(b"HTTP/1.1") == 1
+        assert said.endswith(b"the first bytes")
