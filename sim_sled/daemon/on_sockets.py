@@ -37,6 +37,7 @@ from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
 from sim_sled.play.users import Users
+from sim_sled.play.wrong_sleds import wrong_sled
 
 POLL_S: Final = 0.02
 """How often users and expectations are looked after."""
@@ -59,6 +60,7 @@ class WallWorld:
     daemon: Daemon
     say: Callable[[str], None]
     variant: str | None = None
+    sled_variant: str | None = None
     steps: int = 0
     lines: deque[Line] = attrs.field(factory=lambda: deque(maxlen=LINES_MAX))
     start_us: int = 0
@@ -174,10 +176,20 @@ async def play_on_sockets(
     how = how or How()
     async with NexusServer(seed=seed, config=Config(variant=how.variant)) as server:
         configs = configs_of(scenario, "[::1]:0")
+        wrong = wrong_sled(how.sled_variant)
         engine = engine_for(scenario, seed, [config.sled_id for config in configs])
-        daemon = Daemon(configs, Options(nexus=server.internal, seed=seed, engine=engine, shutdown_wait_s=0.2))
+        daemon = Daemon(
+            configs,
+            Options(
+                nexus=server.internal,
+                seed=seed,
+                engine=engine,
+                shutdown_wait_s=0.2,
+                wrong=wrong,
+            ),
+        )
         await daemon.start()
-        world = WallWorld(scenario, seed, server, daemon, say, how.variant)
+        world = WallWorld(scenario, seed, server, daemon, say, how.variant, how.sled_variant)
         try:
             async with asyncio.timeout(REGISTER_S):
                 await asyncio.gather(*(event.wait() for event in daemon.registered.values()))

@@ -51,6 +51,7 @@ from sim_sled.language.actions import Fail
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario
 from sim_sled.play.fleet import engine_for, outbox_of
+from sim_sled.play.wrong_sleds import WrongSled
 
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
@@ -281,6 +282,8 @@ class Conductor:
     first_name: str | None = None
     watched: bool = True
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    wrong: WrongSled | None = None
+    """Sleds that are wrong on purpose, to prove a judge."""
     rack: Rack = attrs.field(init=False)
     now_us: int = 0
     begun: bool = False
@@ -462,7 +465,7 @@ class Conductor:
                 return
             requests.carried(item, who)
         try:
-            effects = self.rack.handle(item, self.now_us)
+            effects = self._into_rack(item)
         except SledError as error:
             self._answers(opened, Refused(error))
             return
@@ -503,7 +506,12 @@ class Conductor:
 
     def _rack(self, item: Any) -> None:
         self.engine.now_us = self.now_us
-        self._effects(self.rack.handle(item, self.now_us))
+        self._effects(self._into_rack(item))
+
+    def _into_rack(self, item: Any) -> list[contract.Effect]:
+        if self.wrong is not None:
+            return self.wrong.handle(self.rack, item, self.now_us)
+        return self.rack.handle(item, self.now_us)
 
     def _effects(self, effects: list[contract.Effect]) -> None:
         rules = self.has_rules
@@ -525,6 +533,8 @@ class Conductor:
                 self._out.append(effect)
 
     def _watch(self, happening: Happening) -> None:
+        if self.wrong is not None:
+            happening = self.wrong.seen(happening)
         who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         self.watcher.happened(happening, who)
         if self.has_rules:
