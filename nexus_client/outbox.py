@@ -14,12 +14,13 @@ Rules, each a property of NX 7:
 
 Memory: one small entry per VMM that has something to tell, whatever the length of an outage; none for others.
 
-Read before: backoff.py, types.py, values.py. Read next: client.py.
+Read before: backoff.py, types.py, values.py. Read next: client.py, senders.py, verdict.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from heapq import heapify, heappop, heappush
 from typing import Final, assert_never
 from uuid import UUID
@@ -40,16 +41,26 @@ class Delivered:
     """Nexus acknowledged (204)."""
 
 
+class Trouble(Enum):
+    """What kind of failure, for whoever decides who is tried beside whom (senders.py). Alike to the outbox."""
+
+    ANSWERED = "answered"  # something answered, though not what was hoped for
+    HUNG = "hung"  # taken, and never answered
+    UNREACHED = "unreached"  # nothing took the connection
+    HELD = "held"  # not even tried: nothing takes connections at all, and one probe at a time finds out when
+
+
 @attrs.frozen
 class Transient:
-    """Not now: connection refused or lost, timeout, any 5xx. Will be tried again."""
+    """Not now. Will be tried again. What counts as this: verdict.py."""
 
     why: str
+    trouble: Trouble = attrs.field(default=Trouble.ANSWERED, eq=False, repr=False)
 
 
 @attrs.frozen
 class Permanent:
-    """Never: any 4xx, or an answer that is none of the API. `status` is the HTTP status code."""
+    """Never: a considered no (verdict.py). `status` is the HTTP status code."""
 
     why: str
     status: int | None = None

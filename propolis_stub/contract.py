@@ -1,7 +1,7 @@
 """Values that cross the edge of one VM: `Input` in, `Effect` out of `Vm.handle(input, now_us)`.
 
-Read before: migration/script.py, request_queue.py, values.py.
-Read next: serial/guest.py, serial/history.py, server/monitor.py, vm.py, vm_wrapper.py.
+Read before: guest_events.py, migration/script.py, request_queue.py, values.py.
+Read next: serial/guest.py, serial/history.py, server/monitor.py, vm.py, wrapper.py.
 """
 
 from __future__ import annotations
@@ -11,23 +11,13 @@ from uuid import UUID
 
 import attrs
 
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.migration.messages import Message
 from propolis_stub.migration.script import NO_BAGGAGE, PROTOCOLS, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.types import Level, Publication, RequestKind
 from propolis_stub.values import envelope
 from propolis_stub.waiting import Point
-
-
-class GuestEvent(Enum):
-    """What a guest does to its VM (PR 3.4). An unhandled exit is `Crash`."""
-
-    HALT = "halt"  # vCPU suspend: halt
-    RESET = "reset"  # vCPU suspend: reset
-    TRIPLE_FAULT = "triple-fault"  # reboots, does not fail
-    CHIPSET_HALT = "chipset-halt"
-    CHIPSET_RESET = "chipset-reset"
-
 
 # --- inputs ---------------------------------------------------------------------------------------------------
 

@@ -94,9 +94,3 @@ class QueueFull(PropolisError):
 
 class QueueMisuse(PropolisError):
     """The consumer told the queue something impossible, a panic of the original (PR 2.4): a bug of ours."""
-
-
-def refuse_repairing(state: InstanceState, what: str) -> None:
-    """Raises `RepairingRejected` if `state` is `Repairing`; every layer that takes a state from outside asks here."""
-    if state is InstanceState.REPAIRING:
-        raise RepairingRejected(what)

@@ -4,7 +4,7 @@ Two FIFOs (state requests, component requests), a state and three flags. The dri
 queue how it ended; until then the flags decide what may be asked for. The order of the rules in `_judge` is the
 order of PR 2.1: first match wins.
 
-Read before: machine.py. Read next: contract.py, migration/script.py.
+Read before: machine.py. Read next: contract.py, migration/script.py, wrapper.py.
 """
 
 from __future__ import annotations

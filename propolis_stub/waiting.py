@@ -6,7 +6,7 @@ In timed mode the VM asks its `Pacer` at each one; in stepped mode every *milest
 Points that are passed in the same instant are passed in one `handle`, so that whoever watches by the monitor
 sees only the last publication, exactly as a slow monitor client does (PR 1.1, 3.7).
 
-Read next: migration/messages.py, pacers.py.
+Read next: driver.py, migration/messages.py, pacers.py.
 """
 
 from __future__ import annotations
@@ -68,3 +68,67 @@ class Pacer(Protocol):
         `leads_to`: at `WAKE` the state in which what is picked up begins; None: it changes no state.
         """
         ...
+
+
+NOW: Final = -1  # due at once, even while held: a point without duration is no waiting point
+ON_STEP: Final = -2
+
+_COUNT_BITS: Final = 32
+_SHIFT: Final = {point: _COUNT_BITS * index for index, point in enumerate(Point)}
+_ONE: Final = {point: 1 << shift for point, shift in _SHIFT.items()}
+_COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
+
+
+class Waiting:
+    """What one VM waits for: a point, until when, and whether it will fail there.
+
+    `due_us` is a time, `NOW`, `ON_STEP`, or None: for ever. `point` None: the VM waits for no point.
+    """
+
+    __slots__ = ("_counts", "due_us", "fails", "milestones", "pacer", "point", "stepped", "vm_id")
+
+    def __init__(self, vm_id: UUID, pacer: Pacer, *, stepped: bool, milestones: frozenset[Point]) -> None:
+        self.vm_id = vm_id
+        self.pacer = pacer
+        self.stepped = stepped
+        self.milestones = milestones
+        self._counts = 0  # of every point, `_COUNT_BITS` each: a dict per VM would outweigh the VM
+        self.point: Point | None = None
+        self.due_us: int | None = None
+        self.fails = False
+
+    def enter(
+        self, point: Point, now_us: int, *, milestone: bool = True, leads_to: InstanceState | None = None
+    ) -> None:
+        """`milestone` False: not one for a stepped VM: passing it shows nothing of its own."""
+        self.point = point
+        pace = self.ask(point, leads_to)
+        self.fails = pace.fail
+        after_us = pace.after_us
+        if after_us is None:
+            self.due_us = None
+        elif self.stepped:
+            self.due_us = ON_STEP if milestone and (point in self.milestones or after_us > 0) else NOW
+        else:
+            self.due_us = now_us + after_us if after_us > 0 else NOW
+
+    def ask(self, point: Point, leads_to: InstanceState | None = None) -> Pace:
+        """The pace of the next time at `point`; counts that time."""
+        counts = self._counts
+        self._counts = counts + _ONE[point]
+        return self.pacer.pace(self.vm_id, point, counts >> _SHIFT[point] & _COUNT_MASK, leads_to)
+
+    def leave(self) -> None:
+        """The point is behind us, or will never come. Whether it fails stays known until the next one."""
+        self.point = None
+        self.due_us = None
+
+    def is_over(self, now_us: int, *, held: bool) -> bool:
+        """Whether the point is passed by time. `NOW` is, even while held; `ON_STEP` never."""
+        due_us = self.due_us
+        return due_us is not None and (due_us == NOW or (0 <= due_us <= now_us and not held))
+
+    @property
+    def can_step(self) -> bool:
+        """Whether a `Step` would pass the point: not what lasts for ever."""
+        return self.point is not None and self.due_us is not None

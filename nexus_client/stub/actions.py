@@ -4,7 +4,8 @@ Everything is decided before anything is changed, except the intended state: the
 checks, so
 a refused stop or delete still changes it (a refused delete of a running instance disables auto-restart).
 
-Read before: stub/public_state.py, stub/sagas/instances.py. Read next: stub/background.py, stub/nexus.py.
+Read before: stub/public_state.py, stub/sagas/migrate.py, stub/sagas/start.py.
+Read next: stub/background.py, stub/nexus.py.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, 
 from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request
 from nexus_client.stub.rules import Rules
 from nexus_client.stub.sagas import runner, update
-from nexus_client.stub.sagas.nodes import Saga, SagaKind
+from nexus_client.stub.sagas.state import MigrateSaga, StartSaga
 from nexus_client.stub.sled_answers import is_gone, news_in, refused_request
 from nexus_client.stub.views import instance_view
 from nexus_client.types import Asked, VmmStateRequested
@@ -229,9 +230,12 @@ def act(ctx: Context, ticket: int, instance_id: UUID, action: Action) -> None:
             ctx.reply(ticket, verb.accepted)
 
 
-def begin_start(ctx: Context, row: Instance, *waiters: TicketWaits, auto_restart: bool = False) -> Saga:
-    saga = Saga(
-        ctx.new_id("saga"), SagaKind.START, row.id, read_generation=row.state_generation, auto_restart=auto_restart
+def begin_start(ctx: Context, row: Instance, *waiters: TicketWaits, auto_restart: bool = False) -> StartSaga:
+    saga = StartSaga(
+        id=ctx.new_id("saga"),
+        instance_id=row.id,
+        read_generation=row.state_generation,
+        auto_restart=auto_restart,
     )
     runner.spawn(ctx, saga, *waiters)
     return saga
@@ -323,12 +327,5 @@ def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> 
     active = ctx.records.active_vmm(row)
     judge_migration(row, active, dst_sled_id)
     assert active is not None, "judged"
-    saga = Saga(
-        ctx.new_id("saga"),
-        SagaKind.MIGRATE,
-        row.id,
-        sled_id=dst_sled_id,
-        source_propolis_id=active.id,
-        read_generation=row.state_generation,
-    )
+    saga = MigrateSaga(id=ctx.new_id("saga"), instance_id=row.id, sled_id=dst_sled_id, source_propolis_id=active.id)
     runner.spawn(ctx, saga, TicketWaits(ticket, 200))

@@ -16,7 +16,7 @@ from nexus_client.stub.ingest import Applied, apply_report, mark_failed
 from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, Sled, VmmDbState
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import update as update_saga
-from nexus_client.stub.sagas.nodes import SagaKind
+from nexus_client.stub.sagas.state import StartSaga
 from nexus_client.stub.sled_answers import is_gone
 from nexus_client.stub.wording import describe_outcome
 from nexus_client.types import MIGRATION_TERMINAL, SledVmmState
@@ -203,8 +203,8 @@ def reincarnate(ctx: Context) -> None:
     """
     if not ctx.rules.head:
         return
-    starting = {saga.instance_id for saga in ctx.sagas.values() if saga.kind is SagaKind.START}
-    running = sum(1 for saga in ctx.sagas.values() if saga.kind is SagaKind.START and saga.auto_restart)
+    starting = {saga.instance_id for saga in ctx.sagas.values() if isinstance(saga, StartSaga)}
+    running = sum(1 for saga in ctx.sagas.values() if isinstance(saga, StartSaga) and saga.auto_restart)
     for row in ctx.records.live_instances():
         if running >= ctx.config.reincarnation_max:
             ctx.wake(Task.REINCARNATION)

@@ -21,7 +21,7 @@ from nexus_client.stub.records import (
     VmmDbState,
 )
 from nexus_client.stub.rules import Rules, RuleSet
-from nexus_client.stub.sagas.nodes import Decision
+from nexus_client.stub.sagas.state import Decision
 
 
 def is_destroyable(rules: Rules, state: VmmDbState) -> bool:

@@ -2,7 +2,7 @@
 
 `records`, `sagas` are durable (they survive `Crash`); everything named volatile below does not.
 
-Read before: stub/records.py. Read next: stub/sagas/nodes.py.
+Read before: stub/records.py, stub/sagas/nodes.py. Read next: stub/sagas/nodes.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import Instance, InvariantBroken, Records, Row, Sled, Vmm
 from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
 from nexus_client.stub.rules import RULES, Rules
-from nexus_client.stub.sagas.nodes import Node, Saga, SagaKind
+from nexus_client.stub.sagas.nodes import Node
+from nexus_client.stub.sagas.state import Saga, SagaKind
 from nexus_client.stub.wording import describe_op
 
 NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -86,6 +87,10 @@ class WatchWaits:
 Waiter: TypeAlias = TicketWaits | WatchWaits
 
 
+Program: TypeAlias = "tuple[Node[Context, Any], ...]"
+"""`Any`: each program is over the state of its own kind, which the key says and the type cannot."""
+
+
 class ArmedCrash(Exception):
     """An armed crash strikes here; caught by nexus.py."""
 
@@ -102,7 +107,7 @@ class Watch:
 class Context:
     config: Config
     behaviour: Behaviour
-    programs: Mapping[SagaKind, tuple[Node, ...]]
+    programs: Mapping[SagaKind, Program]
     seed: int = 0
     records: Records = attrs.field(factory=Records)
     sagas: dict[UUID, Saga] = attrs.field(factory=dict)

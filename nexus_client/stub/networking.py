@@ -1,6 +1,6 @@
 """External IPs and subnets of instances, and who may use the serial console (NX 6).
 
-Read before: stub/sagas/runner.py, stub/records.py.
+Read before: stub/records.py, stub/sagas/runner.py. Read next: stub/sagas/ip.py.
 """
 
 from __future__ import annotations
@@ -15,28 +15,16 @@ import attrs
 
 from nexus_client.stub.context import Context
 from nexus_client.stub.contract import (
-    Answered,
     AttachIp,
-    AttachSubnet,
-    DeleteExternalIp,
     DetachIp,
-    DetachSubnet,
-    ErrorAnswered,
     IpKind,
     NetworkInterface,
-    NoConnection,
-    Outcome,
-    PutExternalIp,
-    SledOp,
     SourceNat,
-    TimedOut,
     VmSpec,
 )
-from nexus_client.stub.records import ExternalIp, Instance, InstanceDbState, IpState, VmmDbState
+from nexus_client.stub.records import Instance, InstanceDbState, IpState, VmmDbState
 from nexus_client.stub.refusal import Refused, internal, invalid_request, not_found, unavailable
 from nexus_client.stub.rules import Rules, RuleSet
-from nexus_client.stub.sagas.nodes import Ask, End, Node, Saga, SagaKind, Wish
-from nexus_client.stub.wording import describe_outcome
 
 V = VmmDbState
 IPS_PER_INSTANCE_MAX: Final = 32
@@ -294,82 +282,6 @@ def _unhealthy(rules: Rules) -> Refused:
     things = "IPs or subnets" if rules.head else "IPs"
     return invalid_request(f"cannot modify instance {things}, instance is in unhealthy state")
 
-
-# ---- the sagas -----------------------------------------------------------------------------------------------------
-
-
-def _ip(ctx: Context, saga: Saga) -> ExternalIp | None:
-    return ctx.records.external_ips.get(saga.address)
-
-
-def _mark(ctx: Context, saga: Saga) -> Wish:
-    """Mark the IP attaching or detaching; from now on a start cannot pass its register node."""
-    row = ctx.records.instances[saga.instance_id]
-    attach = saga.kind is SagaKind.ATTACH
-    assert saga.ip_kind is not None
-    if row.time_deleted is not None:
-        raise not_found("instance", row.id)
-    if not gate(row, resource(ctx, row, saga.ip_kind, saga.address), attach=attach):
-        return End()
-    ip = _ip(ctx, saga) or ExternalIp(saga.address, saga.ip_kind, row.id, IpState.ATTACHING)
-    ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHING if attach else IpState.DETACHING))
-    return None
-
-
-def _unmark(ctx: Context, saga: Saga) -> Wish:
-    ip = _ip(ctx, saga)
-    if ip is not None and saga.kind is SagaKind.ATTACH:
-        ctx.records.drop_external_ip(saga.address)
-    elif ip is not None:
-        ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHED))
-    return None
-
-
-def _tell(ctx: Context, saga: Saga) -> Wish:
-    row = ctx.records.instances[saga.instance_id]
-    vmm = ctx.records.active_vmm(row)
-    attach = saga.kind is SagaKind.ATTACH
-    tell = whom_to_tell(ctx.rules, row, None if vmm is None else vmm.state, attach=attach)
-    if tell is Tell.NOBODY or vmm is None:
-        return None
-    assert saga.ip_kind is not None
-    op: SledOp
-    if saga.ip_kind is IpKind.SUBNET:
-        op = AttachSubnet(vmm.id, saga.address) if attach else DetachSubnet(vmm.id, saga.address)
-    else:
-        verb = PutExternalIp if attach else DeleteExternalIp
-        op = verb(vmm.id, saga.ip_kind, saga.address)
-    return Ask(vmm.sled_id, op)
-
-
-def _heard(_ctx: Context, saga: Saga, outcome: Outcome) -> Wish:
-    match outcome:
-        case Answered():
-            return None
-        case ErrorAnswered(409) if saga.ip_kind is IpKind.SUBNET and saga.kind is SagaKind.ATTACH:
-            return None  # already attached is as good (NX 4.1)
-        case NoConnection(text) | TimedOut(text):
-            raise unavailable(text)
-        case _:
-            raise internal(f"the sled said {describe_outcome(outcome)}")
-
-
-def _settle(ctx: Context, saga: Saga) -> Wish:
-    ip = _ip(ctx, saga)
-    if ip is None:
-        return None
-    if saga.kind is SagaKind.ATTACH:
-        ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHED))
-    else:
-        ctx.records.drop_external_ip(saga.address)
-    return None
-
-
-CHANGE_IP: Final = (
-    Node("mark", _mark, undo=_unmark),
-    Node("tell the sled", _tell, answered=_heard),
-    Node("settle", _settle),
-)
 
 # ---- the serial console --------------------------------------------------------------------------------------------
 

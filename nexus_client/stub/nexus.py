@@ -18,13 +18,13 @@ the same inputs at the same times give the same effects, and every id is a UUID 
 Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view(id)`, `quiet` (nothing in flight),
 `records` (rows are frozen; do not write).
 
-Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py, stub/sizes.py.
+Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py, stub/sagas/ip.py, stub/sizes.py.
 Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, assert_never
 from uuid import UUID
 
@@ -34,7 +34,16 @@ from nexus_client.stub import actions, background, networking, registration_rule
 from nexus_client.stub.actions import Action
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config, UnknownVmm
-from nexus_client.stub.context import ArmedCrash, Context, NobodysCall, RequestCall, SagaCall, TicketWaits, WatchCall
+from nexus_client.stub.context import (
+    ArmedCrash,
+    Context,
+    NobodysCall,
+    Program,
+    RequestCall,
+    SagaCall,
+    TicketWaits,
+    WatchCall,
+)
 from nexus_client.stub.contract import (
     ArmCrash,
     AttachIp,
@@ -80,20 +89,20 @@ from nexus_client.stub.records import (
     Sled,
 )
 from nexus_client.stub.refusal import Refused, already_exists, internal, invalid_request, not_found
-from nexus_client.stub.sagas import instances, runner, update
-from nexus_client.stub.sagas.nodes import Saga, SagaKind
+from nexus_client.stub.sagas import create, ip, migrate, runner, start, update
+from nexus_client.stub.sagas.state import AttachSaga, CreateSaga, DetachSaga, Saga, SagaKind
 from nexus_client.stub.sizes import check_hostname, check_name, check_sizes
 from nexus_client.stub.variants import behaviour_of
 from nexus_client.stub.views import full_view, instance_view, sled_view
 from nexus_client.stub.wording import describe_outcome, describe_report
 
-PROGRAMS: Final = {
-    SagaKind.CREATE: instances.CREATE,
-    SagaKind.START: instances.START,
-    SagaKind.MIGRATE: instances.MIGRATE,
+PROGRAMS: Final[Mapping[SagaKind, Program]] = {
+    SagaKind.CREATE: create.PROGRAM,
+    SagaKind.START: start.PROGRAM,
+    SagaKind.MIGRATE: migrate.PROGRAM,
     SagaKind.UPDATE: update.PROGRAM,
-    SagaKind.ATTACH: networking.CHANGE_IP,
-    SagaKind.DETACH: networking.CHANGE_IP,
+    SagaKind.ATTACH: ip.PROGRAM,
+    SagaKind.DETACH: ip.PROGRAM,
 }
 ROUNDS_MAX: Final = 100
 """Rounds of tasks and sagas in one call; each ends in fewer than four (a task wakes a saga wakes a task)."""
@@ -361,7 +370,7 @@ class Nexus:
         )
         ctx.tell("asked", "create and start" if item.start else "create", row.id)
         ctx.records.put_instance(row)
-        saga = Saga(ctx.new_id("saga"), SagaKind.CREATE, row.id, start=item.start)
+        saga = CreateSaga(id=ctx.new_id("saga"), instance_id=row.id, start=item.start)
         runner.spawn(ctx, saga, TicketWaits(item.ticket, 201))
 
     def _change_ip(self, item: AttachIp | DetachIp) -> None:
@@ -376,8 +385,8 @@ class Nexus:
         if not networking.gate(row, networking.resource(ctx, row, item.kind, address), attach=attach):
             ctx.reply(item.ticket, status, instance_view(ctx, row) if attach else None)
             return
-        kind = SagaKind.ATTACH if attach else SagaKind.DETACH
-        saga = Saga(ctx.new_id("saga"), kind, row.id, ip_kind=item.kind, address=address)
+        kind = AttachSaga if attach else DetachSaga
+        saga = kind(id=ctx.new_id("saga"), instance_id=row.id, ip_kind=item.kind, address=address)
         runner.spawn(ctx, saga, TicketWaits(item.ticket, status))
 
     def _console(self, ticket: int, instance_id: UUID) -> None:
@@ -404,7 +413,7 @@ class Nexus:
                 if saga is not None:
                     undo = "undo of " if saga.unwinding else ""
                     name = undo + ctx.programs[saga.kind][saga.node].name
-                    ctx.tell("returned", f"{name}: {describe_outcome(outcome)}", saga.instance_id, saga.propolis_id)
+                    ctx.tell("returned", f"{name}: {describe_outcome(outcome)}", saga.instance_id, saga.concerns)
                 runner.answered(ctx, saga_id, outcome)
             case RequestCall():
                 ctx.tell("returned", describe_outcome(outcome), owner.instance_id, owner.propolis_id)

@@ -3,6 +3,8 @@
 The original draws a sled at random among those that fit; here it is the one with the fewest reserved CPUs, then the
 one
 that registered first, so that a run can be foretold.
+
+Read next: stub/sagas/vmms.py.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from nexus_client.stub.context import Context
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
 from nexus_client.stub.refusal import conflict, insufficient_capacity
-from nexus_client.stub.sagas.nodes import SagaKind
+from nexus_client.stub.sagas.state import StartSaga
 
 VMM_ADDRESSES: Final = 0x1_0000
 """Addresses of VMMs in a sled's /64 begin here: fd00:1122:3344:101::1:1 is the first one's."""
@@ -63,7 +65,7 @@ def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, 
             continue
         if kind is ReservationKind.TARGET:
             raise conflict("Instance already migrating")
-        at_work = any(saga.kind is SagaKind.START and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values())
+        at_work = any(isinstance(saga, StartSaga) and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values())
         if at_work or Hazard.RESERVATION_LAGS in ctx.config.hazards:
             raise conflict("Instance already starting")
         ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))

@@ -2,6 +2,8 @@
 
 `message` is what a client reads; `detail` is the text which Nexus keeps in its log when the wire says only
 `Internal Server Error` or `Service Unavailable`.
+
+Read next: stub/handoff.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from nexus_client.stub.records import (
     VmmDbState,
 )
 from nexus_client.stub.rules import Rules
-from nexus_client.stub.sagas.nodes import Decision
+from nexus_client.stub.sagas.state import Decision
 from nexus_client.types import MigrationState
 
 

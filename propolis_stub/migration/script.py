@@ -13,7 +13,7 @@ that does not get it fails itself. So one side at most runs the guest.
 *Scripted* sides have an imagined peer: expectations are met at once, nothing is sent, and the peer fails in the
 phase that `fails_in` names.
 
-Read before: migration/messages.py, request_queue.py. Read next: contract.py, vm.py, vm_migration.py.
+Read before: migration/messages.py, request_queue.py. Read next: contract.py, driver.py, vm.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 
 LINE_MAX: Final = 1_024
 """Bytes of typed input: a terminal's canonical mode has a limit too. What is typed beyond it is not echoed."""

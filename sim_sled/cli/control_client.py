@@ -15,9 +15,13 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from sim_sled.language.files import TooLong, read_bounded
+
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
 
+PORT_FILE_MAX: Final = 4 * 2**20
+"""Bytes of a port file; a thousand sleds have a tenth of it."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 _PIPE_WIDTH: Final = 200
@@ -39,8 +43,8 @@ def where(at: str | None, port_file: Path | None) -> str:
         return at
     if port_file is not None:
         try:
-            found = json.loads(port_file.read_text())["control"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = json.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+        except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             _say(f"{port_file} is no port file: {error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):

@@ -1,4 +1,7 @@
-"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick."""
+"""The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick.
+
+Read before: cli/rss.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.cli import rss
+from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.logs import LogFormat, LogLevel
@@ -56,7 +61,8 @@ def _address(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
 
 
-def _sled_address(text: str) -> str:
+def read_sled_address(text: str) -> str:
+    """Canonical text of the address of a sled. Raises `typer.BadParameter`."""
     shown = _address(text)
     if not shown.startswith("["):
         # a Nexus takes nothing else for a sled (NX 3.3), and would only say so at the registration
@@ -83,14 +89,16 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
     sled_addr: Annotated[
-        str, typer.Argument(metavar="SLED_ADDR", callback=_sled_address, help="[::1]:0 picks a port")
+        str, typer.Argument(metavar="SLED_ADDR", callback=read_sled_address, help="[::1]:0 picks a port")
     ],
     nexus_addr: Annotated[
         str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
     ],
     nexus_lockstep_port: Annotated[
         int | None,
-        typer.Argument(metavar="NEXUS_LOCKSTEP_PORT", min=1, max=65535, help="accepted for compatibility; not used"),
+        typer.Argument(
+            metavar="NEXUS_LOCKSTEP_PORT", min=0, max=65535, help="with --rss-* options the rack is handed over there"
+        ),
     ] = None,
     *,
     sim_mode: Annotated[Mode, typer.Option(help="auto: timers carry out requests; explicit: pokes do")] = Mode.AUTO,
@@ -101,7 +109,7 @@ def serve(
     plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
     pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
-    hardware: Annotated[Path | None, typer.Option(help="TOML file with the sled's hardware")] = None,
+    hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sled's hardware")] = None,
     hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
     physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
     reservoir_size: Annotated[str | None, typer.Option(help="like 32GiB; smaller than the RAM")] = None,
@@ -128,6 +136,10 @@ def serve(
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
+    propolis_net: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NET", help="where Nexus may let one listen, beside loopback and the sled's prefix"),
+    ] = None,
     stop_grace: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop")
     ] = 600.0,
@@ -141,8 +153,27 @@ def serve(
         Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
     ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
+    rss_nexus_external_addr: rss.NexusExternal = None,
+    rss_nexus_id: rss.NexusId = None,
+    rss_internal_dns_dns_addr: rss.InternalDns = None,
+    rss_internal_dns_http_addr: rss.InternalDnsHttp = None,
+    rss_external_dns_internal_addr: rss.ExternalDns = None,
+    cockroach_addr: rss.Cockroach = None,
+    rack_subnet: rss.RackSubnet = None,
+    rss_tls_cert: rss.TlsCert = None,
+    rss_tls_key: rss.TlsKey = None,
+    rss_recovery_silo_name: rss.SiloName = rss.SILO,
+    rss_recovery_user_name: rss.UserName = rss.USER,
+    rss_recovery_user_password: rss.Password = rss.PASSWORD,
+    rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
+    rack_id: rss.RackId = None,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that leads to the control API, beside localhost"),
+    ] = None,
     nexus_wait: Annotated[
         float | None, typer.Option(min=0, max=_SECONDS_MAX, help="exit 3 if not registered after so many seconds")
     ] = None,
@@ -154,7 +185,6 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
@@ -162,7 +192,23 @@ def serve(
     from sim_sled.daemon.daemon import Options
     from sim_sled.daemon.propolis_api import PropolisMode
 
-    del nexus_lockstep_port  # the rack hand-off is not needed to serve VMMs
+    wishes = rss.wishes(
+        nexus_addr,
+        nexus_lockstep_port or 0,
+        nexus_external=rss_nexus_external_addr,
+        nexus_id=rss_nexus_id,
+        dns=rss_internal_dns_dns_addr,
+        dns_http=rss_internal_dns_http_addr,
+        external_dns=rss_external_dns_internal_addr,
+        cockroach=cockroach_addr,
+        rack_subnet=rack_subnet,
+        tls=(rss_tls_cert, rss_tls_key),
+        silo=rss_recovery_silo_name,
+        user=rss_recovery_user_name,
+        password=rss_recovery_user_password,
+        switch_port=rss_switch_port,
+        rack_id=rack_id,
+    )
     logs.configure(log_format, log_level.value)
     flags = {
         "hardware_threads": hardware_threads,
@@ -176,7 +222,7 @@ def serve(
         "baseboard_serial": baseboard_serial,
         "baseboard_revision": baseboard_revision,
     }
-    made = _hardware(hardware, flags)
+    made = read_hardware(hardware, flags, sled_id, sled_addr)
     sleds = [
         SledConfig(
             sled_id=each,
@@ -191,7 +237,7 @@ def serve(
             refuse_repeated_target=refuse_repeated_target,
             strict=strict,
         )
-        for each, address in [(sled_id, sled_addr), *map(_also, also or [])]
+        for each, address in [(sled_id, sled_addr), *map(parse_also, also or [])]
     ]
     if len({sled.sled_id for sled in sleds}) != len(sleds):
         _fail("two sleds have the same id")
@@ -211,12 +257,42 @@ def serve(
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
-        companions=Ports() if companions else None,
+        propolis_nets=tuple(map(_net, propolis_net or ())),
+        companions=rss.ports(wishes, sleds) if companions else None,
     )
+    if wishes is not None and wishes.lockstep_port:
+        if not companions:
+            _fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
+        sleds = rss.two_scrimlets(sleds, given=role is not None)
+        rss.try_out(wishes, sleds)
     how = serving.ServeOptions(
-        control=control, token=control_token, port_file=port_file, nexus_wait_s=nexus_wait, scenario=scenario
+        control=control,
+        token=_token(control_token, control_token_file),
+        control_hosts=tuple(control_host or ()),
+        port_file=port_file,
+        nexus_wait_s=nexus_wait,
+        scenario=scenario,
+        handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
     raise typer.Exit(serving.run(sleds, options, how))
+
+
+def _net(text: str) -> Any:
+    from nexus_client.dropshot.text import IpNet
+
+    try:
+        return IpNet.parse(text)
+    except ValueError as bad:
+        _fail(f"--propolis-net {text!r}: {bad}")
+
+
+def _token(text: str | None, file: Path | None) -> str | None:
+    from nexus_client.dropshot.bearer import BadToken, token_from
+
+    try:
+        return token_from(text, file)
+    except BadToken as bad:
+        _fail(str(bad))
 
 
 def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -> tuple[Any, list[Any]]:
@@ -236,21 +312,24 @@ def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -
     return engine, [attrs.evolve(sled, stop_grace_us=loaded.agent.stop_grace) for sled in sleds]
 
 
-def _also(text: str) -> tuple[UUID, str]:
+def parse_also(text: str) -> tuple[UUID, str]:
+    """Of `--also`. Exits with 2."""
     sled_id, _, address = text.partition("=")
     try:
-        return UUID(sled_id), _sled_address(address)
+        return UUID(sled_id), read_sled_address(address)
     except ValueError:
         _fail(f"--also takes UUID=ADDR, not {text!r}")
     except typer.BadParameter as error:
         _fail(f"--also {text!r}: {error.message}")
 
 
-def _hardware(path: Path | None, flags: dict[str, Any]) -> Any:
+def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, address: str) -> Any:
+    """Of `--hardware` and the options that win over it. Exits with 2 and every problem."""
     from sim_sled.daemon import hardware_file
 
     try:
         fields = hardware_file.load(path) if path is not None else {}
+        hardware_file.take_identity(fields, sled_id, address, str(path))
         at = hardware_file.places(path) if path is not None else {}
         given = {name: value for name, value in flags.items() if value is not None}
         at |= {name: f"--{name.replace('_', '-')}" for name in given}
@@ -418,6 +497,7 @@ def release(name: Name, at: At = None, port_file: FromPortFile = None, token: To
 
 
 app.command()(nexus)
+app.command()(handoff)
 add_to(app)
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 import attrs
 
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.core.config import SledConfig
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 CRUCIBLE_PORT: Final = 32345
 PANTRY_PORT: Final = 17000
 REPO_DEPOT_PORT: Final = 12348
+DNS_HTTP_PORT: Final = 5353
+DNS_PORT: Final = 53
 """Where they are on a rack (SR 4.8); Crucible agents count up from theirs, because here they share an address."""
 
 DNS_TRIES: Final = 8
@@ -49,13 +52,12 @@ _log = logs.get("companions")
 @attrs.frozen
 class Ports:
     """Addresses asked for. `repo_depot` None: the rack's port where the sled has an address of its own, any port on
-    loopback. `dns`, `dns_http` None: any port of the sled's address. `serve_dns` False: somebody else does.
+    loopback. `dns`, `dns_http` None: any port of the sled's address.
     """
 
     repo_depot: int | None = None
     dns: str | None = None
     dns_http: str | None = None
-    serve_dns: bool = True
 
 
 @attrs.define
@@ -67,6 +69,14 @@ class Addresses:
     repo_depot: str | None = None
     dns_http: str | None = None
     dns: str | None = None
+
+    @property
+    def flat(self) -> dict[str, str]:
+        """For a line of the log."""
+        crucible = " ".join(self.crucible.values())
+        told = {"crucible": crucible, "pantry": self.pantry, "repo_depot": self.repo_depot}
+        told |= {"dns": self.dns, "dns_config": self.dns_http}
+        return {name: address for name, address in told.items() if address}
 
     @property
     def json(self) -> dict[str, Any]:
@@ -106,8 +116,7 @@ class Companions:
         depot = self._ports.repo_depot
         port = depot if depot is not None else REPO_DEPOT_PORT if own else 0
         self.addresses.repo_depot = await self._bind(ip, port, _depot, asked=depot is not None)
-        if self._ports.serve_dns:
-            await self._start_dns(ip)
+        await self._start_dns(ip)
 
     async def _start_dns(self, ip: str) -> None:
         http = SocketAddress(ip, 0) if self._ports.dns_http is None else SocketAddress.parse(self._ports.dns_http)
@@ -256,3 +265,24 @@ def _dns() -> Api:
     from sim_sled.companions.dns import api  # noqa: PLC0415 -- see above
 
     return api()
+
+
+def foreseen(sleds: list[SledConfig], ports: Ports) -> dict[UUID, Addresses]:
+    """Where the servers beside these sleds will be if every port of a rack is free. On loopback, where any port is
+    taken, this is what it would be without the others.
+    """
+    made: dict[UUID, Addresses] = {}
+    for sled in sleds:
+        ip = SocketAddress.parse(sled.address).host
+        datasets = sled.hardware.crucible_datasets_of(sled.sled_id)
+        made[sled.sled_id] = Addresses(
+            crucible={
+                each.dataset_id: str(SocketAddress(ip, CRUCIBLE_PORT + number))
+                for number, each in enumerate(datasets)
+            },
+            pantry=str(SocketAddress(ip, PANTRY_PORT)),
+            repo_depot=str(SocketAddress(ip, sled.repo_depot_port or ports.repo_depot or REPO_DEPOT_PORT)),
+            dns_http=ports.dns_http or str(SocketAddress(ip, DNS_HTTP_PORT)),
+            dns=ports.dns or str(SocketAddress(ip, DNS_PORT)),
+        )
+    return made

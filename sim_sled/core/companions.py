@@ -20,7 +20,7 @@ from sim_sled.core.artifacts.store import Artifacts
 from sim_sled.core.config import derived_id
 from sim_sled.core.crucible.agent import Agent
 from sim_sled.core.crucible.agents import Agents
-from sim_sled.core.dns.zones import Dns
+from sim_sled.core.dns.zones import Dns, DnsConfig
 from sim_sled.core.errors import Injected
 from sim_sled.core.estate import Area, Estate
 from sim_sled.core.pantry.pantry import Pantry
@@ -102,6 +102,10 @@ class Companions(Area):
                 if refusal.left <= 0:
                     self.refusals.remove(refusal)
                 raise Injected(refusal.status, None, "somebody wants this to be refused", {})
+
+    def fill_dns(self, config: DnsConfig) -> None:
+        """What a hand-off does to the DNS server of this sled. Raises `DnsGeneration` as for everybody."""
+        self.dns.put(config, self.estate.now_us)
 
     def has_artifact(self, sha256: str) -> bool:
         """Whether the depot has it."""

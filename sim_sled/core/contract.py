@@ -26,8 +26,8 @@ from nexus_client.registration import (
 )
 from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, VmmState, VmmStateRequested
 from propolis_stub.contract import Effect as VmEffect
-from propolis_stub.contract import GuestEvent
 from propolis_stub.contract import Input as VmInput
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.values import envelope
 from sim_sled.core.errors import SledError
 

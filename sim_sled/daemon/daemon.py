@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,11 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.client import NexusClient, Senders
+from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.listen import Listener, listen
-from nexus_client.dropshot.text import SocketAddress
-from nexus_client.outbox import Outcome, Permanent, Transient
+from nexus_client.dropshot.text import IpNet, SocketAddress
+from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
     GetSledAgent,
@@ -35,6 +36,7 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
+from nexus_client.senders import IN_FLIGHT_MAX, Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
@@ -100,6 +102,7 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
@@ -155,10 +158,17 @@ class Daemon:
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
-        self._senders: Senders[contract.PutToNexus | Send] = Senders(self._client, self._replied)
+        self._senders: Senders[contract.PutToNexus | Send] = Senders(
+            self._client,
+            self._replied,
+            in_flight_max=connections_allowed(),
+            breaker=options.engine is None,  # a scenario counts attempts
+            on_outage=self._outage,
+        )
         self._listeners: list[Listener] = []
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -201,6 +211,7 @@ class Daemon:
         for companions in self.companions.values():
             companions.stop_accepting()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
+        self._senders.trust()
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
         while any(len(sled.outbox) for sled in self.rack.sleds.values()):
@@ -447,7 +458,7 @@ class Daemon:
     # --- Nexus ------------------------------------------------------------------------------------------------------
 
     def _replied(self, put: contract.PutToNexus | Send, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and put.attempt == 0:
+        if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
             self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
         elif isinstance(outcome, Permanent):
             self._log.error(
@@ -462,6 +473,12 @@ class Daemon:
         else:
             self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
         self._changed.set()
+
+    def _outage(self, begins: bool) -> None:
+        if begins:
+            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
+        else:
+            self._log.info("Nexus takes connections again")
 
     async def _ask_nexus(self, effect: contract.AskNexus) -> None:
         answer: GetReplied | PostReplied
@@ -553,6 +570,12 @@ class Daemon:
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""
+
+
+def connections_allowed() -> int:
+    """Of reports in flight: half of the file descriptors, the rest is for those who connect to us."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return IN_FLIGHT_MAX if files_max == resource.RLIM_INFINITY else max(2, min(IN_FLIGHT_MAX, files_max // 2))
 
 
 _LATER: Final = object()

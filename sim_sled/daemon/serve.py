@@ -1,4 +1,7 @@
-"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5)."""
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
+
+Read before: companions/handoff.py.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
+from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
+from sim_sled.core.handoff.wishes import Wishes
 from sim_sled.daemon import logs
-from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.language.check import load_scenarios
@@ -33,10 +39,15 @@ class ServeOptions:
 
     control: str | None = "[::1]:0"
     token: str | None = None
+    control_hosts: tuple[str, ...] = ()
     port_file: Path | None = None
     nexus_wait_s: float | None = None
     scenario: Path | None = None
+    handoff: Wishes | None = None
 
+
+BACKGROUND_MAX: Final = 1_000
+"""The hand-off begins before anything else can be under way."""
 
 _CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -59,12 +70,16 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             prepare_port_file(serving.port_file)
         except OSError as error:
             return _cannot_write(serving.port_file, error)
-    daemon = Daemon(sleds, options)
+    try:
+        daemon = Daemon(sleds, options)
+    except ValueError as error:
+        print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
+        return BAD_INPUT
     async with contextlib.AsyncExitStack() as stack:
         stop = _signals(stack)
         try:
             control = await _start(stack, daemon, serving)
-        except TokenRequiredError as error:
+        except BadToken as error:
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
             return BAD_INPUT
         except BadStateDir as error:
@@ -85,6 +100,12 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
             stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        for sled_id, beside in daemon.companion_addresses().items():
+            log.info("beside this sled", sled=str(sled_id), **beside.flat)
+        if serving.handoff is not None:
+            runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
+            daemon.handed_over = runner.done
+            daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
         code = await _wait(daemon, stop, serving)
         left_over = await daemon.stop()
         for each in left_over:
@@ -97,11 +118,10 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
     bound: str | None = None
-    control = Control(daemon, serving.token)
+    control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        address = SocketAddress.parse(serving.control)
-        runner, bound = await serve_control(control, address.host, address.port)
+        runner, bound = await serve_control(control, SocketAddress.parse(serving.control))
         stack.push_async_callback(runner.cleanup)
     await daemon.start()
     return bound

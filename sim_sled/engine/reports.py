@@ -17,6 +17,7 @@ import attrs
 
 from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 from nexus_client.types import SledVmmState
+from nexus_client.verdict import is_final
 from sim_sled.engine.cast import SledInfo, Subject, facts_of, means, means_sled
 from sim_sled.engine.plans import CLIENT_LOST_US, Answer, Deliver, Event, Publication, PublishPlan, RequestPlan
 from sim_sled.language import actions as act
@@ -383,7 +384,5 @@ class Post:
 def outcome_of(status: int) -> Outcome:
     """What a sled makes of an answer of Nexus (NX 3.2)."""
     if 200 <= status < 300:
-        return Delivered()
-    if status >= 500:
-        return Transient(f"answered {status}")
-    return Permanent(f"answered {status}", status)
+        return Delivered()  # a scenario may acknowledge with whatever success it likes
+    return Permanent(f"answered {status}", status) if is_final(status) else Transient(f"answered {status}")

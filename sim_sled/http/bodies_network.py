@@ -6,8 +6,7 @@ a version only converts away (one field per family instead of tagged forms) are 
 without "unable to parse JSON body".
 
 Read before: nexus_client/dropshot/text.py.
-Read next: http/bodies_bootstore.py, http/bodies_omicron.py, http/bodies_register.py, http/bodies_small.py,
-http/bodies_spec.py.
+Read next: http/bodies_bootstore.py, http/bodies_omicron.py, http/bodies_register.py, http/bodies_small.py.
 """
 
 from __future__ import annotations

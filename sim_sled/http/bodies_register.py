@@ -4,7 +4,7 @@
 `InvalidRequest` for what fits the shape and is refused all the same (SA 6 #12 to #14), so that nothing
 has been registered when it does.
 
-Read before: http/bodies_network.py, http/bodies_spec.py, propolis_stub/spec/versions.py. Read next: http/routes.py.
+Read before: http/bodies_network.py, propolis_stub/spec/versions.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations

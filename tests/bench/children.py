@@ -18,9 +18,10 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from nexus_client.client import NexusClient, Senders
+from nexus_client.client import NexusClient
 from nexus_client.codec import VMM_PUT_STATE_BODY, encode
 from nexus_client.outbox import Delivered, Outbox, Replied, Send, Submit
+from nexus_client.senders import Senders
 from nexus_client.types import (
     Asked,
     SledVmmState,
@@ -181,7 +182,7 @@ async def _deliver_all(client, bodies):
     def on_reply(send, outcome):
         perform(outbox.handle(Replied(send.propolis_id, send.serial, outcome), lives.T0_US))
 
-    senders = Senders(client, on_reply, tasks=_IN_FLIGHT)
+    senders = Senders(client, on_reply, quick_max=_IN_FLIGHT)
     began = time.perf_counter()
     for _ in range(2 * _IN_FLIGHT):  # some wait in the queue, so that no sender ever does
         more()

@@ -17,8 +17,8 @@ from support.propolis.arms import CoreArm, Net
 from support.propolis.oracle import Oracle, check_history
 
 from propolis_stub import contract
-from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, RequestDenied
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.request_queue import Queued, QueueState, RequestType
 from propolis_stub.table import TERMINAL
 from propolis_stub.types import InstanceState, Level, MigrationPhase, RequestKind

@@ -1,6 +1,7 @@
 """Runs sagas: node by node, forwards or unwinding, waiting for sleds or for other sagas.
 
-Read before: stub/sagas/nodes.py. Read next: stub/networking.py, stub/sagas/instances.py, stub/sagas/update.py.
+Read before: stub/sagas/nodes.py.
+Read next: stub/networking.py, stub/sagas/create.py, stub/sagas/update.py, stub/sagas/vmms.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from nexus_client.stub.context import Context, SagaCall, TicketWaits, Waiter, Wa
 from nexus_client.stub.contract import Outcome
 from nexus_client.stub.records import InvariantBroken
 from nexus_client.stub.refusal import Refused, internal
-from nexus_client.stub.sagas.nodes import NODES_MAX, Ask, Await, End, Saga, Stuck, Wish
+from nexus_client.stub.sagas.nodes import NODES_MAX, Ask, Await, End, Stuck, Wish
+from nexus_client.stub.sagas.state import Saga
 from nexus_client.stub.views import instance_view
 
 SAGAS_MAX: Final = 100_000
@@ -163,7 +165,7 @@ def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
     saga.unwinding = True
     saga.repeated = False
     name = ctx.programs[saga.kind][saga.node].name
-    ctx.tell("saga", f"{saga.kind.value} unwinds from {name}: {refused}", saga.instance_id, saga.propolis_id)
+    ctx.tell("saga", f"{saga.kind.value} unwinds from {name}: {refused}", saga.instance_id, saga.concerns)
     saga.node -= 1
     return True
 
@@ -171,7 +173,7 @@ def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
 def _stick(ctx: Context, saga: Saga, why: str) -> None:
     """The saga stays in the log as it is, until somebody intervenes."""
     saga.stuck = True
-    ctx.tell("saga", f"{saga.kind.value} is stuck: {why}", saga.instance_id, saga.propolis_id)
+    ctx.tell("saga", f"{saga.kind.value} is stuck: {why}", saga.instance_id, saga.concerns)
     _release_waiters(ctx, saga)
 
 

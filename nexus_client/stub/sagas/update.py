@@ -4,8 +4,8 @@ The original runs two sagas (start-instance-update and its child instance-update
 the `inherit` node stands where the child begins, so that lock ids and generations move as in the original: +3 for a
 full run, +2 for one without work.
 
-Read before: stub/ingest.py, stub/sagas/nodes.py, stub/sagas/runner.py, stub/update_decision.py. Read next:
-stub/background.py, stub/sagas/instances.py.
+Read before: stub/ingest.py, stub/sagas/lock.py, stub/sagas/nodes.py, stub/sagas/runner.py, stub/update_decision.py.
+Read next: stub/background.py, stub/sagas/vmms.py.
 """
 
 from __future__ import annotations
@@ -25,53 +25,11 @@ from nexus_client.stub.records import (
     ReservationKind,
     following,
 )
-from nexus_client.stub.refusal import conflict, internal
+from nexus_client.stub.refusal import internal
 from nexus_client.stub.sagas import runner
-from nexus_client.stub.sagas.nodes import Decision, End, Node, Saga, SagaKind, Wish
-
-# ---- the lock, as functions over the record ------------------------------------------------------------------------
-
-
-def acquired(row: Instance, lock_id: UUID) -> Instance | None:
-    """The record with the lock taken (or already ours); None if somebody else has it."""
-    if row.updater_id == lock_id:
-        return row
-    if row.updater_id is not None:
-        return None
-    return attrs.evolve(row, updater_id=lock_id, updater_gen=row.updater_gen + 1)
-
-
-def inherited(row: Instance, parent_id: UUID, parent_gen: int, child_id: UUID) -> Instance | None:
-    """The record with the lock passed from parent to child (or already passed); None if the parent lost it."""
-    if row.updater_id == child_id:
-        return row
-    if row.updater_id != parent_id or row.updater_gen != parent_gen:
-        return None
-    return attrs.evolve(row, updater_id=child_id, updater_gen=parent_gen + 1)
-
-
-def unlocked(row: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
-    """The record without the lock; None ("false", no error) if it is no longer held in this generation."""
-    if row.updater_id != lock_id or row.updater_gen != lock_gen:
-        return None
-    return attrs.evolve(row, updater_id=None, updater_gen=lock_gen + 1)
-
-
-def committed(row: Instance, new: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
-    """`new` written and unlocked; None if this ran before: both generations have moved on (NX 5.3).
-
-    Raises `Refused`: 409 if the state generation has moved under our lock (a migrate got in between), 500 if the lock
-    is not ours any more.
-    """
-    if row.updater_id == lock_id and row.updater_gen == lock_gen:
-        if row.state_generation >= new.state_generation:
-            raise conflict("instance state has changed")
-        return attrs.evolve(new, updater_id=None, updater_gen=lock_gen + 1)
-    if row.state_generation >= new.state_generation and row.updater_gen > lock_gen:
-        return None
-    whose = "is not locked" if row.updater_id is None else "is locked by another saga!"
-    raise internal(f"cannot commit instance updates: the instance {whose}")
-
+from nexus_client.stub.sagas.lock import acquired, committed, inherited, unlocked
+from nexus_client.stub.sagas.nodes import End, Node, Wish
+from nexus_client.stub.sagas.state import Decision, UpdateSaga
 
 # ---- when it begins ------------------------------------------------------------------------------------------------
 
@@ -96,14 +54,14 @@ def begin(ctx: Context, instance_id: UUID, *waiters: Waiter, reported: bool = Tr
     """Start an update saga; False if the mode leaves that to the updater task (waiters are then not taken)."""
     if reported and ctx.config.saga_mode is SagaMode.BACKGROUND:
         return False
-    runner.spawn(ctx, Saga(ctx.new_id("saga"), SagaKind.UPDATE, instance_id), *waiters)
+    runner.spawn(ctx, UpdateSaga(id=ctx.new_id("saga"), instance_id=instance_id), *waiters)
     return True
 
 
 # ---- nodes ---------------------------------------------------------------------------------------------------------
 
 
-def _lock(ctx: Context, saga: Saga) -> Wish:
+def _lock(ctx: Context, saga: UpdateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     if row.time_deleted is not None:
         return End()
@@ -121,7 +79,7 @@ def _lock(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _unlock(ctx: Context, saga: Saga) -> Wish:
+def _unlock(ctx: Context, saga: UpdateSaga) -> Wish:
     """Release whatever lock this saga holds, as parent or as child; nothing else is undone: what it mirrors has
     happened.
     """
@@ -134,7 +92,7 @@ def _unlock(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _read(ctx: Context, saga: Saga) -> Wish:
+def _read(ctx: Context, saga: UpdateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     saga.decision = _decide(ctx, row)
     saga.read_generation = row.state_generation
@@ -148,7 +106,7 @@ def _read(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _inherit(ctx: Context, saga: Saga) -> Wish:
+def _inherit(ctx: Context, saga: UpdateSaga) -> Wish:
     if saga.lock_id is None:  # the variant without locks
         return None
     row = ctx.records.instances[saga.instance_id]
@@ -164,12 +122,12 @@ def _inherit(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _decision(saga: Saga) -> Decision:
+def _decision(saga: UpdateSaga) -> Decision:
     assert saga.decision is not None, "the node before has decided"
     return saga.decision
 
 
-def _network(ctx: Context, saga: Saga) -> Wish:
+def _network(ctx: Context, saga: UpdateSaga) -> Wish:
     decision = _decision(saga)
     if decision.deprovision:
         ctx.records.drop_network(saga.instance_id)
@@ -178,13 +136,13 @@ def _network(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _release(ctx: Context, saga: Saga) -> Wish:
+def _release(ctx: Context, saga: UpdateSaga) -> Wish:
     if _decision(saga).deprovision:
         ctx.records.drop_provision(saga.instance_id)
     return None
 
 
-def _commit(ctx: Context, saga: Saga) -> Wish:
+def _commit(ctx: Context, saga: UpdateSaga) -> Wish:
     """Write the record and unlock in one statement, guarded by lock and state generation."""
     decision = _decision(saga)
     row = ctx.records.instances[saga.instance_id]
@@ -211,7 +169,7 @@ def _commit(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-def _swap(ctx: Context, saga: Saga) -> Wish:
+def _swap(ctx: Context, saga: UpdateSaga) -> Wish:
     """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
     source was lost and restarted while its migration went on. Nothing to swap if the target is over, too.
     """
@@ -235,21 +193,21 @@ def destroy_vmm(ctx: Context, propolis_id: UUID) -> None:
         ctx.tell("record", "VMM record deleted", vmm.instance_id, vmm.id)
 
 
-def _destroy_active(ctx: Context, saga: Saga) -> Wish:
+def _destroy_active(ctx: Context, saga: UpdateSaga) -> Wish:
     propolis_id = _decision(saga).destroy_active
     if propolis_id is not None:
         destroy_vmm(ctx, propolis_id)
     return None
 
 
-def _destroy_target(ctx: Context, saga: Saga) -> Wish:
+def _destroy_target(ctx: Context, saga: UpdateSaga) -> Wish:
     propolis_id = _decision(saga).destroy_target
     if propolis_id is not None:
         destroy_vmm(ctx, propolis_id)
     return None
 
 
-def _chain(ctx: Context, saga: Saga) -> Wish:
+def _chain(ctx: Context, saga: UpdateSaga) -> Wish:
     """Another saga if something came in meanwhile, else perhaps a restart."""
     row = ctx.records.instances[saga.instance_id]
     if row.time_deleted is None and needs_update(ctx, row):
@@ -259,7 +217,7 @@ def _chain(ctx: Context, saga: Saga) -> Wish:
     return None
 
 
-PROGRAM: Final = (
+PROGRAM: Final[tuple[Node[Context, UpdateSaga], ...]] = (
     Node("lock", _lock, undo=_unlock),
     Node("read and decide", _read),
     Node("inherit lock", _inherit),

@@ -26,6 +26,7 @@ from nexus_client.stub.contract import (
     SledAnswered,
     Tick,
 )
+from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.faults import Faults
 
@@ -47,6 +48,7 @@ class Host:
     def __init__(self, nexus: Nexus, call: CallPerformer, clock: Callable[[], int] = wall_clock_us) -> None:
         self.nexus = nexus
         self.faults = Faults()
+        self.rack = RackState()
         self.events: deque[tuple[int, Happened]] = deque(maxlen=EVENTS_MAX)
         self.on_crash: Callable[[], None] | None = None
         """Called when the core has died (armed crash or `crash`): the server then takes its listener down."""

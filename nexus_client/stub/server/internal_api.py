@@ -2,7 +2,7 @@
 
 Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
 
-Read next: stub/server/serve.py.
+Read before: stub/handoff.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Unanswered
+from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
+from nexus_client.stub.handoff import HandoffBody
+from nexus_client.stub.refusal import Refused
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
-    BODY_MAX,
     REQUEST_ID,
     Handler,
-    Unanswered,
     answer,
     error_response,
     json_response,
@@ -44,6 +46,7 @@ class _MigrateBody:
     dst_sled_id: UUID
 
 
+_HANDOFF: Final = Json(HandoffBody)
 _MIGRATE: Final = Json(_MigrateBody)
 
 
@@ -130,9 +133,14 @@ def make_lockstep_app(host: Host) -> web.Application:
     """Of the lockstep API: the hand-off of a rack and an operator's migrate. Unversioned."""
 
     async def rack_complete(request: web.Request) -> web.Response:
-        path_uuid(request, "rack_id")
-        await read_json(request, _ANY)
-        return web.Response(status=204)  # repeating it on an initialized rack succeeds without effect
+        rack_id = path_uuid(request, "rack_id")
+        body = await read_json(request, _HANDOFF)
+        try:
+            host.rack.complete(rack_id, body)
+        except Refused as refused:
+            why = refused.refusal
+            return error_response(why.status, ErrorBody(why.error_code, why.message), request[REQUEST_ID])
+        return web.Response(status=204)
 
     async def migrate(request: web.Request) -> web.Response:
         instance_id = path_uuid(request, "instance_id")

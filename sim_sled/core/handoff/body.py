@@ -1,7 +1,7 @@
 """The hand-off as it goes over the wire: `RackInitializationRequest`, and the sled configurations that Nexus makes of
 its blueprint (SR 6.2, 6.3).
 
-Read before: core/handoff/zones.py.
+Read before: core/handoff/zones.py. Read next: core/handoff/process.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What somebody wants of a hand-off, and what it is made from.
 
-Read next: core/handoff/zones.py.
+Read next: cli/rss.py, core/handoff/refusals.py, core/handoff/zones.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import attrs
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import Zpool
+from sim_sled.core.estate import RACK_ID
 
 NEXUS_ID: Final = UUID("e6bff1ff-24fb-49dc-a54e-c6a350cd4d6c")
 """Deployment id of every development Nexus: the one that its configuration file names (SR 6.3)."""
@@ -31,26 +32,27 @@ class HandoffImpossible(ValueError):
 
 @attrs.frozen
 class Wishes:
-    """The `--rss-*` options of the original, and what goes with them. Addresses are texts, `host:port`.
+    """The `--rss-*` options of the original and what goes with them. Addresses are texts, `host:port`.
 
-    `nexus_external`, `external_dns_http`, `cockroach`: None leaves that zone out. `dns_http` None: this process runs
-    the internal DNS server, on `dns`.
+    `nexus_external`, `external_dns_http`: None leaves that zone out; `cockroach`: one zone each. `dns_http` on an
+    address that is none of the sleds': somebody else runs the internal DNS server, and gets its configuration there.
     """
 
     nexus_internal: str
     lockstep_port: int
     nexus_external: str | None = None
     nexus_id: UUID = NEXUS_ID
-    dns: str = "[::1]:0"
+    dns: str | None = None
     dns_http: str | None = None
     external_dns_http: str | None = None
-    cockroach: str | None = None
+    cockroach: tuple[str, ...] = ()
     rack_subnet: IPv6Network | None = None
     certificate: tuple[str, str] | None = None
     silo: str = "demo-silo"
     user: str = "demo-privileged"
     password: str = "oxide"  # noqa: S105 -- the well-known one of development clusters, not a secret
     switch_port: str = "qsfp0"
+    rack_id: UUID = RACK_ID
 
     @property
     def lockstep(self) -> str:
@@ -104,7 +106,7 @@ def check(wishes: Wishes, facts: Facts) -> list[str]:
         ("NEXUS_ADDR", wishes.nexus_internal if wishes.nexus_external is not None else None),
         ("--rss-internal-dns-dns-addr", facts.dns),
         ("--rss-internal-dns-http-addr", facts.dns_http),
-        ("--cockroach-addr", wishes.cockroach),
+        *(("--cockroach-addr", each) for each in wishes.cockroach),
         ("--rss-external-dns-internal-addr", wishes.external_dns_http),
     ):
         if address is None:
@@ -116,7 +118,11 @@ def check(wishes: Wishes, facts: Facts) -> list[str]:
             told.append(f"{option} {address} lies in no sled's /64: Nexus may not plan with it")
     if wishes.nexus_external is None:
         told.append("no Nexus zone: without --rss-nexus-external-addr Nexus does not find itself in the blueprint")
-    if wishes.cockroach is None:
+    if len(wishes.cockroach) > len(first.pools):
+        raise HandoffImpossible("--cockroach-addr: every CockroachDB zone needs a zpool of its own, see --zpools")
+    if wishes.rack_subnet is not None and not all(sled.subnet.subnet_of(wishes.rack_subnet) for sled in facts.sleds):
+        told.append(f"--rack-subnet {wishes.rack_subnet} does not contain every sled")
+    if not wishes.cockroach:
         told.append("no CockroachDB zone: without --cockroach-addr inventory collection of Nexus fails (SR 6.3)")
     hosts = [sled.ip for sled in facts.sleds]
     if any(host.is_loopback for host in hosts):

@@ -179,10 +179,12 @@ def _rack_zones(sled: RackSled, wishes: Wishes, facts: Facts) -> tuple[Zone, ...
             durable="internal_dns",
         )
     ]
-    if wishes.cockroach is not None:
-        cockroach = {"type": "cockroach_db", "address": wishes.cockroach, "dataset": dataset}
-        zone_id = derived_id(sled.sled_id, "zone/cockroach")
-        made.append(Zone(zone_id, "cockroachdb", pool, cockroach, durable="cockroachdb"))
+    for number, address in enumerate(wishes.cockroach):
+        # each on a pool of its own: a pool has one dataset of a kind
+        on = f"oxp_{sled.pools[number].id}"
+        cockroach = {"type": "cockroach_db", "address": address, "dataset": {"pool_name": on}}
+        zone_id = derived_id(sled.sled_id, f"zone/cockroach/{address}")
+        made.append(Zone(zone_id, "cockroachdb", on, cockroach, durable="cockroachdb"))
     if wishes.nexus_external is not None:
         made.append(_nexus(sled, wishes, pool, wishes.nexus_external))
     if wishes.external_dns_http is not None:

@@ -48,8 +48,10 @@ from nexus_client.stub.records import (
 )
 from nexus_client.stub.refusal import Refusal, Refused
 from nexus_client.stub.rules import RULES, RuleSet
-from nexus_client.stub.sagas import instances, update
-from nexus_client.stub.sagas.nodes import Saga, SagaKind, Stuck
+from nexus_client.stub.sagas import lock as updater_locks
+from nexus_client.stub.sagas import migrate, update, vmms
+from nexus_client.stub.sagas.nodes import Stuck
+from nexus_client.stub.sagas.state import MigrateSaga, SagaKind, StartSaga
 from nexus_client.stub.sizes import check_sizes
 from nexus_client.stub.sled_answers import is_gone, refused_in_saga, refused_request
 from nexus_client.types import (
@@ -379,7 +381,7 @@ def locked(given: dict[str, Any], change: Callable[[Instance], Any]) -> Any:
 
 def updater_lock(_rules: str, given: dict[str, Any]) -> Any:
     def change(row: Instance) -> tuple[Any, Instance | None]:
-        after = update.acquired(row, known(given["updater_id"]))
+        after = updater_locks.acquired(row, known(given["updater_id"]))
         if after is None:
             return {"already_locked": True}, None
         return {"updater_id": name(after.updater_id), "locked_gen": after.updater_gen}, after
@@ -391,7 +393,7 @@ def updater_inherit_lock(_rules: str, given: dict[str, Any]) -> Any:
     def change(row: Instance) -> tuple[Any, Instance | None]:
         parent = given["parent"]
         child = known(given["child_lock_id"])
-        after = update.inherited(row, known(parent["updater_id"]), parent["locked_gen"], child)
+        after = updater_locks.inherited(row, known(parent["updater_id"]), parent["locked_gen"], child)
         if after is None:
             return {"already_locked": True}, None
         return {"updater_id": name(after.updater_id), "locked_gen": after.updater_gen}, after
@@ -401,7 +403,7 @@ def updater_inherit_lock(_rules: str, given: dict[str, Any]) -> Any:
 
 def updater_unlock(_rules: str, given: dict[str, Any]) -> Any:
     row, lock = instance_of(given["instance"]), given["lock"]
-    after = update.unlocked(row, known(lock["updater_id"]), lock["locked_gen"])
+    after = updater_locks.unlocked(row, known(lock["updater_id"]), lock["locked_gen"])
     return {"result": {"unlocked": after is not None}, "instance": instance_row(after or row, given["instance"])}
 
 
@@ -416,7 +418,7 @@ def commit_update(_rules: str, given: dict[str, Any]) -> Any:
             active_propolis_id=ident(new["active_propolis_id"]),
             intended_state=row.intended_state if intended is None else IntendedState(intended),
         )
-        after = update.committed(row, wanted, known(lock["updater_id"]), lock["locked_gen"])
+        after = updater_locks.committed(row, wanted, known(lock["updater_id"]), lock["locked_gen"])
         return {"committed": after is not None}, after
 
     return locked(given, change)
@@ -467,7 +469,7 @@ def vmm_mark_saga_unwound(rules: str, given: dict[str, Any]) -> Any:
     assert vmm is not None
     ctx = bench(rules, None, vmm)
     try:
-        result: Any = {"updated": instances.mark_unwound(ctx, vmm)}
+        result: Any = {"updated": vmms.mark_unwound(ctx, vmm)}
     except Refused as refused:
         result = error(refused)
     return {"result": result, "vmm": vmm_row(ctx.records.vmms[vmm.id])}
@@ -478,7 +480,7 @@ def migration_mark_failed(rules: str, given: dict[str, Any]) -> Any:
     assert row is not None
     ctx = bench(rules)
     ctx.records.migrations[row.id] = row
-    updated = instances.mark_migration_failed(ctx, row)
+    updated = migrate.mark_migration_failed(ctx, row)
     return {"result": {"updated": updated}, "migration": migration_row(ctx.records.migrations[row.id])}
 
 
@@ -585,8 +587,11 @@ def sled_error_in_saga(_rules: str, given: dict[str, Any]) -> Any:
 # ---- parts of the start and migrate sagas --------------------------------------------------------------------------
 
 
-def saga_of(kind: SagaKind, **more: Any) -> Saga:
-    return Saga(UUID(int=0x77), kind, known("I"), propolis_id=known("T"), sled_id=known("sled2"), **more)
+def saga_of(kind: SagaKind, **more: Any) -> StartSaga | MigrateSaga:
+    here = {"id": UUID(int=0x77), "instance_id": known("I"), "propolis_id": known("T"), "sled_id": known("sled2")}
+    if kind is SagaKind.START:
+        return StartSaga(**here, **more)
+    return MigrateSaga(**here, source_propolis_id=known("A"), **more)
 
 
 def node(kind: SagaKind, wanted: str) -> Any:

@@ -76,6 +76,10 @@ class FakeNexus:
         runner, self._runner = self._runner, None
         self._hanging.set()
         if runner is not None:
+            for site in list(runner.sites):
+                await site.stop()
+            for _ in range(3):  # what was just accepted becomes a connection that the runner knows, and closes
+                await asyncio.sleep(0)
             await runner.cleanup()
 
     async def until(self, condition: Any, timeout_s: float = 20.0) -> Any:

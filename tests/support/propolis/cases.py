@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 from support.propolis.arms import FAILS, FOR_EVER, IGNORED, NO_INSTANCE, QUEUED, Arm, B, R, S, denied, run
 
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Point
 
 Body = Callable[[Arm], Awaitable[None]]

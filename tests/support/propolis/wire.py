@@ -19,8 +19,8 @@ from multidict import CIMultiDict
 from support.propolis.arms import NO_INSTANCE, denied
 
 from nexus_client.dropshot.text import SocketAddress
-from propolis_stub.contract import GuestEvent
 from propolis_stub.errors import Reason
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.server.serve import Running, start
 from propolis_stub.types import RequestKind
 from propolis_stub.waiting import Pace, Point

@@ -27,7 +27,7 @@ from nexus_client.types import (
     VmmStateRequested,
     time_of,
 )
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.core import contract
 from sim_sled.core.config import SimMode, SledConfig

@@ -17,7 +17,7 @@ from support.rack.driving import (
 )
 
 from nexus_client.outbox import Permanent, Transient
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.types import MigrationPhase, MigrationStatus
 
 sled_ids = st.sampled_from([SLED_A, SLED_B])

@@ -8,11 +8,13 @@ from uuid import UUID
 
 import pytest
 from aiohttp import web
+from support.nexus.peers import NO_CONTENT, answer, peer, read_request, says
 
-from nexus_client.client import NexusClient, Senders
+from nexus_client.client import NexusClient
 from nexus_client.codec import SLED_AGENT_INFO, SLED_VMM_STATE, encode
-from nexus_client.outbox import Delivered, Outbox, Permanent, Replied, Send, Settled, Submit, Tick, Transient
+from nexus_client.outbox import Delivered, Outbox, Permanent, Replied, Settled, Submit, Tick, Transient
 from nexus_client.registration import Found, NotFound
+from nexus_client.senders import Senders
 from nexus_client.types import (
     Baseboard,
     SledAgentInfo,
@@ -39,11 +41,6 @@ _INFO = SledAgentInfo(
     5,
     decommissioned=False,
 )
-_NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
-
-
-def _answer(status, body=b"", headers=b""):
-    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
 
 
 @contextlib.asynccontextmanager
@@ -64,48 +61,6 @@ def _app(handler):
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handler)
     return app
-
-
-@contextlib.asynccontextmanager
-async def _socket(talk):
-    """A server that says exactly what `talk(reader, writer, nth connection)` says."""
-    seen = []
-
-    async def connected(reader, writer):
-        seen.append(writer)
-        try:
-            await talk(reader, writer, len(seen))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    try:
-        yield f"{host}:{port}"
-    finally:
-        server.close()
-        for writer in seen:
-            writer.close()
-        await server.wait_closed()
-
-
-async def _read_request(reader):
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    return head, await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
-
-
-def _says(answer):
-    """Answers each connection's first request with these bytes and closes."""
-
-    async def talk(reader, writer, _nth):
-        await _read_request(reader)
-        writer.write(answer)
-        await writer.drain()
-
-    return talk
 
 
 async def test_a_state_is_put_as_nexus_expects_it():
@@ -142,24 +97,21 @@ _ERROR = json.dumps({"request_id": "x", "error_code": "Gone", "message": "Gone a
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("said", "outcome"),
     [
-        pytest.param(_NO_CONTENT, Delivered(), id="204"),
-        pytest.param(_answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
-        pytest.param(_answer(404), Permanent("404: no message", 404), id="404 without a body"),
-        pytest.param(_answer(410, _ERROR), Permanent("410: Gone away", 410), id="410"),
-        pytest.param(_answer(429, b"slower"), Permanent("429: slower", 429), id="429, a text"),
-        pytest.param(_answer(499, b"[1]"), Permanent("499: [1]", 499), id="499, not an error body"),
-        pytest.param(_answer(500, _ERROR), Transient("500: Gone away"), id="500"),
-        pytest.param(_answer(503), Transient("503: no message"), id="503"),
-        pytest.param(_answer(599, b"\xff"), Transient("599: �"), id="599, no text"),
-        pytest.param(_answer(200, b"{}"), Permanent("200: {}", 200), id="200 is not what the API promises"),
-        pytest.param(
-            _answer(307, b"", b"location: http://127.0.0.1:1/\r\n"),
-            Permanent("307: no message", 307),
-            id="307 is not followed",
-        ),
-        pytest.param(_answer(500, b"x" * 200_000), Transient("500: " + "x" * 512), id="a huge error"),
+        pytest.param(NO_CONTENT, Delivered(), id="204"),
+        pytest.param(answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
+        pytest.param(answer(404), Permanent("404: no message", 404), id="404 without a body"),
+        pytest.param(answer(410, _ERROR), Permanent("410: Gone away", 410), id="410"),
+        pytest.param(answer(429, b"slower"), Transient("429: slower"), id="429, a text"),
+        pytest.param(answer(408), Transient("408: no message"), id="408"),
+        pytest.param(answer(425), Transient("425: no message"), id="425"),
+        pytest.param(answer(499, b"[1]"), Permanent("499: [1]", 499), id="499, not an error body"),
+        pytest.param(answer(500, _ERROR), Transient("500: Gone away"), id="500"),
+        pytest.param(answer(503), Transient("503: no message"), id="503"),
+        pytest.param(answer(599, b"\xff"), Transient("599: �"), id="599, no text"),
+        pytest.param(answer(200, b"{}"), Transient("200: {}"), id="200 is not what the API promises"),
+        pytest.param(answer(500, b"x" * 200_000), Transient("500: " + "x" * 512), id="a huge error"),
         pytest.param(
             b"HTTP/1.1 500 X\r\ncontent-length: 100\r\n\r\nhalf",
             Transient("500: half"),
@@ -170,13 +122,13 @@ _ERROR = json.dumps({"request_id": "x", "error_code": "Gone", "message": "Gone a
         ),
     ],
 )
-async def test_answers_mean(answer, outcome):
-    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+async def test_answers_mean(said, outcome):
+    async with peer(says(said)) as address, NexusClient(address) as client:
         assert await client.put_vmm_state(_VMM, _STATE) == outcome
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "said",
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"HTTP/1.1 20", id="half a status line"),
@@ -185,8 +137,8 @@ async def test_answers_mean(answer, outcome):
         pytest.param(b"\x00\xff" * 4000, id="noise"),
     ],
 )
-async def test_a_broken_answer_is_transient(answer):
-    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+async def test_a_broken_answer_is_transient(said):
+    async with peer(says(said)) as address, NexusClient(address) as client:
         assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
 
 
@@ -203,7 +155,7 @@ async def test_a_hanging_nexus_is_transient_after_the_timeout():
     async def talk(reader, _writer, _nth):
         await reader.read()  # until the client gives up
 
-    async with _socket(talk) as address, NexusClient(address, timeout_s=0.1) as client:
+    async with peer(talk) as address, NexusClient(address, timeout_s=0.1) as client:
         assert await client.put_vmm_state(_VMM, _STATE) == Transient("no answer within 0.1 s")
 
 
@@ -227,28 +179,28 @@ async def test_a_request_whose_task_is_cancelled_is_no_timeout():
     asked = asyncio.Event()
 
     async def talk(reader, _writer, _nth):
-        await _read_request(reader)
+        await read_request(reader)
         asked.set()
         await reader.read()
 
-    async with _socket(talk) as address, NexusClient(address) as client:
+    async with peer(talk) as address, NexusClient(address) as client:
         task = asyncio.ensure_future(client.put_vmm_state(_VMM, _STATE))
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not client._patience._since
+        assert not client._http._calls
 
 
 async def test_an_answer_that_never_ends_is_cut():
     async def talk(reader, writer, _nth):
-        await _read_request(reader)
+        await read_request(reader)
         writer.write(b"HTTP/1.1 500 X\r\ntransfer-encoding: chunked\r\n\r\n")
         while True:
             writer.write(b"3e8\r\n" + b"y" * 1000 + b"\r\n")
             await writer.drain()
 
-    async with _socket(talk) as address, NexusClient(address) as client:
+    async with peer(talk) as address, NexusClient(address) as client:
         assert await client.put_vmm_state(_VMM, _STATE) == Transient("500: " + "y" * 512)
 
 
@@ -257,12 +209,12 @@ async def test_a_pooled_connection_that_closes_unanswered_is_not_tried_again_sil
     puts = []
 
     async def talk(reader, writer, nth):
-        puts.append((nth, (await _read_request(reader))[1]))
-        writer.write(_NO_CONTENT)
+        puts.append((nth, (await read_request(reader))[1]))
+        writer.write(NO_CONTENT)
         await writer.drain()
-        puts.append((nth, (await _read_request(reader))[1]))  # and hang up on the second
+        puts.append((nth, (await read_request(reader))[1]))  # and hang up on the second
 
-    async with _socket(talk) as address, NexusClient(address) as client:
+    async with peer(talk) as address, NexusClient(address) as client:
         assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
         assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
     assert [nth for nth, _ in puts] == [1, 1], "one connection, two requests, nothing else"
@@ -270,35 +222,35 @@ async def test_a_pooled_connection_that_closes_unanswered_is_not_tried_again_sil
 
 async def test_a_nexus_that_comes_back_is_reached_again():
     async def talk(reader, writer, nth):
-        await _read_request(reader)
+        await read_request(reader)
         if nth > 1:
-            writer.write(_NO_CONTENT)
+            writer.write(NO_CONTENT)
             await writer.drain()
 
-    async with _socket(talk) as address, NexusClient(address) as client:
+    async with peer(talk) as address, NexusClient(address) as client:
         assert isinstance(await client.put_vmm_state(_VMM, _STATE), Transient)
         assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("said", "outcome"),
     [
-        pytest.param(_answer(200, encode(_INFO)), Found(_INFO), id="known"),
-        pytest.param(_answer(404, _ERROR), NotFound(), id="unknown"),
-        pytest.param(_answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
-        pytest.param(_answer(503), Transient("503: no message"), id="503"),
-        pytest.param(_answer(204), Permanent("204: no message", 204), id="204 has no info"),
+        pytest.param(answer(200, encode(_INFO)), Found(_INFO), id="known"),
+        pytest.param(answer(404, _ERROR), NotFound(), id="unknown"),
+        pytest.param(answer(400, _ERROR), Permanent("400: Gone away", 400), id="400"),
+        pytest.param(answer(503), Transient("503: no message"), id="503"),
+        pytest.param(answer(204), Transient("204: no message"), id="204 has no info"),
     ],
 )
-async def test_what_nexus_knows_of_a_sled_is_read(answer, outcome):
-    async with _socket(_says(answer)) as address, NexusClient(address) as client:
+async def test_what_nexus_knows_of_a_sled_is_read(said, outcome):
+    async with peer(says(said)) as address, NexusClient(address) as client:
         assert await client.get_sled_agent(_SLED) == outcome
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
 async def test_an_unreadable_info_is_transient(body):
     """The real sled reads again after any failed GET (NX 3.3)."""
-    async with _socket(_says(_answer(200, body))) as address, NexusClient(address) as client:
+    async with peer(says(answer(200, body))) as address, NexusClient(address) as client:
         outcome = await client.get_sled_agent(_SLED)
     assert isinstance(outcome, Transient)
     assert "unreadable" in outcome.why
@@ -318,11 +270,11 @@ async def test_closing_ends_what_is_under_way():
     asked = asyncio.Event()
 
     async def talk(reader, _writer, _nth):
-        await _read_request(reader)
+        await read_request(reader)
         asked.set()
         await reader.read()
 
-    async with _socket(talk) as address:
+    async with peer(talk) as address:
         client = NexusClient(address)
         client.open()
         under_way = asyncio.ensure_future(client.put_vmm_state(_VMM, _STATE))
@@ -331,118 +283,18 @@ async def test_closing_ends_what_is_under_way():
         assert isinstance(await under_way, Transient)
 
 
-async def test_no_more_than_the_limit_are_in_flight_and_everybody_gets_a_turn():
-    flying, most, done = 0, 0, []
-
-    async def handler(request):
-        nonlocal flying, most
-        flying += 1
-        most = max(most, flying)
-        await request.read()
-        await asyncio.sleep(0)
-        flying -= 1
-        done.append(request.path)
-        return web.Response(status=204)
-
-    async with _nexus(handler) as address, NexusClient(address, in_flight_max=4) as client:
-        outcomes = await asyncio.gather(*(client.put_vmm_state(UUID(int=n), _STATE) for n in range(100)))
-    assert outcomes == [Delivered()] * 100
-    assert most <= 4
-    assert len(set(done)) == 100
-
-
 async def test_a_registration_gets_through_while_every_put_hangs():
     async def handler(request):
         if request.method == "PUT":
             await asyncio.Event().wait()
         return web.Response(status=204)
 
-    async with _nexus(handler) as address, NexusClient(address, in_flight_max=2) as client:
-        puts = [asyncio.ensure_future(client.put_vmm_state(UUID(int=n), _STATE)) for n in range(5)]
+    async with _nexus(handler) as address, NexusClient(address) as client:
+        puts = [asyncio.ensure_future(client.put_vmm_state(UUID(int=n), _STATE)) for n in range(300)]
         assert await client.post_sled_agent(_SLED, _INFO) == Delivered()
         for put in puts:
             put.cancel()
         await asyncio.gather(*puts, return_exceptions=True)
-
-
-async def test_senders_perform_every_send_once_with_a_fixed_number_of_tasks():
-    replies, all_there = [], asyncio.Event()
-
-    def on_reply(send, outcome):
-        replies.append((send.serial, outcome))
-        if len(replies) == 200:
-            all_there.set()
-
-    async def handler(request):
-        await request.read()
-        return web.Response(status=204)
-
-    async with _nexus(handler) as address, NexusClient(address) as client:
-        before = len(asyncio.all_tasks())
-        senders = Senders(client, on_reply, tasks=5)
-        for serial in range(100):
-            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
-        assert len(asyncio.all_tasks()) - before <= 5
-        while len(replies) < 100:
-            await asyncio.sleep(0)
-        for serial in range(100, 200):  # the tasks are idle now and are woken up
-            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
-        await all_there.wait()
-        await senders.stop()
-    assert sorted(serial for serial, _ in replies) == list(range(200))
-    assert {outcome for _, outcome in replies} == {Delivered()}
-
-
-async def test_stopped_senders_say_nothing_more():
-    asked = asyncio.Event()
-
-    async def handler(_request):
-        asked.set()
-        await asyncio.Event().wait()
-
-    async with _nexus(handler) as address, NexusClient(address) as client:
-        senders = Senders(client, lambda *_: pytest.fail("replied after stop"), tasks=1)
-        for serial in range(3):
-            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
-        await asked.wait()
-        await senders.stop()
-        await senders.stop()
-
-
-async def test_a_fault_of_the_library_loses_no_state(monkeypatch):
-    replied = asyncio.get_running_loop().create_future()
-
-    async def broken(*_):
-        raise ValueError("surprise")
-
-    async with NexusClient("127.0.0.1:1") as client:
-        monkeypatch.setattr(client, "put_vmm_state", broken)
-        senders = Senders(client, lambda _send, outcome: replied.set_result(outcome))
-        senders.send(Send(_VMM, _STATE, 0, 1))
-        assert await replied == Transient("ValueError: surprise")
-        await senders.stop()
-
-
-async def test_what_on_reply_raises_is_told_and_costs_no_sender():
-    told, second = [], asyncio.Event()
-
-    async def handler(request):
-        await request.read()
-        return web.Response(status=204)
-
-    def on_reply(send, _outcome):
-        if send.serial == 1:
-            raise ValueError("a bug")
-        second.set()
-
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
-    async with _nexus(handler) as address, NexusClient(address) as client:
-        senders = Senders(client, on_reply, tasks=1)
-        for serial in (1, 2):
-            senders.send(Send(UUID(int=serial), _STATE, 0, serial))
-        await asyncio.wait_for(second.wait(), 10)
-        await senders.stop()
-    assert [str(error) for error in told] == ["a bug"]
 
 
 async def test_property_24_core_and_shell_together_deliver_across_an_outage():
@@ -475,3 +327,40 @@ async def test_property_24_core_and_shell_together_deliver_across_an_outage():
         assert await settled == Settled(_VMM, _STATE, Delivered())
         await senders.stop()
     assert stored == [3, 3, 3, 3]
+
+
+async def test_a_request_given_up_by_its_caller_and_by_the_clock_at_once_is_given_up():
+    """CL6: the caller's cancel must not be swallowed because the time ran out in the same turn."""
+    asked = asyncio.Event()
+
+    async def talk(reader, _writer, _nth):
+        await read_request(reader)
+        asked.set()
+        await reader.read()
+
+    async with peer(talk) as address, NexusClient(address, timeout_s=1000.0) as client:
+        for clock_first in (True, False):
+            asked.clear()
+            task = asyncio.ensure_future(client.put_vmm_state(_VMM, _STATE))
+            await asked.wait()
+            [call] = client._http._calls
+            call.began -= 2000.0
+            if clock_first:
+                client._http._check()
+                task.cancel()
+            else:
+                task.cancel()
+                client._http._check()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+@pytest.mark.parametrize("status", [101, 200, 201, 204, 300, 302, 304, 307, 399, 408, 425, 429, 500, 503, 600, 799])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_no_odd_answer_ends_a_registration(status, method):
+    """Something in front of Nexus answers while Nexus is away: the daemon goes on asking (D20)."""
+    async with peer(says(answer(status))) as address, NexusClient(address) as client:
+        outcome = (
+            await client.get_sled_agent(_SLED) if method == "GET" else await client.post_sled_agent(_SLED, _INFO)
+        )
+    assert isinstance(outcome, Delivered if (method, status) == ("POST", 204) else Transient)

@@ -261,3 +261,28 @@ def test_memory_is_bounded_however_much_a_vmm_has_to_say_during_an_outage(outbox
     for gen in range(4, 5000):
         assert _submit(outbox, gen) == []
     assert len(outbox) == len(outbox._retries) == 1
+
+
+def test_hurry_keeps_the_order_in_which_they_would_have_come_due(outbox):
+    """OU5: the one that failed first has backed off longer, and is due last."""
+    [first] = _submit(outbox, 3)
+    for _ in range(6):  # a long series of failures
+        _reply(outbox, first, _DOWN)
+        [first] = outbox.handle(Tick(), outbox.next_deadline_us())
+    _reply(outbox, first, _DOWN, _T0)
+    [second] = _submit(outbox, 3, _OTHER)
+    _reply(outbox, second, _DOWN, _T0)
+    dues = {pending.propolis_id: pending.due_us for pending in outbox.pending()}
+    assert dues[_OTHER] < dues[_VMM]
+    assert [send.propolis_id for send in outbox.handle(Hurry(), _T0)] == [_OTHER, _VMM]
+
+
+def test_an_acknowledgement_ends_the_talk_of_an_earlier_failure(outbox):
+    """OU7: what is told of the next state is not why the last one took so long."""
+    [send] = _submit(outbox, 3)
+    _reply(outbox, send, _DOWN)
+    assert outbox.pending_of(_VMM).why == "connection refused"
+    [retry] = outbox.handle(Tick(), outbox.next_deadline_us())
+    _submit(outbox, 4)
+    _reply(outbox, retry, Delivered())
+    assert outbox.pending_of(_VMM) == Pending(_VMM, _body(4), in_flight=True, attempt=0, due_us=None, why="")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -13,8 +16,9 @@ from transitions import Machine
 
 import propolis_stub
 from propolis_stub import machine
-from propolis_stub.diagram import mermaid, refreshed, write
-from propolis_stub.errors import IllegalTransition, RepairingRejected, refuse_repairing
+from propolis_stub.diagram import driver, refreshed, states, write
+from propolis_stub.driver import WAYS, Doing
+from propolis_stub.errors import IllegalTransition, RepairingRejected
 from propolis_stub.table import BIRTHS, INBOUND, OUTBOUND, TERMINAL, TRANSITIONS, Birth, Event
 from propolis_stub.types import InstanceState
 
@@ -123,9 +127,28 @@ def test_nothing_in_the_package_moves_a_vm_around_the_machine() -> None:
 def test_repairing_is_a_name_and_nothing_else() -> None:
     assert all(InstanceState.REPAIRING not in (source, target) for (source, _), target in TRANSITIONS.items())
     assert InstanceState.REPAIRING not in BIRTHS.values()
-    with pytest.raises(RepairingRejected, match="observed at the monitor"):
-        refuse_repairing(InstanceState.REPAIRING, "observed at the monitor")
-    refuse_repairing(InstanceState.RUNNING, "any other state passes")
+    for event in Event:
+        with pytest.raises(RepairingRejected, match="cannot be left"):
+            machine.fire(Model(InstanceState.REPAIRING), event)
+
+
+def test_importing_the_machine_touches_nobody_elses_settings() -> None:
+    """No environment is read, and the library's logger keeps the level that its owner gave it."""
+    script = (
+        "import logging, os\n"
+        "logging.getLogger('transitions').setLevel(logging.DEBUG)\n"
+        "os.environ = os.environb = os.getenv = None\n"
+        "import propolis_stub.machine\n"
+        "print(logging.getLogger('transitions').level == logging.DEBUG)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+def test_a_trigger_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="transitions"):
+        machine.fire(Model(InstanceState.RUNNING), Event.HALT_BEGUN)
+    assert caplog.records == []
 
 
 def test_terminal_states_only_repeat_themselves() -> None:
@@ -144,7 +167,14 @@ def test_the_readme_shows_the_diagram_of_the_table() -> None:
     """Green again by: propolis-stub diagram --write README.md"""
     text = README.read_text(encoding="utf-8")
     assert refreshed(text) == text
-    assert mermaid().count("\n") == 3 + len(BIRTHS) + len(TRANSITIONS) + len(TERMINAL)
+    assert states().count("\n") == 3 + len(BIRTHS) + len(TRANSITIONS) + len(TERMINAL)
+
+
+def test_the_page_of_the_stub_shows_the_ways_of_the_driver() -> None:
+    """Green again by: propolis-stub diagram --write docs/propolis.md"""
+    text = (README.parent / "docs" / "propolis.md").read_text(encoding="utf-8")
+    assert refreshed(text) == text
+    assert driver().count("\n") == 2 + len(Doing) + len(WAYS)
 
 
 def test_writing_the_diagram_touches_only_its_block(tmp_path: Path) -> None:
@@ -155,5 +185,8 @@ def test_writing_the_diagram_touches_only_its_block(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- states -->\n```mermaid\n")
     assert text.endswith("```\n<!-- /states -->\nafter\n")
-    with pytest.raises(ValueError, match="expected exactly one"):
+    with pytest.raises(ValueError, match="expected one of"):
         refreshed("no markers here")
+    for broken in ("<!-- states -->", "<!-- /driver --><!-- driver -->", "<!-- driver -->" * 2 + "<!-- /driver -->"):
+        with pytest.raises(ValueError, match="expected exactly one"):
+            refreshed(broken)

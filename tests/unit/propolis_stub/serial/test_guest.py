@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propolis_stub.contract import GuestEvent
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.serial.guest import LINE_MAX, Guest
 
 

@@ -36,7 +36,7 @@ from nexus_client.stub.contract import (
 )
 from nexus_client.stub.records import FailureReason, InstanceDbState, ReservationKind, VmmDbState
 from nexus_client.stub.rules import RuleSet
-from nexus_client.stub.sagas.update import acquired, inherited, unlocked
+from nexus_client.stub.sagas.lock import acquired, inherited, unlocked
 from nexus_client.types import Asked, MigrationState, VmmState
 
 S, M = VmmState, MigrationState

@@ -1,0 +1,106 @@
+"""`sim-sled handoff`: the hand-off of a command line, printed or sent once (SR 6).
+
+Read before: cli/rss.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from sim_sled.cli import rss
+
+NO_NEXUS = 3
+
+
+def handoff(
+    sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
+    sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR")],
+    nexus_addr: Annotated[str, typer.Argument(metavar="NEXUS_ADDR", help="Nexus internal API")],
+    nexus_lockstep_port: Annotated[int, typer.Argument(metavar="NEXUS_LOCKSTEP_PORT", min=0, max=65535)] = 12232,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the body instead of sending it")] = False,
+    configs: Annotated[
+        bool, typer.Option("--configs", help="print the sled configurations that go with it, by sled")
+    ] = False,
+    also: Annotated[list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled (repeatable)")] = None,
+    hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sleds' hardware")] = None,
+    zpools: Annotated[int | None, typer.Option(min=0)] = None,
+    role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
+    rss_nexus_external_addr: rss.NexusExternal = None,
+    rss_nexus_id: rss.NexusId = None,
+    rss_internal_dns_dns_addr: rss.InternalDns = None,
+    rss_internal_dns_http_addr: rss.InternalDnsHttp = None,
+    rss_external_dns_internal_addr: rss.ExternalDns = None,
+    cockroach_addr: rss.Cockroach = None,
+    rack_subnet: rss.RackSubnet = None,
+    rss_tls_cert: rss.TlsCert = None,
+    rss_tls_key: rss.TlsKey = None,
+    rss_recovery_silo_name: rss.SiloName = rss.SILO,
+    rss_recovery_user_name: rss.UserName = rss.USER,
+    rss_recovery_user_password: rss.Password = rss.PASSWORD,
+    rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
+    rack_id: rss.RackId = None,
+) -> None:
+    """Hand a rack over to Nexus, once, for sleds that run elsewhere. `serve` does it by itself.
+
+    Takes the words of `serve`; ports that nobody names are those that the sleds of a rack have.
+    """
+    import asyncio
+    import json
+
+    from sim_sled.cli.main import parse_also, read_hardware, read_sled_address
+    from sim_sled.companions.handoff import facts_of, password_hash, send
+    from sim_sled.companions.servers import foreseen
+    from sim_sled.core.config import SledConfig
+    from sim_sled.core.estate import RACK_ID
+    from sim_sled.core.handoff.body import make
+    from sim_sled.core.handoff.refusals import explain, unreachable
+    from sim_sled.core.handoff.wishes import HandoffImpossible, Wishes
+    from sim_sled.daemon.clock import Clock
+
+    wishes = rss.wishes(
+        nexus_addr,
+        nexus_lockstep_port,
+        nexus_external=rss_nexus_external_addr,
+        nexus_id=rss_nexus_id,
+        dns=rss_internal_dns_dns_addr,
+        dns_http=rss_internal_dns_http_addr,
+        external_dns=rss_external_dns_internal_addr,
+        cockroach=cockroach_addr,
+        rack_subnet=rack_subnet,
+        tls=(rss_tls_cert, rss_tls_key),
+        silo=rss_recovery_silo_name,
+        user=rss_recovery_user_name,
+        password=rss_recovery_user_password,
+        switch_port=rss_switch_port,
+        rack_id=rack_id,
+    ) or Wishes(nexus_addr, nexus_lockstep_port, rack_id=rack_id or RACK_ID)
+    made_of = read_hardware(hardware, {"zpools": zpools, "role": role}, sled_id, read_sled_address(sled_addr))
+    named = [(sled_id, read_sled_address(sled_addr)), *map(parse_also, also or [])]
+    sleds = [SledConfig(each, address, hardware=made_of) for each, address in named]
+    sleds = rss.two_scrimlets(sleds, given=role is not None)
+    try:
+        beside = foreseen(sleds, rss.ports(wishes, sleds))
+        made = make(wishes, facts_of(wishes, sleds, beside, Clock().now_us(), password_hash(wishes)))
+    except HandoffImpossible as why:
+        typer.echo(f"sim-sled: no hand-off can be made of this: {why}", err=True)
+        raise typer.Exit(rss.BAD_INPUT) from None
+    for told in made.told:
+        typer.echo(f"sim-sled: {told}", err=True)
+    if configs:
+        typer.echo(json.dumps({str(each): config for each, config in made.configs.items()}, indent=1))
+    elif dry_run:
+        typer.echo(json.dumps(made.body, indent=1))
+    else:
+        answer = asyncio.run(send(wishes, made.body))
+        if answer.status is None:
+            typer.echo(f"sim-sled: {unreachable('the lockstep API', wishes.lockstep, answer.message)}", err=True)
+            raise typer.Exit(NO_NEXUS)
+        if answer.status != 204:
+            typer.echo(f"sim-sled: {explain(answer.status, answer.message, wishes)}", err=True)
+            raise typer.Exit(NO_NEXUS)
+        typer.echo(f"the rack {wishes.rack_id} is handed over")

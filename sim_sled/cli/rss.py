@@ -1,0 +1,186 @@
+"""The `--rss-*` options of the original, and what goes with them, as one value (SR 6; SA 1.6).
+
+Read before: core/handoff/wishes.py. Read next: cli/main.py, cli/handoff.py.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:
+    from sim_sled.companions.servers import Ports
+    from sim_sled.core.config import SledConfig
+    from sim_sled.core.handoff.wishes import Wishes
+
+BAD_INPUT: Final = 2
+PEM_BYTES_MAX: Final = 1024 * 1024
+"""A certificate chain has some KiB; the hand-off's body has to take it."""
+
+SILO, USER, PASSWORD, SWITCH_PORT = "demo-silo", "demo-privileged", "oxide", "qsfp0"
+
+_HANDOFF: Final = "Rack hand-off"
+
+NexusExternal = Annotated[
+    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="Nexus external API: its zone")
+]
+NexusId = Annotated[
+    UUID | None,
+    typer.Option(rich_help_panel=_HANDOFF, help="deployment.id of Nexus's configuration; default: the usual one"),
+]
+InternalDns = Annotated[
+    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="where internal DNS answers (UDP, TCP)")
+]
+InternalDnsHttp = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="configuration API of an internal DNS server"),
+]
+ExternalDns = Annotated[
+    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="external DNS's own API: its zone")
+]
+Cockroach = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="CockroachDB: its zone (repeatable)"),
+]
+RackSubnet = Annotated[
+    str | None, typer.Option(metavar="NET", rich_help_panel=_HANDOFF, help="default: the /56 around SLED_ADDR")
+]
+TlsCert = Annotated[Path | None, typer.Option(rich_help_panel=_HANDOFF, help="PEM file, with --rss-tls-key")]
+TlsKey = Annotated[Path | None, typer.Option(rich_help_panel=_HANDOFF, help="PEM file, with --rss-tls-cert")]
+SiloName = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="name of the recovery silo")]
+UserName = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="name of its user")]
+Password = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="that user's password")]
+SwitchPort = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="uplink port of switch0")]
+RackId = Annotated[
+    UUID | None, typer.Option(rich_help_panel=_HANDOFF, help="Nexus's rack id; default: the usual one")
+]
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sim-sled: {message}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def wishes(
+    nexus_internal: str,
+    lockstep_port: int,
+    *,
+    nexus_external: str | None,
+    nexus_id: UUID | None,
+    dns: str | None,
+    dns_http: str | None,
+    external_dns: str | None,
+    cockroach: list[str] | None,
+    rack_subnet: str | None,
+    tls: tuple[Path | None, Path | None],
+    silo: str,
+    user: str,
+    password: str,
+    switch_port: str,
+    rack_id: UUID | None,
+) -> Wishes | None:
+    """None if none of the options was given: then nobody wants a hand-off. Exits with 2 for what is no address."""
+    asked = (nexus_external, nexus_id, dns, dns_http, external_dns, cockroach, rack_subnet, *tls)
+    if all(not each for each in asked):
+        return None
+    from sim_sled.core.estate import RACK_ID
+    from sim_sled.core.handoff.wishes import NEXUS_ID, Wishes
+
+    if dns_http is not None and dns is None:
+        _fail("--rss-internal-dns-http-addr needs --rss-internal-dns-dns-addr: Nexus is told where DNS answers")
+    return Wishes(
+        nexus_internal=nexus_internal,
+        lockstep_port=lockstep_port,
+        nexus_external=_address("--rss-nexus-external-addr", nexus_external),
+        nexus_id=nexus_id or NEXUS_ID,
+        dns=_address("--rss-internal-dns-dns-addr", dns),
+        dns_http=_address("--rss-internal-dns-http-addr", dns_http),
+        external_dns_http=_address("--rss-external-dns-internal-addr", external_dns),
+        cockroach=tuple(filter(None, (_address("--cockroach-addr", each) for each in cockroach or ()))),
+        rack_subnet=_subnet(rack_subnet),
+        certificate=_certificate(*tls),
+        silo=silo,
+        user=user,
+        password=password,
+        switch_port=switch_port,
+        rack_id=rack_id or RACK_ID,
+    )
+
+
+def _address(option: str, text: str | None) -> str | None:
+    from nexus_client.dropshot.text import SocketAddress
+
+    if text is None:
+        return None
+    try:
+        return str(SocketAddress.typed(text))
+    except ValueError:
+        _fail(f"{option}: {text!r} is not a socket address like [::1]:5353")
+
+
+def _subnet(text: str | None) -> IPv6Network | None:
+    try:
+        return None if text is None else IPv6Network(text)
+    except ValueError as error:
+        _fail(f"--rack-subnet: {error}")
+
+
+def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        _fail("--rss-tls-cert and --rss-tls-key go together")
+    return _pem(cert), _pem(key)
+
+
+def _pem(path: Path) -> str:
+    try:
+        with path.open() as file:
+            text = file.read(PEM_BYTES_MAX + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{path}: {error}")
+    if len(text) > PEM_BYTES_MAX:
+        _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
+    return text
+
+
+def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:
+    """Where the servers beside the sleds shall be: DNS at the given address, if it is ours."""
+    from sim_sled.companions.handoff import dns_is_elsewhere
+    from sim_sled.companions.servers import Ports
+
+    if wishes is None or dns_is_elsewhere(wishes, sleds):
+        return Ports()
+    return Ports(dns=wishes.dns, dns_http=wishes.dns_http)
+
+
+def two_scrimlets(sleds: list[SledConfig], *, given: bool) -> list[SledConfig]:
+    """The same sleds, of which only two are scrimlets: a rack has no more, and Nexus talks to switches of each. Roles
+    that were `given` stay.
+    """
+    import attrs
+
+    from nexus_client.types import SledRole
+    from sim_sled.core.handoff.wishes import SCRIMLETS_MAX
+
+    if given:
+        return sleds
+    gimlet = [attrs.evolve(sled, hardware=attrs.evolve(sled.hardware, role=SledRole.GIMLET)) for sled in sleds]
+    return sleds[:SCRIMLETS_MAX] + gimlet[SCRIMLETS_MAX:]
+
+
+def try_out(wishes: Wishes, sleds: list[SledConfig]) -> None:
+    """Exits with 2 if no hand-off can be made of this, before anything has started."""
+    from sim_sled.companions.handoff import facts_of
+    from sim_sled.companions.servers import foreseen
+    from sim_sled.core.handoff.body import make
+    from sim_sled.core.handoff.wishes import HandoffImpossible
+
+    try:
+        make(wishes, facts_of(wishes, sleds, foreseen(sleds, ports(wishes, sleds)), 0, ""))
+    except HandoffImpossible as why:
+        _fail(f"no hand-off can be made of this: {why}")
