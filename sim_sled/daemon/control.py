@@ -3,7 +3,7 @@
 Loopback by default; beyond it a token is required (product.md 4). Who may use it, and how errors look, says
 nexus_client/dropshot/control.py. JSON everywhere; errors are 400, 401, 403, 404, 409 or 415.
 
-Read before: daemon/daemon.py, daemon/looking.py.
+Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
+from sim_sled.daemon.control_companions import CompanionFaults
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
@@ -78,6 +79,7 @@ class Control:
                 web.get("/rules", self.rules),
                 web.post("/fire/{name}", self.fire),
                 web.post("/release/{name}", self.release),
+                *CompanionFaults(self.daemon).routes(),
             ]
         )
         return app

@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -26,6 +26,7 @@ import attrs
 
 from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.listen import Listener, listen
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
@@ -90,6 +91,12 @@ SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
 
+TELLING_MAX: Final = 1_000
+"""Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
+
+INTERNAL_API: Final = {"api-version": "1.0.0"}
+
+
 @attrs.frozen
 class Options:
     """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
@@ -140,10 +147,9 @@ class Daemon:
         self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
-            self.rack.expose = True
-            self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
-            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
+            remote = options.propolis is PropolisMode.REGISTERED
+            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
@@ -181,6 +187,7 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+        self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -237,6 +244,7 @@ class Daemon:
 
     async def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
 
         self._state_dir = StateDir(folder)
@@ -244,6 +252,8 @@ class Daemon:
             self._blobs[sled_id] = self._state_dir.take(sled.estate)
             if sled.estate.kept:
                 try:
+                    if sled.regions is not None:
+                        sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
                     await self._carry(
                         contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
@@ -405,6 +415,8 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.TellNexus):
+            self.in_background(self._tell_nexus(effect), TELLING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
@@ -491,6 +503,15 @@ class Daemon:
             self._not_ready[effect.sled_id] = answer.outcome.why
             self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(contract.RegistrationReplied(effect.sled_id, answer))
+
+    async def _tell_nexus(self, effect: contract.TellNexus) -> None:
+        """One after the other: Nexus refuses the progress of a repair of whose start it does not know."""
+        from sim_sled.companions.telling import post  # noqa: PLC0415 -- only when a scenario breaks something
+
+        async with self._telling:
+            answer = await post(f"http://{self.options.nexus}{effect.path}", encode(effect.body), INTERNAL_API)
+        if answer.status != 204:
+            self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
 
     def _registration_news(self, effect: contract.RegistrationNews) -> None:
         news = effect.news
