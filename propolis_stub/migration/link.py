@@ -94,7 +94,11 @@ class PeerLink:
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
                 self._ended(f"cannot reach the source at {address}: {problem!r}")
                 return
-            await self.run(ws)
+            try:
+                await self.run(ws)
+            finally:
+                await session.close()  # first: so that no close frame goes out
+                await ws.close()  # what the answer to the upgrade still holds of the connection
 
     async def run(self, ws: Ws) -> None:
         """Speaks until either side ends it. `lost` is called once, unless this side closed."""
