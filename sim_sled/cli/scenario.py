@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
 from sim_sled.language.figures import BadValue, parse_duration
 
@@ -28,6 +29,11 @@ Files = Annotated[list[str], typer.Argument(help="files, folders, names of the l
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
+SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
+FilesFrom = Annotated[
+    list[Path] | None,
+    typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
+]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
 
 
@@ -46,11 +52,11 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="scenario")
 
 
-def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False, files_from: FilesFrom = None) -> None:
     """Validate scenarios: every problem of every file, with line and column. Exit 2 if there is an error."""
     from sim_sled.cli.scenario_commands import check_files
 
-    text, code = check_files(files, as_json=json)
+    text, code = check_files(files, as_json=json, files_from=files_from or ())
     sys.stdout.write(text)
     raise typer.Exit(code)
 
@@ -61,6 +67,7 @@ def run(
     clock: Annotated[str, typer.Option(help="virtual, or wall: real sockets on this machine")] = "virtual",
     jobs: Jobs = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
@@ -71,6 +78,7 @@ def run(
     sequence: Annotated[
         str | None, typer.Option(help="HOSTNAME=FILE: write a Mermaid sequence of one instance")
     ] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Play scenarios in the closed world: sleds, network, users and the Nexus model. Exit 1 if one fails."""
     from sim_sled.cli.scenario_commands import RunOptions, run_files
@@ -83,6 +91,7 @@ def run(
     options = RunOptions(
         seed=seed,
         variant=variant,
+        sled_variant=sled_variant,
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
@@ -92,6 +101,7 @@ def run(
         trace=trace,
         timeline=timeline,
         sequence=_sequence(sequence),
+        files_from=tuple(files_from or ()),
     )
     if clock == "wall":
         _say(_on_sockets(files, options))
@@ -135,11 +145,14 @@ def explain(
     at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Why is a VMM where it is at this time of a run?"""
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
-    _say(why_in_run(file, vmm, _duration(at), RunOptions(seed=seed, variant=variant)))
+    options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
+    _say(why_in_run(file, vmm, _duration(at), options))
 
 
 def explore(
@@ -149,7 +162,9 @@ def explore(
     first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
     failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Play many seeds in parallel processes until one fails. Exit 1 if one did."""
     from sim_sled.cli.scenario_commands import explore_file, unwritable
@@ -158,7 +173,15 @@ def explore(
         _say(bad)
     with _counting(runs, "runs") as count:
         explored, outcome = explore_file(
-            file, runs, jobs=jobs, first_seed=first_seed, variant=variant, stop_after=failures, told=count
+            file,
+            runs,
+            jobs=jobs,
+            first_seed=first_seed,
+            variant=variant,
+            sled_variant=sled_variant,
+            stop_after=failures,
+            files_from=files_from or (),
+            told=count,
         )
     if out is not None and explored is not None:
         out.write_text("".join(f"{found.seed}\n" for found in explored.found))
@@ -169,9 +192,11 @@ def shrink(
     file: File,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     jobs: Jobs = 1,
     what: Annotated[str | None, typer.Option(help="which failure, as explore names it; the first if missing")] = None,
     out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Reduce a failing scenario while it still fails for the same reason."""
     from sim_sled.cli.scenario_commands import shrink_file, unwritable
@@ -180,7 +205,14 @@ def shrink(
         _say(bad)
     with _counting(None, "runs") as count:
         small, outcome = shrink_file(
-            file, seed, variant=variant, key=what, jobs=jobs, told=lambda runs, _: count(runs, 0)
+            file,
+            seed,
+            variant=variant,
+            sled_variant=sled_variant,
+            key=what,
+            jobs=jobs,
+            files_from=files_from or (),
+            told=lambda runs, _: count(runs, 0),
         )
     if small is not None:
         sleds = small.scenario.fleet.sleds
@@ -262,13 +294,13 @@ def reference_command() -> None:
 
 
 def _say(outcome: Any) -> None:
-    sys.stderr.write(outcome.err)
-    sys.stdout.write(outcome.out)
+    sys.stderr.write(shown_lines(outcome.err))
+    sys.stdout.write(shown_lines(outcome.out))
     raise typer.Exit(outcome.code)
 
 
 def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
+    sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
     raise typer.Exit(2)
 
 

@@ -4,12 +4,12 @@ A request carries a `ticket` (any int that the shell chose, unique while it wait
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
 `SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
 
-Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py.
+Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import attrs
@@ -336,4 +336,15 @@ class DropFiles:
     keys: tuple[str, ...]
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles
+@attrs.frozen
+class TellNexus:
+    """Please POST `body` to Nexus's internal API, after everything that was to be told before; nobody waits for the
+    answer.
+    """
+
+    sled_id: UUID
+    path: str
+    body: dict[str, Any]
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | TellNexus

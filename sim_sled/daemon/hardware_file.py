@@ -26,6 +26,7 @@ import attrs
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
+from sim_sled.language.files import TooLong, read_bounded
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 """A dozen fields and `_ZPOOLS_MAX` disks; anything larger is the wrong file."""
@@ -59,14 +60,12 @@ def size(text: str) -> int:
 
 def load(path: Path) -> dict[str, Any]:
     """The fields of the file, unchecked: TOML, or JSON if it begins with a brace. `ConfigError` if it is neither."""
+    text = _read(path)
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"])
-        text = path.read_text()
         return _json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply"]) from None
+    except ValueError as error:  # neither of them, or a number with more digits than Python reads
         raise ConfigError([f"{path}: {error}"]) from error
 
 
@@ -92,11 +91,22 @@ def take_identity(fields: dict[str, Any], sled_id: UUID, address: str, where: st
 def places(path: Path) -> dict[str, str]:
     """`file:line:column` of each key of a file that was loaded, for messages about it."""
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_read(path).splitlines(), start=1):
         match = _KEY.match(line)
         if match is not None:
             found.setdefault(match["name"], f"{path}:{number}:{match.start('name') + 1}")
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_bounded(path, FILE_BYTES_MAX, regular=True).decode()
+    except TooLong:
+        raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
 
 
 def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, str] = _NOWHERE) -> Hardware:

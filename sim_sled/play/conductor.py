@@ -10,7 +10,7 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
 Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
-Read next: play/virtual.py.
+Read next: play/virtual.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.engine import requests
+from sim_sled.engine.act import NOBODY
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import (
@@ -51,7 +52,10 @@ from sim_sled.language.actions import Fail
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario
 from sim_sled.play.fleet import engine_for, outbox_of
+from sim_sled.play.wrong_sleds import WrongSled
 
+SILENCE_US: Final = 65_000_000
+"""How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
 
@@ -208,10 +212,6 @@ class Watcher(Protocol):
         """The rack has carried out a request, or refused it; its answer is not back yet."""
         ...
 
-    def cannot(self, item: contract.Input, error: SledError, who: Subject | None, /) -> None:
-        """What a rule wanted of a VMM could not be done."""
-        ...
-
     def lost(self, who: Subject, /) -> None:
         """A rule made the agent forget a VMM."""
         ...
@@ -277,10 +277,12 @@ class Conductor:
     base: Pacer
     network: Callable[[str, int], int] = _no_network
     patience_us: int | None = None
-    silence_us: int = 65_000_000
+    silence_us: int = SILENCE_US
     first_name: str | None = None
     watched: bool = True
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    wrong: WrongSled | None = None
+    """Sleds that are wrong on purpose, to prove a judge."""
     rack: Rack = attrs.field(init=False)
     now_us: int = 0
     begun: bool = False
@@ -465,7 +467,7 @@ class Conductor:
             list(self.rack.sleds[item.sled_id].vmms) if self.rack.sleds[item.sled_id].config.stop_before_start else []
         )
         try:
-            effects = self.rack.handle(item, self.now_us)
+            effects = self._into_rack(item)
         except SledError as error:
             self._answers(opened, Refused(error))
             return
@@ -512,11 +514,18 @@ class Conductor:
 
     def _rack(self, item: Any) -> None:
         self.engine.now_us = self.now_us
-        self._effects(self.rack.handle(item, self.now_us))
+        self._effects(self._into_rack(item))
+
+    def _into_rack(self, item: Any) -> list[contract.Effect]:
+        if self.wrong is not None:
+            return self.wrong.handle(self.rack, item, self.now_us)
+        return self.rack.handle(item, self.now_us)
 
     def _effects(self, effects: list[contract.Effect]) -> None:
         rules = self.has_rules
         for effect in effects:
+            if rules and isinstance(effect, contract.Reply | contract.ReplyError) and effect.ticket == NOBODY:
+                continue  # of what a rule did: nobody asked
             if type(effect) is contract.PutToNexus and rules:
                 self.engine.now_us = self.now_us
                 self.engine.post.publish(
@@ -534,6 +543,8 @@ class Conductor:
                 self._out.append(effect)
 
     def _watch(self, happening: Happening) -> None:
+        if self.wrong is not None:
+            happening = self.wrong.seen(happening)
         who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         self.watcher.happened(happening, who)
         if self.has_rules:
@@ -580,7 +591,9 @@ class Conductor:
         try:
             self._rack(item)
         except SledError as error:
-            self.watcher.cannot(item, error, who)
+            verb = _VERBS.get(type(item))
+            if verb is not None:  # that Propolis's time cannot be frozen where there is none is nothing to tell
+                self._tell("rule", who, "-", f"cannot {verb}: {error.message}", None)
             return
         if isinstance(item, contract.ForgetVmm) and who is not None:
             self._lost(who, "the agent has forgotten it")
@@ -613,6 +626,7 @@ class Conductor:
             self.engine.begin(self.now_us)
 
 
+_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
 STEP: Final = Step()
 _TICK: Final = contract.Tick()
 _LATER: Final = object()

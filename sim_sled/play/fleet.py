@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 from nexus_client.backoff import Policy
 from nexus_client.outbox import Outbox
-from nexus_client.stub.config import Config
+from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.hazards import DEFAULT, Hazard
 from nexus_client.stub.rules import RuleSet
 from nexus_client.types import SledCpuFamily, SledRole
@@ -59,18 +59,21 @@ def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfi
     ]
 
 
-def model_of(scenario: Scenario, variant: str | None = None) -> Config:
-    """What the scenario says of the built-in Nexus model."""
-    named = scenario.nexus.hazards
-    hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
-    return Config(rules=RuleSet(scenario.nexus.rules), hazards=hazards, variant=variant)
-
-
 def outbox_of(scenario: Scenario, seed: int) -> Outbox:
     """The outbox that `agent.retry` asks for."""
     retry = scenario.agent.retry
     first = max(1, retry.first)
     return Outbox(policy=Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
+
+
+def model_of(scenario: Scenario, variant: str | None) -> Config:
+    """The model of Nexus beside a fleet, as the scenario has it. Queued: what lies between two nodes of a saga shows,
+    and reports and users can come between.
+    """
+    named = scenario.nexus.hazards
+    hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
+    rules = RuleSet(scenario.nexus.rules)
+    return Config(rules=rules, hazards=hazards, variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
 
 
 def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: str | None = None) -> Engine:

@@ -34,9 +34,13 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         f"  {counts['steps']} steps, {counts['vmms']} VMMs, {counts['rules_fired']} rules fired,"
         f" {counts['expectations_met']}/{counts['expectations_armed']} expectations met"
     )
+    if counts["user_refused"]:
+        head += f", {counts['user_refused']} of {counts['user_actions']} user actions refused"
     lines = [head]
     if result.variant:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
+    if result.sled_variant:
+        lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
     for failure in result.failures:
         lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
         lines += [f"       {said}" for said in failure.why]
@@ -45,6 +49,7 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:
         variant = f" --variant {result.variant}" if result.variant else ""
+        variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
         clock = " --clock wall" if result.clock == "wall" else ""
         lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
     return "\n".join(lines) + "\n"
@@ -58,6 +63,7 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
         "file": run.shown,
         "seed": result.seed,
         "variant": result.variant or None,
+        "sled_variant": result.sled_variant or None,
         "clock": result.clock,
         "passed": run.passed(require_fired=require_fired),
         "virtual_us": result.elapsed_us,
@@ -79,6 +85,12 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
     }
 
 
+def _first_reason(run: Run) -> str:
+    if run.result.failures:
+        return run.result.failures[0].text
+    return next((w.text for w in run.result.warnings if w.code == "W312"), "a rule never fired")
+
+
 def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
     """For `--junit`: one test case per run."""
     failed = sum(not run.passed(require_fired=require_fired) for run in runs)
@@ -91,7 +103,7 @@ def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
         name = quoteattr(f"{run.result.scenario.name} seed {run.result.seed}")
         parts.append(f'  <testcase classname="scenario" name={name} time="{run.took_s:.3f}">')
         if not run.passed(require_fired=require_fired):
-            first = run.result.failures[0].text if run.result.failures else "a rule never fired"
+            first = _first_reason(run)
             told = escape(text_of(run, require_fired=require_fired))
             parts.append(f"    <failure message={quoteattr(first)}>{told}</failure>")
         parts.append("  </testcase>")

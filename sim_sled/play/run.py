@@ -37,7 +37,7 @@ _ASK_EVERY: Final = 64
 
 @attrs.frozen
 class Warned:
-    """W300, W310 or W311 of a run."""
+    """W300, W310 to W312 of a run."""
 
     code: str
     text: str
@@ -51,6 +51,7 @@ class Result:
     scenario: Scenario
     seed: int
     variant: str
+    sled_variant: str
     failures: tuple[Failure, ...]
     warnings: tuple[Warned, ...]
     unfired: tuple[str, ...]
@@ -63,13 +64,21 @@ class Result:
 
     @property
     def good(self) -> bool:
-        return not self.failures
+        """Nothing failed, and something was there to fail: a run in which nobody got an instance proves nothing."""
+        return not self.failures and not self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every creation was refused."""
+        return any(warned.code == "W312" for warned in self.warnings)
 
     def trace(self) -> Trace:
         marks = [f"rule {rule.name} {rule.mark()}" for rule in self.scenario.rules]
         marks += [f"expect {i} {expect.mark()}" for i, expect in enumerate(self.scenario.expect)]
         lines = tuple(str(line) for line in self.lines)
-        return Trace(self.seed, print_scenario(self.scenario), lines, self.end, self.variant, tuple(marks))
+        return Trace(
+            self.seed, print_scenario(self.scenario), lines, self.end, self.variant, tuple(marks), self.sled_variant
+        )
 
 
 @attrs.frozen
@@ -77,6 +86,7 @@ class How:
     """Options of a run. `until_us`: end there, at rest or not."""
 
     variant: str | None = None
+    sled_variant: str | None = None
     bounds: Bounds = attrs.field(factory=Bounds)
     keep: bool = True
     until_us: int | None = None
@@ -89,7 +99,15 @@ Progress = Callable[[World], None]
 def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progress | None = None) -> Result:
     """Play a scenario. Never raises for what happens inside: that is in the result."""
     how = how or How()
-    world = World(scenario, seed, variant=how.variant, bounds=how.bounds, keep=how.keep, nexus_config=how.nexus)
+    world = World(
+        scenario,
+        seed,
+        variant=how.variant,
+        sled_variant=how.sled_variant,
+        bounds=how.bounds,
+        keep=how.keep,
+        nexus_config=how.nexus,
+    )
     end = run_to_end(world, how, progress)
     return result_of(world, end, world.lines)
 
@@ -162,6 +180,8 @@ class Finished(Protocol):
     @property
     def variant(self) -> str | None: ...
     @property
+    def sled_variant(self) -> str | None: ...
+    @property
     def elapsed_us(self) -> int: ...
 
 
@@ -175,6 +195,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         "vmms": len(world.engine.subjects),
         "user_actions": world.users.done,
         "user_refused": world.users.refused,
+        "creations_refused": world.users.creations_refused,
         "rules_fired": sum(counter.fired for counter in world.engine.counters.values()),
         "expectations_armed": sum(world.judge.armed_count.values()),
         "expectations_met": sum(world.judge.met_count.values()),
@@ -183,6 +204,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         world.scenario,
         world.seed,
         world.variant or "",
+        world.sled_variant or "",
         tuple(world.judge.failures),
         tuple(_warnings(world)),
         unfired,
@@ -206,5 +228,10 @@ def _warnings(world: Finished) -> list[Warned]:
         if not expect.always and world.judge.armed_count.get(label_of(expect, i), 0) == 0:
             label = label_of(expect, i)
             found.append(Warned("W310", f"expectation '{label}' was never armed in this run", expect.mark("after")))
+    users = world.users
+    if users.creations and users.creations == users.creations_refused:
+        told = f"no instance was created: all {users.creations} were refused, the first with {users.first_refusal}"
+        create = next(load.mark() for load in world.scenario.load if load.action() in ("create", "churn"))
+        found.append(Warned("W312", told, create))
     alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
     return found + [Warned("W311", f"{e.label} met no instance in this run", e.load.mark()) for e in alone]

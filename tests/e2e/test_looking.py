@@ -6,7 +6,9 @@ import sys
 
 import aiohttp
 import pytest
+from support import processes
 
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.small_rack import SmallRack
@@ -17,7 +19,7 @@ async def rack():
     """A rack with two VMs, `web-1` running, and its control API: (rack, address of the control API)."""
     logs.configure(level="error")
     async with SmallRack(sleds=2) as small:
-        runner, address = await serve_control(Control(small.daemon), "127.0.0.1", 0)
+        runner, address = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
         for name in ("web-1", "web-2"):
             await small.create_instance(name)
             await small.expect(name, "running", within_s=5)
@@ -34,9 +36,7 @@ async def get(address, path, **headers):
 
 async def command(*args):
     """Exit code, stdout, stderr of `sim-sled`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sim_sled", *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    process = await processes.start(sys.executable, "-m", "sim_sled", *args)
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, out.decode(), err.decode()
 

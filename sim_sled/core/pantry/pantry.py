@@ -9,7 +9,6 @@ Read before: core/pantry/volume.py. Read next: companions/pantry.py, core/compan
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -182,7 +181,7 @@ class Pantry:
         """Raises `BadRequest` for text that is no base64 before it looks for the volume."""
         try:
             data = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # of binascii, and for what is not ASCII
             raise BadRequest(f"base64: {error}") from None
         self.write(volume_id, offset, data)
 
@@ -327,6 +326,15 @@ class Pantry:
             if volume.replacement is not None and volume.request != volume.replacement:
                 dues.append(volume.replaced_us)
         return min(dues, default=None)
+
+    def go_on(self, now_us: int) -> None:
+        """A knob was turned: volumes that were never to become active become so after all, if it says so now."""
+        if not self.knobs.activates:
+            return
+        for volume in self.volumes.values():
+            if not volume.seen_active and volume.due_us is None:
+                volume.due_us = now_us + self.knobs.attach_us
+        self.tick(now_us)
 
     def tick(self, now_us: int) -> None:
         for volume in self.volumes.values():
