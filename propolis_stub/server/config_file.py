@@ -40,6 +40,10 @@ class _PaceTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     times: Times | None = None
 
 
+FILE_BYTES_MAX = 1024 * 1024
+"""A dozen paces; anything larger is the wrong file, or has no end."""
+
+
 @attrs.frozen
 class Config:
     hazards: Hazard = Hazard.NONE
@@ -50,9 +54,14 @@ class Config:
 def load(path: Path) -> Config:
     """Raises `BadConfig` naming every problem, or `OSError`."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise BadConfig([str(problem)]) from None
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+        if len(raw) > FILE_BYTES_MAX:
+            raise BadConfig([f"more than {FILE_BYTES_MAX} bytes"])
+        document = tomllib.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        # ValueError: no UTF-8, no TOML, or a number of more digits than Python reads
+        raise BadConfig([str(problem).partition("\n")[0]]) from None
     return read(document)
 
 

@@ -15,6 +15,9 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from sim_sled.core.shown import one_line
+from sim_sled.files import PORT_FILE_BYTES_MAX, CannotRead, read_text
+
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
 
@@ -39,8 +42,8 @@ def where(at: str | None, port_file: Path | None) -> str:
         return at
     if port_file is not None:
         try:
-            found = json.loads(port_file.read_text())["control"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = json.loads(read_text(port_file, PORT_FILE_BYTES_MAX))["control"]
+        except (CannotRead, ValueError, KeyError, TypeError, RecursionError) as error:
             _say(f"{port_file} is no port file: {error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
@@ -122,7 +125,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     if as_json:
         _print(answer)
     elif not answer["met"]:
-        sys.stdout.write("\n".join(answer["says"]) + "\n")
+        sys.stdout.write("\n".join(map(one_line, answer["says"])) + "\n")
     else:
         sys.stdout.write(f"{answer['hostname']} is {asked.state}\n")
     return GOOD if answer["met"] else FAILED
@@ -134,7 +137,7 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     try:
         with _open(address, path, token, None, None if follow else TIMEOUT_S) as stream:
             for line in stream:
-                sys.stdout.write(line.decode())
+                sys.stdout.write(line.decode(errors="backslashreplace"))
                 sys.stdout.flush()
     except AskError as error:
         return _failed(error)
@@ -174,7 +177,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     if as_json:
         _print(answer)
     else:
-        sys.stdout.write("\n".join(answer["says"]) + "\n")
+        sys.stdout.write("\n".join(map(one_line, answer["says"])) + "\n")
     return GOOD
 
 
@@ -187,7 +190,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     if as_json:
         _print(lines)
     else:
-        sys.stdout.write("".join(f"{each['at']} {each['text']}\n" for each in lines))
+        sys.stdout.write("".join(f"{each['at']} {one_line(each['text'])}\n" for each in lines))
     return GOOD
 
 
@@ -259,7 +262,7 @@ def _print(value: Any) -> None:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"sim-sled: {message}\n")
+    sys.stderr.write(f"sim-sled: {one_line(message)}\n")
 
 
 def _failed(error: AskError) -> int:

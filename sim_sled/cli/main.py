@@ -17,6 +17,7 @@ from sim_sled.cli import rss
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
+from sim_sled.core.shown import one_line
 from sim_sled.daemon.logs import LogFormat, LogLevel
 
 app = typer.Typer(
@@ -299,15 +300,14 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
     from sim_sled.daemon import hardware_file
 
     try:
-        fields = hardware_file.load(path) if path is not None else {}
+        fields, at = hardware_file.load(path) if path is not None else ({}, {})
         hardware_file.take_identity(fields, sled_id, address, str(path))
-        at = hardware_file.places(path) if path is not None else {}
         given = {name: value for name, value in flags.items() if value is not None}
         at |= {name: f"--{name.replace('_', '-')}" for name in given}
         return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
-            typer.echo(f"sim-sled: {problem}", err=True)
+            typer.echo(f"sim-sled: {one_line(problem)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
 
 
@@ -488,12 +488,3 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
-
-
-def main() -> None:
-    """The entry point."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,8 @@ from uuid import UUID
 
 import typer
 
+from sim_sled.files import CannotRead, read_text
+
 if TYPE_CHECKING:
     from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SledConfig
@@ -139,13 +141,9 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
 
 def _pem(path: Path) -> str:
     try:
-        with path.open() as file:
-            text = file.read(PEM_BYTES_MAX + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{path}: {error}")
-    if len(text) > PEM_BYTES_MAX:
-        _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
-    return text
+        return read_text(path, PEM_BYTES_MAX)
+    except CannotRead as error:
+        _fail(str(error))
 
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:

@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from sim_sled.core.shown import one_line
 from sim_sled.language.codes import CODES
 
 PROBLEMS_MAX: Final = 1_000
@@ -83,9 +84,10 @@ def _count(n: int, noun: str) -> str:
 def told(problem: Problem, sources: Mapping[str, Sequence[str]]) -> str:
     """The lines of SC 7: position, code and text; then the source line with a caret where there is one."""
     mark = problem.mark
+    file, text = one_line(mark.file), one_line(problem.text)
     if mark.line == 0:
-        return f"{mark.file}: {problem.code} {problem.text}\n"
-    head = f"{mark.file}:{mark.line}:{mark.col}: {problem.code} {problem.text}\n"
+        return f"{file}: {problem.code} {text}\n"
+    head = f"{file}:{mark.line}:{mark.col}: {problem.code} {text}\n"
     lines = sources.get(mark.file, ())
     if not 0 < mark.line <= len(lines):
         return head

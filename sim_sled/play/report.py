@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from sim_sled.core.shown import one_line
 from sim_sled.language.figures import show_duration
 from sim_sled.play.run import Result
 
@@ -38,9 +39,9 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if result.variant:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
     for failure in result.failures:
-        lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
-        lines += [f"       {said}" for said in failure.why]
-    lines += [f"     {warned.mark}: {warned.code} {warned.text}" for warned in result.warnings]
+        lines.append(f"     {failure.at_us / 1e6:.3f} s: {one_line(failure.text)}")
+        lines += [f"       {one_line(said)}" for said in failure.why]
+    lines += [f"     {warned.mark}: {warned.code} {one_line(warned.text)}" for warned in result.warnings]
     if require_fired and result.unfired:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:

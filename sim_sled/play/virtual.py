@@ -31,6 +31,7 @@ from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
+from sim_sled.core.shown import one_line
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
@@ -218,7 +219,7 @@ class World:
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
-        one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
+        one = Line(self.elapsed_us, kind, sled, vmm, hostname, one_line(text))
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:

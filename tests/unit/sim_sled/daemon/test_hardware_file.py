@@ -1,5 +1,8 @@
 """hardware_file.py: TOML to `Hardware`, every problem at once."""
 
+import os
+import threading
+from pathlib import Path
 from uuid import UUID
 
 import attrs
@@ -7,7 +10,7 @@ import pytest
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
-from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
+from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, size
 
 POOL = "87e071d2-482a-45c3-8a80-c8ac7441273a"
 DATASET = "7d1492e0-ac7a-4663-98d4-0c749e2b7897"
@@ -131,15 +134,15 @@ def test_every_problem_is_told_at_once():
 def test_a_file_is_loaded(tmp_path):
     path = tmp_path / "h.toml"
     path.write_text('hardware_threads = 4\nphysical_ram = "8GiB"\n')
-    assert load(path) == {"hardware_threads": 4, "physical_ram": "8GiB"}
+    assert load(path)[0] == {"hardware_threads": 4, "physical_ram": "8GiB"}
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         pytest.param(b"hardware_threads = ", "Invalid value", id="broken TOML"),
-        pytest.param(b"\xff\xfe", "can't decode", id="no text"),
-        pytest.param(b"#" * (FILE_BYTES_MAX + 1), f"larger than {FILE_BYTES_MAX} bytes", id="the wrong file"),
+        pytest.param(b"\xff\xfe", "not UTF-8", id="no text"),
+        pytest.param(b"#" * (FILE_BYTES_MAX + 1), f"more than {FILE_BYTES_MAX} bytes", id="the wrong file"),
     ],
 )
 def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
@@ -152,6 +155,11 @@ def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
     assert problem in line
 
 
+def _read(path):
+    fields, at = load(path)
+    return hardware(fields, str(path), at)
+
+
 def test_a_missing_file_is_a_problem_not_a_traceback(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "none.toml")
@@ -161,5 +169,59 @@ def test_a_bad_field_of_a_file_is_told_with_line_and_column(tmp_path):
     path = tmp_path / "h.toml"
     path.write_text('# ours\nhardware_threads = 4\n  "role" = "router"\n[cpus]\nn = 1\n')
     with pytest.raises(ConfigError) as error:
-        hardware(load(path), str(path), places(path))
+        _read(path)
     assert [line.split(" ")[0] for line in error.value.problems] == [f"{path}:3:4:", f"{path}:4:2:"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a = " + "[" * 50_000, id="50,000 nested lists"),
+        pytest.param("hardware_threads = " + "9" * 5_000, id="5,000 digits"),
+        pytest.param("x = -" + "1" * 100_000, id="100,000 digits, negative"),
+        pytest.param("a." * 20_000 + "b = 1", id="20,000 dotted keys"),
+        pytest.param("[" * 50_000, id="50,000 tables"),
+        pytest.param('{"a": ' * 50_000, id="50,000 nested JSON objects"),
+        pytest.param('{"hardware_threads": ' + "9" * 5_000 + "}", id="5,000 digits in JSON"),
+        pytest.param("hardware_threads = 1979-05-27", id="a date"),
+        pytest.param("hardware_threads = inf", id="infinity"),
+        pytest.param('role = "\x1b[2J"', id="an escape sequence"),
+        pytest.param("\x00", id="a NUL"),
+        pytest.param("= 1", id="no key"),
+        pytest.param("[1, 2]", id="no object"),
+    ],
+)
+def test_hostile_toml_is_a_sentence(tmp_path, text):
+    path = tmp_path / "h.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        _read(path)
+    assert error.value.problems
+    assert all("\n" not in problem for problem in error.value.problems)
+
+
+def test_a_file_that_is_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write():
+        pipe.write_text("hardware_threads = 3\n  role = 7\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not writer.is_alive():
+        pass
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that the writer gets on, whoever is first
+    try:
+        fields, at = load(pipe)
+    finally:
+        os.close(reader)
+        writer.join()
+    assert fields == {"hardware_threads": 3, "role": 7}
+    assert at["role"] == f"{pipe}:2:3"
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom"])
+def test_a_file_without_end_is_refused(name):
+    with pytest.raises(ConfigError):
+        load(Path(name))
