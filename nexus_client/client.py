@@ -3,7 +3,7 @@
 Whether to try again and when is decided in the cores (outbox.py, registration.py), never in here: so nothing in
 this file, nor below it, sends anything twice. How many at a time is decided in senders.py.
 
-Read before: exchange/http_client.py, verdict.py, registration.py. Read next: senders.py.
+Read before: exchange/http_client.py, outbox.py, registration.py, verdict.py. Read next: senders.py.
 """
 
 from __future__ import annotations

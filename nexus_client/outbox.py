@@ -14,7 +14,7 @@ Rules, each a property of NX 7:
 
 Memory: one small entry per VMM that has something to tell, whatever the length of an outage; none for others.
 
-Read before: backoff.py, types.py, values.py. Read next: client.py.
+Read before: backoff.py, types.py, values.py. Read next: client.py, senders.py, verdict.py.
 """
 
 from __future__ import annotations

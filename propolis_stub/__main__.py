@@ -56,6 +56,7 @@ def serve(
 ) -> None:
     """Serve one Propolis until SIGTERM."""
     # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
+    from nexus_client.dropshot.bearer import require_token  # noqa: PLC0415
     from nexus_client.dropshot.text import SocketAddress  # noqa: PLC0415
     from propolis_stub.server import config_file as configuration  # noqa: PLC0415
     from propolis_stub.server import serve as serving  # noqa: PLC0415
@@ -65,7 +66,7 @@ def serve(
         api = SocketAddress.typed(address)
         control_address = None if control is None else SocketAddress.typed(control)
         if control_address is not None:
-            serving.check_control(control_address, settings.token)
+            require_token(control_address, settings.token)
     except (ValueError, OSError) as problem:
         _give_up(str(problem), 2)
     try:

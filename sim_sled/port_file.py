@@ -3,7 +3,7 @@
 An earlier file is removed at the start of another server only if its process is gone: a second server that then
 cannot bind must not take the first one's from those who look for it.
 
-Read before: files.py.
+Read before: language/files.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sim_sled.files import PORT_FILE_BYTES_MAX, CannotRead, read_text
+from sim_sled.language.files import TooLong, read_bounded
+
+BYTES_MAX: Final = 4 * 2**20
+"""Of a fleet: 10,000 sleds with 100 bytes each are one."""
 
 
 def prepare(path: Path) -> None:
@@ -37,11 +40,11 @@ def write(path: Path, ports: dict[str, Any]) -> None:
 
 def _is_of_a_living_one(path: Path) -> bool:
     try:
-        pid = json.loads(read_text(path, PORT_FILE_BYTES_MAX))["pid"]
+        pid = json.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (CannotRead, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (TooLong, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False
     return isinstance(pid, int) and pid > 0 and pid != os.getpid()
 

@@ -3,7 +3,7 @@
 `message` is what a client reads; `detail` is the text which Nexus keeps in its log when the wire says only
 `Internal Server Error` or `Service Unavailable`.
 
-Read next: stub/handoff.py.
+Read next: stub/handoff.py, stub/upstairs.py.
 """
 
 from __future__ import annotations

@@ -8,13 +8,16 @@ Read before: server/host.py. Read next: server/serve.py.
 
 from __future__ import annotations
 
-import hmac
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Refused, new_request_id
+from nexus_client.dropshot.control import Guard, refused_response
 from nexus_client.dropshot.json import Json
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
@@ -23,10 +26,12 @@ from propolis_stub.migration.script import PROTOCOLS
 from propolis_stub.server.base import answer, answer_json, answer_refusal, decoded
 from propolis_stub.server.host import StandaloneHost
 from propolis_stub.server.operations import told_publication
-from propolis_stub.server.refusals import Refusal, bad_request, not_found, refusal_of
+from propolis_stub.server.refusals import Refusal, bad_request, internal, not_found, refusal_of
 from propolis_stub.spec.types import spec_key
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
+
+log = logging.getLogger("propolis_stub")
 
 AfterUs = Annotated[int, msgspec.Meta(ge=0, le=86_400_000_000)]  # a day: more is a typing error, `null` is for ever
 Times = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -93,9 +98,9 @@ def hazards_of(names: list[str]) -> Hazard:
 class Control:
     """The operations; one per process."""
 
-    def __init__(self, host: StandaloneHost, token: str | None = None) -> None:
+    def __init__(self, host: StandaloneHost, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
         self._host = host
-        self._token = token
+        self._guard = Guard(token, hosts)
         self._routes: dict[str, tuple[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], str]] = {
             "/control": ("GET", self._list, "this list"),
             "/control/vm": ("GET", self._look, "state, generation, level, what is waited for, what was published"),
@@ -118,10 +123,7 @@ class Control:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The aiohttp handler."""
         try:
-            if self._token is not None:
-                given = request.headers.get("authorization", "")
-                if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-                    return answer_refusal(Refusal(401, "the control token is missing or wrong"))
+            self._guard.check(request)
             route = self._routes.get(request.rel_url.path.rstrip("/"))
             if route is None:
                 return answer_refusal(not_found())
@@ -129,12 +131,19 @@ class Control:
             if request.method != method:
                 return answer_refusal(Refusal(405, "Method Not Allowed", allow=(method,)))
             return await operation(request)
+        except Refused as refused:
+            return refused_response(new_request_id(), refused)
         except Refusal as refusal:
             return answer_refusal(refusal)
         except GuestNotRunning as error:
             return answer_refusal(Refusal(409, str(error)))
         except PropolisError as error:
             return answer_refusal(refusal_of(error))
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.raw_path)
+            return answer_refusal(internal())
 
     async def _list(self, _request: web.BaseRequest) -> web.Response:
         return answer_json(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.pacers import STANDALONE, SettablePacer
@@ -51,12 +52,6 @@ class Running:
             await self.control.close()
 
 
-def check_control(address: SocketAddress, token: str | None) -> None:
-    """Raises `ValueError` if control would be open to the network."""
-    if not address.is_loopback and not token:
-        raise ValueError(f"control on {address.host} is beyond loopback and needs a token")
-
-
 async def start(
     address: SocketAddress,
     control: SocketAddress | None = None,
@@ -69,7 +64,7 @@ async def start(
     """
     config = config or Config()
     if control is not None:
-        check_control(control, config.token)
+        require_token(control, config.token)
     pacer = SettablePacer(STANDALONE if base_paces else {})
     for point, (pace, times) in config.paces.items():
         pacer.set(point, pace, times)
@@ -79,8 +74,7 @@ async def start(
     server.address = api.address
     listener = None
     if control is not None:
-        token = None if control.is_loopback and config.token is None else config.token
-        handler = Server(Control(host, token).handle, malformed)
+        handler = Server(Control(host, config.token, config.control_hosts).handle, malformed)
         try:
             listener = await listen(handler, control)
         except OSError:

@@ -12,12 +12,11 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
 from sim_sled.cli import rss
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.core.shown import one_line
 from sim_sled.daemon.logs import LogFormat, LogLevel
 
 app = typer.Typer(
@@ -51,7 +50,7 @@ class PaceName(Enum):
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"sim-sled: {message}", err=True)
+    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
     raise typer.Exit(BAD_INPUT)
 
 
@@ -137,6 +136,10 @@ def serve(
     propolis: Annotated[
         PropolisName, typer.Option(help="serve each VMM's Propolis API: not at all, on port 0, or where Nexus says")
     ] = PropolisName.NONE,
+    propolis_net: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NET", help="where Nexus may let one listen, beside loopback and the sled's prefix"),
+    ] = None,
     stop_grace: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop")
     ] = 600.0,
@@ -166,6 +169,11 @@ def serve(
     rack_id: rss.RackId = None,
     control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that leads to the control API, beside localhost"),
+    ] = None,
     nexus_wait: Annotated[
         float | None, typer.Option(min=0, max=_SECONDS_MAX, help="exit 3 if not registered after so many seconds")
     ] = None,
@@ -249,6 +257,7 @@ def serve(
         accept_newer_api=accept_newer_api,
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
+        propolis_nets=tuple(map(_net, propolis_net or ())),
         companions=rss.ports(wishes, sleds) if companions else None,
     )
     if wishes is not None and wishes.lockstep_port:
@@ -258,13 +267,32 @@ def serve(
         rss.try_out(wishes, sleds)
     how = serving.ServeOptions(
         control=control,
-        token=control_token,
+        token=_token(control_token, control_token_file),
+        control_hosts=tuple(control_host or ()),
         port_file=port_file,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
     raise typer.Exit(serving.run(sleds, options, how))
+
+
+def _net(text: str) -> Any:
+    from nexus_client.dropshot.text import IpNet
+
+    try:
+        return IpNet.parse(text)
+    except ValueError as bad:
+        _fail(f"--propolis-net {text!r}: {bad}")
+
+
+def _token(text: str | None, file: Path | None) -> str | None:
+    from nexus_client.dropshot.bearer import BadToken, token_from
+
+    try:
+        return token_from(text, file)
+    except BadToken as bad:
+        _fail(str(bad))
 
 
 def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -> tuple[Any, list[Any]]:
@@ -300,14 +328,15 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
     from sim_sled.daemon import hardware_file
 
     try:
-        fields, at = hardware_file.load(path) if path is not None else ({}, {})
+        fields = hardware_file.load(path) if path is not None else {}
         hardware_file.take_identity(fields, sled_id, address, str(path))
+        at = hardware_file.places(path) if path is not None else {}
         given = {name: value for name, value in flags.items() if value is not None}
         at |= {name: f"--{name.replace('_', '-')}" for name in given}
         return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
-            typer.echo(f"sim-sled: {one_line(problem)}", err=True)
+            typer.echo(f"sim-sled: {shown(problem)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
 
 

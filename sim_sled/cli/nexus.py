@@ -14,10 +14,13 @@ from typing import Annotated
 import typer
 
 from sim_sled import port_file as port_files
+from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import cannot_bind
 
 GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
 
+ROWS_MAX = 512 * 2**20
+"""Bytes of records to migrate."""
 
 MIGRATE_RECORDS = "migrate-records"
 
@@ -53,6 +56,11 @@ def nexus(
     *,
     control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that leads to the control API, beside localhost"),
+    ] = None,
     lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
     variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
@@ -80,6 +88,7 @@ def nexus(
     if rows is not None:
         typer.echo(f"sim-sled: {rows} is given, but rows go with {MIGRATE_RECORDS}", err=True)
         raise typer.Exit(BAD_INPUT)
+    from nexus_client.dropshot.bearer import token_from
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.rules import RuleSet
     from nexus_client.stub.server.serve import NexusServer
@@ -107,7 +116,8 @@ def nexus(
             seed=seed,
             sled_api_version=sled_api_version,
             sled_timeout_s=sled_timeout,
-            control_token=control_token,
+            control_token=token_from(control_token, control_token_file),
+            control_hosts=tuple(control_host or ()),
         )
     except (ValueError, KeyError) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
@@ -122,8 +132,11 @@ def _migrate_records(rows: Path | None) -> int:
     from nexus_client.stub.migrate_records import MigrationError, migrate
 
     try:
-        raw = sys.stdin.buffer.read() if rows is None else rows.read_bytes()
+        raw = read_stdin(ROWS_MAX) if rows is None else read_bounded(rows, ROWS_MAX)
         sys.stdout.write(migrate(raw).decode() + "\n")
+    except TooLong:
+        sys.stderr.write(f"sim-sled: {rows or 'standard input'}: more than {ROWS_MAX // 2**20} MiB\n")
+        return BAD_INPUT
     except OSError as error:
         sys.stderr.write(f"sim-sled: {rows}: {error.strerror}\n")
         return BAD_INPUT

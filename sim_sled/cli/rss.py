@@ -12,8 +12,6 @@ from uuid import UUID
 
 import typer
 
-from sim_sled.files import CannotRead, read_text
-
 if TYPE_CHECKING:
     from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SledConfig
@@ -141,9 +139,11 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
 
 def _pem(path: Path) -> str:
     try:
-        return read_text(path, PEM_BYTES_MAX)
-    except CannotRead as error:
-        _fail(str(error))
+        return read_bounded(path, PEM_BYTES_MAX).decode()
+    except TooLong:
+        _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
+    except (OSError, ValueError) as error:
+        _fail(f"{path}: {getattr(error, 'strerror', None) or error}")
 
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:

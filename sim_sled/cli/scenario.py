@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.surface import interruptible
 from sim_sled.files import write_text
@@ -30,6 +31,10 @@ Files = Annotated[list[str], typer.Argument(help="files, folders, names of the l
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
+FilesFrom = Annotated[
+    list[Path] | None,
+    typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
+]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
 
 
@@ -48,11 +53,11 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="scenario")
 
 
-def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False, files_from: FilesFrom = None) -> None:
     """Validate scenarios: every problem of every file, with line and column. Exit 2 if there is an error."""
     from sim_sled.cli.scenario_commands import check_files
 
-    text, code = check_files(files, as_json=json)
+    text, code = check_files(files, as_json=json, files_from=files_from or ())
     sys.stdout.write(text)
     raise typer.Exit(code)
 
@@ -73,6 +78,7 @@ def run(
     sequence: Annotated[
         str | None, typer.Option(help="HOSTNAME=FILE: write a Mermaid sequence of one instance")
     ] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Play scenarios in the closed world: sleds, network, users and the Nexus model. Exit 1 if one fails."""
     from sim_sled.cli.scenario_commands import RunOptions, run_files
@@ -94,6 +100,7 @@ def run(
         trace=trace,
         timeline=timeline,
         sequence=_sequence(sequence),
+        files_from=tuple(files_from or ()),
     )
     if clock == "wall":
         _say(_on_sockets(files, options))
@@ -143,11 +150,13 @@ def explain(
     at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Why is a VMM where it is at this time of a run?"""
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
-    _say(why_in_run(file, vmm, _duration(at), RunOptions(seed=seed, variant=variant)))
+    options = RunOptions(seed=seed, variant=variant, files_from=tuple(files_from or ()))
+    _say(why_in_run(file, vmm, _duration(at), options))
 
 
 def explore(
@@ -158,6 +167,7 @@ def explore(
     failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
     variant: Variant = None,
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Play many seeds in parallel processes until one fails. Exit 1 if one did."""
     from sim_sled.cli.scenario_commands import explore_file, unwritable
@@ -166,7 +176,14 @@ def explore(
         _say(bad)
     with _counting(runs, "runs") as count:
         explored, outcome = explore_file(
-            file, runs, jobs=jobs, first_seed=first_seed, variant=variant, stop_after=failures, told=count
+            file,
+            runs,
+            jobs=jobs,
+            first_seed=first_seed,
+            variant=variant,
+            stop_after=failures,
+            files_from=files_from or (),
+            told=count,
         )
     if out is not None and explored is not None:
         write_text(out, "".join(f"{found.seed}\n" for found in explored.found))
@@ -180,6 +197,7 @@ def shrink(
     jobs: Jobs = 1,
     what: Annotated[str | None, typer.Option(help="which failure, as explore names it; the first if missing")] = None,
     out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
+    files_from: FilesFrom = None,
 ) -> None:
     """Reduce a failing scenario while it still fails for the same reason."""
     from sim_sled.cli.scenario_commands import shrink_file, unwritable
@@ -188,7 +206,13 @@ def shrink(
         _say(bad)
     with _counting(None, "runs") as count:
         small, outcome = shrink_file(
-            file, seed, variant=variant, key=what, jobs=jobs, told=lambda runs, _: count(runs, 0)
+            file,
+            seed,
+            variant=variant,
+            key=what,
+            jobs=jobs,
+            files_from=files_from or (),
+            told=lambda runs, _: count(runs, 0),
         )
     if small is not None:
         sleds = small.scenario.fleet.sleds
@@ -270,13 +294,13 @@ def reference_command() -> None:
 
 
 def _say(outcome: Any) -> None:
-    sys.stderr.write(outcome.err)
-    sys.stdout.write(outcome.out)
+    sys.stderr.write(shown_lines(outcome.err))
+    sys.stdout.write(shown_lines(outcome.out))
     raise typer.Exit(outcome.code)
 
 
 def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
+    sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
     raise typer.Exit(2)
 
 

@@ -17,9 +17,9 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.variants import VARIANTS
-from sim_sled.core.shown import one_line
-from sim_sled.files import TRACE_BYTES_MAX, CannotRead, read_text, write_text
+from sim_sled.files import write_text
 from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
+from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
@@ -40,11 +40,13 @@ EXIT_GOOD: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_NEVER_FIRED: Final = 4
+TRACE_MAX: Final = 512 * 2**20
+"""Bytes of a trace: twice what a run of `play.trace.LINES_MAX` lines writes."""
 
 
-def check_files(paths: Sequence[str], *, as_json: bool = False) -> tuple[str, int]:
+def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequence[Path] = ()) -> tuple[str, int]:
     """Validates only: every problem of every file, then the count; 2 if there is an error."""
-    loaded, problems = load_scenarios(library.find_all(paths))
+    loaded, problems = load_scenarios(library.find_all(paths), files_from)
     code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
     if not as_json:
         return problems.text(), code
@@ -84,6 +86,7 @@ class RunOptions:
     trace: Path | None = None
     timeline: Path | None = None
     sequence: tuple[str, Path] | None = None
+    files_from: tuple[Path, ...] = ()
 
 
 @attrs.frozen
@@ -119,7 +122,7 @@ def run_files(
     bad = _bad_variant(options.variant) or unwritable(written)
     if bad is not None:
         return bad
-    loaded, problems = load_scenarios(library.find_all(paths))
+    loaded, problems = load_scenarios(library.find_all(paths), options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     err = problems.text() if problems.warnings else ""
@@ -242,9 +245,11 @@ def _mark(where: str) -> Mark:
 def replay_file(path: str, progress: Progress | None = None) -> Outcome:
     """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
     try:
-        recorded = read_trace(read_text(Path(path), TRACE_BYTES_MAX))
-    except CannotRead as error:
-        return Outcome("", EXIT_BAD_INPUT, f"cannot be read: {error}\n")
+        recorded = read_trace(read_bounded(Path(path), TRACE_MAX).decode())
+    except TooLong:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: more than {TRACE_MAX // 2**20} MiB\n")
+    except (OSError, ValueError) as error:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
     except BadTrace as error:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
     bad = _bad_variant(recorded.variant or None)
@@ -263,7 +268,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
-    loaded, problems = load_scenarios(library.find(path))
+    loaded, problems = load_scenarios(library.find(path), options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
@@ -278,7 +283,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
         return Outcome("", EXIT_BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}\n")
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
-    return Outcome(head + "".join(f"  {one_line(line)}\n" for line in said), EXIT_GOOD, notes)
+    return Outcome(head + "".join(f"  {line}\n" for line in said), EXIT_GOOD, notes)
 
 
 # ---- finding faults
@@ -292,13 +297,14 @@ def explore_file(
     first_seed: int = 0,
     variant: str | None = None,
     stop_after: int = 1,
+    files_from: Sequence[Path] = (),
     told: Callable[[int, int], None] | None = None,
 ) -> tuple[Explored | None, Outcome]:
     """Plays `runs` seeds; 1 if some failed, each told with its seed and how to see it again."""
     bad = _bad_variant(variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1])
+    [one], problems = load_scenarios(library.find(path)[:1], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     task = Task(path, one.scenario, first_seed, How(variant=variant))
@@ -320,13 +326,14 @@ def shrink_file(
     variant: str | None = None,
     key: str | None = None,
     jobs: int = 1,
+    files_from: Sequence[Path] = (),
     told: Callable[[int, Scenario], None] | None = None,
 ) -> tuple[Shrunk | None, Outcome]:
     """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
     bad = _bad_variant(variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1])
+    [one], problems = load_scenarios(library.find(path)[:1], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from sim_sled.files import CannotRead, CannotWrite
+from sim_sled.files import CannotWrite
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -38,7 +38,7 @@ def run(command: Callable[[], object]) -> NoReturn:
             _interrupted("")
     except KeyboardInterrupt:
         code = _interrupted("")
-    except (CannotWrite, CannotRead) as error:
+    except CannotWrite as error:
         code = _say(str(error))
     else:
         code = _flushed(0)

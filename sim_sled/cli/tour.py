@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sim_sled.core.shown import one_line
+from nexus_client.dropshot.text import shown
 from sim_sled.machine import NO_IPV6, has_ipv6
 
 POLL_S: Final = 0.1
@@ -352,7 +352,7 @@ async def run() -> int:
             await summary(tour)
         except (TourError, aiohttp.ClientError, TimeoutError) as error:
             console.print("[red]the tour failed[/red]:", end=" ")
-            console.print(one_line(str(error) or type(error).__name__), highlight=False, markup=False)
+            console.print(shown(str(error) or type(error).__name__), highlight=False, markup=False)
             for name in tour.control:
                 console.print(f"--- {name}\n{tour.log(name)}", highlight=False, markup=False)
             return 1

@@ -1,25 +1,24 @@
 """Carries a hand-off out: DNS over HTTP or by hand, configurations into the ledgers, the body to Nexus (SR 6).
 
-Read before: core/handoff/process.py, core/handoff/refusals.py. Read next: daemon/serve.py.
+Read before: companions/telling.py, core/handoff/process.py, core/handoff/refusals.py. Read next: daemon/serve.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import aiohttp
 import attrs
 
 from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import SledRole
 from sim_sled.companions.servers import Addresses
+from sim_sled.companions.telling import Answered, put
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import BadRequest, DnsGeneration
@@ -29,12 +28,6 @@ from sim_sled.core.handoff.process import Process
 from sim_sled.core.handoff.refusals import explain, unreachable
 from sim_sled.core.handoff.wishes import Facts, RackSled, Wishes
 from sim_sled.daemon import logs
-
-ANSWER_S: Final = 60.0
-"""How long Nexus may take: it writes the whole rack into its database in one transaction."""
-
-ANSWER_BYTES_MAX: Final = 64 * 1024
-"""Of an answer that says why not."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,36 +91,6 @@ def _rack_sled(sled: SledConfig, beside: Addresses) -> RackSled:
         },
         pantry=beside.pantry,
     )
-
-
-@attrs.frozen
-class Answered:
-    """What a server said. `status` None: nobody answered, and `message` is why."""
-
-    status: int | None
-    message: str
-
-
-async def put(url: str, body: bytes, headers: Mapping[str, str]) -> Answered:
-    """One PUT with JSON."""
-    timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.put(url, data=body, headers={"content-type": "application/json", **headers}) as answer,
-        ):
-            text = (await answer.content.read(ANSWER_BYTES_MAX)).decode(errors="replace")
-            return Answered(answer.status, _message(text))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Answered(None, str(error) or type(error).__name__)
-
-
-def _message(text: str) -> str:
-    """Of a Dropshot error; of anything else the beginning."""
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
 
 
 async def send(wishes: Wishes, body: Any) -> Answered:

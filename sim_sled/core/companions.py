@@ -3,12 +3,14 @@
 One area of the sled's estate, made when somebody first talks to one of these servers. The Crucible agents of all
 sleds of a process know each other (`Agents`), because a disk lies on three sleds.
 
-Read before: core/crucible/agents.py, core/dns/zones.py, core/estate.py, core/pantry/pantry.py.
-Read next: companions/asking.py.
+Read before: core/crucible/agents.py, core/crucible/repairs.py, core/dns/zones.py, core/estate.py, core/mishaps.py,
+core/pantry/pantry.py.
+Read next: companions/asking.py, daemon/control_companions.py.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -16,19 +18,44 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.artifacts.store import Artifacts
 from sim_sled.core.config import derived_id
+from sim_sled.core.contract import TellNexus
 from sim_sled.core.crucible.agent import Agent
 from sim_sled.core.crucible.agents import Agents
+from sim_sled.core.crucible.repairs import Repair
+from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.dns.zones import Dns, DnsConfig
-from sim_sled.core.errors import Injected
+from sim_sled.core.errors import BadRequest, ConnectionDropped, Injected, Missing
 from sim_sled.core.estate import Area, Estate
+from sim_sled.core.mishaps import (
+    OPERATIONS,
+    REFUSALS_MAX,
+    TIMES_MAX,
+    Adjust,
+    BreakDownstairs,
+    Mishap,
+    Refuse,
+    SetRegion,
+    TakeOver,
+)
 from sim_sled.core.pantry.pantry import Pantry
+from sim_sled.core.pantry.request import regions_of
 
 R = TypeVar("R")
 
-REFUSALS_MAX: Final = 100
-"""Kinds of refusals that wait at once: a person writes them down."""
+KNOB_MAX: Final = 10**15
+"""Microseconds: some 30 years. Counts are far below."""
+
+READS: Final = frozenset(
+    {
+        "",  # a further step of an operation that was counted already, or a look at whether something has happened
+        "region_list", "region_get", "region_get_snapshots", "region_get_snapshot", "pantry_status", "volume_status",
+        "bulk_read", "bulk_write", "is_job_finished", "job_result_ok", "dns_config_get", "artifact_get_by_sha256",
+    }
+)  # fmt: skip
+"""Operations after which nothing has to be stored: volumes and their bytes do not outlive a process."""
 
 
 class Server(Enum):
@@ -49,17 +76,16 @@ class Where:
 
 
 @attrs.define
-class Refusal:
-    """The next `left` answers of an operation. `dataset` None: at any agent."""
+class DepotKnobs:
+    """How a depot misbehaves (SR 8). `broken`: it fails whoever asks."""
 
-    op: str
-    status: int
-    left: int
-    dataset: UUID | None = None
+    broken: bool = False
 
 
 class Companions(Area):
-    """The servers beside one sled. `depot_broken`: the depot fails whoever asks."""
+    """The servers beside one sled."""
+
+    kept_as = "companions"
 
     def __init__(self, estate: Estate) -> None:
         super().__init__(estate)
@@ -68,9 +94,12 @@ class Companions(Area):
         self.agents = regions
         self.pantry = Pantry(regions, derived_id(estate.sled_id, "pantry"))
         self.dns = Dns()
-        self.depot_broken = False
-        self.refusals: list[Refusal] = []
+        self.depot = DepotKnobs()
+        self.refusals: list[Refuse] = []
+        self._telling: list[tuple[int, int, TellNexus]] = []  # when, in which order, what
+        self._repairs = 0
         datasets = estate.hardware.crucible_datasets_of(estate.sled_id)
+        self._host: Final = SocketAddress.parse(estate.sled.address).host
         self._own: Final = tuple(regions.agent(each.dataset_id) for each in datasets)
 
     def call(self, where: Where, op: str, how: Callable[..., R], args: tuple[Any, ...]) -> R:
@@ -81,7 +110,10 @@ class Companions(Area):
         now_us = self.estate.now_us
         if getattr(how, "timed", False):
             args = (*args, now_us)
-        return how(self._server(where), *args)
+        result = how(self._server(where), *args)
+        if op not in READS:
+            self.changed()
+        return result
 
     def _server(self, where: Where) -> Agent | Pantry | Dns | Companions:
         match where.server:
@@ -98,10 +130,126 @@ class Companions(Area):
     def _gate(self, where: Where, op: str) -> None:
         for refusal in self.refusals:
             if refusal.op == op and refusal.dataset in {None, where.dataset}:
-                refusal.left -= 1
-                if refusal.left <= 0:
+                refusal.times -= 1
+                if refusal.times <= 0:
                     self.refusals.remove(refusal)
+                if refusal.status is None:
+                    raise ConnectionDropped("somebody wants this connection to break")
                 raise Injected(refusal.status, None, "somebody wants this to be refused", {})
+
+    # --- mishaps ----------------------------------------------------------------------------------------------------
+
+    def suffer(self, mishap: Mishap) -> None:
+        """Let it happen. Raises `BadRequest` for what cannot, `Missing` for what it should happen to."""
+        match mishap:
+            case Refuse():
+                self._refuse(mishap)
+            case Adjust():
+                self._adjust(mishap)
+            case SetRegion():
+                self._own_agent(mishap.dataset).get(str(mishap.region_id)).state = mishap.state
+            case TakeOver():
+                self.pantry.take_over(mishap.volume_id)
+            case BreakDownstairs():
+                self._break(mishap)
+        self.changed()
+
+    def overview(self) -> dict[str, Any]:
+        """Knobs of all servers, and what waits to be refused, as JSON values."""
+        knobs: dict[str, Any] = {
+            "crucible": {str(dataset): _shown(agent.knobs) for dataset, agent in self._by_dataset()},
+            "pantry": _shown(self.pantry.knobs),
+            "dns": _shown(self.dns.knobs),
+            "repo-depot": _shown(self.depot),
+        }
+        return {"knobs": knobs, "refusals": [_shown(each) for each in self.refusals]}
+
+    def _refuse(self, mishap: Refuse) -> None:
+        if mishap.op not in OPERATIONS:
+            raise BadRequest(f"op is one of {', '.join(sorted(OPERATIONS))}, not {mishap.op!r}")
+        if not 1 <= mishap.times <= TIMES_MAX:
+            raise BadRequest(f"times is a number from 1 to {TIMES_MAX}")
+        if mishap.status is not None and not 400 <= mishap.status <= 599:
+            raise BadRequest("status is one of 400 to 599, or null for a connection that breaks")
+        if len(self.refusals) >= REFUSALS_MAX:
+            raise BadRequest(f"{REFUSALS_MAX} refusals wait already")
+        self.refusals.append(attrs.evolve(mishap))
+
+    def _adjust(self, mishap: Adjust) -> None:
+        knobs = self._knobs(mishap)
+        known = {field.name: field for field in attrs.fields(type(knobs))}
+        for name, value in mishap.changes:
+            if name not in known:
+                raise BadRequest(f"{mishap.server} has the knobs {', '.join(sorted(known))}, not {name!r}")
+            now = getattr(knobs, name)
+            if type(value) is not type(now) or (isinstance(value, int) and not 0 <= value <= KNOB_MAX):
+                raise BadRequest(f"{name} is {type(now).__name__} (0 to {KNOB_MAX} if a number), not {value!r}")
+        for name, value in mishap.changes:
+            setattr(knobs, name, value)
+        now_us = self.estate.now_us
+        if mishap.server == Server.CRUCIBLE.value:
+            assert mishap.dataset is not None, "it had knobs"
+            self._own_agent(mishap.dataset).go_on(now_us)
+        self.pantry.go_on(now_us)
+
+    def _knobs(self, mishap: Adjust) -> attrs.AttrsInstance:
+        match mishap.server:
+            case "crucible":
+                if mishap.dataset is None:
+                    raise BadRequest("which agent? dataset_id is missing")
+                return self._own_agent(mishap.dataset).knobs
+            case "pantry":
+                return self.pantry.knobs
+            case "dns":
+                return self.dns.knobs
+            case "repo-depot":
+                return self.depot
+        raise BadRequest(f"server is one of {', '.join(each.value for each in Server)}, not {mishap.server!r}")
+
+    def _own_agent(self, dataset: UUID) -> Agent:
+        agent = self.agents.agent(dataset)
+        if agent not in self._own:
+            raise Missing(f"Crucible dataset {dataset} is another sled's")
+        return agent
+
+    def _break(self, mishap: BreakDownstairs) -> None:
+        region = self._own_agent(mishap.dataset).get(str(mishap.region_id))
+        if region.state is not RegionState.CREATED:
+            raise BadRequest(f"region {mishap.region_id} is {region.state.value}, nobody writes to it")
+        target = self.agents.address_of(mishap.dataset, region.port, self._host)
+        now_us = self.estate.now_us
+        for upstairs_id in self._writers(target):
+            self._repairs += 1
+            repair_id = derived_id(self.estate.sled_id, f"repair/{self._repairs}")
+            session_id = derived_id(self.estate.sled_id, f"session/{upstairs_id}")
+            repair = Repair(upstairs_id, session_id, repair_id, mishap.region_id, target)
+            for number, (at_us, path, body) in enumerate(
+                repair.messages(now_us, mishap.repair_us, aborted=mishap.aborted)
+            ):
+                told = TellNexus(self.estate.sled_id, path, body)
+                heapq.heappush(self._telling, (at_us, self._repairs * 10 + number, told))
+        if mishap.aborted:
+            region.state = RegionState.FAILED
+        self._tell()
+
+    def _writers(self, target: str) -> list[UUID]:
+        """Upstairs that write to a downstairs: of volumes in pantries and of VMMs, on all sleds of this process."""
+        found: dict[UUID, None] = {}
+        for estate in (self.estate, *self.estate.neighbours):
+            for disk_id, targets in (each for vmm in estate.sled.vmms.values() for each in vmm.about.disk_targets):
+                if target in targets:
+                    found[disk_id] = None
+            if (beside := estate.made.get(Companions)) is not None:
+                assert isinstance(beside, Companions), "made as one"
+                for volume in beside.pantry.volumes.values():
+                    for part in regions_of(volume.request):
+                        if target in part.opts.target:
+                            found[part.opts.id] = None
+        return list(found)
+
+    def _tell(self) -> None:
+        while self._telling and self._telling[0][0] <= self.estate.now_us:
+            self.estate.effects.append(heapq.heappop(self._telling)[2])
 
     def fill_dns(self, config: DnsConfig) -> None:
         """What a hand-off does to the DNS server of this sled. Raises `DnsGeneration` as for everybody."""
@@ -109,7 +257,7 @@ class Companions(Area):
 
     def has_artifact(self, sha256: str) -> bool:
         """Whether the depot has it."""
-        if self.depot_broken:
+        if self.depot.broken:
             raise Injected(500, "Internal", "Internal Server Error", {})
         return self.estate.of(Artifacts).has(sha256)
 
@@ -117,6 +265,8 @@ class Companions(Area):
 
     def next_deadline_us(self) -> int | None:
         dues = [self.pantry.next_deadline_us(), *(agent.next_deadline_us() for agent in self._own)]
+        if self._telling:
+            dues.append(self._telling[0][0])
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self) -> None:
@@ -124,3 +274,32 @@ class Companions(Area):
         for agent in self._own:
             agent.tick(now_us)
         self.pantry.tick(now_us)
+        self._tell()
+        self.changed()
+
+    # --- restarts ---------------------------------------------------------------------------------------------------
+
+    def dump(self) -> Any:
+        """Regions, snapshots and what DNS was told. Bytes, volumes of the pantry and knobs are not kept."""
+        return {
+            "agents": {str(dataset): agent.dump() for dataset, agent in self._by_dataset()},
+            "dns": self.dns.dump(),
+        }
+
+    def load(self, kept: Any) -> None:
+        for dataset, agent in self._by_dataset():
+            if str(dataset) in kept["agents"]:
+                agent.load(kept["agents"][str(dataset)], self.estate.now_us)
+        self.dns.load(kept["dns"])
+
+    def _by_dataset(self) -> list[tuple[UUID, Agent]]:
+        datasets = self.estate.hardware.crucible_datasets_of(self.estate.sled_id)
+        return [(each.dataset_id, agent) for each, agent in zip(datasets, self._own, strict=True)]
+
+
+def _shown(knobs: attrs.AttrsInstance) -> dict[str, Any]:
+    found = attrs.asdict(knobs)
+    return {
+        name: value.value if isinstance(value, Enum) else str(value) if isinstance(value, UUID) else value
+        for name, value in found.items()
+    }

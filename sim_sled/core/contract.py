@@ -9,7 +9,7 @@ Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import attrs
@@ -336,4 +336,15 @@ class DropFiles:
     keys: tuple[str, ...]
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles
+@attrs.frozen
+class TellNexus:
+    """Please POST `body` to Nexus's internal API, after everything that was to be told before; nobody waits for the
+    answer.
+    """
+
+    sled_id: UUID
+    path: str
+    body: dict[str, Any]
+
+
+Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | TellNexus

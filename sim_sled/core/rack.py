@@ -3,9 +3,9 @@
 `handle(input, now_us) -> effects` is the only door; `next_deadline_us()` says when to come with the next `Tick`.
 A refusal is raised as a `SledError` and has changed nothing.
 
-What a turn does after the input was judged stands in fabric.py.
+It is made of the sleds, a turn (turn.py) and the links between migrating VMMs (links.py).
 
-Read before: core/contract.py, core/sled.py, core/turn.py.
+Read before: core/contract.py, core/links.py, core/sled.py.
 Read next: daemon/daemon.py, play/conductor.py, play/virtual.py.
 """
 
@@ -15,11 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
-
-import attrs
+from uuid import UUID
 
 from nexus_client import registration as reg
-from nexus_client.dropshot.text import canonical_address
 from nexus_client.outbox import (
     Delivered,
     Forget,
@@ -31,60 +29,119 @@ from nexus_client.outbox import (
     Transient,
 )
 from nexus_client.outbox import Tick as OutboxTick
-from nexus_client.types import TERMINAL, InstanceMigrationTargetParams, UpdatedRuntime, VmmState
+from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState
 from propolis_stub.contract import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
 from propolis_stub.types import Level
+from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
 from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
-from sim_sled.core.estate import ESTATE
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
+from sim_sled.core.happenings import Happening, Kind, Watch
+from sim_sled.core.links import Links
+from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
-from sim_sled.core.turn import Fabric
-from sim_sled.core.vmm import RunningPoke, Vmm
+from sim_sled.core.turn import Turn
+from sim_sled.core.vmm import BaggageOf, RunningPoke, Vmm, no_baggage
 
 TICKS_MAX: Final = 500
 """Due actors served by one `Tick`, so that I/O gets its turn; `next_deadline_us` stays in the past until all are."""
 
 
-@attrs.define(eq=False)
-class Rack(Fabric):
-    """The doors. Options and fields: `Fabric`."""
+class Rack:
+    """All sleds of one process.
+
+    `pacer` and `sled_pacer` decide how long things take, all chance follows from `seed`. `remote_peers`: a migration
+    source that is not in this rack is looked for on the network; without it such a source is imagined, as the
+    existing simulator does. `expose` and `baggage`: for shells that serve the Propolis API (links.py). `watch` is
+    told what happens.
+    """
+
+    def __init__(
+        self,
+        *,
+        pacer: Pacer | None = None,
+        sled_pacer: SledPacer | None = None,
+        seed: int = 0,
+        remote_peers: bool = False,
+        expose: bool = False,
+        baggage: BaggageOf = no_baggage,
+        watch: Watch | None = None,
+    ) -> None:
+        self.sleds: dict[UUID, Sled] = {}
+        self.pacer: Pacer = PresetPacer() if pacer is None else pacer
+        self.sled_pacer: SledPacer = AtOnce() if sled_pacer is None else sled_pacer
+        self.seed = seed
+        self.remote_peers = remote_peers
+        self._turn = Turn(watch)
+        self._links = Links(self._turn, expose, baggage)
+
+    @property
+    def watch(self) -> Watch | None:
+        return self._turn.watch
+
+    @watch.setter
+    def watch(self, watch: Watch | None) -> None:
+        self._turn.watch = watch
+
+    def serve_propolis(self, baggage: BaggageOf, *, remote_peers: bool) -> None:
+        """To be called before there are sleds: the shell serves each VMM's Propolis API."""
+        assert not self.sleds
+        self._links.expose, self._links.baggage, self.remote_peers = True, baggage, remote_peers
 
     def add_sled(self, config: SledConfig) -> Sled:
         """Add a sled. ValueError if its id is taken."""
         if config.sled_id in self.sleds:
             raise ValueError(f"two sleds with the id {config.sled_id}")
-        sled = Sled(config, self.pacer, self.seed, self.baggage, self.expose, rack=self.sleds)
+        sled = Sled(config, self.pacer, self.seed, self._links.baggage, self._links.expose, rack=self.sleds)
         sled.sled_pacer = self.sled_pacer
         self.sleds[config.sled_id] = sled
         return sled
 
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
-        return self._scheduler.next_us()
+        return self._turn.scheduler.next_us()
 
     def handle(self, item: Input, now_us: int) -> list[Effect]:
         """Take one input; returns what shall be done about it, in this order. Raises `SledError` for a refusal."""
-        self._now_us = now_us
+        turn = self._turn
+        turn.now_us = now_us
         effects: list[Effect] = []
         _DOORS[type(item)](self, item, effects)
-        if self._touched or self._messages:
+        if turn.touched or self._links.busy:
             self._settle(effects)
         return effects
+
+    def _settle(self, effects: list[Effect]) -> None:
+        """What migrating VMMs have to say is said, then each VMM that moved is looked at, once."""
+        turn = self._turn
+        if self._links.busy:
+            self._links.deliver_all(effects)
+        for vmm in turn.take_touched():
+            published = vmm.latest
+            if published is not None:
+                before, seen_before = vmm.record, vmm.seen
+                record = vmm.see(turn.now_us)
+                if turn.watch is not None and vmm.seen is published:
+                    turn.tell(vmm, Kind.PROPOLIS, (seen_before, published))
+                if record is not None and vmm.registered:
+                    if turn.watch is not None:
+                        turn.tell(vmm, Kind.OBSERVED, (before, record))
+                    self._publish(self.sleds[vmm.sled_id], vmm, effects)
+            turn.rearm(vmm)
 
     # --- requests of Nexus ------------------------------------------------------------------------------------------
 
     def _register(self, item: contract.Register, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
-        vmm, new = sled.register(item.propolis_id, item.body, self._now_us)
+        vmm, new = sled.register(item.propolis_id, item.body, self._turn.now_us)
         if new:
-            self._sources[vmm.about.propolis_addr] = vmm
-            if self.watch is not None:
-                self._tell(vmm, Kind.REGISTERED, vmm.record)
+            self._links.add_source(vmm)
+            if self._turn.watch is not None:
+                self._turn.tell(vmm, Kind.REGISTERED, vmm.record)
         effects.append(contract.Reply(item.ticket, vmm.record))
 
     def _unregister(self, item: contract.Unregister, effects: list[Effect]) -> None:
@@ -94,8 +151,8 @@ class Rack(Fabric):
             # 404 would jam an unwinding saga (NX 4.3)
             effects.append(contract.Reply(item.ticket, UpdatedRuntime(None)))
             return
-        self._after(vmm, vmm.unregister(self._now_us), effects)
-        self._tell(vmm, Kind.UNREGISTERED, vmm.record)
+        self._links.after(vmm, vmm.unregister(self._turn.now_us), effects)
+        self._turn.tell(vmm, Kind.UNREGISTERED, vmm.record)
         self._remove(sled, vmm, effects)
         effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
 
@@ -106,54 +163,48 @@ class Rack(Fabric):
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
         before = vmm.record
-        source = None if item.requested.value is None else self._source_of(vmm, item.requested.value)
+        where = item.requested.value
+        source = None if where is None else self._links.source_at(where.src_propolis_addr, vmm)
         scripted = source is None and not self.remote_peers
         try:
-            verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._now_us)
+            verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)
         except SledError as refused:
-            self._tell(vmm, Kind.REFUSED, (item.requested, refused))
+            self._turn.tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
-        if self.watch is not None:
-            self._tell(vmm, Kind.ASKED, (item.requested, verdict))
+        if self._turn.watch is not None:
+            self._turn.tell(vmm, Kind.ASKED, (item.requested, verdict))
             if vmm.record is not before:
-                self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+                self._turn.tell(vmm, Kind.OBSERVED, (before, vmm.record))
         effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
         if verdict is Verdict.NO_OP and not rest:
             return
         if verdict is Verdict.MIGRATE_IN:
             vmm.peer = source
-            where = "in this rack" if source else "imagined" if scripted else "looked for on the network"
-            self._tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {where}")
+            how = "in this rack" if source else "imagined" if scripted else "looked for on the network"
+            self._turn.tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {how}")
         elif verdict is Verdict.DESTROY_NOW:
             self._publish(sled, vmm, effects)  # nothing else would ever report it (SA 6 #15)
         elif vmm.record is not before and sled.outbox.pending_of(vmm.propolis_id) is not None:
             # the answer tells it, but a retry carries the newest (NX 7 #23)
             self._publish(sled, vmm, effects)
-        self._after(vmm, rest, effects)
-
-    def _source_of(self, target: Vmm, where: InstanceMigrationTargetParams) -> Vmm | None:
-        """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
-        dialled: a source that is here is never imagined, or one guest would run twice.
-        """
-        source = self._sources.get(canonical_address(where.src_propolis_addr))
-        return None if source is target else source
+        self._links.after(vmm, rest, effects)
 
     def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:
         vmm = self.sleds[item.sled_id].get(item.propolis_id)
-        rest = vmm.migrate_out_scripted(item.migration_id, item.succeeds, self._now_us)
+        rest = vmm.migrate_out_scripted(item.migration_id, item.succeeds, self._turn.now_us)
         effects.append(contract.Reply(item.ticket, None))
-        self._after(vmm, rest, effects)
+        self._links.after(vmm, rest, effects)
 
     def _call_area(self, item: contract.CallArea, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
-        effects.append(contract.Reply(item.ticket, item.call.apply(getattr(sled, item.facts), self._now_us)))
+        effects.append(contract.Reply(item.ticket, item.call.apply(getattr(sled, item.facts), self._turn.now_us)))
         if item.facts == ESTATE:
             self._estate_moved(sled, effects)
 
     def _estate_moved(self, sled: Sled, effects: list[Effect]) -> None:
         effects += sled.estate.effects
         sled.estate.effects.clear()
-        self._scheduler.set(sled, sled.deadline_us())
+        self._turn.scheduler.set(sled, sled.deadline_us())
 
     # --- pokes ------------------------------------------------------------------------------------------------------
 
@@ -166,8 +217,8 @@ class Rack(Fabric):
         self._start_poke(sled, vmm, item.ticket, item.drain, effects)
 
     def _start_poke(self, sled: Sled, vmm: Vmm, ticket: int, drain: bool, effects: list[Effect]) -> None:
-        self._tell(vmm, Kind.POKED, drain)
-        vmm.poke = RunningPoke(ticket, drain, self._now_us + sled.config.poke_timeout_us)
+        self._turn.tell(vmm, Kind.POKED, drain)
+        vmm.poke = RunningPoke(ticket, drain, self._turn.now_us + sled.config.poke_timeout_us)
         self._step_poke(sled, vmm, effects)
 
     def _step_poke(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
@@ -176,18 +227,18 @@ class Rack(Fabric):
         """
         poke = vmm.poke
         assert poke is not None
-        rest = vmm.step(self._now_us)
+        rest = vmm.step(self._turn.now_us)
         if rest is None and poke.steps > 0:
             self._end_poke(sled, vmm, effects)
             return
         poke.steps += 1
         before = vmm.record
-        self._after(vmm, rest or [], effects)
+        self._links.after(vmm, rest or [], effects)
         self._settle(effects)
         poke.gen = vmm.record.vmm_state.gen
         if vmm.record is before:
             self._publish(sled, vmm, effects)
-        self._rearm(vmm)
+        self._turn.rearm(vmm)
 
     def _poke_heard(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
         """Nexus has settled what the poke published: the next step, or the answer and the next poke."""
@@ -219,7 +270,7 @@ class Rack(Fabric):
         vmm = sled.get(item.propolis_id)
         if not item.illegal and (vmm.terminal or item.state not in TERMINAL):
             raise InvalidRequest(f"a sled cannot force {vmm.state.value} to {item.state.value}")
-        self._tell(vmm, Kind.INJECTED, f"state {item.state.value}")
+        self._turn.tell(vmm, Kind.INJECTED, f"state {item.state.value}")
         self._force(sled, vmm, item.state, effects)
         effects.append(contract.Reply(item.ticket, vmm.record))
 
@@ -228,18 +279,18 @@ class Rack(Fabric):
         vmm = sled.get(item.propolis_id)
         if vmm.vm is None or vmm.terminal:
             raise InvalidRequest("this VMM has no Propolis")
-        self._tell(vmm, Kind.INJECTED, f"propolis killed, {'restarted' if item.restart else 'not restarted'}")
+        self._turn.tell(vmm, Kind.INJECTED, f"propolis killed, {'restarted' if item.restart else 'not restarted'}")
         if item.restart:
             self._force(sled, vmm, VmmState.FAILED, effects)
         else:
-            self._after(vmm, vmm.go_silent(self._now_us), effects)
+            self._links.after(vmm, vmm.go_silent(self._turn.now_us), effects)
         effects.append(contract.Reply(item.ticket, None))
 
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
-        self._tell(vmm, Kind.INJECTED, "forgotten")
-        self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+        self._turn.tell(vmm, Kind.INJECTED, "forgotten")
+        self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         self._remove(sled, vmm, effects)
         effects.append(contract.Reply(item.ticket, None))
 
@@ -255,9 +306,9 @@ class Rack(Fabric):
         try:
             if isinstance(item.item, MigrateOut):
                 vmm.check_untried(item.item.migration_id)
-                done = vmm.migrate_out(item.item, self._now_us)
+                done = vmm.migrate_out(item.item, self._turn.now_us)
             else:
-                done = vmm.drive(item.item, self._now_us)
+                done = vmm.drive(item.item, self._turn.now_us)
         except RequestDenied as denied:
             raise PropolisRefused(str(denied)) from denied
         except QueueFull as full:
@@ -267,18 +318,18 @@ class Rack(Fabric):
         except PropolisError as refused:
             raise InvalidRequest(str(refused)) from refused
         effects.append(contract.Reply(item.ticket, done))
-        self._after(vmm, done, effects)
+        self._links.after(vmm, done, effects)
 
     # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.vmms.get(item.propolis_id)
-        done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._now_us)
+        done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._turn.now_us)
         if isinstance(item.outcome, Transient):
             if vmm is not None:
-                self._tell(vmm, Kind.RETRYING, item.outcome.why)
-            self._scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
+                self._turn.tell(vmm, Kind.RETRYING, item.outcome.why)
+            self._turn.scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
         if done and vmm is not None:
             self._outbox_effects(sled, done, effects, vmm)
 
@@ -296,45 +347,45 @@ class Rack(Fabric):
                         sled.config.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial
                     )
                 )
-                if self.watch is not None:
-                    self._tell(vmm, Kind.SENT, (effect.body, effect.attempt))
+                if self._turn.watch is not None:
+                    self._turn.tell(vmm, Kind.SENT, (effect.body, effect.attempt))
             else:
                 self._settled(sled, vmm, effect, effects)
 
     def _settled(self, sled: Sled, vmm: Vmm, effect: Settled, effects: list[Effect]) -> None:
         if isinstance(effect.outcome, Delivered):
             vmm.acked, vmm.refused = effect.body, ""
-            if self.watch is not None:
-                self._tell(vmm, Kind.ACKED, effect.body)
+            if self._turn.watch is not None:
+                self._turn.tell(vmm, Kind.ACKED, effect.body)
         else:
             assert isinstance(effect.outcome, Permanent)
             vmm.refused = effect.outcome.why
-            self._tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
+            self._turn.tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
         if vmm.terminal and effect.body is vmm.record:
             # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
-            if self.watch is not None:
-                self._tell(vmm, Kind.FORGOTTEN, vmm.record)
+            if self._turn.watch is not None:
+                self._turn.tell(vmm, Kind.FORGOTTEN, vmm.record)
             poke, vmm.poke = vmm.poke, None
             if poke is not None:
                 effects.append(contract.Reply(poke.ticket, None))
             self._remove(sled, vmm, effects)
         elif vmm.poke is not None and effect.body.vmm_state.gen >= vmm.poke.gen:
             self._poke_heard(sled, vmm, effects)
-            self._rearm(vmm)
+            self._turn.rearm(vmm)
 
     def _announce(self, item: contract.Announce, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         if sled.registration is None:
             sled.registration = reg.Registration(item.sled_id, item.info, seed=self.seed)
-            done = sled.registration.handle(OutboxTick(), self._now_us)
+            done = sled.registration.handle(OutboxTick(), self._turn.now_us)
         else:
-            done = sled.registration.handle(reg.InfoChanged(item.info), self._now_us)
+            done = sled.registration.handle(reg.InfoChanged(item.info), self._turn.now_us)
         self._registration_effects(sled, done, effects)
 
     def _registration_replied(self, item: contract.RegistrationReplied, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         assert sled.registration is not None, "nothing was asked"
-        self._registration_effects(sled, sled.registration.handle(item.answer, self._now_us), effects)
+        self._registration_effects(sled, sled.registration.handle(item.answer, self._turn.now_us), effects)
 
     def _registration_effects(self, sled: Sled, done: list[reg.RegistrationEffect], effects: list[Effect]) -> None:
         for effect in done:
@@ -342,49 +393,49 @@ class Rack(Fabric):
                 effects.append(contract.AskNexus(sled.config.sled_id, effect))
             else:
                 effects.append(contract.RegistrationNews(sled.config.sled_id, effect))
-                if self.watch is not None:
-                    self.watch(Happening(self._now_us, sled.config.sled_id, None, Kind.SLED, effect))
-        self._scheduler.set(sled, sled.deadline_us())
+                if self._turn.watch is not None:
+                    self._turn.watch(Happening(self._turn.now_us, sled.config.sled_id, None, Kind.SLED, effect))
+        self._turn.scheduler.set(sled, sled.deadline_us())
 
     def _hurry(self, item: contract.HurryOutbox, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
-        self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._now_us), effects)
-        self._scheduler.set(sled, sled.deadline_us())
+        self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._turn.now_us), effects)
+        self._turn.scheduler.set(sled, sled.deadline_us())
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
         for _count in range(TICKS_MAX):
-            actor = self._scheduler.pop_due(self._now_us)
+            actor = self._turn.scheduler.pop_due(self._turn.now_us)
             if actor is None:
                 return
             if isinstance(actor, Sled):
-                self._outbox_effects(actor, actor.outbox.handle(OutboxTick(), self._now_us), effects)
+                self._outbox_effects(actor, actor.outbox.handle(OutboxTick(), self._turn.now_us), effects)
                 if actor.registration is not None:
                     due_us = actor.registration.next_deadline_us()
-                    if due_us is not None and due_us <= self._now_us:
+                    if due_us is not None and due_us <= self._turn.now_us:
                         self._registration_effects(
-                            actor, actor.registration.handle(OutboxTick(), self._now_us), effects
+                            actor, actor.registration.handle(OutboxTick(), self._turn.now_us), effects
                         )
                 if actor.has_estate:
-                    actor.estate.tick(self._now_us)
+                    actor.estate.tick(self._turn.now_us)
                     self._estate_moved(actor, effects)
                 else:
-                    self._scheduler.set(actor, actor.deadline_us())
+                    self._turn.scheduler.set(actor, actor.deadline_us())
             else:
                 assert isinstance(actor, Vmm)
                 self._vmm_tick(actor, effects)
 
     def _vmm_tick(self, vmm: Vmm, effects: list[Effect]) -> None:
-        self._after(vmm, vmm.tick(self._now_us), effects)
+        self._links.after(vmm, vmm.tick(self._turn.now_us), effects)
         self._settle(effects)  # what happened in time counts before the grace period does
-        if vmm.grace_us is not None and vmm.grace_is_over(self._now_us):
-            self._tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
-            self._force(vmm.sled, vmm, VmmState.DESTROYED, effects)
-            self._rearm(vmm)
-        if vmm.poke is not None and vmm.poke.until_us <= self._now_us:
+        if vmm.grace_us is not None and vmm.grace_is_over(self._turn.now_us):
+            self._turn.tell(vmm, Kind.INJECTED, "stop took too long: the agent ends the VMM")
+            self._force(self.sleds[vmm.sled_id], vmm, VmmState.DESTROYED, effects)
+            self._turn.rearm(vmm)
+        if vmm.poke is not None and vmm.poke.until_us <= self._turn.now_us:
             self._fail_pokes(vmm, NexusUnreachable("Nexus has not acknowledged in time"), effects)
-            self._rearm(vmm)
+            self._turn.rearm(vmm)
 
     # --- what a turn does to Nexus and to the registry --------------------------------------------------------------
 
@@ -395,23 +446,22 @@ class Rack(Fabric):
 
     def _force(self, sled: Sled, vmm: Vmm, state: VmmState, effects: list[Effect]) -> None:
         before = vmm.record
-        self._after(vmm, vmm.force(state, self._now_us), effects)
-        self._tell(vmm, Kind.OBSERVED, (before, vmm.record))
+        self._links.after(vmm, vmm.force(state, self._turn.now_us), effects)
+        self._turn.tell(vmm, Kind.OBSERVED, (before, vmm.record))
         self._publish(sled, vmm, effects)
 
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        if vmm.vm is not None and (self.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
+        if vmm.vm is not None and (self._links.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
             # one that has run down has nothing left to lose but the connections of who talks to it
-            self._after(vmm, vmm.lose_propolis(self._now_us), effects)
+            self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         if vmm.peer is not None:
-            self._disconnect(vmm, effects)
-        sled.outbox.handle(Forget(vmm.propolis_id), self._now_us)
+            self._links.disconnect(vmm, effects)
+        sled.outbox.handle(Forget(vmm.propolis_id), self._turn.now_us)
         sled.remove(vmm)
-        if self._sources.get(vmm.about.propolis_addr) is vmm:
-            del self._sources[vmm.about.propolis_addr]
+        self._links.remove_source(vmm)
         if vmm.poke is not None or vmm.pokes:
             self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
-        self._scheduler.set(vmm, None)
+        self._turn.scheduler.set(vmm, None)
 
 
 _DOORS: Final[dict[type, Callable[[Rack, Any, list[Effect]], None]]] = {

@@ -3,7 +3,7 @@
 An actor carries its own `armed` number: an entry of the heap is alive only while it is the actor's latest, so
 moving or cancelling a deadline never searches the heap.
 
-Read before: core/observe.py. Read next: core/vmm.py.
+Read before: core/observe.py. Read next: core/turn.py, core/vmm.py.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Sled:
         record = observe.registered(body.vmm_runtime, body.migration_id, now_us)
         if not self.keep_specs and (body.vmm_spec is not None or body.crucible_disks):
             body = attrs.evolve(body, vmm_spec=None, crucible_disks=())
-        vmm = Vmm(self.config.sled_id, propolis_id, body, record, sled=self, registered=True)
+        vmm = Vmm(self.config.sled_id, propolis_id, body, record, registered=True)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus
         self.memory_mib_used += body.memory_mib

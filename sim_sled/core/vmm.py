@@ -4,14 +4,15 @@ A VMM is registered without a Propolis, as on the real agent: the first accepted
 makes one. What Propolis publishes is seen by `see`, once per turn of the rack: a monitor client gets the latest
 publication, not each (PR 3.7).
 
-Read before: core/observe.py, core/rules.py, core/scheduler.py, propolis_stub/vm.py. Read next: core/sled.py.
+Read before: core/observe.py, core/rules.py, core/scheduler.py, propolis_stub/vm.py.
+Read next: core/sled.py, core/turn.py.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -49,9 +50,6 @@ from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_M
 from sim_sled.core.contract import Registration
 from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
 from sim_sled.core.rules import RULES, Verdict, refusal
-
-if TYPE_CHECKING:
-    from sim_sled.core.sled import Sled
 
 _NOTHING: Final[list[VmEffect]] = []
 _RESTING: Final = {
@@ -117,7 +115,6 @@ class Vmm:
     propolis_id: UUID
     about: Registration
     record: SledVmmState
-    sled: Sled = attrs.field(default=None)  # set where it is registered; for the rack, nothing here asks it
     registered: bool = False
     vm: Vm | None = None
     latest: Publication | None = None  # published by Propolis, not yet seen by the sled

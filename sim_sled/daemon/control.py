@@ -1,23 +1,26 @@
 """The control API of a daemon: what is going on, and faults on demand. Its own listener, never Nexus's.
 
-Loopback by default; beyond it a token is required (product.md 4). JSON everywhere; errors are
-`{"message": ...}` with 400, 401, 404 or 409.
+Loopback by default; beyond it a token is required (product.md 4). Who may use it, and how errors look, says
+nexus_client/dropshot/control.py. JSON everywhere; errors are 400, 401, 403, 404, 409 or 415.
 
-Read before: daemon/daemon.py, daemon/looking.py.
+Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py.
 """
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import json
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any, Final
 from uuid import UUID
 
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Refused, bad_request
+from nexus_client.dropshot.bearer import require_token
+from nexus_client.dropshot.control import Guard, guarded, read_control_json
+from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub.guest_events import GuestEvent
 from sim_sled.core import contract
@@ -25,6 +28,7 @@ from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
+from sim_sled.daemon.control_companions import CompanionFaults
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
@@ -33,12 +37,6 @@ from sim_sled.language.words import STATES
 
 BODY_MAX: Final = 64 * 1024
 """Control requests are a few words."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class TokenRequiredError(ValueError):
-    """The control address is not on loopback and there is no token."""
 
 
 class Counters:
@@ -54,15 +52,16 @@ class Counters:
 class Control:
     """Handlers of the control API of one daemon."""
 
-    def __init__(self, daemon: Daemon, token: str | None = None) -> None:
+    def __init__(self, daemon: Daemon, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
         self.daemon = daemon
         self.token = token
+        self._guard = Guard(token, hosts)
         self.counters = Counters()
         daemon.watchers.append(self.counters.add)
 
     def app(self) -> web.Application:
         """The application, to be served by an `AppRunner`."""
-        app = web.Application(client_max_size=BODY_MAX, middlewares=[self._guard])
+        app = web.Application(client_max_size=BODY_MAX, middlewares=[guarded(self._guard, _refusal_of)])
         app.add_routes(
             [
                 web.get("/", self.index),
@@ -80,6 +79,7 @@ class Control:
                 web.get("/rules", self.rules),
                 web.post("/fire/{name}", self.fire),
                 web.post("/release/{name}", self.release),
+                *CompanionFaults(self.daemon).routes(),
             ]
         )
         return app
@@ -145,7 +145,7 @@ class Control:
         """What is in effect of the sled's virtual networks (SA 6 #26)."""
         sled = self.daemon.rack.sleds.get(_uuid(request, "sled_id"))
         if sled is None:
-            raise web.HTTPNotFound(reason="no such sled")
+            raise Refused(404, "no such sled")
         return web.json_response(sled.networking.snapshot(), dumps=_dumps)
 
     async def vmms(self, _: web.Request) -> web.Response:
@@ -159,7 +159,7 @@ class Control:
         """`?state=running&within_ms=30000[&since_us=N]`: waits; `met`: whether it was so in time, `says` why not."""
         who, state = request.match_info["who"], request.query.get("state", "")
         if state not in STATES:
-            raise web.HTTPBadRequest(reason=f"state is one of {', '.join(STATES)}, not {state!r}")
+            raise bad_request(f"state is one of {', '.join(STATES)}, not {state!r}")
         within_s = _number(request, "within_ms", 0, WAIT_MAX_MS) / 1000
         since = _number(request, "since_us", -1, 2**63 - 1)
         try:
@@ -216,10 +216,7 @@ class Control:
         """
         propolis_id = self._seen(request).propolis_id
         sled_id = self._sled_of(propolis_id).config.sled_id
-        try:
-            fault = await request.json()
-        except (ValueError, RecursionError) as error:
-            raise web.HTTPBadRequest(reason=f"not JSON: {error}") from error
+        fault = await read_control_json(request, _FAULT, BODY_MAX)
         item = _fault(fault, self.daemon.ticket(), sled_id, propolis_id)
         await self.daemon.submit(item)
         return web.json_response({"injected": fault})
@@ -242,7 +239,7 @@ class Control:
         name = request.match_info["name"]
         self._played()
         if not self.daemon.fire(name):
-            raise web.HTTPNotFound(reason=f"no rule waits for {name}")
+            raise Refused(404, f"no rule waits for {name}")
         return web.json_response({"fired": name})
 
     async def release(self, request: web.Request) -> web.Response:
@@ -250,20 +247,19 @@ class Control:
         name = request.match_info["name"]
         self._played()
         if not self.daemon.release(name):
-            raise web.HTTPNotFound(reason=f"rule {name} holds nothing")
+            raise Refused(404, f"rule {name} holds nothing")
         return web.json_response({"released": name})
 
     def _played(self) -> None:
         if not self.daemon.conductor.has_rules:
-            raise web.HTTPNotFound(reason="this daemon plays no scenario")
+            raise Refused(404, "this daemon plays no scenario")
 
     def _seen(self, request: web.Request) -> Sighting:
         """By UUID, the beginning of one, host name or ordinal."""
         try:
             return self.daemon.look.meant(request.match_info["who"])
         except NobodyMeant as error:
-            refusal = web.HTTPConflict if error.several else web.HTTPNotFound
-            raise refusal(reason=str(error)) from error
+            raise Refused(409 if error.several else 404, str(error)) from error
 
     def _sled_of(self, propolis_id: UUID) -> Sled:
         for sled in self.daemon.rack.sleds.values():
@@ -271,26 +267,22 @@ class Control:
                 return sled
         raise NoSuchVmm(propolis_id)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self.token is not None:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self.token.encode()):
-                return web.json_response({"message": "a token is required"}, status=401)
-        try:
-            return await handler(request)
-        except NoSuchVmm as error:
-            return web.json_response({"message": error.message}, status=404)
-        except SledError as error:
-            return web.json_response({"message": error.message}, status=409)
-        except web.HTTPException as error:
-            return web.json_response({"message": error.reason}, status=error.status)
+
+def _refusal_of(error: Exception) -> Refused | None:
+    match error:
+        case NoSuchVmm():
+            return Refused(404, error.message)
+        case SledError():
+            return Refused(409, error.message)
+        case _:
+            return None
 
 
 WAIT_MAX_MS: Final = 3_600_000
 """An hour: whoever waits longer asks again."""
 KEEP_ALIVE_S: Final = 15.0
 """A quiet stream of events says so this often: proxies end what is silent for a minute."""
+_FAULT: Final[Json[Any]] = Json(Any)
 _STATES: Final = frozenset(each.value for each in VmmState)
 _GUEST_EVENTS: Final = frozenset(each.value for each in GuestEvent)
 
@@ -311,8 +303,8 @@ def _fault(fault: Any, ticket: int, sled_id: UUID, propolis_id: UUID) -> contrac
             return contract.ForgetVmm(ticket, sled_id, propolis_id)
         case {"guest": str(event), **rest} if event in _GUEST_EVENTS and not rest:
             return contract.InjectGuest(ticket, sled_id, propolis_id, GuestEvent(event))
-    raise web.HTTPBadRequest(
-        reason='a fault is one of {"state": STATE}, {"state": STATE, "illegal": true}, {"forget_vmm": true}, '
+    raise bad_request(
+        'a fault is one of {"state": STATE}, {"state": STATE, "illegal": true}, {"forget_vmm": true}, '
         f'{{"kill_propolis": {{"restart": BOOL}}}}, {{"guest": {" or ".join(sorted(_GUEST_EVENTS))}}}'
     )
 
@@ -321,13 +313,13 @@ def _uuid(request: web.Request, name: str) -> UUID:
     try:
         return UUID(request.match_info[name])
     except ValueError as error:
-        raise web.HTTPBadRequest(reason=f"{name} is not a UUID") from error
+        raise bad_request(f"{name} is not a UUID") from error
 
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
     text = request.query.get(name, str(default))
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 19 and -1 <= int(text) <= most):
-        raise web.HTTPBadRequest(reason=f"{name} is a number up to {most}, not {text[:40]!r}")
+        raise bad_request(f"{name} is a number up to {most}, not {text[:40]!r}")
     return int(text)
 
 
@@ -335,17 +327,16 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-async def serve_control(control: Control, host: str, port: int) -> tuple[web.AppRunner, str]:
-    """Serve at `host:port`; returns the runner and the bound address. `TokenRequiredError` beyond loopback."""
-    if control.token is None and not ipaddress.ip_address(host).is_loopback:
-        raise TokenRequiredError(f"{host} is not loopback: give the control API a token")
-    runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0)
+async def serve_control(control: Control, address: SocketAddress) -> tuple[web.AppRunner, str]:
+    """Serve at `address`; returns the runner and the bound address. Raises `BadToken` beyond loopback without one."""
+    require_token(address, control.token)
+    runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=PATIENCE.idle_s)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    site = web.TCPSite(runner, address.host, address.port)
     try:
         await site.start()
     except BaseException:
         await runner.cleanup()
         raise
     name = runner.addresses[0]
-    return runner, f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return runner, str(SocketAddress(name[0], name[1]))

@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -26,8 +26,9 @@ import attrs
 
 from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
+from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.listen import Listener, listen
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
@@ -45,7 +46,7 @@ from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
-from sim_sled.core.errors import ConnectionDropped, Injected, SledError
+from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
@@ -64,6 +65,7 @@ from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
+    SILENCE_US,
     STEP,
     Answered,
     Begin,
@@ -90,6 +92,12 @@ SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
 
+TELLING_MAX: Final = 1_000
+"""Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
+
+INTERNAL_API: Final = {"api-version": "1.0.0"}
+
+
 @attrs.frozen
 class Options:
     """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
@@ -102,7 +110,9 @@ class Options:
     register: bool = True
     history: bool = True
     propolis: PropolisMode = PropolisMode.NONE
+    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -132,6 +142,7 @@ class Daemon:
             options.seed,
             self,
             options.pacer,
+            silence_us=options.silence_us,
             first_name=options.plays,
             watched=options.history,
             sled_pacer=options.sled_pacer,
@@ -139,10 +150,9 @@ class Daemon:
         self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)
         if options.propolis is not PropolisMode.NONE:
-            self.rack.expose = True
-            self.rack.baggage = self.propolis.baggage
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
-            self.rack.remote_peers = options.propolis is PropolisMode.REGISTERED
+            remote = options.propolis is PropolisMode.REGISTERED
+            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
@@ -180,6 +190,9 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+        self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
+        """What rules want of Nexus: whoever has a model beside the daemon does it."""
+        self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -236,6 +249,7 @@ class Daemon:
 
     async def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
 
         self._state_dir = StateDir(folder)
@@ -243,6 +257,8 @@ class Daemon:
             self._blobs[sled_id] = self._state_dir.take(sled.estate)
             if sled.estate.kept:
                 try:
+                    if sled.regions is not None:
+                        sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
                     await self._carry(
                         contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
@@ -404,6 +420,8 @@ class Daemon:
             call.add_done_callback(self._calls.discard)
         elif isinstance(effect, contract.RegistrationNews):
             self._registration_news(effect)
+        elif isinstance(effect, contract.TellNexus):
+            self.in_background(self._tell_nexus(effect), TELLING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
@@ -413,8 +431,7 @@ class Daemon:
             vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
             self._log.info("snapshot", name=effect.name, vmms=vmms)
         elif isinstance(effect, Power | RestartNexus):
-            # `check` and `run` say so beforehand (words.ONLY_VIRTUAL)
-            self._log.warning("only the closed world can do this", action=type(effect).__name__)
+            self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -491,6 +508,15 @@ class Daemon:
             self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
         self.handle(contract.RegistrationReplied(effect.sled_id, answer))
 
+    async def _tell_nexus(self, effect: contract.TellNexus) -> None:
+        """One after the other: Nexus refuses the progress of a repair of whose start it does not know."""
+        from sim_sled.companions.telling import post  # noqa: PLC0415 -- only when a scenario breaks something
+
+        async with self._telling:
+            answer = await post(f"http://{self.options.nexus}{effect.path}", encode(effect.body), INTERNAL_API)
+        if answer.status != 204:
+            self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
+
     def _registration_news(self, effect: contract.RegistrationNews) -> None:
         news = effect.news
         if isinstance(news, Registered):
@@ -558,14 +584,14 @@ class Daemon:
         for teller in self.tellers:
             teller(kind, who, sled, text)
 
+    def _beyond(self, effect: Power | RestartNexus) -> None:
+        self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
+
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
 
     def carried(self, _call: Call, _ending: Carried | Refused, _who: Subject | None, /) -> None:
         """The answer says it all."""
-
-    def cannot(self, item: contract.Input, error: SledError, _who: Subject | None, /) -> None:
-        self._log.info("a rule could not do this", action=type(item).__name__, why=error.message)
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""

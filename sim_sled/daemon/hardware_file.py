@@ -26,7 +26,7 @@ import attrs
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
-from sim_sled.files import CannotRead, read_text
+from sim_sled.language.files import TooLong, read_bounded
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 """A dozen fields and `_ZPOOLS_MAX` disks; anything larger is the wrong file."""
@@ -58,30 +58,21 @@ def size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The fields of the file, unchecked, and where each stands: TOML, or JSON if it begins with a brace.
-
-    `ConfigError` if it is neither. Read once: it may be a pipe.
-    """
+def load(path: Path) -> dict[str, Any]:
+    """The fields of the file, unchecked: TOML, or JSON if it begins with a brace. `ConfigError` if it is neither."""
+    text = _read(path)
     try:
-        text = read_text(path, FILE_BYTES_MAX)
-        fields = _json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-        return fields, _places(path, text)
-    except CannotRead as error:
-        raise ConfigError([str(error)]) from error
-    except (ValueError, RecursionError) as error:
-        # ValueError: no TOML, no JSON, or a number of more digits than Python reads
-        raise ConfigError([f"{path}: {_first_line(error)}"]) from error
+        return _json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply"]) from None
+    except ValueError as error:  # neither of them, or a number with more digits than Python reads
+        raise ConfigError([f"{path}: {error}"]) from error
 
 
 def _json(text: str) -> dict[str, Any]:
     """A brace begins no TOML document, so there is only one way to read it."""
     fields: dict[str, Any] = json.loads(text)
     return fields
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def take_identity(fields: dict[str, Any], sled_id: UUID, address: str, where: str) -> None:
@@ -97,14 +88,25 @@ def take_identity(fields: dict[str, Any], sled_id: UUID, address: str, where: st
         raise ConfigError(problems)
 
 
-def _places(path: Path, text: str) -> dict[str, str]:
-    """`file:line:column` of each key of a file, for messages about it."""
+def places(path: Path) -> dict[str, str]:
+    """`file:line:column` of each key of a file that was loaded, for messages about it."""
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_read(path).splitlines(), start=1):
         match = _KEY.match(line)
         if match is not None:
             found.setdefault(match["name"], f"{path}:{number}:{match.start('name') + 1}")
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_bounded(path, FILE_BYTES_MAX, regular=True).decode()
+    except TooLong:
+        raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
 
 
 def hardware(fields: dict[str, Any], where: str = "hardware", at: Mapping[str, str] = _NOWHERE) -> Hardware:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ import attrs
 from aiohttp import web
 
 from nexus_client.dropshot.listen import Server
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
 from propolis_stub.errors import PropolisError
@@ -157,6 +158,7 @@ class PropolisApis:
         wanted = self._wanted(key)
         try:
             address = SocketAddress.parse(wanted)
+            self._check_ours(key[0], address)
             listening = bind(address.host, address.port)
         except (OSError, ValueError) as error:
             self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
@@ -183,6 +185,19 @@ class PropolisApis:
         if self.mode is PropolisMode.REGISTERED:
             return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
         return str(attrs.evolve(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
+
+    def _check_ours(self, sled_id: UUID, address: SocketAddress) -> None:
+        """Raises `ValueError` for an address that the sled does not own.
+
+        A Propolis API knows no password, and its address stands in a body: whoever may write one must not be able to
+        open it on all interfaces. Nexus takes addresses of a sled's own prefix (SA 1.1), and loopback is our own.
+        """
+        host = address.host.partition("%")[0]
+        nets = (*self._daemon.options.propolis_nets, *_own(SocketAddress.parse(self._daemon.addresses[sled_id])))
+        if not address.is_loopback and not any(net.is_v6 == (":" in host) and net.contains(host) for net in nets):
+            raise ValueError(
+                "the address is neither loopback nor of the sled's own prefix; --propolis-net NET allows others"
+            )
 
     def _fail(self, key: _Key) -> None:
         try:
@@ -219,6 +234,14 @@ def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:
         return normalised(from_sled(vmm_spec))
     except SpecRefused:
         return None
+
+
+def _own(address: SocketAddress) -> tuple[IpNet, ...]:
+    """The prefix of a sled at `address`: it owns the last half of an IPv6 address, and an IPv4 address alone."""
+    host = address.host.partition("%")[0]
+    if address.is_loopback or ipaddress.ip_address(host).is_unspecified:
+        return ()  # what lies beside `::1` is everybody's: `::`, and IPv4 in IPv6
+    return (IpNet(f"{host}/{64 if ':' in host else 32}"),)
 
 
 def bind(host: str, port: int) -> socket.socket:

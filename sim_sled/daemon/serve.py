@@ -16,13 +16,14 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
+from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
 from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.wishes import Wishes
 from sim_sled.daemon import logs
-from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.language.check import load_scenarios
@@ -38,6 +39,7 @@ class ServeOptions:
 
     control: str | None = "[::1]:0"
     token: str | None = None
+    control_hosts: tuple[str, ...] = ()
     port_file: Path | None = None
     nexus_wait_s: float | None = None
     scenario: Path | None = None
@@ -77,7 +79,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         stop = _signals(stack)
         try:
             control = await _start(stack, daemon, serving)
-        except TokenRequiredError as error:
+        except BadToken as error:
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
             return BAD_INPUT
         except BadStateDir as error:
@@ -116,11 +118,10 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
     bound: str | None = None
-    control = Control(daemon, serving.token)
+    control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        address = SocketAddress.parse(serving.control)
-        runner, bound = await serve_control(control, address.host, address.port)
+        runner, bound = await serve_control(control, SocketAddress.parse(serving.control))
         stack.push_async_callback(runner.cleanup)
     await daemon.start()
     return bound

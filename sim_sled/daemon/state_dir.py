@@ -20,6 +20,7 @@ from uuid import UUID
 
 from sim_sled.core.estate import Estate
 from sim_sled.daemon.blobs import Blobs
+from sim_sled.language.files import TooLong, read_bounded
 
 FACTS_BYTES_MAX: Final = 256 * 1024 * 1024
 """Of one file; a sled with all that its limits allow has a tenth of it."""
@@ -77,9 +78,9 @@ class StateDir:
 
 def _read(path: Path) -> Any:
     try:
-        if path.stat().st_size > FACTS_BYTES_MAX:
-            raise BadStateDir(f"{path}: larger than {FACTS_BYTES_MAX} bytes")
-        return json.loads(path.read_bytes())
+        return json.loads(read_bounded(path, FACTS_BYTES_MAX, regular=True))
+    except TooLong:
+        raise BadStateDir(f"{path}: larger than {FACTS_BYTES_MAX} bytes") from None
     except OSError as error:
         raise BadStateDir(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -25,6 +25,8 @@ from sim_sled.language.selector import Selector, Trigger
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import hint
 
+HOSTNAMES_MAX: Final = 50_000
+"""Host names that are compared with selectors; with more nothing is said about selectors that match none."""
 FILES_MAX: Final = 10_000
 """Files of one call."""
 
@@ -45,20 +47,24 @@ class Sled:
     shape: Shape
 
 
-def load_scenarios(paths: Iterable[str]) -> tuple[list[Loaded], Problems]:
-    """Reads and checks all files; every problem of every file is told, none is started."""
+def load_scenarios(paths: Iterable[str], files_from: Iterable[Path] = ()) -> tuple[list[Loaded], Problems]:
+    """Reads and checks all files; every problem of every file is told, none is started. What a file includes or reads
+    with `file(...)` is in its own folder or below, or in one of `files_from`.
+    """
     problems = Problems()
-    loaded = [Loaded(path, _load_one(path, problems)) for path in list(paths)[:FILES_MAX]]
+    further = tuple(files_from)
+    loaded = [Loaded(path, _load_one(path, problems, further)) for path in list(paths)[:FILES_MAX]]
     return loaded, problems
 
 
-def _load_one(shown: str, problems: Problems) -> Scenario | None:
+def _load_one(shown: str, problems: Problems, further: tuple[Path, ...]) -> Scenario | None:
     before = problems.errors
     path = Path(shown)
-    root = read_tree(path, shown, problems)
+    folders = (path.parent, *further)
+    root = read_tree(path, shown, problems, folders)
     if root is None:
         return None
-    scenario = _read(root, Reader(problems, path.parent), path.stem)
+    scenario = _read(root, Reader(problems, path.parent, folders), path.stem)
     return scenario if problems.errors == before else None
 
 
@@ -184,6 +190,8 @@ def _hostnames(s: Scenario) -> frozenset[str] | None:
             if made is not None and made.hostname is not None:
                 rounds = 1 if entry.every is None else 20
                 names.update(numbered(made.hostname, n) for n in range(1, min(int(count or 1) * rounds, 20_000) + 1))
+                if len(names) > HOSTNAMES_MAX:
+                    return None
     return frozenset(names)
 
 

@@ -122,6 +122,7 @@ def _origin(rule: Rule, s: Scenario) -> _Origin:
 
 def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known: _Known) -> None:  # fmt: skip
     at, kind, problems = action.mark("do:"), origin.trigger.kind(), known.problems
+    kind_here = rule.when.kind() if rule.when is not None else ""
     if isinstance(action, REQUEST_ONLY) and kind != "request":
         problems.add("E232", at, f"{label}: '{action.key}' answers a request; its trigger is '{kind or 'unknown'}'")
     if isinstance(action, PUBLISH_ONLY) and kind != "publish":
@@ -152,7 +153,7 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
             told = f"{label}: no rule '{action.rule}' holds anything{hint(action.rule or '', holders)}"
             problems.add("E233", action.mark("rule"), told)
     if isinstance(action, SetState | SkipStates):
-        _check_states(action, origin.trigger, label, problems)
+        _check_states(action, origin.trigger, kind_here, label, problems)
     if isinstance(action, MigrationFate) and (action.result, action.source, action.target) not in _FATES:
         sides = (("source", action.source), ("target", action.target))
         told = " with ".join([str(action.result), *(f"{side} {fate}" for side, fate in sides if fate)])
@@ -185,7 +186,10 @@ def _check_hold(action: Hold, rule: Rule, kind: str, label: str, known: _Known) 
         problems.add("W303", at, f"{label}: nothing ever releases this hold; give it 'lasts' or 'until'")
 
 
-def _check_states(action: SetState | SkipStates, trigger: Trigger, label: str, problems: Problems) -> None:
+def _check_states(action: SetState | SkipStates, trigger: Trigger, kind: str, label: str, problems: Problems) -> None:
+    """`kind`: what fires the rule itself. Only under `edge` does the VMM wait for what shall become of it; elsewhere
+    it is a sled that forces a state, and all that a sled can force is the end (SA 2.12).
+    """
     if isinstance(action, SkipStates):
         for name in action.states or ():
             if name in (*TERMINAL_STATES, "creating"):
@@ -194,19 +198,18 @@ def _check_states(action: SetState | SkipStates, trigger: Trigger, label: str, p
     if action.state is None or action.illegal:
         return
     sources = set(trigger.state) if trigger.state else {a for a, _ in trigger.edge}
-    if not sources:
-        if action.state in ("creating", "starting"):
-            problems.add(
-                "E240",
-                action.mark("state"),
-                f"{label}: no VMM goes back to '{action.state}'; add 'illegal: true' to force it",
-            )
-        return
     for source in sorted(sources):
         if not can_follow(source, action.state):
             told = f"{label}: '{action.state}' cannot follow '{source}'; add 'illegal: true' to force it"
             problems.add("E240", action.mark("state"), told)
             return
+    if kind != "edge" and action.state not in TERMINAL_STATES:
+        problems.add(
+            "E240",
+            action.mark("state"),
+            f"{label}: nothing makes a VMM '{action.state}' at once, only {' or '.join(TERMINAL_STATES)};"
+            f" use 'when: {{edge: ...}}', or add 'illegal: true' to force it",
+        )
 
 
 def can_follow(source: str, target: str) -> bool:

@@ -20,6 +20,7 @@ import attrs
 from sim_sled.language import figures
 from sim_sled.language.distribution import FORMS, parse_distribution
 from sim_sled.language.figures import BadValue, Span, clip
+from sim_sled.language.files import TooLong, inside, read_bounded
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import hint
@@ -42,10 +43,14 @@ BAD: Final = Bad.BAD
 
 @attrs.define(eq=False)
 class Reader:
-    """Where problems go, and the folder in which `file(...)` is looked up."""
+    """Where problems go, and where `file(...)` is looked up."""
 
     problems: Problems
     folder: Path | None = None
+    """From where names of files are meant; None: there is none."""
+    folders: tuple[Path, ...] = ()
+    """Where those files may be, links followed."""
+    values_left: int = FILE_VALUES_MAX
 
     def bad(self, code: str, mark: Mark, text: str) -> Bad:
         self.problems.add(code, mark, text)
@@ -55,16 +60,21 @@ class Reader:
         """The first column of a CSV file in the scenario's folder. Raises `BadValue` E120, E180."""
         if self.folder is None:
             raise BadValue("E120", "a text without a file cannot use file(...)")
+        path = self.folder / name
+        if not inside(self.folders, path):
+            told = f"file '{clip(name)}' is not in the scenario's folder; --files-from FOLDER allows another"
+            raise BadValue("E120", told)
         try:
-            with (self.folder / name).open("rb") as file:
-                data = file.read(_CSV_MAX + 1)
-            lines = data.decode().splitlines()
-        except (OSError, ValueError) as err:
-            raise BadValue(
-                "E120", f"file '{clip(name)}' cannot be read: {getattr(err, 'strerror', None) or err}"
-            ) from None
-        if len(data) > _CSV_MAX or len(lines) > FILE_VALUES_MAX:
-            raise BadValue("E109", f"file '{clip(name)}' has more than {FILE_VALUES_MAX} lines")
+            lines = read_bounded(path, _CSV_MAX, regular=True).decode().splitlines()
+        except TooLong:
+            lines = [""] * (FILE_VALUES_MAX + 1)
+        except OSError as err:
+            raise BadValue("E120", f"file '{clip(name)}' cannot be read: {err.strerror or err}") from None
+        except ValueError:
+            raise BadValue("E120", f"file '{clip(name)}' cannot be read: it is no UTF-8 text") from None
+        self.values_left -= len(lines)
+        if self.values_left < 0:
+            raise BadValue("E109", f"file '{clip(name)}' has more than {FILE_VALUES_MAX} lines, or all together have")
         cells = [(n, line.split(",")[0].strip()) for n, line in enumerate(lines, 1)]
         cells = [(n, cell) for n, cell in cells if cell and not cell.startswith("#")]
         if cells and not cells[0][1][:1].isdigit():
@@ -78,7 +88,8 @@ class Reader:
                 try:
                     figures.parse_duration(cell)
                 except BadValue as err:
-                    raise BadValue("E180", f"{name}:{n}: {err.text}") from None
+                    # not what stands there: it may be any file, and its lines are nobody's business
+                    raise BadValue(err.code, f"{clip(name)}:{n}: not a duration with its unit") from None
             raise
 
 

@@ -9,7 +9,6 @@ Errors: E103..E109, E111 (vars), E120..E122. Read next: language/field_types.py.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 import attrs
 import yaml
 
+from sim_sled.language.files import TooLong, inside, read_bounded, read_stdin
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import BOOLEAN_KEYS, hint
 
@@ -24,14 +24,18 @@ STDIN: Final = "-"
 """Where other programs put a file name, this means standard input."""
 SIZE_MAX: Final = 4 * 1024 * 1024
 """Bytes of one file. A scenario that a person wrote has a few kB; ten thousand sleds with overrides have 1 MB."""
+ALL_SIZE_MAX: Final = 4 * SIZE_MAX
+"""Bytes of one scenario with everything that it includes."""
 DEPTH_MAX: Final = 32
 """Nesting; the language itself needs nine levels, `not` and `any` in selectors may add more."""
 NODES_MAX: Final = 250_000
-"""Values of one file: about a second to read."""
+"""Values of one scenario, includes and all: about a second to read."""
 INCLUDES_MAX: Final = 64
 """Files of one scenario, itself included."""
 SCALAR_MAX: Final = 10_000
-"""Characters of one value after variables were replaced: stops a variable from multiplying a file."""
+"""Characters of one value after variables were replaced."""
+REPLACED_MAX: Final = SIZE_MAX
+"""Characters that all replacements of one scenario make together: variables do not make more than a file may hold."""
 
 _BASE_60: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
@@ -78,32 +82,49 @@ class _Refused(Exception):
     """The file cannot be read any further; the problem has been told."""
 
 
-def read_tree(path: Path, shown: str, problems: Problems) -> Map | None:
-    """The tree of a scenario file with its includes merged and its variables replaced; None if that failed."""
-    root = _load_with_includes(path, shown, problems, chain=(), budget=[INCLUDES_MAX])
+@attrs.define(eq=False)
+class _Budget:
+    """What one scenario may still take, over all of its files."""
+
+    folders: tuple[Path, ...]
+    """Where included files may be."""
+    files: int = INCLUDES_MAX
+    size: int = ALL_SIZE_MAX
+    nodes: int = NODES_MAX
+    replaced: int = REPLACED_MAX
+
+
+def read_tree(path: Path, shown: str, problems: Problems, folders: tuple[Path, ...] | None = None) -> Map | None:
+    """The tree of a scenario file with its includes merged and its variables replaced; None if that failed.
+
+    `folders`: where included files may be; None: in the file's own folder and below.
+    """
+    budget = _Budget((path.parent,) if folders is None else folders)
+    root = _load_with_includes(path, shown, problems, (), budget)
     if root is None:
         return None
-    _replace_variables(root, problems)
+    _replace_variables(root, problems, budget)
     return root
 
 
 def read_text(text: str, shown: str, problems: Problems) -> Map | None:
     """As `read_tree` of a text without a file (includes are refused: there is no folder to look in)."""
-    root = _parse(text, shown, problems)
+    budget = _Budget(())
+    root = _parse(text, shown, problems, budget)
     if root is None:
         return None
     include = root.get("include")
     if include is not None:
         problems.add("E120", include.mark, "a text without a file cannot include others")
-    _replace_variables(root, problems)
+    _replace_variables(root, problems, budget)
     return root
 
 
 def _load_with_includes(
-    path: Path, shown: str, problems: Problems, chain: tuple[Path, ...], budget: list[int]
+    path: Path, shown: str, problems: Problems, chain: tuple[Path, ...], budget: _Budget
 ) -> Map | None:
-    text = _read_file(path, shown, problems)
-    root = _parse(text, shown, problems) if text is not None else None
+    text = _read_file(path, shown, problems, budget, regular=bool(chain))
+    root = _parse(text, shown, problems, budget) if text is not None else None
     if root is None:
         return None
     include = root.get("include")
@@ -116,6 +137,10 @@ def _load_with_includes(
             problems.add("E111", item.mark, "'include' is a list of files")
             continue
         target = path.parent / item.text
+        if not inside(budget.folders, target):
+            told = f"file '{item.text[:200]}' is not in the scenario's folder; --files-from FOLDER allows another"
+            problems.add("E120", item.mark, told)
+            continue
         if not target.is_file():
             near = hint(Path(item.text).name, [p.name for p in _siblings(target)])
             problems.add("E120", item.mark, f"file '{item.text}' not found{near}")
@@ -124,8 +149,8 @@ def _load_with_includes(
             names = " -> ".join(p.name for p in (*chain, target.resolve()))
             problems.add("E121", item.mark, f"files include each other: {names}")
             continue
-        budget[0] -= 1
-        if budget[0] <= 0:
+        budget.files -= 1
+        if budget.files <= 0:
             problems.add("E109", item.mark, f"more than {INCLUDES_MAX} files in one scenario")
             break
         shown_there = str(Path(shown).parent / item.text)
@@ -160,19 +185,26 @@ def _put(base: Map, key: Scalar, value: Node) -> None:
     base.pairs = [(key, value) if k.text == key.text else (k, v) for k, v in base.pairs]
 
 
-def _read_file(path: Path, shown: str, problems: Problems) -> str | None:
+def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, regular: bool) -> str | None:
+    """`regular`: nothing but a file. The scenario itself may be a pipe, as a person named it."""
     here = Mark(shown, 0, 0)
     try:
-        if shown == STDIN:
-            data = sys.stdin.buffer.read(SIZE_MAX + 1)
+        if shown == STDIN and not regular:
+            data = read_stdin(SIZE_MAX)
         else:
-            with path.open("rb") as file:
-                data = file.read(SIZE_MAX + 1)
+            data = read_bounded(path, SIZE_MAX, regular=regular)
+        budget.size -= len(data)
+        if budget.size < 0:
+            problems.add("E109", here, f"more than {ALL_SIZE_MAX // 1024 // 1024} MiB with everything it includes")
+            return None
+    except TooLong:
+        problems.add("E109", here, f"more than {SIZE_MAX // 1024 // 1024} MiB; no scenario is that long")
+        return None
+    except ValueError:  # a NUL in its name
+        problems.add("E120", here, "cannot be read: that is no file name")
+        return None
     except OSError as err:
         problems.add("E120", here, f"cannot be read: {err.strerror or err}")
-        return None
-    if len(data) > SIZE_MAX:
-        problems.add("E109", here, f"more than {SIZE_MAX // 1024 // 1024} MiB; no scenario is that long")
         return None
     try:
         return data.decode("utf-8-sig")
@@ -182,9 +214,9 @@ def _read_file(path: Path, shown: str, problems: Problems) -> str | None:
         return None
 
 
-def _parse(text: str, shown: str, problems: Problems) -> Map | None:
+def _parse(text: str, shown: str, problems: Problems, budget: _Budget) -> Map | None:
     problems.sources[shown] = text.splitlines()
-    parser = _Parser(text, shown, problems)
+    parser = _Parser(text, shown, problems, budget)
     try:
         return parser.document()
     except _Refused:
@@ -207,7 +239,7 @@ class _Parser:
     text: str
     shown: str
     problems: Problems
-    nodes: int = 0
+    budget: _Budget
 
     def document(self) -> Map | None:
         events = yaml.parse(self.text, Loader=yaml.CSafeLoader)
@@ -229,8 +261,8 @@ class _Parser:
 
     def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> Node:
         mark = self._mark(event)
-        self.nodes += 1
-        if self.nodes > NODES_MAX:
+        self.budget.nodes -= 1
+        if self.budget.nodes < 0:
             self._refuse("E109", event, f"more than {NODES_MAX} values")
         if depth > DEPTH_MAX:
             self._refuse("E109", event, f"nested deeper than {DEPTH_MAX} levels")
@@ -291,7 +323,7 @@ class _Parser:
         raise _Refused
 
 
-def _replace_variables(root: Map, problems: Problems) -> None:
+def _replace_variables(root: Map, problems: Problems, budget: _Budget) -> None:
     variables: dict[str, str] = {}
     defined = root.get("vars")
     if isinstance(defined, Map):
@@ -302,24 +334,27 @@ def _replace_variables(root: Map, problems: Problems) -> None:
                 problems.add("E122", value.mark, f"the value of variable '{key.text}' cannot use variables itself")
             else:
                 variables[key.text] = value.text
+    # once the sum is used up this is told once, and nothing more is made
     for key, value in root.pairs:
-        if key.text != "vars":
-            _replace(value, variables, problems)
+        if key.text != "vars" and budget.replaced >= 0:
+            _replace(value, variables, problems, budget)
 
 
-def _replace(node: Node, variables: dict[str, str], problems: Problems) -> None:
+def _replace(node: Node, variables: dict[str, str], problems: Problems, budget: _Budget) -> None:
+    if budget.replaced < 0:
+        return
     if isinstance(node, Map):
         for key, value in node.pairs:
-            _replace(key, variables, problems)
-            _replace(value, variables, problems)
+            _replace(key, variables, problems, budget)
+            _replace(value, variables, problems, budget)
     elif isinstance(node, Seq):
         for item in node.items:
-            _replace(item, variables, problems)
+            _replace(item, variables, problems, budget)
     elif "${" in node.text:
-        node.text = _expanded(node, variables, problems)
+        node.text = _expanded(node, variables, problems, budget)
 
 
-def _expanded(node: Scalar, variables: dict[str, str], problems: Problems) -> str:
+def _expanded(node: Scalar, variables: dict[str, str], problems: Problems, budget: _Budget) -> str:
     parts: list[str] = []
     length = at = 0
     for found in _VARIABLE.finditer(node.text):
@@ -337,4 +372,10 @@ def _expanded(node: Scalar, variables: dict[str, str], problems: Problems) -> st
             node.refused = True
             return ""
         at = found.end()
-    return "".join(parts) + node.text[at:]
+    made = "".join(parts) + node.text[at:]
+    budget.replaced -= len(made)
+    if budget.replaced < 0:
+        problems.add("E109", node.mark, f"variables make more than {REPLACED_MAX} characters of this scenario")
+        node.refused = True
+        return ""
+    return made

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from sim_sled.core.shown import one_line
+from nexus_client.dropshot.text import shown
 from sim_sled.language.figures import show_duration
 from sim_sled.play.run import Result
 
@@ -35,13 +35,15 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         f"  {counts['steps']} steps, {counts['vmms']} VMMs, {counts['rules_fired']} rules fired,"
         f" {counts['expectations_met']}/{counts['expectations_armed']} expectations met"
     )
+    if counts["user_refused"]:
+        head += f", {counts['user_refused']} of {counts['user_actions']} user actions refused"
     lines = [head]
     if result.variant:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
     for failure in result.failures:
-        lines.append(f"     {failure.at_us / 1e6:.3f} s: {one_line(failure.text)}")
-        lines += [f"       {one_line(said)}" for said in failure.why]
-    lines += [f"     {warned.mark}: {warned.code} {one_line(warned.text)}" for warned in result.warnings]
+        lines.append(f"     {failure.at_us / 1e6:.3f} s: {shown(failure.text)}")
+        lines += [f"       {shown(said)}" for said in failure.why]
+    lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
     if require_fired and result.unfired:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:
@@ -80,6 +82,12 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
     }
 
 
+def _first_reason(run: Run) -> str:
+    if run.result.failures:
+        return run.result.failures[0].text
+    return next((w.text for w in run.result.warnings if w.code == "W312"), "a rule never fired")
+
+
 def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
     """For `--junit`: one test case per run."""
     failed = sum(not run.passed(require_fired=require_fired) for run in runs)
@@ -92,7 +100,7 @@ def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
         name = quoteattr(f"{run.result.scenario.name} seed {run.result.seed}")
         parts.append(f'  <testcase classname="scenario" name={name} time="{run.took_s:.3f}">')
         if not run.passed(require_fired=require_fired):
-            first = run.result.failures[0].text if run.result.failures else "a rule never fired"
+            first = _first_reason(run)
             told = escape(text_of(run, require_fired=require_fired))
             parts.append(f"    <failure message={quoteattr(first)}>{told}</failure>")
         parts.append("  </testcase>")

@@ -37,7 +37,7 @@ _ASK_EVERY: Final = 64
 
 @attrs.frozen
 class Warned:
-    """W300, W310 or W311 of a run."""
+    """W300, W310 to W312 of a run."""
 
     code: str
     text: str
@@ -63,7 +63,13 @@ class Result:
 
     @property
     def good(self) -> bool:
-        return not self.failures
+        """Nothing failed, and something was there to fail: a run in which nobody got an instance proves nothing."""
+        return not self.failures and not self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every creation was refused."""
+        return any(warned.code == "W312" for warned in self.warnings)
 
     def trace(self) -> Trace:
         marks = [f"rule {rule.name} {rule.mark()}" for rule in self.scenario.rules]
@@ -175,6 +181,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         "vmms": len(world.engine.subjects),
         "user_actions": world.users.done,
         "user_refused": world.users.refused,
+        "creations_refused": world.users.creations_refused,
         "rules_fired": sum(counter.fired for counter in world.engine.counters.values()),
         "expectations_armed": sum(world.judge.armed_count.values()),
         "expectations_met": sum(world.judge.met_count.values()),
@@ -206,5 +213,10 @@ def _warnings(world: Finished) -> list[Warned]:
         if not expect.always and world.judge.armed_count.get(label_of(expect, i), 0) == 0:
             label = label_of(expect, i)
             found.append(Warned("W310", f"expectation '{label}' was never armed in this run", expect.mark("after")))
+    users = world.users
+    if users.creations and users.creations == users.creations_refused:
+        told = f"no instance was created: all {users.creations} were refused, the first with {users.first_refusal}"
+        create = next(load.mark() for load in world.scenario.load if load.action() in ("create", "churn"))
+        found.append(Warned("W312", told, create))
     alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
     return found + [Warned("W311", f"{e.label} met no instance in this run", e.load.mark()) for e in alone]

@@ -53,6 +53,11 @@ class Users:
     entries: list[_Entry] = attrs.field(factory=list)
     done: int = 0
     refused: int = 0
+    creations: int = 0
+    """Creations that were asked for and answered."""
+    creations_refused: int = 0
+    first_refusal: str = ""
+    """What the first refused creation was told."""
     _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _count: int = 0
     _start_us: int = 0
@@ -154,7 +159,7 @@ class Users:
                 ticket, hostname, hostname, ncpus, memory, start, project=project or "default", silo=silo or "default"
             )
 
-        world.ask(item, self._answered(f"create {hostname}"))
+        world.ask(item, self._answered(f"create {hostname}", creates=True))
         row = world.nexus.find(hostname)
         if row is not None:
             world.engine.names[row.project_id] = project or "default"
@@ -228,16 +233,20 @@ class Users:
             found.follow(self.world.nexus)
         return found
 
-    def _answered(self, what: str) -> Callable[[nx.Reply | nx.Dropped], None]:
+    def _answered(self, what: str, *, creates: bool = False) -> Callable[[nx.Reply | nx.Dropped], None]:
         def answered(reply: nx.Reply | nx.Dropped) -> None:
             if isinstance(reply, nx.Dropped):
                 self.world.line("user", f"{what}: no answer")
                 return
             self.done += 1
+            self.creations += creates
             told = str(reply.status)
             if reply.status >= 400:
                 self.refused += 1
                 told = f"{reply.status} {self.world.readable(reply.body.message)}"
+                if creates:
+                    self.creations_refused += 1
+                    self.first_refusal = self.first_refusal or told
             self.world.line("user", f"{what}: {told}")
 
         return answered

@@ -20,18 +20,17 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
-from nexus_client.stub.config import Config, SagaMode
+from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
-from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
-from sim_sled.core.shown import one_line
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
@@ -55,7 +54,7 @@ from sim_sled.play.conductor import (
     Refused,
     Send,
 )
-from sim_sled.play.fleet import configs_of, ids_of, outbox_of
+from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
@@ -125,9 +124,7 @@ class World:
             silence_us=CONNECT_SILENT_US,
             now_us=self.now_us,
         )
-        # queued: what lies between two nodes of a saga shows, and reports and users can come between
-        model = Config(variant=self.variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
-        self.nexus = Nexus(self.nexus_config or model, seed=self.seed)
+        self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
@@ -219,7 +216,7 @@ class World:
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
-        one = Line(self.elapsed_us, kind, sled, vmm, hostname, one_line(text))
+        one = Line(self.elapsed_us, kind, sled, vmm, hostname, shown(text))
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:
@@ -228,7 +225,7 @@ class World:
     # ---- what the conductor tells (`Watcher`)
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
-        self.line(kind, text, who, sled)
+        self.line(kind, self.readable(text) if text.startswith("cannot ") else text, who, sled)
 
     def happened(self, happening: Happening, who: Subject | None, /) -> None:
         if happening.kind is Kind.SENT:
@@ -251,11 +248,6 @@ class World:
             self.judge.invariants.registered(sled.id)
         if call.op != "vmm_get_state":
             self.line("request", self.for_line(f"{call.op}{asked(call.item)}: 200"), who, sled.name)
-
-    def cannot(self, item: contract.Input, error: SledError, who: Subject | None, /) -> None:
-        verb = _VERBS.get(type(item))
-        if verb is not None:
-            self.line("rule", f"cannot {verb}: {self.readable(error.message)}", who)
 
     def lost(self, who: Subject, /) -> None:
         self.judge.touch(who)
@@ -455,7 +447,6 @@ class World:
 
 
 _BOOT: Final = "boot"
-_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
     Lost.SILENT: nx.NoConnection("connection timed out"),

@@ -14,9 +14,11 @@ from support.daemon.process import ports, sim_sled
 from support.nexus.fake_nexus import FakeNexus
 from support.wire.register_body import register_body
 
+from nexus_client.dropshot.bearer import BadToken
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.core.pacers import PresetPacer
-from sim_sled.daemon.control import Control, TokenRequiredError, serve_control
+from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.propolis_api import PropolisMode
 
@@ -203,7 +205,7 @@ async def test_a_fault_while_serving_propolis_costs_nobody_a_publication(monkeyp
 async def test_the_control_api_lists_explains_and_injects():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, running(nexus) as (daemon, http):
-        runner, address = await serve_control(Control(daemon, "secret"), "::1", 0)
+        runner, address = await serve_control(Control(daemon, "secret"), SocketAddress("::1", 0))
         try:
             headers = {"authorization": "Bearer secret"}
             async with aiohttp.ClientSession(f"http://{address}", headers=headers) as control:
@@ -217,7 +219,9 @@ async def test_the_control_api_lists_explains_and_injects():
                 async with control.post(f"/vmms/{vmm}/inject", json={"state": "paused"}) as answer:
                     assert answer.status == 400
                 for bad in (b"[" * 60_000, b"\xff", b'{"guest": "halt", "state": "failed"}', b'{"guest": "sleep"}'):
-                    async with control.post(f"/vmms/{vmm}/inject", data=bad) as answer:
+                    async with control.post(
+                        f"/vmms/{vmm}/inject", data=bad, headers={"content-type": "application/json"}
+                    ) as answer:
                         assert answer.status == 400, bad[:40]
                 async with control.post(f"/vmms/{vmm}/inject", json={"state": "failed"}) as answer:
                     assert answer.status == 200
@@ -238,8 +242,8 @@ async def test_the_control_api_lists_explains_and_injects():
 
 async def test_the_control_api_beyond_loopback_needs_a_token():
     async with FakeNexus() as nexus, running(nexus) as (daemon, _):
-        with pytest.raises(TokenRequiredError):
-            await serve_control(Control(daemon), "0.0.0.0", 0)
+        with pytest.raises(BadToken):
+            await serve_control(Control(daemon), SocketAddress("0.0.0.0", 0))
 
 
 # --- the process ---

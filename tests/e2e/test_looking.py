@@ -7,6 +7,7 @@ import sys
 import aiohttp
 import pytest
 
+from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.small_rack import SmallRack
@@ -17,7 +18,7 @@ async def rack():
     """A rack with two VMs, `web-1` running, and its control API: (rack, address of the control API)."""
     logs.configure(level="error")
     async with SmallRack(sleds=2) as small:
-        runner, address = await serve_control(Control(small.daemon), "127.0.0.1", 0)
+        runner, address = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
         for name in ("web-1", "web-2"):
             await small.create_instance(name)
             await small.expect(name, "running", within_s=5)

@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import sys
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 import aiohttp
+import attrs
 import pytest
 from support.nexus.fake_nexus import FakeNexus
 from support.propolis.specs import a_blob, a_disk, a_sled_spec, serial
 from support.wire.register_body import register_body
 
+from nexus_client.dropshot.text import IpNet, SocketAddress
 from sim_sled.core.config import SledConfig
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
@@ -106,6 +109,44 @@ async def test_an_address_that_cannot_be_bound_fails_the_vmm():
         await side.register(vmm, "[2001:db8::1]:12400")
         await side.ask(vmm, "running")
         await nexus.heard(vmm, "failed")
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["[::]:0", "0.0.0.0:0", "[::ffff:0.0.0.0]:0", "[::2]:0", "10.0.0.1:0", "[fe80::1%1]:0", "[2001:db8::1]:0"],
+)
+async def test_a_body_opens_no_address_that_is_not_the_sleds_own(addr):
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        with pytest.raises(ValueError, match="neither loopback nor of the sled's own prefix"):
+            side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
+        if not addr.startswith(("10.", "[::ffff")):
+            vmm = uuid.uuid4()
+            await side.register(vmm, addr.replace(":0", ":18080"))
+            await side.ask(vmm, "running")
+            await nexus.heard(vmm, "failed")
+
+
+@pytest.mark.parametrize(
+    ("sled", "addr", "nets", "ours"),
+    [
+        ("[fd00:1:2:3::1]:1", "[fd00:1:2:3::9]:1", (), True),
+        ("[fd00:1:2:3::1]:1", "[fd00:1:2:4::9]:1", (), False),
+        ("[fd00:1:2:3::1]:1", "[fd00:1:2:4::9]:1", ("fd00:1:2::/48",), True),
+        ("[fd00:1:2:3::1]:1", "[::1]:1", (), True),
+        ("[fd00:1:2:3::1]:1", "[::]:1", (), False),
+        ("[::1]:1", "[::]:1", ("::/0",), True),
+        ("[::]:1", "[::]:1", (), False),
+        ("10.0.0.1:1", "10.0.0.1:2", (), True),
+        ("10.0.0.1:1", "10.0.0.2:2", (), False),
+        ("10.0.0.1:1", "0.0.0.0:2", (), False),
+    ],
+)
+async def test_the_sleds_own_prefix_and_what_is_allowed_beside_it(sled, addr, nets, ours):
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        side.daemon.addresses[side.sled_id] = sled
+        side.daemon.options = attrs.evolve(side.daemon.options, propolis_nets=tuple(map(IpNet.parse, nets)))
+        with nullcontext() if ours else pytest.raises(ValueError):
+            side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
 
 
 UNBUILDABLE = [

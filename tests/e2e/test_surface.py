@@ -160,7 +160,7 @@ def _interrupted(arguments, after_s):
         pytest.param(["shrink", "--seed", "1"], id="shrink"),
     ],
 )
-def test_ctrl_c_is_130_and_one_line_at_any_moment(tmp_path, arguments, after_s):
+def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, arguments, after_s):
     path = tmp_path / "long.yaml"
     path.write_text(LONG)
     code, _, err = _interrupted([arguments[0], str(path), *arguments[1:]], after_s)

@@ -3,19 +3,21 @@
 Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
 are those of NX 4.2, and `detail` says what Nexus would only write into its log.
 
-Read next: stub/server/serve.py.
+Read before: dropshot/control.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Refused, bad_request
+from nexus_client.dropshot.body import BODY_MAX
+from nexus_client.dropshot.control import Guard, number
 from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.stub.contract import (
     ArmCrash,
@@ -42,9 +44,7 @@ from nexus_client.stub.server.control_openapi import document
 from nexus_client.stub.server.faults import Fault
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
-    BODY_MAX,
     REQUEST_ID,
-    BadRequest,
     Handler,
     answer,
     error_response,
@@ -78,20 +78,6 @@ _RESTART: Final = Json(RestartBody)
 _CRASH: Final = Json(CrashBody)
 
 
-def guarded(token: str | None) -> Any:
-    """Middleware: beyond loopback the control API wants `authorization: Bearer TOKEN`."""
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token is not None:
-            given = request.headers.get("authorization", "")
-            if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                raise BadRequest("the control API wants authorization: Bearer TOKEN", 401)
-        return await handler(request)
-
-    return guard
-
-
 class Control:
     """Handlers; `restart(down_ms)` is the server's."""
 
@@ -110,7 +96,7 @@ class Control:
         except ValueError:
             row = self._host.nexus.find(key)
             if row is None:
-                raise BadRequest(f'not found: instance with name "{key}"', 404) from None
+                raise Refused(404, f'not found: instance with name "{key}"') from None
             return row.id
 
     # -- instances
@@ -185,7 +171,7 @@ class Control:
             task = Task(name)
         except ValueError:
             known = ", ".join(task.value for task in Task)
-            raise BadRequest(f"no task {name!r}; there are {known}", 404) from None
+            raise Refused(404, f"no task {name!r}; there are {known}") from None
         return await self._ask(request, lambda ticket: RunTask(ticket, task))
 
     async def list_faults(self, _request: web.Request) -> web.Response:
@@ -197,13 +183,13 @@ class Control:
         try:
             number = self._host.faults.add(fault)
         except ValueError as error:
-            raise BadRequest(str(error)) from None
+            raise bad_request(str(error)) from None
         return json_response({"id": number}, 201)
 
     async def drop_fault(self, request: web.Request) -> web.Response:
-        number = request.match_info["fault"]
-        if not number.isascii() or not number.isdigit() or not self._host.faults.remove(int(number)):
-            raise BadRequest(f"no fault {number}", 404)
+        name = request.match_info["fault"]
+        if not self._host.faults.remove(number(name, "a fault")):
+            raise Refused(404, f"no fault {name}")
         return web.Response(status=204)
 
     async def clear_faults(self, _request: web.Request) -> web.Response:
@@ -226,10 +212,7 @@ class Control:
 
     async def events(self, request: web.Request) -> web.Response:
         """Events after number `after`; `next` is what to ask for next time."""
-        text = request.query.get("after", "0")
-        if not text.isascii() or not text.isdigit():
-            raise BadRequest(f"unable to parse query string: after is no number: {text!r}")
-        after = int(text)
+        after = number(request.query.get("after", "0"), "after")
         found = [(number, line) for number, line in self._host.events if number > after][:EVENTS_PAGE_MAX]
         items = [
             {
@@ -259,15 +242,21 @@ async def detailed_not_found(request: web.Request, handler: Handler) -> web.Stre
     """Unknown names read like unknown ids."""
     try:
         return await handler(request)
-    except BadRequest as bad:
+    except Refused as bad:
         if bad.status == 404:
-            return error_response(404, ErrorBody("ObjectNotFound", str(bad)), request[REQUEST_ID])
+            return error_response(404, ErrorBody("ObjectNotFound", bad.message), request[REQUEST_ID])
         raise
 
 
-def make_control_app(host: Host, restart: Callable[[int], None], token: str | None = None) -> web.Application:
+def make_control_app(host: Host, restart: Callable[[int], None], guard: Guard) -> web.Application:
     control = Control(host, restart)
-    app = web.Application(middlewares=[manners, guarded(token), detailed_not_found], client_max_size=BODY_MAX)
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        guard.check(request)
+        return await handler(request)
+
+    app = web.Application(middlewares=[manners, guarded, detailed_not_found], client_max_size=BODY_MAX)
     one = "/v1/instances/{instance}"
     routes = [
         ("GET", "/", control.page),

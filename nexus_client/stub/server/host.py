@@ -29,6 +29,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.faults import Faults
+from nexus_client.stub.upstairs import Upstairs
 
 EVENTS_MAX: Final = 10_000
 """Lines kept for `GET /v1/events`; the timelines of the instances are kept beside them."""
@@ -49,6 +50,7 @@ class Host:
         self.nexus = nexus
         self.faults = Faults()
         self.rack = RackState()
+        self.upstairs = Upstairs()
         self.events: deque[tuple[int, Happened]] = deque(maxlen=EVENTS_MAX)
         self.on_crash: Callable[[], None] | None = None
         """Called when the core has died (armed crash or `crash`): the server then takes its listener down."""

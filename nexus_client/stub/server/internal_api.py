@@ -2,28 +2,29 @@
 
 Not offered (404): the internal API's calls for Crucible, metrics collectors, NAT changesets and volumes.
 
-Read before: stub/handoff.py. Read next: stub/server/serve.py.
+Read before: stub/handoff.py, stub/upstairs.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Unanswered
+from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.handoff import HandoffBody
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
-    BODY_MAX,
     REQUEST_ID,
     Handler,
-    Unanswered,
     answer,
     error_response,
     json_response,
@@ -32,6 +33,7 @@ from nexus_client.stub.server.wire import (
     read_json,
     versioned,
 )
+from nexus_client.stub.upstairs import RepairFinish, RepairProgress, RepairStart, Stopped
 from nexus_client.types import SledAgentInfo, SledVmmState
 
 _REPORT: Final = Json(SledVmmState)
@@ -47,6 +49,10 @@ class _MigrateBody:
 
 
 _HANDOFF: Final = Json(HandoffBody)
+_REPAIR_START: Final = Json(RepairStart)
+_REPAIR_FINISH: Final = Json(RepairFinish)
+_REPAIR_PROGRESS: Final = Json(RepairProgress)
+_STOPPED: Final = Json(Stopped)
 _MIGRATE: Final = Json(_MigrateBody)
 
 
@@ -117,6 +123,7 @@ def make_internal_app(host: Host) -> web.Application:
         return json_response({})
 
     app = web.Application(middlewares=[manners, faulty(host), versioned], client_max_size=BODY_MAX)
+    _add_upstairs(app, host)
     app.router.add_put("/vmms/{propolis_id}", put_vmm)
     app.router.add_post("/sled-agents/{sled_id}", post_sled)
     app.router.add_route("GET", "/sled-agents/{sled_id}", get_sled)
@@ -127,6 +134,43 @@ def make_internal_app(host: Host) -> web.Application:
     app.router.add_post("/metrics/producers", post_producer)
     app.router.add_put("/switch/{switch_id}", put_switch)
     return app
+
+
+def _add_upstairs(app: web.Application, host: Host) -> None:
+    """What upstairs tell of repairs (SR 7.10)."""
+
+    def kept(request: web.Request, keep: Callable[[], None]) -> web.Response:
+        try:
+            keep()
+        except Refused as refused:
+            why = refused.refusal
+            return error_response(why.status, ErrorBody(why.error_code, why.message), request[REQUEST_ID])
+        return web.Response(status=204)
+
+    async def repair_start(request: web.Request) -> web.Response:
+        upstairs_id, body = path_uuid(request, "upstairs"), await read_json(request, _REPAIR_START)
+        return kept(request, lambda: host.upstairs.started(upstairs_id, body))
+
+    async def repair_finish(request: web.Request) -> web.Response:
+        upstairs_id, body = path_uuid(request, "upstairs"), await read_json(request, _REPAIR_FINISH)
+        return kept(request, lambda: host.upstairs.finished(upstairs_id, body))
+
+    async def repair_progress(request: web.Request) -> web.Response:
+        upstairs_id, repair_id = path_uuid(request, "upstairs"), path_uuid(request, "repair")
+        body = await read_json(request, _REPAIR_PROGRESS)
+        return kept(request, lambda: host.upstairs.progressed(upstairs_id, repair_id, body))
+
+    async def downstairs(request: web.Request) -> web.Response:
+        upstairs_id, downstairs_id = path_uuid(request, "upstairs"), path_uuid(request, "downstairs")
+        body, kind = await read_json(request, _STOPPED), request.path.rpartition("/")[2]
+        return kept(request, lambda: host.upstairs.downstairs(kind, upstairs_id, downstairs_id, body))
+
+    upstairs = "/crucible/0/upstairs/{upstairs}"
+    app.router.add_post(upstairs + "/repair-start", repair_start)
+    app.router.add_post(upstairs + "/repair-finish", repair_finish)
+    app.router.add_post(upstairs + "/repair/{repair}/progress", repair_progress)
+    app.router.add_post(upstairs + "/downstairs/{downstairs}/stopped", downstairs)
+    app.router.add_post(upstairs + "/downstairs/{downstairs}/stop-request", downstairs)
 
 
 def make_lockstep_app(host: Host) -> web.Application:

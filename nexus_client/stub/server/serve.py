@@ -22,6 +22,9 @@ from typing import Any, Final, Self
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.bearer import require_token
+from nexus_client.dropshot.control import Guard
+from nexus_client.dropshot.listen import PATIENCE
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
@@ -52,7 +55,9 @@ class _Listener:
 
     async def up(self) -> None:
         bind = SocketAddress.typed(self.address)
-        runner = web.AppRunner(self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        runner = web.AppRunner(
+            self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=PATIENCE.idle_s
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, bind.host, bind.port).start()
@@ -86,21 +91,23 @@ class NexusServer:
         sled_api_version: str = f"{LATEST}.0.0",
         sled_timeout_s: float = TIMEOUT_S,
         control_token: str | None = None,
+        control_hosts: tuple[str, ...] = (),
         clock: Callable[[], int] = wall_clock_us,
     ) -> None:
         for each in (address, lockstep):
             SocketAddress.typed(each)
-        if control_token is None and not SocketAddress.typed(control).is_loopback:
-            raise ValueError(f"the control API on {control} is beyond loopback and needs a token")
+        require_token(SocketAddress.typed(control), control_token)
+        guard = Guard(control_token, control_hosts)
         self.nexus = Nexus(with_drawn_loopback(Config() if config is None else config), seed)
         self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)
         self.host = Host(self.nexus, self._client.call, clock)
         self._internal = _Listener(address, lambda: make_internal_app(self.host))
         self._lockstep = _Listener(lockstep, lambda: make_lockstep_app(self.host))
-        self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, control_token))
+        self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, guard))
         self._moves: set[asyncio.Task[None]] = set()
         self._moving = asyncio.Lock()
         self._restarting = False
+        self._back_after_ms: int | None = None
         self._closing = asyncio.Event()
 
     @property
@@ -146,8 +153,17 @@ class NexusServer:
 
     def _crashed(self) -> None:
         """The core has died: nobody listens any more. `restart` brings it back."""
-        if not self._restarting:
+        if self._restarting:
+            return
+        down_ms, self._back_after_ms = self._back_after_ms, None
+        if down_ms is None:
             self._later(self._go_down)
+        else:
+            self.restart(down_ms)
+
+    def restart_when_crashed(self, down_ms: int) -> None:
+        """When the core dies next (an armed crash), it comes back by itself after so long."""
+        self._back_after_ms = down_ms
 
     async def _go_down(self) -> None:
         async with self._moving:

@@ -5,7 +5,8 @@ Errors are those of the web framework of the original (SA 1.2, 1.3; NX 3). Shell
 
 from __future__ import annotations
 
-import uuid
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -13,13 +14,17 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from nexus_client.dropshot.json import BadJson, Json, parse_uuid
+from nexus_client.dropshot import body
+from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id
+from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.dropshot.version import BadVersion, level_of
 from nexus_client.stub.contract import Dropped, ErrorBody, Reply
 
+log = logging.getLogger(__name__)
+
 NOT_NEXUS: Final = "this is not Nexus"
-BODY_MAX: Final = 1024 * 1024
-"""Bytes of a request body, as in the original's configuration (SA 1.4)."""
+_BODIES: Final = body.Bodies()
+"""Of all servers of this process."""
 API_VERSION: Final = 1
 """The one version of Nexus's internal API (NX 3)."""
 
@@ -28,22 +33,6 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-class BadRequest(Exception):
-    """A request the framework refuses before any handler sees it."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Unanswered(Exception):
-    """The connection closes without an answer."""
-
-
-def request_id() -> str:
-    return str(uuid.uuid4())  # noqa: TID251 - request ids are random on the wire and made in the shell
 
 
 def json_response(body: Any, status: int = 200) -> web.Response:
@@ -73,12 +62,14 @@ def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = Fal
 @web.middleware
 async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
-    ident = request[REQUEST_ID] = request_id()
+    ident = request[REQUEST_ID] = new_request_id()
     response: web.StreamResponse
     try:
         response = await handler(request)
-    except BadRequest as bad:
-        response = error_response(bad.status, ErrorBody(None, str(bad)), ident)
+    except Refused as bad:
+        response = error_response(bad.status, ErrorBody(bad.error_code, bad.message), ident)
+        if bad.close:
+            response.force_close()
     except Unanswered:
         if request.transport is not None:
             request.transport.close()
@@ -88,6 +79,11 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = error_response(error.status, ErrorBody(None, names.get(error.status, error.reason)), ident)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.raw_path)
+        response = error_response(500, ErrorBody("Internal", "Internal Server Error"), ident)
     response.headers["x-request-id"] = ident
     response.headers["x-sim-sled"] = NOT_NEXUS
     return response
@@ -98,7 +94,7 @@ def check_version(request: web.Request) -> None:
     try:
         level_of(request.headers.get("api-version"), API_VERSION)
     except BadVersion as bad:
-        raise BadRequest(bad.message) from None
+        raise bad_request(bad.message) from None
 
 
 @web.middleware
@@ -111,21 +107,9 @@ def path_uuid(request: web.Request, name: str) -> UUID:
     try:
         return parse_uuid(request.match_info[name])
     except ValueError as error:
-        raise BadRequest(f"bad parameter in URL path: {error}") from None
+        raise bad_request(f"bad parameter in URL path: {error}") from None
 
 
 async def read_json(request: web.Request, decoder: Json[T]) -> T:
-    """The decoded body. Raises `BadRequest` as the original's framework does."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        if kind in ("application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data"):
-            raise BadRequest(f'expected content type "application/json", got "{kind}"')
-        raise BadRequest(f'unsupported content-type: "{kind}"')
-    try:
-        raw = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise BadRequest(f"request body exceeded maximum size of {BODY_MAX} bytes") from None
-    try:
-        return decoder.decode(raw)
-    except BadJson as error:
-        raise BadRequest(f"unable to parse JSON body: {error}") from None
+    """The decoded body. Raises `Refused` as the original's framework does."""
+    return await body.read_json(request, decoder, _BODIES)

@@ -14,7 +14,8 @@ Read before: core/crucible/values.py. Read next: companions/crucible.py, core/cr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
@@ -210,6 +211,14 @@ class Agent:
                 region = self.regions[region_id]
                 self._due(region, None if name is None else region.running[name])
 
+    def go_on(self, now_us: int) -> None:
+        """A knob was turned: regions that were never to be made are made after all, if that is what it says now."""
+        if self.knobs.born is RegionState.REQUESTED:
+            return
+        for region in self.regions.values():
+            if region.state is RegionState.REQUESTED and region.due_us is None:
+                self._later(region, None, now_us + self.knobs.create_us, now_us)
+
     def _later(self, region: Region, running: RunningSnapshot | None, due_us: int, now_us: int) -> None:
         (running or region).due_us = due_us
         if due_us <= now_us:
@@ -229,6 +238,38 @@ class Agent:
             what.state = RegionState.DESTROYED
             if running is None:
                 region.blocks.clear()
+
+    # --- restarts ---------------------------------------------------------------------------------------------------
+
+    def dump(self) -> Any:
+        """Everything but the bytes, as JSON values."""
+        return [
+            {
+                "request": attrs.asdict(each.request) | {"id": str(each.request.id)},
+                "port": each.port,
+                "state": each.state.value,
+                "written": each.blocks.any_written(),
+                "snapshots": {name: snapshot.created_us for name, snapshot in each.snapshots.items()},
+                "running": {name: [one.port, one.state.value] for name, one in each.running.items()},
+            }
+            for each in self.regions.values()
+        ]
+
+    def load(self, kept: Any, now_us: int) -> None:
+        """Take up what `dump` gave; what was under way then is done by now."""
+        for row in kept:
+            request = RegionRequest(**(row["request"] | {"id": UUID(row["request"]["id"])}))
+            region = Region(request, row["port"], RegionState(row["state"]), Blocks(self._memory))
+            self.regions[str(request.id)] = region
+            if row["written"]:
+                region.blocks.lose()
+            for name, created_us in row["snapshots"].items():
+                region.snapshots[name] = Snapshot(name, created_us, region.blocks.copy())
+            for name, (port, state) in row["running"].items():
+                region.running[name] = RunningSnapshot(name, port, RegionState(state))
+            for one in (None, *region.running.values()):
+                if (one or region).state in {RegionState.REQUESTED, RegionState.TOMBSTONED}:
+                    self._later(region, one, now_us, now_us)
 
 
 def _key(region: Region, running: RunningSnapshot | None) -> tuple[str, str | None]:

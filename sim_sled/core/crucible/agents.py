@@ -84,6 +84,10 @@ class Agents:
         found = self._at(target)
         return None if found is None else found[0].at_port(found[1])
 
+    def address_of(self, dataset: UUID, port: int, host: str) -> str:
+        """What volumes call the downstairs at `port` of an agent; `host` where the agent has all addresses."""
+        return str(SocketAddress(self._places[dataset].host or host, port))
+
     def source(self, target: str) -> Blocks | None:
         """What a read-only copy from `address:port` begins with; None if that is not of this process."""
         try:

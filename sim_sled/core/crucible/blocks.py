@@ -36,12 +36,13 @@ class Forgotten(Exception):
 class Blocks:
     """Bytes from 0 on without an end; what was never written is zeros."""
 
-    __slots__ = ("_lost", "_memory", "_pieces")
+    __slots__ = ("_all_lost", "_lost", "_memory", "_pieces")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._pieces: dict[int, bytes] = {}
         self._lost: set[int] = set()  # pieces of which a write was not kept
+        self._all_lost = False  # every piece that was not written since
 
     def kept(self) -> int:
         """Bytes in memory."""
@@ -50,10 +51,10 @@ class Blocks:
     def has(self, offset: int) -> bool:
         """Whether anything was ever written to the piece around `offset`, zeros included."""
         number = offset // PIECE
-        return number in self._pieces or number in self._lost
+        return self._all_lost or number in self._pieces or number in self._lost
 
     def any_written(self) -> bool:
-        return bool(self._pieces or self._lost)
+        return self._all_lost or bool(self._pieces or self._lost)
 
     def write(self, offset: int, data: bytes) -> None:
         """Keep `data`, or remember that it could not be kept."""
@@ -65,6 +66,9 @@ class Blocks:
             self._put(number, start, part)
 
     def _put(self, number: int, start: int, part: bytes) -> None:
+        if self._all_lost and number not in self._pieces and len(part) < PIECE:
+            self._lost.add(number)
+            return
         old = self._pieces.get(number, _ZEROS)
         new = part if len(part) == PIECE else old[:start] + part + old[start + len(part) :]
         if len(part) == PIECE:
@@ -88,7 +92,7 @@ class Blocks:
         found: list[bytes] = []
         while size > 0:
             number, start = divmod(offset, PIECE)
-            if number in self._lost:
+            if number in self._lost or (self._all_lost and number not in self._pieces):
                 raise Forgotten(f"bytes {number * PIECE} to {(number + 1) * PIECE} were not kept")
             piece = self._pieces.get(number, _ZEROS)[start : start + size]
             found.append(piece)
@@ -100,12 +104,19 @@ class Blocks:
         """The same bytes, from now on independent. Where the memory does not suffice, pieces count as forgotten."""
         made = Blocks(self._memory)
         made._lost = set(self._lost)
+        made._all_lost = self._all_lost
         for number, piece in self._pieces.items():
             made._keep(number, piece)
         return made
+
+    def lose(self) -> None:
+        """Whatever was written is gone, after a restart: from now on it counts as not kept."""
+        self.clear()
+        self._all_lost = True
 
     def clear(self) -> None:
         """All zeros again; the memory is given back."""
         self._memory.left += self.kept()
         self._pieces.clear()
         self._lost.clear()
+        self._all_lost = False

@@ -1,6 +1,6 @@
 """What a Crucible agent is asked for and tells (SR 5.1). Sizes as on the wire: extents in blocks, blocks in bytes.
 
-Read next: core/crucible/agent.py, core/crucible/blocks.py.
+Read next: core/crucible/agent.py, core/crucible/blocks.py, core/mishaps.py.
 """
 
 from __future__ import annotations

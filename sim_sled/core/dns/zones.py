@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -90,12 +90,19 @@ class Found:
     more: tuple[tuple[str, Record], ...] = ()
 
 
+@attrs.define
+class Knobs:
+    """How a server misbehaves (SR 8). `busy`: every update is refused as if another one were under way."""
+
+    busy: bool = False
+
+
 class Dns:
-    """One server. `busy`: every update is refused as if another one were under way (SR 8)."""
+    """One server."""
 
     def __init__(self) -> None:
         self.config = EMPTY
-        self.busy = False
+        self.knobs = Knobs()
 
     def get(self, level: int) -> DnsConfig:
         """Raises `BadRequest` where version 1 of the API cannot say what is there."""
@@ -109,7 +116,7 @@ class Dns:
 
         Raises `DnsGeneration` for an older one, `DnsBusy`.
         """
-        if self.busy:
+        if self.knobs.busy:
             raise DnsBusy("update already in progress")
         current = self.config.generation
         if new.generation < current:
@@ -153,6 +160,30 @@ class Dns:
             if f".{full}".endswith("." + zone.name.rstrip(".").lower()) and zone.name
         ]
         return max(inside, key=lambda zone: len(zone.name), default=None)
+
+    def dump(self) -> Any:
+        """The configuration as JSON values."""
+        return attrs.asdict(self.config, value_serializer=_plain)
+
+    def load(self, kept: Any) -> None:
+        """Take up what `dump` gave."""
+        zones = tuple(
+            Zone(zone["name"], {name: tuple(map(_record, rows)) for name, rows in zone["records"].items()})
+            for zone in kept["zones"]
+        )
+        self.config = DnsConfig(**(kept | {"zones": zones}))
+
+
+def _plain(_owner: object, _field: object, value: object) -> object:
+    """Records lie in a mapping, where attrs does not look for more of its classes."""
+    if isinstance(value, Mapping):
+        return {name: [attrs.asdict(record) for record in records] for name, records in value.items()}
+    return value
+
+
+def _record(kept: Any) -> Record:
+    data = kept["data"]
+    return Record(kept["kind"], Srv(**data) if isinstance(data, dict) else data)
 
 
 def _records(zone: Zone) -> list[Record]:

@@ -328,6 +328,15 @@ class Pantry:
                 dues.append(volume.replaced_us)
         return min(dues, default=None)
 
+    def go_on(self, now_us: int) -> None:
+        """A knob was turned: volumes that were never to become active become so after all, if it says so now."""
+        if not self.knobs.activates:
+            return
+        for volume in self.volumes.values():
+            if not volume.seen_active and volume.due_us is None:
+                volume.due_us = now_us + self.knobs.attach_us
+        self.tick(now_us)
+
     def tick(self, now_us: int) -> None:
         for volume in self.volumes.values():
             if volume.due_us is not None and volume.due_us <= now_us:

@@ -287,8 +287,8 @@ def refused(call: Any, *args: Any, **named: Any) -> SledError:
 # --- nothing changed ------------------------------------------------------------------------------------------------
 
 _PLAIN = (int, str, bytes, bool, type(None), UUID, datetime, Enum)
-_NOT_STATE = {"pacer", "watch", "_now_us", "sled"}
-"""Of a rack: who decides and who watches; the time of the last input moves with every input. Of a VMM: its sled."""
+_NOT_STATE = {"pacer", "watch", "now_us"}
+"""Of a rack: who decides and who watches; the time of the last input moves with every input."""
 
 
 def snapshot(thing: Any) -> Any:

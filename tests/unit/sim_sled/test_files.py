@@ -1,4 +1,4 @@
-"""files.py and port_file.py: what a person names is read with a bound, written whole, and told in a sentence."""
+"""files.py and port_file.py: what a person names is written whole, or told in a sentence."""
 
 import ast
 import json
@@ -9,58 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sim_sled import files, machine, port_file
-from sim_sled.files import CannotRead, CannotWrite, read_bounded, read_text, write_text
+from sim_sled import machine, port_file
+from sim_sled.files import CannotWrite, write_text
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-# --- special files without end
-
-
-@pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom"])
-def test_a_bound_holds_for_what_stat_does_not_know(name):
-    with pytest.raises(CannotRead, match="more than 1000 bytes"):
-        read_bounded(Path(name), 1000)
-
-
-def test_a_pipe_to_which_nobody_writes_is_empty_and_one_that_says_nothing_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PATIENCE_S", 0.05)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    assert read_bounded(pipe, 10) == b""
-    silent = os.open(pipe, os.O_RDWR)
-    try:
-        with pytest.raises(CannotRead, match="nothing came"):
-            read_bounded(pipe, 10)
-    finally:
-        os.close(silent)
-
-
-@pytest.mark.parametrize("name", ["", "none", "a\0b", "x" * 5_000])
-def test_what_cannot_be_read_is_told_with_its_name(tmp_path, name):
-    with pytest.raises(CannotRead):
-        read_bounded(tmp_path / name, 10)
-
-
-def test_exactly_the_bound_is_read(tmp_path):
-    path = tmp_path / "f"
-    path.write_bytes(b"x" * 10)
-    assert read_bounded(path, 10) == b"x" * 10
-    with pytest.raises(CannotRead):
-        read_bounded(path, 9)
 
 
 # --- UTF-8 whatever the locale
 
 
-def test_text_is_utf_8_with_or_without_a_mark(tmp_path):
+def test_text_is_utf_8_and_what_has_no_utf_8_is_written_out(tmp_path):
     path = tmp_path / "f"
-    path.write_bytes("\ufeffäöü".encode())
-    assert read_text(path, 100) == "äöü"
-    path.write_bytes(b"\xe4")
-    with pytest.raises(CannotRead, match="not UTF-8: byte 0xe4 at 0"):
-        read_text(path, 100)
     write_text(path, ["ä", "\ud800"])
     assert path.read_bytes() == "ä\\ud800".encode()
 

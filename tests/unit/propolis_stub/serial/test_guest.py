@@ -123,7 +123,7 @@ def test_what_is_half_typed_does_not_survive_a_reboot(typed: bytes) -> None:
     guest = logged_in()
     guest.typed(typed)
     guest.boot()
-    assert guest.typed(b"root\r")[0].endswith(b"root@vm:~$ "), "a name, and nothing before it"
+    assert guest.typed(b"root\r")[0] == b"root\r\nroot@vm:~$ ", "a name, and nothing before it"
     assert guest.typed(b"off\r")[0].startswith(b"off\r\n-sh: off:")
 
 

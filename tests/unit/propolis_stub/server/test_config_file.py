@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.server.config_file import BadConfig, Config, load
-from propolis_stub.server.serve import check_control
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
 
@@ -44,7 +44,7 @@ def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_control_beyond_loopback_needs_a_token() -> None:
-    check_control(SocketAddress.parse("[::1]:0"), None)
-    check_control(SocketAddress.parse("[::]:0"), "secret")
+    require_token(SocketAddress.parse("[::1]:0"), None)
+    require_token(SocketAddress.parse("[::]:0"), "secret")
     with pytest.raises(ValueError, match="needs a token"):
-        check_control(SocketAddress.parse("[::]:0"), None)
+        require_token(SocketAddress.parse("[::]:0"), None)

@@ -78,3 +78,15 @@ def test_everybody_is_answered_exactly_once(asked: list[int], last: int) -> None
             answered += channel.publish(publication(1 if channel.newest is None else channel.newest.gen + 1))
     answered += channel.close()
     assert sorted(answered) == list(range(len(asked)))
+
+
+def test_clients_that_poll_new_generations_and_go_away_leave_nothing_behind() -> None:
+    channel = channel_at(3)
+    for gen in range(4, 104):
+        for name in ("one", "two"):
+            assert channel.ask(gen, name) is None
+        channel.forget(gen, "one")
+        channel.forget(gen, "one")  # twice does no harm
+        assert channel.waiting == 1
+        channel.forget(gen, "two")
+    assert (channel.waiting, channel._waiting) == (0, {})

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from propolis_stub.waiting import Pace, Point
+from sim_sled.core import pacers
 from sim_sled.core.pacers import PRESETS, PresetPacer
 
 _VM, _OTHER = UUID(int=1), UUID(int=2)
@@ -26,6 +27,13 @@ def test_a_draw_lies_within_the_presets_bounds(preset):
         drawn = {pacer.pace(_VM, point, occurrence).after_us for occurrence in range(50)}
         assert low <= min(drawn) <= max(drawn) <= high
         assert (len(drawn) > 1) == (low < high), point
+
+
+def test_the_shortest_and_the_longest_duration_can_be_drawn(monkeypatch):
+    for point, (low, high) in PRESETS["dev"].items():
+        for drawn, after_us in ((0, low), (high - low, high), (high - low + 1, low), (2 * (high - low) + 1, high)):
+            monkeypatch.setattr(pacers, "draw", lambda *_, drawn=drawn: drawn)
+            assert PresetPacer("dev").pace(_VM, point, 0) == Pace(after_us)
 
 
 def test_points_that_are_not_named_take_no_time():

@@ -304,3 +304,16 @@ def test_an_exposed_rack_shows_what_its_vms_say():
     driver.put(STOPPED)
     driver.run_until_idle()
     assert any(isinstance(effect.effect, Published) for effect in driver.others)
+
+
+@pytest.mark.parametrize("event", [GuestEvent.RESET, GuestEvent.CHIPSET_RESET, GuestEvent.TRIPLE_FAULT])
+def test_a_reboot_that_is_asked_for_while_the_guest_reboots_is_the_same_reboot(event):
+    driver = RackDriver()
+    driver.running(V1)
+    driver.guest(event)
+    driver.wait(1_000)
+    assert driver.published(V1) == ["rebooting gen 5"]
+    for _ in range(3):
+        assert told(driver.put(REBOOT)) == "rebooting gen 5"
+    driver.run_until_idle()
+    assert driver.published(V1) == ["rebooting gen 5", "running gen 6"]

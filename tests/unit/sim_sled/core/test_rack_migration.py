@@ -1,6 +1,7 @@
 """rack.py: two VMMs of one migration, moving by themselves (PR 3.5, 3.6; SA 2.8)."""
 
 import contextlib
+from uuid import UUID
 
 import pytest
 from support.rack.driving import (
@@ -8,6 +9,7 @@ from support.rack.driving import (
     FOR_EVER,
     M1,
     M2,
+    M3,
     REBOOT,
     RUNNING,
     SECOND,
@@ -39,10 +41,12 @@ from support.rack.migrating import (
     state_of,
 )
 
-from nexus_client.types import MigrationState, VmmState
+from nexus_client.types import MIGRATION_TERMINAL, MigrationState, VmmState
+from propolis_stub.contract import FromPeer, Hold, Release
+from propolis_stub.migration.messages import Malformed
 from propolis_stub.waiting import Pace, Point
-from sim_sled.core import errors
-from sim_sled.core.config import SimMode
+from sim_sled.core import contract, errors
+from sim_sled.core.config import MIGRATIONS_OUT_MAX, SimMode
 from sim_sled.core.happenings import Kind
 from sim_sled.daemon.history import told
 
@@ -193,6 +197,103 @@ def test_after_a_failure_the_source_can_migrate_to_another_target():
     driver.run_until_idle()
     assert state_of(driver.published(V1)) == "destroyed"
     assert state_of(driver.published(V3)) == "running"
+    ends = {
+        (side.migration_id, side.state)
+        for post in driver.posts
+        if post.propolis_id == V1
+        and (side := post.body.migration_out) is not None
+        and side.state in MIGRATION_TERMINAL
+    }
+    assert ends == {(M1, MigrationState.FAILED), (M2, MigrationState.COMPLETED)}, "both are told, each with its id"
+
+
+@pytest.mark.parametrize("who", ["target", "source"])
+@pytest.mark.parametrize("point", [Point.M_SYNC, Point.M_DEVICE, Point.M_FINISH])
+def test_after_a_failure_neither_side_hears_the_other_any_more(who, point):
+    """Nexus does not answer, so that both VMMs are still there to be looked at."""
+    failing = V2 if who == "target" else V1
+    driver = pair(pacer=ScriptedPacer(1_000, {(failing, point): FAILS}))
+    driver.acks = False
+    source, moving = driver.vmm(V1), driver.vmm(V2, on=SLED_B)
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert moving.state is VmmState.FAILED
+    assert (source.state, source.peer, moving.peer) == (VmmState.RUNNING, None, None)
+    seen = source.record
+    driver.forget(V2, on=SLED_B)
+    driver.run_until_idle()
+    assert source.record is seen, "what becomes of the old target is nothing to the source"
+
+
+def test_the_side_that_hangs_up_without_a_word_has_no_peer_any_more():
+    """A source that cannot read the offer: it closes, the target notices, and nobody closes a second time."""
+    driver = pair()
+    driver.acks = False
+    source, moving = driver.vmm(V1), driver.vmm(V2, on=SLED_B)
+    driver.ask(contract.PropolisInput, SLED_A, V1, Hold())
+    driver.put(IN, V2, on=SLED_B)
+    driver.wait(SECOND)
+    assert (source.peer, moving.peer) == (moving, source)
+    driver.ask(contract.PropolisInput, SLED_A, V1, FromPeer(Malformed("garbage")))
+    driver.ask(contract.PropolisInput, SLED_A, V1, Release())
+    driver.wait(SECOND)
+    assert (source.state, moving.state) == (VmmState.RUNNING, VmmState.FAILED)
+    assert (source.peer, moving.peer) == (None, None)
+
+
+def test_after_success_neither_side_hears_the_other_any_more():
+    driver = pair(acks=True)
+    source, moving = driver.vmm(V1), driver.vmm(V2, on=SLED_B)
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert (source.peer, moving.peer) == (None, None)
+
+
+@pytest.mark.parametrize("gone_by", ["unregister", "forget"])
+def test_an_address_that_was_given_anew_leads_to_the_newer_vmm(gone_by):
+    """Else the newer one's migration is imagined, and one guest runs twice."""
+    driver = RackDriver()
+    driver.running(V1)
+    driver.running(V3, propolis_addr=address_of(V1))
+    getattr(driver, gone_by)(V1)
+    driver.register(V2, VmmState.MIGRATING, on=SLED_B, migration_id=M1)
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert state_of(driver.published(V3)) == "destroyed"
+    assert told(driver.get(V2, on=SLED_B)).startswith("running")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["[FD00:1122:3344:101::F1]:12400", "[fd00:1122:3344:0101:0:0:0:00f1]:12400", "[fd00:1122:3344:101::f1]:0012400"],
+)
+def test_a_source_is_found_however_its_address_is_spelt(spelling):
+    driver = pair()
+    driver.put(target(spelling), V2, on=SLED_B)
+    driver.run_until_idle()
+    assert sides(driver) == MOVED
+
+
+def test_a_target_is_seen_when_its_first_phase_is_due_before_the_agents_look():
+    """WAKE is when the agent looks; the migration does not wait for it."""
+    driver = migrating(pacer=ScriptedPacer(1_000, {(V2, Point.WAKE): Pace(60 * SECOND)}))
+    driver.wait(4_000)
+    assert driver.published(V2)[0] == "migrating gen 3 in=in_progress/2"
+    driver.run_until_idle()
+    assert sides(driver) == MOVED
+
+
+def test_a_vmm_tries_no_more_migrations_out_than_the_limit():
+    driver = pair()
+    driver.vmm(V1).tried = tuple(UUID(int=number) for number in range(MIGRATIONS_OUT_MAX - 1))
+    driver.migrate_out(M3, succeeds=False)
+    driver.run_until_idle()
+    before = snapshot(driver.vmm(V1))
+    assert isinstance(refused(driver.migrate_out, M2), errors.InvalidRequest)
+    assert snapshot(driver.vmm(V1)) == before
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert state_of(driver.published(V2)) == "failed", "a target that dials is refused as well"
 
 
 def test_property_8_a_migration_that_failed_is_not_tried_again_by_another_target():
@@ -438,9 +539,9 @@ def test_a_migration_leaves_nothing_behind():
         assert driver.sled(sled_id).vmms == {}
         assert len(driver.sled(sled_id).outbox) == 0
         assert snapshot(driver.sled(sled_id).networking) == empty
-    assert driver.rack._sources == {}
-    assert not driver.rack._messages
-    assert not driver.rack._touched
+    assert driver.rack._links._sources == {}
+    assert not driver.rack._links.busy
+    assert not driver.rack._turn.touched
 
 
 # --- sim-migration-source -------------------------------------------------------------------------------------------

@@ -200,11 +200,11 @@ def test_a_life_leaves_nothing_behind():
         sled.ended.clear()  # the last few are remembered on purpose: their zone bundles
     left = snapshot(driver.rack)
     for what in (empty, left):
-        what["_scheduler"] = None  # counts on
+        what["_turn"]["scheduler"] = None  # counts on
         for sled in what["sleds"].values():
             sled["outbox"].pop("_serial")
     assert left == empty
-    assert driver.rack._scheduler._heap == []
+    assert driver.rack._turn.scheduler._heap == []
 
 
 def test_failing_points_are_seen_by_nobody_else():

@@ -6,10 +6,10 @@ from support.rack.driving import DOWN, M1, SLED_A, T0, V1, V2, V3, registration,
 
 from nexus_client.outbox import Forget, Replied, Submit, Tick
 from nexus_client.registration import GetReplied, Registration
-from nexus_client.types import MigrationState, SledCpuFamily, SledRole, VmmState
+from nexus_client.types import GENERATION_MAX, MigrationState, SledCpuFamily, SledRole, VmmState
 from sim_sled.core import observe
 from sim_sled.core import sled as sled_module
-from sim_sled.core.config import Hardware, SimMode, SledConfig
+from sim_sled.core.config import GENERATIONS_LEFT, Hardware, SimMode, SledConfig
 from sim_sled.core.contract import Nic
 from sim_sled.core.errors import Internal, InvalidRequest, NoSuchVmm
 from sim_sled.core.pacers import PresetPacer
@@ -193,3 +193,15 @@ def test_the_deadline_is_the_earlier_of_outbox_and_registration():
     assert sled.deadline_us() == min(deadlines)
     sled.outbox.handle(Forget(V1), T0)
     assert sled.deadline_us() == deadlines[1]
+
+
+@pytest.mark.parametrize("state", [VmmState.STARTING, VmmState.MIGRATING])
+def test_a_generation_must_leave_room_for_a_life(state):
+    """The wire has 63 bits: the next step of a VMM registered at their end could not be told."""
+    highest = GENERATION_MAX - GENERATIONS_LEFT
+    sled = _sled()
+    for gen in (highest + 1, GENERATION_MAX - 1, GENERATION_MAX):
+        with pytest.raises(InvalidRequest, match="leaves no room"):
+            sled.register(V1, registration(V1, state, gen=gen), T0)
+        assert sled.vmms == {}
+    assert sled.register(V1, registration(V1, state, gen=highest), T0)[0].record.vmm_state.gen == highest

@@ -35,6 +35,7 @@ from support.rack.driving import (
     target,
 )
 
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import SledCpuFamily, SledRole, VmmState
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.waiting import Pace, Point
@@ -284,7 +285,7 @@ def test_weakness_17_a_migration_out_is_said_as_it_goes_checked_and_automatic():
 async def test_weakness_18_faults_come_over_http():
     async with FakeNexus() as nexus, running_daemon(nexus) as client:
         control = Control(client.daemon)
-        runner, address = await serve_control(control, "::1", 0)
+        runner, address = await serve_control(control, SocketAddress("::1", 0))
 
         async def inject(propolis_id, fault):
             url = f"http://{address}/vmms/{propolis_id}/inject"
@@ -340,7 +341,7 @@ async def test_weakness_25_capacity_can_be_enforced():
 
 async def test_weakness_26_network_data_of_a_vmm_can_be_read_and_goes_with_it():
     async with FakeNexus() as nexus, running_daemon(nexus) as client:
-        runner, address = await serve_control(Control(client.daemon), "::1", 0)
+        runner, address = await serve_control(Control(client.daemon), SocketAddress("::1", 0))
 
         async def networking():
             async with client.session.get(f"http://{address}/sleds/{SLED_A}/networking") as answer:

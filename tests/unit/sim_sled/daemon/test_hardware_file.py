@@ -1,7 +1,5 @@
 """hardware_file.py: TOML to `Hardware`, every problem at once."""
 
-import os
-import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -10,7 +8,7 @@ import pytest
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
-from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, size
+from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
 
 POOL = "87e071d2-482a-45c3-8a80-c8ac7441273a"
 DATASET = "7d1492e0-ac7a-4663-98d4-0c749e2b7897"
@@ -134,7 +132,7 @@ def test_every_problem_is_told_at_once():
 def test_a_file_is_loaded(tmp_path):
     path = tmp_path / "h.toml"
     path.write_text('hardware_threads = 4\nphysical_ram = "8GiB"\n')
-    assert load(path)[0] == {"hardware_threads": 4, "physical_ram": "8GiB"}
+    assert load(path) == {"hardware_threads": 4, "physical_ram": "8GiB"}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +154,7 @@ def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
 
 
 def _read(path):
-    fields, at = load(path)
-    return hardware(fields, str(path), at)
+    return hardware(load(path), str(path), places(path))
 
 
 def test_a_missing_file_is_a_problem_not_a_traceback(tmp_path):
@@ -198,27 +195,6 @@ def test_hostile_toml_is_a_sentence(tmp_path, text):
         _read(path)
     assert error.value.problems
     assert all("\n" not in problem for problem in error.value.problems)
-
-
-def test_a_file_that_is_a_pipe_is_read_once(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-
-    def write():
-        pipe.write_text("hardware_threads = 3\n  role = 7\n")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    while not writer.is_alive():
-        pass
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that the writer gets on, whoever is first
-    try:
-        fields, at = load(pipe)
-    finally:
-        os.close(reader)
-        writer.join()
-    assert fields == {"hardware_threads": 3, "role": 7}
-    assert at["role"] == f"{pipe}:2:3"
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom"])

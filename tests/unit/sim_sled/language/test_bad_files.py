@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sim_sled.cli.scenario_commands import check_files
-from sim_sled.language.codes import CODES
+from sim_sled.cli.scenario_commands import RunOptions, check_files, run_files
+from sim_sled.language.codes import CODES, RUN_CODES
 
 BAD = Path(__file__).parents[3] / "bad"
 FILES = sorted(BAD.glob("*.yaml"))
@@ -29,6 +29,11 @@ def test_a_mistake_is_told_as_written_down(path, monkeypatch):
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_every_code_has_a_file_that_shows_it(code):
+    if code in RUN_CODES:
+        outcome = run_files([str(BAD / f"{code}.yaml")], RunOptions(seed=1))
+        assert f"{code}.yaml:" in outcome.out
+        assert f": {code} " in outcome.out
+        return
     told = (BAD / f"{code}.txt").read_text()
     assert re.search(rf"^{code}\.yaml(:\d+:\d+)?: {code} ", told, re.MULTILINE)
 

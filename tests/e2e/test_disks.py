@@ -1,0 +1,345 @@
+"""What Nexus does with disks, over sockets, against the servers beside three sleds (SR 7.5, 7.6, 7.9, 7.11)."""
+
+import asyncio
+import base64
+import hashlib
+import uuid
+
+import aiohttp
+import pytest
+
+from nexus_client.dropshot.text import SocketAddress
+from nexus_client.stub.server.serve import NexusServer
+from sim_sled.companions.servers import Ports
+from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.pacers import PresetPacer
+from sim_sled.daemon.control import Control, serve_control
+from sim_sled.daemon.daemon import Daemon, Options
+
+BLOCK, EXTENT = 512, 131_072
+CHUNK = 512 * 1024
+LIMIT_S = 30
+
+
+class Cluster:
+    """Three sleds in one daemon, and Nexus's side of the talk."""
+
+    async def __aenter__(self):
+        self.nexus = await NexusServer().__aenter__()
+        sleds = [SledConfig(uuid.UUID(int=number + 1), "[::1]:0", hardware=Hardware(zpools=2)) for number in range(3)]
+        options = Options(
+            nexus=self.nexus.internal, pacer=PresetPacer("instant"), companions=Ports(), shutdown_wait_s=0.2
+        )
+        self.daemon = Daemon(sleds, options)
+        await self.daemon.start()
+        self.runner, control = await serve_control(Control(self.daemon), SocketAddress("::1", 0))
+        self.control = f"http://{control}"
+        self.http = aiohttp.ClientSession()
+        self.sleds = [sled.sled_id for sled in sleds]
+        self.beside = self.daemon.companion_addresses()
+        # one dataset of each sled, as Nexus wants it
+        self.agents = [next(iter(self.beside[sled].crucible.items())) for sled in self.sleds]
+        return self
+
+    async def __aexit__(self, *_):
+        await self.http.close()
+        await self.runner.cleanup()
+        await self.daemon.stop()
+        await self.nexus.__aexit__()
+
+    async def ask(self, method, url, body=None, status=(200, 204), **headers):
+        async with self.http.request(method, url, json=body, headers=headers) as answer:
+            assert answer.status in status, f"{method} {url}: {answer.status} {await answer.text()}"
+            return await answer.json() if answer.content_type == "application/json" else await answer.read()
+
+    async def create_region(self, address, region_id, extents, source=None):
+        body = {
+            "id": str(region_id), "block_size": BLOCK, "extent_size": EXTENT, "extent_count": extents,
+            "encrypted": True, "cert_pem": None, "key_pem": None, "root_pem": None, "source": source,
+        }  # fmt: skip
+        async with asyncio.timeout(LIMIT_S):
+            while True:  # as `ensure_region_in_dataset` does
+                region = await self.ask("POST", f"http://{address}/crucible/0/regions", body)
+                if region["state"] != "requested":
+                    return region
+                await asyncio.sleep(0.01)
+
+    async def make_disk(self, extents=1, agents=None):
+        disk = Disk(self, uuid.uuid4(), extents)
+        for _, address in agents or self.agents:
+            region = await self.create_region(address, uuid.uuid4(), extents)
+            assert region["state"] == "created"
+            disk.regions.append((address, region["id"], region["port_number"]))
+        return disk
+
+    @property
+    def pantry(self):
+        return f"http://{self.beside[self.sleds[0]].pantry}/crucible/pantry/0"
+
+
+class Disk:
+    """A disk as Nexus has it in its records."""
+
+    def __init__(self, cluster, disk_id, extents):
+        self.cluster, self.id, self.extents = cluster, disk_id, extents
+        self.regions = []
+        self.gen = 1
+        self.parent = None
+
+    def request(self):
+        self.gen += 1
+        targets = [f"[::1]:{port}" for _, _, port in self.regions]
+        opts = {"id": str(self.id), "target": targets, "lossy": False, "read_only": False}
+        region = {
+            "type": "region", "block_size": BLOCK, "blocks_per_extent": EXTENT, "extent_count": self.extents,
+            "gen": self.gen, "opts": opts,
+        }  # fmt: skip
+        return {
+            "type": "volume", "id": str(self.id), "block_size": BLOCK, "sub_volumes": [region],
+            "read_only_parent": self.parent,
+        }  # fmt: skip
+
+    def volume(self):
+        return f"{self.cluster.pantry}/volume/{self.id}"
+
+    async def attach(self):
+        body = {"volume_construction_request": self.request()}
+        assert (await self.cluster.ask("POST", self.volume(), body))["id"] == str(self.id)
+
+    async def detach(self):
+        await self.cluster.ask("DELETE", self.volume())
+
+    async def write(self, offset, data):
+        body = {"offset": offset, "base64_encoded_data": base64.b64encode(data).decode()}
+        await self.cluster.ask("POST", f"{self.volume()}/bulk-write", body)
+
+    async def read(self, offset, size):
+        body = {"offset": offset, "size": size}
+        found = await self.cluster.ask("POST", f"{self.volume()}/bulk-read", body)
+        return base64.b64decode(found["base64_encoded_data"])
+
+    async def job(self, job_id):
+        async with asyncio.timeout(LIMIT_S):
+            url = f"{self.cluster.pantry}/job/{job_id}"
+            while not (await self.cluster.ask("GET", f"{url}/is-finished"))["job_is_finished"]:
+                await asyncio.sleep(0.01)
+            return (await self.cluster.ask("GET", f"{url}/ok"))["job_result_ok"]
+
+    async def run_snapshot(self, snapshot_id):
+        """What the snapshot saga asks of each source region; returns where the running snapshots are."""
+        ports = []
+        for address, region, _ in self.regions:
+            url = f"http://{address}/crucible/0/regions/{region}"
+            await self.cluster.ask("GET", url)
+            await self.cluster.ask("GET", f"{url}/snapshots/{snapshot_id}")
+            running = await self.cluster.ask("POST", f"{url}/snapshots/{snapshot_id}/run")
+            assert running["state"] == "created"
+            ports.append(running["port_number"])
+        return ports
+
+    async def delete_snapshot(self, snapshot_id):
+        for address, region, _ in self.regions:
+            url = f"http://{address}/crucible/0/regions/{region}/snapshots"
+            await self.cluster.ask("DELETE", f"{url}/{snapshot_id}/run")
+            found = (await self.cluster.ask("GET", url))["running_snapshots"]
+            assert found.get(str(snapshot_id), {"state": "destroyed"})["state"] == "destroyed"
+            await self.cluster.ask("DELETE", f"{url}/{snapshot_id}")
+            assert (await self.cluster.ask("GET", url))["snapshots"] == []
+
+    async def delete(self):
+        for address, region, _ in self.regions:
+            url = f"http://{address}/crucible/0/regions/{region}"
+            await self.cluster.ask("GET", url)
+            await self.cluster.ask("DELETE", url)
+            async with asyncio.timeout(LIMIT_S):
+                while (await self.cluster.ask("GET", url))["state"] != "destroyed":
+                    await asyncio.sleep(0.01)
+
+
+@pytest.fixture(name="cluster")
+async def _cluster():
+    async with Cluster() as cluster:
+        yield cluster
+
+
+async def test_a_blank_disk_is_made_and_deleted_and_its_ports_are_free_again(cluster):
+    first = await cluster.make_disk()
+    await first.delete()
+    second = await cluster.make_disk()
+    assert [port for *_, port in second.regions] == [port for *_, port in first.regions]
+    assert len({port for *_, port in second.regions}) == 3
+
+
+async def test_an_image_of_64_mib_is_imported_by_bulk_writes_and_has_the_right_hash(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    pattern = hashlib.sha256(b"image").digest() * (CHUNK // 32)
+    chunks = [pattern[number:] + pattern[:number] for number in range(128)]
+    turns = asyncio.Semaphore(8)
+
+    async def write(number):
+        async with turns:
+            await disk.write(number * CHUNK, chunks[number])
+
+    await asyncio.gather(*(write(number) for number in reversed(range(128))))  # any order, several at a time
+    digest = hashlib.sha256(b"".join(chunks)).hexdigest()
+    for expected, ok in ((digest, True), ("00" * 32, False)):
+        job = await cluster.ask("POST", f"{disk.volume()}/validate", {"expected_digest": {"sha256": expected}})
+        assert await disk.job(job["job_id"]) is ok
+    snapshot = uuid.uuid4()
+    await cluster.ask("POST", f"{disk.volume()}/snapshot", {"snapshot_id": str(snapshot)})
+    await disk.detach()
+    ports = await disk.run_snapshot(snapshot)
+
+    # a disk of the image: blank regions over the snapshot
+    copy = await cluster.make_disk()
+    opts = {"id": str(uuid.uuid4()), "target": [f"[::1]:{port}" for port in ports], "lossy": False, "read_only": True}
+    below = {
+        "type": "region", "block_size": BLOCK, "blocks_per_extent": EXTENT, "extent_count": 1, "gen": 1, "opts": opts,
+    }  # fmt: skip
+    copy.parent = {"type": "volume", "id": str(uuid.uuid4()), "block_size": BLOCK, "sub_volumes": [below]}
+    await copy.attach()
+    await copy.write(BLOCK, b"n" * BLOCK)
+    assert await copy.read(0, 3 * BLOCK) == chunks[0][:BLOCK] + b"n" * BLOCK + chunks[0][2 * BLOCK : 3 * BLOCK]
+    assert await copy.read(77 * CHUNK, CHUNK) == chunks[77]
+    await copy.detach()
+    await copy.delete()
+    await disk.delete_snapshot(snapshot)
+    await disk.delete()
+
+
+async def test_an_image_is_imported_from_a_url(cluster):
+    data = bytes(range(256)) * 5000  # no whole number of chunks
+
+    async def serve(request):
+        return aiohttp.web.Response(body=data) if request.method == "HEAD" else _ranged(request, data)
+
+    app = aiohttp.web.Application()
+    app.router.add_route("*", "/image", serve)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    await aiohttp.web.TCPSite(runner, "::1", 0).start()
+    url = f"http://[::1]:{runner.addresses[0][1]}/image"
+    try:
+        disk = await cluster.make_disk()
+        await disk.attach()
+        for body, ok in (
+            ({"url": url, "expected_digest": {"sha256": hashlib.sha256(data).hexdigest()}}, True),
+            ({"url": url, "expected_digest": {"sha256": "00" * 32}}, False),
+            ({"url": url.replace("image", "nothing")}, False),
+            ({"url": "http://192.0.2.1/image"}, False),
+        ):
+            job = await cluster.ask("POST", f"{disk.volume()}/import-from-url", body)
+            assert await disk.job(job["job_id"]) is ok, body
+        assert await disk.read(0, BLOCK) == data[:BLOCK]
+        last = len(data) // BLOCK * BLOCK
+        assert await disk.read(last, BLOCK) == data[last:].ljust(BLOCK, b"\0")
+    finally:
+        await runner.cleanup()
+
+
+def _ranged(request, data):
+    first, last = request.headers["range"].removeprefix("bytes=").split("-")
+    return aiohttp.web.Response(status=206, body=data[int(first) : int(last) + 1])
+
+
+async def test_a_region_is_replaced_in_a_detached_disk_and_the_new_one_has_the_bytes(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    await disk.write(0, b"x" * BLOCK)
+    await disk.detach()
+    (_, spare), *_ = list(cluster.beside[cluster.sleds[0]].crucible.items())[1:]
+    new = await cluster.create_region(spare, uuid.uuid4(), 1)
+    gone, disk.regions[0] = disk.regions[0], (spare, new["id"], new["port_number"])
+    await cluster.ask("GET", disk.volume(), status=(404,))
+    job = str(uuid.uuid4())
+    body = {"volume_construction_request": disk.request(), "job_id": job}
+    await cluster.ask("POST", f"{disk.volume()}/background", body)
+    assert await disk.job(job)
+    assert (await cluster.ask("GET", disk.volume()))["seen_active"]
+    await disk.detach()
+    address, region, _ = gone
+    await cluster.ask("DELETE", f"http://{address}/crucible/0/regions/{region}")
+    disk.regions = [disk.regions[0]] * 3  # only the new region is asked
+    await disk.attach()
+    assert await disk.read(0, BLOCK) == b"x" * BLOCK
+
+
+async def test_a_read_only_copy_of_a_running_snapshot_takes_its_place(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    await disk.write(0, b"s" * BLOCK)
+    snapshot = uuid.uuid4()
+    await cluster.ask("POST", f"{disk.volume()}/snapshot", {"snapshot_id": str(snapshot)})
+    ports = await disk.run_snapshot(snapshot)
+    (_, spare), *_ = list(cluster.beside[cluster.sleds[0]].crucible.items())[1:]
+    clone = await cluster.create_region(spare, uuid.uuid4(), 1, source=f"[::1]:{ports[0]}")
+    assert (clone["state"], clone["read_only"]) == ("created", True)
+    before = disk.request()
+    await disk.detach()
+    await cluster.ask("POST", disk.volume(), {"volume_construction_request": before})
+    after = {**before, "sub_volumes": [dict(before["sub_volumes"][0])]}
+    targets = [f"[::1]:{clone['port_number']}", *before["sub_volumes"][0]["opts"]["target"][1:]]
+    after["sub_volumes"][0]["opts"] = before["sub_volumes"][0]["opts"] | {"target": targets}
+    answers = [
+        await cluster.ask("POST", f"{disk.volume()}/replace", {"volume_construction_request": after})
+        for _ in range(2)
+    ]
+    assert answers == ["started", "completed_already"]
+
+
+async def test_an_artifact_spreads_over_three_sleds_and_a_broken_depot_is_noticed(cluster):
+    data = b"artifact" * 100_000
+    sha256 = hashlib.sha256(data).hexdigest()
+    apis = [f"http://{cluster.daemon.addresses[sled]}" for sled in cluster.sleds]
+    versioned = {"api-version": "48.0.0"}
+    for api in apis:
+        await cluster.ask("PUT", f"{api}/artifacts-config", {"generation": 1, "artifacts": [sha256]}, **versioned)
+    async with cluster.http.put(f"{apis[0]}/artifacts/{sha256}?generation=1", data=data, headers=versioned) as put:
+        assert put.status == 200
+    depot = cluster.beside[cluster.sleds[0]].repo_depot
+    copy = {"depot_base_url": f"http://{depot}"}
+    fault = f"{cluster.control}/sleds/{cluster.sleds[0]}/companions"
+    await cluster.ask("POST", fault, {"set": {"broken": True}, "server": "repo-depot"})
+    url = "/artifacts/{}/copy-from-depot?generation=1"
+    await cluster.ask("POST", apis[1] + url.format(sha256), copy, (500,), **versioned)
+    await cluster.ask("POST", fault, {"set": {"broken": False}, "server": "repo-depot"})
+    for api in apis[1:]:
+        await cluster.ask("POST", api + url.format(sha256), copy, (202,), **versioned)
+        async with asyncio.timeout(LIMIT_S):
+            while sha256 not in (await cluster.ask("GET", f"{api}/artifacts", **versioned))["list"]:
+                await asyncio.sleep(0.01)
+    for sled in cluster.sleds:
+        got = f"http://{cluster.beside[sled].repo_depot}/artifact/sha256/{sha256}"
+        async with cluster.http.get(got, headers={"api-version": "1.0.0"}) as answer:
+            assert (answer.status, "content-length" in answer.headers) == (200, False)
+            assert await answer.read() == data
+
+
+async def test_nexus_hears_of_a_broken_downstairs_from_the_upstairs(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    (dataset, _), region = cluster.agents[1], disk.regions[1][1]
+    fault = f"{cluster.control}/sleds/{cluster.sleds[1]}/companions"
+    await cluster.ask("POST", fault, {"break": region, "dataset_id": str(dataset), "repair_us": 1000})
+    records = cluster.nexus.host.upstairs.records
+    async with asyncio.timeout(LIMIT_S):
+        while len(records) < 4:
+            await asyncio.sleep(0.01)  # until Nexus has heard all of it; it has no event for that
+    assert [told.kind for told in records] == ["stopped", "repair-start", "progress", "repair-finish"]
+    assert {told.upstairs_id for told in records} == {disk.id}
+
+
+async def test_faults_are_shown_and_nonsense_is_refused(cluster):
+    url = f"{cluster.control}/sleds/{cluster.sleds[0]}/companions"
+    dataset = str(cluster.agents[0][0])
+    await cluster.ask("POST", url, {"refuse": "region_create", "status": 500, "times": 2, "dataset_id": dataset})
+    shown = await cluster.ask("GET", url)
+    assert shown["refusals"] == [{"op": "region_create", "status": 500, "times": 2, "dataset": dataset}]
+    assert shown["knobs"]["pantry"]["activates"] is True
+    assert SocketAddress.parse(shown["pantry"]).port > 0
+    for nonsense in ([], {}, {"refuse": 1}, {"set": {}, "server": "dns", "more": 1}, {"region": "x"}, {"break": 1}):
+        await cluster.ask("POST", url, nonsense, (400,))
+    await cluster.ask("POST", url, {"set": {"nothing": 1}, "server": "dns"}, (409,))
+    for who in (uuid.uuid4(), "x"):
+        await cluster.ask("GET", f"{cluster.control}/sleds/{who}/companions", None, (400, 404))
