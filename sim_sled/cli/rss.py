@@ -138,6 +138,8 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
 
 
 def _pem(path: Path) -> str:
+    from sim_sled.language.files import TooLong, read_bounded
+
     try:
         return read_bounded(path, PEM_BYTES_MAX).decode()
     except TooLong:
