@@ -10,7 +10,6 @@ Read before: migration/frames.py. Read next: server/instance.py.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -95,20 +94,22 @@ class PeerLink:
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
                 self._ended(f"cannot reach the source at {address}: {problem!r}")
                 return
-            await self.run(ws)
+            try:
+                await self.run(ws)
+            finally:
+                await session.close()  # first: so that no close frame goes out
+                await ws.close()  # what the answer to the upgrade still holds of the connection
 
     async def run(self, ws: Ws) -> None:
         """Speaks until either side ends it. `lost` is called once, unless this side closed."""
         writer = asyncio.ensure_future(self._write(ws))
+        reader: asyncio.Task[aiohttp.WSMessage] | None = None
         why = "connection lost"
         try:
             while not writer.done():
                 reader = asyncio.ensure_future(ws.receive())
                 await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
                 if not reader.done():
-                    reader.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await reader
                     break
                 message = reader.result()
                 if message.type is WSMsgType.TEXT:
@@ -123,9 +124,11 @@ class PeerLink:
                 else:
                     break
         finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await writer
+            # also when this very task is cancelled (`abort`): neither half may go on by itself
+            halves = [half for half in (reader, writer) if half is not None]
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
             self._ended(why)
 
     async def _write(self, ws: Ws) -> None:
