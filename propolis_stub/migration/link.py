@@ -97,8 +97,8 @@ class PeerLink:
             try:
                 await self.run(ws)
             finally:
-                # without a close frame; and what closing the session does not do, or the connection is a leak
-                ws._response.close()  # noqa: SLF001 -- `ws.close()` would say goodbye
+                await session.close()  # first: so that no close frame goes out
+                await ws.close()  # what the answer to the upgrade still holds of the connection
 
     async def run(self, ws: Ws) -> None:
         """Speaks until either side ends it. `lost` is called once, unless this side closed."""

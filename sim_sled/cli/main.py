@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.text import SocketAddress
+from nexus_client.dropshot.text import SocketAddress, shown_lines
 from sim_sled.cli import rss
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
@@ -50,7 +50,7 @@ class PaceName(Enum):
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"sim-sled: {message}", err=True)
+    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
     raise typer.Exit(BAD_INPUT)
 
 

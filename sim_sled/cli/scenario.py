@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
 from sim_sled.language.figures import BadValue, parse_duration
 
@@ -285,13 +286,13 @@ def reference_command() -> None:
 
 
 def _say(outcome: Any) -> None:
-    sys.stderr.write(outcome.err)
-    sys.stdout.write(outcome.out)
+    sys.stderr.write(shown_lines(outcome.err))
+    sys.stdout.write(shown_lines(outcome.out))
     raise typer.Exit(outcome.code)
 
 
 def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
+    sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
     raise typer.Exit(2)
 
 

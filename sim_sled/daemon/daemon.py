@@ -46,7 +46,7 @@ from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
-from sim_sled.core.errors import ConnectionDropped, Injected, SledError
+from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.pacers import PresetPacer
@@ -65,6 +65,7 @@ from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
+    SILENCE_US,
     STEP,
     Answered,
     Begin,
@@ -111,6 +112,7 @@ class Options:
     propolis: PropolisMode = PropolisMode.NONE
     propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -140,6 +142,7 @@ class Daemon:
             options.seed,
             self,
             options.pacer,
+            silence_us=options.silence_us,
             first_name=options.plays,
             watched=options.history,
             sled_pacer=options.sled_pacer,
@@ -187,6 +190,8 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
+        self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
+        """What rules want of Nexus: whoever has a model beside the daemon does it."""
         self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
@@ -426,8 +431,7 @@ class Daemon:
             vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
             self._log.info("snapshot", name=effect.name, vmms=vmms)
         elif isinstance(effect, Power | RestartNexus):
-            # `check` and `run` say so beforehand (words.ONLY_VIRTUAL)
-            self._log.warning("only the closed world can do this", action=type(effect).__name__)
+            self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             try:
                 self.propolis.perform(effect)
@@ -580,14 +584,14 @@ class Daemon:
         for teller in self.tellers:
             teller(kind, who, sled, text)
 
+    def _beyond(self, effect: Power | RestartNexus) -> None:
+        self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
+
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
 
     def carried(self, _call: Call, _ending: Carried | Refused, _who: Subject | None, /) -> None:
         """The answer says it all."""
-
-    def cannot(self, item: contract.Input, error: SledError, _who: Subject | None, /) -> None:
-        self._log.info("a rule could not do this", action=type(item).__name__, why=error.message)
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import structlog
 
+from nexus_client.dropshot.text import shown, shown_lines
+
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
 
 
@@ -37,7 +39,7 @@ def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> No
     human = log_format is LogFormat.HUMAN or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     if human:
-        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), structlog.dev.ConsoleRenderer()]
+        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), _for_a_terminal, structlog.dev.ConsoleRenderer()]
     else:
         shared += [_bunyan, structlog.processors.JSONRenderer()]
     structlog.configure(
@@ -55,6 +57,14 @@ def get(component: str) -> Any:
 
 _STAMP: Final = structlog.processors.TimeStamper(fmt="iso", key="time")
 _HOST: Final = socket.gethostname()
+
+
+def _for_a_terminal(_: Any, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Texts of Nexus and of scenarios must not move its cursor or write lines of their own."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = shown_lines(value) if key == "exception" else shown(value)
+    return event
 
 
 def _bunyan(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -20,18 +20,19 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub import contract as nx
-from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
+from nexus_client.stub.server.sled_client import TIMEOUT_S
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
+from sim_sled.engine.plans import Power, RestartNexus
 from sim_sled.language.schema import Scenario
 from sim_sled.play.campaign import Played, Task
-from sim_sled.play.fleet import configs_of, engine_for
+from sim_sled.play.fleet import configs_of, engine_for, model_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
@@ -40,8 +41,10 @@ from sim_sled.play.users import Users
 
 POLL_S: Final = 0.02
 """How often users and expectations are looked after."""
-SETTLE_S: Final = 2.0
+SETTLE_S: float = 2.0
 """A run ends when nothing was said for that long and nothing is planned."""
+CALL_TIMEOUT_S: float = TIMEOUT_S
+"""How long the model waits for a sled's answer: as long as Nexus."""
 OVERTIME_S: Final = 120.0
 REGISTER_S: Final = 30.0
 LINES_MAX: Final = 1_000_000
@@ -74,6 +77,7 @@ class WallWorld:
         self.users = Users(self)
         self.engine.listener = self.judge
         self.daemon.tellers[:] = [self.tell]
+        self.daemon.beyond = self.beyond
         # before the engine: what happened is told, then what rules make of it
         self.daemon.watchers.insert(0, self._watch)
 
@@ -127,6 +131,19 @@ class WallWorld:
         row = self.nexus.records.instances.get(UUID(key))
         return row.hostname if row is not None else key[:8]
 
+    def beyond(self, effect: Power | RestartNexus) -> None:
+        """What rules want of Nexus, done to the model."""
+        if isinstance(effect, Power):
+            power = "a0" if effect.on else "off"
+            self.ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, power=power), lambda _: None)
+        elif effect.point == "now":
+            self.line("nexus", "down")
+            self.server.restart(effect.down_us // 1000)
+        else:
+            self.server.restart_when_crashed(effect.down_us // 1000)
+            point = nx.CrashPoint(effect.point)
+            self.ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
+
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         self.line(kind, text, who, sled)
 
@@ -151,7 +168,8 @@ class WallWorld:
             elapsed = self.elapsed_us
             if until_us is not None and elapsed >= until_us:
                 return False
-            through = elapsed >= end_us and not self.judge.pending and not self._asking
+            waiting = self._asking or any(len(sled.outbox) for sled in self.rack.sleds.values())
+            through = elapsed >= end_us and not self.judge.pending and not waiting
             quiet_s = (self.now_us - self.active_us) / 1e6
             if through and quiet_s >= SETTLE_S and self.users.next_deadline_us() is None:
                 return True
@@ -172,10 +190,19 @@ async def play_on_sockets(
     is no such variant.
     """
     how = how or How()
-    async with NexusServer(seed=seed, config=Config(variant=how.variant)) as server:
+    async with NexusServer(seed=seed, config=model_of(how.variant), sled_timeout_s=CALL_TIMEOUT_S) as server:
         configs = configs_of(scenario, "[::1]:0")
         engine = engine_for(scenario, seed, [config.sled_id for config in configs])
-        daemon = Daemon(configs, Options(nexus=server.internal, seed=seed, engine=engine, shutdown_wait_s=0.2))
+        daemon = Daemon(
+            configs,
+            Options(
+                nexus=server.internal,
+                seed=seed,
+                engine=engine,
+                shutdown_wait_s=0.2,
+                silence_us=int(CALL_TIMEOUT_S * 1.1e6),
+            ),
+        )
         await daemon.start()
         world = WallWorld(scenario, seed, server, daemon, say, how.variant)
         try:

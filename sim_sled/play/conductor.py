@@ -33,6 +33,7 @@ from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.engine import requests
+from sim_sled.engine.act import NOBODY
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import (
@@ -52,6 +53,8 @@ from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario
 from sim_sled.play.fleet import engine_for, outbox_of
 
+SILENCE_US: Final = 65_000_000
+"""How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
 
@@ -208,10 +211,6 @@ class Watcher(Protocol):
         """The rack has carried out a request, or refused it; its answer is not back yet."""
         ...
 
-    def cannot(self, item: contract.Input, error: SledError, who: Subject | None, /) -> None:
-        """What a rule wanted of a VMM could not be done."""
-        ...
-
     def lost(self, who: Subject, /) -> None:
         """A rule made the agent forget a VMM."""
         ...
@@ -277,7 +276,7 @@ class Conductor:
     base: Pacer
     network: Callable[[str, int], int] = _no_network
     patience_us: int | None = None
-    silence_us: int = 65_000_000
+    silence_us: int = SILENCE_US
     first_name: str | None = None
     watched: bool = True
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -508,6 +507,8 @@ class Conductor:
     def _effects(self, effects: list[contract.Effect]) -> None:
         rules = self.has_rules
         for effect in effects:
+            if rules and isinstance(effect, contract.Reply | contract.ReplyError) and effect.ticket == NOBODY:
+                continue  # of what a rule did: nobody asked
             if type(effect) is contract.PutToNexus and rules:
                 self.engine.now_us = self.now_us
                 self.engine.post.publish(
@@ -571,7 +572,9 @@ class Conductor:
         try:
             self._rack(item)
         except SledError as error:
-            self.watcher.cannot(item, error, who)
+            verb = _VERBS.get(type(item))
+            if verb is not None:  # that Propolis's time cannot be frozen where there is none is nothing to tell
+                self._tell("rule", who, "-", f"cannot {verb}: {error.message}", None)
             return
         if isinstance(item, contract.ForgetVmm) and who is not None:
             self._tell("lost", who, who.sled.name, "the agent has forgotten it", None)
@@ -601,6 +604,7 @@ class Conductor:
             self.engine.begin(self.now_us)
 
 
+_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
 STEP: Final = Step()
 _TICK: Final = contract.Tick()
 _LATER: Final = object()

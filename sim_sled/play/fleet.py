@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from nexus_client.backoff import Policy
 from nexus_client.outbox import Outbox
+from nexus_client.stub.config import Config, SagaMode
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.engine.engine import Engine
@@ -60,6 +61,13 @@ def outbox_of(scenario: Scenario, seed: int) -> Outbox:
     retry = scenario.agent.retry
     first = max(1, retry.first)
     return Outbox(policy=Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
+
+
+def model_of(variant: str | None) -> Config:
+    """The model of Nexus beside a fleet. Queued: what lies between two nodes of a saga shows, and reports and users
+    can come between.
+    """
+    return Config(variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
 
 
 def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: str | None = None) -> Engine:

@@ -23,11 +23,10 @@ import attrs
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
-from nexus_client.stub.config import Config, SagaMode
+from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
-from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
@@ -54,7 +53,7 @@ from sim_sled.play.conductor import (
     Refused,
     Send,
 )
-from sim_sled.play.fleet import configs_of, ids_of, outbox_of
+from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
@@ -124,9 +123,7 @@ class World:
             silence_us=CONNECT_SILENT_US,
             now_us=self.now_us,
         )
-        # queued: what lies between two nodes of a saga shows, and reports and users can come between
-        model = Config(variant=self.variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
-        self.nexus = Nexus(self.nexus_config or model, seed=self.seed)
+        self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
@@ -227,7 +224,7 @@ class World:
     # ---- what the conductor tells (`Watcher`)
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
-        self.line(kind, text, who, sled)
+        self.line(kind, self.readable(text) if text.startswith("cannot ") else text, who, sled)
 
     def happened(self, happening: Happening, who: Subject | None, /) -> None:
         if happening.kind is Kind.SENT:
@@ -250,11 +247,6 @@ class World:
             self.judge.invariants.registered(sled.id)
         if call.op != "vmm_get_state":
             self.line("request", self.for_line(f"{call.op}{asked(call.item)}: 200"), who, sled.name)
-
-    def cannot(self, item: contract.Input, error: SledError, who: Subject | None, /) -> None:
-        verb = _VERBS.get(type(item))
-        if verb is not None:
-            self.line("rule", f"cannot {verb}: {self.readable(error.message)}", who)
 
     def lost(self, who: Subject, /) -> None:
         self.judge.touch(who)
@@ -454,7 +446,6 @@ class World:
 
 
 _BOOT: Final = "boot"
-_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
     Lost.SILENT: nx.NoConnection("connection timed out"),

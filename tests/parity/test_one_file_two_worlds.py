@@ -11,13 +11,21 @@ import asyncio
 import pytest
 
 from sim_sled.daemon import logs, on_sockets
+from sim_sled.engine import reports
 from sim_sled.language.actions import ACTIONS
 from sim_sled.language.check import parse_scenario
+from sim_sled.play import conductor, virtual
 from sim_sled.play.run import How, play
 
 SEED = 5
 SETTLE_S = 0.6
 """Longer than any wait of these scenarios; shorter than what people get, who may have forgotten to end theirs."""
+
+CALL_TIMEOUT_S = 1.0
+REPORT_LOST_US = 400_000
+SIDE_BY_SIDE = 10
+UNTIL_US = 12_000_000
+"""Before the first round of Nexus's background tasks: on sockets nobody waits for it."""
 
 TRIGGERS = {
     "request": "request: vmm_put_state, to: stopped",
@@ -95,6 +103,9 @@ def text_of(trigger, action):
         if untold and not about_sled
         else ""
     )
+    when = TRIGGERS[trigger]
+    if action == "migration" and trigger == "request":
+        when = "request: vmm_put_state, to: migration_target"
     migrates = trigger == "migration" or action == "migration"
     last = "migrate: {hostname: web}" if migrates else "stop: {hostname: web}"
     return TEXT.format(
@@ -102,7 +113,7 @@ def text_of(trigger, action):
         sleds=2 if migrates else 1,
         last=last,
         whom=whom,
-        when=TRIGGERS[trigger],
+        when=when,
         action=action,
         value=VALUES[action],
     )
@@ -119,7 +130,12 @@ def scenarios():
     return found
 
 
-SCENARIOS = scenarios()
+RACES = {
+    ("response", "set_state"): "the report of the failure and the answer to the registration leave at one moment: on "
+    "sockets either comes first, and if the report does, the start saga is stuck (NX 4.3)",
+}
+"""Pairs of which the wire decides the outcome."""
+SCENARIOS = {pair: scenario for pair, scenario in scenarios().items() if pair not in RACES}
 COMPARED = {
     "registered",
     "propolis",
@@ -136,23 +152,45 @@ COMPARED = {
 
 
 def happenings(lines):
-    """VMM -> the kinds of what happened to it, in order, with the states."""
+    """VMM -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged is a sequence
+    of its own: how far the sled was by then is a matter of a millisecond.
+    """
     found = {}
     for line in lines:
         if line.kind in COMPARED:
-            found.setdefault(line.vmm, []).append(f"{line.kind} {line.text.split(' gen ')[0].split(' (')[0]}")
+            text = f"{line.kind} {line.text.split(' gen ')[0].split(' (')[0]}"
+            found.setdefault((line.vmm, line.kind == "acked"), []).append(text)
     return found
 
 
 def in_virtual_time(scenario):
-    return play(scenario, SEED, How())
+    return play(scenario, SEED, How(until_us=UNTIL_US))
 
 
-async def on_real_sockets(wanted):
-    results = await asyncio.gather(
-        *(on_sockets.play_on_sockets(scenario, SEED, lambda _line: None) for scenario in wanted.values())
-    )
-    return dict(zip(wanted, results, strict=True))
+async def on_real_sockets(wanted, side_by_side):
+    """pair -> its lines. Few at a time: on a busy machine everything would come late, and users do not wait."""
+    room = asyncio.Semaphore(side_by_side)
+
+    async def one(scenario):
+        async with room:
+            return (await on_sockets.play_on_sockets(scenario, SEED, lambda _line: None)).lines
+
+    return dict(zip(wanted, await asyncio.gather(*map(one, wanted.values())), strict=True))
+
+
+def differences(wanted, sockets):
+    """What is not the same, in words, by pair."""
+    found = {}
+    for pair, scenario in wanted.items():
+        closed = in_virtual_time(scenario)
+        left, right = happenings(closed.lines), happenings(sockets[pair])
+        fired = {line.text.split(" (")[0] for line in closed.lines if line.kind == "rule"}
+        if left != right:
+            # what is told is shown in full: a difference is to be read, not guessed
+            found[pair] = f"{pair}:\n  virtual {left}\n  sockets {right}"
+        elif "ours" not in fired:
+            found[pair] = f"{pair}: the rule never fired, so nothing was compared"
+    return found
 
 
 def test_every_action_has_a_value_here():
@@ -168,16 +206,16 @@ def test_the_language_refuses_what_makes_no_sense_and_nothing_else():
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_each_action_means_the_same_under(trigger, monkeypatch):
     logs.configure(level="critical")
+    # the same in both worlds, and short: nobody wants to wait a minute for a time-out that comes anyway
     monkeypatch.setattr(on_sockets, "SETTLE_S", SETTLE_S)
+    monkeypatch.setattr(on_sockets, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
+    for module in (conductor, reports):
+        monkeypatch.setattr(module, "CLIENT_LOST_US", REPORT_LOST_US)
+    monkeypatch.setattr(virtual, "CONNECT_LOST_US", int(CALL_TIMEOUT_S * 1e6))
+    monkeypatch.setattr(virtual, "CONNECT_SILENT_US", int(CALL_TIMEOUT_S * 1e6))
     wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
-    sockets = asyncio.run(on_real_sockets(wanted))
-    different = []
-    for pair, scenario in wanted.items():
-        virtual = in_virtual_time(scenario)
-        left, right = happenings(virtual.lines), happenings(sockets[pair].lines)
-        fired = {line.text.split(" (")[0] for line in virtual.lines if line.kind == "rule"}
-        if left != right:
-            different.append(f"{pair}:\n  virtual {left}\n  sockets {right}")
-        elif "ours" not in fired:
-            different.append(f"{pair}: the rule never fired, so nothing was compared")
-    assert not different, "\n".join(different)
+    found = differences(wanted, asyncio.run(on_real_sockets(wanted, SIDE_BY_SIDE)))
+    # what differs in company is played again alone: a meaning differs then too, a late clock does not
+    again = {pair: wanted[pair] for pair in found}
+    found = differences(again, asyncio.run(on_real_sockets(again, 1)))
+    assert not found, "\n".join(found.values())

@@ -106,6 +106,7 @@ class NexusServer:
         self._moves: set[asyncio.Task[None]] = set()
         self._moving = asyncio.Lock()
         self._restarting = False
+        self._back_after_ms: int | None = None
         self._closing = asyncio.Event()
 
     @property
@@ -151,8 +152,17 @@ class NexusServer:
 
     def _crashed(self) -> None:
         """The core has died: nobody listens any more. `restart` brings it back."""
-        if not self._restarting:
+        if self._restarting:
+            return
+        down_ms, self._back_after_ms = self._back_after_ms, None
+        if down_ms is None:
             self._later(self._go_down)
+        else:
+            self.restart(down_ms)
+
+    def restart_when_crashed(self, down_ms: int) -> None:
+        """When the core dies next (an armed crash), it comes back by itself after so long."""
+        self._back_after_ms = down_ms
 
     async def _go_down(self) -> None:
         async with self._moving:
