@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.cli import rss
+from sim_sled.cli import rss, up
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
@@ -499,6 +499,7 @@ def release(name: Name, at: At = None, port_file: FromPortFile = None, token: To
 app.command()(nexus)
 app.command()(handoff)
 add_to(app)
+up.add_to(app)
 
 
 @app.command()
