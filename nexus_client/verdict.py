@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 
 PASSING_4XX: Final = frozenset(
@@ -57,4 +58,4 @@ def _message(raw: bytes) -> str:
         value = None
     message = value.get("message") if isinstance(value, dict) else None
     text = message if isinstance(message, str) else raw[:MESSAGE_CHARS_MAX].decode(errors="replace")
-    return text[:MESSAGE_CHARS_MAX] or "no message"
+    return shown(text[:MESSAGE_CHARS_MAX]) or "no message"

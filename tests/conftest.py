@@ -8,7 +8,9 @@ and a failure prints its blob (`@reproduce_failure`).
 import os
 import random
 
+import pytest
 from hypothesis import HealthCheck, Phase, core, settings
+from support import processes
 
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 
@@ -38,3 +40,9 @@ def pytest_configure(config):
 
 def pytest_report_header():
     return f"hypothesis profile {_PROFILE}, --hypothesis-seed={core.global_force_seed}"
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test():
+    yield
+    processes.end_all()

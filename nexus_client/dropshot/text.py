@@ -272,6 +272,22 @@ class SocketAddress:
         return (mapped or address).is_loopback
 
 
+def shown(text: str) -> str:
+    r"""Foreign text as one line for a terminal or a log: what would move its cursor, colour it or break the line is
+    spelled out (`\x1b`, `\n`), also what only reorders letters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
+    )
+
+
+def shown_lines(text: str) -> str:
+    """Our own lines with foreign text in them: line breaks stay, nothing else does that is no letter."""
+    return "\n".join(map(shown, text.split("\n")))
+
+
 def canonical_address(text: str) -> str:
     """One text for each socket address; what is none stays as it is."""
     try:

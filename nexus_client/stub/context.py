@@ -2,7 +2,7 @@
 
 `records`, `sagas` are durable (they survive `Crash`); everything named volatile below does not.
 
-Read before: stub/records.py, stub/sagas/nodes.py. Read next: stub/sagas/nodes.py.
+Read before: stub/records.py. Read next: stub/sagas/nodes.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ Read before: migration/frames.py. Read next: server/instance.py.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -79,7 +78,7 @@ class PeerLink:
     async def _dial(self, address: str, migration_id: UUID) -> None:
         url = f"ws://{address}/instance/migrate/{migration_id}/start"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None)
-        # A session of its own: closing it is how a websocket client ends a connection without a close frame.
+        # A session of its own: it has no cookies of others, and its pool nothing else to keep.
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -95,38 +94,40 @@ class PeerLink:
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as problem:
                 self._ended(f"cannot reach the source at {address}: {problem!r}")
                 return
-            await self.run(ws)
+            try:
+                await self.run(ws)
+            finally:
+                await session.close()  # first: so that no close frame goes out
+                await ws.close()  # what the answer to the upgrade still holds of the connection
 
     async def run(self, ws: Ws) -> None:
         """Speaks until either side ends it. `lost` is called once, unless this side closed."""
-        writer = asyncio.ensure_future(self._write(ws))
-        why = "connection lost"
+        parts = [asyncio.ensure_future(self._read(ws)), asyncio.ensure_future(self._write(ws))]
         try:
-            while not writer.done():
-                reader = asyncio.ensure_future(ws.receive())
-                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-                if not reader.done():
-                    reader.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await reader
-                    break
-                message = reader.result()
-                if message.type is WSMsgType.TEXT:
-                    self._deliver(Text(message.data))
-                elif message.type is WSMsgType.BINARY:
-                    self._deliver(decode(message.data))
-                elif message.type in {WSMsgType.PING, WSMsgType.PONG}:
-                    self._deliver(Malformed(f"a {message.type.name} frame"))
-                elif message.type is WSMsgType.CLOSE:
-                    self._deliver(Malformed(f"closed by the peer with code {message.data}"))
-                    break
-                else:
-                    break
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
         finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await writer
-            self._ended(why)
+            # also when this task itself is cancelled: neither of them may outlive the connection
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            self._ended("connection lost")
+
+    async def _read(self, ws: Ws) -> None:
+        while True:
+            message = await ws.receive()
+            if message.type is WSMsgType.TEXT:
+                self._deliver(Text(message.data))
+            elif message.type is WSMsgType.BINARY:
+                self._deliver(decode(message.data))
+            elif message.type in {WSMsgType.PING, WSMsgType.PONG}:
+                self._deliver(Malformed(f"a {message.type.name} frame"))
+            elif message.type is WSMsgType.CLOSE:
+                self._deliver(Malformed(f"closed by the peer with code {message.data}"))
+                return
+            else:
+                return
 
     async def _write(self, ws: Ws) -> None:
         while True:

@@ -15,7 +15,11 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+<<<<<<< HEAD
 from sim_sled.daemon import racks
+=======
+from nexus_client.dropshot.text import shown, shown_lines
+>>>>>>> main
 from sim_sled.language.files import TooLong, read_bounded
 
 TIMEOUT_S: Final = 10.0
@@ -99,11 +103,11 @@ def _ps_table(rows: list[dict[str, Any]]) -> Table:
     for each in sorted(rows, key=lambda row: (len(row["ordinal"]), row["ordinal"])):
         table.add_row(
             each["ordinal"],
-            each["hostname"],
+            shown(each["hostname"]),
             each["in"],
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
-            each["rule"] or "-",
+            shown(each["rule"] or "-"),
             each["acked"] or "-",
             str(each["unacknowledged"] or "-"),
             str(each["restarts"] + 1),
@@ -135,9 +139,9 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     if as_json:
         _print(answer)
     elif not answer["met"]:
-        sys.stdout.write("\n".join(answer["says"]) + "\n")
+        sys.stdout.write("\n".join(map(shown, answer["says"])) + "\n")
     else:
-        sys.stdout.write(f"{answer['hostname']} is {asked.state}\n")
+        sys.stdout.write(f"{shown(answer['hostname'])} is {asked.state}\n")
     return GOOD if answer["met"] else FAILED
 
 
@@ -147,7 +151,7 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     try:
         with _open(address, path, token, None, None if follow else TIMEOUT_S) as stream:
             for line in stream:
-                sys.stdout.write(line.decode())
+                sys.stdout.write(shown_lines(line.decode(errors="replace")))
                 sys.stdout.flush()
     except AskError as error:
         return _failed(error)
@@ -187,7 +191,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     if as_json:
         _print(answer)
     else:
-        sys.stdout.write("\n".join(answer["says"]) + "\n")
+        sys.stdout.write("\n".join(map(shown, answer["says"])) + "\n")
     return GOOD
 
 
@@ -200,7 +204,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     if as_json:
         _print(lines)
     else:
-        sys.stdout.write("".join(f"{each['at']} {each['text']}\n" for each in lines))
+        sys.stdout.write("".join(f"{each['at']} {shown(each['text'])}\n" for each in lines))
     return GOOD
 
 
@@ -224,7 +228,7 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
         return GOOD
     table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
     for each in rows:
-        table.add_row(each["name"], each["at"], str(each["matched"]), str(each["fired"]))
+        table.add_row(shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"]))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
     return GOOD
 
@@ -272,7 +276,7 @@ def _print(value: Any) -> None:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"sim-sled: {message}\n")
+    sys.stderr.write(f"sim-sled: {shown(message)}\n")
 
 
 def _failed(error: AskError) -> int:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
+from sim_sled.cli.surface import interruptible
+from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 
 BAR_AFTER_S: Final = 1.0
@@ -28,6 +31,7 @@ Files = Annotated[list[str], typer.Argument(help="files, folders, names of the l
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
+SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
 FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
@@ -65,6 +69,7 @@ def run(
     clock: Annotated[str, typer.Option(help="virtual, or wall: real sockets on this machine")] = "virtual",
     jobs: Jobs = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
@@ -88,6 +93,7 @@ def run(
     options = RunOptions(
         seed=seed,
         variant=variant,
+        sled_variant=sled_variant,
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
@@ -101,8 +107,14 @@ def run(
     )
     if clock == "wall":
         _say(_on_sockets(files, options))
-    with _watching() as progress:
-        outcome = run_files(files, options, progress)
+    played = 0
+
+    def one_more(_run: Any) -> None:
+        nonlocal played
+        played += 1
+
+    with interruptible(lambda: f"{played} runs"), _watching() as progress:
+        outcome = run_files(files, options, progress, after_each=one_more)
     _say(outcome)
 
 
@@ -141,12 +153,13 @@ def explain(
     at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     files_from: FilesFrom = None,
 ) -> None:
     """Why is a VMM where it is at this time of a run?"""
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
-    options = RunOptions(seed=seed, variant=variant, files_from=tuple(files_from or ()))
+    options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
     _say(why_in_run(file, vmm, _duration(at), options))
 
 
@@ -157,6 +170,7 @@ def explore(
     first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
     failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
     files_from: FilesFrom = None,
 ) -> None:
@@ -172,12 +186,13 @@ def explore(
             jobs=jobs,
             first_seed=first_seed,
             variant=variant,
+            sled_variant=sled_variant,
             stop_after=failures,
             files_from=files_from or (),
             told=count,
         )
     if out is not None and explored is not None:
-        out.write_text("".join(f"{found.seed}\n" for found in explored.found))
+        write_text(out, "".join(f"{found.seed}\n" for found in explored.found))
     _say(outcome)
 
 
@@ -185,6 +200,7 @@ def shrink(
     file: File,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     jobs: Jobs = 1,
     what: Annotated[str | None, typer.Option(help="which failure, as explore names it; the first if missing")] = None,
     out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
@@ -200,6 +216,7 @@ def shrink(
             file,
             seed,
             variant=variant,
+            sled_variant=sled_variant,
             key=what,
             jobs=jobs,
             files_from=files_from or (),
@@ -209,7 +226,7 @@ def shrink(
         sleds = small.scenario.fleet.sleds
         sys.stderr.write(f"{small.runs} runs: {sleds} sleds, {small.vmms} VMMs, {len(small.scenario.rules)} rules\n")
     if out is not None and small is not None:
-        out.write_text(outcome.out)
+        write_text(out, outcome.out)
         raise typer.Exit(outcome.code)
     _say(outcome)
 
@@ -285,13 +302,13 @@ def reference_command() -> None:
 
 
 def _say(outcome: Any) -> None:
-    sys.stderr.write(outcome.err)
-    sys.stdout.write(outcome.out)
+    sys.stderr.write(shown_lines(outcome.err))
+    sys.stdout.write(shown_lines(outcome.out))
     raise typer.Exit(outcome.code)
 
 
 def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
+    sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
     raise typer.Exit(2)
 
 
@@ -338,17 +355,25 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
 
 @contextmanager
 def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    """A bar on a terminal, nothing elsewhere; Ctrl-C is answered with how far it came."""
+    came = (0, 0)
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(noun, total=total)
+    def how_far() -> str:
+        done, failed = came
+        return f"{done} {noun if total is None else f'of {total} {noun}'}, {failed} failed"
 
-        def count(done: int, failed: int) -> None:
+    def count(done: int, failed: int) -> None:
+        nonlocal came
+        came = (done, failed)
+        if bar is not None:
             bar.update(task, completed=done, description=f"{done} {noun}, {failed} failed")
 
+    with interruptible(how_far), ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+            task = bar.add_task(noun, total=total)
         yield count

@@ -5,14 +5,18 @@ Nothing on the hot path logs: a request that goes well is a metric, not a line.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
+
+from nexus_client.dropshot.text import shown, shown_lines
+from sim_sled.files import CannotWrite
 
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
 
@@ -37,15 +41,39 @@ def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> No
     human = log_format is LogFormat.HUMAN or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     if human:
-        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), structlog.dev.ConsoleRenderer()]
+        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), _for_a_terminal, structlog.dev.ConsoleRenderer()]
     else:
         shared += [_bunyan, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
         cache_logger_on_first_use=False,
     )
+
+
+class _Patient:
+    """stderr, whose trouble must not become the daemon's: a line that cannot be written is dropped, and counted."""
+
+    def write(self, text: str) -> int:
+        global _dropped  # noqa: PLW0603 -- of the process, as its stderr
+        try:
+            return sys.stderr.write(text)
+        except (OSError, CannotWrite, ValueError):
+            _dropped += 1
+            return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, CannotWrite, ValueError):
+            sys.stderr.flush()
+
+
+_dropped = 0
+
+
+def dropped() -> int:
+    """Lines that could not be written."""
+    return _dropped
 
 
 def get(component: str) -> Any:
@@ -55,6 +83,14 @@ def get(component: str) -> Any:
 
 _STAMP: Final = structlog.processors.TimeStamper(fmt="iso", key="time")
 _HOST: Final = socket.gethostname()
+
+
+def _for_a_terminal(_: Any, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Texts of Nexus and of scenarios must not move its cursor or write lines of their own."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = shown_lines(value) if key == "exception" else shown(value)
+    return event
 
 
 def _bunyan(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from sim_sled.language.codes import CODES
 
 PROBLEMS_MAX: Final = 1_000
@@ -69,8 +70,7 @@ class Problems:
         return sum(p.code.startswith("W") for p in self.found)
 
     def text(self) -> str:
-        shown = sorted(self.found)[:PROBLEMS_MAX]
-        parts = [told(p, self.sources) for p in shown]
+        parts = [told(p, self.sources) for p in sorted(self.found)[:PROBLEMS_MAX]]
         if len(self.found) > PROBLEMS_MAX:
             parts.append(f"(only the first {PROBLEMS_MAX} problems are shown)\n")
         return "".join(parts) + f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}\n"
@@ -84,14 +84,14 @@ def told(problem: Problem, sources: Mapping[str, Sequence[str]]) -> str:
     """The lines of SC 7: position, code and text; then the source line with a caret where there is one."""
     mark = problem.mark
     if mark.line == 0:
-        return f"{mark.file}: {problem.code} {problem.text}\n"
-    head = f"{mark.file}:{mark.line}:{mark.col}: {problem.code} {problem.text}\n"
+        return f"{shown(mark.file)}: {problem.code} {shown(problem.text)}\n"
+    head = f"{shown(mark.file)}:{mark.line}:{mark.col}: {problem.code} {shown(problem.text)}\n"
     lines = sources.get(mark.file, ())
     if not 0 < mark.line <= len(lines):
         return head
     line = "".join(c if c.isprintable() else " " for c in lines[mark.line - 1].expandtabs(1))
     skipped = max(0, mark.col - LINE_MAX // 2) if len(line) > LINE_MAX else 0
-    shown = line[skipped : skipped + LINE_MAX]
+    part = line[skipped : skipped + LINE_MAX]
     at = mark.col - 1 - skipped
-    carets = "^" * max(1, min(mark.width, len(shown) - at))
-    return f"{head}{mark.line:5} | {shown}\n      | {' ' * at}{carets}\n"
+    carets = "^" * max(1, min(mark.width, len(part) - at))
+    return f"{head}{mark.line:5} | {part}\n      | {' ' * at}{carets}\n"

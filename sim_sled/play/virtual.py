@@ -20,6 +20,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
@@ -58,6 +59,7 @@ from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
 from sim_sled.play.users import Users
+from sim_sled.play.wrong_sleds import wrong_sled
 
 EPOCH_US: Final = 1_767_225_600_000_000
 """When every run begins: 2026-01-01T00:00:00Z."""
@@ -90,6 +92,7 @@ class World:
     scenario: Scenario
     seed: int
     variant: str | None = None
+    sled_variant: str | None = None
     bounds: Bounds = Bounds()
     keep: bool = True
     on_line: Callable[[Line], None] | None = None
@@ -122,6 +125,7 @@ class World:
             patience_us=CONNECT_LOST_US,
             silence_us=CONNECT_SILENT_US,
             now_us=self.now_us,
+            wrong=wrong_sled(self.sled_variant),
         )
         self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
@@ -215,7 +219,7 @@ class World:
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
-        one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
+        one = Line(self.elapsed_us, kind, sled, vmm, hostname, shown(text))
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:

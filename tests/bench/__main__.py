@@ -227,7 +227,8 @@ def bench_scale(size: Size) -> list[Row]:
             f"(d) memory per {what} VMM, {many:,} against {few:,}",
             at_many[what],
             at_few[what],
-            at_many[what] / at_few[what],
+            # a few VMMs may fit into pages that the process had already, and then the kernel counts nothing
+            at_many[what] / max(at_few[what], 1.0),
             "bytes",
             1.3,
             at_most=True,

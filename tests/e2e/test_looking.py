@@ -6,6 +6,7 @@ import sys
 
 import aiohttp
 import pytest
+from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import logs
@@ -35,9 +36,7 @@ async def get(address, path, **headers):
 
 async def command(*args):
     """Exit code, stdout, stderr of `sim-sled`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sim_sled", *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    process = await processes.start(sys.executable, "-m", "sim_sled", *args)
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, out.decode(), err.decode()
 

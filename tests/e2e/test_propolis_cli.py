@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from support import processes
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
@@ -85,10 +86,10 @@ async def until_ready(port_file: Path, process: asyncio.subprocess.Process) -> d
 async def test_a_signal_ends_it_with_0_although_somebody_polls(tmp_path: Path, number: signal.Signals) -> None:
     port_file, config = tmp_path / "p.json", tmp_path / "stub.toml"
     config.write_text('token = "secret"\n[pace.create]\nafter_us = "for ever"\n')
-    process = await asyncio.create_subprocess_exec(
+    process = await processes.start(
         sys.executable, "-m", "propolis_stub", "serve", "[::1]:0", "--control", "[::1]:0",
         "--port-file", str(port_file), "--config", str(config),
-        env=ENV, stdout=asyncio.subprocess.PIPE,
+        env=ENV, stderr=None,
     )  # fmt: skip
     try:
         bound = await until_ready(port_file, process)

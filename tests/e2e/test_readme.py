@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import processes
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 90
@@ -36,10 +37,9 @@ async def test_the_example_prints_what_it_says(block, tmp_path):
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")  # a reader stands in the checkout
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # a session of its own, so that whatever the example left running can be ended with it
-    process = await asyncio.create_subprocess_exec(
+    process = await processes.start(
         "bash", "-eu", "-o", "pipefail", "-c", block,
         cwd=tmp_path, env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, start_new_session=True,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output = []
 

@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from support.rack.driving import ACK, SLED_A, RackDriver, contract
 
 from nexus_client.outbox import Permanent, Transient
-from nexus_client.registration import Found, GetSledAgent, NotFound, PostSledAgent
+from nexus_client.registration import Found, GetSledAgent, NotFound, PostSledAgent, RegistrationRefused
 from nexus_client.types import GENERATION_MAX
 
 
@@ -25,6 +25,12 @@ class RegistrationMachine(RuleBasedStateMachine):
 
     def _take(self, effects):
         self.calls += [effect.call for effect in effects if isinstance(effect, contract.AskNexus)]
+        news = [effect.news for effect in effects if isinstance(effect, contract.RegistrationNews)]
+        if any(isinstance(each, RegistrationRefused) for each in news) and not self.refused:
+            # nobody refused: then there is no generation left under which the news could be told
+            assert self.stored is not None
+            assert self.stored.generation == GENERATION_MAX
+            self.refused = True
         assert len(self.calls) <= 1, "one request at a time"
         assert not (self.calls and self.silent), "silence for ever"
         assert not (self.calls and self.refused), "a refusal stands until there is something new to say"

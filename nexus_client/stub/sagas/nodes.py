@@ -6,7 +6,7 @@ that was completed runs, last first. `Boot` after a crash runs the current node 
 the saga stuck in the log until somebody intervenes, as the original's.
 
 Read before: stub/context.py, stub/sagas/state.py.
-Read next: stub/context.py, stub/sagas/runner.py, stub/sagas/update.py.
+Read next: stub/sagas/runner.py, stub/sagas/update.py.
 """
 
 from __future__ import annotations

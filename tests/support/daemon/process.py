@@ -6,20 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support import processes
+
 
 async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "sim_sled.cli.main",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-    )
+    """Started with these arguments; it does not outlive its test."""
+    return await processes.start(sys.executable, "-m", "sim_sled", *arguments)
 
 
 async def ports(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """What a daemon writes into its port file when it is ready."""
     for _ in range(600):
         if path.exists():
             return json.loads(path.read_text())

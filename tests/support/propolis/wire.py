@@ -136,6 +136,7 @@ class WireNet:
     def __init__(self) -> None:
         self.arms: list[WireArm] = []
         self.session: aiohttp.ClientSession | None = None
+        self.websockets: list[aiohttp.ClientWebSocketResponse] = []
         self.ids = 0
 
     async def __aenter__(self) -> Self:
@@ -149,6 +150,8 @@ class WireNet:
             await arm.close()
         assert self.session is not None
         await self.session.close()
+        for ws in self.websockets:  # else they are collected some day, and the test of that moment fails for it
+            await ws.close()
 
     async def arm(self) -> WireArm:
         arm = WireArm(
@@ -301,9 +304,11 @@ class WireArm:
 
     async def websocket(self, path: str, **headers: str) -> aiohttp.ClientWebSocketResponse:
         assert self.net.session is not None
-        return await self.net.session.ws_connect(
+        ws = await self.net.session.ws_connect(
             f"ws://{self.address}{path}", headers={"api-version": self.version, **headers}, autoping=False
         )
+        self.net.websockets.append(ws)
+        return ws
 
     async def migrate_raw(self, offer: str | None) -> str:
         ws = await self.websocket(f"/instance/migrate/{self.net.new_id()}/start")

@@ -29,6 +29,8 @@ from nexus_client.dropshot.text import (
     SockAddr,
     SocketAddress,
     Uuid,
+    shown,
+    shown_lines,
     time,
     utc,
 )
@@ -301,3 +303,28 @@ def test_an_address_survives_being_written(ip, port):
     assert SocketAddress.parse(str(address)) == address
     assert type(ip)(address.host) == ip
     assert address.port == port
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain ä € \U0001f600 text", "plain ä € \U0001f600 text"),
+        ("\x1b[2J\x1b]0;owned\x07red", r"\x1b[2J\x1b]0;owned\x07red"),
+        ("one\ntwo\r\nthree", r"one\ntwo\r\nthree"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb\u2028c\u200b", r"a\u202eb\u2028c\u200b"),
+        ("\x00\x7f\t", r"\x00\x7f\t"),
+        ("\udcff", r"\udcff"),
+        ("", ""),
+    ],
+)
+def test_foreign_text_is_shown_of_letters(text, line):
+    assert shown(text) == line
+    assert shown(text).isprintable()
+
+
+@given(st.text())
+def test_no_text_reaches_a_terminal_as_anything_but_letters(text):
+    assert shown(text).isprintable()
+    assert all(line.isprintable() for line in shown_lines(text).split("\n"))
+    assert shown_lines(text).count("\n") == text.count("\n")
