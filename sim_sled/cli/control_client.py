@@ -15,11 +15,8 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
-<<<<<<< HEAD
-from sim_sled.daemon import racks
-=======
 from nexus_client.dropshot.text import shown, shown_lines
->>>>>>> main
+from sim_sled.daemon import racks
 from sim_sled.language.files import TooLong, read_bounded
 
 TIMEOUT_S: Final = 10.0
