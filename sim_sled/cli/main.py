@@ -14,6 +14,7 @@ import typer
 
 from nexus_client.dropshot.text import SocketAddress, shown_lines
 from sim_sled.cli import rss
+from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
@@ -497,6 +498,7 @@ def release(name: Name, at: At = None, port_file: FromPortFile = None, token: To
 
 
 app.command()(nexus)
+app.command()(api)
 app.command()(handoff)
 add_to(app)
 

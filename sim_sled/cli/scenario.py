@@ -29,6 +29,7 @@ Files = Annotated[list[str], typer.Argument(help="files, folders, names of the l
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
+SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
 FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
@@ -66,6 +67,7 @@ def run(
     clock: Annotated[str, typer.Option(help="virtual, or wall: real sockets on this machine")] = "virtual",
     jobs: Jobs = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
@@ -89,6 +91,7 @@ def run(
     options = RunOptions(
         seed=seed,
         variant=variant,
+        sled_variant=sled_variant,
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
@@ -142,12 +145,13 @@ def explain(
     at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     files_from: FilesFrom = None,
 ) -> None:
     """Why is a VMM where it is at this time of a run?"""
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
-    options = RunOptions(seed=seed, variant=variant, files_from=tuple(files_from or ()))
+    options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
     _say(why_in_run(file, vmm, _duration(at), options))
 
 
@@ -158,6 +162,7 @@ def explore(
     first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
     failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
     files_from: FilesFrom = None,
 ) -> None:
@@ -173,6 +178,7 @@ def explore(
             jobs=jobs,
             first_seed=first_seed,
             variant=variant,
+            sled_variant=sled_variant,
             stop_after=failures,
             files_from=files_from or (),
             told=count,
@@ -186,6 +192,7 @@ def shrink(
     file: File,
     seed: Seed = None,
     variant: Variant = None,
+    sled_variant: SledVariant = None,
     jobs: Jobs = 1,
     what: Annotated[str | None, typer.Option(help="which failure, as explore names it; the first if missing")] = None,
     out: Annotated[Path | None, typer.Option(help="write the smaller scenario here instead of stdout")] = None,
@@ -201,6 +208,7 @@ def shrink(
             file,
             seed,
             variant=variant,
+            sled_variant=sled_variant,
             key=what,
             jobs=jobs,
             files_from=files_from or (),

@@ -32,6 +32,7 @@ from sim_sled.play.run import How, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
 from sim_sled.play.trace import BadTrace, Trace, compare, events_json, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
+from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
 __all__ = ["check_files", "reference_md", "schema_json"]
 
@@ -76,6 +77,7 @@ class RunOptions:
 
     seed: int | None = None
     variant: str | None = None
+    sled_variant: str | None = None
     jobs: int = 1
     until_us: int | None = None
     require_fired: bool = False
@@ -114,7 +116,7 @@ def run_files(
         options.timeline,
         options.sequence and options.sequence[1],
     )
-    bad = _bad_variant(options.variant) or unwritable(written)
+    bad = _bad_variant(options.variant, options.sled_variant) or unwritable(written)
     if bad is not None:
         return bad
     loaded, problems = load_scenarios(library.find_all(paths), options.files_from)
@@ -145,10 +147,18 @@ def run_files(
     return Outcome("".join(out), code, err + notes)
 
 
-def _bad_variant(variant: str | None) -> Outcome | None:
-    if variant is None or variant in VARIANTS:
-        return None
-    return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+def _bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
+    if variant is not None and variant not in VARIANTS:
+        return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+    if sled_variant is not None and sled_variant not in SLED_VARIANTS:
+        known = ", ".join(sorted(SLED_VARIANTS))
+        return Outcome("", EXIT_BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
+    return None
+
+
+def _flags(variant: str | None, sled_variant: str | None) -> str:
+    flag = f" --variant {variant}" if variant else ""
+    return flag + (f" --sled-variant {sled_variant}" if sled_variant else "")
 
 
 def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
@@ -171,7 +181,7 @@ def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
     tasks, notes = [], []
-    how = How(variant=options.variant, until_us=options.until_us)
+    how = How(variant=options.variant, sled_variant=options.sled_variant, until_us=options.until_us)
     for one in loaded:
         assert one.scenario is not None
         seed = options.seed if options.seed is not None else one.scenario.seed
@@ -247,13 +257,18 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
     except BadTrace as error:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
-    bad = _bad_variant(recorded.variant or None)
+    bad = _bad_variant(recorded.variant or None, recorded.sled_variant or None)
     if bad is not None:
         return bad
     scenario = scenario_of(recorded, path)
     if isinstance(scenario, str):
         return Outcome("", EXIT_BAD_INPUT, scenario)
-    task = Task(path, scenario, recorded.seed, How(variant=recorded.variant or None))
+    task = Task(
+        path,
+        scenario,
+        recorded.seed,
+        How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None),
+    )
     [played] = campaign.play_all([task], 1, progress)
     difference = compare(recorded, played.result.trace())
     if difference:
@@ -267,7 +282,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
-    world = World(task.scenario, task.seed, variant=options.variant, keep=False)
+    world = World(task.scenario, task.seed, variant=options.variant, sled_variant=options.sled_variant, keep=False)
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
         world.now_us = max(world.now_us, EPOCH_US + at_us)
@@ -291,20 +306,21 @@ def explore_file(
     jobs: int = 1,
     first_seed: int = 0,
     variant: str | None = None,
+    sled_variant: str | None = None,
     stop_after: int = 1,
     files_from: Sequence[Path] = (),
     told: Callable[[int, int], None] | None = None,
 ) -> tuple[Explored | None, Outcome]:
     """Plays `runs` seeds; 1 if some failed, each told with its seed and how to see it again."""
-    bad = _bad_variant(variant)
+    bad = _bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
     [one], problems = load_scenarios(library.find(path)[:1], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
-    task = Task(path, one.scenario, first_seed, How(variant=variant))
+    task = Task(path, one.scenario, first_seed, How(variant=variant, sled_variant=sled_variant))
     explored = campaign.explore(task, runs, jobs, stop_after=stop_after, told=told)
-    flag = f" --variant {variant}" if variant else ""
+    flag = _flags(variant, sled_variant)
     lines = [f"{explored.runs} runs of {path}, {len(explored.found)} failed"]
     for found in explored.found:
         lines.append(f"  seed {found.seed}: {', '.join(found.keys)}")
@@ -319,20 +335,21 @@ def shrink_file(
     seed: int | None,
     *,
     variant: str | None = None,
+    sled_variant: str | None = None,
     key: str | None = None,
     jobs: int = 1,
     files_from: Sequence[Path] = (),
     told: Callable[[int, Scenario], None] | None = None,
 ) -> tuple[Shrunk | None, Outcome]:
     """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
-    bad = _bad_variant(variant)
+    bad = _bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
     [one], problems = load_scenarios(library.find(path)[:1], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed
-    task = Task(path, one.scenario, chosen or 0, How(variant=variant, keep=False))
+    task = Task(path, one.scenario, chosen or 0, How(variant=variant, sled_variant=sled_variant, keep=False))
     if key is None:
         [played] = campaign.play_all([task], 1)
         if played.result.good:
@@ -341,7 +358,7 @@ def shrink_file(
     small = shrink(task, key, jobs=jobs, told=told)
     if small is None:
         return None, Outcome("", EXIT_FAILED, f"{path} does not fail with '{key}' and seed {task.seed}\n")
-    flag = f" --variant {variant}" if variant else ""
+    flag = _flags(variant, sled_variant)
     comment = (
         f"{small.text}\n"
         f"The smallest of {small.runs} runs that fails so; from {Path(path).name}.\n"

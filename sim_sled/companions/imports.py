@@ -59,14 +59,17 @@ async def _copy(call: Call, volume_id: str, url: URL) -> str:
     digest = hashlib.sha256()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=WAIT_S, sock_read=WAIT_S)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
-        async with session.head(url) as head:
-            head.raise_for_status()
+        async with session.head(url, allow_redirects=False) as head:
+            if head.status != 200:
+                # nor is a redirection followed: it may lead to where nothing is fetched from
+                raise Missing(f"it is answered with {head.status}")
             size = head.content_length
         if size is None:
             raise BadRequest("the server does not tell a length")
         for offset in range(0, size, CHUNK_MAX):
             last = min(offset + CHUNK_MAX, size) - 1
-            async with session.get(url, headers={"range": f"bytes={offset}-{last}"}) as answer:
+            wanted = {"range": f"bytes={offset}-{last}"}
+            async with session.get(url, headers=wanted, allow_redirects=False) as answer:
                 if answer.status != 206:
                     raise Missing(f"bytes {offset} to {last} are answered with {answer.status}")
                 data = await answer.content.readexactly(last + 1 - offset)

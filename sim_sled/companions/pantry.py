@@ -81,7 +81,7 @@ def api() -> Api:
         Route("POST", volume + "/snapshot", _snapshot, Json(_Snapshot), op="snapshot"),
         Route("POST", volume + "/scrub", _scrub, op="scrub"),
         Route("POST", volume + "/validate", _validate, Json(_Validate), op="validate"),
-        Route("POST", volume + "/replace", _replace, Json(_Attach), op="replace", since=2),
+        Route("POST", volume + "/replace", _replace, Json(_Attach), op="replace"),
         Route("GET", job + "/is-finished", _is_finished, op="is_job_finished"),
         Route("GET", job + "/ok", _is_ok, op="job_result_ok"),
     )
@@ -94,7 +94,10 @@ async def _status(call: Call) -> Answer:
 
 
 async def _volume(call: Call) -> Answer:
-    return ok(await ask(call, _HERE, _told, call.path[0]))
+    told = await ask(call, _HERE, _told, call.path[0])
+    if call.level < VERSION:
+        del told["info"]  # version 1 does not tell it
+    return ok(told)
 
 
 def _told(pantry: Pantry, volume_id: str) -> dict[str, Any]:

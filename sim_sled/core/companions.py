@@ -272,10 +272,12 @@ class Companions(Area):
     def tick(self) -> None:
         now_us = self.estate.now_us
         for agent in self._own:
-            agent.tick(now_us)
+            due_us = agent.next_deadline_us()
+            if due_us is not None and due_us <= now_us:
+                agent.tick(now_us)
+                self.changed()
         self.pantry.tick(now_us)
         self._tell()
-        self.changed()
 
     # --- restarts ---------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ from sim_sled.play.conductor import (
     Send,
 )
 from sim_sled.play.fleet import no_rules, outbox_of
+from sim_sled.play.wrong_sleds import WrongSled
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -112,6 +113,7 @@ class Options:
     propolis: PropolisMode = PropolisMode.NONE
     propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
+    wrong: WrongSled | None = None  # sleds that are wrong on purpose, to prove a judge
     silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
@@ -146,6 +148,7 @@ class Daemon:
             first_name=options.plays,
             watched=options.history,
             sled_pacer=options.sled_pacer,
+            wrong=options.wrong,
         )
         self.rack = self.conductor.rack
         self.propolis = PropolisApis(self, options.propolis)

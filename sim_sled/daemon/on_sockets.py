@@ -38,6 +38,7 @@ from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
 from sim_sled.play.users import Users
+from sim_sled.play.wrong_sleds import wrong_sled
 
 POLL_S: Final = 0.02
 """How often users and expectations are looked after."""
@@ -62,6 +63,7 @@ class WallWorld:
     daemon: Daemon
     say: Callable[[str], None]
     variant: str | None = None
+    sled_variant: str | None = None
     steps: int = 0
     lines: deque[Line] = attrs.field(factory=lambda: deque(maxlen=LINES_MAX))
     start_us: int = 0
@@ -192,6 +194,7 @@ async def play_on_sockets(
     how = how or How()
     async with NexusServer(seed=seed, config=model_of(how.variant), sled_timeout_s=CALL_TIMEOUT_S) as server:
         configs = configs_of(scenario, "[::1]:0")
+        wrong = wrong_sled(how.sled_variant)
         engine = engine_for(scenario, seed, [config.sled_id for config in configs])
         daemon = Daemon(
             configs,
@@ -200,11 +203,12 @@ async def play_on_sockets(
                 seed=seed,
                 engine=engine,
                 shutdown_wait_s=0.2,
+                wrong=wrong,
                 silence_us=int(CALL_TIMEOUT_S * 1.1e6),
             ),
         )
         await daemon.start()
-        world = WallWorld(scenario, seed, server, daemon, say, how.variant)
+        world = WallWorld(scenario, seed, server, daemon, say, how.variant, how.sled_variant)
         try:
             async with asyncio.timeout(REGISTER_S):
                 await asyncio.gather(*(event.wait() for event in daemon.registered.values()))

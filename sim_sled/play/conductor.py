@@ -10,7 +10,7 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
 Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
-Read next: play/virtual.py.
+Read next: play/virtual.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from sim_sled.language.actions import Fail
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario
 from sim_sled.play.fleet import engine_for, outbox_of
+from sim_sled.play.wrong_sleds import WrongSled
 
 SILENCE_US: Final = 65_000_000
 """How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
@@ -280,6 +281,8 @@ class Conductor:
     first_name: str | None = None
     watched: bool = True
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
+    wrong: WrongSled | None = None
+    """Sleds that are wrong on purpose, to prove a judge."""
     rack: Rack = attrs.field(init=False)
     now_us: int = 0
     begun: bool = False
@@ -461,7 +464,7 @@ class Conductor:
                 return
             requests.carried(item, who)
         try:
-            effects = self.rack.handle(item, self.now_us)
+            effects = self._into_rack(item)
         except SledError as error:
             self._answers(opened, Refused(error))
             return
@@ -502,7 +505,12 @@ class Conductor:
 
     def _rack(self, item: Any) -> None:
         self.engine.now_us = self.now_us
-        self._effects(self.rack.handle(item, self.now_us))
+        self._effects(self._into_rack(item))
+
+    def _into_rack(self, item: Any) -> list[contract.Effect]:
+        if self.wrong is not None:
+            return self.wrong.handle(self.rack, item, self.now_us)
+        return self.rack.handle(item, self.now_us)
 
     def _effects(self, effects: list[contract.Effect]) -> None:
         rules = self.has_rules
@@ -526,6 +534,8 @@ class Conductor:
                 self._out.append(effect)
 
     def _watch(self, happening: Happening) -> None:
+        if self.wrong is not None:
+            happening = self.wrong.seen(happening)
         who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         self.watcher.happened(happening, who)
         if self.has_rules:

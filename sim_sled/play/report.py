@@ -39,6 +39,8 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     lines = [head]
     if result.variant:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
+    if result.sled_variant:
+        lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
     for failure in result.failures:
         lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
         lines += [f"       {said}" for said in failure.why]
@@ -47,6 +49,7 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:
         variant = f" --variant {result.variant}" if result.variant else ""
+        variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
         clock = " --clock wall" if result.clock == "wall" else ""
         lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
     return "\n".join(lines) + "\n"
@@ -60,6 +63,7 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
         "file": run.shown,
         "seed": result.seed,
         "variant": result.variant or None,
+        "sled_variant": result.sled_variant or None,
         "clock": result.clock,
         "passed": run.passed(require_fired=require_fired),
         "virtual_us": result.elapsed_us,

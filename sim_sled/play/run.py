@@ -51,6 +51,7 @@ class Result:
     scenario: Scenario
     seed: int
     variant: str
+    sled_variant: str
     failures: tuple[Failure, ...]
     warnings: tuple[Warned, ...]
     unfired: tuple[str, ...]
@@ -75,7 +76,9 @@ class Result:
         marks = [f"rule {rule.name} {rule.mark()}" for rule in self.scenario.rules]
         marks += [f"expect {i} {expect.mark()}" for i, expect in enumerate(self.scenario.expect)]
         lines = tuple(str(line) for line in self.lines)
-        return Trace(self.seed, print_scenario(self.scenario), lines, self.end, self.variant, tuple(marks))
+        return Trace(
+            self.seed, print_scenario(self.scenario), lines, self.end, self.variant, tuple(marks), self.sled_variant
+        )
 
 
 @attrs.frozen
@@ -83,6 +86,7 @@ class How:
     """Options of a run. `until_us`: end there, at rest or not."""
 
     variant: str | None = None
+    sled_variant: str | None = None
     bounds: Bounds = attrs.field(factory=Bounds)
     keep: bool = True
     until_us: int | None = None
@@ -95,7 +99,15 @@ Progress = Callable[[World], None]
 def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progress | None = None) -> Result:
     """Play a scenario. Never raises for what happens inside: that is in the result."""
     how = how or How()
-    world = World(scenario, seed, variant=how.variant, bounds=how.bounds, keep=how.keep, nexus_config=how.nexus)
+    world = World(
+        scenario,
+        seed,
+        variant=how.variant,
+        sled_variant=how.sled_variant,
+        bounds=how.bounds,
+        keep=how.keep,
+        nexus_config=how.nexus,
+    )
     end = run_to_end(world, how, progress)
     return result_of(world, end, world.lines)
 
@@ -168,6 +180,8 @@ class Finished(Protocol):
     @property
     def variant(self) -> str | None: ...
     @property
+    def sled_variant(self) -> str | None: ...
+    @property
     def elapsed_us(self) -> int: ...
 
 
@@ -190,6 +204,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         world.scenario,
         world.seed,
         world.variant or "",
+        world.sled_variant or "",
         tuple(world.judge.failures),
         tuple(_warnings(world)),
         unfired,

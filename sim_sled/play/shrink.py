@@ -99,10 +99,9 @@ def _fails(task: Task, key: str) -> tuple[str, int] | None:
 
 def _fails_anyhow(task: Task, key: str) -> bool:
     """With a wrong Nexus: whether the right one fails so too. Then it is the scenario that is wrong, not Nexus."""
-    return (
-        task.how.variant is not None
-        and _fails(attrs.evolve(task, how=attrs.evolve(task.how, variant=None)), key) is not None
-    )
+    return (task.how.variant is not None or task.how.sled_variant is not None) and _fails(
+        attrs.evolve(task, how=attrs.evolve(task.how, variant=None, sled_variant=None)), key
+    ) is not None
 
 
 def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:

@@ -59,11 +59,15 @@ class Trace:
     marks: tuple[str, ...] = ()
     """`rule NAME FILE:LINE` and `expect N FILE:LINE`: where things stood in the file that was played."""
 
+    sled_variant: str = ""
+
     def text(self) -> str:
         """The file."""
         head = [_HEAD, f"# seed {self.seed}"]
         if self.variant:
             head.append(f"# variant {self.variant}")
+        if self.sled_variant:
+            head.append(f"# sled-variant {self.sled_variant}")
         head += [f"# at {mark}" for mark in self.marks]
         head += [f"#| {line}".rstrip() for line in self.scenario.splitlines()]
         return "\n".join([*head, *self.lines, f"# end {self.end}"]) + "\n"
@@ -78,7 +82,7 @@ def read_trace(text: str) -> Trace:
     lines = text.splitlines()
     if not lines or lines[0] != _HEAD:
         raise BadTrace(f"this is no trace: it should begin with '{_HEAD}'")
-    seed, variant, end = None, "", ""
+    seed, variant, sled_variant, end = None, "", "", ""
     scenario, events, marks = [], [], []
     for number, line in enumerate(lines[1:], 2):
         if line.startswith("# seed "):
@@ -87,6 +91,8 @@ def read_trace(text: str) -> Trace:
             seed = int(line[7:])
         elif line.startswith("# variant "):
             variant = line[10:]
+        elif line.startswith("# sled-variant "):
+            sled_variant = line[15:]
         elif line.startswith("# at "):
             marks.append(line[5:])
         elif line.startswith("# end "):
@@ -97,7 +103,7 @@ def read_trace(text: str) -> Trace:
             events.append(line)
     if seed is None or not scenario:
         raise BadTrace("this trace does not say what was played: its '# seed' or '#|' lines are missing")
-    return Trace(seed, "\n".join(scenario) + "\n", tuple(events), end, variant, tuple(marks))
+    return Trace(seed, "\n".join(scenario) + "\n", tuple(events), end, variant, tuple(marks), sled_variant)
 
 
 def compare(before: Trace, after: Trace, *, context: int = 3, lines_max: int = 40) -> str:

@@ -58,6 +58,7 @@ from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
 from sim_sled.play.users import Users
+from sim_sled.play.wrong_sleds import wrong_sled
 
 EPOCH_US: Final = 1_767_225_600_000_000
 """When every run begins: 2026-01-01T00:00:00Z."""
@@ -90,6 +91,7 @@ class World:
     scenario: Scenario
     seed: int
     variant: str | None = None
+    sled_variant: str | None = None
     bounds: Bounds = Bounds()
     keep: bool = True
     on_line: Callable[[Line], None] | None = None
@@ -122,6 +124,7 @@ class World:
             patience_us=CONNECT_LOST_US,
             silence_us=CONNECT_SILENT_US,
             now_us=self.now_us,
+            wrong=wrong_sled(self.sled_variant),
         )
         self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)

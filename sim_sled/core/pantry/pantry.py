@@ -9,7 +9,6 @@ Read before: core/pantry/volume.py. Read next: companions/pantry.py, core/compan
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -182,7 +181,7 @@ class Pantry:
         """Raises `BadRequest` for text that is no base64 before it looks for the volume."""
         try:
             data = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # of binascii, and for what is not ASCII
             raise BadRequest(f"base64: {error}") from None
         self.write(volume_id, offset, data)
 

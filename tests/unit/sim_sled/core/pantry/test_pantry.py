@@ -121,6 +121,7 @@ def test_a_volume_that_was_taken_over_is_told_and_does_no_work(pantry):
         pytest.param(2 * 64 * 2**20, b64(bytes(BLOCK)), "beyond the end", id="behind the end"),
         pytest.param(0, b64(bytes(CHUNK_MAX + BLOCK)), "max chunk size", id="more than half a MiB"),
         pytest.param(0, "%%%", "base64", id="no base64"),
+        pytest.param(0, "ä===", "base64", id="no ASCII"),
     ],
 )
 def test_bulk_writes_that_are_refused(pantry, offset, data, refusal):
