@@ -12,8 +12,9 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.text import SocketAddress, shown_lines
+from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
 from sim_sled.cli import rss
+from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
@@ -340,7 +341,7 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
         return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
-            typer.echo(f"sim-sled: {problem}", err=True)
+            typer.echo(f"sim-sled: {shown(problem)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
 
 
@@ -501,6 +502,7 @@ def release(name: Name, at: At = None, port_file: FromPortFile = None, token: To
 
 
 app.command()(nexus)
+app.command()(api)
 app.command()(handoff)
 add_to(app)
 
@@ -521,12 +523,3 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
-
-
-def main() -> None:
-    """The entry point."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

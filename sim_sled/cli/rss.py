@@ -142,14 +142,14 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
 
 
 def _pem(path: Path) -> str:
+    from sim_sled.language.files import TooLong, read_bounded
+
     try:
-        with path.open() as file:
-            text = file.read(PEM_BYTES_MAX + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{path}: {error}")
-    if len(text) > PEM_BYTES_MAX:
+        return read_bounded(path, PEM_BYTES_MAX).decode()
+    except TooLong:
         _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
-    return text
+    except (OSError, ValueError) as error:
+        _fail(f"{path}: {getattr(error, 'strerror', None) or error}")
 
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from sim_sled.language.figures import show_duration
 from sim_sled.play.run import Result
 
@@ -42,9 +43,9 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if result.sled_variant:
         lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
     for failure in result.failures:
-        lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
-        lines += [f"       {said}" for said in failure.why]
-    lines += [f"     {warned.mark}: {warned.code} {warned.text}" for warned in result.warnings]
+        lines.append(f"     {failure.at_us / 1e6:.3f} s: {shown(failure.text)}")
+        lines += [f"       {shown(said)}" for said in failure.why]
+    lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
     if require_fired and result.unfired:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
     if not result.good:

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
@@ -218,7 +219,7 @@ class World:
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
-        one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
+        one = Line(self.elapsed_us, kind, sled, vmm, hostname, shown(text))
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:
