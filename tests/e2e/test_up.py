@@ -139,7 +139,7 @@ def test_what_cannot_be_is_said_in_a_sentence(home, args, code, said):
 IMPATIENT = """
 import sys
 import sim_sled.daemon.small_rack as rack
-from sim_sled.cli.main import main
+from sim_sled.__main__ import main
 rack.READY_S = 0.5
 sys.argv = ["sim-sled", "up", "--nexus", "127.0.0.1:1"]
 main()
