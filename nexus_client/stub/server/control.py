@@ -16,7 +16,6 @@ import attrs
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
-from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.control import Guard, number
 from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.stub.contract import (
@@ -45,7 +44,9 @@ from nexus_client.stub.server.faults import Fault
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
     REQUEST_ID,
+    VARIABLES,
     Handler,
+    Table,
     answer,
     error_response,
     json_response,
@@ -90,7 +91,7 @@ class Control:
 
     def _instance_id(self, request: web.Request) -> UUID:
         """By id or by name; an unknown name is a 404 with the words of an unknown id."""
-        key = request.match_info["instance"]
+        key = request[VARIABLES]["instance"]
         try:
             return parse_uuid(key)
         except ValueError:
@@ -166,7 +167,7 @@ class Control:
         return await self._ask(request, lambda ticket: SetSled(ticket, sled_id, body.policy, body.state, body.power))
 
     async def run_task(self, request: web.Request) -> web.Response:
-        name = request.match_info["task"]
+        name = request[VARIABLES]["task"]
         try:
             task = Task(name)
         except ValueError:
@@ -187,7 +188,7 @@ class Control:
         return json_response({"id": number}, 201)
 
     async def drop_fault(self, request: web.Request) -> web.Response:
-        name = request.match_info["fault"]
+        name = request[VARIABLES]["fault"]
         if not self._host.faults.remove(number(name, "a fault")):
             raise Refused(404, f"no fault {name}")
         return web.Response(status=204)
@@ -256,7 +257,6 @@ def make_control_app(host: Host, restart: Callable[[int], None], guard: Guard) -
         guard.check(request)
         return await handler(request)
 
-    app = web.Application(middlewares=[manners, guarded, detailed_not_found], client_max_size=BODY_MAX)
     one = "/v1/instances/{instance}"
     routes = [
         ("GET", "/", control.page),
@@ -285,6 +285,7 @@ def make_control_app(host: Host, restart: Callable[[int], None], guard: Guard) -
         ("POST", "/v1/restart", control.restart),
         ("POST", "/v1/arm-crash", control.arm_crash),
     ]
+    table = Table()
     for method, path, handler in routes:
-        app.router.add_route(method, path, handler)  # add_get would answer HEAD as well
-    return app
+        table.add(method, path, handler)
+    return table.app(manners, guarded, detailed_not_found)
