@@ -5,7 +5,7 @@ is imported when somebody asks for it.
 
 Read before: http/artifacts.py, http/bootstore.py, http/bundles.py, http/networks.py, http/omicron.py, http/routes.py,
 http/small.py, http/storage.py, http/support.py, http/trust_quorum.py, http/vmms.py.
-Read next: http/app.py.
+Read next: http/app.py, http/coverage.py.
 """
 
 from __future__ import annotations

@@ -88,17 +88,17 @@ Parser = Callable[[str], Any]
 class Later:
     """A handler of an area that is imported at its first request: nobody who never asks pays for it."""
 
-    __slots__ = ("_handler", "_module", "_name")
+    __slots__ = ("_handler", "_module", "name")
 
     def __init__(self, module: str, name: str) -> None:
         self._module = module
-        self._name = name
+        self.name: Final = name
         self._handler: Handler | None = None
 
     @property
     def handler(self) -> Handler:
         if self._handler is None:
-            found: Handler = getattr(import_module(f"sim_sled.http.{self._module}"), self._name)
+            found: Handler = getattr(import_module(f"sim_sled.http.{self._module}"), self.name)
             self._handler = found
         return self._handler
 

@@ -5,7 +5,7 @@
 `shapes.json.gz` is made of the originals' OpenAPI documents by `make.py`. A shape that several versions share is
 stored once. What `document` gives is again an OpenAPI document as far as a validator or a client cares.
 
-Read next: shapes/make.py.
+Read next: shapes/check.py, shapes/make.py.
 """
 
 from __future__ import annotations

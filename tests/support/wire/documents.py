@@ -18,6 +18,7 @@ import msgspec
 
 from nexus_client.stub.server.control_openapi import document as control_document
 from sim_sled import shapes
+from sim_sled.shapes.check import relax
 
 FOLDER: Final = Path(os.environ["SIM_SLED_OPENAPI"]) if os.environ.get("SIM_SLED_OPENAPI") else None
 
@@ -61,24 +62,6 @@ def for_server(kind: str | None, version: str | None, usual: str) -> str:
 
 
 # ---- validators ----------------------------------------------------------------------------------------------------
-
-INTEGER_BITS: Final = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "uint": 63}
-
-
-def relax(schema: Any) -> Any:
-    """OpenAPI 3.0 as Dropshot writes it -> JSON Schema 2020-12.
-
-    `oneOf` becomes `anyOf`: some of its branches overlap (a UUID is a string too), so strict validators would
-    refuse every real body. `nullable` is a word of OpenAPI alone, and JSON Schema knows no format of an integer.
-    """
-    if isinstance(schema, list):
-        return [relax(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {("anyOf" if key == "oneOf" else key): relax(value) for key, value in schema.items()}
-    if out.get("type") == "integer" and (bits := INTEGER_BITS.get(str(out.get("format")))):
-        out.setdefault("maximum", 2**bits - 1)
-    return {"anyOf": [{"type": "null"}, out]} if out.pop("nullable", False) is True else out
 
 
 @cache

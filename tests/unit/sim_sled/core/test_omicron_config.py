@@ -374,7 +374,8 @@ def test_a_strict_sled_wants_artifacts_before_the_configuration_that_names_them(
 
 def test_a_sled_that_starts_again_has_its_configuration_and_reconciles_it():
     driver = EstateDriver(hardware=Hardware(zpools=POOLS, disks=(BARE,)))
-    driver.of(Ledger).images[HASH] = Image(HASH, 5096, b"\1" * 32, "helios")
+    ledger = driver.of(Ledger)
+    ledger.images[HASH], ledger.boot_slot = Image(HASH, 5096, b"\1" * 32, "helios"), "b"
     put(driver, config(7, disks=[ADOPTED], slot_a=HASH))
     before = inventory(driver)
     again = EstateDriver(hardware=Hardware(zpools=POOLS, disks=(BARE,)))

@@ -1,0 +1,128 @@
+"""`sim-sled api`: what of the Sled Agent API is served here, and whether a JSON has the shape that a version wants.
+
+Read before: http/coverage.py, shapes/check.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from enum import Enum
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+GOOD, UNFIT, BAD_INPUT = 0, 1, 2
+
+STDIN_MAX = 16 * 1024 * 1024
+"""Bytes: sixteen times what a sled takes."""
+
+
+class Part(Enum):
+    REQUEST = "request"
+    ANSWER = "answer"
+
+
+def api(
+    *,
+    coverage: Annotated[bool, typer.Option(help="every operation and how far it goes")] = False,
+    validate: Annotated[
+        str | None, typer.Option(metavar="OPERATION", help="check a JSON from stdin, like omicron_config_put")
+    ] = None,
+    api_version: Annotated[str, typer.Option(help="for --validate, and which operations --coverage lists")] = "",
+    part: Annotated[
+        Part | None, typer.Option(help="for --validate; default: the request if the operation has a body")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """What is served of the Sled Agent API; exit 1 if a JSON does not fit."""
+    if coverage == (validate is not None):
+        _fail("one of --coverage and --validate OPERATION is needed")
+    if coverage:
+        _coverage(api_version, as_json=as_json)
+    else:
+        assert validate is not None, "looked at above"
+        _validate(validate, api_version or "48.0.0", part, as_json=as_json)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"sim-sled: {message}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _level(version: str) -> int:
+    from sim_sled.http.routes import NEWEST
+
+    match = re.fullmatch(r"([1-9][0-9]?)(\.0\.0)?", version)
+    if match is None or int(match[1]) > NEWEST:
+        _fail(f"{version!r} is no version of the Sled Agent API; they are 1.0.0 to {NEWEST}.0.0")
+    return int(match[1])
+
+
+def _coverage(version: str, *, as_json: bool) -> None:
+    from sim_sled.http.coverage import How, rows
+
+    found = rows()
+    if version:
+        level = _level(version)
+        found = [row for row in found if row.since <= level <= row.until]
+    if as_json:
+        told = [
+            {
+                "operation": row.operation,
+                "method": row.method,
+                "path": row.path,
+                "since": f"{row.since}.0.0",
+                "until": f"{row.until}.0.0",
+                "how": row.how.value,
+                "section": row.section,
+            }
+            for row in found
+        ]
+        typer.echo(json.dumps(told, indent=2))
+        return
+    for row in found:
+        versions = f"{row.since}-{row.until}"
+        typer.echo(f"{row.operation:46} {versions:6} {row.how.value:9} {row.section:7} {row.method} {row.path}")
+    operations = len({(row.operation, row.method, row.path) for row in found})
+    counts = ", ".join(f"{sum(row.how is how for row in found)} {how.value}" for how in How)
+    typer.echo(f"{operations} operations: {counts}")
+
+
+def _validate(operation: str, version: str, part: Part | None, *, as_json: bool) -> None:
+    from sim_sled.shapes import check
+
+    document = f"sled-agent/{_level(version)}.0.0"
+    try:
+        request, answer = check.request_schema(document, operation), check.answer_schema(document, operation)
+    except KeyError:
+        _fail(f"there is no operation {operation!r} in {version}; `sim-sled api --coverage` lists them")
+    if part is None:
+        part = Part.REQUEST if request is not None else Part.ANSWER
+    schema = request if part is Part.REQUEST else answer
+    if schema is None:
+        _fail(f"the {part.value} of {operation} has no JSON in {version}")
+    value = _stdin()
+    try:
+        faults = check.faults(document, schema, value)
+    except check.NoValidator as missing:
+        _fail(str(missing))
+    if as_json:
+        told = {"operation": operation, "api_version": version, "part": part.value, "faults": faults}
+        typer.echo(json.dumps(told, indent=2))
+    elif faults:
+        typer.echo("\n".join(faults))
+    else:
+        typer.echo(f"fits the {part.value} of {operation} in {version}")
+    raise typer.Exit(UNFIT if faults else GOOD)
+
+
+def _stdin() -> Any:
+    data = sys.stdin.buffer.read(STDIN_MAX + 1)
+    if len(data) > STDIN_MAX:
+        _fail(f"more than {STDIN_MAX} bytes on stdin")
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        _fail(f"stdin is no JSON: {error}")
