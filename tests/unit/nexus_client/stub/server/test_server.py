@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from contextlib import AsyncExitStack
 from uuid import UUID
@@ -417,6 +418,7 @@ async def test_serve_says_what_it_is_and_writes_the_port_file(tmp_path):
     while not said:
         await asyncio.sleep(0)
     ports = json.loads(port_file.read_text())
+    assert ports.pop("pid") == os.getpid()
     assert ports == {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
     assert said == [banner(server)]
     assert said[0].startswith("This is not Nexus.")
