@@ -18,9 +18,9 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, guarded, read_control_json
+from nexus_client.dropshot.control import Guard, guarded, malformed, read_control_json
 from nexus_client.dropshot.json import Json
-from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.listen import Runner
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub.guest_events import GuestEvent
@@ -380,7 +380,7 @@ def _dumps(value: Any) -> str:
 async def serve_control(control: Control, address: SocketAddress) -> tuple[web.AppRunner, str]:
     """Serve at `address`; returns the runner and the bound address. Raises `BadToken` beyond loopback without one."""
     require_token(address, control.token)
-    runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=PATIENCE.idle_s)
+    runner = Runner(control.app(), malformed)
     await runner.setup()
     site = web.TCPSite(runner, address.host, address.port)
     try:
