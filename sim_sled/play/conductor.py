@@ -581,12 +581,13 @@ class Conductor:
                 self.put(effect.after_us + self.network("report", effect.publication.serial), effect)
             case Answer(publication, outcome, after_us):
                 self.put(after_us, _Reply(publication, outcome))
-            case Inject(item):
-                self._inject(item)
+            case Inject():
+                self._inject(effect)
             case _:
                 self._out.append(effect)
 
-    def _inject(self, item: contract.Injection) -> None:
+    def _inject(self, wanted: Inject) -> None:
+        item = wanted.item
         who = self.engine.subjects.get(item.propolis_id)
         try:
             self._rack(item)
@@ -594,7 +595,9 @@ class Conductor:
             verb = _VERBS.get(type(item))
             if verb is not None:  # that Propolis's time cannot be frozen where there is none is nothing to tell
                 self._tell("rule", who, "-", f"cannot {verb}: {error.message}", None)
+            self.engine.had_no_effect(wanted.cause, error.message)
             return
+        self.engine.took_effect(wanted.cause)
         if isinstance(item, contract.ForgetVmm) and who is not None:
             self._lost(who, "the agent has forgotten it")
 
