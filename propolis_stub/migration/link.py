@@ -78,7 +78,7 @@ class PeerLink:
     async def _dial(self, address: str, migration_id: UUID) -> None:
         url = f"ws://{address}/instance/migrate/{migration_id}/start"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None)
-        # A session of its own: closing it is how a websocket client ends a connection without a close frame.
+        # A session of its own: it has no cookies of others, and its pool nothing else to keep.
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -102,34 +102,32 @@ class PeerLink:
 
     async def run(self, ws: Ws) -> None:
         """Speaks until either side ends it. `lost` is called once, unless this side closed."""
-        writer = asyncio.ensure_future(self._write(ws))
-        reader: asyncio.Task[aiohttp.WSMessage] | None = None
-        why = "connection lost"
+        parts = [asyncio.ensure_future(self._read(ws)), asyncio.ensure_future(self._write(ws))]
         try:
-            while not writer.done():
-                reader = asyncio.ensure_future(ws.receive())
-                await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-                if not reader.done():
-                    break
-                message = reader.result()
-                if message.type is WSMsgType.TEXT:
-                    self._deliver(Text(message.data))
-                elif message.type is WSMsgType.BINARY:
-                    self._deliver(decode(message.data))
-                elif message.type in {WSMsgType.PING, WSMsgType.PONG}:
-                    self._deliver(Malformed(f"a {message.type.name} frame"))
-                elif message.type is WSMsgType.CLOSE:
-                    self._deliver(Malformed(f"closed by the peer with code {message.data}"))
-                    break
-                else:
-                    break
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
         finally:
-            # also when this very task is cancelled (`abort`): neither half may go on by itself
-            halves = [half for half in (reader, writer) if half is not None]
-            for half in halves:
-                half.cancel()
-            await asyncio.gather(*halves, return_exceptions=True)
-            self._ended(why)
+            # also when this task itself is cancelled: neither of them may outlive the connection
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            self._ended("connection lost")
+
+    async def _read(self, ws: Ws) -> None:
+        while True:
+            message = await ws.receive()
+            if message.type is WSMsgType.TEXT:
+                self._deliver(Text(message.data))
+            elif message.type is WSMsgType.BINARY:
+                self._deliver(decode(message.data))
+            elif message.type in {WSMsgType.PING, WSMsgType.PONG}:
+                self._deliver(Malformed(f"a {message.type.name} frame"))
+            elif message.type is WSMsgType.CLOSE:
+                self._deliver(Malformed(f"closed by the peer with code {message.data}"))
+                return
+            else:
+                return
 
     async def _write(self, ws: Ws) -> None:
         while True:

@@ -9,12 +9,9 @@ Read before: core/contract.py, core/links.py, core/sled.py.
 Read next: daemon/daemon.py, play/conductor.py, play/virtual.py.
 """
 
-# ruff: noqa: SLF001 -- the table of doors stands below the class and names its methods
-
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from nexus_client import registration as reg
@@ -37,7 +34,15 @@ from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
-from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    InvalidRequest,
+    NexusUnreachable,
+    NoSuchVmm,
+    PropolisRefused,
+    SledError,
+)
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
 from sim_sled.core.happenings import Happening, Kind, Watch
 from sim_sled.core.links import Links
@@ -110,10 +115,50 @@ class Rack:
         turn = self._turn
         turn.now_us = now_us
         effects: list[Effect] = []
-        _DOORS[type(item)](self, item, effects)
+        self._let_in(item, effects)
         if turn.touched or self._links.busy:
             self._settle(effects)
         return effects
+
+    def _let_in(self, item: Input, effects: list[Effect]) -> None:
+        """One door per input, the busiest first."""
+        match item:
+            case contract.Tick():
+                self._tick(effects)
+            case contract.NexusReplied():
+                self._nexus_replied(item, effects)
+            case contract.PutState():
+                self._put_state(item, effects)
+            case contract.GetState():
+                self._get_state(item, effects)
+            case contract.Register():
+                self._register(item, effects)
+            case contract.Unregister():
+                self._unregister(item, effects)
+            case contract.Poke():
+                self._poke(item, effects)
+            case contract.CallArea():
+                self._call_area(item, effects)
+            case contract.PropolisInput():
+                self._propolis_input(item, effects)
+            case contract.SimMigrationSource():
+                self._sim_migration_source(item, effects)
+            case contract.InjectState():
+                self._inject_state(item, effects)
+            case contract.KillPropolis():
+                self._kill_propolis(item, effects)
+            case contract.ForgetVmm():
+                self._forget_vmm(item, effects)
+            case contract.InjectGuest():
+                self._inject_guest(item, effects)
+            case contract.Announce():
+                self._announce(item, effects)
+            case contract.RegistrationReplied():
+                self._registration_replied(item, effects)
+            case contract.HurryOutbox():
+                self._hurry(item, effects)
+            case _:
+                assert_never(item)
 
     def _settle(self, effects: list[Effect]) -> None:
         """What migrating VMMs have to say is said, then each VMM that moved is looked at, once."""
@@ -168,6 +213,10 @@ class Rack:
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)
+        except AgentAborts as aborts:
+            self._abort_agent(sled, effects)
+            effects.append(contract.ReplyError(item.ticket, aborts))
+            return
         except SledError as refused:
             self._turn.tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
@@ -285,6 +334,13 @@ class Rack:
         else:
             self._links.after(vmm, vmm.go_silent(self._turn.now_us), effects)
         effects.append(contract.Reply(item.ticket, None))
+
+    def _abort_agent(self, sled: Sled, effects: list[Effect]) -> None:
+        """The agent is gone, and is there again without its VMMs: nobody is told, Nexus finds out by asking."""
+        for vmm in list(sled.vmms.values()):
+            self._turn.tell(vmm, Kind.INJECTED, "lost: the sled agent aborts")
+            self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
+            self._remove(sled, vmm, effects)
 
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
@@ -404,7 +460,7 @@ class Rack:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def _tick(self, _: contract.Tick, effects: list[Effect]) -> None:
+    def _tick(self, effects: list[Effect]) -> None:
         for _count in range(TICKS_MAX):
             actor = self._turn.scheduler.pop_due(self._turn.now_us)
             if actor is None:
@@ -462,25 +518,3 @@ class Rack:
         if vmm.poke is not None or vmm.pokes:
             self._fail_pokes(vmm, NoSuchVmm(vmm.propolis_id), effects)
         self._turn.scheduler.set(vmm, None)
-
-
-_DOORS: Final[dict[type, Callable[[Rack, Any, list[Effect]], None]]] = {
-    contract.Register: Rack._register,
-    contract.Unregister: Rack._unregister,
-    contract.GetState: Rack._get_state,
-    contract.PutState: Rack._put_state,
-    contract.Poke: Rack._poke,
-    contract.SimMigrationSource: Rack._sim_migration_source,
-    contract.CallArea: Rack._call_area,
-    contract.InjectState: Rack._inject_state,
-    contract.KillPropolis: Rack._kill_propolis,
-    contract.ForgetVmm: Rack._forget_vmm,
-    contract.InjectGuest: Rack._inject_guest,
-    contract.PropolisInput: Rack._propolis_input,
-    contract.NexusReplied: Rack._nexus_replied,
-    contract.Announce: Rack._announce,
-    contract.RegistrationReplied: Rack._registration_replied,
-    contract.HurryOutbox: Rack._hurry,
-    contract.Tick: Rack._tick,
-}
-"""One door per input; `tests/unit/sim_sled/test_rack.py` proves that none of `contract.Input` is missing."""

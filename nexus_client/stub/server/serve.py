@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -215,9 +216,14 @@ async def serve(
     """
     async with server:
         if port_file is not None:
-            ready = {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
+            ready = {
+                "pid": os.getpid(),
+                "address": server.internal,
+                "lockstep": server.lockstep,
+                "control": server.control,
+            }
             partial = port_file.with_name(port_file.name + ".tmp")
-            partial.write_text(json.dumps(ready) + "\n")
+            partial.write_text(json.dumps(ready) + "\n", encoding="utf-8")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()

@@ -1,7 +1,5 @@
 """rack.py: the doors of the core, one by one: what is answered, what is published, what is kept and what is not."""
 
-import typing
-
 import pytest
 from support.rack.driving import (
     ACK,
@@ -27,7 +25,7 @@ from support.rack.driving import (
 
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmState
 from propolis_stub.waiting import Pace, Point
-from sim_sled.core import errors, rack
+from sim_sled.core import errors
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.history import told
@@ -45,10 +43,6 @@ def _refused_untouched(driver, call, *args, **named):
 
 
 # --- the edge -------------------------------------------------------------------------------------------------------
-
-
-def test_every_input_has_a_door():
-    assert set(rack._DOORS) == set(typing.get_args(contract.Input))
 
 
 def test_two_sleds_cannot_share_an_id():
