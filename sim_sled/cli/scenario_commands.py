@@ -82,6 +82,7 @@ class RunOptions:
     jobs: int = 1
     until_us: int | None = None
     require_fired: bool = False
+    strict: bool = False
     as_json: bool = False
     junit: Path | None = None
     events: Path | None = None
@@ -132,7 +133,7 @@ def run_files(
     runs: list[Run] = []
     out: list[str] = []
     for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
-        run = Run(played.task.shown, played.result, played.took_s)
+        run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
         _write_files(played, options, only=len(tasks) == 1)
@@ -146,7 +147,7 @@ def run_files(
         shown = {"runs": [plain(run, require_fired=options.require_fired) for run in runs]}
         out = [json.dumps(shown, indent=1) + "\n"]
     code = EXIT_GOOD
-    if any(not run.result.good for run in runs):
+    if any(not run.good for run in runs):
         code = EXIT_FAILED
     elif any(not run.passed(require_fired=options.require_fired) for run in runs):
         code = EXIT_NEVER_FIRED

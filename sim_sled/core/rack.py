@@ -34,7 +34,15 @@ from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
-from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    InvalidRequest,
+    NexusUnreachable,
+    NoSuchVmm,
+    PropolisRefused,
+    SledError,
+)
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
 from sim_sled.core.happenings import Happening, Kind, Watch
 from sim_sled.core.links import Links
@@ -205,6 +213,10 @@ class Rack:
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)
+        except AgentAborts as aborts:
+            self._abort_agent(sled, effects)
+            effects.append(contract.ReplyError(item.ticket, aborts))
+            return
         except SledError as refused:
             self._turn.tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
@@ -322,6 +334,13 @@ class Rack:
         else:
             self._links.after(vmm, vmm.go_silent(self._turn.now_us), effects)
         effects.append(contract.Reply(item.ticket, None))
+
+    def _abort_agent(self, sled: Sled, effects: list[Effect]) -> None:
+        """The agent is gone, and is there again without its VMMs: nobody is told, Nexus finds out by asking."""
+        for vmm in list(sled.vmms.values()):
+            self._turn.tell(vmm, Kind.INJECTED, "lost: the sled agent aborts")
+            self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
+            self._remove(sled, vmm, effects)
 
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]

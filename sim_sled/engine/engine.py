@@ -60,6 +60,10 @@ class Counter:
 
     matched: int = 0
     fired: int = 0
+    worked: set[str] = attrs.field(factory=set)
+    """Actions that have had an effect, of those that may have none."""
+    futile: dict[str, tuple[int, str]] = attrs.field(factory=dict)
+    """Actions that had none: how often, and why the first time."""
 
 
 @attrs.define(eq=False)
@@ -326,6 +330,18 @@ class Engine:
         """Remember for `why` that a rule touched this VMM."""
         if who is not None:
             who.notes.append(Note(self.now_us, rule.name, rule.mark(), text))
+
+    def took_effect(self, cause: tuple[str, str] | None) -> None:
+        """What this action of this rule wanted has been done."""
+        if cause is not None and cause[0] in self.counters:
+            self.counters[cause[0]].worked.add(cause[1])
+
+    def had_no_effect(self, cause: tuple[str, str] | None, why: str) -> None:
+        """... or could not be."""
+        if cause is not None and cause[0] in self.counters:
+            futile = self.counters[cause[0]].futile
+            times, first = futile.get(cause[1], (0, why))
+            futile[cause[1]] = (times + 1, first)
 
     # ---- what the rack tells
 

@@ -134,14 +134,14 @@ class _App:
             answer = await route.handler(call)
         except Refused as refused:
             return error_response(request_id, refused)
-        except SledError as error:
-            _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
-            return error_response(request_id, refusal(error))
         except ConnectionDropped as dropped:
             _log.debug("%s %s: %s", request.method, request.raw_path, dropped)
             if request.transport is not None:
                 request.transport.abort()  # what is answered after this goes nowhere
             return error_response(request_id, Refused(503, "connection dropped", close=True))
+        except SledError as error:
+            _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
+            return error_response(request_id, refusal(error))
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))

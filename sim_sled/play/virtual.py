@@ -127,7 +127,7 @@ class World:
             now_us=self.now_us,
             wrong=wrong_sled(self.sled_variant),
         )
-        self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
+        self.nexus = Nexus(self.nexus_config or model_of(self.scenario, self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
@@ -294,7 +294,7 @@ class World:
                     self._happened(effect)
                 case nx.Crashed():
                     self.line("nexus", "down")
-                    self.conductor.put(max(1, self._nexus_down_us), Due(_BOOT))
+                    self.conductor.put(self._nexus_down_us or RESTARTED_US, Due(_BOOT))
         if self.nexus.broken:
             raise self.nexus.broken[0]
         self.judge.nexus_moved()
@@ -450,6 +450,8 @@ class World:
 
 
 _BOOT: Final = "boot"
+RESTARTED_US: Final = 1_000_000
+"""A Nexus that dies by itself is started again after so long, as its supervisor would."""
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
     Lost.SILENT: nx.NoConnection("connection timed out"),
