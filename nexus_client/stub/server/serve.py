@@ -24,8 +24,8 @@ from aiohttp import web
 
 from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard
-from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.listen import Runner
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
@@ -56,9 +56,7 @@ class _Listener:
 
     async def up(self) -> None:
         bind = SocketAddress.typed(self.address)
-        runner = web.AppRunner(
-            self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=PATIENCE.idle_s
-        )
+        runner = Runner(self.make(), malformed, shutdown_s=SHUTDOWN_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, bind.host, bind.port).start()
