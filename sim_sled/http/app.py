@@ -21,6 +21,7 @@ from multidict import istr
 from nexus_client.dropshot.answers import Refused, error_body, new_request_id
 from nexus_client.dropshot.body import BODY_MAX, Bodies, read_json
 from nexus_client.dropshot.listen import PATIENCE, Handle, HandleError, Patience, Server
+from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
@@ -184,14 +185,6 @@ class _App:
             return
         self._told.add((peer, version))
         self._on_newer_api(peer, version)
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """Path and query of a request target, still encoded. Absolute targets (`http://host/path`) lose their host."""
-    if not target.startswith("/") and "://" in target:
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, _, query = target.partition("?")
-    return path, query
 
 
 def error_response(request_id: str, refused: Refused) -> Response:
