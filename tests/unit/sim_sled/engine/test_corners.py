@@ -105,9 +105,10 @@ def _event():
         "sled: sled-9",
     ],
 )
-@pytest.mark.parametrize("when", ["at: 1s", "every: 1s, to: 1s", "idle: 1s", "manual: go"])
+@pytest.mark.parametrize("when", ["at: 1s", "every: 1s, to: 1s", "idle: 1s", "manual: go", "rule: first"])
 def test_a_rule_for_somebody_does_not_fire_for_nobody(whom, when):
-    engine, told = engine_of(f"{{name: a, for: {{{whom}}}, when: {{{when}}}, do: {{note: x}}}}")
+    first = "{name: first, when: {at: 1s}, do: {snapshot: s}}"
+    engine, told = engine_of(first, f"{{name: a, for: {{{whom}}}, when: {{{when}}}, do: {{note: x}}}}")
     tick_until(engine, 1 * S)
     engine.fire("go")
     assert notes(told) == []
