@@ -1,6 +1,6 @@
 """Files that a person names are written as UTF-8, whatever the locale, and what goes wrong is a sentence.
 
-Read before: language/files.py.
+Read before: language/files.py. Read next: cli/surface.py.
 """
 
 from __future__ import annotations
