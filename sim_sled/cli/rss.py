@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
 
 BAD_INPUT: Final = 2
+SLEDS_BESIDE_MAX: Final = 32
+"""Sleds of a process that get servers beside them without being asked for: each has fourteen sockets by default, and
+the ports of regions on one address suffice for 64."""
+
 PEM_BYTES_MAX: Final = 1024 * 1024
 """A certificate chain has some KiB; the hand-off's body has to take it."""
 

@@ -126,6 +126,17 @@ class Engine:
             self._rules.setdefault(rule.when.kind(), []).append(rule)
             self.counters.setdefault(rule.name, Counter())
 
+    def join(self, name: str, sled_id: UUID) -> None:
+        """A sled joins a fleet that plays already; rules mean it by this name."""
+        info = SledInfo(name, sled_id)
+        self.sleds[name] = self.by_id[sled_id] = info
+
+    def leave(self, sled_id: UUID) -> None:
+        """A sled leaves."""
+        info = self.by_id.pop(sled_id, None)
+        if info is not None:
+            del self.sleds[info.name]
+
     def takes(self, kind: str, what: str) -> Distribution | None:
         """How long something takes by the scenario's latencies; None: no time."""
         key = (kind, what)
