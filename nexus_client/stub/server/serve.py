@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.listen import Runner
@@ -233,6 +234,7 @@ async def serve(
             partial.write_text(json.dumps(ready) + "\n", encoding="utf-8")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
+        collector.started()
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed
         stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())
