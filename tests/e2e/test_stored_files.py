@@ -381,6 +381,16 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path):
             assert stored.read() == data
 
 
+async def test_a_daemon_that_died_before_it_named_a_bundle_has_it_all_the_same(tmp_path):
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        await upload(sled)
+        await finalize(sled)
+        path = sled.daemon.blobs(SLED).path(f"bundles/{an_id(0xA01)}/{an_id(0xB1)}.zip")
+    path.replace(path.with_suffix(".zip.tmp"))
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        assert (await sled.ask("GET", f"{BUNDLE}/download")).body == ARCHIVE
+
+
 async def test_a_transfer_goes_on_after_a_restart(tmp_path):
     third = -(-len(ARCHIVE) // 3)
     async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
