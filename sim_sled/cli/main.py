@@ -12,8 +12,8 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.text import SocketAddress, shown_lines
-from sim_sled.cli import rss
+from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
+from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
@@ -125,8 +125,11 @@ def serve(
         int, typer.Option(min=0, max=65535, help="where the depot listens; 0: 12348, or any port on loopback")
     ] = 0,
     companions: Annotated[
-        bool, typer.Option(help="Crucible agents, a pantry, a repo depot and a DNS server beside each sled")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Crucible agents, a pantry, a depot, a DNS server beside each sled; default: up to 32 sleds"
+        ),
+    ] = None,
     max_vcpus: Annotated[
         int | None, typer.Option(min=1, help="refuse larger VMMs; the original's limit is 16")
     ] = None,
@@ -242,6 +245,7 @@ def serve(
     ]
     if len({sled.sled_id for sled in sleds}) != len(sleds):
         _fail("two sleds have the same id")
+    beside = len(sleds) <= rss.SLEDS_BESIDE_MAX if companions is None else companions
     engine = None
     if scenario is not None:
         engine, sleds = _engine(scenario, seed, plays, sleds)
@@ -259,10 +263,10 @@ def serve(
         shutdown_wait_s=shutdown_wait,
         propolis=PropolisMode(propolis.value),
         propolis_nets=tuple(map(_net, propolis_net or ())),
-        companions=rss.ports(wishes, sleds) if companions else None,
+        companions=rss.ports(wishes, sleds) if beside else None,
     )
     if wishes is not None and wishes.lockstep_port:
-        if not companions:
+        if not beside:
             _fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
         sleds = rss.two_scrimlets(sleds, given=role is not None)
         rss.try_out(wishes, sleds)
@@ -337,7 +341,7 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
         return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
-            typer.echo(f"sim-sled: {problem}", err=True)
+            typer.echo(f"sim-sled: {shown(problem)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
 
 
@@ -501,6 +505,7 @@ app.command()(nexus)
 app.command()(api)
 app.command()(handoff)
 add_to(app)
+up.add_to(app)
 
 
 @app.command()
@@ -519,12 +524,3 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"sim-sled {installed('sim-sled')}")
-
-
-def main() -> None:
-    """The entry point."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

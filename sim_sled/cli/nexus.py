@@ -13,7 +13,9 @@ from typing import Annotated
 
 import typer
 
+from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
+from sim_sled.machine import cannot_bind
 
 GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
 
@@ -122,7 +124,7 @@ def nexus(
         raise typer.Exit(BAD_INPUT) from None
     if port_file is not None:
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
-            port_file.unlink()  # nobody shall read the addresses of an earlier one
+            port_files.prepare(port_file)
     raise typer.Exit(asyncio.run(_serve(server, port_file)))
 
 
@@ -170,6 +172,6 @@ async def _serve(server: object, port_file: Path | None) -> int:
             if error.filename is not None:  # only files have names
                 sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
                 return BAD_INPUT
-            sys.stderr.write(f"sim-sled: cannot bind: {error.strerror or error}\n")
+            sys.stderr.write(f"sim-sled: {cannot_bind(error)}\n")
             return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
     return code

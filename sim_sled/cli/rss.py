@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
 
 BAD_INPUT: Final = 2
+SLEDS_BESIDE_MAX: Final = 32
+"""Sleds of a process that get servers beside them without being asked for: each has fourteen sockets by default, and
+the ports of regions on one address suffice for 64."""
+
 PEM_BYTES_MAX: Final = 1024 * 1024
 """A certificate chain has some KiB; the hand-off's body has to take it."""
 
@@ -138,14 +142,14 @@ def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
 
 
 def _pem(path: Path) -> str:
+    from sim_sled.language.files import TooLong, read_bounded
+
     try:
-        with path.open() as file:
-            text = file.read(PEM_BYTES_MAX + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"{path}: {error}")
-    if len(text) > PEM_BYTES_MAX:
+        return read_bounded(path, PEM_BYTES_MAX).decode()
+    except TooLong:
         _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
-    return text
+    except (OSError, ValueError) as error:
+        _fail(f"{path}: {getattr(error, 'strerror', None) or error}")
 
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -16,6 +16,8 @@ import typer
 
 from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
+from sim_sled.cli.surface import interruptible
+from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 
 BAR_AFTER_S: Final = 1.0
@@ -70,6 +72,7 @@ def run(
     sled_variant: SledVariant = None,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
+    strict: Annotated[bool, typer.Option(help="a warning of the run fails it: exit 1")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
     junit: Annotated[Path | None, typer.Option(help="write JUnit XML")] = None,
     events: Annotated[Path | None, typer.Option(help="write every happening as a line of JSON")] = None,
@@ -95,6 +98,7 @@ def run(
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
+        strict=strict,
         as_json=json,
         junit=junit,
         events=events,
@@ -105,8 +109,14 @@ def run(
     )
     if clock == "wall":
         _say(_on_sockets(files, options))
-    with _watching() as progress:
-        outcome = run_files(files, options, progress)
+    played = 0
+
+    def one_more(_run: Any) -> None:
+        nonlocal played
+        played += 1
+
+    with interruptible(lambda: f"{played} runs"), _watching() as progress:
+        outcome = run_files(files, options, progress, after_each=one_more)
     _say(outcome)
 
 
@@ -184,7 +194,7 @@ def explore(
             told=count,
         )
     if out is not None and explored is not None:
-        out.write_text("".join(f"{found.seed}\n" for found in explored.found))
+        write_text(out, "".join(f"{found.seed}\n" for found in explored.found))
     _say(outcome)
 
 
@@ -218,7 +228,7 @@ def shrink(
         sleds = small.scenario.fleet.sleds
         sys.stderr.write(f"{small.runs} runs: {sleds} sleds, {small.vmms} VMMs, {len(small.scenario.rules)} rules\n")
     if out is not None and small is not None:
-        out.write_text(outcome.out)
+        write_text(out, outcome.out)
         raise typer.Exit(outcome.code)
     _say(outcome)
 
@@ -347,17 +357,25 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
 
 @contextmanager
 def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    """A bar on a terminal, nothing elsewhere; Ctrl-C is answered with how far it came."""
+    came = (0, 0)
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(noun, total=total)
+    def how_far() -> str:
+        done, failed = came
+        return f"{done} {noun if total is None else f'of {total} {noun}'}, {failed} failed"
 
-        def count(done: int, failed: int) -> None:
+    def count(done: int, failed: int) -> None:
+        nonlocal came
+        came = (done, failed)
+        if bar is not None:
             bar.update(task, completed=done, description=f"{done} {noun}, {failed} failed")
 
+    with interruptible(how_far), ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+            task = bar.add_task(noun, total=total)
         yield count

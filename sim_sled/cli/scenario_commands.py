@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.variants import VARIANTS
+from sim_sled.files import write_text
 from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
@@ -81,6 +82,7 @@ class RunOptions:
     jobs: int = 1
     until_us: int | None = None
     require_fired: bool = False
+    strict: bool = False
     as_json: bool = False
     junit: Path | None = None
     events: Path | None = None
@@ -104,7 +106,11 @@ Player = Callable[[Sequence[Task]], Iterator[Played]]
 
 
 def run_files(
-    paths: Sequence[str], options: RunOptions, progress: Progress | None = None, player: Player | None = None
+    paths: Sequence[str],
+    options: RunOptions,
+    progress: Progress | None = None,
+    player: Player | None = None,
+    after_each: Callable[[Run], None] = lambda _: None,
 ) -> Outcome:
     """Plays scenarios in the closed world, or as `player` does. Nothing is played if any file has an error, or if one
     of the files to be written cannot be.
@@ -127,20 +133,21 @@ def run_files(
     runs: list[Run] = []
     out: list[str] = []
     for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
-        run = Run(played.task.shown, played.result, played.took_s)
+        run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
+        after_each(run)
         _write_files(played, options, only=len(tasks) == 1)
         if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
             notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
             out.append(text_of(run, require_fired=options.require_fired))
     if options.junit is not None:
-        options.junit.write_text(junit(runs, require_fired=options.require_fired))
+        write_text(options.junit, junit(runs, require_fired=options.require_fired))
     if options.as_json:
         shown = {"runs": [plain(run, require_fired=options.require_fired) for run in runs]}
         out = [json.dumps(shown, indent=1) + "\n"]
     code = EXIT_GOOD
-    if any(not run.result.good for run in runs):
+    if any(not run.good for run in runs):
         code = EXIT_FAILED
     elif any(not run.passed(require_fired=options.require_fired) for run in runs):
         code = EXIT_NEVER_FIRED
@@ -205,15 +212,14 @@ def _write_files(played: Played, options: RunOptions, *, only: bool) -> None:
         return path if only else path.with_name(f"{path.stem}-{played.result.scenario.name}{path.suffix}")
 
     if options.events is not None:
-        with named(options.events).open("w") as file:
-            file.writelines(events_json(played.result.lines))
+        write_text(named(options.events), events_json(played.result.lines))
     if options.trace is not None:
-        named(options.trace).write_text(played.result.trace().text())
+        write_text(named(options.trace), played.result.trace().text())
     if options.timeline is not None:
-        named(options.timeline).write_text(trace_events(played.result.lines))
+        write_text(named(options.timeline), trace_events(played.result.lines))
     if options.sequence is not None:
         hostname, path = options.sequence
-        named(path).write_text(mermaid(played.result.lines, hostname))
+        write_text(named(path), mermaid(played.result.lines, hostname))
 
 
 # ---- replay and why

@@ -23,6 +23,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nexus_client.dropshot.text import shown
+from sim_sled.machine import NO_IPV6, has_ipv6
+
 POLL_S: Final = 0.1
 """Between two looks at the processes: public states of the tour last longer than this."""
 
@@ -91,7 +94,7 @@ class Tour:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "sim_sled.cli.main",
+            "sim_sled",
             *arguments,
             "--port-file",
             str(port_file),
@@ -105,13 +108,15 @@ class Tour:
                 if process.returncode is not None:
                     raise TourError(f"{name} ended with {process.returncode}: {self.log(name)}")
                 await asyncio.sleep(POLL_S / 2)
-        ports: dict[str, Any] = json.loads(port_file.read_text())
+        ports: dict[str, Any] = json.loads(port_file.read_text(encoding="utf-8"))
         return ports
 
     def log(self, name: str) -> str:
         """The last lines that a process logged."""
         with contextlib.suppress(OSError):
-            return "\n".join((self.folder / f"{name}.log").read_text().splitlines()[-5:])
+            return "\n".join(
+                (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+            )
         return ""
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -351,6 +356,9 @@ async def run() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     tour = Tour(console)
     console.print("[bold]This is not Nexus[/bold], and these are no sleds: a simulation on loopback sockets.")
+    if not has_ipv6():
+        console.print(f"the tour cannot start: {NO_IPV6}", highlight=False, markup=False)
+        return 1
     async with contextlib.AsyncExitStack() as stack:
         try:
             await tour.start(stack)
@@ -359,7 +367,8 @@ async def run() -> int:
             wrong = await check(tour)
             await summary(tour)
         except (TourError, aiohttp.ClientError, TimeoutError) as error:
-            console.print(f"[red]the tour failed[/red]: {str(error) or type(error).__name__}", highlight=False)
+            console.print("[red]the tour failed[/red]:", end=" ")
+            console.print(shown(str(error) or type(error).__name__), highlight=False, markup=False)
             for name in tour.control:
                 console.print(f"--- {name}\n{tour.log(name)}", highlight=False, markup=False)
             return 1

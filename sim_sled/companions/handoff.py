@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
@@ -22,12 +22,15 @@ from sim_sled.companions.telling import Answered, put
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import BadRequest, DnsGeneration
-from sim_sled.core.estate import ESTATE, ask
+from sim_sled.core.estate import ESTATE, Ask, ask
 from sim_sled.core.handoff.body import Handoff, make
 from sim_sled.core.handoff.process import Process
 from sim_sled.core.handoff.refusals import explain, unreachable
 from sim_sled.core.handoff.wishes import Facts, RackSled, Wishes
 from sim_sled.daemon import logs
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.daemon import Daemon
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -101,7 +104,7 @@ async def send(wishes: Wishes, body: Any) -> Answered:
 class HandoffRunner:
     """The hand-off of a daemon's sleds. `run` ends when it is done."""
 
-    def __init__(self, daemon: Any, wishes: Wishes, seed: int) -> None:
+    def __init__(self, daemon: Daemon, wishes: Wishes, seed: int) -> None:
         self.process = Process(seed)
         self.done = asyncio.Event()
         self._daemon = daemon
@@ -132,7 +135,7 @@ class HandoffRunner:
         _log.info("the rack is handed over", rack=str(wishes.rack_id), nexus=wishes.lockstep, sleds=len(sleds))
         self.done.set()
 
-    async def _again_until_done(self, step: Any, made: Handoff) -> None:
+    async def _again_until_done(self, step: Callable[[Handoff], Awaitable[str | None]], made: Handoff) -> None:
         while (why := await step(made)) is not None:
             pause_us, new = self.process.failed(why)
             if new:
@@ -180,5 +183,5 @@ class HandoffRunner:
             return unreachable("Nexus's lockstep API", self._wishes.lockstep, answer.message)
         return None if answer.status == 204 else explain(answer.status, answer.message, self._wishes)
 
-    async def _ask(self, sled_id: UUID, asked: Any) -> None:
+    async def _ask(self, sled_id: UUID, asked: Ask[None]) -> None:
         await self._daemon.submit(contract.CallArea(self._daemon.ticket(), sled_id, ESTATE, asked))

@@ -284,7 +284,7 @@ class Reply:
 
 @attrs.frozen
 class ReplyError:
-    """Refuses `ticket` late (pokes only)."""
+    """Refuses `ticket` late: a poke, or a request during which the agent aborts."""
 
     ticket: int
     error: SledError

@@ -114,9 +114,9 @@ class Injected(SledError):
         self.headers = headers
 
 
-class AgentAborts(Exception):
-    """The real sled agent would abort here, with all that it runs (SA 2.12); the rack plays it (rack.py)."""
-
-
 class ConnectionDropped(Exception):
     """A rule of a scenario closes the connection without an answer."""
+
+
+class AgentAborts(SledError, ConnectionDropped):
+    """The real sled agent aborts here, with all that it runs: nobody is answered (SA 2.12; the rack plays it)."""

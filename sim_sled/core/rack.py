@@ -34,7 +34,15 @@ from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
 from sim_sled.core.config import DRAIN_STEPS_MAX, SledConfig
 from sim_sled.core.contract import Effect, Input
-from sim_sled.core.errors import ChannelFull, InvalidRequest, NexusUnreachable, NoSuchVmm, PropolisRefused, SledError
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    InvalidRequest,
+    NexusUnreachable,
+    NoSuchVmm,
+    PropolisRefused,
+    SledError,
+)
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
 from sim_sled.core.happenings import Happening, Kind, Watch
 from sim_sled.core.links import Links
@@ -97,6 +105,16 @@ class Rack:
         sled.sled_pacer = self.sled_pacer
         self.sleds[config.sled_id] = sled
         return sled
+
+    def remove_sled(self, sled_id: UUID, now_us: int) -> None:
+        """A sled leaves: its VMMs are forgotten, what it had not told is lost. ValueError if there is none such."""
+        sled = self.sleds.get(sled_id)
+        if sled is None:
+            raise ValueError(f"no sled with the id {sled_id}")
+        for propolis_id in list(sled.vmms):
+            self.handle(contract.ForgetVmm(0, sled_id, propolis_id), now_us)
+        self._turn.scheduler.set(sled, None)
+        del self.sleds[sled_id]
 
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
@@ -205,6 +223,10 @@ class Rack:
         scripted = source is None and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)
+        except AgentAborts as aborts:
+            self._abort_agent(sled, effects)
+            effects.append(contract.ReplyError(item.ticket, aborts))
+            return
         except SledError as refused:
             self._turn.tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
@@ -323,6 +345,13 @@ class Rack:
             self._links.after(vmm, vmm.go_silent(self._turn.now_us), effects)
         effects.append(contract.Reply(item.ticket, None))
 
+    def _abort_agent(self, sled: Sled, effects: list[Effect]) -> None:
+        """The agent is gone, and is there again without its VMMs: nobody is told, Nexus finds out by asking."""
+        for vmm in list(sled.vmms.values()):
+            self._turn.tell(vmm, Kind.INJECTED, "lost: the sled agent aborts")
+            self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
+            self._remove(sled, vmm, effects)
+
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         vmm = sled.get(item.propolis_id)
@@ -360,7 +389,9 @@ class Rack:
     # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self.sleds.get(item.sled_id)
+        if sled is None:
+            return  # it has left while Nexus answered
         vmm = sled.vmms.get(item.propolis_id)
         done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._turn.now_us)
         if isinstance(item.outcome, Transient):
@@ -420,7 +451,9 @@ class Rack:
         self._registration_effects(sled, done, effects)
 
     def _registration_replied(self, item: contract.RegistrationReplied, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self.sleds.get(item.sled_id)
+        if sled is None:
+            return  # it has left while Nexus answered
         assert sled.registration is not None, "nothing was asked"
         self._registration_effects(sled, sled.registration.handle(item.answer, self._turn.now_us), effects)
 

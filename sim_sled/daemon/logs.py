@@ -5,16 +5,18 @@ Nothing on the hot path logs: a request that goes well is a metric, not a line.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from nexus_client.dropshot.text import shown, shown_lines
+from sim_sled.files import CannotWrite
 
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
 
@@ -45,9 +47,33 @@ def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> No
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
         cache_logger_on_first_use=False,
     )
+
+
+class _Patient:
+    """stderr, whose trouble must not become the daemon's: a line that cannot be written is dropped, and counted."""
+
+    def write(self, text: str) -> int:
+        global _dropped  # noqa: PLW0603 -- of the process, as its stderr
+        try:
+            return sys.stderr.write(text)
+        except (OSError, CannotWrite, ValueError):
+            _dropped += 1
+            return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, CannotWrite, ValueError):
+            sys.stderr.flush()
+
+
+_dropped = 0
+
+
+def dropped() -> int:
+    """Lines that could not be written."""
+    return _dropped
 
 
 def get(component: str) -> Any:

@@ -192,7 +192,9 @@ async def play_on_sockets(
     is no such variant.
     """
     how = how or How()
-    async with NexusServer(seed=seed, config=model_of(how.variant), sled_timeout_s=CALL_TIMEOUT_S) as server:
+    async with NexusServer(
+        seed=seed, config=model_of(scenario, how.variant), sled_timeout_s=CALL_TIMEOUT_S
+    ) as server:
         configs = configs_of(scenario, "[::1]:0")
         wrong = wrong_sled(how.sled_variant)
         engine = engine_for(scenario, seed, [config.sled_id for config in configs])

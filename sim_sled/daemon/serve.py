@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -18,8 +16,10 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled import port_file
 from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.wishes import Wishes
@@ -29,6 +29,7 @@ from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Scenario
+from sim_sled.machine import cannot_bind
 
 GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
 
@@ -67,7 +68,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         log.warning("aiohttp runs without its C extensions: expect a third of the speed")
     if serving.port_file is not None:
         try:
-            prepare_port_file(serving.port_file)
+            port_file.prepare(serving.port_file)
         except OSError as error:
             return _cannot_write(serving.port_file, error)
     try:
@@ -86,13 +87,13 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- same
             return BAD_INPUT
         except OSError as error:
-            print(f"sim-sled: cannot bind: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
+            print(f"sim-sled: {cannot_bind(error)}", file=sys.stderr)  # noqa: T201 -- same
             return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
         for sled_id, address in daemon.addresses.items():
             log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
         if serving.port_file is not None:
             try:
-                write_port_file(serving.port_file, _ports(daemon, control))
+                port_file.write(serving.port_file, _ports(daemon, control))
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
@@ -106,6 +107,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
+        collector.started()
         code = await _wait(daemon, stop, serving)
         left_over = await daemon.stop()
         for each in left_over:
@@ -113,7 +115,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 "not delivered to Nexus", vmm=str(each.propolis_id), state=each.state, gen=each.gen, why=each.why
             )
         log.info("stopped", undelivered=len(left_over))
-        return code
+        return BAD_INPUT if logs.dropped() else code
 
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
@@ -199,28 +201,7 @@ def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
         for sled_id, address in daemon.addresses.items()
     ]
     first = {name: value for name, value in listed[0].items() if name != "sled_id"}
-    return {"pid": os.getpid(), "sleds": listed, **first, "control": control}
-
-
-def prepare_port_file(path: Path) -> None:
-    """Make sure that `path` can be written later, and that nobody reads the addresses of an earlier daemon in it.
-    OSError otherwise, before anything has started.
-    """
-    path.unlink(missing_ok=True)
-    fresh = _fresh(path)
-    fresh.touch()
-    fresh.unlink()
-
-
-def write_port_file(path: Path, ports: dict[str, Any]) -> None:
-    """Write `ports` as JSON so that nobody ever reads half of it."""
-    fresh = _fresh(path)
-    fresh.write_text(json.dumps(ports, indent=2) + "\n")
-    fresh.replace(path)
-
-
-def _fresh(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return {"sleds": listed, **first, "control": control}
 
 
 def _cannot_write(path: Path, error: OSError) -> int:

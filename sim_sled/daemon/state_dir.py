@@ -90,7 +90,7 @@ def _read(path: Path) -> Any:
 def _write(path: Path, value: Any) -> None:
     """All or nothing, also when the machine stops half way."""
     fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
+    with fresh.open("w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())

@@ -132,7 +132,7 @@ def _planned_report(engine: Engine, rule: Rule, context: Context, action: act.Ac
             plan.window = max(plan.window, action.window)
             engine.note(context.who, rule, "lets later reports pass")
         case act.Stale():
-            plan.stale.append(action.back)
+            plan.stale.append((action.back, rule.name))
             engine.note(context.who, rule, "repeats an older report")
         case act.Hold() if not action.publish:
             plan.held_by, plan.hold_lasts_us, plan.hold_until = rule.name, action.lasts, action.until
@@ -148,7 +148,7 @@ def _planned_pace(engine: Engine, rule: Rule, context: Context, plan: PacePlan, 
             plan.stall_us = max(plan.stall_us, action.lasts)
             engine.note(context.who, rule, f"stalls it for {show_duration(action.lasts)}")
         case act.SetState():
-            plan.becomes, plan.illegal = action.state, action.illegal
+            plan.becomes, plan.becomes_by, plan.illegal = action.state, rule.name, action.illegal
             engine.note(context.who, rule, f"sets {action.state}")
         case act.SkipStates():
             assert context.who is not None
@@ -167,6 +167,7 @@ def _do(engine: Engine, rule: Rule, context: Context, action: act.Action, i: int
     """An action that stands on its own."""
     who, sled = context.who, context.sled
     name = sled.name if sled is not None else "-"
+    cause = (rule.name, action.key)
     match action:
         case act.Note():
             engine.tell("note", who, name, action.text, rule.mark())
@@ -175,7 +176,10 @@ def _do(engine: Engine, rule: Rule, context: Context, action: act.Action, i: int
         case act.Fire():
             engine.fire(action.manual, who, sled)
         case act.Release():
-            engine.post.release(action.rule)
+            if engine.post.release(action.rule):
+                engine.took_effect(cause)
+            else:
+                engine.had_no_effect(cause, f"rule '{action.rule}' held nothing")
         case act.Hold():
             engine.post.hold(rule, action, who, sled)
         case act.Partition():
@@ -188,35 +192,41 @@ def _do(engine: Engine, rule: Rule, context: Context, action: act.Action, i: int
             _sled_down(engine, rule, context, action, i)
         case _ if who is not None and not who.gone:
             _do_to_vmm(engine, rule, who, action, context)
+        case _:
+            gone = "the VMM was gone by then" if who is not None else "there was nobody to do it to"
+            engine.had_no_effect(cause, gone)
 
 
 def _do_to_vmm(engine: Engine, rule: Rule, who: Subject, action: act.Action, context: Context) -> None:
     sled_id, propolis_id = who.sled.id, who.propolis_id
+    cause = (rule.name, action.key)
     match action:
         case act.SetState():
             engine.effects.append(
-                Inject(contract.InjectState(NOBODY, sled_id, propolis_id, vmm_state(action.state), action.illegal))
+                Inject(
+                    contract.InjectState(NOBODY, sled_id, propolis_id, vmm_state(action.state), action.illegal), cause
+                )
             )
             engine.note(who, rule, f"sets {action.state}")
         case act.Stall():
-            stall(engine, who, action.lasts)
+            stall(engine, who, action.lasts, cause)
             engine.note(who, rule, f"stalls it for {show_duration(action.lasts)}")
         case act.SkipStates():
             who.skip |= frozenset(action.states)
         case act.KillPropolis():
-            engine.effects.append(Inject(contract.KillPropolis(NOBODY, sled_id, propolis_id, action.restart)))
+            engine.effects.append(Inject(contract.KillPropolis(NOBODY, sled_id, propolis_id, action.restart), cause))
             engine.note(who, rule, "kills its Propolis")
         case act.ForgetVmm():
-            engine.effects.append(Inject(contract.ForgetVmm(NOBODY, sled_id, propolis_id)))
+            engine.effects.append(Inject(contract.ForgetVmm(NOBODY, sled_id, propolis_id), cause))
             engine.note(who, rule, "makes the agent forget it")
         case act.MigrationFate():
             _fate(engine, rule, context, action)
 
 
-def stall(engine: Engine, who: Subject, lasts_us: int) -> None:
+def stall(engine: Engine, who: Subject, lasts_us: int, cause: tuple[str, str] | None = None) -> None:
     """Whatever the VMM waits for, now or next, does not come before that."""
     who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + lasts_us))
-    engine.effects.append(_propolis(who, Hold()))
+    engine.effects.append(attrs.evolve(_propolis(who, Hold()), cause=cause))
     if lasts_us < FOREVER:
         engine.later(lasts_us, lambda: _thaw(engine, who))
 
@@ -257,7 +267,9 @@ def _sled_down(
     sled = context.sled
     assert sled is not None
     if sled.down == "power":
-        return  # nothing restarts without power
+        engine.had_no_effect((rule.name, action.key), f"{sled.name} had no power; nothing restarts without")
+        return
+    engine.took_effect((rule.name, action.key))
     lasts = action.lasts if isinstance(action, act.PowerOffSled) else _takes(engine, rule, context, action.down, i)
     keep = action.keep_vmms if isinstance(action, act.RestartAgent) else 0
     sled.down = {act.RestartAgent: "agent", act.RebootSled: "reboot", act.PowerOffSled: "power"}[type(action)]

@@ -60,6 +60,10 @@ class Counter:
 
     matched: int = 0
     fired: int = 0
+    worked: set[str] = attrs.field(factory=set)
+    """Actions that have had an effect, of those that may have none."""
+    futile: dict[str, tuple[int, str]] = attrs.field(factory=dict)
+    """Actions that had none: how often, and why the first time."""
 
 
 @attrs.define(eq=False)
@@ -109,6 +113,17 @@ class Engine:
         for rule in self.scenario.rules:
             self._rules.setdefault(rule.when.kind(), []).append(rule)
             self.counters.setdefault(rule.name, Counter())
+
+    def join(self, name: str, sled_id: UUID) -> None:
+        """A sled joins a fleet that plays already; rules mean it by this name."""
+        info = SledInfo(name, sled_id)
+        self.sleds[name] = self.by_id[sled_id] = info
+
+    def leave(self, sled_id: UUID) -> None:
+        """A sled leaves."""
+        info = self.by_id.pop(sled_id, None)
+        if info is not None:
+            del self.sleds[info.name]
 
     def takes(self, kind: str, what: str) -> Distribution | None:
         """How long something takes by the scenario's latencies; None: no time."""
@@ -326,6 +341,18 @@ class Engine:
         """Remember for `why` that a rule touched this VMM."""
         if who is not None:
             who.notes.append(Note(self.now_us, rule.name, rule.mark(), text))
+
+    def took_effect(self, cause: tuple[str, str] | None) -> None:
+        """What this action of this rule wanted has been done."""
+        if cause is not None and cause[0] in self.counters:
+            self.counters[cause[0]].worked.add(cause[1])
+
+    def had_no_effect(self, cause: tuple[str, str] | None, why: str) -> None:
+        """... or could not be."""
+        if cause is not None and cause[0] in self.counters:
+            futile = self.counters[cause[0]].futile
+            times, first = futile.get(cause[1], (0, why))
+            futile[cause[1]] = (times + 1, first)
 
     # ---- what the rack tells
 

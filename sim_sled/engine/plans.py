@@ -48,6 +48,8 @@ class PacePlan:
     stall_us: int = 0
     fail: bool = False
     becomes: str | None = None
+    becomes_by: str = ""
+    """The rule that wants it."""
     illegal: bool = False
     at_once: bool = False
 
@@ -65,7 +67,8 @@ class PublishPlan:
     copies: list[int] = attrs.field(factory=list)
     """Delays of the duplicates behind the report."""
     window: int = 0
-    stale: list[int] = attrs.field(factory=list)
+    stale: list[tuple[int, str]] = attrs.field(factory=list)
+    """How many publications older, and which rule wants it."""
 
 
 @attrs.frozen
@@ -104,9 +107,12 @@ class Answer:
 
 @attrs.frozen
 class Inject:
-    """Do this to a VMM, whatever it was doing."""
+    """Do this to a VMM, whatever it was doing. `cause`: the rule and action that want it; None: it follows from what
+    another did.
+    """
 
     item: contract.Injection
+    cause: tuple[str, str] | None = None
 
 
 def vmm_state(state: str) -> VmmState:

@@ -129,8 +129,8 @@ class Post:
             outcome: Outcome = Transient("lost on its way") if plan.retry else Delivered()
             self.engine.effects.append(Answer(publication, outcome, plan.delay_us))
             return
-        for back in plan.stale:
-            self._repeat(publication, who, back)
+        for back, rule in plan.stale:
+            self._repeat(publication, who, back, (rule, act.Stale.key))
         for at_us in plan.copies:
             tell("net", who, sled.name, f"{state} duplicated", None)
             self.engine.effects.append(Deliver(publication, publication.body, plan.delay_us + at_us, answered=False))
@@ -196,9 +196,12 @@ class Post:
                 plan.hold_lasts_us = FOREVER if f.until_us >= FOREVER else f.until_us - engine.now_us
                 engine.note(who, f.rule, f"holds {state}")
 
-    def _repeat(self, publication: Publication, who: Subject, back: int) -> None:
+    def _repeat(self, publication: Publication, who: Subject, back: int, cause: tuple[str, str]) -> None:
         older = [body for body in who.published if body.vmm_state.gen < publication.body.vmm_state.gen]
-        if len(older) >= back:
+        if len(older) < back:
+            self.engine.had_no_effect(cause, f"nothing that is {back} publications older was told of {who.short}")
+        else:
+            self.engine.took_effect(cause)
             body = older[-back]
             self.engine.tell("net", who, who.sled.name, f"{body.vmm_state.state.value} repeated", None)
             self.engine.effects.append(Deliver(publication, body, 1_000, answered=False))

@@ -21,6 +21,7 @@ from sim_sled.core import contract
 from sim_sled.engine.act import NOBODY
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event, Inject, PacePlan, vmm_state
+from sim_sled.language.actions import SetState
 from sim_sled.language.draw import draw
 from sim_sled.language.figures import FOREVER
 
@@ -46,7 +47,10 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int, leads_to: I
         # (PR 3.2).
         who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, engine.now_us + plan.stall_us))
         takes = 0 if plan.at_once else plan.delay_us
+        if plan.becomes not in (None, "failed"):
+            return _forced(engine, who, plan, takes)
         who.failing = plan.becomes == "failed"
+        engine.took_effect((plan.becomes_by, SetState.key))
         return Pace(takes, fail=who.failing)
     edge = _edge(who, point, leads_to)
     if edge is None:
@@ -125,12 +129,22 @@ def _result(engine: Engine, who: Subject, point: Point, plan: PacePlan) -> Pace:
     if plan.becomes is not None:
         if plan.becomes == "failed" and point in _CAN_FAIL:
             who.failing = True
+            engine.took_effect((plan.becomes_by, SetState.key))
             return Pace(takes, fail=True)
-        forced = contract.InjectState(
-            NOBODY, who.sled.id, who.propolis_id, vmm_state(plan.becomes), plan.illegal or plan.becomes != "failed"
-        )
-        if takes < FOREVER:
-            engine.later(takes, lambda: engine.effects.append(Inject(forced)))
-        return Pace(None)
+        return _forced(engine, who, plan, takes)
     who.failing = who.failing or (plan.fail and point in _CAN_FAIL)
     return Pace(None if takes >= FOREVER else takes, fail=plan.fail)
+
+
+def _forced(engine: Engine, who: Subject, plan: PacePlan, takes: int) -> Pace:
+    """It never comes to where it was going: then it is somewhere else."""
+    assert plan.becomes is not None
+    forced = Inject(
+        contract.InjectState(
+            NOBODY, who.sled.id, who.propolis_id, vmm_state(plan.becomes), plan.illegal or plan.becomes != "failed"
+        ),
+        (plan.becomes_by, SetState.key),
+    )
+    if takes < FOREVER:
+        engine.later(takes, lambda: engine.effects.append(forced))
+    return Pace(None)

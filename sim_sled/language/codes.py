@@ -73,10 +73,11 @@ CODES: Final[dict[str, str]] = {
     "W303": "a hold that nothing ever releases",
     "W310": "an expectation that is never armed",
     "W311": "a user action that matches no instance",
+    "W313": "a rule that fired, and an action of it that never had an effect",
     "W312": "a run in which every creation was refused; it is not ok",
 }
 
-RUN_CODES: Final = frozenset({"W312"})
+RUN_CODES: Final = frozenset({"W312", "W313"})
 """What only a run can tell."""
 
 CLIENT_TIMEOUT_US: Final = 60_000_000

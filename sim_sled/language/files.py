@@ -1,6 +1,8 @@
 """Reading a file that somebody named: never longer than a limit, never for ever.
 
 A size that `stat` tells is no bound (a device has none, a file grows while it is read), so what is *read* is counted.
+
+Read next: files.py, port_file.py.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
+from nexus_client.stub.hazards import Hazard
+from nexus_client.stub.rules import RuleSet
 from sim_sled.language.actions import Action, ActionsKind
 from sim_sled.language.distribution import Distribution
 from sim_sled.language.field_types import (
@@ -138,6 +140,10 @@ class Fleet(Located):
     )
 
 
+RULES: Final = tuple(rules.value for rules in RuleSet)
+HAZARDS: Final = (*(hazard.value for hazard in Hazard), "none")
+
+
 @attrs.frozen
 class Nexus(Located):
     """A real Nexus. Without `internal` the built-in model is meant."""
@@ -147,6 +153,13 @@ class Nexus(Located):
         url(), "Its external API, for `instance:` and `load`.", default=None, words="none", codes="E150 E151"
     )
     token_file: str | None = f(text("path"), "A file with a token for it.", default=None, words="none")
+    rules: str = f(OneOf(RULES, "E150", "rule set"), "The built-in model's rule set.", default="head")
+    hazards: tuple[str, ...] | None = f(
+        Many(OneOf(HAZARDS, "E150", "hazard"), "hazards"),
+        "Which known wrongs of Nexus the built-in model plays (docs/nexus-model.md).",
+        default=None,
+        words="late_half_stops_failed, start_overrules_stop",
+    )
 
 
 @attrs.frozen
@@ -195,6 +208,12 @@ class Agent(Located):
         OneOf(("push", "doorbell"), "E111", "way"), "Report states at once, or only when Nexus asks.", default="push"
     )
     retry: Retry = f(Struct(Retry), "Pauses between repeated reports.", default=Retry(), words="250ms, 2, 3m")
+    hazards: tuple[str, ...] = f(
+        Many(OneOf(("stop_before_start",), "E160", "hazard"), "hazards"),
+        "Known wrongs of the real agent that are played.",
+        default=(),
+        words="none",
+    )
 
 
 @attrs.frozen

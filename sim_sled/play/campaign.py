@@ -6,14 +6,18 @@ Read before: play/run.py. Read next: play/shrink.py.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Final
 
 import attrs
 
+from nexus_client.dropshot import collector
 from sim_sled.language.schema import Scenario
 from sim_sled.play.run import How, Result, play
 from sim_sled.play.virtual import World
@@ -51,13 +55,14 @@ def play_task(task: Task) -> Played:
 def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None] | None = None) -> Iterator[Played]:
     """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest."""
     if jobs <= 1:
+        collector.started()
         for task in tasks:
             started = time.perf_counter()
             result = play(task.scenario, task.seed, task.how, progress)
             yield Played(task, result, time.perf_counter() - started)
         return
     # spawn: a worker begins as a new process would, whatever this one holds
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=collector.worker) as pool:
         waiting: dict[int, Future[Played]] = {}
         done: dict[int, Played] = {}
         numbered = enumerate(tasks)
@@ -65,7 +70,8 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
         try:
             while True:
                 while len(waiting) < jobs * AHEAD and (one := next(numbered, None)) is not None:
-                    waiting[one[0]] = pool.submit(play_task, one[1])
+                    with _children_without_ctrl_c():
+                        waiting[one[0]] = pool.submit(play_task, one[1])
                 if not waiting and following not in done:
                     return
                 if following not in done:
@@ -75,9 +81,30 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
                 while following in done:
                     yield done.pop(following)
                     following += 1
+        except BaseException:
+            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for
+            for worker in active_children():
+                worker.terminate()
+            raise
         finally:
             for future in waiting.values():
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _children_without_ctrl_c() -> Iterator[None]:
+    """A terminal sends Ctrl-C to all its processes; the first one answers for all.
+
+    Blocked, not ignored: children inherit it through exec, and what comes meanwhile reaches us afterwards.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @attrs.frozen

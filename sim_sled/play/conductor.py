@@ -28,7 +28,7 @@ from nexus_client.types import SledVmmState
 from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.core import contract
-from sim_sled.core.errors import SledError
+from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
@@ -463,20 +463,29 @@ class Conductor:
                 self._ends(opened, Carried(None))
                 return
             requests.carried(item, who)
+        there = (
+            list(self.rack.sleds[item.sled_id].vmms) if self.rack.sleds[item.sled_id].config.stop_before_start else []
+        )
         try:
             effects = self._into_rack(item)
         except SledError as error:
             self._answers(opened, Refused(error))
             return
         value: object = _LATER
-        rest = []
+        rest, aborted = [], False
         for effect in effects:
             if type(effect) is contract.Reply and effect.ticket == item.ticket:
                 value = effect.value
+            elif type(effect) is contract.ReplyError and isinstance(effect.error, ConnectionDropped):
+                aborted = True
             else:
                 rest.append(effect)
         self._effects(rest)
-        if value is _LATER:
+        if aborted:
+            for gone in filter(None, map(self.engine.subjects.get, there)):
+                self._lost(gone, "the agent has aborted")
+            self._ends(opened, Lost.RESET)
+        elif value is _LATER:
             self._late[item.ticket] = opened
         else:
             self._answers(opened, Carried(value))
@@ -572,12 +581,13 @@ class Conductor:
                 self.put(effect.after_us + self.network("report", effect.publication.serial), effect)
             case Answer(publication, outcome, after_us):
                 self.put(after_us, _Reply(publication, outcome))
-            case Inject(item):
-                self._inject(item)
+            case Inject():
+                self._inject(effect)
             case _:
                 self._out.append(effect)
 
-    def _inject(self, item: contract.Injection) -> None:
+    def _inject(self, wanted: Inject) -> None:
+        item = wanted.item
         who = self.engine.subjects.get(item.propolis_id)
         try:
             self._rack(item)
@@ -585,11 +595,16 @@ class Conductor:
             verb = _VERBS.get(type(item))
             if verb is not None:  # that Propolis's time cannot be frozen where there is none is nothing to tell
                 self._tell("rule", who, "-", f"cannot {verb}: {error.message}", None)
+            self.engine.had_no_effect(wanted.cause, error.message)
             return
+        self.engine.took_effect(wanted.cause)
         if isinstance(item, contract.ForgetVmm) and who is not None:
-            self._tell("lost", who, who.sled.name, "the agent has forgotten it", None)
-            self.engine.lost(who)
-            self.watcher.lost(who)
+            self._lost(who, "the agent has forgotten it")
+
+    def _lost(self, who: Subject, why: str) -> None:
+        self._tell("lost", who, who.sled.name, why, None)
+        self.engine.lost(who)
+        self.watcher.lost(who)
 
     def _tell(self, kind: str, who: object, sled: str, text: str, _mark: object, /) -> None:
         assert who is None or isinstance(who, Subject)

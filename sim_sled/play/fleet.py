@@ -11,6 +11,8 @@ from uuid import UUID, uuid5
 from nexus_client.backoff import Policy
 from nexus_client.outbox import Outbox
 from nexus_client.stub.config import Config, SagaMode
+from nexus_client.stub.hazards import DEFAULT, Hazard
+from nexus_client.stub.rules import RuleSet
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.engine.engine import Engine
@@ -51,6 +53,7 @@ def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfi
             f"[fd00:1122:3344:{0x101 + i:x}::1]:12345" if address is None else address,
             hardware=hardware_of(sled.shape),
             stop_grace_us=scenario.agent.stop_grace,
+            stop_before_start="stop_before_start" in scenario.agent.hazards,
         )
         for i, sled in enumerate(sleds_of(scenario.fleet))
     ]
@@ -63,11 +66,14 @@ def outbox_of(scenario: Scenario, seed: int) -> Outbox:
     return Outbox(policy=Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
 
 
-def model_of(variant: str | None) -> Config:
-    """The model of Nexus beside a fleet. Queued: what lies between two nodes of a saga shows, and reports and users
-    can come between.
+def model_of(scenario: Scenario, variant: str | None) -> Config:
+    """The model of Nexus beside a fleet, as the scenario has it. Queued: what lies between two nodes of a saga shows,
+    and reports and users can come between.
     """
-    return Config(variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
+    named = scenario.nexus.hazards
+    hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
+    rules = RuleSet(scenario.nexus.rules)
+    return Config(rules=rules, hazards=hazards, variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
 
 
 def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: str | None = None) -> Engine:

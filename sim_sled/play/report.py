@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from sim_sled.language.figures import show_duration
 from sim_sled.play.run import Result
 
@@ -19,9 +20,15 @@ class Run:
     shown: str
     result: Result
     took_s: float
+    strict: bool = False
+    """What is only a warning fails it too."""
+
+    @property
+    def good(self) -> bool:
+        return self.result.good and not (self.strict and self.result.warnings)
 
     def passed(self, *, require_fired: bool) -> bool:
-        return self.result.good and not (require_fired and self.result.unfired)
+        return self.good and not (require_fired and self.result.unfired)
 
 
 def text_of(run: Run, *, require_fired: bool) -> str:
@@ -42,12 +49,12 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if result.sled_variant:
         lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
     for failure in result.failures:
-        lines.append(f"     {failure.at_us / 1e6:.3f} s: {failure.text}")
-        lines += [f"       {said}" for said in failure.why]
-    lines += [f"     {warned.mark}: {warned.code} {warned.text}" for warned in result.warnings]
+        lines.append(f"     {failure.at_us / 1e6:.3f} s: {shown(failure.text)}")
+        lines += [f"       {shown(said)}" for said in failure.why]
+    lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
     if require_fired and result.unfired:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
-    if not result.good:
+    if not run.good:
         variant = f" --variant {result.variant}" if result.variant else ""
         variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
         clock = " --clock wall" if result.clock == "wall" else ""
@@ -88,7 +95,9 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
 def _first_reason(run: Run) -> str:
     if run.result.failures:
         return run.result.failures[0].text
-    return next((w.text for w in run.result.warnings if w.code == "W312"), "a rule never fired")
+    if not run.good:
+        return run.result.warnings[0].text
+    return "a rule never fired"
 
 
 def junit(runs: Sequence[Run], *, require_fired: bool) -> str:

@@ -37,7 +37,7 @@ _ASK_EVERY: Final = 64
 
 @attrs.frozen
 class Warned:
-    """W300, W310 to W312 of a run."""
+    """W300, W310 to W313 of a run."""
 
     code: str
     text: str
@@ -181,6 +181,7 @@ class Finished(Protocol):
     def variant(self) -> str | None: ...
     @property
     def sled_variant(self) -> str | None: ...
+    def readable(self, text: str, /) -> str: ...
     @property
     def elapsed_us(self) -> int: ...
 
@@ -224,6 +225,11 @@ def _warnings(world: Finished) -> list[Warned]:
         selects = rule.for_.names_vmms() or rule.for_.names_sleds()
         if rule.enabled and selects and counter.matched == 0 and world.engine.subjects:
             found.append(Warned("W300", f"rule '{rule.name}' meant nobody in this run", rule.mark("for")))
+        for action, (times, why) in counter.futile.items():
+            if action not in counter.worked:
+                often = f"{counter.fired} time{'s' * (counter.fired != 1)}"
+                told = f"rule '{rule.name}' fired {often}, but '{action}' had no effect ({times} x: {why})"
+                found.append(Warned("W313", world.readable(told), rule.mark()))
     for i, expect in enumerate(world.scenario.expect):
         if not expect.always and world.judge.armed_count.get(label_of(expect, i), 0) == 0:
             label = label_of(expect, i)

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
@@ -126,7 +127,7 @@ class World:
             now_us=self.now_us,
             wrong=wrong_sled(self.sled_variant),
         )
-        self.nexus = Nexus(self.nexus_config or model_of(self.variant), seed=self.seed)
+        self.nexus = Nexus(self.nexus_config or model_of(self.scenario, self.variant), seed=self.seed)
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
@@ -218,7 +219,7 @@ class World:
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         if who is not None and sled == "-":
             sled = who.sled.name
-        one = Line(self.elapsed_us, kind, sled, vmm, hostname, text)
+        one = Line(self.elapsed_us, kind, sled, vmm, hostname, shown(text))
         if self.keep:
             self.lines.append(one)
         if self.on_line is not None:
@@ -293,7 +294,7 @@ class World:
                     self._happened(effect)
                 case nx.Crashed():
                     self.line("nexus", "down")
-                    self.conductor.put(max(1, self._nexus_down_us), Due(_BOOT))
+                    self.conductor.put(self._nexus_down_us or RESTARTED_US, Due(_BOOT))
         if self.nexus.broken:
             raise self.nexus.broken[0]
         self.judge.nexus_moved()
@@ -449,6 +450,8 @@ class World:
 
 
 _BOOT: Final = "boot"
+RESTARTED_US: Final = 1_000_000
+"""A Nexus that dies by itself is started again after so long, as its supervisor would."""
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
     Lost.SILENT: nx.NoConnection("connection timed out"),

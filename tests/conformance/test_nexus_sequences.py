@@ -1,10 +1,12 @@
 """The sequences of NX 8 as golden traces: what is asked, called, reported and shown, in order.
 
-A trace is the timeline of one instance, VMMs named V, W, X in the order of their records. `SIM_SLED_SHOW_TRACES=1`
-prints what was recorded, for review when a golden trace has to change.
+A trace is the timeline of one instance, VMMs named V, W, X in the order of their records. They lie in
+tests/data/nexus-sequences; `SIM_SLED_UPDATE=1` writes them anew, for review when one has to change.
 """
 
 import os
+import re
+from pathlib import Path
 
 import attrs
 from support.nexus.world import GONE, World, report
@@ -13,6 +15,7 @@ from nexus_client.stub.config import SECOND_US
 from nexus_client.stub.contract import ArmCrash, Boot, CrashPoint, NoConnection, RunTask, Task
 from nexus_client.types import MigrationState, VmmState
 
+FOLDER = Path(__file__).parents[1] / "data" / "nexus-sequences"
 S, M = VmmState, MigrationState
 OFF = {
     "watcher_period_us": None,
@@ -39,11 +42,12 @@ def _name(world, propolis_id):
     return "VWX"[known.index(propolis_id)] if propolis_id in known else ""
 
 
-def same(world, instance_id, golden):
-    got = trace(world, instance_id)
-    if os.environ.get("SIM_SLED_SHOW_TRACES"):
-        print("\n" + got)
-    assert got.splitlines() == golden.strip("\n").splitlines()
+def same(world, instance_id, name):
+    """The timeline is that of the golden file `name`."""
+    golden, got = FOLDER / f"{name}.trace", trace(world, instance_id) + "\n"
+    if os.environ.get("SIM_SLED_UPDATE"):
+        golden.write_text(got)
+    assert got.splitlines() == golden.read_text().splitlines(), "run with SIM_SLED_UPDATE=1"
 
 
 def since(world, instance_id):
@@ -64,28 +68,7 @@ def test_8_1_create_and_start():
     world = World.make(**OFF)
     web = world.create()
     world.settle()
-    same(
-        world,
-        web,
-        """
-asked      create and start
-public     creating
-saga       instance-create begins
-public     stopped
-saga       instance-start begins
-public   V starting
-called   V register (starting, gen 2)
-returned V register: ok, starting gen 2
-record   V starting gen 2
-called   V state running
-returned V run: ok, starting gen 2
-saga       instance-start ends
-saga       instance-create ends
-reported V running gen 3
-record   V running gen 3
-public   V running
-""",
-    )
+    same(world, web, "8.1-create-and-start")
 
 
 def test_8_1_the_running_request_fails():
@@ -95,32 +78,7 @@ def test_8_1_the_running_request_fails():
     world.answer(world.calls[0], NoConnection())
     world.settle()
     world.ask(RunTask, Task.REAPER)
-    same(
-        world,
-        web,
-        """
-asked      create and start
-public     creating
-saga       instance-create begins
-public     stopped
-saga       instance-start begins
-public   V starting
-called   V register (starting, gen 2)
-returned V register: ok, starting gen 2
-record   V starting gen 2
-called   V state running
-returned V run: no connection: connection refused
-saga     V instance-start unwinds from run: connection refused
-called   V unregister
-returned V undo of register: ok, failed gen 3
-public     stopped
-record   V saga_unwound gen 3
-saga       instance-start has unwound
-saga       instance-create ends
-task     V abandoned VMM is reaped
-record   V VMM record deleted
-""",
-    )
+    same(world, web, "8.1-the-running-request-fails")
 
 
 def test_8_2_stop():
@@ -129,26 +87,7 @@ def test_8_2_stop():
     since(world, web)
     world.stop(web)
     world.settle()
-    same(
-        world,
-        web,
-        """
-asked      stop
-called   V state stopped
-returned V ok, stopping gen 4
-record   V stopping gen 4
-public   V stopping
-reported V stopping gen 4
-reported V stopping gen 5
-record   V stopping gen 5
-reported V destroyed gen 6
-record   V destroyed gen 6
-saga       instance-update begins
-public     stopped
-record   V VMM record deleted
-saga       instance-update ends
-""",
-    )
+    same(world, web, "8.2-stop")
 
 
 def test_8_3_reboot():
@@ -157,23 +96,7 @@ def test_8_3_reboot():
     since(world, web)
     world.reboot(web)
     world.settle()
-    same(
-        world,
-        web,
-        """
-asked      reboot
-called   V state reboot
-returned V ok, rebooting gen 4
-record   V rebooting gen 4
-public   V rebooting
-reported V rebooting gen 4
-reported V rebooting gen 5
-record   V rebooting gen 5
-reported V running gen 6
-record   V running gen 6
-public   V running
-""",
-    )
+    same(world, web, "8.3-reboot")
 
 
 def moving(world, web):
@@ -197,44 +120,7 @@ def test_8_4_migration_the_source_reports_first():
     step(world, target)
     tell(world, target)
     world.ask(RunTask, Task.REAPER)
-    same(
-        world,
-        web,
-        """
-asked      migrate to sled 2
-saga       instance-migrate begins
-public   V migrating
-called   W register (migrating, gen 2)
-returned W register on target: ok, migrating gen 2, in pending gen 1
-record   W migrating gen 2
-called   W state migration_target from [fd00:1122:3344:101::1:1]:12400
-returned W migrate in: ok, migrating gen 2, in pending gen 1
-saga       instance-migrate ends
-reported V migrating gen 4, out in_progress gen 2
-record   V migrating gen 4
-record   V migration source in_progress gen 2
-reported W migrating gen 2, in in_progress gen 2
-record   W migration target in_progress gen 2
-reported V stopping gen 5, out completed gen 3
-record   V stopping gen 5
-record   V migration source completed gen 3
-saga       instance-update begins
-saga       instance-update ends
-reported V destroyed gen 6, out completed gen 3
-record   V destroyed gen 6
-saga       instance-update begins
-saga       instance-update has nothing to do
-saga       instance-update ends
-reported W running gen 3, in completed gen 3
-record   W running gen 3
-record   W migration target completed gen 3
-saga       instance-update begins
-public   W running
-saga       instance-update ends
-task     V abandoned VMM is reaped
-record   V VMM record deleted
-""",
-    )
+    same(world, web, "8.4-migration-the-source-reports-first")
 
 
 def test_8_4_migration_the_target_reports_first():
@@ -248,40 +134,7 @@ def test_8_4_migration_the_target_reports_first():
     step(world, source)
     tell(world, source)
     world.ask(RunTask, Task.REAPER)
-    same(
-        world,
-        web,
-        """
-asked      migrate to sled 2
-saga       instance-migrate begins
-public   V migrating
-called   W register (migrating, gen 2)
-returned W register on target: ok, migrating gen 2, in pending gen 1
-record   W migrating gen 2
-called   W state migration_target from [fd00:1122:3344:101::1:1]:12400
-returned W migrate in: ok, migrating gen 2, in pending gen 1
-saga       instance-migrate ends
-reported W running gen 3, in completed gen 3
-record   W running gen 3
-record   W migration target completed gen 3
-saga       instance-update begins
-public   W running
-saga       instance-update ends
-reported V stopping gen 5, out completed gen 3
-record   V stopping gen 5
-record   V migration source completed gen 3
-saga       instance-update begins
-saga       instance-update has nothing to do
-saga       instance-update ends
-reported V destroyed gen 6, out completed gen 3
-record   V destroyed gen 6
-saga       instance-update begins
-saga       instance-update has nothing to do
-saga       instance-update ends
-task     V abandoned VMM is reaped
-record   V VMM record deleted
-""",
-    )
+    same(world, web, "8.4-migration-the-target-reports-first")
 
 
 def test_8_5_migration_fails_on_the_target():
@@ -297,39 +150,7 @@ def test_8_5_migration_fails_on_the_target():
     step(world, source)
     tell(world, source)
     assert world.public(web) == "running"
-    same(
-        world,
-        web,
-        """
-asked      migrate to sled 2
-saga       instance-migrate begins
-public   V migrating
-called   W register (migrating, gen 2)
-returned W register on target: ok, migrating gen 2, in pending gen 1
-record   W migrating gen 2
-called   W state migration_target from [fd00:1122:3344:101::1:1]:12400
-returned W migrate in: ok, migrating gen 2, in pending gen 1
-saga       instance-migrate ends
-reported V migrating gen 4, out in_progress gen 2
-record   V migrating gen 4
-record   V migration source in_progress gen 2
-reported W migrating gen 2, in in_progress gen 2
-record   W migration target in_progress gen 2
-reported W failed gen 3, in failed gen 3
-record   W failed gen 3
-record   W migration target failed gen 3
-saga       instance-update begins
-record   W VMM record deleted
-saga       instance-update ends
-reported V running gen 5, out failed gen 3
-record   V running gen 5
-public   V running
-record   V migration source failed gen 3
-saga       instance-update begins
-saga       instance-update has nothing to do
-saga       instance-update ends
-""",
-    )
+    same(world, web, "8.5-migration-fails-on-the-target")
 
 
 def test_8_6_migration_fails_on_the_source():
@@ -347,41 +168,7 @@ def test_8_6_migration_fails_on_the_source():
     world.deliver(sled, vmm)
     world.ask(RunTask, Task.REAPER)
     assert world.public(web) == "failed"
-    same(
-        world,
-        web,
-        """
-asked      migrate to sled 2
-saga       instance-migrate begins
-public   V migrating
-called   W register (migrating, gen 2)
-returned W register on target: ok, migrating gen 2, in pending gen 1
-record   W migrating gen 2
-called   W state migration_target from [fd00:1122:3344:101::1:1]:12400
-returned W migrate in: ok, migrating gen 2, in pending gen 1
-saga       instance-migrate ends
-reported V migrating gen 4, out in_progress gen 2
-record   V migrating gen 4
-record   V migration source in_progress gen 2
-reported W migrating gen 2, in in_progress gen 2
-record   W migration target in_progress gen 2
-reported V failed gen 5, out failed gen 3
-record   V failed gen 5
-record   V migration source failed gen 3
-saga       instance-update begins
-public     failed
-record   V VMM record deleted
-saga       instance-update ends
-reported W failed gen 3, in failed gen 3
-record   W failed gen 3
-record   W migration target failed gen 3
-saga       instance-update begins
-saga       instance-update has nothing to do
-saga       instance-update ends
-task     W abandoned VMM is reaped
-record   W VMM record deleted
-""",
-    )
+    same(world, web, "8.6-migration-fails-on-the-source")
 
 
 def test_8_6_only_the_attempt_failed():
@@ -409,31 +196,7 @@ def test_8_7_the_sled_notices_the_failure_and_the_instance_restarts():
     world.settle()
     world.wait(SECOND_US)
     world.settle()
-    same(
-        world,
-        web,
-        """
-reported V failed gen 4
-record   V failed gen 4
-public   V stopping
-saga       instance-update begins
-public     failed
-record   V VMM record deleted
-saga       instance-update ends
-task       auto-restart
-saga       instance-start begins
-public   W starting
-called   W register (starting, gen 2)
-returned W register: ok, starting gen 2
-record   W starting gen 2
-called   W state running
-returned W run: ok, starting gen 2
-saga       instance-start ends
-reported W running gen 3
-record   W running gen 3
-public   W running
-""",
-    )
+    same(world, web, "8.7-the-sled-notices-the-failure-and-the-instance-restarts")
 
 
 def test_8_7_the_sled_forgot_the_vmm():
@@ -444,20 +207,7 @@ def test_8_7_the_sled_forgot_the_vmm():
     sled.lose(vmm.id)
     world.wait(31 * SECOND_US)
     world.answer(world.calls[0], GONE)
-    same(
-        world,
-        web,
-        """
-called   V get state
-task     V health check: no_such_instance
-record   V failed gen 4
-public   V stopping
-saga       instance-update begins
-public     failed
-record   V VMM record deleted
-saga       instance-update ends
-""",
-    )
+    same(world, web, "8.7-the-sled-forgot-the-vmm")
 
 
 def test_8_8_nexus_is_down_during_a_transition():
@@ -476,21 +226,9 @@ def test_8_8_nexus_is_down_during_a_transition():
     assert world.public(web) == "stopping"
     world.wait(31 * SECOND_US)
     assert attrs.asdict(world.row(web))["active_propolis_id"] is None
-    same(
-        world,
-        web,
-        """
-asked      stop
-called   V state stopped
-returned V ok, stopping gen 4
-record   V stopping gen 4
-public   V stopping
-reported V destroyed gen 6
-record   V destroyed gen 6
-reported V destroyed gen 6
-saga       instance-update begins
-public     stopped
-record   V VMM record deleted
-saga       instance-update ends
-""",
-    )
+    same(world, web, "8.8-nexus-is-down-during-a-transition")
+
+
+def test_every_golden_file_is_the_trace_of_a_sequence():
+    used = set(re.findall(r'same\([^)]*"([^"]+)"\)', Path(__file__).read_text()))
+    assert {path.stem for path in FOLDER.glob("*.trace")} == used

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import argon2
+import attrs
 import dns.asyncquery
 import dns.message
 import dns.rdatatype
@@ -100,34 +101,28 @@ async def test_internal_dns_answers_what_was_handed_over():
         assert reply.additional[0][0].address == pantry.host
 
 
-async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is_left_alone():
+async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is_left_alone(monkeypatch):
+    monkeypatch.setattr(handoff, "dns_is_elsewhere", lambda *_: True)
     options = Options(nexus="[::1]:1", companions=Ports(), register=False, shutdown_wait_s=0.1)
     other = Daemon([SledConfig(uuid.uuid4(), "[::1]:0")], options)
     await other.start()
     try:
         (beside,) = other.companion_addresses().values()
-        elsewhere = beside.dns_http.replace("[::1]", "127.0.0.1") if "127" in beside.dns_http else beside.dns_http
+        wishes = Wishes("[::1]:1", 1, dns=beside.dns, dns_http=beside.dns_http)
+        sleds = [attrs.evolve(each.config, address=each.address) for each in other.rack.sleds.values()]
+        made = handoff.make(wishes, handoff.facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
+        runner = HandoffRunner(other, wishes, 0)
         async with aiohttp.ClientSession() as http:
-            runner = HandoffRunner(other, Wishes("[::1]:1", 1, dns=beside.dns, dns_http=elsewhere), 0)
-            made = handoff.make(
-                Wishes("[::1]:1", 1),
-                handoff.facts_of(Wishes("[::1]:1", 1), _bound(other), other.companion_addresses(), 0, HASH),
-            )
-            answer = await handoff.put(f"http://{elsewhere}/config", json.dumps(made.dns).encode(), {})
-            assert answer.status == 204
-            async with http.get(f"http://{elsewhere}/config") as got:
-                assert (await got.json())["zones"][0]["zone_name"] == ZONE
-            async with http.put(f"http://{elsewhere}/config", json=made.dns | {"generation": 5}) as put:
-                assert put.status == 204
-            assert await runner._fill_dns(made) is None  # a Nexus that has been there before is no fault
+            config = f"http://{beside.dns_http}/config"
+            for generation in (1, 5):
+                assert await runner._fill_dns(made) is None  # the second time Nexus has been there before
+                async with http.get(config) as answer:
+                    told = await answer.json()
+                    assert (told["generation"], told["zones"][0]["zone_name"]) == (generation, ZONE)
+                async with http.put(config, json=made.dns | {"generation": 5}) as answer:
+                    assert answer.status == 204
     finally:
         await other.stop()
-
-
-def _bound(daemon):
-    import attrs
-
-    return [attrs.evolve(each.config, address=each.address) for each in daemon.rack.sleds.values()]
 
 
 async def test_a_refusal_is_told_in_plain_words_and_tried_again_until_it_is_none():

@@ -56,7 +56,7 @@ def test_the_library_is_listed_where_there_is_no_checkout(installed, tmp_path):
 
 def test_the_metadata_names_the_commands_the_licence_and_the_types(installed):
     [info] = installed.glob("*.dist-info")
-    assert "sim-sled = sim_sled.cli.main:main" in (info / "entry_points.txt").read_text()
+    assert "sim-sled = sim_sled.__main__:main" in (info / "entry_points.txt").read_text()
     metadata = (info / "METADATA").read_text()
     assert "License-Expression: MPL-2.0" in metadata
     assert "Typing :: Typed" in metadata

@@ -1,4 +1,4 @@
-"""The thirty scenarios of the library: each runs green, equals its golden trace, and fails when its rules are off.
+"""The scenarios of the library: each runs green, equals its golden trace, and fails when its rules are off.
 
 `SIM_SLED_UPDATE=1` rewrites the golden traces; the diff is reviewed like code.
 """
@@ -49,8 +49,13 @@ NAMES = [
     "overload",
     "one-bad-sled",
     "bad-day",
+    "target-lost",
+    "stop-overruled",
+    "stop-before-start",
 ]
-"""As the design lists them."""
+"""As the design lists them, and three that show hazards."""
+HAZARDOUS = ("target-lost", "stop-overruled", "stop-before-start")
+"""Their expectations notice a hazard that is on, not a rule that is off: test_hazard_scenarios.py."""
 DECISIVE = {
     "bad-day": "planned-reboot",
     "dev-cluster": "too-big-for-a-sled",
@@ -86,7 +91,7 @@ def test_the_library_is_complete():
 def test_a_scenario_opens_with_what_it_reproduces(path):
     [listed] = [one for one in library.listed(FOLDER) if one.name == path.stem]
     assert len(listed.about) > 40
-    assert listed.issues or path.stem in ("happy", "duplicates", "reorder", "stale-gen")
+    assert listed.issues or path.stem in ("happy", "duplicates", "reorder", "stale-gen", *HAZARDOUS)
 
 
 @by_name
@@ -116,6 +121,8 @@ def test_an_expectation_notices_when_the_rule_is_switched_off(path):
     scenario = scenario_of(path)
     if not scenario.rules:
         assert path.stem == "happy"
+        return
+    if path.stem in HAZARDOUS:
         return
     name = DECISIVE.get(path.stem, scenario.rules[0].name)
     assert name in [rule.name for rule in scenario.rules]

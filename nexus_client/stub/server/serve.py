@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any, Final, Self
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard
-from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.listen import Runner
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
@@ -54,9 +56,7 @@ class _Listener:
 
     async def up(self) -> None:
         bind = SocketAddress.typed(self.address)
-        runner = web.AppRunner(
-            self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=PATIENCE.idle_s
-        )
+        runner = Runner(self.make(), malformed, shutdown_s=SHUTDOWN_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, bind.host, bind.port).start()
@@ -215,11 +215,17 @@ async def serve(
     """
     async with server:
         if port_file is not None:
-            ready = {"address": server.internal, "lockstep": server.lockstep, "control": server.control}
+            ready = {
+                "pid": os.getpid(),
+                "address": server.internal,
+                "lockstep": server.lockstep,
+                "control": server.control,
+            }
             partial = port_file.with_name(port_file.name + ".tmp")
-            partial.write_text(json.dumps(ready) + "\n")
+            partial.write_text(json.dumps(ready) + "\n", encoding="utf-8")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
+        collector.started()
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed
         stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())

@@ -6,8 +6,9 @@ Read before: core/handoff/zones.py. Read next: core/handoff/process.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv6Network, ip_address
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -186,7 +187,9 @@ def _dns(wishes: Wishes, made: tuple[SledPlan, ...], created: str) -> Json:
     return {"generation": 1, "serial": 1, "time_created": created, "zones": zones}
 
 
-def _zone_records(zone: Zone, wishes: Wishes, host: Any, srv: Any) -> None:
+def _zone_records(
+    zone: Zone, wishes: Wishes, host: Callable[[str, str], None], srv: Callable[[str, str, int], None]
+) -> None:
     name = f"{zone.id}.host"
     address = address_of(zone)
     port = SocketAddress.parse(address).port

@@ -11,7 +11,7 @@ from support import processes
 
 async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:
     """Started with these arguments; it does not outlive its test."""
-    return await processes.start(sys.executable, "-m", "sim_sled.cli.main", *arguments)
+    return await processes.start(sys.executable, "-m", "sim_sled", *arguments)
 
 
 async def ports(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:

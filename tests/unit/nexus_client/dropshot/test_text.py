@@ -318,7 +318,7 @@ def test_an_address_survives_being_written(ip, port):
         ("", ""),
     ],
 )
-def test_foreign_text_is_one_line_of_letters(text, line):
+def test_foreign_text_is_shown_of_letters(text, line):
     assert shown(text) == line
     assert shown(text).isprintable()
 

@@ -1,5 +1,7 @@
-"""hardware_file.py: TOML to `Hardware`, every problem at once."""
+"""hardware_file.py: TOML or JSON to `Hardware`, every problem at once."""
 
+import json
+from pathlib import Path
 from uuid import UUID
 
 import attrs
@@ -7,7 +9,7 @@ import pytest
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
-from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size
+from sim_sled.daemon.hardware_file import FILE_BYTES_MAX, ConfigError, hardware, load, places, size, take_identity
 
 POOL = "87e071d2-482a-45c3-8a80-c8ac7441273a"
 DATASET = "7d1492e0-ac7a-4663-98d4-0c749e2b7897"
@@ -152,6 +154,10 @@ def test_a_bad_file_is_one_problem_with_its_name(tmp_path, content, problem):
     assert problem in line
 
 
+def _read(path):
+    return hardware(load(path), str(path), places(path))
+
+
 def test_a_missing_file_is_a_problem_not_a_traceback(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "none.toml")
@@ -161,5 +167,68 @@ def test_a_bad_field_of_a_file_is_told_with_line_and_column(tmp_path):
     path = tmp_path / "h.toml"
     path.write_text('# ours\nhardware_threads = 4\n  "role" = "router"\n[cpus]\nn = 1\n')
     with pytest.raises(ConfigError) as error:
-        hardware(load(path), str(path), places(path))
+        _read(path)
     assert [line.split(" ")[0] for line in error.value.problems] == [f"{path}:3:4:", f"{path}:4:2:"]
+
+
+def test_the_sled_of_a_tape_is_a_hardware_file_as_it_is(tmp_path):
+    tape = Path(__file__).parents[3] / "data" / "tapes-ext" / "rest-pantry.jsonl"
+    sled = json.loads(tape.read_text().splitlines()[0])["sled"]
+    path = tmp_path / "sled.json"
+    path.write_text(json.dumps(sled))
+    fields = load(path)
+    take_identity(fields, UUID(sled["id"]), sled["address"], str(path))
+    made = hardware(fields, str(path), places(path))
+    assert [str(each.id) for each in made.zpools] == [each["id"] for each in sled["zpools"]]
+    told = [(str(each.zpool_id), str(each.dataset_id)) for each in made.crucible_datasets]
+    assert told == [(each["zpool_id"], each["dataset_id"]) for each in sled["crucible_datasets"]]
+
+
+def test_an_identity_that_is_not_the_command_lines_is_told_in_full():
+    fields = {"id": str(UUID(int=1)), "address": "[::1]:1", "hardware_threads": 4}
+    with pytest.raises(ConfigError) as caught:
+        take_identity(fields, UUID(int=2), "[::1]:2", "sled.json")
+    assert len(caught.value.problems) == 2
+    left_out = {"hardware_threads": 4}
+    take_identity(left_out, UUID(int=2), "[::1]:2", "sled.json")
+    assert left_out == {"hardware_threads": 4}
+
+
+def test_broken_json_is_told_with_its_place(tmp_path):
+    path = tmp_path / "sled.json"
+    path.write_text('{"hardware_threads": }')
+    with pytest.raises(ConfigError, match="line 1 column"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a = " + "[" * 50_000, id="50,000 nested lists"),
+        pytest.param("hardware_threads = " + "9" * 5_000, id="5,000 digits"),
+        pytest.param("x = -" + "1" * 100_000, id="100,000 digits, negative"),
+        pytest.param("a." * 20_000 + "b = 1", id="20,000 dotted keys"),
+        pytest.param("[" * 50_000, id="50,000 tables"),
+        pytest.param('{"a": ' * 50_000, id="50,000 nested JSON objects"),
+        pytest.param('{"hardware_threads": ' + "9" * 5_000 + "}", id="5,000 digits in JSON"),
+        pytest.param("hardware_threads = 1979-05-27", id="a date"),
+        pytest.param("hardware_threads = inf", id="infinity"),
+        pytest.param('role = "\x1b[2J"', id="an escape sequence"),
+        pytest.param("\x00", id="a NUL"),
+        pytest.param("= 1", id="no key"),
+        pytest.param("[1, 2]", id="no object"),
+    ],
+)
+def test_hostile_toml_is_a_sentence(tmp_path, text):
+    path = tmp_path / "h.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        _read(path)
+    assert error.value.problems
+    assert all("\n" not in problem for problem in error.value.problems)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom"])
+def test_a_file_without_end_is_refused(name):
+    with pytest.raises(ConfigError):
+        load(Path(name))

@@ -213,7 +213,7 @@ def test_every_refusal_of_the_core_has_its_row():
 
     inherited = {kind for kind in below(errors.SledError) if any(base in STATUS for base in kind.__mro__)}
     # what a scenario answers instead of the sled brings its own status
-    assert below(errors.SledError) - inherited == {errors.SledError, errors.Injected}
+    assert below(errors.SledError) - inherited == {errors.SledError, errors.Injected, errors.AgentAborts}
 
 
 async def test_messages_that_quote_the_client_are_cut():

@@ -1,0 +1,141 @@
+"""Where a command meets the person who typed it: its streams, its exit code, and Ctrl-C.
+
+    closed or full stdout or stderr -> exit 2 and a sentence      Ctrl-C -> 130 and one line, at any moment
+    a file that cannot be written   -> the same
+
+Read before: files.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from sim_sled.files import CannotWrite
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Run a command and exit with its code; see above."""
+    _take_streams()
+    code: int | str | None = 0
+    try:
+        command()
+    except SystemExit as end:
+        code = _flushed(end.code)
+        if code == INTERRUPTED and _comes_of_ctrl_c(end):
+            _interrupted("")
+    except KeyboardInterrupt:
+        code = _interrupted("")
+    except CannotWrite as error:
+        code = _say(str(error))
+    else:
+        code = _flushed(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over: nothing is left to be interrupted
+    if code == BAD_INPUT:
+        _forget_streams()
+    sys.exit(code)
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """What the streams still hold decides too."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except CannotWrite as error:
+        return _say(str(error))
+    return code
+
+
+@contextlib.contextmanager
+def interruptible(how_far: Callable[[], str]) -> Iterator[None]:
+    """For what takes long: Ctrl-C ends it with 130 and one line that says how far it came."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Told(_interrupted(f" after {how_far()}")) from None
+
+
+def _comes_of_ctrl_c(end: BaseException | None) -> bool:
+    """Whether it was Ctrl-C, of which nothing has been said yet: not a server's orderly end by the same signal."""
+    while end is not None and not isinstance(end, _Told):
+        if isinstance(end, KeyboardInterrupt):
+            return True
+        end = end.__cause__ or end.__context__
+    return False
+
+
+class _Told(typer.Exit):
+    """The end of a command that has said why."""
+
+
+def _interrupted(how_far: str) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(CannotWrite):
+        sys.stderr.write(f"\nsim-sled: interrupted{how_far}\n")
+    return INTERRUPTED
+
+
+# --- streams -----------------------------------------------------------------------------------------------------
+
+
+class _Stream(io.FileIO):
+    """A file descriptor whose failure to write is a sentence that no library on the way swallows."""
+
+    def __init__(self, number: int, called: str) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._called = called
+
+    def write(self, part: ReadableBuffer, /) -> int:
+        try:
+            return super().write(part) or 0
+        except OSError as error:
+            raise CannotWrite(f"cannot write to {self._called}: {error.strerror or error}") from None
+
+
+def _take_streams() -> None:
+    closed = [name for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)) if stream is None]
+    if closed:
+        left = sys.stderr or sys.stdout
+        if left is not None:
+            left.write(f"sim-sled: {' and '.join(closed)} closed: there is nowhere to write to\n")
+        _forget_streams()
+        sys.exit(BAD_INPUT)
+    sys.stdout = _stream(sys.stdout, "stdout")
+    sys.stderr = _stream(sys.stderr, "stderr")
+
+
+def _stream(now: object, called: str) -> io.TextIOWrapper:
+    assert isinstance(now, io.TextIOWrapper), "the interpreter's own"
+    number = now.fileno()
+    # what the encoding of the terminal does not have is written out, not a traceback
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stream(number, called)),
+        encoding=now.encoding,
+        errors="backslashreplace",
+        line_buffering=now.line_buffering or called == "stderr",
+    )
+
+
+def _forget_streams() -> None:
+    """The interpreter flushes them at its end, and what cannot be written would be told a second time."""
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 -- for the rest of the process
+    sys.stdout = sys.stderr = nowhere
+
+
+def _say(sentence: str) -> int:
+    with contextlib.suppress(CannotWrite):
+        sys.stderr.write(f"sim-sled: {sentence}\n")
+        sys.stderr.flush()
+    return BAD_INPUT

@@ -1,0 +1,186 @@
+"""The command as a person meets it: full disks, closed streams, Ctrl-C, foreign text, odd locales."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from sim_sled.cli.scenario import _counting
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = "version: 1\nload:\n- at: 0s\n  create: {hostname: a, count: 1}\n"
+FAILS = (
+    f"{SMALL}expect:\n- for: {{hostname: a}}\n  after: {{state: running}}\n  within: 1s\n  that: {{vmm: failed}}\n"
+)
+LONG = f"""{SMALL}- every: 1s
+  from: 0s
+  to: 100h
+  churn: {{population: 40, create: 6, stop: 2, start: 1, reboot: 2, delete: 2}}
+expect:
+- for: {{hostname: a}}
+  after: {{state: running}}
+  within: 99h
+  that: {{vmm: failed}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(FAILS)
+    return str(path)
+
+
+def _shell(line, *words, **env):
+    """A line of the shell in which `sim-sled` is the command; `$1` and on are `words`."""
+    script = f'sim_sled() {{ "{sys.executable}" -m sim_sled "$@"; }}; {line}'
+    return subprocess.run(
+        ["bash", "-c", script, "-", *words],
+        check=False,
+        capture_output=True,
+        timeout=60,
+        cwd=REPOSITORY,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("sim_sled run $1 --events /dev/full", id="events"),
+        pytest.param("sim_sled run $1 --junit /dev/full", id="junit"),
+        pytest.param("sim_sled run $1 --sequence a-0=/dev/full", id="sequence"),
+        pytest.param("sim_sled explore $1 --runs 2 --jobs 1 --out /dev/full", id="explore --out"),
+        pytest.param("sim_sled check $1 > /dev/full", id="stdout is full"),
+        pytest.param("sim_sled scenario list --json > /dev/full", id="a long text on a full stdout"),
+        pytest.param("sim_sled run $1 --json > /dev/full", id="JSON on a full stdout"),
+        pytest.param("sim_sled --help > /dev/full", id="help on a full stdout"),
+        pytest.param("sim_sled run $1 >&-", id="stdout closed"),
+        pytest.param("sim_sled version >&-", id="stdout closed, a short one"),
+        pytest.param("sim_sled scenario list | true; exit ${PIPESTATUS[0]}", id="a reader that is gone"),
+        pytest.param("sim_sled serve $2 [::1]:0 [::1]:1 >&-", id="serve, stdout closed"),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence_and_exit_2(small, line):
+    done = _shell(line, small, "914e42ed-0e74-4719-90d7-21c1b5c132a2")
+    if "| true" in line and done.returncode == 0:
+        return  # it was quicker than its reader was gone
+    assert done.returncode == 2, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    assert done.stderr.count(b"sim-sled: ") == 1
+
+
+@pytest.mark.parametrize("line", ["sim_sled run $1 2>&-", "sim_sled check $1 2>&-", "sim_sled run $1 --seed 3 2>&-"])
+def test_a_closed_stderr_is_told_on_stdout(small, line):
+    done = _shell(line, small)
+    assert (done.returncode, done.stdout) == (2, b"sim-sled: stderr closed: there is nowhere to write to\n")
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+)
+def test_files_are_utf_8_and_output_is_no_traceback_whatever_the_locale(tmp_path, env):
+    path = tmp_path / "grüße.yaml"
+    fault = '{fail: {status: 500, message: "größer 世界"}}'
+    rule = f"rules:\n- name: x\n  when: {{request: vmm_register}}\n  do: {fault}\n"
+    path.write_text(SMALL + rule, encoding="utf-8")
+    trace = tmp_path / "t.trace"
+    done = _shell("sim_sled run $1 --trace $2 && sim_sled replay $2", str(path), str(trace), **env)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "größer 世界" in trace.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'version: 1\n"\\e[2J": 1\n',
+        'version: 1\nload:\n- at: "\\e]0;owned\\a"\n',
+        'version: 1\nfleet: {policy: "a\\x9b31mb"}\n',
+        'version: 1\n"line\\nbreak\\u2028": 1\n',
+    ],
+)
+def test_a_scenario_cannot_speak_to_the_terminal(tmp_path, text):
+    path = tmp_path / "s.yaml"
+    path.write_text(text, encoding="utf-8")
+    done = _shell("sim_sled check $1", str(path))
+    assert done.returncode == 2
+    said = (done.stdout + done.stderr).decode()
+    assert not {letter for letter in said if not letter.isprintable()} - {"\n"}
+
+
+# --- Ctrl-C
+
+
+def _alive(group):
+    """Processes of a group that still run (what has ended and is not yet reaped does not count)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(of_group) == group and state not in "ZX":
+            found.append(stat)
+    return found
+
+
+def _interrupted(arguments, after_s):
+    """Start the command in a group of its own, as a terminal does; Ctrl-C reaches all of the group."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sim_sled", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(after_s)  # wherever it is by then: that is the point
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+    return process.returncode, out, err.decode()
+
+
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["explore", "--runs", "1000000", "--jobs", "2"], id="explore"),
+        pytest.param(["run", "--jobs", "2"], id="run --jobs"),
+        pytest.param(["shrink", "--seed", "1"], id="shrink"),
+    ],
+)
+def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, arguments, after_s):
+    path = tmp_path / "long.yaml"
+    path.write_text(LONG)
+    code, _, err = _interrupted([arguments[0], str(path), *arguments[1:]], after_s)
+    assert code == 130, err
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("sim-sled: interrupted")
+
+
+def test_ctrl_c_says_how_far_it_came(capsys):
+    def interrupted():
+        with _counting(1000, "runs") as count:
+            count(37, 1)
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(typer.Exit) as end:
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert end.value.exit_code == 130
+    assert capsys.readouterr().err == "\nsim-sled: interrupted after 37 of 1000 runs, 1 failed\n"
