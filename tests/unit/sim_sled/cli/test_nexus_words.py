@@ -1,4 +1,4 @@
-"""The command's words for rule sets, saga modes and hazards are the model's: it has its own so as to start quickly."""
+"""The command has its own words for rule sets, saga modes and hazards, to start quickly; they are the model's."""
 
 from nexus_client.stub.config import SagaMode, UnknownVmm
 from nexus_client.stub.hazards import Hazard
