@@ -164,7 +164,7 @@ class Invariants:
     # ---- at the end
 
     def finish(self, *, settled: bool, leaks: bool = False) -> None:
-        """The run is over. What only holds at rest is asked if it came to rest. `leaks`: leaks are looked for although
+        """The run is over. What only holds at rest is asked if it came to rest. `leaks`: look for leaks although
         Nexus's background tasks have not had their turn (on the wall clock nobody waits for them).
         """
         if "final_state_acked" in self.names:
