@@ -19,7 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
-from nexus_client.dropshot.answers import Refused
+from nexus_client.dropshot.answers import Refused, internal, not_found
 from nexus_client.dropshot.listen import PATIENCE, Patience, Server
 from nexus_client.dropshot.routes import Paths, names, split_target
 from propolis_stub.errors import PropolisError
@@ -27,7 +27,7 @@ from propolis_stub.server import operations as ops
 from propolis_stub.server import streams
 from propolis_stub.server.base import answer_refusal, level_of
 from propolis_stub.server.instance import PropolisServer
-from propolis_stub.server.refusals import Refusal, internal, not_found, refusal_of
+from propolis_stub.server.refusals import refusal_of
 
 log = logging.getLogger("propolis_stub")
 
@@ -71,14 +71,11 @@ _EXACT: Final = {
 
 
 def find(method: str, raw_path: str) -> tuple[Operation, dict[str, str]]:
-    """The operation and its path parameters. Raises `Refusal`: 400 bad encoding, 404, 405 with `Allow`."""
+    """The operation and its path parameters. Raises `Refused`: 400 bad encoding, 404, 405 with `Allow`."""
     whole = _EXACT.get((method, raw_path))
     if whole is not None:
         return whole, {}
-    try:
-        (operation, variables), values = _PATHS.find(method, split_target(raw_path)[0])
-    except Refused as refused:
-        raise Refusal(refused.status, refused.message, allow=refused.allow) from None
+    (operation, variables), values = _PATHS.find(method, split_target(raw_path)[0])
     return operation, dict(zip(variables, values, strict=True))
 
 
@@ -96,7 +93,7 @@ def make_handler(resolve: Resolve) -> Handler:
             if transport is not None:
                 server.connections.add(transport)
             return await operation(server, request, level, parameters)
-        except Refusal as refusal:
+        except Refused as refusal:
             return answer_refusal(refusal)
         except PropolisError as error:
             return answer_refusal(refusal_of(error))
@@ -124,6 +121,4 @@ def make_server(resolve: Resolve, patience: Patience = PATIENCE) -> Server:
 
 def malformed(status: int, message: str) -> web.StreamResponse:
     """The answer to what is no HTTP."""
-    response = answer_refusal(Refusal(status, message))
-    response.force_close()
-    return response
+    return answer_refusal(Refused(status, message, close=True))

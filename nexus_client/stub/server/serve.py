@@ -34,6 +34,7 @@ from nexus_client.stub.server.control import make_control_app
 from nexus_client.stub.server.host import Host, wall_clock_us
 from nexus_client.stub.server.internal_api import make_internal_app, make_lockstep_app
 from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
+from nexus_client.stub.server.store import Store
 
 SHUTDOWN_S: Final = 0.2
 """How long a listener waits for its open requests when it goes: a crash does not wait for anybody."""
@@ -91,15 +92,21 @@ class NexusServer:
         sled_timeout_s: float = TIMEOUT_S,
         control_token: str | None = None,
         control_hosts: tuple[str, ...] = (),
+        db: Path | None = None,
         clock: Callable[[], int] = wall_clock_us,
     ) -> None:
         for each in (address, lockstep):
             SocketAddress.typed(each)
         require_token(SocketAddress.typed(control), control_token)
         guard = Guard(control_token, control_hosts)
-        self.nexus = Nexus(with_drawn_loopback(Config() if config is None else config), seed)
+        store = None if db is None else Store(db)
+        drawn = with_drawn_loopback(Config() if config is None else config)
+        self.nexus = Nexus(drawn, seed if store is None else store.seed(seed))
+        if store is not None:
+            store.load_into(self.nexus)
         self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)
         self.host = Host(self.nexus, self._client.call, clock)
+        self.host.store = store
         self._internal = _Listener(address, lambda: make_internal_app(self.host))
         self._lockstep = _Listener(lockstep, lambda: make_lockstep_app(self.host))
         self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, guard))
@@ -139,6 +146,8 @@ class NexusServer:
         await asyncio.gather(*self._moves, return_exceptions=True)
         self.host.faults.clear()
         await self.host.close()
+        if self.host.store is not None:
+            self.host.store.close()
         for listener in (self._internal, self._lockstep, self._control):
             await listener.down()
         await self._client.__aexit__()
