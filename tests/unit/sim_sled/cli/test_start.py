@@ -12,7 +12,6 @@ NOT_ASKED_FOR = {
         "sim_sled.engine",
         "nexus_client.stub.nexus",
         "propolis_stub.server",
-        "rich",
     ),
     "scenario list": ("aiohttp", "sim_sled.play.virtual", "sim_sled.engine", "nexus_client.stub.nexus"),
     "version": ("aiohttp", "sim_sled.language.check", "sim_sled.play"),
