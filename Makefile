@@ -50,7 +50,8 @@ examples: $(STAMP)  ## the tests of examples/pytest, fifty times under -n 4
 soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
 	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)
 
-campaign: $(STAMP)  ## the long property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
+campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
+	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
 
 mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some

@@ -82,6 +82,9 @@ def _give_up(why: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Entry point of the `propolis-stub` script."""
+    from nexus_client.dropshot import collector  # noqa: PLC0415 -- as the others
+
+    collector.begin()
     app(prog_name="propolis-stub")
 
 

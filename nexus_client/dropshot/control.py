@@ -138,6 +138,11 @@ def refused_response(request_id: str, refused: Refused) -> web.Response:
     return response
 
 
+def malformed(status: int, message: str) -> web.Response:
+    """The answer to what is no HTTP."""
+    return refused_response(new_request_id(), Refused(status, message, close=True))
+
+
 async def read_control_json(request: web.Request, kind: Json[Any], size_max: int = BODY_MAX) -> Any:
     """The body as `kind`, whatever its charset says: JSON is UTF-8. Raises `Refused`."""
     try:

@@ -78,11 +78,18 @@ class Server(web.Server):
     """
 
     def __init__(
-        self, handle: Handle, malformed: HandleError, *, patience: Patience = PATIENCE, cancels: bool = False
+        self,
+        handle: Handle,
+        malformed: HandleError,
+        *,
+        patience: Patience = PATIENCE,
+        cancels: bool = False,
+        request_factory: Any = None,
     ) -> None:
         # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
         super().__init__(
             handle,
+            request_factory=request_factory,
             handler_cancellation=cancels,
             access_log=None,
             auto_decompress=False,
@@ -95,6 +102,18 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs an aiohttp application on `Connection`s."""
+
+    def __init__(self, app: web.Application, malformed: HandleError, *, shutdown_s: float = SHUTDOWN_S) -> None:
+        super().__init__(app, access_log=None, shutdown_timeout=shutdown_s)
+        self._malformed = malformed
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return Server(made.request_handler, self._malformed, request_factory=made.request_factory)
 
 
 class Connection(RequestHandler):

@@ -19,7 +19,7 @@ from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import TIMELINE_MAX, Config
 from nexus_client.stub.contract import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import Instance, InvariantBroken, Records, Row, Sled, Vmm
+from nexus_client.stub.records import Instance, InvariantBroken, Records, Row, Sled, Vmm, key_of
 from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
 from nexus_client.stub.rules import RULES, Rules
 from nexus_client.stub.sagas.nodes import Node
@@ -91,6 +91,15 @@ Program: TypeAlias = "tuple[Node[Context, Any], ...]"
 """`Any`: each program is over the state of its own kind, which the key says and the type cannot."""
 
 
+@attrs.frozen
+class Changes:
+    """What has changed since it was asked last: rows by kind and key (None: gone), and the whole saga log."""
+
+    rows: Mapping[tuple[type[Row], str], Row | None]
+    sagas: list[Saga]
+    counters: Mapping[str, int]
+
+
 class ArmedCrash(Exception):
     """An armed crash strikes here; caught by nexus.py."""
 
@@ -127,6 +136,8 @@ class Context:
     public_watchers: list[Callable[[Instance, PublicState | None], None]] = attrs.field(factory=list)
     broken: list[InvariantBroken] = attrs.field(factory=list)
     """Rules of the database that would have been broken: bugs of this model, or of a wrong variant of it."""
+    journal: dict[tuple[type[Row], str], Row | None] | None = None
+    """Rows changed since the last `take_changes`; None: nobody keeps them."""
     _public: dict[UUID, PublicState] = attrs.field(factory=dict)
     _next_call: int = 1
     rules: Rules = attrs.field(init=False)
@@ -236,8 +247,10 @@ class Context:
         if point in self.armed:
             raise ArmedCrash(point.value)
 
-    def _row_changed(self, row: Row, _gone: bool) -> None:
+    def _row_changed(self, row: Row, gone: bool) -> None:
         """Keep what users see: one `public` line for each change, also for those which last no time at all."""
+        if self.journal is not None:
+            self.journal[type(row), key_of(row)] = None if gone else row
         if isinstance(row, Vmm):
             instance = self.records.instances.get(row.instance_id)
             if instance is None or instance.active_propolis_id != row.id:

@@ -24,7 +24,7 @@ Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, assert_never
 from uuid import UUID
 
@@ -36,6 +36,7 @@ from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.context import (
     ArmedCrash,
+    Changes,
     Context,
     NobodysCall,
     Program,
@@ -86,6 +87,7 @@ from nexus_client.stub.records import (
     IntendedState,
     InvariantBroken,
     Records,
+    Row,
     Sled,
 )
 from nexus_client.stub.refusal import Refused, already_exists, internal, invalid_request, not_found
@@ -215,6 +217,28 @@ class Nexus:
         row = ctx.instance(instance_id)
         verdict = actions.judge(ctx.rules, Action.START, ctx.public(row), ctx.records.active_vmm(row))
         return isinstance(verdict, actions.Do)
+
+    # -- what survives the process
+
+    def restore(self, rows: Iterable[Row], sagas: Iterable[Saga], counters: Mapping[str, int]) -> None:
+        """Before the first input: the records and the saga log of an earlier process. From now on changes are kept.
+
+        rows: VMMs before the instances that point to them. Raises `InvariantBroken` for rows that cannot be.
+        """
+        ctx = self._ctx
+        ctx.records.counters.update(counters)
+        for row in rows:
+            ctx.records.put(row)
+        ctx.sagas.update((saga.id, saga) for saga in sagas)
+        ctx.finish()  # what became public by this is no news
+        ctx.timelines.clear()
+        ctx.journal = {}
+
+    def take_changes(self) -> Changes:
+        """What has changed since the last call; only after `restore` are changes kept."""
+        ctx = self._ctx
+        rows, ctx.journal = ctx.journal or {}, {}
+        return Changes(rows, list(ctx.sagas.values()), ctx.records.counters)
 
     # -- inputs
 

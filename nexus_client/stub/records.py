@@ -259,6 +259,19 @@ def _must(holds: bool, prop: int, text: str) -> None:
 Row = Instance | Vmm | Migration | Sled | Reservation | ExternalIp | Network | Provision
 
 
+def key_of(row: Row) -> str:
+    """What tells a row from the others of its kind."""
+    match row:
+        case Reservation():
+            return str(row.vmm_id)
+        case ExternalIp():
+            return row.address
+        case Network() | Provision():
+            return str(row.instance_id)
+        case _:
+            return str(row.id)
+
+
 def _ignore(_row: Row, _gone: bool) -> None:
     return None
 
@@ -433,6 +446,26 @@ class Records:
     def put_provision(self, new: Provision) -> None:
         self.provisions[new.instance_id] = new
         self.changed(new, False)
+
+    def put(self, row: Row) -> None:
+        """Any row, by its kind."""
+        match row:
+            case Instance():
+                self.put_instance(row)
+            case Vmm():
+                self.put_vmm(row)
+            case Migration():
+                self.put_migration(row)
+            case Sled():
+                self.put_sled(row)
+            case Reservation():
+                self.put_reservation(row)
+            case ExternalIp():
+                self.put_external_ip(row)
+            case Network():
+                self.put_network(row)
+            case Provision():
+                self.put_provision(row)
 
     def drop_reservation(self, vmm_id: UUID) -> None:
         """Release what a VMM holds; nothing to release is no error (saga nodes may run twice)."""

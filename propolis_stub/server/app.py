@@ -16,18 +16,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
-import attrs
 from aiohttp import web
 
+from nexus_client.dropshot.answers import Refused, internal, not_found
 from nexus_client.dropshot.listen import PATIENCE, Patience, Server
+from nexus_client.dropshot.routes import Paths, names, split_target
 from propolis_stub.errors import PropolisError
 from propolis_stub.server import operations as ops
 from propolis_stub.server import streams
 from propolis_stub.server.base import answer_refusal, level_of
 from propolis_stub.server.instance import PropolisServer
-from propolis_stub.server.refusals import Refusal, bad_request, internal, not_found, refusal_of
+from propolis_stub.server.refusals import refusal_of
 
 log = logging.getLogger("propolis_stub")
 
@@ -52,33 +52,15 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
 }
 
 
-@attrs.define
-class _Node:
-    """A place in the tree of path segments."""
-
-    by_name: dict[str, _Node] = attrs.Factory(dict)
-    parameter: tuple[str, _Node] | None = None
-    methods: Mapping[str, Operation] | None = None
-
-
-def _tree() -> _Node:
-    root = _Node()
-    for pattern, methods in ROUTES.items():
-        node = root
-        for segment in pattern.strip("/").split("/"):
-            if segment.startswith("{"):
-                name = segment[1:-1]
-                if node.parameter is None:
-                    node.parameter = (name, _Node())
-                assert node.parameter[0] == name, "one place, one name"
-                node = node.parameter[1]
-            else:
-                node = node.by_name.setdefault(segment, _Node())
-        node.methods = methods
-    return root
+def _paths() -> Paths[tuple[Operation, tuple[str, ...]]]:
+    paths: Paths[tuple[Operation, tuple[str, ...]]] = Paths()
+    for template, methods in ROUTES.items():
+        for method, operation in methods.items():
+            paths.add(method, template, (operation, names(template)))
+    return paths
 
 
-_ROOT: Final = _tree()
+_PATHS: Final = _paths()
 _EXACT: Final = {
     (method, path): operation
     for path, methods in ROUTES.items()
@@ -89,32 +71,12 @@ _EXACT: Final = {
 
 
 def find(method: str, raw_path: str) -> tuple[Operation, dict[str, str]]:
-    """The operation and its path parameters. Raises `Refusal`: 400 bad encoding, 404, 405 with `Allow`."""
+    """The operation and its path parameters. Raises `Refused`: 400 bad encoding, 404, 405 with `Allow`."""
     whole = _EXACT.get((method, raw_path))
     if whole is not None:
         return whole, {}
-    node = _ROOT
-    parameters: dict[str, str] = {}
-    for raw in raw_path.split("/"):
-        if not raw:
-            continue  # empty segments do not count
-        try:
-            segment = unquote_to_bytes(raw).decode()
-        except UnicodeDecodeError:
-            raise bad_request("invalid path encoding") from None
-        below = node.by_name.get(segment)
-        if below is None:
-            if node.parameter is None:
-                raise not_found()
-            name, below = node.parameter
-            parameters[name] = segment
-        node = below
-    if node.methods is None:
-        raise not_found()
-    operation = node.methods.get(method)
-    if operation is None:
-        raise Refusal(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
-    return operation, parameters
+    (operation, variables), values = _PATHS.find(method, split_target(raw_path)[0])
+    return operation, dict(zip(variables, values, strict=True))
 
 
 def make_handler(resolve: Resolve) -> Handler:
@@ -125,13 +87,13 @@ def make_handler(resolve: Resolve) -> Handler:
         server = resolve(request)
         try:
             level = level_of(request.headers.get("api-version"))
-            operation, parameters = find(request.method, request.raw_path.partition("?")[0])
+            operation, parameters = find(request.method, request.raw_path)
             if server is None:
                 return answer_refusal(not_found())
             if transport is not None:
                 server.connections.add(transport)
             return await operation(server, request, level, parameters)
-        except Refusal as refusal:
+        except Refused as refusal:
             return answer_refusal(refusal)
         except PropolisError as error:
             return answer_refusal(refusal_of(error))
@@ -159,6 +121,4 @@ def make_server(resolve: Resolve, patience: Patience = PATIENCE) -> Server:
 
 def malformed(status: int, message: str) -> web.StreamResponse:
     """The answer to what is no HTTP."""
-    response = answer_refusal(Refusal(status, message))
-    response.force_close()
-    return response
+    return answer_refusal(Refused(status, message, close=True))

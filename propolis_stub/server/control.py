@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
-from nexus_client.dropshot.answers import Refused, new_request_id
-from nexus_client.dropshot.control import Guard, refused_response
+from nexus_client.dropshot.answers import Refused, bad_request, internal, not_found
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.json import Json
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
@@ -26,7 +26,7 @@ from propolis_stub.migration.script import PROTOCOLS
 from propolis_stub.server.base import answer, answer_json, answer_refusal, decoded
 from propolis_stub.server.host import StandaloneHost
 from propolis_stub.server.operations import told_publication
-from propolis_stub.server.refusals import Refusal, bad_request, internal, not_found, refusal_of
+from propolis_stub.server.refusals import refusal_of
 from propolis_stub.spec.types import spec_key
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
@@ -129,14 +129,12 @@ class Control:
                 return answer_refusal(not_found())
             method, operation, _ = route
             if request.method != method:
-                return answer_refusal(Refusal(405, "Method Not Allowed", allow=(method,)))
+                return answer_refusal(Refused(405, "Method Not Allowed", allow=(method,)))
             return await operation(request)
         except Refused as refused:
-            return refused_response(new_request_id(), refused)
-        except Refusal as refusal:
-            return answer_refusal(refusal)
+            return answer_refusal(refused)
         except GuestNotRunning as error:
-            return answer_refusal(Refusal(409, str(error)))
+            return answer_refusal(Refused(409, str(error)))
         except PropolisError as error:
             return answer_refusal(refusal_of(error))
         except (asyncio.CancelledError, ConnectionError):
@@ -145,7 +143,7 @@ class Control:
             log.exception("%s %s failed", request.method, request.raw_path)
             return answer_refusal(internal())
 
-    async def _list(self, _request: web.BaseRequest) -> web.Response:
+    async def _list(self, _request: web.BaseRequest) -> web.StreamResponse:
         return answer_json(
             200,
             {
@@ -156,7 +154,7 @@ class Control:
             },
         )
 
-    async def _look(self, _request: web.BaseRequest) -> web.Response:
+    async def _look(self, _request: web.BaseRequest) -> web.StreamResponse:
         vm, server = self._host.vm, self._host.server
         queue = vm.queue
         return answer_json(
@@ -188,29 +186,29 @@ class Control:
             },
         )
 
-    async def _hold(self, _request: web.BaseRequest) -> web.Response:
+    async def _hold(self, _request: web.BaseRequest) -> web.StreamResponse:
         return self._feed(contract.Hold())
 
-    async def _release(self, _request: web.BaseRequest) -> web.Response:
+    async def _release(self, _request: web.BaseRequest) -> web.StreamResponse:
         return self._feed(contract.Release())
 
-    async def _step(self, _request: web.BaseRequest) -> web.Response:
+    async def _step(self, _request: web.BaseRequest) -> web.StreamResponse:
         return self._feed(contract.Step())
 
-    async def _crash(self, _request: web.BaseRequest) -> web.Response:
+    async def _crash(self, _request: web.BaseRequest) -> web.StreamResponse:
         return self._feed(contract.Crash())
 
-    async def _settle(self, request: web.BaseRequest) -> web.Response:
+    async def _settle(self, request: web.BaseRequest) -> web.StreamResponse:
         return self._feed(contract.Settle((await self._optional(request, _FAIL, _Fail())).fail))
 
     async def _optional(self, request: web.BaseRequest, decoder: Json[Any], default: Any) -> Any:
         return await decoded(request, decoder) if request.can_read_body else default
 
-    def _feed(self, item: contract.Input) -> web.Response:
+    def _feed(self, item: contract.Input) -> web.StreamResponse:
         self._host.handle(item)
         return answer(204)
 
-    async def _pace(self, request: web.BaseRequest) -> web.Response:
+    async def _pace(self, request: web.BaseRequest) -> web.StreamResponse:
         paces = await decoded(request, _PACES)
         unknown = points_of(paces)
         if unknown:
@@ -222,11 +220,11 @@ class Control:
                 self._host.pacer.set(POINTS[name], Pace(body.after_us, body.fail), body.times)
         return answer(204)
 
-    async def _guest(self, request: web.BaseRequest) -> web.Response:
+    async def _guest(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await decoded(request, _GUEST)
         return self._feed(contract.Guest(body.event, body.at_us, body.vcpu))
 
-    async def _serial(self, request: web.BaseRequest) -> web.Response:
+    async def _serial(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await decoded(request, _SERIAL)
         self._host.server.require_active()
         data = body.text.encode()
@@ -234,7 +232,7 @@ class Control:
             self._host.server.guest_output(data)
         return answer(204)
 
-    async def _hazards(self, request: web.BaseRequest) -> web.Response:
+    async def _hazards(self, request: web.BaseRequest) -> web.StreamResponse:
         names = await decoded(request, _NAMES)
         unknown = sorted(set(names) - set(HAZARDS))
         if unknown:
@@ -242,7 +240,7 @@ class Control:
         self._host.vm.strict = hazards_of(names)
         return answer(204)
 
-    async def _knobs(self, request: web.BaseRequest) -> web.Response:
+    async def _knobs(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await decoded(request, _KNOBS)
         knobs = self._host.server.knobs
         if body.vcr_result is not msgspec.UNSET:

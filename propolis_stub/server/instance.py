@@ -20,6 +20,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.answers import not_found
 from propolis_stub import contract
 from propolis_stub.contract import Effect, Input, ReconfigureResult
 from propolis_stub.errors import NoInstance, PropolisError, RequestDenied
@@ -30,7 +31,7 @@ from propolis_stub.serial.console import Console, Moved, Stopped
 from propolis_stub.serial.guest import Guest
 from propolis_stub.serial.history import Serial
 from propolis_stub.server.monitor import Answer, Channel, Gone
-from propolis_stub.server.refusals import backend_error, destroyed_before_handled, monitor_gone, not_found
+from propolis_stub.server.refusals import backend_error, destroyed_before_handled, monitor_gone
 from propolis_stub.spec import types as t
 from propolis_stub.spec import versions as v
 from propolis_stub.spec import volumes
@@ -158,7 +159,7 @@ class PropolisServer:
         return await asyncio.shield(ensured)
 
     async def monitor(self, gen: int) -> Publication:
-        """The long poll of PR 3.7. Raises `NoInstance`, or the 410 as a `Refusal`."""
+        """The long poll of PR 3.7. Raises `NoInstance`, or the 410 as a `Refused`."""
         self.require_vm()
         channel = self.channel
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -174,7 +175,7 @@ class PropolisServer:
         return channel.newest  # of the moment of answering: what was told in between is never seen
 
     async def reconfigure(self, key: str, vcr_json: str) -> str:
-        """Replaces a volume: a `ReplaceResult`. Raises `NoInstance`, `RequestDenied` or the `Refusal` to answer."""
+        """Replaces a volume: a `ReplaceResult`. Raises `NoInstance`, `RequestDenied` or the `Refused` to answer."""
         self.require_active()
         self._ticket += 1
         ticket = self._ticket
@@ -218,7 +219,7 @@ class PropolisServer:
         return result
 
     def disk_status(self, key: str, level: int) -> dict[str, object]:
-        """Body of `GET /instance/disk/{id}/status`. Raises the `Refusal` to answer."""
+        """Body of `GET /instance/disk/{id}/status`. Raises the `Refused` to answer."""
         self.require_active()
         backend = self._backend(key)
         self._refuse_failing(key)
@@ -228,7 +229,7 @@ class PropolisServer:
         return {"volume_info": volumes.volume_info(key, backend.request_json, active=active)}
 
     def snapshot(self, key: str) -> None:
-        """Pretends to take one. Raises the `Refusal` to answer."""
+        """Pretends to take one. Raises the `Refused` to answer."""
         self.require_active()
         if self.spec is None or self.spec.crucible(key) is None:
             raise not_found(f"no disk with id {key}!")

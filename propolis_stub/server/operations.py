@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from nexus_client.dropshot.answers import bad_request, internal
+from nexus_client.dropshot.body import bad_json
 from nexus_client.dropshot.json import BadJson, Json
 from propolis_stub import contract
 from propolis_stub.serial.history import DEFAULT_MAX_BYTES, HistoryGone
-from propolis_stub.server.base import answer, answer_json, bad_json, decoded, path_uuid, query_numbers
+from propolis_stub.server.base import answer, answer_json, decoded, path_uuid, query_numbers
 from propolis_stub.server.instance import Preparation, PropolisServer
-from propolis_stub.server.refusals import bad_request, internal
 from propolis_stub.spec import types as t
 from propolis_stub.spec import versions as v
 from propolis_stub.spec.build import unbuildable
@@ -53,7 +54,7 @@ _NO_CONTENT: Final = 204
 
 async def put_instance(
     server: PropolisServer, request: web.BaseRequest, level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     """Not idempotent. A bad spec is a 400 even if a VM exists."""
     body: v.EnsureRequest1 | v.EnsureRequest2
     if level < 2:
@@ -98,14 +99,14 @@ def _state(server: PropolisServer) -> str:
 
 async def get_instance(
     server: PropolisServer, _request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     await server.objects()
     return answer_json(200, {"instance": {"properties": _properties(server), "state": _state(server)}})
 
 
 async def get_spec(
     server: PropolisServer, _request: web.BaseRequest, level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     await server.objects()
     told = {
         "properties": _properties(server),
@@ -133,14 +134,14 @@ def told_publication(publication: Publication) -> dict[str, Any]:
 
 async def monitor(
     server: PropolisServer, request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     asked = await decoded(request, _MONITOR)
     return answer_json(200, told_publication(await server.monitor(asked.gen)))
 
 
 async def put_state(
     server: PropolisServer, request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     kind = await decoded(request, _REQUESTED)
     server.require_active()
     server.handle(contract.Request(kind))
@@ -149,7 +150,7 @@ async def put_state(
 
 async def migration_status(
     server: PropolisServer, _request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     server.require_vm()
     vm = server.vm
     return answer_json(200, {"migration_in": _status(vm.migration_in), "migration_out": _status(vm.migration_out)})
@@ -160,7 +161,7 @@ async def migration_status(
 
 async def serial_history(
     server: PropolisServer, request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     asked = query_numbers(request, ("from_start", "most_recent", "max_bytes"))
     server.require_active()
     from_start, most_recent = asked["from_start"], asked["most_recent"]
@@ -178,7 +179,7 @@ async def serial_history(
 
 async def snapshot(
     server: PropolisServer, _request: web.BaseRequest, _level: int, parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     path_uuid(parameters["snapshot_id"], "snapshot_id")
     server.snapshot(spec_key(parameters["id"]))
     return answer_json(200, None)
@@ -186,17 +187,19 @@ async def snapshot(
 
 async def disk_status(
     server: PropolisServer, _request: web.BaseRequest, level: int, parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     return answer_json(200, server.disk_status(spec_key(parameters["id"]), level))
 
 
-async def vcr(server: PropolisServer, request: web.BaseRequest, _level: int, parameters: Parameters) -> web.Response:
+async def vcr(
+    server: PropolisServer, request: web.BaseRequest, _level: int, parameters: Parameters
+) -> web.StreamResponse:
     asked = await decoded(request, _VCR)
     return answer_json(200, await server.reconfigure(spec_key(parameters["id"]), asked.vcr_json))
 
 
 async def nmi(
     server: PropolisServer, _request: web.BaseRequest, _level: int, _parameters: Parameters
-) -> web.Response:
+) -> web.StreamResponse:
     server.inject_nmi()
     return answer_json(200, None)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
@@ -107,6 +108,7 @@ async def serve(
         tell(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
         if running.control is not None:
             tell(f"control for tests on http://{bound['control']}/control")
+        collector.started()
         await over.wait()
     finally:
         await running.close()

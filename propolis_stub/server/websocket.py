@@ -10,12 +10,16 @@ Read next: server/base.py.
 from __future__ import annotations
 
 # ruff: noqa: SLF001 -- aiohttp has no seam there; tests/unit/propolis_stub/server/test_websocket.py holds these names
+import base64
+import hashlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from aiohttp import WebSocketError, WSCloseCode
 from aiohttp._websocket.writer import WebSocketWriter
+from aiohttp.http import WS_KEY
 from aiohttp.web import BaseRequest, WebSocketResponse
+from multidict import CIMultiDict
 
 FRAME_BYTES_MAX: Final = 16 << 20
 MESSAGE_BYTES_MAX: Final = 64 << 20
@@ -105,6 +109,16 @@ class Websocket(WebSocketResponse):
         super().__init__(
             timeout=timeout, autoclose=False, autoping=autoping, compress=False, max_msg_size=MESSAGE_BYTES_MAX + 1
         )
+
+    def _handshake(self, request: BaseRequest) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        """Any key will do, also a short one, and the answer says `Upgrade`, as the original's (DS 3)."""
+        digest = hashlib.sha1(request.headers.get("sec-websocket-key", "").encode() + WS_KEY, usedforsecurity=False)
+        headers = {
+            "upgrade": "websocket",
+            "connection": "Upgrade",
+            "sec-websocket-accept": base64.b64encode(digest.digest()).decode(),
+        }
+        return CIMultiDict(headers), None, 0, False
 
     def _post_start(self, request: BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
         connection = request.protocol

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nexus_client.dropshot.text import shown, shown_lines
+from sim_sled.daemon import racks
 from sim_sled.language.files import TooLong, read_bounded
 
 TIMEOUT_S: Final = 10.0
@@ -23,6 +24,8 @@ TIMEOUT_S: Final = 10.0
 
 PORT_FILE_MAX: Final = 4 * 2**20
 """Bytes of a port file; a thousand sleds have a tenth of it."""
+SCALE_S: Final = 60.0
+"""Sleds that join are registered with Nexus before the answer comes."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 _PIPE_WIDTH: Final = 200
@@ -38,8 +41,10 @@ class AskError(Exception):
         self.code = code
 
 
-def where(at: str | None, port_file: Path | None) -> str:
-    """The control API's address, from an option, the environment or a port file. Exits with 2 if there is none."""
+def where(at: str | None, port_file: Path | None, rack: str | None = None) -> str:
+    """The control API's address, from an option, the environment, a port file, or of the only rack that runs. Exits
+    with 2 if there is none.
+    """
     if at is not None:
         return at
     if port_file is not None:
@@ -50,8 +55,12 @@ def where(at: str | None, port_file: Path | None) -> str:
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
-    _say("which daemon? give --at ADDR, --port-file FILE or SIM_SLED_CONTROL")
-    raise SystemExit(BAD_INPUT)
+    try:
+        control = racks.find(rack)[1]["control"]
+    except (racks.NoRack, KeyError) as error:
+        _say(f"which daemon? give --at ADDR, --port-file FILE or SIM_SLED_CONTROL; {error}")
+        raise SystemExit(BAD_INPUT) from None
+    return str(control)
 
 
 def ps(address: str, token: str | None, as_json: bool) -> int:
@@ -221,10 +230,10 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
     return GOOD
 
 
-def post(address: str, token: str | None, path: str) -> int:
-    """A control call without a body; returns the exit code."""
+def post(address: str, token: str | None, path: str, body: bytes = b"") -> int:
+    """A control call with a body of JSON, or none; returns the exit code."""
     try:
-        _print(_get(address, path, token, b""))
+        _print(_get(address, path, token, body, SCALE_S if body else TIMEOUT_S))
     except AskError as error:
         return _failed(error)
     return GOOD

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
-from sim_sled.cli import rss
+from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
@@ -505,6 +505,7 @@ app.command()(nexus)
 app.command()(api)
 app.command()(handoff)
 add_to(app)
+up.add_to(app)
 
 
 @app.command()

@@ -31,6 +31,15 @@ class Rules(Enum):
     R5749 = "5749"
     R6455 = "6455"
     HEAD = "head"
+    R11294 = "11294"
+
+
+class HazardName(Enum):
+    PANIC_WITHOUT_TARGET = "panic_without_target"
+    LATE_HALF_STOPS_FAILED = "late_half_stops_failed"
+    START_OVERRULES_STOP = "start_overrules_stop"
+    RESERVATION_LAGS = "reservation_lags"
+    NONE = "none"
 
 
 class SagaModeName(Enum):
@@ -64,6 +73,11 @@ def nexus(
     lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
     variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
+    hazard: Annotated[
+        list[HazardName] | None,
+        typer.Option(help="a known wrong of Nexus to play; given once, only those named are played"),
+    ] = None,
+    db: Annotated[Path | None, typer.Option(help="keep records and sagas in this SQLite file")] = None,
     saga_mode: Annotated[SagaModeName, typer.Option(help="when sagas run")] = SagaModeName.INLINE,
     unknown_vmm: Annotated[
         UnknownVmmName,
@@ -90,8 +104,10 @@ def nexus(
         raise typer.Exit(BAD_INPUT)
     from nexus_client.dropshot.bearer import token_from
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
+    from nexus_client.stub.hazards import DEFAULT, Hazard
     from nexus_client.stub.rules import RuleSet
     from nexus_client.stub.server.serve import NexusServer
+    from nexus_client.stub.server.store import StoreFailed
 
     def us(seconds: float) -> int:
         return int(seconds * SECOND_US)
@@ -99,6 +115,7 @@ def nexus(
     config = Config(
         rules=RuleSet(rules.value),
         variant=variant,
+        hazards=DEFAULT if not hazard else frozenset(Hazard(h.value) for h in hazard if h is not HazardName.NONE),
         saga_mode=SagaMode(saga_mode.value),
         unknown_vmm=UnknownVmm(unknown_vmm.value),
         watcher_period_us=us(watcher_period),
@@ -118,8 +135,9 @@ def nexus(
             sled_timeout_s=sled_timeout,
             control_token=token_from(control_token, control_token_file),
             control_hosts=tuple(control_host or ()),
+            db=db,
         )
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, StoreFailed) as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     if port_file is not None:

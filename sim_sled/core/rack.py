@@ -106,6 +106,16 @@ class Rack:
         self.sleds[config.sled_id] = sled
         return sled
 
+    def remove_sled(self, sled_id: UUID, now_us: int) -> None:
+        """A sled leaves: its VMMs are forgotten, what it had not told is lost. ValueError if there is none such."""
+        sled = self.sleds.get(sled_id)
+        if sled is None:
+            raise ValueError(f"no sled with the id {sled_id}")
+        for propolis_id in list(sled.vmms):
+            self.handle(contract.ForgetVmm(0, sled_id, propolis_id), now_us)
+        self._turn.scheduler.set(sled, None)
+        del self.sleds[sled_id]
+
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
         return self._turn.scheduler.next_us()
@@ -379,7 +389,9 @@ class Rack:
     # --- Nexus answers ----------------------------------------------------------------------------------------------
 
     def _nexus_replied(self, item: contract.NexusReplied, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self.sleds.get(item.sled_id)
+        if sled is None:
+            return  # it has left while Nexus answered
         vmm = sled.vmms.get(item.propolis_id)
         done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._turn.now_us)
         if isinstance(item.outcome, Transient):
@@ -439,7 +451,9 @@ class Rack:
         self._registration_effects(sled, done, effects)
 
     def _registration_replied(self, item: contract.RegistrationReplied, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self.sleds.get(item.sled_id)
+        if sled is None:
+            return  # it has left while Nexus answered
         assert sled.registration is not None, "nothing was asked"
         self._registration_effects(sled, sled.registration.handle(item.answer, self._turn.now_us), effects)
 

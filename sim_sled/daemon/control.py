@@ -9,6 +9,7 @@ Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any, Final
 from uuid import UUID
@@ -17,9 +18,9 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, guarded, read_control_json
+from nexus_client.dropshot.control import Guard, guarded, malformed, read_control_json
 from nexus_client.dropshot.json import Json
-from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.listen import Runner
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub.guest_events import GuestEvent
@@ -33,7 +34,9 @@ from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
 from sim_sled.daemon.sightings import Sighting
+from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
+from sim_sled.play.fleet import NotInFleet
 
 BODY_MAX: Final = 64 * 1024
 """Control requests are a few words."""
@@ -52,8 +55,15 @@ class Counters:
 class Control:
     """Handlers of the control API of one daemon."""
 
-    def __init__(self, daemon: Daemon, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        token: str | None = None,
+        hosts: tuple[str, ...] = (),
+        scale: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
         self.daemon = daemon
+        self._scale = scale
         self.token = token
         self._guard = Guard(token, hosts)
         self.counters = Counters()
@@ -79,6 +89,8 @@ class Control:
                 web.get("/rules", self.rules),
                 web.post("/fire/{name}", self.fire),
                 web.post("/release/{name}", self.release),
+                web.put("/rules", self.load),
+                web.post("/scale", self.scale),
                 *CompanionFaults(self.daemon).routes(),
             ]
         )
@@ -234,6 +246,37 @@ class Control:
             ]
         )
 
+    async def load(self, request: web.Request) -> web.Response:
+        """Other rules: `{"scenario": TEXT}`. A bad one changes nothing and has every problem in its answer."""
+        body = await _json(request)
+        text = body.get("scenario") if isinstance(body, dict) else None
+        if not isinstance(text, str):
+            raise web.HTTPBadRequest(reason='give {"scenario": TEXT}')
+        scenario, problems = parse_scenario(text, "scenario")
+        if scenario is None:
+            return web.json_response({"message": "the scenario is bad", "problems": problems.text()}, status=400)
+        try:
+            self.daemon.load(scenario)
+        except NotInFleet as error:
+            raise web.HTTPConflict(reason=str(error)) from error
+        return web.json_response({"rules": len(scenario.rules)})
+
+    async def scale(self, request: web.Request) -> web.Response:
+        """Sleds join or leave: `{"sleds": N}`; only of a rack (`sim-sled up`)."""
+        if self._scale is None:
+            raise web.HTTPNotFound(reason="this daemon is no rack that can grow; start one with sim-sled up")
+        body = await _json(request)
+        wanted = body.get("sleds") if isinstance(body, dict) else None
+        if not isinstance(wanted, int) or isinstance(wanted, bool):
+            raise web.HTTPBadRequest(reason='give {"sleds": NUMBER}')
+        try:
+            await self._scale(wanted)
+        except ValueError as error:
+            raise web.HTTPBadRequest(reason=str(error)) from error
+        except OSError as error:
+            raise web.HTTPConflict(reason=f"cannot bind: {error.strerror or error}") from error
+        return web.json_response({"sleds": len(self.daemon.rack.sleds)})
+
     async def fire(self, request: web.Request) -> web.Response:
         """Fire a manual trigger."""
         name = request.match_info["name"]
@@ -316,6 +359,13 @@ def _uuid(request: web.Request, name: str) -> UUID:
         raise bad_request(f"{name} is not a UUID") from error
 
 
+async def _json(request: web.Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError) as error:
+        raise web.HTTPBadRequest(reason="not JSON") from error
+
+
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
     text = request.query.get(name, str(default))
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 19 and -1 <= int(text) <= most):
@@ -330,7 +380,7 @@ def _dumps(value: Any) -> str:
 async def serve_control(control: Control, address: SocketAddress) -> tuple[web.AppRunner, str]:
     """Serve at `address`; returns the runner and the bound address. Raises `BadToken` beyond loopback without one."""
     require_token(address, control.token)
-    runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=PATIENCE.idle_s)
+    runner = Runner(control.app(), malformed)
     await runner.setup()
     site = web.TCPSite(runner, address.host, address.port)
     try:

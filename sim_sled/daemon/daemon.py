@@ -182,6 +182,7 @@ class Daemon:
             on_outage=self._outage,
         )
         self._listeners: list[Listener] = []
+        self._listener_of: dict[UUID, Listener] = {}
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
@@ -215,8 +216,41 @@ class Daemon:
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
-                address = self.addresses[sled.config.sled_id]
-                self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
+                self._announce(sled)
+
+    def _announce(self, sled: Sled) -> None:
+        address = self.addresses[sled.config.sled_id]
+        self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
+
+    async def join(self, config: SledConfig, name: str = "") -> None:
+        """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
+        sled = self.rack.add_sled(config)
+        try:
+            await self._listen(sled)
+        except OSError:
+            self.rack.remove_sled(config.sled_id, self.clock.now_us())
+            raise
+        if self.conductor.has_rules:
+            sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
+            self.engine.join(name or str(config.sled_id), config.sled_id)
+        self.registered[config.sled_id] = asyncio.Event()
+        await self._start_companions(sled)
+        if self.options.register:
+            self._announce(sled)
+
+    async def leave(self, sled_id: UUID) -> None:
+        """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
+        self.rack.remove_sled(sled_id, self.clock.now_us())
+        self.engine.leave(sled_id)
+        self.addresses.pop(sled_id, None)
+        self.registered.pop(sled_id, None)
+        beside = self.companions.pop(sled_id, None)
+        if beside is not None:
+            beside.stop_accepting()
+            await beside.close()
+        listener = self._listener_of.pop(sled_id)
+        self._listeners.remove(listener)
+        await listener.close()
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
@@ -281,6 +315,7 @@ class Daemon:
         )
         listener = await listen(server, SocketAddress.parse(sled.config.address))
         self._listeners.append(listener)
+        self._listener_of[sled.config.sled_id] = listener
         sled.address = self.addresses[sled.config.sled_id] = listener.address
 
     async def _start_companions(self, sled: Sled) -> None:
@@ -524,10 +559,9 @@ class Daemon:
         news = effect.news
         if isinstance(news, Registered):
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
-            everybody_was = all(event.is_set() for event in self.registered.values())
             self.registered[effect.sled_id].set()
             self._not_ready.pop(effect.sled_id, None)
-            if not everybody_was and all(e.is_set() for e in self.registered.values()):
+            if not self.conductor.begun and all(e.is_set() for e in self.registered.values()):
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)

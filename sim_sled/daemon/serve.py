@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiohttp.http_parser
 import attrs
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
@@ -106,6 +107,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
+        collector.started()
         code = await _wait(daemon, stop, serving)
         left_over = await daemon.stop()
         for each in left_over:

@@ -7,7 +7,7 @@
 What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
 from the rack's name: the same rack is the same rack again.
 
-Read before: daemon/daemon.py, daemon/looking.py, daemon/sightings.py.
+Read before: daemon/daemon.py, daemon/looking.py, daemon/racks.py, daemon/sightings.py.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from sim_sled.play.fleet import engine_for
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
 """How long registration may take: a Nexus that is just starting answers 503 for some seconds."""
+SLEDS_MAX: Final = 1024
+"""As many as the scenario language knows."""
 MODEL_SHUTDOWN_S: Final = 0.2
 """With the model in the same process nothing is worth waiting for at the end."""
 
@@ -51,7 +53,7 @@ class SledHandle:
     address: str
 
 
-class RackError(Exception):
+class RackError(ValueError):
     """What was asked of the rack cannot be: nobody or several are meant, or Nexus refuses. The text says it."""
 
 
@@ -128,9 +130,24 @@ class SmallRack:
         except BaseException:
             await self.stop()
             raise
-        for i, sled in enumerate(self.daemon.rack.sleds.values(), 1):
-            made, where = sled.config, self.daemon.addresses[sled.config.sled_id]
-            self.handles.append(SledHandle(made.sled_id, f"sled-{i}", f"{self.name}-{i}", where))
+        self.handles = [self._handle(i) for i in range(1, len(self.daemon.rack.sleds) + 1)]
+
+    def _handle(self, number: int) -> SledHandle:
+        sled_id = sled_id_of(self.name, number)
+        return SledHandle(sled_id, f"sled-{number}", f"{self.name}-{number}", self.daemon.addresses[sled_id])
+
+    async def scale(self, sleds: int) -> None:
+        """Sleds join, or the newest leave with their VMMs, until there are so many. Raises `RackError` for less than
+        one or more than `SLEDS_MAX`, or if Nexus does not take them.
+        """
+        if not 1 <= sleds <= SLEDS_MAX:
+            raise RackError(f"a rack has 1 to {SLEDS_MAX} sleds, not {sleds}")
+        while len(self.handles) > sleds:
+            await self.daemon.leave(self.handles.pop().id)
+        for number in range(len(self.handles) + 1, sleds + 1):
+            await self.daemon.join(self._config(number), f"sled-{number}")
+            self.handles.append(self._handle(number))
+        await self._registered()
 
     async def stop(self) -> None:
         """Tries to deliver what Nexus has not acknowledged, then closes everything."""
@@ -150,14 +167,14 @@ class SmallRack:
 
     def _configs(self) -> list[SledConfig]:
         count = self.scenario.fleet.sleds if self.scenario is not None and self.scenario.has("fleet") else self.sleds
-        made = []
-        for i in range(1, count + 1):
-            hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{i}")
-            config = SledConfig(sled_id_of(self.name, i), self.address, hardware=hardware)
-            if self.scenario is not None:
-                config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)
-            made.append(config)
-        return made
+        return [self._config(i) for i in range(1, count + 1)]
+
+    def _config(self, number: int) -> SledConfig:
+        hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
+        config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware)
+        if self.scenario is not None:
+            config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)
+        return config
 
     def _daemon(self) -> Daemon:
         assert self.nexus is not None

@@ -32,7 +32,17 @@ from sim_sled.core.happenings import Happening, Kind
 from sim_sled.engine import rule_pacer
 from sim_sled.engine.act import Context, carry_out
 from sim_sled.engine.cast import Note, SledInfo, Subject, facts_of, means, means_sled
-from sim_sled.engine.plans import EngineEffect, Event, Listener, PacePlan, Power, PublishPlan, RequestPlan, Tell
+from sim_sled.engine.plans import (
+    EngineEffect,
+    Event,
+    Listener,
+    Overrun,
+    PacePlan,
+    Power,
+    PublishPlan,
+    RequestPlan,
+    Tell,
+)
 from sim_sled.engine.reports import Post
 from sim_sled.language.check import sleds_of
 from sim_sled.language.distribution import Distribution
@@ -46,8 +56,10 @@ TIMERS_MAX: Final = 2_000_000
 """Timers of rules at a time: two for each of a million VMMs; more is a rule that multiplies."""
 IDLE_MIN_US: Final = 100_000
 """A shorter silence is none: `idle: 0s` must not stop time."""
-CHAIN_MAX: Final = 1_000
-"""Rules that one event may set off through `rule` and `fire`; `check` refuses circles, this stops a bug."""
+CHAIN_MAX: Final = 100
+"""How long a chain through `rule` and `fire` may be: each link takes six frames of Python's thousand. `check` refuses
+circles.
+"""
 
 
 def _quiet(_kind: str, _who: object, _sled: str, _text: str, _mark: Mark | None, /) -> None:
@@ -114,6 +126,17 @@ class Engine:
             self._rules.setdefault(rule.when.kind(), []).append(rule)
             self.counters.setdefault(rule.name, Counter())
 
+    def join(self, name: str, sled_id: UUID) -> None:
+        """A sled joins a fleet that plays already; rules mean it by this name."""
+        info = SledInfo(name, sled_id)
+        self.sleds[name] = self.by_id[sled_id] = info
+
+    def leave(self, sled_id: UUID) -> None:
+        """A sled leaves."""
+        info = self.by_id.pop(sled_id, None)
+        if info is not None:
+            del self.sleds[info.name]
+
     def takes(self, kind: str, what: str) -> Distribution | None:
         """How long something takes by the scenario's latencies; None: no time."""
         key = (kind, what)
@@ -153,9 +176,9 @@ class Engine:
             heapq.heappop(self._timers)[2]()
 
     def later(self, after_us: int, act: Callable[[], None]) -> None:
-        """Do something then. Raises RuntimeError beyond TIMERS_MAX."""
+        """Do something then. Raises `Overrun` beyond TIMERS_MAX."""
         if len(self._timers) >= TIMERS_MAX:
-            raise RuntimeError(f"more than {TIMERS_MAX} timers of rules")
+            raise Overrun(f"more than {TIMERS_MAX} timers of rules")
         self._timer_count += 1
         heapq.heappush(self._timers, (self.now_us + after_us, self._timer_count, act))
 
@@ -302,7 +325,7 @@ class Engine:
         counter.fired += 1
         self._chain += 1
         if self._chain > CHAIN_MAX:
-            raise RuntimeError(f"rule '{rule.name}' is part of an endless chain")
+            raise Overrun(f"rule '{rule.name}' is part of an endless chain")
         try:
             self._fired(rule, attrs.evolve(context, occurrence=occurrence))
         finally:

@@ -21,6 +21,10 @@ CLIENT_LOST_US = 15_000_000
 """When a sled takes a report for lost to which nothing answers (NX 3.1: 15 s)."""
 
 
+class Overrun(RuntimeError):
+    """Rules make more than there is room for; the text says of what. It ends a run."""
+
+
 @attrs.define(eq=False)
 class RequestPlan:
     """What becomes of one request of Nexus: after `delay_us` it is carried out, unless something else is set."""
@@ -175,6 +179,7 @@ __all__ = [
     "Inject",
     "Listener",
     "MigrationFate",
+    "Overrun",
     "PacePlan",
     "Power",
     "Publication",

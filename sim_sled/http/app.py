@@ -18,16 +18,17 @@ import attrs
 from aiohttp import web
 from multidict import istr
 
-from nexus_client.dropshot.answers import Refused, error_body, new_request_id
+from nexus_client.dropshot.answers import Refused, new_request_id
 from nexus_client.dropshot.body import BODY_MAX, Bodies, read_json
 from nexus_client.dropshot.listen import PATIENCE, Handle, HandleError, Patience, Server
+from nexus_client.dropshot.response import Response, refused_answer
+from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
-from sim_sled.http.response import Response
 from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route, Router
 
 VERSIONS_KEPT: Final = 256
@@ -93,7 +94,7 @@ def make_server(
 
 def malformed(status: int, message: str) -> Response:
     """The answer to what is no HTTP, or to a bug outside of all handlers."""
-    return error_response(new_request_id(), Refused(status, message, close=True))
+    return refused_answer(Refused(status, message, close=True))
 
 
 class _App:
@@ -133,18 +134,18 @@ class _App:
                 call.body = await read_json(request, route.body, self._bodies, self._api.body_max)
             answer = await route.handler(call)
         except Refused as refused:
-            return error_response(request_id, refused)
+            return refused_answer(refused, request_id)
         except ConnectionDropped as dropped:
             _log.debug("%s %s: %s", request.method, request.raw_path, dropped)
             if request.transport is not None:
                 request.transport.abort()  # what is answered after this goes nowhere
-            return error_response(request_id, Refused(503, "connection dropped", close=True))
+            return refused_answer(Refused(503, "connection dropped", close=True), request_id)
         except SledError as error:
             _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
-            return error_response(request_id, refusal(error))
+            return refused_answer(refusal(error), request_id)
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
-            return error_response(request_id, Refused(500, "Internal Server Error", "Internal"))
+            return refused_answer(Refused(500, "Internal Server Error", "Internal"), request_id)
         if type(answer) is Answer:
             return Response(answer.status, request_id, answer.body)
         assert isinstance(answer, RawAnswer)
@@ -184,18 +185,3 @@ class _App:
             return
         self._told.add((peer, version))
         self._on_newer_api(peer, version)
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """Path and query of a request target, still encoded. Absolute targets (`http://host/path`) lose their host."""
-    if not target.startswith("/") and "://" in target:
-        target = "/" + target.partition("://")[2].partition("/")[2]
-    path, _, query = target.partition("?")
-    return path, query
-
-
-def error_response(request_id: str, refused: Refused) -> Response:
-    body = error_body(request_id, refused)
-    return Response(
-        refused.status, request_id, body, allow=refused.allow, close=refused.close, headers=refused.headers
-    )

@@ -10,7 +10,7 @@ import logging
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from sim_sled.http.response import connection_line, status_line
+from nexus_client.dropshot.response import connection_line, status_line
 from sim_sled.http.routes import RawAnswer
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import attrs
@@ -23,6 +23,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.routes import segments
 from nexus_client.dropshot.text import IpNet, Uuid
 from sim_sled.http.host import Host
 
@@ -295,22 +296,6 @@ class Router:
             # methods of every version, as the original tells them (SA 1.3)
             raise Refused(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
         raise Refused(404, NOT_FOUND)
-
-
-def segments(path: str) -> list[str]:
-    """Parts of a raw path: split first, then decoded, so that `%2F` is no separator; empty ones do not count.
-
-    Raises `Refused`.
-    """
-    parts = [part for part in path.split("/") if part]
-    if not path.isascii() or "." in parts or ".." in parts:
-        raise Refused(400, "invalid path encoding")
-    if "%" not in path:
-        return parts
-    try:
-        return [unquote(part, errors="strict") for part in parts]
-    except UnicodeDecodeError:
-        raise Refused(400, "invalid path encoding") from None
 
 
 def by_versions(

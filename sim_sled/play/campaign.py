@@ -17,6 +17,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot import collector
 from sim_sled.language.schema import Scenario
 from sim_sled.play.run import How, Result, play
 from sim_sled.play.virtual import World
@@ -54,13 +55,14 @@ def play_task(task: Task) -> Played:
 def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None] | None = None) -> Iterator[Played]:
     """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest."""
     if jobs <= 1:
+        collector.started()
         for task in tasks:
             started = time.perf_counter()
             result = play(task.scenario, task.seed, task.how, progress)
             yield Played(task, result, time.perf_counter() - started)
         return
     # spawn: a worker begins as a new process would, whatever this one holds
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=collector.worker) as pool:
         waiting: dict[int, Future[Played]] = {}
         done: dict[int, Played] = {}
         numbered = enumerate(tasks)

@@ -42,6 +42,7 @@ from sim_sled.engine.plans import (
     Deliver,
     EngineEffect,
     Inject,
+    Overrun,
     Power,
     Publication,
     RequestPlan,
@@ -339,7 +340,7 @@ class Conductor:
 
     def handle(self, item: Any, now_us: int) -> list[Effect]:
         """One input; every effect of it, in order. Raises `SledError` for a refusal of a rack input that is no
-        `Call`, RuntimeError if more than ON_THE_WAY_MAX things are on their way.
+        `Call`, `Overrun` if more than ON_THE_WAY_MAX things are on their way.
         """
         self.now_us = now_us
         self._input(item)
@@ -358,7 +359,7 @@ class Conductor:
     def put(self, after_us: int, item: Any) -> None:
         """Puts something on its way: an input of this core, or a `Due` for the world around."""
         if len(self._heap) >= ON_THE_WAY_MAX:
-            raise RuntimeError(f"more than {ON_THE_WAY_MAX} things are on their way")
+            raise Overrun(f"more than {ON_THE_WAY_MAX} things are on their way")
         self._count += 1
         heapq.heappush(self._heap, (self.now_us + after_us, self._count, item))
 

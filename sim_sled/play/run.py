@@ -17,6 +17,7 @@ import attrs
 from nexus_client.stub.config import Config
 from nexus_client.stub.records import InvariantBroken
 from sim_sled.engine.engine import Engine
+from sim_sled.engine.plans import Overrun
 from sim_sled.language.actions import RebootSled, RestartAgent, RestartNexus
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.printing import print_scenario
@@ -132,7 +133,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
             if not world.step():
                 settled = True
                 break
-    except TooMuch as bound:
+    except (TooMuch, Overrun) as bound:
         world.judge.failures.append(Failure("bounds", str(bound), world.elapsed_us))
         world.line("failed", f"bounds: {bound}")
     except InvariantBroken as broken:  # the model has reported it and would go on; what follows would follow from it

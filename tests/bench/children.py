@@ -20,6 +20,7 @@ from yarl import URL
 
 from nexus_client.client import NexusClient
 from nexus_client.codec import VMM_PUT_STATE_BODY, encode
+from nexus_client.dropshot import collector
 from nexus_client.outbox import Delivered, Outbox, Replied, Send, Submit
 from nexus_client.senders import Senders
 from nexus_client.types import (
@@ -298,6 +299,7 @@ def main():
         import uvloop  # both arms of each bench run on the same loop
 
         run = uvloop.run
+    collector.worker()  # the product's own policy, for both arms
     run(_ROLES[role](*arguments))
 
 

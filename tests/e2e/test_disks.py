@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import hashlib
+import json
 import uuid
 
 import aiohttp
 import pytest
+from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
@@ -206,6 +208,84 @@ async def test_an_image_of_64_mib_is_imported_by_bulk_writes_and_has_the_right_h
     await copy.delete()
     await disk.delete_snapshot(snapshot)
     await disk.delete()
+
+
+async def test_a_snapshot_of_an_attached_disk_has_what_was_there_and_a_vm_that_writes_tells_of_repairs(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    await disk.write(0, b"before".ljust(BLOCK, b"."))
+    await disk.detach()
+    vmm = uuid.uuid4()
+    body = register_body()
+    body["vmm_spec"]["components"] |= {
+        "disk": {
+            "type": "nvme_disk",
+            "component": {
+                "backend_id": str(disk.id),
+                "pci_path": {"bus": 0, "device": 16, "function": 0},
+                "serial_number": [0] * 20,
+                "has_write_cache": True,
+            },
+        },
+        str(disk.id): {
+            "type": "crucible_storage_backend",
+            "component": {"readonly": False, "request_json": json.dumps(disk.request())},
+        },
+    }
+    api = f"http://{cluster.daemon.addresses[cluster.sleds[2]]}/vmms/{vmm}"
+    await cluster.ask("PUT", api, body, **{"api-version": "48.0.0"})
+    snapshot = uuid.uuid4()
+    asked = f"{api}/disks/{disk.id}/snapshot"
+    for _ in range(2):
+        told = await cluster.ask("POST", asked, {"snapshot_id": str(snapshot)}, **{"api-version": "48.0.0"})
+        assert told == {"snapshot_id": str(snapshot)}
+    ports = await disk.run_snapshot(snapshot)
+    assert len(set(ports)) == 3
+
+    (dataset, _), region = cluster.agents[0], disk.regions[0][1]
+    fault = f"{cluster.control}/sleds/{cluster.sleds[0]}/companions"
+    await cluster.ask("POST", fault, {"break": region, "dataset_id": str(dataset), "aborted": True})
+    records = cluster.nexus.host.upstairs.records
+    async with asyncio.timeout(LIMIT_S):
+        while len(records) < 4:
+            await asyncio.sleep(0.01)  # until Nexus has heard all of it; it has no event for that
+    assert (records[-1].upstairs_id, records[-1].body.aborted) == (disk.id, True)
+    # a snapshot of a disk with a broken region fails the saga; what was made before it stays
+    await cluster.ask("POST", asked, {"snapshot_id": str(uuid.uuid4())}, (500,), **{"api-version": "48.0.0"})
+
+
+async def test_regions_outlive_the_daemon_with_their_ports(tmp_path):
+    sled, region = uuid.UUID(int=1), uuid.uuid4()
+    ports = []
+    for _ in range(2):
+        config = SledConfig(sled, "[::1]:0", hardware=Hardware(zpools=1))
+        options = Options(
+            nexus="[::1]:1", companions=Ports(), register=False, shutdown_wait_s=0.1, state_dir=tmp_path
+        )
+        daemon = Daemon([config], options)
+        await daemon.start()
+        try:
+            (address,) = daemon.companion_addresses()[sled].crucible.values()
+            body = {
+                "id": str(region),
+                "block_size": BLOCK,
+                "extent_size": EXTENT,
+                "extent_count": 1,
+                "encrypted": True,
+            }
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(f"http://{address}/crucible/0/regions", json=body) as answer,
+            ):
+                ports.append((await answer.json())["port_number"])
+                if len(ports) == 1:
+                    spare = body | {"id": str(uuid.uuid4())}
+                    (await http.post(f"http://{address}/crucible/0/regions", json=spare)).release()
+                async with http.get(f"http://{address}/crucible/0/regions") as listed:
+                    assert len(await listed.json()) == 2
+        finally:
+            await daemon.stop()
+    assert ports == [1000, 1000]
 
 
 async def test_an_image_is_imported_from_a_url(cluster):

@@ -66,7 +66,13 @@ CASES = {
     "time_ordered": (LIFE + always("time_ordered"), "clock-goes-back", "time_ordered"),
     "final_state_acked": (LIFE + always("final_state_acked"), "keeps-the-end-to-itself", "final_state_acked"),
     "one_running_vmm": (MOVE + always("one_running_vmm"), "source-runs-on", "one_running_vmm"),
-    "capacity": (FULL + always("capacity"), "boasts-of-room", "capacity"),
+    "capacity: memory": (
+        FULL.replace("ncpus: 2", "ncpus: 1").replace("count: 12", "count: 8").replace("4GiB}}", "5GiB}}")
+        + always("capacity"),
+        "boasts-of-room",
+        "capacity",
+    ),
+    "capacity: CPUs": (FULL.replace("4GiB}}", "1GiB}}") + always("capacity"), "boasts-of-room", "capacity"),
     "no_leaks": (UNWIND + always("no_leaks"), "keeps-what-is-unregistered", "no_leaks"),
     "no_unexplained_5xx": (LIFE + always("no_unexplained_5xx"), "fails-for-no-reason", "no_unexplained_5xx"),
     "acked: a state": (
@@ -148,7 +154,7 @@ def test_what_a_rule_keeps_back_is_no_failure_of_the_sled():
     assert keys(play(scenario_of(LIFE + held + always("final_state_acked")), 7)) == []
     down = "rules: [{name: off, for: {sled: '*'}, when: {at: 20s}, do: {power_off_sled: {lasts: forever}}}]\n"
     assert keys(play(scenario_of(LIFE + down + always("final_state_acked")), 7)) == []
-    cut = "rules: [{name: cut, when: {at: 20s}, do: {partition: {from: nexus, direction: out}}}]\n"
+    cut = "rules: [{name: cut, when: {at: 20500ms}, do: {partition: {from: nexus}}}]\n"
     assert keys(play(scenario_of(LIFE + cut + always("final_state_acked")), 7)) == []
 
 

@@ -16,7 +16,6 @@ import attrs
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
-from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.control import Guard, number
 from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.stub.contract import (
@@ -40,12 +39,14 @@ from nexus_client.stub.contract import (
     Task,
 )
 from nexus_client.stub.server.control_bodies import CrashBody, CreateBody, IpBody, MigrateBody, RestartBody, SledBody
-from nexus_client.stub.server.control_openapi import document
+from nexus_client.stub.server.control_openapi import OPERATIONS, document
 from nexus_client.stub.server.faults import Fault
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
     REQUEST_ID,
+    VARIABLES,
     Handler,
+    Table,
     answer,
     error_response,
     json_response,
@@ -55,17 +56,10 @@ from nexus_client.stub.server.wire import (
 )
 from nexus_client.types import time_of
 
-PAGE: Final = """This is not Nexus. It is a model of Nexus for tests and demonstrations, part of sim-sled.
-
-GET  /v1/instances                  list            GET  /v1/sleds          sleds and their VMMs
-POST /v1/instances                  create          PUT  /v1/sleds/ID       policy, state, power
-GET  /v1/instances/ID-or-NAME       everything      GET  /v1/faults         faults of the internal API
-POST /v1/instances/ID/start         start           POST /v1/faults         add one
-POST /v1/instances/ID/stop          stop            POST /v1/restart        go away for a while
-POST /v1/instances/ID/reboot        reboot          POST /v1/tasks/NAME     run a background task now
-POST /v1/instances/ID/migrate       migrate         GET  /v1/events         timeline of everything
-DELETE /v1/instances/ID             delete          GET  /v1/openapi.json   all of this, exactly
-"""
+PAGE: Final = (
+    "This is not Nexus. It is a model of Nexus for tests and demonstrations, part of sim-sled.\n\n"
+    + "".join(f"{each.method.upper():6} {each.path:40} {each.summary}\n" for each in OPERATIONS)
+)
 EVENTS_PAGE_MAX: Final = 1000
 
 
@@ -90,7 +84,7 @@ class Control:
 
     def _instance_id(self, request: web.Request) -> UUID:
         """By id or by name; an unknown name is a 404 with the words of an unknown id."""
-        key = request.match_info["instance"]
+        key = request[VARIABLES]["instance"]
         try:
             return parse_uuid(key)
         except ValueError:
@@ -166,7 +160,7 @@ class Control:
         return await self._ask(request, lambda ticket: SetSled(ticket, sled_id, body.policy, body.state, body.power))
 
     async def run_task(self, request: web.Request) -> web.Response:
-        name = request.match_info["task"]
+        name = request[VARIABLES]["task"]
         try:
             task = Task(name)
         except ValueError:
@@ -187,7 +181,7 @@ class Control:
         return json_response({"id": number}, 201)
 
     async def drop_fault(self, request: web.Request) -> web.Response:
-        name = request.match_info["fault"]
+        name = request[VARIABLES]["fault"]
         if not self._host.faults.remove(number(name, "a fault")):
             raise Refused(404, f"no fault {name}")
         return web.Response(status=204)
@@ -256,35 +250,36 @@ def make_control_app(host: Host, restart: Callable[[int], None], guard: Guard) -
         guard.check(request)
         return await handler(request)
 
-    app = web.Application(middlewares=[manners, guarded, detailed_not_found], client_max_size=BODY_MAX)
     one = "/v1/instances/{instance}"
-    routes = [
-        ("GET", "/", control.page),
-        ("GET", "/v1/openapi.json", control.openapi),
-        ("GET", "/v1/ping", control.ping),
-        ("GET", "/v1/state", control.state),
-        ("GET", "/v1/events", control.events),
-        ("GET", "/v1/instances", control.list_instances),
-        ("POST", "/v1/instances", control.create),
-        ("GET", one, control.get_instance),
-        ("DELETE", one, control.delete),
-        ("POST", f"{one}/start", control.act),
-        ("POST", f"{one}/stop", control.act),
-        ("POST", f"{one}/reboot", control.act),
-        ("POST", f"{one}/migrate", control.migrate),
-        ("GET", f"{one}/console", control.console),
-        ("POST", f"{one}/external-ips", control.change_ip),
-        ("DELETE", f"{one}/external-ips", control.change_ip),
-        ("GET", "/v1/sleds", control.list_sleds),
-        ("PUT", "/v1/sleds/{sled_id}", control.set_sled),
-        ("POST", "/v1/tasks/{task}", control.run_task),
-        ("GET", "/v1/faults", control.list_faults),
-        ("POST", "/v1/faults", control.add_fault),
-        ("DELETE", "/v1/faults", control.clear_faults),
-        ("DELETE", "/v1/faults/{fault}", control.drop_fault),
-        ("POST", "/v1/restart", control.restart),
-        ("POST", "/v1/arm-crash", control.arm_crash),
-    ]
-    for method, path, handler in routes:
-        app.router.add_route(method, path, handler)  # add_get would answer HEAD as well
-    return app
+    handlers: dict[tuple[str, str], Handler] = {
+        ("get", "/"): control.page,
+        ("get", "/v1/openapi.json"): control.openapi,
+        ("get", "/v1/ping"): control.ping,
+        ("get", "/v1/state"): control.state,
+        ("get", "/v1/events"): control.events,
+        ("get", "/v1/instances"): control.list_instances,
+        ("post", "/v1/instances"): control.create,
+        ("get", one): control.get_instance,
+        ("delete", one): control.delete,
+        ("post", f"{one}/start"): control.act,
+        ("post", f"{one}/stop"): control.act,
+        ("post", f"{one}/reboot"): control.act,
+        ("post", f"{one}/migrate"): control.migrate,
+        ("get", f"{one}/console"): control.console,
+        ("post", f"{one}/external-ips"): control.change_ip,
+        ("delete", f"{one}/external-ips"): control.change_ip,
+        ("get", "/v1/sleds"): control.list_sleds,
+        ("put", "/v1/sleds/{sled_id}"): control.set_sled,
+        ("post", "/v1/tasks/{task}"): control.run_task,
+        ("get", "/v1/faults"): control.list_faults,
+        ("post", "/v1/faults"): control.add_fault,
+        ("delete", "/v1/faults"): control.clear_faults,
+        ("delete", "/v1/faults/{fault}"): control.drop_fault,
+        ("post", "/v1/restart"): control.restart,
+        ("post", "/v1/arm-crash"): control.arm_crash,
+    }
+    table = Table()
+    for operation in OPERATIONS:
+        table.add(operation.method.upper(), operation.path, handlers.pop((operation.method, operation.path)))
+    assert not handlers, f"operations that the table does not have: {list(handlers)}"
+    return table.app(manners, guarded, detailed_not_found)

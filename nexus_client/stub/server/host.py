@@ -29,6 +29,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.faults import Faults
+from nexus_client.stub.server.store import Store
 from nexus_client.stub.upstairs import Upstairs
 
 EVENTS_MAX: Final = 10_000
@@ -48,6 +49,8 @@ class Host:
 
     def __init__(self, nexus: Nexus, call: CallPerformer, clock: Callable[[], int] = wall_clock_us) -> None:
         self.nexus = nexus
+        self.store: Store | None = None
+        """Where records and sagas are kept, if they are."""
         self.faults = Faults()
         self.rack = RackState()
         self.upstairs = Upstairs()
@@ -82,7 +85,10 @@ class Host:
     def feed(self, item: Input) -> None:
         """An input that nobody waits for."""
         try:
-            self._perform(self.nexus.handle(item, self._clock()))
+            effects = self.nexus.handle(item, self._clock())
+            if self.store is not None:
+                self.store.save(self.nexus)  # before anybody hears of it
+            self._perform(effects)
         except AssertionError as error:
             self._closed = True  # nothing that the core says from now on can be relied on
             if self.failed is not None and not self.failed.done():

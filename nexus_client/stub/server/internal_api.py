@@ -16,7 +16,6 @@ import attrs
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Unanswered
-from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.json import Json
 from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.handoff import HandoffBody
@@ -25,6 +24,7 @@ from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
     REQUEST_ID,
     Handler,
+    Table,
     answer,
     error_response,
     json_response,
@@ -122,21 +122,21 @@ def make_internal_app(host: Host) -> web.Application:
         await read_json(request, _ANY)
         return json_response({})
 
-    app = web.Application(middlewares=[manners, faulty(host), versioned], client_max_size=BODY_MAX)
-    _add_upstairs(app, host)
-    app.router.add_put("/vmms/{propolis_id}", put_vmm)
-    app.router.add_post("/sled-agents/{sled_id}", post_sled)
-    app.router.add_route("GET", "/sled-agents/{sled_id}", get_sled)
-    app.router.add_route("GET", "/v1/ping", ping)
-    app.router.add_put("/disks/{disk_id}", put_disk)
-    app.router.add_route("GET", "/probes/{sled}", gone)
-    app.router.add_post("/refresh-vpc-routes", gone)
-    app.router.add_post("/metrics/producers", post_producer)
-    app.router.add_put("/switch/{switch_id}", put_switch)
-    return app
+    table = Table()
+    _add_upstairs(table, host)
+    table.add("PUT", "/vmms/{propolis_id}", put_vmm)
+    table.add("POST", "/sled-agents/{sled_id}", post_sled)
+    table.add("GET", "/sled-agents/{sled_id}", get_sled)
+    table.add("GET", "/v1/ping", ping)
+    table.add("PUT", "/disks/{disk_id}", put_disk)
+    table.add("GET", "/probes/{sled}", gone)
+    table.add("POST", "/refresh-vpc-routes", gone)
+    table.add("POST", "/metrics/producers", post_producer)
+    table.add("PUT", "/switch/{switch_id}", put_switch)
+    return table.app(manners, faulty(host), versioned)
 
 
-def _add_upstairs(app: web.Application, host: Host) -> None:
+def _add_upstairs(table: Table, host: Host) -> None:
     """What upstairs tell of repairs (SR 7.10)."""
 
     def kept(request: web.Request, keep: Callable[[], None]) -> web.Response:
@@ -166,11 +166,11 @@ def _add_upstairs(app: web.Application, host: Host) -> None:
         return kept(request, lambda: host.upstairs.downstairs(kind, upstairs_id, downstairs_id, body))
 
     upstairs = "/crucible/0/upstairs/{upstairs}"
-    app.router.add_post(upstairs + "/repair-start", repair_start)
-    app.router.add_post(upstairs + "/repair-finish", repair_finish)
-    app.router.add_post(upstairs + "/repair/{repair}/progress", repair_progress)
-    app.router.add_post(upstairs + "/downstairs/{downstairs}/stopped", downstairs)
-    app.router.add_post(upstairs + "/downstairs/{downstairs}/stop-request", downstairs)
+    table.add("POST", upstairs + "/repair-start", repair_start)
+    table.add("POST", upstairs + "/repair-finish", repair_finish)
+    table.add("POST", upstairs + "/repair/{repair}/progress", repair_progress)
+    table.add("POST", upstairs + "/downstairs/{downstairs}/stopped", downstairs)
+    table.add("POST", upstairs + "/downstairs/{downstairs}/stop-request", downstairs)
 
 
 def make_lockstep_app(host: Host) -> web.Application:
@@ -191,7 +191,7 @@ def make_lockstep_app(host: Host) -> web.Application:
         body = await read_json(request, _MIGRATE)
         return answer(await host.submit(lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id)), request)
 
-    app = web.Application(middlewares=[manners, faulty(host)], client_max_size=BODY_MAX)
-    app.router.add_put("/racks/{rack_id}/initialization-complete", rack_complete)
-    app.router.add_post("/instances/{instance_id}/migrate", migrate)
-    return app
+    table = Table()
+    table.add("PUT", "/racks/{rack_id}/initialization-complete", rack_complete)
+    table.add("POST", "/instances/{instance_id}/migrate", migrate)
+    return table.app(manners, faulty(host))

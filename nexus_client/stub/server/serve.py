@@ -22,9 +22,10 @@ from typing import Any, Final, Self
 import attrs
 from aiohttp import web
 
+from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard
-from nexus_client.dropshot.listen import PATIENCE
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.listen import Runner
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
@@ -33,6 +34,7 @@ from nexus_client.stub.server.control import make_control_app
 from nexus_client.stub.server.host import Host, wall_clock_us
 from nexus_client.stub.server.internal_api import make_internal_app, make_lockstep_app
 from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
+from nexus_client.stub.server.store import Store
 
 SHUTDOWN_S: Final = 0.2
 """How long a listener waits for its open requests when it goes: a crash does not wait for anybody."""
@@ -55,9 +57,7 @@ class _Listener:
 
     async def up(self) -> None:
         bind = SocketAddress.typed(self.address)
-        runner = web.AppRunner(
-            self.make(), access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=PATIENCE.idle_s
-        )
+        runner = Runner(self.make(), malformed, shutdown_s=SHUTDOWN_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, bind.host, bind.port).start()
@@ -92,15 +92,21 @@ class NexusServer:
         sled_timeout_s: float = TIMEOUT_S,
         control_token: str | None = None,
         control_hosts: tuple[str, ...] = (),
+        db: Path | None = None,
         clock: Callable[[], int] = wall_clock_us,
     ) -> None:
         for each in (address, lockstep):
             SocketAddress.typed(each)
         require_token(SocketAddress.typed(control), control_token)
         guard = Guard(control_token, control_hosts)
-        self.nexus = Nexus(with_drawn_loopback(Config() if config is None else config), seed)
+        store = None if db is None else Store(db)
+        drawn = with_drawn_loopback(Config() if config is None else config)
+        self.nexus = Nexus(drawn, seed if store is None else store.seed(seed))
+        if store is not None:
+            store.load_into(self.nexus)
         self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)
         self.host = Host(self.nexus, self._client.call, clock)
+        self.host.store = store
         self._internal = _Listener(address, lambda: make_internal_app(self.host))
         self._lockstep = _Listener(lockstep, lambda: make_lockstep_app(self.host))
         self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, guard))
@@ -140,6 +146,8 @@ class NexusServer:
         await asyncio.gather(*self._moves, return_exceptions=True)
         self.host.faults.clear()
         await self.host.close()
+        if self.host.store is not None:
+            self.host.store.close()
         for listener in (self._internal, self._lockstep, self._control):
             await listener.down()
         await self._client.__aexit__()
@@ -226,6 +234,7 @@ async def serve(
             partial.write_text(json.dumps(ready) + "\n", encoding="utf-8")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
+        collector.started()
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed
         stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())

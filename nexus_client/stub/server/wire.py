@@ -17,6 +17,7 @@ from aiohttp import web
 from nexus_client.dropshot import body
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id
 from nexus_client.dropshot.json import Json, parse_uuid
+from nexus_client.dropshot.routes import Paths, names, split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from nexus_client.stub.contract import Dropped, ErrorBody, Reply
 
@@ -28,6 +29,8 @@ _BODIES: Final = body.Bodies()
 API_VERSION: Final = 1
 """The one version of Nexus's internal API (NX 3)."""
 
+VARIABLES: Final = web.RequestKey("variables", dict[str, str])
+"""Of the path, by name."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,6 +71,8 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Refused as bad:
         response = error_response(bad.status, ErrorBody(bad.error_code, bad.message), ident)
+        for method in bad.allow:
+            response.headers.add("allow", method)
         if bad.close:
             response.force_close()
     except Unanswered:
@@ -77,8 +82,8 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         names = {404: "Not Found", 405: "Method Not Allowed"}
         response = error_response(error.status, ErrorBody(None, names.get(error.status, error.reason)), ident)
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
+        for method in sorted(each.strip() for each in error.headers.get("Allow", "").split(",") if each.strip()):
+            response.headers.add("Allow", method)  # one line per method (SA 1.3)
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception:
@@ -105,7 +110,7 @@ async def versioned(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def path_uuid(request: web.Request, name: str) -> UUID:
     try:
-        return parse_uuid(request.match_info[name])
+        return parse_uuid(request[VARIABLES][name])
     except ValueError as error:
         raise bad_request(f"bad parameter in URL path: {error}") from None
 
@@ -113,3 +118,29 @@ def path_uuid(request: web.Request, name: str) -> UUID:
 async def read_json(request: web.Request, decoder: Json[T]) -> T:
     """The decoded body. Raises `Refused` as the original's framework does."""
     return await body.read_json(request, decoder, _BODIES)
+
+
+class Table:
+    """Operations of one API, found as the original finds them; aiohttp's own router does not read paths that way."""
+
+    def __init__(self) -> None:
+        self._paths: Paths[tuple[Handler, tuple[str, ...]]] = Paths()
+
+    def add(self, method: str, template: str, handler: Handler) -> None:
+        """One operation."""
+        self._paths.add(method, template, (handler, names(template)))
+
+    def app(self, *middlewares: Any) -> web.Application:
+        """The application, whose middlewares come before the operation is looked for."""
+        app = web.Application(middlewares=middlewares)
+
+        async def nobody_waits(_request: web.Request) -> None:
+            """Whoever reads a body tells its client to go on."""
+
+        app.router.add_route("*", "/{all:.*}", self._dispatch, expect_handler=nobody_waits)
+        return app
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        (handler, variables), values = self._paths.find(request.method, split_target(request.raw_path)[0])
+        request[VARIABLES] = dict(zip(variables, values, strict=True))
+        return await handler(request)

@@ -163,6 +163,8 @@ def _rack_zones(sled: RackSled, wishes: Wishes, facts: Facts) -> tuple[Zone, ...
     pool = f"oxp_{sled.pools[0].id}"
     dataset = {"pool_name": pool}
     dns_ip = IPv6Address(SocketAddress.parse(facts.dns).host)
+    # on a rack DNS has a /64 of its own, whose next address is the global zone's; in a sled's it may be anybody's
+    shared = any(dns_ip in each.subnet for each in facts.sleds)
     made = [
         Zone(
             derived_id(sled.sled_id, "zone/internal_dns"),
@@ -172,7 +174,7 @@ def _rack_zones(sled: RackSled, wishes: Wishes, facts: Facts) -> tuple[Zone, ...
                 "type": "internal_dns",
                 "dataset": dataset,
                 "dns_address": facts.dns,
-                "gz_address": str(dns_ip + 1),
+                "gz_address": "::1" if shared else str(dns_ip + 1),
                 "gz_address_index": 0,
                 "http_address": facts.dns_http,
             },

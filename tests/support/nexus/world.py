@@ -257,7 +257,10 @@ class World:
 
     def do(self, item):
         """One input now; its calls wait, its replies are kept."""
-        effects = self.nexus.handle(item, self.now_us)
+        return self.hear(item, self.nexus.handle(item, self.now_us))
+
+    def hear(self, item, effects):
+        """What becomes of the effects of one input."""
         if self.nexus.broken:
             raise self.nexus.broken[0]
         for effect in effects:

@@ -150,4 +150,26 @@ def test_a_volume_tells_what_its_request_says() -> None:
     upstairs = sub["upstairs"]
     assert (upstairs["upstairs_id"], upstairs["generation"], upstairs["encrypted"]) == (ID, 5, True)
     assert [target["target_addr"] for target in upstairs["targets"]] == [f"127.0.0.1:{p}" for p in (7001, 7002, 7003)]
-    assert info["volume"]["read_only_parent"]["upstairs"]["targets"] == []
+    assert (upstairs["read_only"], upstairs["live_repair_in_progress"], upstairs["reconcile_in_progress"]) == (
+        False,
+        False,
+        False,
+    )
+    assert (upstairs["state"], upstairs["block_size"]) == ("initializing", 512)
+    parent = info["volume"]["read_only_parent"]["upstairs"]
+    assert (parent["targets"], parent["read_only"], parent["encrypted"], parent["generation"]) == (
+        [],
+        False,
+        False,
+        1,
+    )
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_target_has_a_region_only_once_the_volume_is_active(active: bool) -> None:
+    info = volumes.volume_info("d", json.dumps(region(5, opts={"read_only": True})), active=active)
+    assert info["upstairs"]["read_only"] is True
+    assert info["upstairs"]["state"] == ("active" if active else "initializing")
+    for target in info["upstairs"]["targets"]:
+        assert (target["region_id"] is not None) == active
+        assert target["state"]["type"] == ("active" if active else "connecting")

@@ -8,8 +8,9 @@ import pytest
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.routes import segments
 from sim_sled.http.operations import ROUTER
-from sim_sled.http.routes import NEWEST, Later, LaterJson, Route, Router, segments
+from sim_sled.http.routes import NEWEST, Later, LaterJson, Route, Router
 
 ID = "d31bd461-9749-4a5c-8d40-887bf363708b"
 

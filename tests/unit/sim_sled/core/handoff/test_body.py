@@ -145,6 +145,16 @@ def test_the_next_address_of_the_planner_is_free():
     assert IPv6Address("fd00:1122:3344:101::6") in IPv6Network(sled["subnet"]["net"])
 
 
+@pytest.mark.parametrize(
+    ("dns", "address"),
+    [("[fd00:1122:3344:1::1]:53", "fd00:1122:3344:1::2"), ("[fd00:1122:3344:101::3]:53", "::1")],
+)
+def test_the_global_zone_takes_no_address_that_may_be_somebody_elses(dns, address):
+    (sled,) = make(WISHES, facts(dns=dns)).body["blueprint"]["sleds"].values()
+    (zone,) = (each["zone_type"] for each in sled["zones"] if each["zone_type"]["type"] == "internal_dns")
+    assert (zone["dns_address"], zone["gz_address"]) == (dns, address)
+
+
 def test_the_same_facts_always_give_the_same_rack():
     assert make(WISHES, facts()).body == make(WISHES, facts()).body
 

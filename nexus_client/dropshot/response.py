@@ -4,7 +4,7 @@ aiohttp's `Response` keeps headers in a multidict, looks each of them up again a
 of what a whole request costs. All our answers have the same few headers, so the head is one format string here and
 goes out with the body in one write.
 
-Read before: http/answers.py. Read next: http/app.py, http/raw.py.
+Read before: answers.py, listen.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from nexus_client.dropshot.answers import JSON_TYPE
+from nexus_client.dropshot.answers import JSON_TYPE, Refused, error_body, new_request_id
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
@@ -94,3 +94,12 @@ def connection_line(request: web.BaseRequest, *, keep_alive: bool, close: bool =
     if keep_alive:
         return "connection: keep-alive\r\n" if request.version == HttpVersion10 else ""
     return "connection: close\r\n" if close or request.version >= HttpVersion11 else ""
+
+
+def refused_answer(refused: Refused, request_id: str | None = None) -> Response:
+    """A Dropshot error."""
+    request_id = request_id or new_request_id()
+    body = error_body(request_id, refused)
+    return Response(
+        refused.status, request_id, body, allow=refused.allow, close=refused.close, headers=refused.headers
+    )

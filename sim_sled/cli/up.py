@@ -1,0 +1,279 @@
+"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+BAD_INPUT: Final = 2
+NO_NEXUS: Final = 3
+ADDRESS_IN_USE: Final = 5
+INTERRUPTED: Final = 130
+START_S: Final = 60.0
+"""How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
+END_S: Final = 60.0
+_LOOK_S: Final = 0.05
+
+Name = Annotated[str | None, typer.Argument(metavar="RACK", help="its name; the only one that runs, if missing")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Mount the commands on the program's app."""
+    for name, command in (("up", up), ("down", down), ("racks", racks), ("scale", scale), ("port", port)):
+        app.command(name)(command)
+
+
+def up(
+    nexus: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="a Nexus's internal API; the model comes along if missing")
+    ] = None,
+    sleds: Annotated[int, typer.Option(min=1, max=1024)] = 1,
+    scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
+    pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
+    control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
+    port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
+) -> None:
+    """Start a rack of simulated sleds; alone it is a whole small rack with a model of Nexus to play with."""
+    from sim_sled.daemon import racks as known
+    from sim_sled.language.presets import PRESETS
+
+    if known.NAME.fullmatch(name) is None:
+        _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
+    if pace not in PRESETS:
+        _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
+    if detach:
+        raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
+    import asyncio
+
+    from sim_sled.daemon.small_rack import SmallRack
+
+    rack = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    raise typer.Exit(asyncio.run(_serve(rack, control, port_file)))
+
+
+def _scenario(given: str | None) -> Any:
+    from sim_sled.language.check import load_scenarios
+    from sim_sled.play import library
+
+    if given is None:
+        return None
+    [found, *_], problems = load_scenarios(library.find(given)[:1])
+    if found.scenario is None:
+        sys.stderr.write(problems.text())
+        raise typer.Exit(BAD_INPUT)
+    return found.scenario
+
+
+async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
+    """Until SIGTERM (0) or SIGINT (130)."""
+    import asyncio
+
+    from nexus_client.dropshot.text import SocketAddress
+    from sim_sled.daemon import logs
+    from sim_sled.daemon import racks as known
+    from sim_sled.daemon.control import Control, serve_control
+    from sim_sled.daemon.small_rack import RackError
+
+    logs.configure(level="warning")
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
+        loop.add_signal_handler(number, end, code)
+    bound_at: list[str] = []
+    try:
+        with known.claimed(rack.name) as file:
+
+            async def scaled(sleds: int) -> None:
+                await rack.scale(sleds)
+                known.publish(file, addresses_of(rack, bound_at[0]))
+
+            try:
+                await rack.start()
+            except RackError as error:
+                sys.stderr.write(f"sim-sled: {error}\n")
+                return NO_NEXUS
+            try:
+                runner, bound = await serve_control(Control(rack.daemon, scale=scaled), SocketAddress.parse(control))
+                bound_at.append(bound)
+                try:
+                    addresses = addresses_of(rack, bound)
+                    known.publish(file, addresses)
+                    if port_file is not None:
+                        known.publish(port_file, addresses)
+                    sys.stdout.write(_banner(addresses))
+                    sys.stdout.flush()
+                    return await stop
+                finally:
+                    if port_file is not None:
+                        port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
+                    await runner.cleanup()
+            finally:
+                await rack.stop()
+                for each in rack.left_over:
+                    sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
+    except known.NameTaken as error:
+        _bad(f"{error}; give another --name, or sim-sled down {rack.name}")
+    except ValueError as error:
+        _bad(str(error))
+    except OSError as error:
+        sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
+        return ADDRESS_IN_USE
+
+
+def addresses_of(rack: Any, control: str) -> dict[str, Any]:
+    """What the port file says: every address of the rack."""
+    sleds = [
+        {"sled_id": str(each.id), "name": each.name, "serial": each.serial, "address": each.address}
+        for each in rack.handles
+    ]
+    found = {"name": rack.name, "pid": os.getpid(), "control": control, "nexus": rack.nexus, "sleds": sleds}
+    if rack.server is not None:
+        found |= {"model": {"internal": rack.server.internal, "lockstep": rack.server.lockstep}}
+        found["model"]["control"] = rack.server.control
+    return found
+
+
+def _banner(addresses: dict[str, Any]) -> str:
+    lines = [f"rack {addresses['name']} is ready (simulated sleds; nothing runs here)"]
+    model = addresses.get("model")
+    if model is None:
+        lines.append(f"  nexus    {addresses['nexus']}")
+    else:
+        lines.append(f"  nexus    http://{model['internal']}  (a model: this is not Nexus)")
+        lines.append(
+            f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
+        )
+    lines.append(f"  control  http://{addresses['control']}")
+    lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
+    if len(addresses["sleds"]) > 16:
+        lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")
+    return "\n".join(lines) + "\n"
+
+
+def _detached(name: str, args: list[str]) -> int:
+    """Starts this command again in the background; returns when the rack is ready, or has ended."""
+    from sim_sled.daemon import racks as known
+
+    where = known.folder()
+    try:
+        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = (where / f"{name}.log").open("wb")
+    except OSError as error:
+        _bad(f"cannot write {where}: {error.strerror}")
+    with log:
+        process = subprocess.Popen(  # noqa: S603 -- our own command, as it was given
+            [sys.executable, "-m", "sim_sled", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    until = time.monotonic() + START_S  # noqa: TID251 -- a person waits
+    while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
+        found = known.running().get(name)
+        if found is not None and found["pid"] == process.pid:
+            sys.stdout.write(_banner(found))
+            return 0
+        time.sleep(_LOOK_S)
+    code = process.poll()
+    if code is None:
+        process.terminate()
+        code = NO_NEXUS
+    sys.stderr.write(Path(log.name).read_text(encoding="utf-8", errors="replace"))
+    Path(log.name).unlink(missing_ok=True)
+    return code
+
+
+def down(rack: Name = None) -> None:
+    """End a rack; returns when it is gone."""
+    from sim_sled.daemon import racks as known
+
+    name, found = _found(rack)
+    os.kill(found["pid"], signal.SIGTERM)
+    until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
+    while name in known.running():
+        if time.monotonic() > until:  # noqa: TID251 -- same
+            _bad(f"rack {name} (process {found['pid']}) does not end")
+        time.sleep(_LOOK_S)
+    (known.folder() / f"{name}.log").unlink(missing_ok=True)
+    sys.stdout.write(f"rack {name} has ended\n")
+
+
+def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """List the racks that run."""
+    from sim_sled.daemon import racks as known
+
+    found = known.running()
+    if json_:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for name, each in found.items():
+        sys.stdout.write(f"{name}  {len(each['sleds'])} sleds  control {each['control']}  process {each['pid']}\n")
+
+
+def scale(
+    rack: Name = None,
+    sleds: Annotated[int, typer.Option(min=1, max=1024, help="how many there shall be")] = 1,
+) -> None:
+    """Let sleds join, or the newest leave with their VMs, while the rack runs."""
+    from sim_sled.cli import control_client
+
+    _, found = _found(rack)
+    body = json.dumps({"sleds": sleds}).encode()
+    raise typer.Exit(control_client.post(found["control"], None, "/scale", body))
+
+
+def port(
+    field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
+    file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
+    rack: Annotated[str | None, typer.Option(metavar="RACK")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file is there")] = 0.0,
+) -> None:
+    """Print one address out of a port file, for scripts."""
+    until = time.monotonic() + wait  # noqa: TID251 -- a person waits
+    while file is not None and not file.exists() and time.monotonic() < until:  # noqa: TID251 -- same
+        time.sleep(_LOOK_S)
+    if file is None:
+        value: Any = _found(rack)[1]
+    else:
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
+    for part in field.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (KeyError, ValueError, IndexError, TypeError):
+            there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
+            _bad(f"there is no {part!r} in {field!r}; there is: {there}")
+    sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
+
+
+def _found(name: str | None) -> tuple[str, dict[str, Any]]:
+    from sim_sled.daemon import racks as known
+
+    try:
+        return known.find(name)
+    except known.NoRack as error:
+        _bad(str(error))
+
+
+def _bad(text: str) -> NoReturn:
+    sys.stderr.write(f"sim-sled: {text}\n")
+    raise typer.Exit(BAD_INPUT)

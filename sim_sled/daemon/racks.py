@@ -1,0 +1,105 @@
+"""Where running racks are found by name: a file each, with its addresses, held by a lock while the process lives.
+
+Below `$XDG_RUNTIME_DIR/sim-sled`, or `$XDG_STATE_HOME` (`~/.local/state`) where there is none. A process that was
+killed leaves a file that nobody holds: it counts for nothing and is taken away by whoever comes next.
+
+Read next: daemon/small_rack.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Names of racks: they are files, and begin host names."""
+_FILE_MAX: Final = 1024 * 1024
+
+
+class NameTaken(Exception):
+    """A rack of this name runs already."""
+
+
+class NoRack(LookupError):
+    """No rack of this name runs, or none was named and there are several; the text lists them."""
+
+
+def folder() -> Path:
+    """Where the files are. Not made until something is written."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and Path(runtime).is_dir():
+        return Path(runtime) / "sim-sled"
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "sim-sled"
+
+
+@contextmanager
+def claimed(name: str) -> Iterator[Path]:
+    """The rack's name is ours while this lasts; yields the file that `publish` writes. Nothing is left behind. Raises
+    `NameTaken`, or OSError if the folder cannot be written.
+    """
+    where = folder()
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock, file = where / f"{name}.lock", where / f"{name}.json"
+    with lock.open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NameTaken(f"a rack called {name!r} runs already") from None
+        file.unlink(missing_ok=True)
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def publish(file: Path, addresses: dict[str, Any]) -> None:
+    """Writes the file so that nobody ever reads half of it."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(addresses, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(file)
+
+
+def running() -> dict[str, dict[str, Any]]:
+    """Name -> addresses of every rack that runs and is ready, sorted. Files of dead ones are removed."""
+    found = {}
+    where = folder()
+    for lock in sorted(where.glob("*.lock")) if where.is_dir() else ():
+        file = lock.with_suffix(".json")
+        if _is_free(lock):
+            file.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+            continue
+        try:
+            found[lock.stem] = json.loads(file.read_bytes()[:_FILE_MAX])
+        except (OSError, ValueError):
+            continue  # it is starting, or ends
+    return found
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with lock.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def find(name: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The rack of this name; without one the only rack that runs. Raises `NoRack`."""
+    racks = running()
+    if name is not None:
+        if name in racks:
+            return name, racks[name]
+        raise NoRack(f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)")
+    if len(racks) == 1:
+        return next(iter(racks.items()))
+    raise NoRack(f"which rack? there are: {', '.join(racks)}" if racks else "no rack runs (sim-sled up starts one)")

@@ -1,0 +1,164 @@
+"""`sim-sled up` and what finds racks by name: a person's first five minutes, and what goes wrong in them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+LONG_S = 60
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A place of its own for the state of racks; what is left running in it at the end is a fault, and is ended."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    left = json.loads(sim("racks", "--json")[1])
+    for each in left.values():
+        os.kill(each["pid"], signal.SIGKILL)
+    assert not left, "a rack was left running"
+
+
+def sim(*args):
+    """Exit code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, timeout=LONG_S, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def ask(address, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{address}{path}", data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=LONG_S) as answer:
+        return json.load(answer)
+
+
+def test_a_whole_small_rack_is_one_command(home):
+    code, out, err = sim("up", "--name", "demo", "--sleds", "2", "--pace", "instant", "--detach")
+    assert code == 0, err
+    assert "rack demo is ready" in out
+    assert "this is not Nexus" in out
+    try:
+        users = sim("port", "model.control")[1].strip()
+        assert ask(users, "/v1/instances", {"name": "web"})["run_state"] in ("starting", "running")
+        assert sim("expect", "web", "running", "--within", "20s")[:2] == (0, "web is running\n")
+        assert "web" in sim("ps")[1], "the only rack that runs needs no name"
+        assert sim("scale", "--sleds", "4")[0] == 0
+        assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 4
+        assert len(ask(users, "/v1/sleds")["items"]) == 4, "those that joined are registered with Nexus"
+        assert len(json.loads(sim("racks", "--json")[1])["demo"]["sleds"]) == 4
+        assert sim("scale", "demo", "--sleds", "1")[0] == 0
+        assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 1
+        code, _, err = sim("up", "--name", "demo")
+        assert (code, "runs already" in err) == (2, True)
+    finally:
+        code, out, _ = sim("down", "demo")
+    assert (code, out) == (0, "rack demo has ended\n")
+    assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
+
+
+def test_the_same_name_is_the_same_rack_again(home):
+    seen = []
+    for _ in range(2):
+        assert sim("up", "--name", "twice", "--sleds", "2", "--detach")[0] == 0
+        found = json.loads(sim("racks", "--json")[1])["twice"]
+        seen.append([(each["sled_id"], each["serial"]) for each in found["sleds"]])
+        assert sim("down")[0] == 0
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 2
+
+
+def test_a_rack_that_was_killed_counts_for_nothing(home):
+    assert sim("up", "--name", "dead", "--detach")[0] == 0
+    pid = json.loads(sim("racks", "--json")[1])["dead"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + LONG_S
+    while json.loads(sim("racks", "--json")[1]):
+        assert time.monotonic() < until
+    assert sim("down", "dead")[0] == 2
+    assert sim("up", "--name", "dead", "--detach")[0] == 0, "its name is free again"
+    assert sim("down", "dead")[0] == 0
+
+
+def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
+    assert sim("up", "--scenario", "stuck-stop", "--pace", "instant", "--detach")[0] == 0
+    try:
+        control = sim("port", "control")[1].strip()
+        assert any(rule["name"] == "never-stops" for rule in ask(control, "/rules"))
+        other = "version: 1\nname: other\nrules: [{name: seen, when: {state: running}, do: {note: hi}}]\n"
+        request = urllib.request.Request(
+            f"http://{control}/rules",
+            json.dumps({"scenario": other}).encode(),
+            {"content-type": "application/json"},
+            method="PUT",
+        )
+        with urllib.request.urlopen(request, timeout=LONG_S) as answer:
+            assert json.load(answer) == {"rules": 1}
+        assert [rule["name"] for rule in ask(control, "/rules")] == ["seen"]
+        bad = urllib.request.Request(
+            f"http://{control}/rules", b'{"scenario": "rulez: 1"}', {"content-type": "application/json"}, method="PUT"
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(bad, timeout=LONG_S)
+        assert "E102" in json.load(refused.value)["problems"]
+        assert [rule["name"] for rule in ask(control, "/rules")] == ["seen"], "a bad one changes nothing"
+    finally:
+        assert sim("down")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["up", "--name", "No Such"], 2, "a rack's name is of a-z"),
+        (["up", "--pace", "warp"], 2, "--pace is one of"),
+        (["up", "--scenario", "no-such"], 2, "cannot be read"),
+        (["up", "--sleds", "0"], 2, "--sleds"),
+        (["up", "--control", "0.0.0.0:0"], 2, "token"),
+        (["down"], 2, "no rack runs"),
+        (["down", "nobody"], 2, "no rack called 'nobody' runs; there are: none"),
+        (["scale", "--sleds", "2"], 2, "no rack runs"),
+        (["ps"], 2, "no rack runs"),
+        (["port", "control"], 2, "no rack runs"),
+        (["port", "x", "--port-file", "missing.json"], 2, "is no port file"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(home, args, code, said):
+    got = sim(*args)
+    assert got[0] == code
+    assert said in got[2]
+    assert "Traceback" not in got[2]
+
+
+IMPATIENT = """
+import sys
+import sim_sled.daemon.small_rack as rack
+from sim_sled.__main__ import main
+rack.READY_S = 0.5
+sys.argv = ["sim-sled", "up", "--nexus", "127.0.0.1:1"]
+main()
+"""
+
+
+def test_a_nexus_that_is_not_there_ends_the_start_with_3(home):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=LONG_S, check=False
+    )
+    assert done.returncode == 3
+    assert "does not take the sleds" in done.stderr
+
+
+def test_port_reads_any_field_of_a_port_file(home):
+    (home / "p.json").write_text('{"address": "[::1]:5", "sleds": [{"address": "a"}], "n": 3}')
+    file = ("--port-file", "p.json")
+    assert sim("port", "address", *file)[1] == "[::1]:5\n"
+    assert sim("port", "sleds.0.address", *file)[1] == "a\n"
+    assert sim("port", "n", *file)[1] == "3\n"
+    code, _, err = sim("port", "sleds.1.address", *file)
+    assert (code, "there is no '1'" in err) == (2, True)
