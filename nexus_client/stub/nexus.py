@@ -19,7 +19,7 @@ Reading without a ticket: `instances()`, `find(name)`, `public_state(id)`, `view
 `records` (rows are frozen; do not write).
 
 Read before: stub/actions.py, stub/background.py, stub/contract.py, stub/records.py, stub/sagas/ip.py, stub/sizes.py.
-Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py.
+Read next: stub/properties.py, stub/server/host.py, stub/server/serve.py, stub/server/store.py.
 """
 
 from __future__ import annotations

@@ -52,15 +52,15 @@ async def start(call: Call) -> Answer:
 async def transfer(call: Call) -> Answer:
     where, bundle_id = _where(call)
     offset: int = call.query["offset"]
-    await ask(call, Bundles, Bundles.check_transfer, where, bundle_id)
+    of_round = await ask(call, Bundles, Bundles.check_transfer, where, bundle_id)
     blobs = call.host.blobs(call.sled_id)
     try:
         await blobs.write_at(temporary_key(where, bundle_id), offset, _within(call, QUOTA - offset))
     except BaseException:
         # a client that breaks off leaves nothing behind
-        await asyncio.shield(ask(call, Bundles, Bundles.broke_off, where, bundle_id))
+        await asyncio.shield(ask(call, Bundles, Bundles.broke_off, where, bundle_id, of_round))
         raise
-    return ok(_metadata(bundle_id, await ask(call, Bundles, Bundles.transferred, where, bundle_id)), 201)
+    return ok(_metadata(bundle_id, await ask(call, Bundles, Bundles.transferred, where, bundle_id, of_round)), 201)
 
 
 async def _within(call: Call, left: int) -> AsyncGenerator[bytes, None]:
@@ -76,10 +76,11 @@ async def _within(call: Call, left: int) -> AsyncGenerator[bytes, None]:
 async def finalize(call: Call) -> Answer:
     where, bundle_id = _where(call)
     wanted: str = call.query["hash"]
-    if await ask(call, Bundles, Bundles.check_finalize, where, bundle_id, wanted):
+    which = await ask(call, Bundles, Bundles.check_finalize, where, bundle_id, wanted)
+    if which is not None:
         blobs = call.host.blobs(call.sled_id)
         found = await blobs.sha256(temporary_key(where, bundle_id))
-        await ask(call, Bundles, Bundles.finalize, where, bundle_id, wanted, found)
+        await ask(call, Bundles, Bundles.finalize, where, bundle_id, wanted, found, which)
         blobs.rename(temporary_key(where, bundle_id), complete_key(where, bundle_id))
     return ok(_metadata(bundle_id, "complete"), 201)
 
@@ -95,8 +96,12 @@ async def delete(call: Call) -> Answer:
 async def _open(call: Call) -> IO[bytes]:
     where, bundle_id = _where(call)
     await ask(call, Bundles, Bundles.check_read, where, bundle_id)
+    blobs = call.host.blobs(call.sled_id)
+    if not blobs.has(complete_key(where, bundle_id)) and blobs.has(temporary_key(where, bundle_id)):
+        # a daemon that died after it had acknowledged the bundle and before it gave it its name
+        blobs.rename(temporary_key(where, bundle_id), complete_key(where, bundle_id))
     try:
-        return call.host.blobs(call.sled_id).open(complete_key(where, bundle_id))
+        return blobs.open(complete_key(where, bundle_id))
     except OSError as error:
         raise Internal(f"bundle {bundle_id} cannot be read: {error}") from None
 

@@ -57,6 +57,14 @@ async def test_an_artifact_of_any_size_is_stored_and_read_back(size):
             assert stored.read() == data
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path, monkeypatch):
+    """Other tests at the same time have daemons too."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
 async def test_a_wrong_digest_leaves_nothing_behind():
     before = folders()
     good, bad = b"g" * (2 * MIB), b"b" * (2 * MIB)
@@ -82,8 +90,13 @@ async def test_a_client_that_breaks_off_leaves_nothing_behind():
         writer.transport.abort()
         assert (await sled.json("GET", "/artifacts"))["list"] == {}
         assert (await put_artifact(sled, data)).status == 200, "the next one is served"
-        files = [each for folder in folders() - before for each in folder.rglob("*") if each.is_file()]
-        assert [each.name for each in files] == [sha(data)]
+
+        def names():
+            return [each.name for folder in folders() - before for each in folder.rglob("*") if each.is_file()]
+
+        async with asyncio.timeout(10):
+            while names() != [sha(data)]:  # the end of the connection may be noticed late
+                await sled.json("GET", "/artifacts")
     assert folders() == before
 
 
@@ -379,6 +392,16 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path):
         assert await sled.json("GET", "/artifacts") == {"generation": 1, "list": {sha(data): 2}}
         with sled.daemon.blobs(SLED).open(f"artifacts/{sha(data)}") as stored:
             assert stored.read() == data
+
+
+async def test_a_daemon_that_died_before_it_named_a_bundle_has_it_all_the_same(tmp_path):
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        await upload(sled)
+        await finalize(sled)
+        path = sled.daemon.blobs(SLED).path(f"bundles/{an_id(0xA01)}/{an_id(0xB1)}.zip")
+    path.replace(path.with_suffix(".zip.tmp"))
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        assert (await sled.ask("GET", f"{BUNDLE}/download")).body == ARCHIVE
 
 
 async def test_a_transfer_goes_on_after_a_restart(tmp_path):

@@ -243,7 +243,9 @@ class EstateMachine(RuleBasedStateMachine):
         state = self.oracle.bundles.get(key) if self.oracle.place(where) else None
         if state != "incomplete":
             return  # a complete one is compared by its hash: test_bundles.py
-        got = self.ask(Bundles, Bundles.finalize, where, bundle, found if good else "0" * 64, found)
+        wanted = found if good else "0" * 64
+        which = self.ask(Bundles, Bundles.check_finalize, where, bundle, wanted)
+        got = self.ask(Bundles, Bundles.finalize, where, bundle, wanted, found, which)
         assert (got is not REFUSED) == good
         if good:
             self.oracle.bundles[key] = "complete"

@@ -5,7 +5,8 @@
 
 `serve` is what `sim-sled nexus` runs.
 
-Read before: stub/nexus.py, stub/server/control.py, stub/server/host.py, stub/server/internal_api.py.
+Read before: stub/nexus.py, stub/server/control.py, stub/server/host.py, stub/server/internal_api.py,
+stub/server/store.py.
 """
 
 from __future__ import annotations

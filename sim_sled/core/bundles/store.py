@@ -48,10 +48,15 @@ def complete_key(where: Where, bundle: UUID) -> str:
 
 @attrs.define
 class Bundle:
-    """`sha256`: of the complete bundle, None until it is; `temporary`: a transfer may go on."""
+    """`sha256`: of the complete bundle, None until it is; `temporary`: a transfer may go on.
+
+    `round` counts starts, `writes` transfers: what takes time says which of them it belongs to when it ends.
+    """
 
     temporary: bool = False
     sha256: str | None = None
+    round: int = 0
+    writes: int = 0
 
     @property
     def state(self) -> str:
@@ -85,51 +90,61 @@ class Bundles(Area):
             bundle = self.of_dataset.setdefault(str(where.dataset_id), there)[bundle_id] = Bundle()
         if bundle.sha256 is None:
             bundle.temporary = True
+            bundle.round += 1
             drop_files(self.estate, temporary_key(where, bundle_id))
         self.changed()
         return bundle.state
 
-    def check_transfer(self, where: Where, bundle_id: UUID) -> None:
-        """Whether bytes may be written now. Raises `Missing`, `Internal`."""
-        if not self._bundle(where, bundle_id).temporary:
-            raise Internal(f"bundle {bundle_id} was not started, or its transfer broke off")
-
-    def transferred(self, where: Where, bundle_id: UUID) -> str:
-        """All bytes of one transfer are there."""
+    def check_transfer(self, where: Where, bundle_id: UUID) -> int:
+        """Whether bytes may be written now, and in which round. Raises `Missing`, `Internal`."""
         bundle = self._bundle(where, bundle_id)
         if not bundle.temporary:
+            raise Internal(f"bundle {bundle_id} was not started, or its transfer broke off")
+        bundle.writes += 1
+        return bundle.round
+
+    def transferred(self, where: Where, bundle_id: UUID, of_round: int) -> str:
+        """All bytes of one transfer are there."""
+        bundle = self._bundle(where, bundle_id)
+        if not bundle.temporary or bundle.round != of_round:
             raise Internal(f"bundle {bundle_id} was given up in the meantime")
         return "incomplete"
 
-    def broke_off(self, where: Where, bundle_id: UUID) -> None:
-        """A transfer ended half way: what came of it is worthless."""
-        bundle = self.of_dataset.get(str(where.dataset_id), {}).get(bundle_id)
-        if bundle is not None and bundle.temporary:
-            bundle.temporary = False
-            self.changed()
-        drop_files(self.estate, temporary_key(where, bundle_id))
+    def broke_off(self, where: Where, bundle_id: UUID, of_round: int) -> None:
+        """A transfer ended half way: what came of it is worthless.
 
-    def check_finalize(self, where: Where, bundle_id: UUID, sha256: str) -> bool:
-        """Whether there are bytes to be hashed; False: the bundle is complete already, with this hash.
+        One that was started again since is not touched: the end of a connection may be noticed late.
+        """
+        bundle = self.of_dataset.get(str(where.dataset_id), {}).get(bundle_id)
+        if bundle is None or not bundle.temporary or bundle.round != of_round:
+            return
+        bundle.temporary = False
+        drop_files(self.estate, temporary_key(where, bundle_id))
+        self.changed()
+
+    def check_finalize(self, where: Where, bundle_id: UUID, sha256: str) -> tuple[int, int] | None:
+        """Which bytes are to be hashed; None: the bundle is complete already, with this hash.
 
         Raises `Missing`, `BadRequest` for another hash, `Internal` where there is nothing to finalise.
         """
         bundle = self._bundle(where, bundle_id)
         if bundle.temporary:
-            return True
+            return bundle.round, bundle.writes
         if bundle.sha256 is None:
             raise Internal(f"bundle {bundle_id} has nothing to be finalised")
         if bundle.sha256 != sha256:
             raise BadRequest("Hash mismatch")
-        return False  # a repeated finalise is no error (SA 6 #32)
+        return None  # a repeated finalise is no error (SA 6 #32)
 
-    def finalize(self, where: Where, bundle_id: UUID, wanted: str, found: str) -> None:
-        """The bytes have the hash `found`. Raises `BadRequest` if that is not the one that was announced; the
-        transfer may go on then.
+    def finalize(self, where: Where, bundle_id: UUID, wanted: str, found: str, which: tuple[int, int]) -> None:
+        """The bytes of `check_finalize` have the hash `found`.
+
+        Raises `BadRequest` if that is not the one that was announced, and the transfer may go on; `Internal` if they
+        are not the same bytes any more.
         """
         bundle = self._bundle(where, bundle_id)
-        if not bundle.temporary:
-            raise Internal(f"bundle {bundle_id} was given up in the meantime")
+        if not bundle.temporary or which != (bundle.round, bundle.writes):
+            raise Internal(f"bundle {bundle_id} was given up or written to in the meantime")
         if self.mismatches_left > 0:
             self.mismatches_left -= 1
             raise BadRequest("Hash mismatch")

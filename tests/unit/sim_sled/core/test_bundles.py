@@ -26,9 +26,14 @@ def ask(driver, how, *args, where=DEBUG):
     return driver.ask(Bundles, how, where, *args)
 
 
+def finish(driver, wanted, found, where=DEBUG):
+    which = ask(driver, Bundles.check_finalize, BUNDLE, wanted, where=where)
+    ask(driver, Bundles.finalize, BUNDLE, wanted, found, which, where=where)
+
+
 def complete(driver, where=DEBUG):
     ask(driver, Bundles.start, BUNDLE, where=where)
-    ask(driver, Bundles.finalize, BUNDLE, HASH, HASH, where=where)
+    finish(driver, HASH, HASH, where=where)
 
 
 CALLS = [
@@ -78,8 +83,7 @@ def test_a_bundle_is_incomplete_until_it_is_finalised(driver):
     with pytest.raises(Internal, match="not complete"):
         ask(driver, Bundles.check_read, BUNDLE)
     ask(driver, Bundles.check_transfer, BUNDLE)
-    assert ask(driver, Bundles.check_finalize, BUNDLE, HASH) is True
-    ask(driver, Bundles.finalize, BUNDLE, HASH, HASH)
+    finish(driver, HASH, HASH)
     assert ask(driver, Bundles.list) == [(BUNDLE, "complete")]
     ask(driver, Bundles.check_read, BUNDLE)
 
@@ -103,22 +107,22 @@ def test_a_complete_bundle_is_not_touched_by_a_start(driver):
 def test_another_hash_leaves_the_transfer_open(driver):
     ask(driver, Bundles.start, BUNDLE)
     with pytest.raises(BadRequest, match=r"^Hash mismatch$"):
-        ask(driver, Bundles.finalize, BUNDLE, OTHER, HASH)
+        finish(driver, OTHER, HASH)
     ask(driver, Bundles.check_transfer, BUNDLE)
-    ask(driver, Bundles.finalize, BUNDLE, HASH, HASH)
+    finish(driver, HASH, HASH)
 
 
 def test_finalising_again_is_no_error_with_the_same_hash(driver):
     """SA 6 #32: the original looks for a temporary file that is gone."""
     complete(driver)
-    assert ask(driver, Bundles.check_finalize, BUNDLE, HASH) is False
+    assert ask(driver, Bundles.check_finalize, BUNDLE, HASH) is None
     with pytest.raises(BadRequest, match=r"^Hash mismatch$"):
         ask(driver, Bundles.check_finalize, BUNDLE, OTHER)
 
 
 def test_a_transfer_that_breaks_off_has_to_be_started_again(driver):
     ask(driver, Bundles.start, BUNDLE)
-    ask(driver, Bundles.broke_off, BUNDLE)
+    ask(driver, Bundles.broke_off, BUNDLE, 1)
     assert ask(driver, Bundles.list) == [(BUNDLE, "incomplete")]
     for how, args in ((Bundles.check_transfer, (BUNDLE,)), (Bundles.check_finalize, (BUNDLE, HASH))):
         with pytest.raises(Internal):
@@ -144,8 +148,8 @@ def test_somebody_may_want_finalisations_to_fail(driver):
     ask(driver, Bundles.start, BUNDLE)
     driver.of(Bundles).mismatches_left = 1
     with pytest.raises(BadRequest, match=r"^Hash mismatch$"):
-        ask(driver, Bundles.finalize, BUNDLE, HASH, HASH)
-    ask(driver, Bundles.finalize, BUNDLE, HASH, HASH)
+        finish(driver, HASH, HASH)
+    finish(driver, HASH, HASH)
 
 
 def test_bundles_are_there_after_a_restart(driver):
@@ -154,3 +158,25 @@ def test_bundles_are_there_after_a_restart(driver):
     again.ask(Ledger, Ledger.put, CONFIG)
     again.of(Bundles).load(driver.of(Bundles).dump())
     assert ask(again, Bundles.list) == [(BUNDLE, "complete")]
+
+
+def test_a_connection_that_is_noticed_to_be_gone_late_hurts_nobody(driver):
+    ask(driver, Bundles.start, BUNDLE)
+    of_round = ask(driver, Bundles.check_transfer, BUNDLE)
+    ask(driver, Bundles.start, BUNDLE)
+    driver.dropped.clear()
+    ask(driver, Bundles.broke_off, BUNDLE, of_round)
+    assert driver.dropped == []
+    with pytest.raises(Internal, match="given up"):
+        ask(driver, Bundles.transferred, BUNDLE, of_round)
+    finish(driver, HASH, HASH)
+
+
+@pytest.mark.parametrize("meanwhile", [Bundles.start, Bundles.check_transfer])
+def test_bytes_that_changed_while_they_were_hashed_are_not_finalised(meanwhile, driver):
+    ask(driver, Bundles.start, BUNDLE)
+    which = ask(driver, Bundles.check_finalize, BUNDLE, HASH)
+    ask(driver, meanwhile, BUNDLE)
+    with pytest.raises(Internal):
+        ask(driver, Bundles.finalize, BUNDLE, HASH, HASH, which)
+    finish(driver, HASH, HASH)
