@@ -1,6 +1,6 @@
 """What goes back when a request is not carried out: Dropshot's error body (SA 1.3).
 
-Read next: dropshot/body.py, dropshot/control.py, sim_sled/http/answers.py.
+Read next: dropshot/body.py, dropshot/control.py, dropshot/response.py, dropshot/routes.py, sim_sled/http/answers.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ of the machine reaches that, too, with requests made by any page. So a request m
 page whose own name was made to lead here does not), must not come from a page of elsewhere, and must say that its
 body is JSON, which a page cannot without asking first. Beyond loopback it carries a token.
 
-Read before: dropshot/answers.py, dropshot/bearer.py. Read next: stub/server/control.py.
+Read before: dropshot/answers.py, dropshot/bearer.py, dropshot/routes.py. Read next: stub/server/control.py.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A connection that has had an answer and asks nothing more, and one with half a r
 `Patience.idle_s`; one that never sent anything stays, as in the original. A client that has shut its sending side is
 answered if that takes no longer than `Patience.half_closed_s`.
 
-Read before: dropshot/text.py. Read next: dropshot/body.py.
+Read before: dropshot/text.py. Read next: dropshot/body.py, dropshot/response.py.
 """
 
 from __future__ import annotations

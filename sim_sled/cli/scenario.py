@@ -56,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
 
 def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False, files_from: FilesFrom = None) -> None:
     """Validate scenarios: every problem of every file, with line and column. Exit 2 if there is an error."""
-    from sim_sled.cli.scenario_commands import check_files
+    from sim_sled.cli.scenario_texts import check_files
 
     text, code = check_files(files, as_json=json, files_from=files_from or ())
     sys.stdout.write(text)
@@ -236,7 +236,7 @@ def shrink(
 @group.command("list")
 def list_command(json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """The scenarios of the library, each with the incident it reproduces."""
-    from sim_sled.cli.scenario_commands import list_text
+    from sim_sled.cli.scenario_texts import list_text
 
     sys.stdout.write(list_text(as_json=json))
 

@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.variants import VARIANTS
+from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
 from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
@@ -35,38 +36,12 @@ from sim_sled.play.trace import BadTrace, Trace, compare, events_json, read_trac
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
-__all__ = ["check_files", "reference_md", "schema_json"]
+__all__ = ["reference_md", "schema_json"]
 
-EXIT_GOOD: Final = 0
 EXIT_FAILED: Final = 1
-EXIT_BAD_INPUT: Final = 2
 EXIT_NEVER_FIRED: Final = 4
 TRACE_MAX: Final = 512 * 2**20
 """Bytes of a trace: twice what a run of `play.trace.LINES_MAX` lines writes."""
-
-
-def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequence[Path] = ()) -> tuple[str, int]:
-    """Validates only: every problem of every file, then the count; 2 if there is an error."""
-    loaded, problems = load_scenarios(library.find_all(paths), files_from)
-    code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
-    if not as_json:
-        return problems.text(), code
-    found = [
-        {"file": p.mark.file, "line": p.line, "col": p.col, "code": p.code, "message": p.text}
-        for p in sorted(problems.found)
-    ]
-    files = [{"file": one.shown, "valid": one.scenario is not None} for one in loaded]
-    document = {"files": files, "errors": problems.errors, "warnings": problems.warnings, "problems": found}
-    return json.dumps(document, indent=1) + "\n", code
-
-
-def list_text(folder: Path | None = None, *, as_json: bool = False) -> str:
-    """The library as a table, or as JSON."""
-    listed = library.listed(folder)
-    if as_json:
-        return json.dumps([attrs.asdict(one) for one in listed], indent=1) + "\n"
-    width = max((len(one.name) for one in listed), default=0)
-    return "".join(f"{one.name:{width}}  {one.about}\n" for one in listed)
 
 
 # ---- runs

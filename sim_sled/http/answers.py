@@ -1,6 +1,6 @@
 """The one table from the core's refusals to HTTP (SA 1.3).
 
-Read before: core/errors.py, nexus_client/dropshot/answers.py. Read next: http/response.py, http/routes.py.
+Read before: core/errors.py, nexus_client/dropshot/answers.py. Read next: http/routes.py.
 """
 
 from __future__ import annotations

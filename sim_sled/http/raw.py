@@ -1,6 +1,6 @@
 """Answers that are no JSON on their way to the socket: files, ranges of files, empty refusals.
 
-Read before: http/response.py. Read next: http/app.py.
+Read next: http/app.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ import aiohttp
 import attrs
 import msgspec
 
-from tests.bench import bench_propolis, bench_world, lives
+from nexus_client.senders import QUICK_MAX
+from tests.bench import bench_propolis, bench_start, bench_world, lives
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,6 +185,7 @@ def bench_updates(size: Size) -> list[Row]:
         arms = {
             "ours": Arm(start(Child(measured, "our_client", nexus))),
             "floor": Arm(start(Child(measured, "floor_client", nexus))),
+            "many": Arm(start(Child(measured, "our_client", nexus, QUICK_MAX))),
             "daemon": Arm(start(Child(measured, "our_daemon", nexus, size.vmms))),
         }
 
@@ -193,6 +195,7 @@ def bench_updates(size: Size) -> list[Row]:
         _take_turns(size.rounds, arms, turn)
     return [
         _row("(b) updates delivered: outbox and client", arms["ours"], arms["floor"], "PUT/s", 0.9),
+        _row("    the same with as many in flight as a daemon has", arms["many"], arms["floor"], "PUT/s"),
         _row("    the same, by a whole daemon of rebooting VMs", arms["daemon"], arms["floor"], "PUT/s"),
     ]
 
@@ -262,6 +265,10 @@ def bench_virtual_time(size: Size) -> list[Row]:
     return [Row(*fields) for fields in bench_world.bench(attrs.evolve(size.world, rounds=size.rounds))]
 
 
+def bench_starts(size: Size) -> list[Row]:
+    return [Row(*fields) for fields in bench_start.bench(size.rounds)]
+
+
 BENCHES = {
     "a": bench_put_state,
     "b": bench_updates,
@@ -270,6 +277,7 @@ BENCHES = {
     "e": bench_propolis_put_state,
     "f": bench_propolis_monitor,
     "g": bench_virtual_time,
+    "h": bench_starts,
 }
 
 
@@ -308,7 +316,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcdefg", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdefgh", help="which benches, e.g. bc")
     parser.add_argument(
         "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
     )

@@ -152,15 +152,15 @@ def _bodies(updates, vmms):
     ]
 
 
-async def our_client(nexus):
+async def our_client(nexus, in_flight=_IN_FLIGHT):
     """Outbox, Senders and client; time stands still, as nothing fails."""
     async with NexusClient(nexus) as client:
         say()
         async for command in commands():
-            say(rate=await _deliver_all(client, _bodies(command["updates"], command["vmms"])))
+            say(rate=await _deliver_all(client, _bodies(command["updates"], command["vmms"]), int(in_flight)))
 
 
-async def _deliver_all(client, bodies):
+async def _deliver_all(client, bodies, in_flight):
     """Updates per second from the submission of the first to the acknowledgement of the last."""
     outbox, done, settled = Outbox(), asyncio.get_running_loop().create_future(), 0
     waiting = list(reversed(bodies))
@@ -183,9 +183,9 @@ async def _deliver_all(client, bodies):
     def on_reply(send, outcome):
         perform(outbox.handle(Replied(send.propolis_id, send.serial, outcome), lives.T0_US))
 
-    senders = Senders(client, on_reply, quick_max=_IN_FLIGHT)
+    senders = Senders(client, on_reply, quick_max=in_flight)
     began = time.perf_counter()
-    for _ in range(2 * _IN_FLIGHT):  # some wait in the queue, so that no sender ever does
+    for _ in range(min(2 * in_flight, len(bodies))):  # some wait in the queue, so that no sender ever does
         more()
     await done
     took = time.perf_counter() - began

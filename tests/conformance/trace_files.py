@@ -1,4 +1,4 @@
-"""Where recordings are and what they have in common (shared/traces README).
+"""Where recordings are and what they have in common (README of the recordings).
 
 `SIM_SLED_TRACES` points at another folder with recordings of the same kinds; default: the copies in tests/data.
 """

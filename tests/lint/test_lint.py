@@ -136,3 +136,14 @@ def test_the_reading_order_of_the_repository_holds_together() -> None:
 def test_no_two_differences_have_one_number() -> None:
     numbers = re.findall(r"^\| (D\d+) \|", (ROOT / "docs" / "fidelity.md").read_text(), re.MULTILINE)
     assert sorted(number for number in set(numbers) if numbers.count(number) > 1) == []
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_what_a_page_names_is_there(page: str) -> None:
+    """Files in backticks, from the top of the repository, and links to other pages."""
+    text = (ROOT / "docs" / page).read_text()
+    named = re.findall(r"`((?:nexus_client|propolis_stub|sim_sled|tests|docs|scenarios)/[\w./-]+\.\w+)`", text)
+    linked = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s:]+)\)", text)]
+    missing = [name for name in named if not (ROOT / name).exists()]
+    missing += [link for link in linked if link and not (ROOT / "docs" / link).exists()]
+    assert missing == []

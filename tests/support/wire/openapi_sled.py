@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 from support.wire import documents
 
+from sim_sled.shapes.check import INTEGER_BITS
+
 VERSIONS = range(1, 49)
 
 
@@ -113,7 +115,7 @@ class Bodies:
                 if schema["format"].startswith("int"):
                     half = 2 ** (int(schema["format"][3:]) - 1)
                     return st.integers(-half, half - 1)
-                most = schema.get("maximum", 2 ** documents.INTEGER_BITS[schema["format"]] - 1)
+                most = schema.get("maximum", 2 ** INTEGER_BITS[schema["format"]] - 1)
                 return st.integers(schema["minimum"], most)
             case "boolean":
                 return st.booleans()

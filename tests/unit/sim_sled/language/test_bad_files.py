@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sim_sled.cli.scenario_commands import RunOptions, check_files, run_files
+from sim_sled.cli.scenario_commands import RunOptions, run_files
+from sim_sled.cli.scenario_texts import check_files
 from sim_sled.language.codes import CODES, RUN_CODES
 
 BAD = Path(__file__).parents[3] / "bad"

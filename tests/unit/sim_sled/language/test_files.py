@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from sim_sled.cli.scenario_commands import RunOptions, check_files, replay_file, run_files
+from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
+from sim_sled.cli.scenario_texts import check_files
 from sim_sled.daemon import hardware_file
 from sim_sled.language import files
 from sim_sled.language.check import parse_scenario

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.scenarios.strategies import distributions, scenarios
 from support.wire import documents
 
-from sim_sled.cli.scenario_commands import RunOptions, check_files, list_text, run_files
+from sim_sled.cli.scenario_commands import RunOptions, run_files
+from sim_sled.cli.scenario_texts import check_files, list_text
 from sim_sled.language import distribution, draw, figures, words
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.figures import BadValue
