@@ -12,6 +12,7 @@ import typer
 from propolis_stub import diagram as drawing
 
 app = typer.Typer(
+    rich_markup_mode=None,  # plain help: tables cut long option names
     no_args_is_help=True,
     add_completion=False,
     help="A stub of propolis-server. This is not Propolis: no guest runs here.",

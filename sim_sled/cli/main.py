@@ -21,6 +21,7 @@ from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.logs import LogFormat, LogLevel
 
 app = typer.Typer(
+    rich_markup_mode=None,  # plain help: tables cut long option names
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
     no_args_is_help=True,
