@@ -7,7 +7,6 @@ from typing import Any
 from nexus_client.types import SledVmmState, time_of
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
-from sim_sled.daemon.history import told
 
 
 def row(vmm: Vmm) -> dict[str, Any]:
@@ -109,3 +108,12 @@ def _migration(side: Any) -> dict[str, Any] | None:
     if side is None:
         return None
     return {"migration_id": str(side.migration_id), "state": side.state.value, "gen": side.gen}
+
+
+def told(body: SledVmmState) -> str:
+    """`running gen 3 in=completed/3`."""
+    text = f"{body.vmm_state.state.value} gen {body.vmm_state.gen}"
+    for side, migration in (("in", body.migration_in), ("out", body.migration_out)):
+        if migration is not None:
+            text += f" {side}={migration.state.value}/{migration.gen}"
+    return text

@@ -160,6 +160,7 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
+        self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
         if options.companions is not None:
@@ -627,8 +628,10 @@ class Daemon:
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
 
-    def carried(self, _call: Call, _ending: Carried | Refused, _who: Subject | None, /) -> None:
-        """The answer says it all."""
+    def carried(self, call: Call, ending: Carried | Refused, _who: Subject | None, /) -> None:
+        """For whom it matters; else the answer says it all."""
+        for carrier in self.carriers:
+            carrier(call, ending)
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""

@@ -12,6 +12,7 @@ from nexus_client.types import SledVmmState, VmmStateRequested
 from propolis_stub.types import Publication
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
+from sim_sled.core.why import told
 
 LINES_PER_VMM: Final = 64
 """About two lives; older ones fall off."""
@@ -38,15 +39,6 @@ def text_of(happening: Happening) -> str:
             return f"{kind.value} {told(body)}"
         case (kind, data):
             return f"{kind.value}: {data}"
-
-
-def told(body: SledVmmState) -> str:
-    """`running gen 3 in=completed/3`."""
-    text = f"{body.vmm_state.state.value} gen {body.vmm_state.gen}"
-    for side, migration in (("in", body.migration_in), ("out", body.migration_out)):
-        if migration is not None:
-            text += f" {side}={migration.state.value}/{migration.gen}"
-    return text
 
 
 def _phases(publication: Publication) -> str:

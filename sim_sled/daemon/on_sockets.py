@@ -30,8 +30,10 @@ from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.http.answers import refusal
 from sim_sled.language.schema import Scenario
 from sim_sled.play.campaign import Played, Task
+from sim_sled.play.conductor import Call, Carried, Refused
 from sim_sled.play.fleet import configs_of, engine_for, model_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.run import How, Result, horizon_us, result_of
@@ -79,6 +81,7 @@ class WallWorld:
         self.users = Users(self)
         self.engine.listener = self.judge
         self.daemon.tellers[:] = [self.tell]
+        self.daemon.carriers.append(self._carried)
         self.daemon.beyond = self.beyond
         # before the engine: what happened is told, then what rules make of it
         self.daemon.watchers.insert(0, self._watch)
@@ -158,6 +161,21 @@ class WallWorld:
         if text and who is not None:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
 
+    def _carried(self, call: Call, ending: Carried | Refused) -> None:
+        if isinstance(ending, Refused):
+            answer = refusal(ending.error)
+            if answer.status >= 500:
+                self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
+        elif call.op == "vmm_register":
+            self.judge.invariants.registered(call.item.sled_id)
+
+    def _judge(self) -> None:
+        self.judge.look()
+        self.judge.settle(self.now_us)
+        self.judge.nexus_moved()
+        for broken in self.nexus.broken:
+            self.judge.invariants.fail("nexus_properties", f"{broken.prop}: {self.readable(str(broken))}")
+
     async def play(self, until_us: int | None) -> bool:
         """Until users, expectations and rules are through; whether it came to rest."""
         self.start_us = self.active_us = self.engine.start_us  # its rules began when the fleet was registered
@@ -165,8 +183,7 @@ class WallWorld:
         end_us = horizon_us(self.scenario, self.users)
         while True:
             self.users.act(self.now_us)
-            self.judge.look()
-            self.judge.settle(self.now_us)
+            self._judge()
             elapsed = self.elapsed_us
             if until_us is not None and elapsed >= until_us:
                 return False
@@ -216,7 +233,7 @@ async def play_on_sockets(
                 await asyncio.gather(*(event.wait() for event in daemon.registered.values()))
             settled = await world.play(how.until_us)
             if settled:
-                world.judge.invariants.finish(settled=False)
+                world.judge.invariants.finish(settled=False, leaks=True)
             end = f"{world.elapsed_us / 1e6:.3f} s, on real sockets" + ("" if settled else ", not at rest")
             return result_of(world, end, world.lines, "wall")
         finally:

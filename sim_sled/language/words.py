@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Final
 
+from propolis_stub.table import TRANSITIONS
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -87,17 +89,7 @@ PUBLIC_STATES: Final = (
 TERMINAL_STATES: Final = ("failed", "destroyed")
 
 EDGES: Final = frozenset(
-    (a, b)
-    for a, targets in {
-        "creating": ("starting", "stopping", "failed"),
-        "starting": ("running", "stopped", "failed"),
-        "running": ("rebooting", "migrating", "stopping"),
-        "rebooting": ("running",),
-        "migrating": ("running", "stopping", "stopped", "failed"),
-        "stopping": ("stopped", "destroyed"),
-        "stopped": ("destroyed",),
-    }.items()
-    for b in targets
+    (before.value.lower(), after.value.lower()) for (before, _), after in TRANSITIONS.items() if before is not after
 )
 """Every change of state that Propolis can publish (PR 1.1), without publications that keep the state."""
 

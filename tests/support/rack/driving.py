@@ -36,7 +36,7 @@ from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000

@@ -6,7 +6,7 @@ from support.rack.driving import RUNNING, SLED_A, T0, V1, ScriptedPacer, registr
 from nexus_client.types import VmmState
 from sim_sled.core import observe
 from sim_sled.core.vmm import How, Vmm
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 GRACE_US = 600_000_000
 IN = target("[fd00::99]:12400")

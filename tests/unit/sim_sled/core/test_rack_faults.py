@@ -29,7 +29,7 @@ from propolis_stub.types import InstanceState, RequestKind
 from propolis_stub.waiting import Pace, Point
 from sim_sled.core import errors
 from sim_sled.core.config import SimMode
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 EXPLICIT = SimMode.EXPLICIT
 

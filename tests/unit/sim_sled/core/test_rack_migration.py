@@ -48,7 +48,7 @@ from propolis_stub.waiting import Pace, Point
 from sim_sled.core import contract, errors
 from sim_sled.core.config import MIGRATIONS_OUT_MAX, SimMode
 from sim_sled.core.happenings import Kind
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 # --- success --------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Pace, Point
 from sim_sled.core import errors, rack
 from sim_sled.core.happenings import Kind
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 # --- what Nexus answers ---------------------------------------------------------------------------------------------
 

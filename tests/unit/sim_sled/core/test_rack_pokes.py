@@ -27,7 +27,7 @@ from propolis_stub.waiting import Point
 from sim_sled.core import rack
 from sim_sled.core.config import POKES_WAITING_MAX, SimMode
 from sim_sled.core.errors import ChannelFull, NexusUnreachable, NoSuchVmm
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 EXPLICIT = SimMode.EXPLICIT
 IN = target("[fd00::99]:12400")

@@ -20,7 +20,7 @@ from propolis_stub.waiting import Pace, Point
 from sim_sled.core.config import POKES_WAITING_MAX
 from sim_sled.core.errors import ChannelFull
 from sim_sled.core.rules import Verdict
-from sim_sled.daemon.history import told
+from sim_sled.core.why import told
 
 # --- time -----------------------------------------------------------------------------------------------------------
 

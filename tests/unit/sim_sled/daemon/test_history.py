@@ -16,8 +16,9 @@ from nexus_client.types import (
 )
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import refusal
+from sim_sled.core.why import told
 from sim_sled.daemon import history
-from sim_sled.daemon.history import History, text_of, told
+from sim_sled.daemon.history import History, text_of
 
 
 def _record(state=VmmState.RUNNING, gen=3, **sides):

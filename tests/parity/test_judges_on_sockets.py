@@ -1,0 +1,51 @@
+"""The judges that virtual time has judge on sockets too: wrong sleds fail there with the same key."""
+
+import asyncio
+
+import pytest
+
+from sim_sled.daemon import logs, on_sockets
+from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import How
+
+LIFE = """
+version: 1
+fleet: {sleds: 1}
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 600ms, stop: {hostname: web}}
+"""
+FULL = """
+version: 1
+fleet: {sleds: 1, shape: {cpus: 8, ram: 64GiB, reservoir: 32GiB}}
+load:
+- {at: 0s, create: {hostname: "web-{n}", count: 6, ncpus: 2, memory: 1GiB}}
+"""
+CASES = {
+    "capacity": (FULL, "boasts-of-room"),
+    "no_unexplained_5xx": (LIFE, "fails-for-no-reason"),
+    "gen_monotonic": (LIFE, "generation-goes-back"),
+    "time_ordered": (LIFE, "clock-goes-back"),
+}
+
+
+async def on_real_sockets():
+    runs = {}
+    for judge, (text, variant) in CASES.items():
+        scenario, problems = parse_scenario(text + f"expect: [{{always: [{judge}]}}]\n")
+        assert scenario is not None, problems.text()
+        for name in (None, variant):
+            runs[judge, name] = on_sockets.play_on_sockets(scenario, 7, lambda _line: None, How(sled_variant=name))
+    return dict(zip(runs, await asyncio.gather(*runs.values()), strict=True))
+
+
+@pytest.fixture(scope="module")
+def played():
+    logs.configure(level="critical")
+    return asyncio.run(on_real_sockets())
+
+
+@pytest.mark.parametrize("judge", CASES)
+def test_a_judge_passes_right_sleds_and_fails_wrong_ones_on_sockets(judge, played):
+    assert [failure.text for failure in played[judge, None].failures] == []
+    assert judge in [failure.key for failure in played[judge, CASES[judge][1]].failures]
