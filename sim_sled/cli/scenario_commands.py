@@ -2,7 +2,7 @@
 
 Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
 
-Read before: play/run.py.
+Read before: cli/scenario_texts.py, play/run.py.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class Looking:
 
     daemon: Daemon
     sightings: Sightings = attrs.field(init=False)
-    events: deque[tuple[int, Event]] = attrs.field(factory=lambda: deque(maxlen=EVENTS_KEPT))
+    happenings: deque[tuple[int, Happening, Sighting | None]] = attrs.field(factory=lambda: deque(maxlen=EVENTS_KEPT))
+    """As they came; made into events for whoever asks, since mostly nobody does."""
     number: int = 0
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -59,16 +60,8 @@ class Looking:
         """One happening of the rack."""
         self.sightings.watch(happening)
         seen = None if happening.propolis_id is None else self.sightings.get(happening.propolis_id)
-        if seen is None:
-            self.add(event_of(happening))
-        else:
-            names = {"instance": str(seen.instance_id), "hostname": seen.hostname, "ordinal": seen.short}
-            self.add(event_of(happening, **names))
-
-    def add(self, event: Event) -> None:
-        """One event, also of others than the rack (a rule that fired)."""
         self.number += 1
-        self.events.append((self.number, event))
+        self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
     def touch(self) -> None:
@@ -79,9 +72,9 @@ class Looking:
         """Events behind `number`, oldest first, at most so many."""
         if number >= self.number:
             return []
-        first = self.events[0][0]
+        first = self.happenings[0][0]
         skip = max(0, number + 1 - first)
-        return [self.events[i] for i in range(skip, min(len(self.events), skip + most))]
+        return [_event(*self.happenings[i]) for i in range(skip, min(len(self.happenings), skip + most))]
 
     async def change(self, seconds: float) -> None:
         """Until something has changed, for so long at most. Look after calling this, and do not await in between."""
@@ -202,3 +195,10 @@ class Looking:
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)
+
+
+def _event(number: int, happening: Happening, seen: Sighting | None) -> tuple[int, Event]:
+    if seen is None:
+        return number, event_of(happening)
+    names = {"instance": str(seen.instance_id), "hostname": seen.hostname, "ordinal": seen.short}
+    return number, event_of(happening, **names)

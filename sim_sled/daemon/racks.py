@@ -47,7 +47,7 @@ def claimed(name: str) -> Iterator[Path]:
     where = folder()
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock, file = where / f"{name}.lock", where / f"{name}.json"
-    with lock.open("a+") as held:
+    with lock.open("a+", encoding="utf-8") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -86,7 +86,7 @@ def running() -> dict[str, dict[str, Any]]:
 
 def _is_free(lock: Path) -> bool:
     try:
-        with lock.open("r+") as held:
+        with lock.open("r+", encoding="utf-8") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
