@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Generic, NoReturn, TypeVar, overload
 from uuid import UUID
@@ -162,8 +163,7 @@ class _Twice(dict[str, Any]):
 
     @property
     def names(self) -> set[str]:
-        seen: set[str] = set()
-        return {key for key, _ in self.pairs if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
+        return {key for key, times in Counter(key for key, _ in self.pairs).items() if times > 1}
 
 
 class _MinusZero(float):
