@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    import asyncio
 
 BAD_INPUT: Final = 2
 NO_NEXUS: Final = 3
@@ -35,7 +38,7 @@ def up(
     nexus: Annotated[
         str | None, typer.Option(metavar="ADDR", help="a Nexus's internal API; the model comes along if missing")
     ] = None,
-    sleds: Annotated[int, typer.Option(min=1, max=1024)] = 1,
+    sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
@@ -54,12 +57,11 @@ def up(
         _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
-    import asyncio
-
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
 
     rack = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
-    raise typer.Exit(asyncio.run(_serve(rack, control, port_file)))
+    raise typer.Exit(loop.run(_serve(rack, control, port_file)))
 
 
 def _scenario(given: str | None) -> Any:
@@ -79,22 +81,15 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     """Until SIGTERM (0) or SIGINT (130)."""
     import asyncio
 
+    from nexus_client.dropshot import collector
     from nexus_client.dropshot.text import SocketAddress
-    from sim_sled.daemon import logs
+    from sim_sled.daemon import descriptors, logs
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.small_rack import RackError
 
     logs.configure(level="warning")
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[int] = loop.create_future()
-
-    def end(code: int) -> None:
-        if not stop.done():
-            stop.set_result(code)
-
-    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
-        loop.add_signal_handler(number, end, code)
+    stop = _end(asyncio.get_running_loop())
     bound_at: list[str] = []
     try:
         with known.claimed(rack.name) as file:
@@ -104,6 +99,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 known.publish(file, addresses_of(rack, bound_at[0]))
 
             try:
+                descriptors.allow(rack.sleds_wanted)
                 await rack.start()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
@@ -118,6 +114,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                         known.publish(port_file, addresses)
                     sys.stdout.write(_banner(addresses))
                     sys.stdout.flush()
+                    collector.started()
                     return await stop
                 finally:
                     if port_file is not None:
@@ -134,6 +131,19 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     except OSError as error:
         sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
         return ADDRESS_IN_USE
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
+    """The exit code, once a signal asks for the end."""
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
+        loop.add_signal_handler(number, end, code)
+    return stop
 
 
 def addresses_of(rack: Any, control: str) -> dict[str, Any]:
@@ -229,7 +239,7 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
 
 def scale(
     rack: Name = None,
-    sleds: Annotated[int, typer.Option(min=1, max=1024, help="how many there shall be")] = 1,
+    sleds: Annotated[int, typer.Option(min=1, help="how many there shall be")] = 1,
 ) -> None:
     """Let sleds join, or the newest leave with their VMs, while the rack runs."""
     from sim_sled.cli import control_client

@@ -31,14 +31,12 @@ from sim_sled.daemon.propolis_api import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.latency import Latency
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import FLEET_MAX, Scenario
 from sim_sled.play.fleet import engine_for
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
 """How long registration may take: a Nexus that is just starting answers 503 for some seconds."""
-SLEDS_MAX: Final = 1024
-"""As many as the scenario language knows."""
 MODEL_SHUTDOWN_S: Final = 0.2
 """With the model in the same process nothing is worth waiting for at the end."""
 
@@ -138,10 +136,9 @@ class SmallRack:
 
     async def scale(self, sleds: int) -> None:
         """Sleds join, or the newest leave with their VMMs, until there are so many. Raises `RackError` for less than
-        one or more than `SLEDS_MAX`, or if Nexus does not take them.
+        one or more than `FLEET_MAX`, or if Nexus does not take them.
         """
-        if not 1 <= sleds <= SLEDS_MAX:
-            raise RackError(f"a rack has 1 to {SLEDS_MAX} sleds, not {sleds}")
+        _may_be(sleds)
         while len(self.handles) > sleds:
             await self.daemon.leave(self.handles.pop().id)
         for number in range(len(self.handles) + 1, sleds + 1):
@@ -165,9 +162,16 @@ class SmallRack:
         net, port = loopback_of(self.name)
         return Config(unknown_vmm=UnknownVmm.ADOPT, loopback_net=net, loopback_port=port)
 
+    @property
+    def sleds_wanted(self) -> int:
+        """How many there are at the start. Raises `RackError` for more than `FLEET_MAX` or less than one."""
+        scenario = self.scenario
+        count = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else self.sleds
+        _may_be(count)
+        return count
+
     def _configs(self) -> list[SledConfig]:
-        count = self.scenario.fleet.sleds if self.scenario is not None and self.scenario.has("fleet") else self.sleds
-        return [self._config(i) for i in range(1, count + 1)]
+        return [self._config(i) for i in range(1, self.sleds_wanted + 1)]
 
     def _config(self, number: int) -> SledConfig:
         hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
@@ -308,6 +312,11 @@ class SmallRack:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""
         self.daemon.load(self._paced(scenario, len(self.handles)))
+
+
+def _may_be(sleds: int) -> None:
+    if not 1 <= sleds <= FLEET_MAX:
+        raise RackError(f"a rack has 1 to {FLEET_MAX:,} sleds, not {sleds:,}")
 
 
 def _slug(text: str) -> str:
