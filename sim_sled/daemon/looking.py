@@ -58,8 +58,7 @@ class Looking:
 
     def watch(self, happening: Happening) -> None:
         """One happening of the rack."""
-        self.sightings.watch(happening)
-        seen = None if happening.propolis_id is None else self.sightings.get(happening.propolis_id)
+        seen = self.sightings.watch(happening)
         self.number += 1
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
