@@ -105,10 +105,10 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
             try:
-                runner, bound = await serve_control(Control(rack.daemon, scale=scaled), SocketAddress.parse(control))
-                bound_at.append(bound)
+                listener = await serve_control(Control(rack.daemon, scale=scaled), SocketAddress.parse(control))
+                bound_at.append(listener.address)
                 try:
-                    addresses = addresses_of(rack, bound)
+                    addresses = addresses_of(rack, listener.address)
                     known.publish(file, addresses)
                     if port_file is not None:
                         known.publish(port_file, addresses)
@@ -119,7 +119,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 finally:
                     if port_file is not None:
                         port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
-                    await runner.cleanup()
+                    await listener.close()
             finally:
                 await rack.stop()
                 for each in rack.left_over:
