@@ -6,7 +6,7 @@
 `GET /` lists the table for people, `GET /openapi.json` for programs.
 
 Read before: dropshot/control.py, dropshot/operations.py, dropshot/openapi.py.
-Read next: propolis_stub/server/control.py, stub/server/control.py, daemon/control.py.
+Read next: propolis_stub/server/control.py, stub/server/control.py, sim_sled/daemon/control.py.
 """
 
 from __future__ import annotations

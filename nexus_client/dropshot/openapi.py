@@ -3,7 +3,7 @@
 Shapes of bodies and answers come from their types. An answer has the fields that its type names and no other, so that
 a test can hold the type to what is sent.
 
-Read before: dropshot/operations.py.
+Read before: dropshot/operations.py. Read next: dropshot/control_api.py, stub/server/control_answers.py.
 """
 
 from __future__ import annotations

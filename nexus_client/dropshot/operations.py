@@ -9,7 +9,9 @@ A handler gets its parameters and its body read as the row says, and returns the
 itself, `Answered` for another status that the row has, a text, or a `StreamResponse` that it has sent by itself.
 Whatever it refuses is raised as `Refused`.
 
-Read before: dropshot/json.py, dropshot/routes.py. Read next: dropshot/control_api.py, dropshot/openapi.py.
+Read before: dropshot/json.py, dropshot/routes.py.
+Read next: dropshot/control_api.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
+sim_sled/daemon/control_companions.py.
 """
 
 from __future__ import annotations

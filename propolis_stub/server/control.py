@@ -3,7 +3,7 @@
 `OPERATIONS`, at the end, is all of it. Bound beyond loopback it needs a token (`Authorization: Bearer TOKEN`),
 because whoever reaches it owns the VM.
 
-Read before: dropshot/control_api.py, server/host.py. Read next: server/serve.py.
+Read before: nexus_client/dropshot/control_api.py, server/host.py. Read next: server/serve.py.
 """
 
 from __future__ import annotations

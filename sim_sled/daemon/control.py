@@ -3,8 +3,8 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py,
-daemon/looking.py.
+Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py,
+daemon/daemon.py, daemon/looking.py.
 """
 
 from __future__ import annotations

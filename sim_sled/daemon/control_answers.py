@@ -2,7 +2,7 @@
 
 An answer has the fields named here and no other; times are RFC 3339, durations say their unit.
 
-Read before: dropshot/operations.py. Read next: daemon/control.py.
+Read before: nexus_client/dropshot/operations.py. Read next: daemon/control.py.
 """
 
 from __future__ import annotations

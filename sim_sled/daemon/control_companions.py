@@ -1,6 +1,6 @@
 """Faults of the servers beside a sled, from the control API (SR 8).
 
-Read before: dropshot/operations.py, core/mishaps.py, core/companions.py. Read next: daemon/control.py.
+Read before: nexus_client/dropshot/operations.py, core/mishaps.py, core/companions.py. Read next: daemon/control.py.
 """
 
 from __future__ import annotations
