@@ -5,6 +5,7 @@ it, and how errors look, says nexus_client/dropshot/control.py.
 
 Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py,
 daemon/daemon.py, daemon/looking.py.
+Read next: daemon/front.py, daemon/worker.py.
 """
 
 from __future__ import annotations

@@ -180,6 +180,7 @@ class Why(TypedDict):
     acked: str | None
     says: list[str]
     rules: list[RuleNote]
+    registered_at: str
     gone: NotRequired[bool]
     gen: NotRequired[int]
     resting: NotRequired[str]

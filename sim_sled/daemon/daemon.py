@@ -119,6 +119,7 @@ class Options:
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     wrong: WrongSled | None = None  # sleds that are wrong on purpose, to prove a judge
     silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
+    own_ports: bool = False  # port 0 is one of our own range, the same again after a restart
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -323,7 +324,7 @@ class Daemon:
             bodies=self._bodies,
         )
         address = SocketAddress.parse(sled.config.address)
-        if address.port == 0 and len(self.rack.sleds) > DRAWN_MAX:
+        if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
             if self._ports is None:
                 self._ports = PortRange(sled.config.sled_id.int)
             listener = await self._ports.listen(server, address.host)

@@ -1,6 +1,6 @@
 """One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
 
-Read before: companions/handoff.py, daemon/loop.py.
+Read before: companions/handoff.py, daemon/loop.py. Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +97,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 return _cannot_write(serving.port_file, error)
         if serving.scenario is not None:
             running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
+            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
             stack.callback(running.remove_signal_handler, signal.SIGHUP)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
@@ -168,7 +169,7 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
     return stop
 
 
-def _reload(daemon: Daemon, path: Path) -> None:
+def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
@@ -176,7 +177,7 @@ def _reload(daemon: Daemon, path: Path) -> None:
     except BadScenario as bad:
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
-    daemon.load(scenario)
+    load(scenario)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 
