@@ -84,8 +84,8 @@ def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
         _bad(str(error))
 
 
-async def _control(rack: Any, control: str, scaled: Any) -> tuple[Any, str]:
-    """Serves the control API of either kind of rack; (what ends it, the bound address)."""
+async def _control(rack: Any, control: str, scaled: Any) -> Any:
+    """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
     import asyncio
 
     from nexus_client.dropshot.text import SocketAddress
@@ -99,7 +99,8 @@ async def _control(rack: Any, control: str, scaled: Any) -> tuple[Any, str]:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
     front = Front(rack.workers)
-    return front, await front.serve(address)
+    await front.serve(address)
+    return front
 
 
 def _scenario(given: str | None) -> Any:
@@ -141,10 +142,10 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
             try:
-                runner, bound = await _control(rack, control, scaled)
-                bound_at.append(bound)
+                listener = await _control(rack, control, scaled)
+                bound_at.append(listener.address)
                 try:
-                    addresses = addresses_of(rack, bound)
+                    addresses = addresses_of(rack, listener.address)
                     known.publish(file, addresses)
                     if port_file is not None:
                         known.publish(port_file, addresses)
@@ -155,7 +156,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 finally:
                     if port_file is not None:
                         port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
-                    await runner.cleanup()
+                    await listener.close()
             finally:
                 await rack.stop()
                 for each in rack.left_over:

@@ -15,18 +15,22 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
+from urllib.parse import quote
 
 import aiohttp
 import attrs
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, guarded, malformed
-from nexus_client.dropshot.listen import Runner
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon.control import BODY_MAX, KEEP_ALIVE_S, WAIT_MAX_MS
+from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.looking import EVENTS_KEPT
 from sim_sled.daemon.workers import Worker, Workers
 
@@ -54,7 +58,6 @@ class Spread(Enum):
 
 
 SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
-    ("GET", "/"): Spread.ANY,
     ("GET", "/ready"): Spread.READY,
     ("GET", "/version"): Spread.ANY,
     ("GET", "/metrics"): Spread.SUMS,
@@ -95,16 +98,37 @@ class Said:
 NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the rack is coming back"}')
 
 
+def rows() -> list[Operation[Front, Any]]:
+    """The table of a daemon with other handlers."""
+
+    def handler(spread: Spread) -> Any:
+        async def handle(front: Front, call: Call[Any]) -> web.StreamResponse:
+            return await front.answer(call, spread)
+
+        return handle
+
+    return [
+        cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(SPREAD[row.method, row.path])))
+        for row in OPERATIONS
+    ]
+
+
 class Front:
-    """The control API of a rack of workers: `serve` binds it, `cleanup` ends it."""
+    """The control API of a rack of workers: `serve` binds it, `close` ends it."""
 
     def __init__(self, workers: Workers, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
         self._workers = workers
         self._token = token
-        self._guard = Guard(token, hosts)
+        self.api: Final[ControlApi[Front]] = ControlApi(self, rows(), Guard(token, hosts), ABOUT)
         self._http: aiohttp.ClientSession | None = None
         self._feed: _Feed | None = None
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is served."""
+        assert self._listener is not None, "serve first"
+        return self._listener.address
 
     async def serve(self, address: SocketAddress) -> str:
         """Binds it; returns the address. Raises `BadToken` beyond loopback without one, OSError if it is taken."""
@@ -112,41 +136,36 @@ class Front:
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=ANSWER_S), connector=aiohttp.TCPConnector(limit=0)
         )
-        app = web.Application(client_max_size=BODY_MAX, middlewares=[guarded(self._guard, lambda _: None)])
-        for (method, path), spread in SPREAD.items():
-            app.router.add_route(method, path, _handler(self, spread))
-        self._runner = Runner(app, malformed)
         try:
-            await self._runner.setup()
-            await web.TCPSite(self._runner, address.host, address.port).start()
+            self._listener = await listen(Server(self.api.handle, malformed), address)
         except BaseException:
-            await self.cleanup()
+            await self.close()
             raise
-        name = self._runner.addresses[0]
-        return str(SocketAddress(name[0], name[1]))
+        return self.address
 
-    async def cleanup(self) -> None:
+    async def close(self) -> None:
         """Ends it, and whatever listens to its feed."""
         if self._feed is not None:
             await self._feed.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.close()
         if self._http is not None:
             await self._http.close()
 
     # ---- one worker
 
-    async def ask(self, worker: Worker, request: web.Request, path: str | None = None) -> Said:
+    async def ask(self, worker: Worker, call: Call[Any], path: str | None = None) -> Said:
         """The same request, of a worker; or only a look at `path` there. `NOT_THERE` if it does not answer."""
         ready, http = worker.ready, self._http
         if ready is None or http is None:
             return NOT_THERE
+        request = call.request
         waits = request.path.endswith("/expect")
         try:
             async with http.request(
                 "GET" if path is not None else request.method,
                 f"http://{ready.control}{request.raw_path if path is None else path}",
-                data=None if path is not None else await request.read() or None,
+                data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
                 headers=_headers(worker, request),
                 timeout=aiohttp.ClientTimeout(total=WAIT_MAX_MS / 1000 if waits else ANSWER_S),
             ) as response:
@@ -154,23 +173,23 @@ class Front:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return NOT_THERE
 
-    async def ask_all(self, request: web.Request, path: str | None = None) -> list[Said]:
+    async def ask_all(self, call: Call[Any], path: str | None = None) -> list[Said]:
         """Everybody's answers, in order."""
-        return list(await asyncio.gather(*(self.ask(each, request, path) for each in self._workers.all)))
+        return list(await asyncio.gather(*(self.ask(each, call, path) for each in self._workers.all)))
 
     # ---- manners
 
-    async def answer(self, request: web.Request, spread: Spread) -> web.StreamResponse:
+    async def answer(self, call: Call[Any], spread: Spread) -> web.StreamResponse:
         match spread:
             case Spread.FEED:
-                return await self._events(request)
+                return await self._events(call)
             case Spread.NOBODY:
                 raise Refused(409, "a rack of workers has a fixed number of sleds: end it, and start it with others")
             case Spread.ANY:
-                return _told(next((said for said in await self.ask_all(request) if said.good), NOT_THERE))
+                return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
             case Spread.OWNER:
-                return _told(await self._owner(request))
-        said = await self.ask_all(request)
+                return _told(await self._owner(call))
+        said = await self.ask_all(call)
         match spread:
             case Spread.HOLDER | Spread.EVERYBODY:
                 # the sled is one worker's, a rule may be armed with one only; if nobody can, all say why in one way
@@ -191,26 +210,26 @@ class Front:
                 return web.Response(text=sums([each.body.decode() for each in said]))
         raise AssertionError(spread)
 
-    async def _owner(self, request: web.Request) -> Said:
+    async def _owner(self, call: Call[Any]) -> Said:
         """Who of them has the VMM answers; if several have one of that name, nobody does (409)."""
-        there = "/vmms/" + request.match_info["who"]
-        found = await self.ask_all(request, there)
+        there = "/vmms/" + quote(call.text("who"), safe="")
+        found = await self.ask_all(call, there)
         have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
         several = [said for said in found if said.status == 409]
         if have and not several and len({seen["instance_id"] for _, seen in have}) == 1:
             # an instance lives through many VMMs, perhaps here and there: its newest is meant
             worker, _ = max(have, key=lambda each: str(each[1]["registered_at"]))
-            return await self.ask(worker, request)
+            return await self.ask(worker, call)
         if have or several:
             said = " ".join(sorted({each.json()["message"] for each in several})) or _listed(found)
             return Said(409, "application/json", json.dumps({"message": said}).encode())
-        if request.path.endswith("/expect"):
-            return await self._first_to_see(request)
+        if call.request.path.endswith("/expect"):
+            return await self._first_to_see(call)
         return min(found, key=lambda each: each.status)
 
-    async def _first_to_see(self, request: web.Request) -> Said:
+    async def _first_to_see(self, call: Call[Any]) -> Said:
         """Nobody has it yet: whoever sees it in time."""
-        asked = [asyncio.create_task(self.ask(each, request)) for each in self._workers.all]
+        asked = [asyncio.create_task(self.ask(each, call)) for each in self._workers.all]
         try:
             last = NOT_THERE
             for each in asyncio.as_completed(asked):
@@ -224,16 +243,15 @@ class Front:
 
     # ---- the feed
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
+    async def _events(self, call: Call[Any]) -> web.StreamResponse:
         """As a daemon's own `GET /events`, in one order with one count."""
         if self._feed is None:
             assert self._http is not None, "we are serving"
             self._feed = _Feed(self._http, self._workers)
         await self._feed.begun.wait()
-        follow = request.query.get("follow", "0") not in ("", "0", "false")
+        request, follow, resumed = call.request, call.flag("follow"), call.number("last-event-id")
         sse = "text/event-stream" in request.headers.get("accept", "")
-        resumed = request.headers.get("last-event-id", "") or request.query.get("after", "0")
-        last = int(resumed) if resumed.isascii() and resumed.isdigit() and len(resumed) < 20 else 0
+        last = resumed if resumed >= 0 else call.number("after")
         response = web.StreamResponse(headers={"cache-control": "no-store"})
         response.content_type = "text/event-stream" if sse else "application/jsonl"
         await response.prepare(request)
@@ -334,14 +352,7 @@ class _Feed:
 # ---- answers made one
 
 
-def _handler(front: Front, spread: Spread) -> Any:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await front.answer(request, spread)
-
-    return handle
-
-
-def _headers(worker: Worker, request: web.Request) -> dict[str, str]:
+def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
     kept = {name: request.headers[name] for name in ("content-type", "accept") if name in request.headers}
     return kept | {"authorization": f"Bearer {worker.spec.token}"}
 

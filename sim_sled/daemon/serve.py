@@ -121,8 +121,9 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        runner, bound = await serve_control(control, SocketAddress.parse(serving.control))
-        stack.push_async_callback(runner.cleanup)
+        listener = await serve_control(control, SocketAddress.parse(serving.control))
+        stack.push_async_callback(listener.close)
+        bound = listener.address
     await daemon.start()
     return bound
 

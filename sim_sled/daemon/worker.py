@@ -87,15 +87,15 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     try:
         if file is not None:
             running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file))
-        runner, control = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
+        listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
         try:
-            ready = Ready(control, [each.address for each in rack.handles])
+            ready = Ready(listener.address, [each.address for each in rack.handles])
             sys.stdout.buffer.write(msgspec.json.encode(ready) + b"\n")
             sys.stdout.flush()
             collector.started()
             await _until(stop, parent)
         finally:
-            await runner.cleanup()
+            await listener.close()
     finally:
         await rack.stop()
     return 0

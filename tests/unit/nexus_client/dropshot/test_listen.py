@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -240,6 +241,18 @@ async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
         client.writer.write_eof()
         await client.closed()
         over.set()
+
+
+async def test_a_connection_that_comes_while_a_server_ends_is_closed():
+    server = Server(echo, malformed)
+    await server.shutdown(0)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    await asyncio.get_running_loop().connect_accepted_socket(server, far)
+    try:
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(near, 1), WAIT_S) == b""
+    finally:
+        near.close()
 
 
 async def test_an_end_without_a_request_is_the_end():
