@@ -67,7 +67,7 @@ async def test_the_model_lives_by_the_same_clock(slow):
     assert (await slow.daemon.pausing.until(HOUR_US // 4, None)).met
     due = slow.server.host.next_deadline_us()
     assert due is not None
-    assert slow.daemon.clock.now_us() < due < slow.daemon.clock.now_us() + HOUR_US // 4, "its turns came, each in time"
+    assert slow.daemon.clock.now_us() < due < slow.daemon.clock.now_us() + HOUR_US // 4, "no turn is late"
     assert slow.public_state("web") == "running"
 
 
