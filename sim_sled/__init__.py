@@ -44,7 +44,7 @@ _HOMES: Final = {
     "Vmm": "sim_sled.core.vmm",
     "Daemon": "sim_sled.daemon.daemon",
     "Options": "sim_sled.daemon.daemon",
-    "PropolisMode": "sim_sled.daemon.propolis_api",
+    "PropolisMode": "sim_sled.daemon.propolis_mode",
 }
 
 
