@@ -188,10 +188,10 @@ class BadScenario(ValueError):
 
 
 def load_one(path: Path) -> Scenario:
-    """The scenario of a file. `BadScenario` with every problem of it."""
-    from sim_sled.language.check import load_scenarios  # noqa: PLC0415 -- most daemons play none
+    """The scenario of a file, or of the library. `BadScenario` with every problem of it."""
+    from sim_sled.play import library  # noqa: PLC0415 -- most daemons play none
 
-    loaded, problems = load_scenarios([str(path)])
+    loaded, problems = library.load([str(path)])
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())
     return loaded[0].scenario
