@@ -38,6 +38,7 @@ from propolis_stub.migration.messages import (
     Text,
 )
 from propolis_stub.types import MigrationPhase as Phase
+from propolis_stub.types import Role
 from propolis_stub.waiting import Point
 
 PROTOCOLS: Final = ("propolis-migrate-ron/0",)
@@ -84,11 +85,6 @@ class _NoBaggage:
 
 
 NO_BAGGAGE: Final[Baggage] = _NoBaggage()
-
-
-class Role(Enum):
-    SOURCE = "Source"
-    TARGET = "Destination"
 
 
 class ErrorKind(Enum):

@@ -240,7 +240,7 @@ class Daemon:
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
@@ -250,7 +250,7 @@ class Daemon:
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
         self.rack.remove_sled(sled_id, self.clock.now_us())
-        self.engine.leave(sled_id)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
