@@ -188,6 +188,20 @@ class Looking:
                 raise Unmet(self.unmet(seen, state, within_s))
             await self.change(left)
 
+    def is_in(self, who: str, state: str) -> bool:
+        """Whether a VMM is there and in that state now."""
+        try:
+            return self.meant(who).was(state, 2**62)
+        except NobodyMeant:
+            return False
+
+    def not_in(self, who: str, state: str, within_s: float) -> list[str]:
+        """Why not, in lines."""
+        try:
+            return self.unmet(self.meant(who), state, within_s).splitlines()
+        except NobodyMeant as nobody:
+            return [f"{nobody}, after {within_s:g} s"]
+
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
         who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
