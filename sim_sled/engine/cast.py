@@ -1,6 +1,7 @@
 """Who is known: each VMM and each sled that rules can speak about, and the only functions that let them come and go.
 
-Read before: language/actions.py. Read next: engine/match.py, play/judge/invariants.py.
+Read before: language/actions.py, language/selector.py.
+Read next: engine/act/firing.py, engine/match.py, engine/reports.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whom a selector means, and what a trigger waits for. Pure: facts in, yes or no out.
 
-Read before: engine/cast.py, engine/plans.py, language/selector.py. Read next: engine/reports.py.
+Read before: engine/cast.py, engine/plans.py, language/selector.py. Read next: engine/engine.py, engine/reports.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What rules will do later. Pure: a heap of times and things to do.
 
-Read next: engine/act/firing.py.
+Read before: engine/plans.py. Read next: engine/act/firing.py, engine/reports.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: language/record.py. Read next: engine/plans.py, language/schema.py, language/selector.py.
+Read before: language/record.py. Read next: engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations

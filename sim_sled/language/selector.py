@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """Whom a rule, an expectation or a user action means; and what sets a rule off.
 
-Read before: language/actions.py. Read next: engine/cast.py, language/schema.py.
+Read before: language/actions.py. Read next: engine/cast.py, engine/match.py, language/schema.py.
 """
 
 from __future__ import annotations

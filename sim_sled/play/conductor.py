@@ -9,7 +9,8 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
-Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
+Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py,
+play/fleet.py.
 Read next: play/virtual.py, play/wrong_sleds.py.
 """
 

@@ -1,4 +1,7 @@
-"""Actions on reports, and on the way between sleds and Nexus."""
+"""Actions on reports, and on the way between sleds and Nexus.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Actions on a request of Nexus, before it is carried out."""
+"""Actions on a request of Nexus, before it is carried out.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
 
 from __future__ import annotations
 

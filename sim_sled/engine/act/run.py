@@ -1,4 +1,7 @@
-"""Actions on the run itself: its trace, its triggers, its Nexus."""
+"""Actions on the run itself: its trace, its triggers, its Nexus.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
 
 from __future__ import annotations
 

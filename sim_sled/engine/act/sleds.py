@@ -1,4 +1,7 @@
-"""Actions on a whole sled: its agent restarts, it reboots, it loses power."""
+"""Actions on a whole sled: its agent restarts, it reboots, it loses power.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Actions on a VMM."""
+"""Actions on a VMM.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
 
 from __future__ import annotations
 
