@@ -24,7 +24,16 @@ from sim_sled.language.words import TRUTH_OF, On, Truth
 
 def operation(item: object) -> str:
     """The operation id of an input of the rack ("" for what is no operation of the API)."""
+    if isinstance(item, contract.CallArea):
+        return item.op
     return _OPERATIONS.get(type(item), "")
+
+
+def _meant(item: object) -> UUID | None:
+    """The VMM of which an input of the rack is, also one that concerns its networks."""
+    at = item.call if isinstance(item, contract.CallArea) else item
+    propolis_id: UUID | None = getattr(at, "propolis_id", None)
+    return propolis_id
 
 
 _OPERATIONS: dict[type, str] = {
@@ -42,7 +51,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     """
     sled = engine.cast.by_id[item.sled_id]
     plan = RequestPlan()
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
+    propolis_id = _meant(item)
     who = engine.cast.who(propolis_id)
     if who is None and isinstance(item, contract.Register):
         who = _new_subject(engine, item, sled)
@@ -88,7 +97,7 @@ def given_up(engine: Engine, item: Any, who: Subject | None) -> None:
 
 def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int) -> int:
     """Before an answer goes out; returns how much later it shall. An answer with news tells Nexus the state."""
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
+    propolis_id = _meant(item)
     who = engine.cast.who(propolis_id)
     body = answer.updated_runtime if isinstance(answer, UpdatedRuntime) else answer
     if who is not None and isinstance(body, SledVmmState):
