@@ -104,12 +104,11 @@ async def _control(rack: Any, control: str, scaled: Any) -> Any:
 
 
 def _scenario(given: str | None) -> Any:
-    from sim_sled.language.check import load_scenarios
     from sim_sled.play import library
 
     if given is None:
         return None
-    [found, *_], problems = load_scenarios(library.find(given)[:1])
+    [found, *_], problems = library.load([given])
     if found.scenario is None:
         sys.stderr.write(problems.text())
         raise typer.Exit(BAD_INPUT)
