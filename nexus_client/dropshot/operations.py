@@ -203,6 +203,8 @@ class Operation(Generic[O, B]):
     """Whether the body may be left out."""
     open: bool = attrs.field(default=False, kw_only=True)
     """Whether it is told without the token: for probes, which have none."""
+    body_max: int | None = attrs.field(default=None, kw_only=True)
+    """Bytes that the body may have, if that is not the API's own limit."""
 
     @property
     def answers(self) -> Mapping[int, Any]:
