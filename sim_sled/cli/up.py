@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 
@@ -27,6 +27,15 @@ START_S: Final = 60.0
 """How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
 END_S: Final = 60.0
 _LOOK_S: Final = 0.05
+
+
+class Guarded(NamedTuple):
+    """Where the control API is, and who may use it."""
+
+    address: str
+    token: str | None
+    hosts: tuple[str, ...]
+
 
 Name = Annotated[str | None, typer.Argument(metavar="RACK", help="its name; the only one that runs, if missing")]
 
@@ -46,7 +55,14 @@ def up(
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
+    ] = "[::1]:0",
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_host: Annotated[
+        list[str] | None, typer.Option(help="a name that leads to the control API, beside localhost")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
@@ -64,9 +80,12 @@ def up(
     from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
 
-    small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    small = SmallRack(
+        name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace, address=listen
+    )
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
-    raise typer.Exit(loop.run(_serve(rack, control, port_file)))
+    guarded = Guarded(control, control_token, tuple(control_host or ()))
+    raise typer.Exit(loop.run(_serve(rack, guarded, port_file)))
 
 
 def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
@@ -78,13 +97,13 @@ def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
 
     file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
     try:
-        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "")
+        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address)
         return WorkersRack(spec, workers, rack.nexus)
     except RackError as error:
         _bad(str(error))
 
 
-async def _control(rack: Any, control: str, scaled: Any) -> Any:
+async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
     """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
     import asyncio
 
@@ -92,13 +111,13 @@ async def _control(rack: Any, control: str, scaled: Any) -> Any:
     from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.workers import WorkersRack
 
-    address = SocketAddress.parse(control)
+    address = SocketAddress.parse(control.address)
     if not isinstance(rack, WorkersRack):
-        return await serve_control(Control(rack.daemon, scale=scaled), address)
+        return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
-    front = Front(rack.workers)
+    front = Front(rack.workers, control.token, control.hosts)
     await front.serve(address)
     return front
 
@@ -115,11 +134,11 @@ def _scenario(given: str | None) -> Any:
     return found.scenario
 
 
-async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
+async def _serve(rack: Any, control: Guarded, port_file: Path | None) -> int:
     """Until SIGTERM (0) or SIGINT (130)."""
     import asyncio
 
-    from nexus_client.dropshot import collector
+    from nexus_client.dropshot import collector, service
     from sim_sled.daemon import descriptors, logs
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.small_rack import RackError
@@ -151,7 +170,10 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                     sys.stdout.write(_banner(addresses))
                     sys.stdout.flush()
                     collector.started()
-                    return await stop
+                    service.tell("READY=1")
+                    code = await stop
+                    service.tell("STOPPING=1")
+                    return code
                 finally:
                     if port_file is not None:
                         port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
@@ -286,7 +308,7 @@ def scale(
 
     _, found = _found(rack)
     body = json.dumps({"sleds": sleds}).encode()
-    raise typer.Exit(control_client.post(found["control"], None, "/scale", body))
+    raise typer.Exit(control_client.post(found["control"], os.environ.get("SIM_SLED_TOKEN"), "/scale", body))
 
 
 def port(

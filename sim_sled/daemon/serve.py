@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp.http_parser
 import attrs
 
-from nexus_client.dropshot import collector
+from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
@@ -108,7 +108,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
         collector.started()
+        service.tell("READY=1")
         code = await _wait(daemon, stop, serving)
+        service.tell("STOPPING=1")
         left_over = await daemon.stop()
         for each in left_over:
             log.error(
