@@ -58,7 +58,7 @@ from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
-from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
@@ -88,6 +88,9 @@ from sim_sled.play.conductor import (
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.propolis_api import PropolisApis
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -161,8 +164,11 @@ class Daemon:
             wrong=options.wrong,
         )
         self.rack = self.conductor.rack
-        self.propolis = PropolisApis(self, options.propolis)
+        self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
+            from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
+
+            self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
@@ -250,7 +256,7 @@ class Daemon:
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
@@ -264,7 +270,7 @@ class Daemon:
         if self._agents is not None and sled is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self._agents.remove(each.dataset_id for each in datasets)
-        self.engine.leave(sled_id)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -386,7 +392,8 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        await self.propolis.close()
+        if self.propolis is not None:
+            await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -502,6 +509,7 @@ class Daemon:
         elif isinstance(effect, Power | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects

@@ -163,7 +163,7 @@ class Judging:
     # ---- what happens
 
     def _watch(self, happening: Happening) -> None:
-        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         if who is None:
             return
         if happening.kind is Kind.SENT:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp.http_parser
 import attrs
@@ -21,18 +21,18 @@ from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
-from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
-from sim_sled.core.handoff.wishes import Wishes
 from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.judging import Judging, cannot, verdict
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
-from sim_sled.language.schema import Scenario
 from sim_sled.machine import cannot_bind
-from sim_sled.play import library
+
+if TYPE_CHECKING:
+    from sim_sled.core.handoff.wishes import Wishes
+    from sim_sled.daemon.judging import Judging
+    from sim_sled.language.schema import Scenario
 
 GOOD, FAILED, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 5, 130
 
@@ -107,6 +107,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
+            from sim_sled.companions.handoff import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
+
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
@@ -129,6 +131,8 @@ def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
     """Says what is not done of the scenario; the judge, if there is to be one."""
     if serving.scenario is None:
         return None
+    from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
+
     judged = serving.junit is not None
     say_what_is_left_out(daemon, model=False, judged=judged)
     return Judging(daemon, daemon.engine.scenario, daemon.options.seed) if judged else None
@@ -136,12 +140,16 @@ def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
 
 def say_what_is_left_out(daemon: Daemon, *, model: bool, judged: bool) -> None:
     """What of its scenario this daemon does not do, a line each."""
+    from sim_sled.daemon.judging import cannot  # noqa: PLC0415 -- same
+
     for sentence in cannot(daemon.engine.scenario, len(daemon.rack.sleds), model=model, judged=judged):
         logs.get("scenario").warning(sentence)
 
 
 def conclude(judging: Judging, shown: str, out: Path) -> int:
     """Writes the verdict, and says it; returns the exit code: 1 if something that was expected was not so."""
+    from sim_sled.daemon.judging import verdict  # noqa: PLC0415 -- same
+
     try:
         told, good = verdict(judging, shown, out, judging.elapsed_us / 1e6)
     except CannotWrite as error:
@@ -222,6 +230,8 @@ class BadScenario(ValueError):
 
 def load_one(path: Path) -> Scenario:
     """The scenario of a file, or of the library. `BadScenario` with every problem of it."""
+    from sim_sled.play import library  # noqa: PLC0415 -- most daemons play none
+
     loaded, problems = library.load([str(path)])
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())
