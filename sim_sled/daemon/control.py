@@ -3,7 +3,7 @@
 Loopback by default; beyond it a token is required (product.md 4). Who may use it, and how errors look, says
 nexus_client/dropshot/control.py. JSON everywhere; errors are 400, 401, 403, 404, 409 or 415.
 
-Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py.
+Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py, daemon/page.py.
 """
 
 from __future__ import annotations
