@@ -4,7 +4,6 @@ import { el, setText } from "./dom.js";
 import { seconds } from "./words.js";
 
 const SPEEDS = [0.25, 1, 4, 16, 60];
-const STEP_SHARE = 1000;
 
 export class Transport {
   constructor(source, recording, doing) {
@@ -25,7 +24,7 @@ export class Transport {
 
   buildSlider() {
     this.play = el("button", { class: "do", onclick: () => this.toggle(), text: "Play" });
-    this.slider = el("input", { type: "range", min: 0, max: STEP_SHARE, step: "any", value: 0, "aria-label": "time of the run", oninput: () => { this.stop(); this.source.seek(this.slider.value / STEP_SHARE * this.source.endUs); } });
+    this.slider = el("input", { type: "range", min: 0, max: this.source.endUs / 1e6, step: "any", value: 0, "aria-label": "time of the run", oninput: () => { this.stop(); this.source.seek(this.slider.value * 1e6); } });
     this.marks = el("div", { class: "marks", "aria-hidden": "true" });
     this.time = el("output", { class: "time" });
     this.speed = el("select", { "aria-label": "speed" }, SPEEDS.map((speed) => el("option", { value: speed, text: `${speed}\u00d7` })));
@@ -100,7 +99,7 @@ export class Transport {
 
   show(rack) {
     if (this.recording) {
-      if (document.activeElement !== this.slider || this.playing) this.slider.value = this.source.now / this.source.endUs * STEP_SHARE;
+      if (document.activeElement !== this.slider || this.playing) this.slider.value = this.source.now / 1e6;
       setText(this.time, `${seconds(this.source.now)} of ${seconds(this.source.endUs)}`);
       this.slider.setAttribute("aria-valuetext", seconds(this.source.now));
       return;
