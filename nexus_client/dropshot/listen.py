@@ -15,6 +15,7 @@ Read before: dropshot/text.py. Read next: dropshot/body.py, dropshot/response.py
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -84,12 +85,10 @@ class Server(web.Server):
         *,
         patience: Patience = PATIENCE,
         cancels: bool = False,
-        request_factory: Any = None,
     ) -> None:
         # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
         super().__init__(
             handle,
-            request_factory=request_factory,
             handler_cancellation=cancels,
             access_log=None,
             auto_decompress=False,
@@ -99,30 +98,28 @@ class Server(web.Server):
         )
         self.malformed: Final = malformed
         self.patience: Final = patience
+        self.over = False
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- aiohttp's own
+        """Ends every connection, also one that was accepted just before and is only now being made."""
+        self.over = True
+        await super().shutdown(timeout)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
-class Runner(web.AppRunner):
-    """Runs an aiohttp application on `Connection`s."""
-
-    def __init__(self, app: web.Application, malformed: HandleError, *, shutdown_s: float = SHUTDOWN_S) -> None:
-        super().__init__(app, access_log=None, shutdown_timeout=shutdown_s)
-        self._malformed = malformed
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return Server(made.request_handler, self._malformed, request_factory=made.request_factory)
-
-
 class Connection(RequestHandler):
     """aiohttp's connection, with the manners told above."""
 
-    __slots__ = ("_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines")
+    __slots__ = (
+        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines",
+        "_server",
+    )  # fmt: skip
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
+        self._server = server
         self._malformed = server.malformed
         self._patience = server.patience
         self._head = bytearray()  # of a request that has begun to arrive
@@ -145,6 +142,9 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self._server.over:
+            self.force_close()  # nobody would ever close it
+            return
         # one that has sent nothing yet stays
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
@@ -375,6 +375,32 @@ class Listener:
         self._listening.close()
         self._server.pre_shutdown()
         await self._server.shutdown(wait_s)
+
+
+class PortRange:
+    """Ports for many listeners on one address, in turn, from anywhere in the range and round it once.
+
+    Of port 0 the kernel draws one at random and looks whether it is free, which takes longer the more are taken:
+    for 10,000 listeners 4 s of processor time, and it takes them from outgoing connections. These lie below what it
+    draws from.
+    """
+
+    FIRST: Final = 10_000
+    END: Final = 32_768
+
+    def __init__(self, start: int) -> None:
+        span = self.END - self.FIRST
+        self._left = iter([self.FIRST + (start + i) % span for i in range(span)])
+
+    async def listen(self, server: web.Server, host: str) -> Listener:
+        """Binds the next port that nobody has. Raises `OSError` when all are taken, or if it cannot bind at all."""
+        for port in self._left:
+            try:
+                return await listen(server, SocketAddress(host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, f"no port from {self.FIRST} to {self.END - 1} of {host} is free")
 
 
 async def listen(server: web.Server, address: SocketAddress, backlog: int = BACKLOG) -> Listener:

@@ -162,12 +162,12 @@ def update(ctx: Context) -> None:
     """Start a saga for every unlocked instance that seems to need one; some find nothing to do (NX 5.4)."""
     if not ctx.behaviour.runs_updater:
         return
-    for row in ctx.records.live_instances():
-        if row.updater_id is None and _seems_due(ctx, row):
+    for row in ctx.records.suspects():
+        if row.updater_id is None and seems_due(ctx, row):
             update_saga.begin(ctx, row.id, reported=False)
 
 
-def _seems_due(ctx: Context, row: Instance) -> bool:
+def seems_due(ctx: Context, row: Instance) -> bool:
     active = ctx.records.active_vmm(row)
     if active is not None:
         if active.state is VmmDbState.DESTROYED:
@@ -185,7 +185,7 @@ def _seems_due(ctx: Context, row: Instance) -> bool:
 
 def reap(ctx: Context) -> None:
     """Delete the records of VMMs which are over and which no instance points to."""
-    for listed in ctx.records.live_vmms():
+    for listed in ctx.records.suspect_vmms():
         vmm = ctx.records.vmms[listed.id]  # as it is now: reaping another may have changed it
         instance = ctx.records.instances.get(vmm.instance_id)
         if vmm.time_deleted is None and ctx.behaviour.is_abandoned(ctx.rules, vmm, instance):
@@ -205,7 +205,7 @@ def reincarnate(ctx: Context) -> None:
         return
     starting = {saga.instance_id for saga in ctx.sagas.values() if isinstance(saga, StartSaga)}
     running = sum(1 for saga in ctx.sagas.values() if isinstance(saga, StartSaga) and saga.auto_restart)
-    for row in ctx.records.live_instances():
+    for row in ctx.records.suspects():
         if running >= ctx.config.reincarnation_max:
             ctx.wake(Task.REINCARNATION)
             return

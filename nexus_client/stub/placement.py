@@ -38,19 +38,21 @@ def host_of(sa_address: str) -> IPv6Address:
 
 def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
     """A sled with room, or 507; an unknown wanted one is no candidate (NX 4.2)."""
-    used = {sled_id: ctx.records.used(sled_id) for sled_id in ctx.records.sleds}
-    fitting = [
-        sled
-        for sled in ctx.records.sleds.values()
-        if (wanted is None or sled.id == wanted)
-        and sled.policy == "in_service"
-        and sled.state == "active"
-        and used[sled.id][0] + instance.ncpus <= sled.info.usable_hardware_threads
-        and used[sled.id][1] + instance.memory <= sled.info.reservoir_size
-    ]
-    if not fitting:
-        raise insufficient_capacity(NO_CANDIDATE)
-    return min(fitting, key=lambda sled: (used[sled.id][0], sled.ordinal))
+    records = ctx.records
+    if wanted is None:
+        candidates = records.least_loaded()
+    else:
+        candidates = iter([records.sleds[wanted]] if wanted in records.sleds else [])
+    for sled in candidates:
+        ncpus, memory = records.used(sled.id)
+        if (
+            sled.policy == "in_service"
+            and sled.state == "active"
+            and ncpus + instance.ncpus <= sled.info.usable_hardware_threads
+            and memory + instance.memory <= sled.info.reservoir_size
+        ):
+            return sled
+    raise insufficient_capacity(NO_CANDIDATE)
 
 
 def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, kind: ReservationKind) -> None:

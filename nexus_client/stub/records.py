@@ -13,6 +13,7 @@ stub/properties.py, stub/public_state.py, stub/sagas/lock.py, stub/sagas/state.p
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
@@ -276,6 +277,10 @@ def _ignore(_row: Row, _gone: bool) -> None:
     return None
 
 
+def _baseboard(sled: Sled) -> tuple[str, str]:
+    return (sled.info.baseboard.serial, sled.info.baseboard.part)
+
+
 @attrs.define(eq=False)
 class Records:
     """All tables. `counters` make ids and addresses; `changed` is told every row that was written (False) or
@@ -298,9 +303,13 @@ class Records:
     _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _reserved_by: dict[UUID, dict[UUID, None]] = attrs.field(factory=dict, init=False)
     _live: dict[UUID, None] = attrs.field(factory=dict, init=False)
-    _live_vmms: dict[UUID, None] = attrs.field(factory=dict, init=False)
+    _live_vmms: dict[UUID, int] = attrs.field(factory=dict, init=False)
     _named: dict[str, dict[UUID, None]] = attrs.field(factory=dict, init=False)
     _used: dict[UUID, tuple[int, int]] = attrs.field(factory=dict, init=False)
+    _by_load: list[tuple[int, int, UUID]] = attrs.field(factory=list, init=False)
+    _with_baseboard: dict[tuple[str, str], dict[UUID, None]] = attrs.field(factory=dict, init=False)
+    _suspects: set[UUID] = attrs.field(factory=set, init=False)
+    _suspect_vmms: set[UUID] = attrs.field(factory=set, init=False)
 
     def next_number(self, kind: str) -> int:
         """1, 2, 3 … per kind; never reused."""
@@ -343,6 +352,25 @@ class Records:
         """Undeleted, in order of creation."""
         return [self.vmms[key] for key in self._live_vmms]
 
+    def suspects(self) -> list[Instance]:
+        """Undeleted instances about which a background task may have to do something, in order of creation: those
+        that failed, migrate, or whose active VMM is over. Of all the others no task ever wants anything, and they
+        are nearly all.
+        """
+        return sorted((self.instances[key] for key in self._suspects), key=lambda row: row.ordinal)
+
+    def suspect_vmms(self) -> list[Vmm]:
+        """Undeleted VMMs that are over, in order of creation: what the reaper may have to delete."""
+        return [self.vmms[key] for key in sorted(self._suspect_vmms, key=self._live_vmms.__getitem__)]
+
+    def least_loaded(self) -> Iterator[Sled]:
+        """Sleds by the CPUs that reservations hold there, then in order of registration."""
+        return (self.sleds[key] for _, _, key in self._by_load)
+
+    def with_baseboard(self, serial: str, part: str) -> Iterator[Sled]:
+        """Sleds that registered with this baseboard."""
+        return (self.sleds[key] for key in self._with_baseboard.get((serial, part), ()))
+
     def named(self, name: str) -> Instance | None:
         """The undeleted instance of that name, the oldest if there are several."""
         return next((self.instances[key] for key in self._named.get(name, ())), None)
@@ -380,7 +408,22 @@ class Records:
         elif old is None:
             self._live[new.id] = None
             self._named.setdefault(new.name, {})[new.id] = None
+        self._suspect(new)
         self.changed(new, False)
+
+    def _suspect(self, row: Instance | None) -> None:
+        """Keep or forget an instance for the background tasks, by what its row and its active VMM's say now."""
+        if row is None:
+            return
+        active = self.vmms.get(row.active_propolis_id) if row.active_propolis_id is not None else None
+        if row.time_deleted is None and (
+            row.state is InstanceDbState.FAILED
+            or row.migration_id is not None
+            or (active is not None and active.state in DESTROYABLE)
+        ):
+            self._suspects.add(row.id)
+        else:
+            self._suspects.discard(row.id)
 
     def _forget_name(self, gone: Instance) -> None:
         self._live.pop(gone.id, None)
@@ -406,10 +449,15 @@ class Records:
         if old is None:
             self._vmms_of.setdefault(new.instance_id, []).append(new.id)
         self.vmms[new.id] = new
+        if new.time_deleted is None and new.state in DESTROYABLE:
+            self._suspect_vmms.add(new.id)
+        else:
+            self._suspect_vmms.discard(new.id)
         if new.time_deleted is not None:
             self._live_vmms.pop(new.id, None)
         elif old is None:
-            self._live_vmms[new.id] = None
+            self._live_vmms[new.id] = len(self.vmms)
+        self._suspect(self.instances.get(new.instance_id))
         self.changed(new, False)
 
     def put_migration(self, new: Migration) -> None:
@@ -422,6 +470,12 @@ class Records:
         self.changed(new, False)
 
     def put_sled(self, new: Sled) -> None:
+        old = self.sleds.get(new.id)
+        if old is not None:
+            self._with_baseboard[_baseboard(old)].pop(new.id)
+            self._by_load.pop(bisect_left(self._by_load, self._load(old)))
+        self._with_baseboard.setdefault(_baseboard(new), {})[new.id] = None
+        insort(self._by_load, self._load(new))
         self.sleds[new.id] = new
         self.changed(new, False)
 
@@ -476,9 +530,18 @@ class Records:
             self.changed(row, True)
 
     def _hold(self, row: Reservation | None, sign: int) -> None:
-        if row is not None:
-            ncpus, memory = self.used(row.sled_id)
-            self._used[row.sled_id] = (ncpus + sign * row.ncpus, memory + sign * row.memory)
+        if row is None:
+            return
+        ncpus, memory = self.used(row.sled_id)
+        sled = self.sleds.get(row.sled_id)
+        if sled is not None:
+            self._by_load.pop(bisect_left(self._by_load, self._load(sled)))
+        self._used[row.sled_id] = (ncpus + sign * row.ncpus, memory + sign * row.memory)
+        if sled is not None:
+            insort(self._by_load, self._load(sled))
+
+    def _load(self, sled: Sled) -> tuple[int, int, UUID]:
+        return (self.used(sled.id)[0], sled.ordinal, sled.id)
 
     def drop_external_ip(self, address: str) -> None:
         row = self.external_ips.pop(address, None)

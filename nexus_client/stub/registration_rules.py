@@ -27,10 +27,9 @@ def post(ctx: Context, sled_id: UUID, info: SledAgentInfo) -> bool:
     if info.reservoir_size >= info.usable_physical_ram:
         raise internal("the reservoir must be smaller than the RAM")
     if stored is None:
-        for other in records.sleds.values():
-            same = (other.info.baseboard.serial, other.info.baseboard.part)
-            if same == (info.baseboard.serial, info.baseboard.part) and other.state != "decommissioned":
-                raise already_exists("sled", str(sled_id))
+        same = records.with_baseboard(info.baseboard.serial, info.baseboard.part)
+        if any(other.state != "decommissioned" for other in same):
+            raise already_exists("sled", str(sled_id))
         sled = Sled(sled_id, records.next_number("sled"), attrs.evolve(info, decommissioned=False), ctx.now_us)
     else:
         if stored.state == "decommissioned" or stored.info.generation >= info.generation:

@@ -1,4 +1,7 @@
-"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them."""
+"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them.
+
+Read before: daemon/front.py, daemon/workers.py.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    import asyncio
 
 BAD_INPUT: Final = 2
 NO_NEXUS: Final = 3
@@ -35,12 +41,13 @@ def up(
     nexus: Annotated[
         str | None, typer.Option(metavar="ADDR", help="a Nexus's internal API; the model comes along if missing")
     ] = None,
-    sleds: Annotated[int, typer.Option(min=1, max=1024)] = 1,
+    sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
 ) -> None:
@@ -54,12 +61,46 @@ def up(
         _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
-    import asyncio
-
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
 
-    rack = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
-    raise typer.Exit(asyncio.run(_serve(rack, control, port_file)))
+    small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    rack = small if workers == 1 else _shared_out(small, scenario, workers)
+    raise typer.Exit(loop.run(_serve(rack, control, port_file)))
+
+
+def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
+    """The same rack in several processes."""
+    from sim_sled.daemon.small_rack import RackError
+    from sim_sled.daemon.worker import Spec
+    from sim_sled.daemon.workers import WorkersRack
+    from sim_sled.play import library
+
+    file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
+    try:
+        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "")
+        return WorkersRack(spec, workers, rack.nexus)
+    except RackError as error:
+        _bad(str(error))
+
+
+async def _control(rack: Any, control: str, scaled: Any) -> Any:
+    """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
+    import asyncio
+
+    from nexus_client.dropshot.text import SocketAddress
+    from sim_sled.daemon.control import Control, serve_control
+    from sim_sled.daemon.workers import WorkersRack
+
+    address = SocketAddress.parse(control)
+    if not isinstance(rack, WorkersRack):
+        return await serve_control(Control(rack.daemon, scale=scaled), address)
+    from sim_sled.daemon.front import Front
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
+    front = Front(rack.workers)
+    await front.serve(address)
+    return front
 
 
 def _scenario(given: str | None) -> Any:
@@ -79,22 +120,13 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     """Until SIGTERM (0) or SIGINT (130)."""
     import asyncio
 
-    from nexus_client.dropshot.text import SocketAddress
-    from sim_sled.daemon import logs
+    from nexus_client.dropshot import collector
+    from sim_sled.daemon import descriptors, logs
     from sim_sled.daemon import racks as known
-    from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.small_rack import RackError
 
     logs.configure(level="warning")
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[int] = loop.create_future()
-
-    def end(code: int) -> None:
-        if not stop.done():
-            stop.set_result(code)
-
-    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
-        loop.add_signal_handler(number, end, code)
+    stop = _end(asyncio.get_running_loop())
     bound_at: list[str] = []
     try:
         with known.claimed(rack.name) as file:
@@ -104,25 +136,27 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 known.publish(file, addresses_of(rack, bound_at[0]))
 
             try:
+                descriptors.allow(rack.sleds_wanted)
                 await rack.start()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
             try:
-                runner, bound = await serve_control(Control(rack.daemon, scale=scaled), SocketAddress.parse(control))
-                bound_at.append(bound)
+                listener = await _control(rack, control, scaled)
+                bound_at.append(listener.address)
                 try:
-                    addresses = addresses_of(rack, bound)
+                    addresses = addresses_of(rack, listener.address)
                     known.publish(file, addresses)
                     if port_file is not None:
                         known.publish(port_file, addresses)
                     sys.stdout.write(_banner(addresses))
                     sys.stdout.flush()
+                    collector.started()
                     return await stop
                 finally:
                     if port_file is not None:
                         port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
-                    await runner.cleanup()
+                    await listener.close()
             finally:
                 await rack.stop()
                 for each in rack.left_over:
@@ -134,6 +168,19 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     except OSError as error:
         sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
         return ADDRESS_IN_USE
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
+    """The exit code, once a signal asks for the end."""
+    stop: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not stop.done():
+            stop.set_result(code)
+
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
+        loop.add_signal_handler(number, end, code)
+    return stop
 
 
 def addresses_of(rack: Any, control: str) -> dict[str, Any]:
@@ -229,7 +276,7 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
 
 def scale(
     rack: Name = None,
-    sleds: Annotated[int, typer.Option(min=1, max=1024, help="how many there shall be")] = 1,
+    sleds: Annotated[int, typer.Option(min=1, help="how many there shall be")] = 1,
 ) -> None:
     """Let sleds join, or the newest leave with their VMs, while the rack runs."""
     from sim_sled.cli import control_client

@@ -7,7 +7,8 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/state_dir.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
+daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ import attrs
 from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.json import encode
-from nexus_client.dropshot.listen import Listener, listen
+from nexus_client.dropshot.listen import Listener, PortRange, listen
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
@@ -37,7 +37,7 @@ from nexus_client.registration import (
     Registered,
     RegistrationRefused,
 )
-from nexus_client.senders import IN_FLIGHT_MAX, Senders
+from nexus_client.senders import Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.waiting import Pacer
@@ -54,6 +54,7 @@ from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
+from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
@@ -89,6 +90,9 @@ from sim_sled.play.wrong_sleds import WrongSled
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
 
+DRAWN_MAX: Final = 512
+"""Sleds of a daemon up to which the kernel draws ports; beyond that its search costs more than all the rest."""
+
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
@@ -115,6 +119,7 @@ class Options:
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     wrong: WrongSled | None = None  # sleds that are wrong on purpose, to prove a judge
     silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
+    own_ports: bool = False  # port 0 is one of our own range, the same again after a restart
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -178,11 +183,13 @@ class Daemon:
         self._senders: Senders[contract.PutToNexus | Send] = Senders(
             self._client,
             self._replied,
-            in_flight_max=connections_allowed(),
+            in_flight_max=connections_allowed(len(sleds)),
             breaker=options.engine is None,  # a scenario counts attempts
             on_outage=self._outage,
         )
         self._listeners: list[Listener] = []
+        self._ports: PortRange | None = None  # of a fleet too large for ports that the kernel draws
+        self._unregistered = set(self.registered)
         self._listener_of: dict[UUID, Listener] = {}
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -235,6 +242,7 @@ class Daemon:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
             self.engine.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
+        self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
             self._announce(sled)
@@ -245,6 +253,7 @@ class Daemon:
         self.engine.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
+        self._unregistered.discard(sled_id)
         beside = self.companions.pop(sled_id, None)
         if beside is not None:
             beside.stop_accepting()
@@ -314,7 +323,13 @@ class Daemon:
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
             bodies=self._bodies,
         )
-        listener = await listen(server, SocketAddress.parse(sled.config.address))
+        address = SocketAddress.parse(sled.config.address)
+        if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
+            if self._ports is None:
+                self._ports = PortRange(sled.config.sled_id.int)
+            listener = await self._ports.listen(server, address.host)
+        else:
+            listener = await listen(server, address)
         self._listeners.append(listener)
         self._listener_of[sled.config.sled_id] = listener
         sled.address = self.addresses[sled.config.sled_id] = listener.address
@@ -561,8 +576,9 @@ class Daemon:
         if isinstance(news, Registered):
             self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
             self.registered[effect.sled_id].set()
+            self._unregistered.discard(effect.sled_id)
             self._not_ready.pop(effect.sled_id, None)
-            if not self.conductor.begun and all(e.is_set() for e in self.registered.values()):
+            if not self.conductor.begun and not self._unregistered:
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
@@ -635,12 +651,6 @@ class Daemon:
 
     def lost(self, _who: Subject, /) -> None:
         """`tell` has said so."""
-
-
-def connections_allowed() -> int:
-    """Of reports in flight: half of the file descriptors, the rest is for those who connect to us."""
-    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return IN_FLIGHT_MAX if files_max == resource.RLIM_INFINITY else max(2, min(IN_FLIGHT_MAX, files_max // 2))
 
 
 _LATER: Final = object()

@@ -115,6 +115,7 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
+        answer["registered_at"] = stamp(seen.registered_us)
         who = self.daemon.engine.subjects.get(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of racks: they are files, and begin host names."""
-_FILE_MAX: Final = 1024 * 1024
+_FILE_MAX: Final = 16 * 1024 * 1024
+"""Bytes of a port file: 20,000 sleds have 3 MB."""
 
 
 class NameTaken(Exception):

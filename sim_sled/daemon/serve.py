@@ -1,6 +1,6 @@
 """One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
 
-Read before: companions/handoff.py.
+Read before: companions/handoff.py, daemon/loop.py. Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from sim_sled import port_file
 from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.wishes import Wishes
-from sim_sled.daemon import logs
+from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
@@ -55,11 +56,7 @@ _CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno
 
 def run(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
     """Serve until a signal or a refused registration; returns the exit code."""
-    try:
-        import uvloop  # noqa: PLC0415 -- an optional extra, +24 % (dependencies.md 1)
-    except ImportError:
-        return asyncio.run(_serve(sleds, options, serving))
-    return int(uvloop.run(_serve(sleds, options, serving)))
+    return loop.run(_serve(sleds, options, serving))
 
 
 async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
@@ -72,6 +69,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         except OSError as error:
             return _cannot_write(serving.port_file, error)
     try:
+        descriptors.allow(len(sleds))
         daemon = Daemon(sleds, options)
     except ValueError as error:
         print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
@@ -98,9 +96,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
         if serving.scenario is not None:
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
-            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+            running = asyncio.get_running_loop()
+            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
+            stack.callback(running.remove_signal_handler, signal.SIGHUP)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -123,8 +121,9 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        runner, bound = await serve_control(control, SocketAddress.parse(serving.control))
-        stack.push_async_callback(runner.cleanup)
+        listener = await serve_control(control, SocketAddress.parse(serving.control))
+        stack.push_async_callback(listener.close)
+        bound = listener.address
     await daemon.start()
     return bound
 
@@ -170,7 +169,7 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
     return stop
 
 
-def _reload(daemon: Daemon, path: Path) -> None:
+def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
@@ -178,7 +177,7 @@ def _reload(daemon: Daemon, path: Path) -> None:
     except BadScenario as bad:
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
-    daemon.load(scenario)
+    load(scenario)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 

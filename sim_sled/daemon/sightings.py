@@ -27,13 +27,16 @@ STATES_MAX: Final = 256
 
 @attrs.define
 class Sighting:
-    """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1."""
+    """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1;
+    `registered_us`: when its sled first knew it.
+    """
 
     propolis_id: UUID
     instance_id: UUID
     hostname: str
     sled_id: UUID
     ordinal: int
+    registered_us: int
     states: list[tuple[int, str]] = attrs.field(factory=list)
     acked: str = ""
     gone: bool = False
@@ -70,7 +73,7 @@ class Sightings:
         if happening.propolis_id is None:
             return
         if happening.kind is Kind.REGISTERED:
-            self._begin(happening.sled_id, happening.propolis_id)
+            self._begin(happening.sled_id, happening.propolis_id, happening.at_us)
         seen = self._of.get(happening.propolis_id)
         if seen is None:
             return
@@ -87,10 +90,10 @@ class Sightings:
             case ((Kind.FORGOTTEN | Kind.UNREGISTERED), _):
                 seen.gone = True
 
-    def _begin(self, sled_id: UUID, propolis_id: UUID) -> None:
+    def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about
         self._count += 1
-        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count)
+        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count, at_us)
         while len(self._of) > KEPT_MAX:
             self._of.popitem(last=False)
 

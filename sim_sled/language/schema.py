@@ -53,6 +53,8 @@ from sim_sled.language.words import (
 
 VERSION: Final = 1
 GIB: Final = 2**30
+FLEET_MAX: Final = 20_000
+"""Sleds of a fleet: each has a socket of its own, and one address has some 22,000 ports to give."""
 _PATTERN: Final = re.compile(r"\{n(?::0([1-9]))?\}")
 
 
@@ -127,7 +129,7 @@ class Override(Located):
 class Fleet(Located):
     """The sleds of this process."""
 
-    sleds: int = f(Integer(1, 1024), "How many.", default=4)
+    sleds: int = f(Integer(1, FLEET_MAX), "How many.", default=4)
     name: str = f(
         _pattern("pattern with `{n}` or `{n:02}`"),
         "Their names; numbers start at 1.",

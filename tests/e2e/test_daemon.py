@@ -205,10 +205,10 @@ async def test_a_fault_while_serving_propolis_costs_nobody_a_publication(monkeyp
 async def test_the_control_api_lists_explains_and_injects():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, running(nexus) as (daemon, http):
-        runner, address = await serve_control(Control(daemon, "secret"), SocketAddress("::1", 0))
+        listener = await serve_control(Control(daemon, "secret"), SocketAddress("::1", 0))
         try:
             headers = {"authorization": "Bearer secret"}
-            async with aiohttp.ClientSession(f"http://{address}", headers=headers) as control:
+            async with aiohttp.ClientSession(f"http://{listener.address}", headers=headers) as control:
                 await register(http, vmm)
                 await put_state(http, vmm, "running")
                 await nexus.heard(vmm, "running")
@@ -234,10 +234,13 @@ async def test_the_control_api_lists_explains_and_injects():
                     assert answer.status == 200
                 async with control.get(f"/sleds/{SLED}/networking") as answer:
                     assert answer.status == 200
-            async with aiohttp.ClientSession(f"http://{address}") as stranger, stranger.get("/vmms") as answer:
+            async with (
+                aiohttp.ClientSession(f"http://{listener.address}") as stranger,
+                stranger.get("/vmms") as answer,
+            ):
                 assert answer.status == 401
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 async def test_the_control_api_beyond_loopback_needs_a_token():

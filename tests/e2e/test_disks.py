@@ -34,8 +34,8 @@ class Cluster:
         )
         self.daemon = Daemon(sleds, options)
         await self.daemon.start()
-        self.runner, control = await serve_control(Control(self.daemon), SocketAddress("::1", 0))
-        self.control = f"http://{control}"
+        self.listener = await serve_control(Control(self.daemon), SocketAddress("::1", 0))
+        self.control = f"http://{self.listener.address}"
         self.http = aiohttp.ClientSession()
         self.sleds = [sled.sled_id for sled in sleds]
         self.beside = self.daemon.companion_addresses()
@@ -45,7 +45,7 @@ class Cluster:
 
     async def __aexit__(self, *_):
         await self.http.close()
-        await self.runner.cleanup()
+        await self.listener.close()
         await self.daemon.stop()
         await self.nexus.__aexit__()
 

@@ -501,7 +501,7 @@ def watcher_check(rules: str, given: dict[str, Any]) -> Any:
     vmm = vmm_of(given["vmm"])
     assert vmm is not None
     ctx = bench(rules, instance_of({"state": "vmm", "active_propolis_id": "A"}), vmm)
-    ctx.records.sleds[vmm.sled_id] = sled_of(given["sled"])
+    ctx.records.put_sled(sled_of(given["sled"]))
     outcome, sled = outcome_of(given["answer"]), ctx.records.sleds[vmm.sled_id]
     judged = background.judge_unasked(sled) or background.judge_answer(sled, outcome)
     reason = judged if isinstance(judged, FailureReason) else None

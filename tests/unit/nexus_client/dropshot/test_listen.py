@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -21,6 +22,7 @@ from nexus_client.dropshot.listen import (
     PATIENCE,
     TARGET_MAX,
     Patience,
+    PortRange,
     Server,
     is_ordinary,
     listen,
@@ -241,6 +243,18 @@ async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
         over.set()
 
 
+async def test_a_connection_that_comes_while_a_server_ends_is_closed():
+    server = Server(echo, malformed)
+    await server.shutdown(0)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    await asyncio.get_running_loop().connect_accepted_socket(server, far)
+    try:
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(near, 1), WAIT_S) == b""
+    finally:
+        near.close()
+
+
 async def test_an_end_without_a_request_is_the_end():
     async with serving() as connect:
         client = await connect()
@@ -373,3 +387,35 @@ async def test_an_answer_that_is_on_its_way_is_not_followed_by_a_second_one():
         said = await asyncio.wait_for(client.reader.read(), WAIT_S)
         assert said.count(b"HTTP/1.1") == 1
         assert said.endswith(b"the first bytes")
+
+
+async def test_a_range_of_ports_skips_those_that_are_taken_and_ends_with_a_sentence(monkeypatch):
+    server = Server(echo, malformed)
+    taken = await listen(server, SocketAddress("127.0.0.1", 0))
+    port = SocketAddress.parse(taken.address).port
+    free = await listen(server, SocketAddress("127.0.0.1", 0))
+    after = SocketAddress.parse(free.address).port
+    await free.close(0.01)
+    monkeypatch.setattr(PortRange, "FIRST", port)
+    monkeypatch.setattr(PortRange, "END", port + 2)
+    ports = PortRange(0)
+    ports._left = iter([port, after])
+    found = await ports.listen(server, "127.0.0.1")
+    try:
+        assert SocketAddress.parse(found.address).port == after
+        with pytest.raises(OSError, match=f"no port from {port} to {port + 1} of 127.0.0.1 is free"):
+            await ports.listen(server, "127.0.0.1")
+    finally:
+        await found.close(0.01)
+        await taken.close(0.01)
+
+
+def test_a_range_goes_round_once_from_anywhere():
+    ports = list(PortRange(2**128 - 1)._left)
+    assert sorted(ports) == list(range(PortRange.FIRST, PortRange.END))
+    assert all((one + 1 - two) % len(ports) == 0 for one, two in pairwise(ports))
+
+
+async def test_what_is_wrong_with_an_address_is_said_at_the_first_port():
+    with pytest.raises(OSError, match="assign requested address"):
+        await PortRange(0).listen(Server(echo, malformed), "192.0.2.1")

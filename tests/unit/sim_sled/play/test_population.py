@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_client.stub import background
+from nexus_client.stub.records import DESTROYABLE
 from sim_sled.language.check import parse_scenario
 from sim_sled.play import population
 from sim_sled.play.population import Ordered, Population
@@ -55,7 +57,7 @@ def test_all_indexes_agree_with_the_tables_at_any_time_of_a_churn():
     world.begin()
     running, resting = frozenset({"running"}), frozenset({"stopped", "failed"})
     crowd = Population("web-c", (running, resting))
-    looked = reused = 0
+    looked = reused = suspected = 0
     while world.elapsed_us < 200_000_000 and world.step():
         if world.elapsed_us > 5_000_000 and not looked:
             crowd.follow(world.nexus)  # late: it counts who is there already
@@ -71,6 +73,16 @@ def test_all_indexes_agree_with_the_tables_at_any_time_of_a_churn():
             for sled_id in records.sleds:
                 held = [row for row in records.reservations.values() if row.sled_id == sled_id]
                 assert records.used(sled_id) == (sum(r.ncpus for r in held), sum(r.memory for r in held))
+            by_load = sorted(records.sleds.values(), key=lambda one: (records.used(one.id)[0], one.ordinal))
+            assert list(records.least_loaded()) == by_load
+            ctx, suspects = nexus._ctx, records.suspects()
+            suspected += len(suspects)
+            assert suspects == [row for row in live if row in suspects]
+            assert {row.id for row in live if background.seems_due(ctx, row)} <= {row.id for row in suspects}
+            for row in live:
+                never = ctx.config.cooldown_us, 10**18
+                assert row in suspects or not ctx.behaviour.may_auto_restart(row, records.active_vmm(row), *never)
+            assert records.suspect_vmms() == [vmm for vmm in records.live_vmms() if vmm.state in DESTROYABLE]
             mine = [row for row in live if row.hostname.startswith("web-c")]
             assert len(crowd) == len(mine)
             for group in (running, resting):
@@ -78,3 +90,4 @@ def test_all_indexes_agree_with_the_tables_at_any_time_of_a_churn():
                 assert [crowd.nth(group, nth) for nth in range(crowd.of(group))] == wanted
     assert looked > 50
     assert reused, "nothing was ever deleted"
+    assert suspected, "no background task ever had anything to look at"
