@@ -98,6 +98,11 @@ def resume(name: str, says: str) -> Parameter:
     return Parameter(name, says, read, {"type": "string"}, default=-1, where="header")
 
 
+def text_header(name: str, says: str) -> Parameter:
+    """A header, or ""."""
+    return Parameter(name, says, str, {"type": "string"}, default="", where="header")
+
+
 def text_in_path(name: str, says: str) -> Parameter:
     """A part of the path."""
     return Parameter(name, says, str, {"type": "string"}, required=True, where="path")
@@ -201,6 +206,8 @@ class Operation(Generic[O, B]):
     body: type[B] | OneOf[B] | None = attrs.field(default=None, kw_only=True)
     optional: bool = attrs.field(default=False, kw_only=True)
     """Whether the body may be left out."""
+    public: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is had without the token: it tells nothing of what is simulated, and changes nothing."""
 
     @property
     def answers(self) -> Mapping[int, Any]:

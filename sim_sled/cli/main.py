@@ -372,7 +372,7 @@ def page(
     if trace is None:
         from sim_sled.cli import control_client
 
-        sys.stdout.write(f"http://{control_client.where(at, port_file)}/page/\n")
+        sys.stdout.write(f"http://{control_client.where(at, port_file)}/page\n")
         return
     from sim_sled.cli.scenario import page_of
 

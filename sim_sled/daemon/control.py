@@ -43,7 +43,7 @@ from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions
+from sim_sled.daemon import control_companions, page_api
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -65,6 +65,7 @@ from sim_sled.daemon.control_answers import (
     Sleds,
     SledsWanted,
     StateFault,
+    Story,
     Version,
     VmmFault,
     VmmRow,
@@ -74,6 +75,7 @@ from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.page import PAGES_MAX, Feed
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
@@ -103,6 +105,7 @@ class Control:
         self.daemon = daemon
         self._scale = scale
         self.token = token
+        self.feed = Feed(daemon)
         self.counters = Counters()
         daemon.watchers.append(self.counters.add)
         self.api: ControlApi[Control] = ControlApi(
@@ -204,6 +207,17 @@ class Control:
                 await response.write(b": still here\n\n")
         await response.write_eof()
         return response
+
+    async def page_feed(self, call: Call[None]) -> web.StreamResponse:
+        page_api.one_more(self.feed.pages, PAGES_MAX)
+        self.feed.pages += 1
+        try:
+            return await page_api.stream(call, self.feed.messages(call.text("last-event-id")))
+        finally:
+            self.feed.pages -= 1
+
+    async def story(self, call: Call[None]) -> Story:
+        return self.feed.story(self._seen(call))
 
     async def log(self, call: Call[None]) -> list[LogLine]:
         lines = self.daemon.history.of(self._seen(call).propolis_id)
@@ -346,6 +360,9 @@ _FAULT: Final[OneOf[VmmFault]] = OneOf(
 _BESIDE: Final = "/sleds/{sled_id}/companions"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *page_api.FILE_OPERATIONS,
+    Operation("GET", "/page/feed", Control.page_feed, "What the page is told, as server-sent events",
+              Text("text/event-stream"), parameters=page_api.FEED_PARAMETERS),
     Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
               others={503: Readiness}),
     Operation("GET", "/version", Control.version, "Which version this is", Version),
@@ -361,6 +378,8 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/log", Control.log, "What happened to a VMM", list[LogLine], parameters=(_WHO,)),
+    Operation("GET", "/vmms/{who}/story", Control.story, "A VMM's life and its why, both sides of a migration",
+              Story, parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/expect", Control.expect, "Waits until a VMM is in a state", Expected,
               parameters=_EXPECT),
     Operation("POST", "/vmms/{who}/inject", Control.inject, "One fault of a VMM", Injected,

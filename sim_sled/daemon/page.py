@@ -14,17 +14,19 @@ Read before: daemon/looking.py, page/files.py. Read next: daemon/control.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
+import attrs
 import msgspec
 
 from sim_sled.core.event import event_of
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
+from sim_sled.daemon.control_answers import Brief, Life, LifeEvent, Story, Why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.printing import rule_in_words
@@ -132,7 +134,7 @@ class Feed:
 
     # ---- the stream
 
-    async def messages(self, last_id: str) -> AsyncIterator[bytes]:
+    async def messages(self, last_id: str) -> AsyncGenerator[bytes]:
         """Server-sent events, for ever. `last_id`: of the last frame that the page has got, or ""."""
         look = self._daemon.look
         number = self._resumed(last_id)
@@ -141,17 +143,17 @@ class Feed:
         while True:
             if number is None or not self._daemon.options.history:
                 number, told = look.number, _Told()
-                yield _message("whole", self._whole())
+                yield message("whole", self._whole())
                 for rows in self._all_rows():
-                    yield _message("rows", rows)
+                    yield message("rows", rows)
                     await asyncio.sleep(0)  # the daemon has other work
             frame, rows_left, now = self._frame(number, told)
             number = now
             for rows in rows_left:
-                yield _message("rows", rows)
+                yield message("rows", rows)
             if frame:
                 quiet_s = 0.0
-                yield _message("frame", frame | {"at_us": self._daemon.clock.now_us()}, f"{self._boot}-{number}")
+                yield message("frame", frame | {"at_us": self._daemon.clock.now_us()}, f"{self._boot}-{number}")
             elif quiet_s >= KEEP_ALIVE_S:
                 quiet_s = 0.0
                 yield b": still here\n\n"
@@ -336,22 +338,18 @@ class Feed:
 
     # ---- one VMM
 
-    def story(self, seen: Sighting) -> dict[str, Any]:
-        """A VMM's life with its why; beside it whoever it has migrated from or to. `others` are further VMMs of its
-        instance.
-        """
+    def story(self, seen: Sighting) -> Story:
+        """A VMM's life with its why; beside it whoever it has migrated from or to."""
         look = self._daemon.look
         mine = [each for each in look.sightings.all() if each.instance_id == seen.instance_id and each is not seen]
         migrations = self._migrations(seen)
         beside = [each for each in mine if migrations & self._migrations(each)][-(LIVES_MAX - 1) :]
-        row = self._row_of(seen.sled_id, seen.propolis_id)
-        return {
-            "at_us": self._daemon.clock.now_us(),
-            "why": look.why(seen),
-            "row": None if row is None else dict(zip(VmRow.__struct_fields__, msgspec.to_builtins(row), strict=True)),
-            "lives": [self._life(each) for each in sorted([seen, *beside], key=lambda s: s.ordinal)],
-            "others": [_brief(each) for each in mine if each not in beside][-OTHERS_MAX:],
-        }
+        return Story(
+            at_us=self._daemon.clock.now_us(),
+            why=cast("Why", look.why(seen)),
+            lives=[self._life(each) for each in sorted([seen, *beside], key=lambda s: s.ordinal)],
+            others=[_brief(each) for each in mine if each not in beside][-OTHERS_MAX:],
+        )
 
     def _migrations(self, seen: Sighting) -> set[UUID]:
         """Those that its reports speak of."""
@@ -360,17 +358,13 @@ class Feed:
         sides = (side for body in bodies for side in (body.migration_in, body.migration_out))
         return {side.migration_id for side in sides if side is not None}
 
-    def _life(self, seen: Sighting) -> dict[str, Any]:
-        notes = self._notes(seen.propolis_id)
+    def _life(self, seen: Sighting) -> Life:
         happened = (
             event_of(each).plain() | {"text": text_of(each)} for each in self._daemon.history.of(seen.propolis_id)
         )
-        events = sorted(chain(happened, notes), key=lambda each: int(each["at_us"]))
-        kept = ("at_us", "kind", "from", "to", "gen", "attempt", "text")
-        return _brief(seen) | {
-            "events": [{key: each[key] for key in kept if each.get(key) not in ("", 0, None)} for each in events],
-            "states": [[at_us, state] for at_us, state in seen.states],
-        }
+        events = sorted(chain(happened, self._notes(seen.propolis_id)), key=lambda each: int(each["at_us"]))
+        told = [{key: each[key] for key in _TOLD if each.get(key) not in ("", 0, None)} for each in events]
+        return Life(**_brief(seen), events=cast("list[LifeEvent]", told), states=list(seen.states))
 
     def _notes(self, propolis_id: UUID) -> Iterator[dict[str, Any]]:
         """What rules did to it, as events."""
@@ -401,17 +395,20 @@ class _Told:
         return news
 
 
-def _brief(seen: Sighting) -> dict[str, Any]:
-    return {
-        "id": str(seen.propolis_id),
-        "n": seen.ordinal,
-        "name": seen.hostname,
-        "sled": str(seen.sled_id),
-        "instance": str(seen.instance_id),
-        "state": seen.state,
-        "acked": seen.acked,
-        "gone": seen.gone,
-    }
+_TOLD: Final = ("at_us", "kind", "from", "to", "gen", "attempt", "text")
+
+
+def _brief(seen: Sighting) -> Brief:
+    return Brief(
+        id=str(seen.propolis_id),
+        n=seen.ordinal,
+        name=seen.hostname,
+        sled=str(seen.sled_id),
+        instance=str(seen.instance_id),
+        state=seen.state,
+        acked=seen.acked,
+        gone=seen.gone,
+    )
 
 
 def _counted(happenings: Iterable[Happening]) -> list[list[Any]]:
@@ -433,6 +430,26 @@ def _pieces(rows: list[VmRow], most: int) -> Iterator[list[VmRow]]:
         yield rows[first : first + most]
 
 
-def _message(event: str, data: Any, number: str = "") -> bytes:
+def message(event: str, data: Any, number: str = "") -> bytes:
+    """One server-sent event."""
     head = f"event: {event}\n" + (f"id: {number}\n" if number else "")
     return head.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+@attrs.frozen
+class Message:
+    """One server-sent event as somebody reads it. `data`: JSON."""
+
+    event: str
+    data: bytes
+
+
+async def read_messages(lines: AsyncIterable[bytes]) -> AsyncIterator[Message]:
+    """The events of a stream of lines, as `message` writes them."""
+    event = ""
+    async for line in lines:
+        name, _, value = line.rstrip(b"\n").partition(b": ")
+        if name == b"event":
+            event = value.decode()
+        elif name == b"data":
+            yield Message(event, value)

@@ -26,10 +26,10 @@ STYLE: Final = "page.css"
 ICON: Final = "icon.svg"
 
 TYPES: Final[Mapping[str, str]] = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml; charset=utf-8",
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
 }
 
 POLICY: Final = (
@@ -51,7 +51,7 @@ def static() -> Mapping[str, bytes]:
 
 
 def type_of(name: str) -> str:
-    """The content type of a file of the page."""
+    """The media type of a file of the page; all are UTF-8."""
     return TYPES[name[name.rindex(".") :]]
 
 

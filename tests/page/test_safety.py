@@ -19,7 +19,7 @@ async def elsewhere():
     texts = {}
 
     async def serve(request):
-        return web.Response(text=texts[request.path], content_type="text/html")
+        return web.Response(text=texts.get(request.path, ""), content_type="text/html")
 
     app = web.Application()
     app.router.add_get("/{path}", serve)
@@ -60,7 +60,7 @@ async def test_what_a_vm_is_called_never_becomes_a_tag(rack, page):
 
 
 async def test_a_script_that_gets_in_all_the_same_is_not_run(rack, page):
-    page.watched.allowed += ["Content Security Policy", "TrustedHTML"]
+    page.watched.allowed += ["Content Security Policy", "TrustedHTML", "TrustedScript"]
     await live(page, rack)
     await page.evaluate(
         """() => {
@@ -74,13 +74,13 @@ async def test_a_script_that_gets_in_all_the_same_is_not_run(rack, page):
 
 @pytest.mark.parametrize("how", ["fetch", "form"])
 async def test_a_page_of_elsewhere_cannot_release_anything(rack, page, elsewhere, how):
-    page.watched.allowed += ["403", "CORS", "Failed to fetch"]
+    page.watched.allowed += ["403", "CORS", "NotSameOrigin", "Failed to fetch"]
     await rack.running("late-1")
     await live(page, rack)
     await expect(page.get_by_role("button", name="Release")).to_be_visible()
     target = f"http://{rack.address}/release/keep"
     elsewhere["/fetch"] = (
-        f"<script>fetch('{target}', {{method: 'POST', mode: 'no-cors'}}).then(() => done = 1)</script>"
+        f"<script>fetch('{target}', {{method: 'POST', mode: 'no-cors'}}).finally(() => done = 1)</script>"
     )
     elsewhere["/form"] = f"<form method=post action='{target}'></form><script>document.forms[0].submit()</script>"
     await page.goto(f"{elsewhere['url']}/{how}")

@@ -29,6 +29,7 @@ export class Grid {
     this.cursor = null;
     this.selected = null;
     this.meant = () => true;
+    this.meansAll = true;
     this.canvas = el("canvas", { class: "cells", "aria-hidden": "true" });
     this.space = el("div", { class: "space" });
     this.tip = el("div", { class: "tip", hidden: true });
@@ -114,7 +115,8 @@ export class Grid {
       this.asked = false;
       const began = performance.now();
       this.paint();
-      this.took = performance.now() - began;
+      this.node.dataset.cell = this.layout?.size.h ?? 0;
+      this.node.dataset.took = (performance.now() - began).toFixed(1);
     });
   }
 
@@ -132,6 +134,9 @@ export class Grid {
     const top = this.node.scrollTop;
     context.setTransform(dpr, 0, 0, dpr, 0, -top * dpr);
     context.clearRect(0, top, width, high);
+    const kind = `${this.layout?.size.mark}/${dpr}/${isDark()}`;
+    if (kind !== this.kind) this.sprites.clear();
+    this.kind = kind;
     const style = getComputedStyle(this.node);
     this.ink = style.getPropertyValue("--ink").trim();
     this.dim = style.getPropertyValue("--dim").trim();
@@ -167,20 +172,23 @@ export class Grid {
     const first = Math.max(0, Math.floor((top - block.y - HEAD) / size.h)) * line;
     const last = Math.min(block.vms.length, (Math.ceil((top + high - block.y - HEAD) / size.h) + 1) * line);
     const now = performance.now();
+    const still = this.still.matches;
+    const faded = bad ? 0.5 : 1;
+    const all = this.meansAll;
     let flashing = false;
     for (let i = first; i < last; i++) {
       const vm = block.vms[i];
       const x = block.x + (i % line) * size.w;
       const y = block.y + HEAD + Math.floor(i / line) * size.h;
-      context.globalAlpha = this.meant(vm) ? (bad ? 0.5 : 1) : 0.13;
+      const alpha = all || this.meant(vm) ? faded : 0.13;
       const age = now - vm.changed;
-      if (age < FLASH_MS && !this.still.matches && size.mark > 10) {
+      if (age < FLASH_MS && !still && size.mark > 10) {
         flashing = true;
-        context.globalAlpha *= 0.35 * (1 - age / FLASH_MS);
+        context.globalAlpha = alpha * 0.35 * (1 - age / FLASH_MS);
         context.fillStyle = colourOf(vm.state);
         context.fillRect(x + 1, y + 1, size.w - 2, size.h - 2);
-        context.globalAlpha = this.meant(vm) ? 1 : 0.13;
       }
+      if (context.globalAlpha !== alpha) context.globalAlpha = alpha;
       const sprite = this.sprite(vm, size.mark, dpr);
       const [left, over] = [x + (size.label ? 3 : (size.w - sprite.side) / 2), y + (size.h - sprite.side) / 2];
       context.drawImage(sprite, Math.round(left * dpr) / dpr, Math.round(over * dpr) / dpr, sprite.side, sprite.side);
@@ -211,7 +219,7 @@ export class Grid {
   // A state's mark, painted once per look; what is wrong with the VM is a shape of its own around or beside it.
   sprite(vm, size, dpr) {
     const trouble = troubleOf(vm);
-    const key = `${vm.state}/${trouble}/${size}/${dpr}/${isDark()}`;
+    const key = `${vm.state}/${trouble}`;
     const known = this.sprites.get(key);
     if (known) return known;
     const side = size + (size > 10 ? 4 : 0);

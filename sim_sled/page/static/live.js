@@ -48,7 +48,7 @@ export class Live {
 
   // What this daemon can do: buttons it has no operation for are not shown.
   async ask() {
-    const told = await this.get("../openapi.json");
+    const told = await this.get("/openapi.json");
     this.offers = new Set();
     for (const [path, methods] of Object.entries(told.paths)) {
       for (const method of Object.keys(methods)) this.offers.add(`${method.toUpperCase()} ${path}`);
@@ -63,7 +63,7 @@ export class Live {
     try {
       const more = { accept: "text/event-stream" };
       if (this.lastId) more["last-event-id"] = this.lastId;
-      const answer = await fetch("feed", { headers: this.headers(more), signal: stop.signal, cache: "no-store" });
+      const answer = await fetch("/page/feed", { headers: this.headers(more), signal: stop.signal, cache: "no-store" });
       if (!answer.ok) throw new Refused(answer.status, await refusalOf(answer));
       let rest = "";
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -121,19 +121,19 @@ export class Live {
   }
 
   story(id) {
-    return this.get(`vmms/${encodeURIComponent(id)}`);
+    return this.get(`/vmms/${encodeURIComponent(id)}/story`);
   }
 
   release(rule) {
-    return this.post(`../release/${encodeURIComponent(rule)}`);
+    return this.post(`/release/${encodeURIComponent(rule)}`);
   }
 
   fire(name) {
-    return this.post(`../fire/${encodeURIComponent(name)}`);
+    return this.post(`/fire/${encodeURIComponent(name)}`);
   }
 
   inject(id, body) {
-    return this.post(`../vmms/${encodeURIComponent(id)}/inject`, body);
+    return this.post(`/vmms/${encodeURIComponent(id)}/inject`, body);
   }
 }
 

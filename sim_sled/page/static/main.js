@@ -74,7 +74,7 @@ class Page {
       this.transport.begin();
       return;
     }
-    const words = await fetch("words.json").then((answer) => answer.json());
+    const words = await fetch("/page/words.json").then((answer) => answer.json());
     setWords(words);
     this.ask(true);
     this.followHash();
@@ -102,6 +102,7 @@ class Page {
       this.showList();
       this.showHeld();
       this.showRules();
+      this.grid.meansAll = this.text === "" && this.only.size === 0;
       this.grid.show(this.rack);
       if (this.openId !== null && (this.recording || this.rack.vms.get(this.openId) !== this.toldOf)) this.tell();
     }

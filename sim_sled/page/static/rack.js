@@ -18,17 +18,18 @@ export class Rack {
     this.sleds = new Map();
     this.vms = new Map();
     this.gone = new Map();
+    this.parts = new Map();
     this.rules = [];
     this.held = [];
     this.heldTotal = 0;
     this.waiting = 0;
+    this.pace = undefined;
     this.counts = new Map();
     this.fields = whole.fields ?? [];
     this.sledFields = whole.sled_fields ?? [];
     this.name = whole.scenario ?? "";
     this.nexus = whole.nexus ?? "";
     this.history = whole.history ?? true;
-    this.paused = false;
     this.atUs = whole.at_us ?? 0;
     this.version = (this.version ?? 0) + 1;
     this.count(whole.counts ?? []);
@@ -57,13 +58,29 @@ export class Rack {
       this.sleds.delete(id);
       for (const vm of [...this.vms.values()]) if (vm.sled === id) this.leave(vm.id);
     }
-    if (frame.rules) this.rules = frame.rules;
-    if (frame.held) this.held = frame.held;
-    if (frame.held_total !== undefined) this.heldTotal = frame.held_total;
-    if (frame.waiting !== undefined) this.waiting = frame.waiting;
-    if (frame.pace !== undefined) this.pace = frame.pace;
+    this.figures(frame);
     if (frame.counts) this.count(frame.counts);
     this.version++;
+  }
+
+  // Everything but VMs and sleds. A rack of several processes tells it in parts.
+  figures(frame) {
+    const { part = 0, rules, held, held_total, waiting, pace } = frame;
+    const known = this.parts.get(part) ?? { rules: [], held: [], held_total: 0, waiting: 0 };
+    for (const [key, value] of Object.entries({ rules, held, held_total, waiting, pace })) if (value !== undefined) known[key] = value;
+    this.parts.set(part, known);
+    const parts = [...this.parts.values()];
+    const sum = (key) => parts.reduce((total, each) => total + each[key], 0);
+    const byName = new Map();
+    for (const rule of parts.flatMap((each) => each.rules)) {
+      const before = byName.get(rule.name);
+      byName.set(rule.name, before ? { ...before, matched: before.matched + rule.matched, fired: before.fired + rule.fired, holds: before.holds || rule.holds } : rule);
+    }
+    this.rules = [...byName.values()];
+    this.held = parts.flatMap((each) => each.held);
+    this.heldTotal = sum("held_total");
+    this.waiting = sum("waiting");
+    this.pace = known.pace;
   }
 
   leave(id) {

@@ -143,6 +143,8 @@ function said(event) {
 
 function stripped(event) {
   const text = event.text ?? [event.from, event.to].filter(Boolean).join(" -> ");
+  const [, from, to, rest] = /^propolis\[(.*?)\] -> \[(.*?)\](.*)$/.exec(text) ?? [];
+  if (to) return `${from} -> ${to}${rest}`;
   return text.startsWith(`${event.kind} `) ? text.slice(event.kind.length + 1) : text;
 }
 

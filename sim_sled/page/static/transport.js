@@ -86,7 +86,7 @@ export class Transport {
   buildPause() {
     this.built = true;
     this.pause = el("button", { class: "do", onclick: () => this.turn(), text: "Pause" });
-    this.once = el("button", { onclick: () => this.doing.act("step", () => this.source.post("../step")), text: "Step" });
+    this.once = el("button", { onclick: () => this.doing.act("step", () => this.source.post("/step")), text: "Step" });
     this.time = el("output", { class: "time" });
     this.node.append(this.pause, this.once, this.time);
     this.node.hidden = false;
@@ -94,7 +94,7 @@ export class Transport {
 
   turn() {
     const what = this.paused ? "resume" : "pause";
-    this.doing.act(what, () => this.source.post(`../${what}`));
+    this.doing.act(what, () => this.source.post(`/${what}`));
   }
 
   show(rack) {

@@ -69,7 +69,7 @@ class Rack:
     async def running(self, *names):
         for name in names:
             await self.small.create_instance(name)
-            await self.small.expect(name, "running", within_s=10)
+            await self.small.expect(name, "running", within_s=20)
 
 
 def scenario_of(text):
