@@ -154,6 +154,11 @@ class Connection(RequestHandler):
         self._wait_no_longer()
         super().connection_lost(exc)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Every body that is read to its end asks for this; nearly always nothing has been paused."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     # --- heads ---
 
     def data_received(self, data: bytes) -> None:

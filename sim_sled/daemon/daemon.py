@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/state_dir.py.
+daemon/pausing.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -57,6 +57,7 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
+from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
@@ -162,6 +163,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
+        self.pausing = Pausing(self.clock, [self])
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
@@ -269,6 +271,7 @@ class Daemon:
             listener.accept_no_more()
         for companions in self.companions.values():
             companions.stop_accepting()
+        self.pausing.resume()  # what Nexus refuses is tried again, which takes time
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         self._senders.trust()
         for sled in self.rack.sleds.values():
@@ -590,7 +593,8 @@ class Daemon:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
-        due_us = self.conductor.next_deadline_us()
+        # a clock that stands never gets there: whoever moves it comes by `catch_up`
+        due_us = None if self.clock.stands else self.conductor.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -604,6 +608,31 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = None
         self._turn(STEP, None)
+
+    def next_deadline_us(self) -> int | None:
+        """When something is due next."""
+        return self.conductor.next_deadline_us()
+
+    def catch_up(self) -> None:
+        """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._armed_us = None
+        while True:
+            self._turn(STEP, None)
+            due_us = self.next_deadline_us()
+            if due_us is None or due_us > self.clock.now_us():
+                return
+
+    @property
+    def held(self) -> int:
+        """Requests that are not answered yet, since a rule or a latency has them wait."""
+        return len(self._open)
+
+    @property
+    def on_the_network(self) -> int:
+        """Answers of Nexus that are waited for."""
+        return self._senders.waiting + len(self._calls)
 
     # --- the scenario -------------------------------------------------------------------------------------------
 

@@ -87,6 +87,12 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("POST", "/release/{name}"): Spread.EVERYBODY,
     ("PUT", "/rules"): Spread.EVERYBODY,
     ("POST", "/scale"): Spread.NOBODY,
+    ("GET", "/time"): Spread.ANY,
+    # each process has a clock of its own, and what one of them waits for may come from another
+    ("POST", "/pause"): Spread.NOBODY,
+    ("POST", "/resume"): Spread.NOBODY,
+    ("POST", "/step"): Spread.NOBODY,
+    ("POST", "/until"): Spread.NOBODY,
 }
 
 
@@ -199,7 +205,7 @@ class Front:
             case Spread.PAGE:
                 return await self._page_feed(call)
             case Spread.NOBODY:
-                raise Refused(409, "a rack of workers has a fixed number of sleds: end it, and start it with others")
+                raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
                 return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
             case Spread.OWNER:
@@ -319,7 +325,9 @@ class Front:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _page_part(self, worker: Worker, stack: contextlib.AsyncExitStack) -> AsyncIterator[page.Message] | None:
+    async def _page_part(
+        self, worker: Worker, stack: contextlib.AsyncExitStack
+    ) -> AsyncIterator[page.Message] | None:
         """What a worker tells of its part. None: it is not there."""
         assert self._http is not None, "we are serving"
         if worker.ready is None:

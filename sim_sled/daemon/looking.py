@@ -59,8 +59,7 @@ class Looking:
 
     def watch(self, happening: Happening) -> None:
         """One happening of the rack."""
-        self.sightings.watch(happening)
-        seen = None if happening.propolis_id is None else self.sightings.get(happening.propolis_id)
+        seen = self.sightings.watch(happening)
         self.number += 1
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
@@ -189,6 +188,20 @@ class Looking:
                     raise Unmet(f"{nobody}, after {within_s:g} s")
                 raise Unmet(self.unmet(seen, state, within_s))
             await self.change(left)
+
+    def is_in(self, who: str, state: str) -> bool:
+        """Whether a VMM is there and in that state now."""
+        try:
+            return self.meant(who).was(state, 2**62)
+        except NobodyMeant:
+            return False
+
+    def not_in(self, who: str, state: str, within_s: float) -> list[str]:
+        """Why not, in lines."""
+        try:
+            return self.unmet(self.meant(who), state, within_s).splitlines()
+        except NobodyMeant as nobody:
+            return [f"{nobody}, after {within_s:g} s"]
 
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
