@@ -11,7 +11,7 @@ Whatever it refuses is raised as `Refused`.
 
 Read before: dropshot/json.py, dropshot/routes.py.
 Read next: dropshot/control_api.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
-sim_sled/daemon/control_companions.py.
+sim_sled/daemon/control_companions.py, sim_sled/daemon/page_api.py.
 """
 
 from __future__ import annotations

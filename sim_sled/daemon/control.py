@@ -4,7 +4,7 @@ Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`,
 it, and how errors look, says nexus_client/dropshot/control.py.
 
 Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
-daemon/page.py, nexus_client/dropshot/control_api.py.
+daemon/page.py, daemon/page_api.py, nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 

@@ -352,7 +352,10 @@ async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyn
             if each.event == "whole":
                 break
             data = json.loads(each.data)
-            await queue.put(page.message(each.event, {"part": part} | data if each.event == "frame" else data))
+            if each.event == "frame":
+                data["part"] = part
+                data.pop("pace", None)  # nobody stops the time of several processes
+            await queue.put(page.message(each.event, data))
     await queue.put(None)
 
 

@@ -8,7 +8,7 @@ A frame is made when it is sent, from what has happened since the number in the 
 costs nothing in between, misses no state, and gets the whole again if the daemon has forgotten that far back, or is
 another one. Rows are arrays; `whole` names their fields.
 
-Read before: daemon/looking.py, page/files.py. Read next: daemon/control.py.
+Read before: daemon/looking.py, page/files.py. Read next: daemon/control.py, daemon/page_api.py.
 """
 
 from __future__ import annotations
@@ -281,8 +281,15 @@ class Feed:
             "rules": self._rules() if daemon.conductor.has_rules else [],
             "held": [self._held_row(one) for one in islice(engine.post.held, HELD_MAX)],
             "held_total": len(engine.post.held),
+            "pace": self._pace(),
             "waiting": sum(not event.is_set() for event in daemon.registered.values()),
         }
+
+    def _pace(self) -> dict[str, Any]:
+        """Whether time stands, and if so when something is due."""
+        if not self._daemon.clock.stands:
+            return {"paused": False}
+        return {"paused": True, "next_us": self._daemon.pausing.next_deadline_us()}
 
     def _sled_row(self, sled: Sled) -> SledRow:
         config = sled.config

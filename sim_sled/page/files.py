@@ -4,7 +4,7 @@ Served, each is a file of its own under a policy that runs nothing else. Of a fi
 the modules in the order of their imports as one script, the run as JSON beside it, and a policy with the hashes of
 script and style, so that nothing which came in with the run can ever be a script.
 
-Read before: page/looks.py. Read next: daemon/page.py, page/recording.py.
+Read before: page/looks.py. Read next: daemon/page.py, daemon/page_api.py, page/recording.py.
 """
 
 from __future__ import annotations

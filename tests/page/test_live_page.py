@@ -222,3 +222,23 @@ async def test_every_shape_of_the_table_is_one_that_the_page_draws(rack, page):
         }"""
     )
     assert found == []
+
+
+async def test_time_is_stopped_stepped_and_goes_on(pages):
+    page = await pages()
+    async with a_rack(pace="dev") as rack:
+        await live(page, rack)
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await rack.small.create_instance("web-1")
+        await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
+        await expect(page.get_by_text("something is due in")).to_be_visible()
+        chip = page.locator(".chip").filter(has_text=re.compile("^running")).locator("b")
+        assert await chip.inner_text() == "0"
+        await page.get_by_role("button", name="Step", exact=True).click()
+        await page.get_by_role("button", name="+1 min").click()
+        await expect(chip).to_have_text("1")
+        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.get_by_text("Time stands at")).to_be_hidden()
+        assert not rack.small.daemon.clock.stands

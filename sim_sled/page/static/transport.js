@@ -1,7 +1,7 @@
 // Time in hand: the slider of a finished run; pause and step of a running daemon that offers them.
 
 import { el, setText } from "./dom.js";
-import { seconds } from "./words.js";
+import { clock, seconds } from "./words.js";
 
 const SPEEDS = [0.25, 1, 4, 16, 60];
 
@@ -86,9 +86,10 @@ export class Transport {
   buildPause() {
     this.built = true;
     this.pause = el("button", { class: "do", onclick: () => this.turn(), text: "Pause" });
-    this.once = el("button", { onclick: () => this.doing.act("step", () => this.source.post("/step")), text: "Step" });
+    this.once = el("button", { class: "do", title: ".", onclick: () => this.doing.act("step", () => this.source.post("/step")), text: "Step" });
+    this.skips = [["+1 s", 1_000], ["+1 min", 60_000]].map(([text, ms]) => el("button", { onclick: () => this.doing.act(text, () => this.source.post("/until", { within_ms: ms })), text }));
     this.time = el("output", { class: "time" });
-    this.node.append(this.pause, this.once, this.time);
+    this.node.append(this.pause, this.once, ...this.skips, this.time);
     this.node.hidden = false;
   }
 
@@ -104,12 +105,16 @@ export class Transport {
       this.slider.setAttribute("aria-valuetext", seconds(this.source.now));
       return;
     }
-    if (!this.built && this.doing.can("POST /pause")) this.buildPause();
+    // a rack of several processes has no clock that could be stopped: it tells no pace
+    if (!this.built && rack.pace !== undefined && this.doing.can("POST /pause")) this.buildPause();
     if (!this.built) return;
+    this.node.hidden = rack.pace === undefined;
     this.paused = rack.pace?.paused ?? false;
     setText(this.pause, this.paused ? "Go on" : "Pause");
     this.once.hidden = !(this.paused && this.doing.can("POST /step"));
-    setText(this.time, this.paused ? "time stands still" : "");
+    for (const skip of this.skips) skip.hidden = !(this.paused && this.doing.can("POST /until"));
+    const due = rack.pace?.next_us;
+    setText(this.time, !this.paused ? "" : `Time stands at ${clock(rack.atUs)}; ${due ? `something is due in ${seconds(Math.max(0, due - rack.atUs))}` : "nothing is due"}.`);
   }
 
   key(event) {
