@@ -170,8 +170,7 @@ class Daemon:
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
-        if options.companions is not None:
-            equip(self.rack.sleds.values())
+        self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
                 sled.outbox = outbox_of(options.engine.scenario, options.seed)
@@ -236,8 +235,10 @@ class Daemon:
         """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
         sled = self.rack.add_sled(config)
         try:
+            if self._agents is not None:
+                equip([sled], self._agents)
             await self._listen(sled)
-        except OSError:
+        except (OSError, ValueError):
             self.rack.remove_sled(config.sled_id, self.clock.now_us())
             raise
         if self.conductor.has_rules:
@@ -251,7 +252,11 @@ class Daemon:
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
+        sled = self.rack.sleds.get(sled_id)
         self.rack.remove_sled(sled_id, self.clock.now_us())
+        if self._agents is not None and sled is not None:
+            datasets = sled.config.hardware.crucible_datasets_of(sled_id)
+            self._agents.remove(each.dataset_id for each in datasets)
         self.engine.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 def operation(item: object) -> str:
     """The operation id of an input of the rack ("" for what is no operation of the API)."""
+    if isinstance(item, contract.CallArea):
+        return item.op
     return _OPERATIONS.get(type(item), "")
+
+
+def _meant(item: object) -> UUID | None:
+    """The VMM of which an input of the rack is, also one that concerns its networks."""
+    at = item.call if isinstance(item, contract.CallArea) else item
+    propolis_id: UUID | None = getattr(at, "propolis_id", None)
+    return propolis_id
 
 
 _OPERATIONS: dict[type, str] = {
@@ -43,7 +52,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     engine.now_us = now_us
     sled = engine.by_id[item.sled_id]
     plan = RequestPlan()
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
+    propolis_id = _meant(item)
     who = engine.subjects.get(propolis_id) if propolis_id is not None else None
     if who is None and isinstance(item, contract.Register):
         who = _new_subject(engine, item, sled)
@@ -90,7 +99,7 @@ def given_up(engine: Engine, item: Any, who: Subject | None) -> None:
 def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int) -> int:
     """Before an answer goes out; returns how much later it shall. An answer with news tells Nexus the state."""
     engine.now_us = now_us
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
+    propolis_id = _meant(item)
     who = engine.subjects.get(propolis_id) if propolis_id is not None else None
     body = answer.updated_runtime if isinstance(answer, UpdatedRuntime) else answer
     if who is not None and isinstance(body, SledVmmState):
