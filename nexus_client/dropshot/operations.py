@@ -208,6 +208,8 @@ class Operation(Generic[O, B]):
     """Whether the body may be left out."""
     public: bool = attrs.field(default=False, kw_only=True)
     """Whether it is had without the token: it tells nothing of what is simulated, and changes nothing."""
+    body_max: int | None = attrs.field(default=None, kw_only=True)
+    """Bytes that the body may have, if that is not the API's own limit."""
 
     @property
     def answers(self) -> Mapping[int, Any]:

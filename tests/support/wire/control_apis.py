@@ -135,6 +135,8 @@ class DaemonServed(Served):
         ):  # fmt: skip
             yield "POST", path, path, body
         yield "GET", "/time", "/time", None
+        yield "GET", "/snapshot", "/snapshot", None
+        yield "POST", "/restore", "/restore", {"snapshot": (await self.daemon.snapshots.take()).text}
         yield "GET", "/vmms/{who}", "/vmms/web-1", None
         yield "GET", "/vmms/{who}/log", "/vmms/v1/log", None
         yield "GET", "/vmms/{who}/story", "/vmms/web-1/story", None
