@@ -249,7 +249,7 @@ class Feed:
     def _row(self, sled: Sled, vmm: Vmm) -> VmRow:
         seen = self._daemon.look.sightings.get(vmm.propolis_id)
         pending = sled.outbox.pending_of(vmm.propolis_id)
-        who = self._daemon.engine.subjects.get(vmm.propolis_id)
+        who = self._daemon.engine.cast.subjects.get(vmm.propolis_id)
         waits_for = None if vmm.vm is None else vmm.vm.waits_for()
         record = vmm.record
         side = record.migration_in or record.migration_out
@@ -293,13 +293,13 @@ class Feed:
 
     def _sled_row(self, sled: Sled) -> SledRow:
         config = sled.config
-        info = self._daemon.engine.by_id.get(config.sled_id)
+        info = self._daemon.engine.cast.by_id.get(config.sled_id)
         return SledRow(
             id=config.sled_id,
             name=str(config.sled_id)[:8] if info is None else info.name,
             address=self._daemon.addresses.get(config.sled_id, ""),
             registration="" if sled.registration is None else sled.registration.phase.value,
-            down="" if info is None else info.down,
+            down="" if info is None else info.down or "",
             vms=len(sled.vmms),
             unacknowledged=len(sled.outbox),
             threads=config.hardware.hardware_threads,
@@ -330,7 +330,7 @@ class Feed:
 
     def _held_row(self, one: Any) -> HeldRow:
         publication = one.publication
-        who = self._daemon.engine.subjects.get(publication.propolis_id)
+        who = self._daemon.engine.cast.subjects.get(publication.propolis_id)
         seen = self._daemon.look.sightings.get(publication.propolis_id)
         state = publication.body.vmm_state
         return HeldRow(
@@ -375,7 +375,7 @@ class Feed:
 
     def _notes(self, propolis_id: UUID) -> Iterator[dict[str, Any]]:
         """What rules did to it, as events."""
-        who = self._daemon.engine.subjects.get(propolis_id)
+        who = self._daemon.engine.cast.subjects.get(propolis_id)
         for note in () if who is None else who.notes:
             yield {"at_us": note.at_us, "kind": "rule", "text": f"{note.rule} ({note.mark}) {note.text}"}
 
