@@ -51,9 +51,9 @@ class Guard:
         self._token = token or None
         self._names = ALWAYS | {socket.gethostname().lower()} | {name.lower() for name in hosts}
 
-    def check(self, request: web.BaseRequest, *, public: bool = False) -> None:
+    def check(self, request: web.BaseRequest, *, token: bool = True) -> None:
         """Raises `Refused`: 403 for a foreign host or origin, 401 for the token, 415 for a body that is no JSON.
-        `public`: it needs no token.
+        `token` False: none is wanted.
         """
         host = request.headers.get("host", "")
         if not self._is_ours(host, request):
@@ -63,7 +63,7 @@ class Guard:
                 raise Refused(403, "the control API takes no requests from pages of elsewhere")
         if request.headers.get("sec-fetch-site") in NOT_BY_A_PAGE and not _is_followed_link(request):
             raise Refused(403, "the control API takes no requests from pages of elsewhere")
-        if self._token is not None and not public and not carries(request.headers.get("authorization"), self._token):
+        if token and self._token is not None and not carries(request.headers.get("authorization"), self._token):
             raise Refused(401, "the control API wants authorization: Bearer TOKEN")
         kind = request.headers.get("content-type", "")
         if not request.can_read_body and kind.partition(";")[0].strip().lower() not in SIMPLE_TYPES:

@@ -75,7 +75,7 @@ class ControlApi(Generic[O]):
         """The aiohttp handler."""
         request_id = new_request_id()
         try:
-            self._guard.check(request, public=self._is_public(request))
+            self._guard.check(request, token=not self._is_open(request))
             row, call = await self._read(request)
             owner = self if row.handler in {_index, _document} else self._owner
             return self.told(row, await row.handler(owner, call), request_id)
@@ -98,10 +98,10 @@ class ControlApi(Generic[O]):
         """The row and the texts of its path. What may be read may be asked for its head. Raises `Refused`."""
         return self._paths.find("GET" if method == "HEAD" else method, split_target(target)[0])
 
-    def _is_public(self, request: web.BaseRequest) -> bool:
-        """What is no row is not: whoever has no token does not learn what there is."""
+    def _is_open(self, request: web.BaseRequest) -> bool:
+        """What is no row is not: who has no token is not told which other paths there are."""
         try:
-            return self.find(request.method, request.raw_path)[0].public
+            return self.find(request.method, request.raw_path)[0].open
         except Refused:
             return False
 

@@ -49,10 +49,10 @@ def _file(name: str) -> Answered:
 
 
 FILE_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
-    Operation("GET", "/page", index, "The live page, for browsers", Text(files.type_of(files.INDEX)), public=True),
+    Operation("GET", "/page", index, "The live page, for browsers", Text(files.type_of(files.INDEX)), open=True),
     Operation("GET", "/page/words.json", words, "The page's tables: states and their looks, faults", dict[str, Any],
-              public=True),
-    Operation("GET", "/page/{file}", file, "A file of the page", Text(*files.TYPES.values()), public=True),
+              open=True),
+    Operation("GET", "/page/{file}", file, "A file of the page", Text(*files.TYPES.values()), open=True),
 )  # fmt: skip
 
 
