@@ -115,7 +115,6 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         collector.started()
         service.tell("READY=1")
         code = await _wait(daemon, stop, serving)
-        service.tell("STOPPING=1")
         if judging is not None:
             judging.ending()
         left_over = await daemon.stop()
@@ -206,6 +205,7 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
 
     def on(code: int) -> None:
         if not stop.done():
+            service.tell("STOPPING=1")
             stop.set_result(code)
 
     for number, code in ((signal.SIGTERM, GOOD), (signal.SIGINT, INTERRUPTED)):
