@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -42,5 +43,8 @@ class Happening:
     kind: Kind
     data: object
 
+
+AGENT_ABORTS: Final = "lost: the sled agent aborts"
+"""What is `INJECTED` into every VMM of a sled whose agent aborts (SA 2.12)."""
 
 Watch = Callable[[Happening], None]
