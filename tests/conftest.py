@@ -9,6 +9,7 @@ import os
 import random
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, core, settings
 from support import processes
 
@@ -46,3 +47,10 @@ def pytest_report_header():
 def _no_process_outlives_its_test():
     yield
     processes.end_all()
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_set_up_for_one_test_only():
+    """A test that wants quiet logs must not take from the next one the lines that it looks for."""
+    yield
+    structlog.reset_defaults()

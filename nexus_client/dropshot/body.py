@@ -9,7 +9,7 @@ Read before: dropshot/answers.py, dropshot/json.py, dropshot/listen.py. Read nex
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 from aiohttp import web
@@ -17,10 +17,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import istr
 
 from nexus_client.dropshot.answers import JSON_TYPE, Refused, bad_request
-from nexus_client.dropshot.json import BadJson, Json
+from nexus_client.dropshot.json import BadJson
 from nexus_client.dropshot.listen import PATIENCE, Connection, one_line
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 BODY_MAX: Final = 1024 * 1024
 """Bytes of a request body (SA 1.4)."""
@@ -33,6 +34,12 @@ _EXPECT: Final = istr("expect")
 _KNOWN_TYPES: Final = frozenset(
     {"application/octet-stream", "application/x-www-form-urlencoded", "multipart/form-data", "application/x-ndjson"}
 )
+
+
+class Decoder(Protocol[T_co]):
+    """`Json`, or something like it: `decode` raises `BadJson`."""
+
+    def decode(self, body: bytes, /) -> T_co: ...
 
 
 @attrs.define(eq=False)
@@ -82,7 +89,7 @@ class Bodies:
         return self._bytes
 
 
-async def read_json(request: web.BaseRequest, kind: Json[T], bodies: Bodies, size_max: int = BODY_MAX) -> T:
+async def read_json(request: web.BaseRequest, kind: Decoder[T], bodies: Bodies, size_max: int = BODY_MAX) -> T:
     """The body as `kind`. Raises `Refused`: the size is looked at first, then the content type, then the JSON."""
     body = await read_body(request, bodies, size_max)
     content_type = request.headers.get(_CONTENT_TYPE)

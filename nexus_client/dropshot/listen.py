@@ -85,12 +85,10 @@ class Server(web.Server):
         *,
         patience: Patience = PATIENCE,
         cancels: bool = False,
-        request_factory: Any = None,
     ) -> None:
         # auto_decompress: Dropshot takes bodies as they are, and 1 MiB must not become 1 GiB
         super().__init__(
             handle,
-            request_factory=request_factory,
             handler_cancellation=cancels,
             access_log=None,
             auto_decompress=False,
@@ -100,30 +98,28 @@ class Server(web.Server):
         )
         self.malformed: Final = malformed
         self.patience: Final = patience
+        self.over = False
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- aiohttp's own
+        """Ends every connection, also one that was accepted just before and is only now being made."""
+        self.over = True
+        await super().shutdown(timeout)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
-class Runner(web.AppRunner):
-    """Runs an aiohttp application on `Connection`s."""
-
-    def __init__(self, app: web.Application, malformed: HandleError, *, shutdown_s: float = SHUTDOWN_S) -> None:
-        super().__init__(app, access_log=None, shutdown_timeout=shutdown_s)
-        self._malformed = malformed
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return Server(made.request_handler, self._malformed, request_factory=made.request_factory)
-
-
 class Connection(RequestHandler):
     """aiohttp's connection, with the manners told above."""
 
-    __slots__ = ("_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines")
+    __slots__ = (
+        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines",
+        "_server",
+    )  # fmt: skip
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
+        self._server = server
         self._malformed = server.malformed
         self._patience = server.patience
         self._head = bytearray()  # of a request that has begun to arrive
@@ -146,6 +142,9 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self._server.over:
+            self.force_close()  # nobody would ever close it
+            return
         # one that has sent nothing yet stays
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
@@ -154,6 +153,11 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wait_no_longer()
         super().connection_lost(exc)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Every body that is read to its end asks for this; nearly always nothing has been paused."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
 
     # --- heads ---
 

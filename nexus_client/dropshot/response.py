@@ -20,6 +20,8 @@ from aiohttp.helpers import rfc822_formatted_time
 from nexus_client.dropshot.answers import JSON_TYPE, Refused, error_body, new_request_id
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
+_BODILESS: Final = frozenset({204, 304})
+"""These have no body by themselves."""
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -75,6 +77,8 @@ class Response:
         for name, value in (self._headers or {}).items():
             head += f"{name}: {value}\r\n"
         if body is None:
+            if self._status not in _BODILESS:
+                head += "content-length: 0\r\n"  # else a client waits for the end of the connection
             await request.writer.write_eof(f"{head}\r\n".encode())
             return
         head += f"content-type: {JSON_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"

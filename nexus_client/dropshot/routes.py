@@ -1,6 +1,6 @@
 """How a path finds its place (SA 1.1, 1.3): split first, then decoded, so that `%2F` is no separator.
 
-Read before: dropshot/answers.py. Read next: dropshot/control.py.
+Read before: dropshot/answers.py. Read next: dropshot/operations.py.
 """
 
 from __future__ import annotations

@@ -1,37 +1,35 @@
 """Control for tests, on a listener of its own: what no client of the real server can do (docs/propolis.md).
 
-All bodies and answers are JSON. `GET /control` lists everything. Bound beyond loopback it needs a token
-(`Authorization: Bearer TOKEN`), because whoever reaches it owns the VM.
+`OPERATIONS`, at the end, is all of it. Bound beyond loopback it needs a token (`Authorization: Bearer TOKEN`),
+because whoever reaches it owns the VM.
 
-Read before: server/host.py. Read next: server/serve.py.
+Read before: nexus_client/dropshot/control_api.py, server/host.py, server/metrics.py. Read next: server/serve.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypedDict
 
 import msgspec
-from aiohttp import web
 
-from nexus_client.dropshot.answers import Refused, bad_request, internal, not_found
+from nexus_client.dropshot.answers import Refused, bad_request
+from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.control import Guard
-from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.observing import exposition, observed, probed
+from nexus_client.dropshot.operations import About, Answered, Call, Operation
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.migration.script import PROTOCOLS
-from propolis_stub.server.base import answer, answer_json, answer_refusal, decoded
 from propolis_stub.server.host import StandaloneHost
+from propolis_stub.server.metrics import families
 from propolis_stub.server.operations import told_publication
 from propolis_stub.server.refusals import refusal_of
 from propolis_stub.spec.types import spec_key
 from propolis_stub.vm import Hazard
 from propolis_stub.waiting import Pace, Point
-
-log = logging.getLogger("propolis_stub")
 
 AfterUs = Annotated[int, msgspec.Meta(ge=0, le=86_400_000_000)]  # a day: more is a typing error, `null` is for ever
 Times = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -45,33 +43,70 @@ class PaceBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     times: Times | None = None
 
 
-class _Fail(msgspec.Struct, forbid_unknown_fields=True):
+class FailBody(msgspec.Struct, forbid_unknown_fields=True):
     fail: bool = False
 
 
-class _Guest(msgspec.Struct, forbid_unknown_fields=True):
+class GuestBody(msgspec.Struct, forbid_unknown_fields=True):
     event: GuestEvent
     at_us: Annotated[int, msgspec.Meta(ge=0)] | None = None
     vcpu: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
 
-class _Serial(msgspec.Struct, forbid_unknown_fields=True):
+class SerialBody(msgspec.Struct, forbid_unknown_fields=True):
     text: str
     times: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
 
 
-class _Knobs(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class KnobsBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     vcr_result: str | msgspec.UnsetType | None = msgspec.UNSET
     failing_disks: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     protocols: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_PACES: Final = Json(dict[str, PaceBody | None])
-_FAIL: Final = Json(_Fail)
-_GUEST: Final = Json(_Guest)
-_SERIAL: Final = Json(_Serial)
-_KNOBS: Final = Json(_Knobs)
-_NAMES: Final = Json(list[str])
+class Words(TypedDict):
+    """What there is to be named in the other operations."""
+
+    operations: list[str]
+    points: list[str]
+    hazards: list[str]
+    guest_events: list[str]
+
+
+class Queue(TypedDict):
+    """The request queue (PR 2.2)."""
+
+    state: str
+    state_queue: list[str]
+    component_queue: list[str]
+
+
+class PaceShown(TypedDict):
+    """`after_us` null: for ever."""
+
+    after_us: int | None
+    fail: bool
+
+
+class Look(TypedDict):
+    """`level`: how far the server has come; `publications`: as the monitor tells them (PR 3.7)."""
+
+    level: str
+    state: str | None
+    gen: int
+    resting_state: str
+    waits_for: str | None
+    queue: Queue | None
+    publications: list[dict[str, Any]]
+    paces: dict[str, PaceShown]
+    peers: list[str]
+    reconfigures_waiting: int
+    monitors_waiting: int
+    console_clients: int
+    console_bytes: int
+    nmis: int
+
+
 _VCR_RESULTS: Final = ("started", "started_already", "completed_already", "missing", "vcr_matches")
 
 HAZARDS: Final[Mapping[str, Hazard]] = {
@@ -96,120 +131,71 @@ def hazards_of(names: list[str]) -> Hazard:
 
 
 class Control:
-    """The operations; one per process."""
+    """Handlers; one per process."""
 
-    def __init__(self, host: StandaloneHost, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, host: StandaloneHost) -> None:
         self._host = host
-        self._guard = Guard(token, hosts)
-        self._routes: dict[str, tuple[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], str]] = {
-            "/control": ("GET", self._list, "this list"),
-            "/control/vm": ("GET", self._look, "state, generation, level, what is waited for, what was published"),
-            "/control/hold": (
-                "POST",
-                self._hold,
-                "the driver pauses: picks up nothing, passes no point",
-            ),
-            "/control/release": ("POST", self._release, "end of hold"),
-            "/control/step": ("POST", self._step, "pass the current waiting point and go on to the next"),
-            "/control/settle": ("POST", self._settle, '{"fail"}: what is waited for happens now, well or badly'),
-            "/control/pace": ("PUT", self._pace, '{point: {"after_us", "fail", "times"} or null}: null resets'),
-            "/control/guest": ("POST", self._guest, '{"event", "at_us", "vcpu"}: the guest does something'),
-            "/control/serial": ("POST", self._serial, '{"text", "times"}: the guest writes to its console'),
-            "/control/hazards": ("PUT", self._hazards, "[names]: where to hang or abort as the original does"),
-            "/control/knobs": ("PUT", self._knobs, '{"vcr_result", "failing_disks", "protocols"}'),
-            "/control/crash": ("POST", self._crash, "drop every connection and forget the VM"),
-        }
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The aiohttp handler."""
-        try:
-            self._guard.check(request)
-            route = self._routes.get(request.rel_url.path.rstrip("/"))
-            if route is None:
-                return answer_refusal(not_found())
-            method, operation, _ = route
-            if request.method != method:
-                return answer_refusal(Refused(405, "Method Not Allowed", allow=(method,)))
-            return await operation(request)
-        except Refused as refused:
-            return answer_refusal(refused)
-        except GuestNotRunning as error:
-            return answer_refusal(Refused(409, str(error)))
-        except PropolisError as error:
-            return answer_refusal(refusal_of(error))
-        except (asyncio.CancelledError, ConnectionError):
-            raise
-        except Exception:
-            log.exception("%s %s failed", request.method, request.raw_path)
-            return answer_refusal(internal())
+    async def readyz(self, _call: Call[None]) -> Answered:
+        return probed(ready=True)  # it takes requests from its first breath
 
-    async def _list(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return answer_json(
-            200,
-            {
-                "operations": [f"{method} {path}: {what}" for path, (method, _, what) in self._routes.items()],
-                "points": list(POINTS),
-                "hazards": list(HAZARDS),
-                "guest_events": [event.value for event in GuestEvent],
-            },
+    async def metrics(self, _call: Call[None]) -> Answered:
+        return exposition("propolis-stub", families(self._host))
+
+    async def words(self, _call: Call[None]) -> Words:
+        return Words(
+            operations=[f"{row.method} {row.path}: {row.summary}" for row in OPERATIONS],
+            points=list(POINTS),
+            hazards=list(HAZARDS),
+            guest_events=[event.value for event in GuestEvent],
         )
 
-    async def _look(self, _request: web.BaseRequest) -> web.StreamResponse:
+    async def look(self, _call: Call[None]) -> Look:
         vm, server = self._host.vm, self._host.server
         queue = vm.queue
-        return answer_json(
-            200,
-            {
-                "level": vm.level.value,
-                "state": None if vm.state is None else vm.state.value,
-                "gen": vm.gen,
-                "resting_state": vm.resting_state().value,
-                "waits_for": vm.waits_for(),
-                "queue": None
-                if queue is None
-                else {
-                    "state": queue.state.value,
-                    "state_queue": [request.type.value for request in queue.state_queue],
-                    "component_queue": [request.type.value for request in queue.component_queue],
-                },
-                "publications": [told_publication(publication) for publication in server.publications],
-                "paces": {
-                    point.value: {"after_us": pace.after_us, "fail": pace.fail}
-                    for point, pace in self._host.pacer.look().items()
-                },
-                "peers": sorted(str(migration_id) for migration_id in server.peers),
-                "reconfigures_waiting": server.reconfigures_waiting,
-                "monitors_waiting": server.channel.waiting,
-                "console_clients": 0 if server.console is None else server.console.clients,
-                "console_bytes": server.serial.history.total,
-                "nmis": server.nmis,
+        return Look(
+            level=vm.level.value,
+            state=None if vm.state is None else vm.state.value,
+            gen=vm.gen,
+            resting_state=vm.resting_state().value,
+            waits_for=vm.waits_for(),
+            queue=None
+            if queue is None
+            else Queue(
+                state=queue.state.value,
+                state_queue=[request.type.value for request in queue.state_queue],
+                component_queue=[request.type.value for request in queue.component_queue],
+            ),
+            publications=[told_publication(publication) for publication in server.publications],
+            paces={
+                point.value: PaceShown(after_us=pace.after_us, fail=pace.fail)
+                for point, pace in self._host.pacer.look().items()
             },
+            peers=sorted(str(migration_id) for migration_id in server.peers),
+            reconfigures_waiting=server.reconfigures_waiting,
+            monitors_waiting=server.channel.waiting,
+            console_clients=0 if server.console is None else server.console.clients,
+            console_bytes=server.serial.history.total,
+            nmis=server.nmis,
         )
 
-    async def _hold(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return self._feed(contract.Hold())
+    async def hold(self, _call: Call[None]) -> None:
+        self._host.handle(contract.Hold())
 
-    async def _release(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return self._feed(contract.Release())
+    async def release(self, _call: Call[None]) -> None:
+        self._host.handle(contract.Release())
 
-    async def _step(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return self._feed(contract.Step())
+    async def step(self, _call: Call[None]) -> None:
+        self._host.handle(contract.Step())
 
-    async def _crash(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return self._feed(contract.Crash())
+    async def crash(self, _call: Call[None]) -> None:
+        self._host.handle(contract.Crash())
 
-    async def _settle(self, request: web.BaseRequest) -> web.StreamResponse:
-        return self._feed(contract.Settle((await self._optional(request, _FAIL, _Fail())).fail))
+    async def settle(self, call: Call[FailBody]) -> None:
+        self._host.handle(contract.Settle(call.body.fail))
 
-    async def _optional(self, request: web.BaseRequest, decoder: Json[Any], default: Any) -> Any:
-        return await decoded(request, decoder) if request.can_read_body else default
-
-    def _feed(self, item: contract.Input) -> web.StreamResponse:
-        self._host.handle(item)
-        return answer(204)
-
-    async def _pace(self, request: web.BaseRequest) -> web.StreamResponse:
-        paces = await decoded(request, _PACES)
+    async def pace(self, call: Call[dict[str, PaceBody | None]]) -> None:
+        paces = call.body
         unknown = points_of(paces)
         if unknown:
             raise bad_request(f"no waiting point {', '.join(unknown)}; there are {', '.join(POINTS)}")
@@ -218,30 +204,24 @@ class Control:
                 self._host.pacer.reset(POINTS[name])
             else:
                 self._host.pacer.set(POINTS[name], Pace(body.after_us, body.fail), body.times)
-        return answer(204)
 
-    async def _guest(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await decoded(request, _GUEST)
-        return self._feed(contract.Guest(body.event, body.at_us, body.vcpu))
+    async def guest(self, call: Call[GuestBody]) -> None:
+        self._host.handle(contract.Guest(call.body.event, call.body.at_us, call.body.vcpu))
 
-    async def _serial(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await decoded(request, _SERIAL)
+    async def serial(self, call: Call[SerialBody]) -> None:
         self._host.server.require_active()
-        data = body.text.encode()
-        for _ in range(body.times):
+        data = call.body.text.encode()
+        for _ in range(call.body.times):
             self._host.server.guest_output(data)
-        return answer(204)
 
-    async def _hazards(self, request: web.BaseRequest) -> web.StreamResponse:
-        names = await decoded(request, _NAMES)
-        unknown = sorted(set(names) - set(HAZARDS))
+    async def hazards(self, call: Call[list[str]]) -> None:
+        unknown = sorted(set(call.body) - set(HAZARDS))
         if unknown:
             raise bad_request(f"no hazard {', '.join(unknown)}; there are {', '.join(HAZARDS)}")
-        self._host.vm.strict = hazards_of(names)
-        return answer(204)
+        self._host.vm.strict = hazards_of(call.body)
 
-    async def _knobs(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await decoded(request, _KNOBS)
+    async def knobs(self, call: Call[KnobsBody]) -> None:
+        body = call.body
         knobs = self._host.server.knobs
         if body.vcr_result is not msgspec.UNSET:
             if body.vcr_result is not None and body.vcr_result not in _VCR_RESULTS:
@@ -251,4 +231,47 @@ class Control:
             knobs.failing_disks = {spec_key(key): text for key, text in body.failing_disks.items()}
         if body.protocols is not msgspec.UNSET:
             knobs.protocols = PROTOCOLS if body.protocols is None else tuple(body.protocols)
-        return answer(204)
+
+
+ABOUT: Final = About(
+    "Control of propolis-stub", "What no client of a real Propolis can do: hold, step, fail and look. No guest runs."
+)
+
+OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *observed(ready=Control.readyz, metrics=Control.metrics),
+    Operation("GET", "/control", Control.words, "Operations, waiting points, hazards and guest events", Words),
+    Operation("GET", "/control/vm", Control.look, "State, generation, what is waited for, what was published", Look),
+    Operation("POST", "/control/hold", Control.hold, "The driver pauses: picks up nothing, passes no point",
+              None, 204),
+    Operation("POST", "/control/release", Control.release, "End of hold", None, 204),
+    Operation("POST", "/control/step", Control.step, "Pass the current waiting point, go on to the next", None, 204),
+    Operation("POST", "/control/settle", Control.settle, "What is waited for happens now, well or badly", None, 204,
+              body=FailBody, optional=True),
+    Operation("PUT", "/control/pace", Control.pace, "How long each waiting point takes; null resets one", None, 204,
+              body=dict[str, PaceBody | None]),
+    Operation("POST", "/control/guest", Control.guest, "The guest does something", None, 204, body=GuestBody),
+    Operation("POST", "/control/serial", Control.serial, "The guest writes to its console", None, 204,
+              body=SerialBody),
+    Operation("PUT", "/control/hazards", Control.hazards, "Names: where to hang or abort as the original does",
+              None, 204, body=list[str]),
+    Operation("PUT", "/control/knobs", Control.knobs, "What disks and migration answer", None, 204, body=KnobsBody),
+    Operation("POST", "/control/crash", Control.crash, "Drop every connection and forget the VM", None, 204),
+)  # fmt: skip
+"""Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""
+
+
+def control_api(host: StandaloneHost, token: str | None = None, hosts: tuple[str, ...] = ()) -> ControlApi[Control]:
+    """The API of one Propolis."""
+    return ControlApi(
+        Control(host), OPERATIONS, Guard(token, hosts), ABOUT, refusal_of=_refusal_of, body_max=BODY_MAX
+    )
+
+
+def _refusal_of(error: Exception) -> Refused | None:
+    match error:
+        case GuestNotRunning():
+            return Refused(409, str(error))
+        case PropolisError():
+            return refusal_of(error)
+        case _:
+            return None

@@ -1,4 +1,7 @@
-"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them."""
+"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them.
+
+Read before: daemon/front.py, daemon/workers.py.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,7 @@ def up(
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
 ) -> None:
@@ -60,17 +64,51 @@ def up(
     from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
 
-    rack = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    rack = small if workers == 1 else _shared_out(small, scenario, workers)
     raise typer.Exit(loop.run(_serve(rack, control, port_file)))
 
 
+def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
+    """The same rack in several processes."""
+    from sim_sled.daemon.small_rack import RackError
+    from sim_sled.daemon.worker import Spec
+    from sim_sled.daemon.workers import WorkersRack
+    from sim_sled.play import library
+
+    file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
+    try:
+        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "")
+        return WorkersRack(spec, workers, rack.nexus)
+    except RackError as error:
+        _bad(str(error))
+
+
+async def _control(rack: Any, control: str, scaled: Any) -> Any:
+    """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
+    import asyncio
+
+    from nexus_client.dropshot.text import SocketAddress
+    from sim_sled.daemon.control import Control, serve_control
+    from sim_sled.daemon.workers import WorkersRack
+
+    address = SocketAddress.parse(control)
+    if not isinstance(rack, WorkersRack):
+        return await serve_control(Control(rack.daemon, scale=scaled), address)
+    from sim_sled.daemon.front import Front
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
+    front = Front(rack.workers)
+    await front.serve(address)
+    return front
+
+
 def _scenario(given: str | None) -> Any:
-    from sim_sled.language.check import load_scenarios
     from sim_sled.play import library
 
     if given is None:
         return None
-    [found, *_], problems = load_scenarios(library.find(given)[:1])
+    [found, *_], problems = library.load([given])
     if found.scenario is None:
         sys.stderr.write(problems.text())
         raise typer.Exit(BAD_INPUT)
@@ -82,10 +120,8 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     import asyncio
 
     from nexus_client.dropshot import collector
-    from nexus_client.dropshot.text import SocketAddress
     from sim_sled.daemon import descriptors, logs
     from sim_sled.daemon import racks as known
-    from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.small_rack import RackError
 
     logs.configure(level="warning")
@@ -105,10 +141,10 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
             try:
-                runner, bound = await serve_control(Control(rack.daemon, scale=scaled), SocketAddress.parse(control))
-                bound_at.append(bound)
+                listener = await _control(rack, control, scaled)
+                bound_at.append(listener.address)
                 try:
-                    addresses = addresses_of(rack, bound)
+                    addresses = addresses_of(rack, listener.address)
                     known.publish(file, addresses)
                     if port_file is not None:
                         known.publish(port_file, addresses)
@@ -119,7 +155,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
                 finally:
                     if port_file is not None:
                         port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
-                    await runner.cleanup()
+                    await listener.close()
             finally:
                 await rack.stop()
                 for each in rack.left_over:
@@ -233,8 +269,12 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
+    from sim_sled.cli.control_client import counted
+
     for name, each in found.items():
-        sys.stdout.write(f"{name}  {len(each['sleds'])} sleds  control {each['control']}  process {each['pid']}\n")
+        sys.stdout.write(
+            f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"
+        )
 
 
 def scale(

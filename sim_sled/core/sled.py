@@ -5,7 +5,6 @@ Read before: core/vmm.py. Read next: core/estate.py, core/rack.py, core/turn.py.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -49,7 +48,7 @@ class Sled:
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     address: str = ""
     """Where this sled's API is served, once it is bound; until then what the configuration says."""
-    ended: deque[tuple[UUID, datetime]] = attrs.field(factory=lambda: deque(maxlen=ENDED_KEPT))
+    ended: list[tuple[UUID, datetime]] = attrs.field(factory=list)
     """VMMs that are gone and when they last changed, the oldest first: their zone bundles (SR 4.7)."""
     outbox: Outbox = attrs.field(init=False)
     registration: NexusRegistration | None = None
@@ -128,6 +127,7 @@ class Sled:
         self.memory_mib_used -= vmm.about.memory_mib
         self.networking.vmm_removed(vmm.propolis_id)
         self.ended.append((vmm.propolis_id, vmm.record.vmm_state.time_updated))
+        del self.ended[:-ENDED_KEPT]
 
     def deadline_us(self) -> int | None:
         soonest = self.outbox.next_deadline_us()

@@ -1,55 +1,93 @@
 """The control API of a daemon: what is going on, and faults on demand. Its own listener, never Nexus's.
 
-Loopback by default; beyond it a token is required (product.md 4). Who may use it, and how errors look, says
-nexus_client/dropshot/control.py. JSON everywhere; errors are 400, 401, 403, 404, 409 or 415.
+Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
+it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: daemon/control_companions.py, daemon/daemon.py, daemon/looking.py.
+Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
+daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/snapshot.py.
+Read next: daemon/front.py, daemon/worker.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from importlib.metadata import version
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, guarded, malformed, read_control_json
-from nexus_client.dropshot.json import Json
-from nexus_client.dropshot.listen import Runner
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import exposition, observed, probed
+from nexus_client.dropshot.operations import (
+    About,
+    Answered,
+    Call,
+    OneOf,
+    Operation,
+    Text,
+    flag,
+    number,
+    one_of,
+    resume,
+    text_in_path,
+    uuid_in_path,
+)
 from nexus_client.dropshot.text import SocketAddress
-from nexus_client.types import VmmState
-from propolis_stub.guest_events import GuestEvent
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
-from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon.control_companions import CompanionFaults
+from sim_sled.daemon import snapshot
+from sim_sled.daemon.control_answers import (
+    BadScenario,
+    CompanionsShown,
+    Expected,
+    Fired,
+    ForgetFault,
+    GuestFault,
+    Injected,
+    KillFault,
+    KillPropolis,
+    LogLine,
+    Moved,
+    Networking,
+    Readiness,
+    Released,
+    Restored,
+    RuleRow,
+    Rules,
+    ScenarioText,
+    SledRow,
+    Sleds,
+    SledsWanted,
+    SnapshotText,
+    StateFault,
+    StepsWanted,
+    Time,
+    UntilWanted,
+    Version,
+    VmmFault,
+    VmmRow,
+    Why,
+)
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.metrics import Counters, families
+from sim_sled.daemon.pausing import Moved as HasMoved
+from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
 from sim_sled.play.fleet import NotInFleet
 
-BODY_MAX: Final = 64 * 1024
-"""Control requests are a few words."""
-
-
-class Counters:
-    """Plain integers, counted by watching; text only when scraped."""
-
-    def __init__(self) -> None:
-        self.of: dict[Kind, int] = dict.fromkeys(Kind, 0)
-
-    def add(self, happening: Any) -> None:
-        self.of[happening.kind] += 1
+if TYPE_CHECKING:
+    from sim_sled.daemon.companion_faults import CompanionFault
 
 
 class Control:
@@ -65,129 +103,88 @@ class Control:
         self.daemon = daemon
         self._scale = scale
         self.token = token
-        self._guard = Guard(token, hosts)
         self.counters = Counters()
         daemon.watchers.append(self.counters.add)
-
-    def app(self) -> web.Application:
-        """The application, to be served by an `AppRunner`."""
-        app = web.Application(client_max_size=BODY_MAX, middlewares=[guarded(self._guard, _refusal_of)])
-        app.add_routes(
-            [
-                web.get("/", self.index),
-                web.get("/ready", self.ready),
-                web.get("/version", self.version),
-                web.get("/metrics", self.metrics),
-                web.get("/sleds", self.sleds),
-                web.get("/sleds/{sled_id}/networking", self.networking),
-                web.get("/vmms", self.vmms),
-                web.get("/vmms/{who}", self.why),
-                web.get("/vmms/{who}/log", self.log),
-                web.get("/vmms/{who}/expect", self.expect),
-                web.get("/events", self.events),
-                web.post("/vmms/{who}/inject", self.inject),
-                web.get("/rules", self.rules),
-                web.post("/fire/{name}", self.fire),
-                web.post("/release/{name}", self.release),
-                web.put("/rules", self.load),
-                web.post("/scale", self.scale),
-                *CompanionFaults(self.daemon).routes(),
-            ]
+        self.api: ControlApi[Control] = ControlApi(
+            self, OPERATIONS, Guard(token, hosts), ABOUT, refusal_of=_refusal_of
         )
-        return app
 
-    async def index(self, request: web.Request) -> web.Response:
-        """What there is."""
-        routes = sorted(
-            f"{route.method} {route.resource.canonical}"
-            for route in request.app.router.routes()
-            if route.resource is not None and route.method != "HEAD"
-        )
-        return web.json_response({"name": "sim-sled control API", "routes": routes})
+    async def readyz(self, call: Call[None]) -> Answered:
+        """As `ready`, for probes: without the sleds' ids."""
+        return probed(ready=(await self.ready(call)).status == 200)
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, _: Call[None]) -> Answered:
         """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
         handed_over = self.daemon.handed_over is None or self.daemon.handed_over.is_set()
         ready = handed_over and not waiting
-        answer = {"ready": ready, "not_registered": waiting, "handed_over": handed_over}
+        answer = Readiness(ready=ready, not_registered=waiting, handed_over=handed_over)
         if waiting:
             answer["message"] = f"not registered with Nexus yet: {', '.join(waiting)}"
         elif not handed_over:
             answer["message"] = "the rack is not handed over yet"
-        return web.json_response(answer, status=200 if ready else 503)
+        return Answered(answer, 200 if ready else 503)
 
-    async def version(self, _: web.Request) -> web.Response:
-        return web.json_response({"name": "sim-sled", "version": version("sim-sled")})
+    async def version(self, _: Call[None]) -> Version:
+        from importlib import metadata  # noqa: PLC0415 -- reads mail headers, for which it imports a lot
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        """Prometheus text. No label per sled: thousands of series would make the scrape slow."""
-        lines = ["# TYPE sim_sled_happenings_total counter"]
-        lines += [
-            f'sim_sled_happenings_total{{kind="{kind.value.replace(" ", "_")}"}} {count}'
-            for kind, count in self.counters.of.items()
+        return Version(name="sim-sled", version=metadata.version("sim-sled"))
+
+    async def metrics(self, _: Call[None]) -> Answered:
+        return exposition("sim-sled", families(self.daemon, self.counters))
+
+    async def sleds(self, _: Call[None]) -> list[SledRow]:
+        return [
+            SledRow(
+                sled_id=str(sled_id),
+                address=self.daemon.addresses.get(sled_id),
+                mode=sled.config.mode.value,
+                vmms=len(sled.vmms),
+                unacknowledged=len(sled.outbox),
+                threads_used=sled.threads_used,
+                memory_mib_used=sled.memory_mib_used,
+                registration=sled.registration.phase.value if sled.registration else None,
+            )
+            for sled_id, sled in sorted(self.daemon.rack.sleds.items())
         ]
-        sleds = self.daemon.rack.sleds.values()
-        lines += [
-            "# TYPE sim_sled_vmms gauge",
-            f"sim_sled_vmms {sum(len(sled.vmms) for sled in sleds)}",
-            "# TYPE sim_sled_unacknowledged gauge",
-            f"sim_sled_unacknowledged {sum(len(sled.outbox) for sled in sleds)}",
-        ]
-        return web.Response(text="\n".join(lines) + "\n")
 
-    async def sleds(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            [
-                {
-                    "sled_id": str(sled_id),
-                    "address": self.daemon.addresses.get(sled_id),
-                    "mode": sled.config.mode.value,
-                    "vmms": len(sled.vmms),
-                    "unacknowledged": len(sled.outbox),
-                    "threads_used": sled.threads_used,
-                    "memory_mib_used": sled.memory_mib_used,
-                    "registration": sled.registration.phase.value if sled.registration else None,
-                }
-                for sled_id, sled in sorted(self.daemon.rack.sleds.items())
-            ]
-        )
-
-    async def networking(self, request: web.Request) -> web.Response:
-        """What is in effect of the sled's virtual networks (SA 6 #26)."""
-        sled = self.daemon.rack.sleds.get(_uuid(request, "sled_id"))
+    async def networking(self, call: Call[None]) -> dict[str, object]:
+        sled = self.daemon.rack.sleds.get(call.uuid("sled_id"))
         if sled is None:
             raise Refused(404, "no such sled")
-        return web.json_response(sled.networking.snapshot(), dumps=_dumps)
+        return sled.networking.snapshot()
 
-    async def vmms(self, _: web.Request) -> web.Response:
-        return web.json_response(self.daemon.look.rows())
+    async def vmms(self, _: Call[None]) -> list[dict[str, Any]]:
+        return self.daemon.look.rows()
 
-    async def why(self, request: web.Request) -> web.Response:
-        """Everything about a VMM, also of one that is gone."""
-        return web.json_response(self.daemon.look.why(self._seen(request)))
+    async def why(self, call: Call[None]) -> dict[str, Any]:
+        return self.daemon.look.why(self._seen(call))
 
-    async def expect(self, request: web.Request) -> web.Response:
-        """`?state=running&within_ms=30000[&since_us=N]`: waits; `met`: whether it was so in time, `says` why not."""
-        who, state = request.match_info["who"], request.query.get("state", "")
-        if state not in STATES:
-            raise bad_request(f"state is one of {', '.join(STATES)}, not {state!r}")
-        within_s = _number(request, "within_ms", 0, WAIT_MAX_MS) / 1000
-        since = _number(request, "since_us", -1, 2**63 - 1)
+    async def expect(self, call: Call[None]) -> Expected:
         try:
-            seen = await self.daemon.look.expect(who, state, within_s=within_s, since_us=None if since < 0 else since)
+            seen = await self.daemon.look.expect(
+                call.text("who"),
+                call.text("state"),
+                within_s=call.number("within_ms") / 1000,
+                since_us=self._since_us(call),
+            )
         except Unmet as unmet:
-            return web.json_response({"met": False, "says": str(unmet).splitlines()})
-        return web.json_response({"met": True, "propolis_id": str(seen.propolis_id), "hostname": seen.hostname})
+            return Expected(met=False, says=str(unmet).splitlines())
+        return Expected(met=True, propolis_id=str(seen.propolis_id), hostname=seen.hostname)
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        """`?after=N`: what happened since, a JSON line each with its number; `follow=1`: and goes on. With
-        `accept: text/event-stream` as server-sent events, whose id is the number (`last-event-id` resumes).
-        """
-        follow = request.query.get("follow", "0") not in ("", "0", "false")
+    def _since_us(self, call: Call[None]) -> int | None:
+        """By this daemon's clock, which may be another than that of whoever asks."""
+        ago_ms, since_us = call.number("since_ms"), call.number("since_us")
+        if ago_ms >= 0:
+            return max(0, self.daemon.clock.now_us() - ago_ms * 1000)
+        return None if since_us < 0 else since_us
+
+    async def events(self, call: Call[None]) -> web.StreamResponse:
+        """A JSON line each with its number, or (`accept: text/event-stream`) server-sent events, whose id it is."""
+        request = call.request
         sse = "text/event-stream" in request.headers.get("accept", "")
-        resumed = request.headers.get("last-event-id", "")
-        last = int(resumed) if resumed.isascii() and resumed.isdigit() else _number(request, "after", 0, 2**63 - 1)
+        resumed = call.number("last-event-id")
+        last = resumed if resumed >= 0 else call.number("after")
         response = web.StreamResponse(headers={"cache-control": "no-store"})
         response.content_type = "text/event-stream" if sse else "application/jsonl"
         await response.prepare(request)
@@ -199,7 +196,7 @@ class Control:
                 await response.write(f"id: {last}\ndata: {text}\n\n".encode() if sse else f"{text}\n".encode())
             if found:
                 continue
-            if not follow or self.daemon.stopping:
+            if not call.flag("follow") or self.daemon.stopping:
                 break
             await look.change(KEEP_ALIVE_S)
             if sse and last == look.number:
@@ -207,100 +204,169 @@ class Control:
         await response.write_eof()
         return response
 
-    async def log(self, request: web.Request) -> web.Response:
-        """What happened to a VMM, also to one that is gone."""
-        lines = self.daemon.history.of(self._seen(request).propolis_id)
-        return web.json_response(
-            [
-                {
-                    "at": stamp(each.at_us),
-                    "sled_id": str(each.sled_id),
-                    "kind": each.kind.value,
-                    "text": text_of(each),
-                }
-                for each in lines
-            ]
-        )
+    async def log(self, call: Call[None]) -> list[LogLine]:
+        lines = self.daemon.history.of(self._seen(call).propolis_id)
+        return [
+            LogLine(at=stamp(each.at_us), sled_id=str(each.sled_id), kind=each.kind.value, text=text_of(each))
+            for each in lines
+        ]
 
-    async def inject(self, request: web.Request) -> web.Response:
-        """One fault: `{"state": "failed"}`, `{"state": "running", "illegal": true}`, `{"kill_propolis": {"restart":
-        true}}`, `{"forget_vmm": true}` or `{"guest": "halt"}`.
-        """
-        propolis_id = self._seen(request).propolis_id
+    async def inject(self, call: Call[VmmFault]) -> Injected:
+        propolis_id = self._seen(call).propolis_id
         sled_id = self._sled_of(propolis_id).config.sled_id
-        fault = await read_control_json(request, _FAULT, BODY_MAX)
-        item = _fault(fault, self.daemon.ticket(), sled_id, propolis_id)
+        ticket = self.daemon.ticket()
+        item: contract.Input
+        match call.body:
+            case StateFault(state=state, illegal=illegal):
+                item = contract.InjectState(ticket, sled_id, propolis_id, state, illegal=illegal)
+            case KillFault(kill_propolis=KillPropolis(restart=restart)):
+                item = contract.KillPropolis(ticket, sled_id, propolis_id, restart)
+            case ForgetFault(forget_vmm=True):
+                item = contract.ForgetVmm(ticket, sled_id, propolis_id)
+            case GuestFault(guest=event):
+                item = contract.InjectGuest(ticket, sled_id, propolis_id, event)
+            case _:
+                raise bad_request("forget_vmm is true, or not said at all")
         await self.daemon.submit(item)
-        return web.json_response({"injected": fault})
+        return Injected(injected=call.body)
 
-    async def rules(self, _: web.Request) -> web.Response:
-        """The scenario's rules and how often each matched and fired."""
+    async def rules(self, _: Call[None]) -> list[RuleRow]:
         self._played()
         engine = self.daemon.engine
-        return web.json_response(
-            [
-                {"name": rule.name, "at": str(rule.mark()), "enabled": rule.enabled}
-                | {"matched": counter.matched, "fired": counter.fired}
-                for rule in engine.scenario.rules
-                if (counter := engine.counters[rule.name]) is not None
-            ]
-        )
+        return [
+            RuleRow(
+                name=rule.name,
+                at=str(rule.mark()),
+                enabled=rule.enabled,
+                matched=counter.matched,
+                fired=counter.fired,
+            )
+            for rule in engine.scenario.rules
+            if (counter := engine.counters[rule.name]) is not None
+        ]
 
-    async def load(self, request: web.Request) -> web.Response:
-        """Other rules: `{"scenario": TEXT}`. A bad one changes nothing and has every problem in its answer."""
-        body = await _json(request)
-        text = body.get("scenario") if isinstance(body, dict) else None
-        if not isinstance(text, str):
-            raise web.HTTPBadRequest(reason='give {"scenario": TEXT}')
-        scenario, problems = parse_scenario(text, "scenario")
+    async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
+        """A bad one changes nothing and has every problem in its answer."""
+        from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
+
+        scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
-            return web.json_response({"message": "the scenario is bad", "problems": problems.text()}, status=400)
+            return Answered(BadScenario(message="the scenario is bad", problems=problems.text()), 400)
         try:
             self.daemon.load(scenario)
         except NotInFleet as error:
-            raise web.HTTPConflict(reason=str(error)) from error
-        return web.json_response({"rules": len(scenario.rules)})
+            raise Refused(409, str(error)) from error
+        return Rules(rules=len(scenario.rules))
 
-    async def scale(self, request: web.Request) -> web.Response:
-        """Sleds join or leave: `{"sleds": N}`; only of a rack (`sim-sled up`)."""
+    async def scale(self, call: Call[SledsWanted]) -> Sleds:
         if self._scale is None:
-            raise web.HTTPNotFound(reason="this daemon is no rack that can grow; start one with sim-sled up")
-        body = await _json(request)
-        wanted = body.get("sleds") if isinstance(body, dict) else None
-        if not isinstance(wanted, int) or isinstance(wanted, bool):
-            raise web.HTTPBadRequest(reason='give {"sleds": NUMBER}')
+            raise Refused(404, "this daemon is no rack that can grow; start one with sim-sled up")
         try:
-            await self._scale(wanted)
+            await self._scale(call.body.sleds)
         except ValueError as error:
-            raise web.HTTPBadRequest(reason=str(error)) from error
+            raise bad_request(str(error)) from error
         except OSError as error:
-            raise web.HTTPConflict(reason=f"cannot bind: {error.strerror or error}") from error
-        return web.json_response({"sleds": len(self.daemon.rack.sleds)})
+            raise Refused(409, f"cannot bind: {error.strerror or error}") from error
+        return Sleds(sleds=len(self.daemon.rack.sleds))
 
-    async def fire(self, request: web.Request) -> web.Response:
-        """Fire a manual trigger."""
-        name = request.match_info["name"]
+    async def time(self, _: Call[None]) -> Time:
+        return self._time()
+
+    def _time(self) -> Time:
+        now_us = self.daemon.clock.now_us()
+        due_us = self.daemon.pausing.next_deadline_us()
+        return Time(
+            now=stamp(now_us),
+            now_us=now_us,
+            paused=self.daemon.clock.stands,
+            next_in_ms=None if due_us is None else max(0, due_us - now_us) / 1000,
+        )
+
+    async def pause(self, _: Call[None]) -> Time:
+        self.daemon.pausing.pause()
+        return self._time()
+
+    async def resume(self, _: Call[None]) -> Time:
+        self.daemon.pausing.resume()
+        return self._time()
+
+    async def step(self, call: Call[StepsWanted]) -> Moved:
+        if not 1 <= call.body.steps <= STEPS_AT_ONCE_MAX:
+            raise bad_request(f"steps is a number from 1 to {STEPS_AT_ONCE_MAX}, not {call.body.steps}")
+        try:
+            moved = await self.daemon.pausing.step(call.body.steps)
+        except Moving as error:
+            raise Refused(409, str(error)) from error
+        return self._moved(moved, [])
+
+    async def until(self, call: Call[UntilWanted]) -> Moved:
+        wanted = call.body
+        if not 0 <= wanted.within_ms <= TIME_MAX_MS:
+            raise bad_request(f"within_ms is a number from 0 to {TIME_MAX_MS}, not {wanted.within_ms}")
+        if bool(wanted.who) != bool(wanted.state):
+            raise bad_request("who and state go together")
+        if wanted.state and wanted.state not in STATES:
+            raise bad_request(f"state is one of {', '.join(STATES)}, not {wanted.state[:40]!r}")
+        look, pausing = self.daemon.look, self.daemon.pausing
+        met = (lambda: look.is_in(wanted.who, wanted.state)) if wanted.who else None
+        try:
+            moved = await pausing.until(wanted.within_ms * 1000, met)
+        except Moving as error:
+            raise Refused(409, str(error)) from error
+        unmet = [] if moved.met or not wanted.who else look.not_in(wanted.who, wanted.state, wanted.within_ms / 1000)
+        return self._moved(moved, unmet)
+
+    def _moved(self, moved: HasMoved, says: list[str]) -> Moved:
+        more = [moved.why_not] if moved.why_not else []
+        return Moved(**self._time(), steps=moved.steps, met=moved.met, says=says + more)
+
+    async def snapshot(self, _: Call[None]) -> dict[str, Any]:
+        try:
+            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return file
+
+    async def restore(self, call: Call[SnapshotText]) -> Restored:
+        try:
+            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)
+
+    async def fire(self, call: Call[None]) -> Fired:
+        name = call.text("name")
         self._played()
         if not self.daemon.fire(name):
             raise Refused(404, f"no rule waits for {name}")
-        return web.json_response({"fired": name})
+        return Fired(fired=name)
 
-    async def release(self, request: web.Request) -> web.Response:
-        """Let go what a rule holds."""
-        name = request.match_info["name"]
+    async def release(self, call: Call[None]) -> Released:
+        name = call.text("name")
         self._played()
         if not self.daemon.release(name):
             raise Refused(404, f"rule {name} holds nothing")
-        return web.json_response({"released": name})
+        return Released(released=name)
+
+    async def companions(self, call: Call[None]) -> dict[str, Any]:
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled
+
+        return await companion_faults.show(self.daemon, call.uuid("sled_id"))
+
+    async def suffer(self, call: Call[CompanionFault]) -> Injected:
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- same
+
+        await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
+        return Injected(injected=call.body)
 
     def _played(self) -> None:
         if not self.daemon.conductor.has_rules:
             raise Refused(404, "this daemon plays no scenario")
 
-    def _seen(self, request: web.Request) -> Sighting:
+    def _seen(self, call: Call[Any]) -> Sighting:
         """By UUID, the beginning of one, host name or ordinal."""
         try:
-            return self.daemon.look.meant(request.match_info["who"])
+            return self.daemon.look.meant(call.text("who"))
         except NobodyMeant as error:
             raise Refused(409 if error.several else 404, str(error)) from error
 
@@ -323,70 +389,89 @@ def _refusal_of(error: Exception) -> Refused | None:
 
 WAIT_MAX_MS: Final = 3_600_000
 """An hour: whoever waits longer asks again."""
+STEPS_AT_ONCE_MAX: Final = 10_000
+"""Some seconds of work; whoever wants more asks again, or says until when."""
+TIME_MAX_MS: Final = 366 * 24 * 3_600_000
+"""A year: the longest of Nexus's own timers have days."""
 KEEP_ALIVE_S: Final = 15.0
 """A quiet stream of events says so this often: proxies end what is silent for a minute."""
-_FAULT: Final[Json[Any]] = Json(Any)
-_STATES: Final = frozenset(each.value for each in VmmState)
-_GUEST_EVENTS: Final = frozenset(each.value for each in GuestEvent)
+
+ABOUT: Final = About(
+    "Control API of sim-sled", "What goes on in a daemon of simulated sleds, and faults on demand. No API of Oxide's."
+)
+_WHO: Final = text_in_path("who", "a VMM by UUID, the beginning of one, host name or ordinal (v17)")
+_SLED: Final = uuid_in_path("sled_id", "a sled")
+_RULE: Final = text_in_path("name", "a rule or manual trigger of the scenario")
+_EXPECT: Final = (
+    _WHO,
+    one_of("state", "what it is to be, in words of the scenario language", STATES),
+    number("within_ms", "how long to wait", most=WAIT_MAX_MS),
+    number("since_us", "a state passed since then counts, too; microseconds since 1970", default=-1, least=-1),
+    number("since_ms", "the same, by how long ago", default=-1, least=-1),
+)
+_EVENTS: Final = (
+    number("after", "number of the last event that is known"),
+    flag("follow", "1: and go on"),
+    resume("last-event-id", "the same as `after`, as browsers say it"),
+)
+_FAULT: Final[OneOf[VmmFault]] = OneOf(
+    "VmmFault",
+    lambda: {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
+)
 
 
-def _fault(fault: Any, ticket: int, sled_id: UUID, propolis_id: UUID) -> contract.Input:
-    match fault:
-        case {"state": str(state), **rest} if state in _STATES and rest in (
-            {},
-            {"illegal": False},
-            {"illegal": True},
-        ):
-            return contract.InjectState(
-                ticket, sled_id, propolis_id, VmmState(state), illegal=bool(rest.get("illegal"))
-            )
-        case {"kill_propolis": {"restart": bool(restart), **more}, **rest} if not (more or rest):
-            return contract.KillPropolis(ticket, sled_id, propolis_id, restart)
-        case {"forget_vmm": True, **rest} if not rest:
-            return contract.ForgetVmm(ticket, sled_id, propolis_id)
-        case {"guest": str(event), **rest} if event in _GUEST_EVENTS and not rest:
-            return contract.InjectGuest(ticket, sled_id, propolis_id, GuestEvent(event))
-    raise bad_request(
-        'a fault is one of {"state": STATE}, {"state": STATE, "illegal": true}, {"forget_vmm": true}, '
-        f'{{"kill_propolis": {{"restart": BOOL}}}}, {{"guest": {" or ".join(sorted(_GUEST_EVENTS))}}}'
-    )
+def _companion_faults() -> Mapping[str, type[CompanionFault]]:
+    from sim_sled.daemon.companion_faults import KINDS  # noqa: PLC0415 -- with all that stands beside a sled
+
+    return KINDS
 
 
-def _uuid(request: web.Request, name: str) -> UUID:
-    try:
-        return UUID(request.match_info[name])
-    except ValueError as error:
-        raise bad_request(f"{name} is not a UUID") from error
+_COMPANION_FAULT: Final[OneOf[CompanionFault]] = OneOf("CompanionFault", _companion_faults)
+_BESIDE: Final = "/sleds/{sled_id}/companions"
+
+OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
+              others={503: Readiness}),
+    Operation("GET", "/version", Control.version, "Which version this is", Version),
+    *observed(ready=Control.readyz, metrics=Control.metrics),
+    Operation("GET", "/sleds", Control.sleds, "The sleds", list[SledRow]),
+    Operation("GET", "/sleds/{sled_id}/networking", Control.networking, "Virtual networks in effect on a sled",
+              Networking, parameters=(_SLED,)),
+    Operation("GET", _BESIDE, Control.companions, "Servers beside a sled: addresses, knobs, what waits to be refused",
+              CompanionsShown, parameters=(_SLED,)),
+    Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
+              parameters=(_SLED,), body=_COMPANION_FAULT),
+    Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
+    Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
+              parameters=(_WHO,)),
+    Operation("GET", "/vmms/{who}/log", Control.log, "What happened to a VMM", list[LogLine], parameters=(_WHO,)),
+    Operation("GET", "/vmms/{who}/expect", Control.expect, "Waits until a VMM is in a state", Expected,
+              parameters=_EXPECT),
+    Operation("POST", "/vmms/{who}/inject", Control.inject, "One fault of a VMM", Injected,
+              parameters=(_WHO,), body=_FAULT),
+    Operation("GET", "/events", Control.events, "What happened, a JSON line or server-sent event each",
+              Text("application/jsonl", "text/event-stream"), parameters=_EVENTS),
+    Operation("GET", "/rules", Control.rules, "The rules, how often each matched and fired", list[RuleRow]),
+    Operation("PUT", "/rules", Control.load, "Other rules; a bad file changes nothing", Rules,
+              others={400: BadScenario}, body=ScenarioText),
+    Operation("POST", "/fire/{name}", Control.fire, "Fires a manual trigger", Fired, parameters=(_RULE,)),
+    Operation("POST", "/release/{name}", Control.release, "Lets go what a rule holds", Released, parameters=(_RULE,)),
+    Operation("GET", "/time", Control.time, "What time it is on the one clock of this daemon", Time),
+    Operation("POST", "/pause", Control.pause, "Time stands; requests are answered all the same", Time),
+    Operation("POST", "/resume", Control.resume, "Time goes on from where it stands", Time),
+    Operation("POST", "/step", Control.step, "Time goes to what is due next, which happens; then it stands", Moved,
+              body=StepsWanted, optional=True),
+    Operation("POST", "/until", Control.until, "Time flies until a VMM is in a state, or for so long; then it stands",
+              Moved, body=UntilWanted),
+    Operation("GET", "/snapshot", Control.snapshot, "The whole rack as a file", dict[str, Any]),
+    Operation("POST", "/restore", Control.restore, "Takes up what a file of /snapshot holds", Restored,
+              body=SnapshotText, body_max=snapshot.TEXT_MAX),
+    Operation("POST", "/scale", Control.scale, "Sleds join or leave a rack (sim-sled up)", Sleds, body=SledsWanted),
+)  # fmt: skip
+"""Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""
 
 
-async def _json(request: web.Request) -> Any:
-    try:
-        return await request.json()
-    except (ValueError, RecursionError) as error:
-        raise web.HTTPBadRequest(reason="not JSON") from error
-
-
-def _number(request: web.Request, name: str, default: int, most: int) -> int:
-    text = request.query.get(name, str(default))
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 19 and -1 <= int(text) <= most):
-        raise bad_request(f"{name} is a number up to {most}, not {text[:40]!r}")
-    return int(text)
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, default=str)
-
-
-async def serve_control(control: Control, address: SocketAddress) -> tuple[web.AppRunner, str]:
-    """Serve at `address`; returns the runner and the bound address. Raises `BadToken` beyond loopback without one."""
+async def serve_control(control: Control, address: SocketAddress) -> Listener:
+    """Serve at `address`. Raises `BadToken` beyond loopback without a token, `OSError`."""
     require_token(address, control.token)
-    runner = Runner(control.app(), malformed)
-    await runner.setup()
-    site = web.TCPSite(runner, address.host, address.port)
-    try:
-        await site.start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    name = runner.addresses[0]
-    return runner, str(SocketAddress(name[0], name[1]))
+    return await listen(Server(control.api.handle, malformed), address)

@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/state_dir.py.
+daemon/pausing.py, daemon/snapshot.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
@@ -57,7 +57,9 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
-from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.pausing import Pausing
+from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
@@ -86,6 +88,9 @@ from sim_sled.play.conductor import (
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.propolis_api import PropolisApis
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -119,6 +124,7 @@ class Options:
     engine: Engine | None = None  # rules of a scenario; then it is the pacer too
     wrong: WrongSled | None = None  # sleds that are wrong on purpose, to prove a judge
     silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
+    own_ports: bool = False  # port 0 is one of our own range, the same again after a restart
     plays: str | None = None  # which sled of a scenario's fleet the first one is
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
@@ -155,20 +161,24 @@ class Daemon:
             wrong=options.wrong,
         )
         self.rack = self.conductor.rack
-        self.propolis = PropolisApis(self, options.propolis)
+        self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
+            from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
+
+            self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
+        self.pausing = Pausing(self.clock, [self])
+        self.snapshots = Snapshots(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
-        if options.companions is not None:
-            equip(self.rack.sleds.values())
+        self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
                 sled.outbox = outbox_of(options.engine.scenario, options.seed)
@@ -223,9 +233,10 @@ class Daemon:
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
-                self._announce(sled)
+                self.announce(sled)
 
-    def _announce(self, sled: Sled) -> None:
+    def announce(self, sled: Sled) -> None:
+        """Nexus is told where this sled is and what it has; once more, if that has changed."""
         address = self.addresses[sled.config.sled_id]
         self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
@@ -233,23 +244,29 @@ class Daemon:
         """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
         sled = self.rack.add_sled(config)
         try:
+            if self._agents is not None:
+                equip([sled], self._agents)
             await self._listen(sled)
-        except OSError:
+        except (OSError, ValueError):
             self.rack.remove_sled(config.sled_id, self.clock.now_us())
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
-            self._announce(sled)
+            self.announce(sled)
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
+        sled = self.rack.sleds.get(sled_id)
         self.rack.remove_sled(sled_id, self.clock.now_us())
-        self.engine.leave(sled_id)
+        if self._agents is not None and sled is not None:
+            datasets = sled.config.hardware.crucible_datasets_of(sled_id)
+            self._agents.remove(each.dataset_id for each in datasets)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -268,6 +285,7 @@ class Daemon:
             listener.accept_no_more()
         for companions in self.companions.values():
             companions.stop_accepting()
+        self.pausing.resume()  # what Nexus refuses is tried again, which takes time
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         self._senders.trust()
         for sled in self.rack.sleds.values():
@@ -323,7 +341,7 @@ class Daemon:
             bodies=self._bodies,
         )
         address = SocketAddress.parse(sled.config.address)
-        if address.port == 0 and len(self.rack.sleds) > DRAWN_MAX:
+        if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
             if self._ports is None:
                 self._ports = PortRange(sled.config.sled_id.int)
             listener = await self._ports.listen(server, address.host)
@@ -370,7 +388,8 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        await self.propolis.close()
+        if self.propolis is not None:
+            await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -486,6 +505,7 @@ class Daemon:
         elif isinstance(effect, Power | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
@@ -589,7 +609,8 @@ class Daemon:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
-        due_us = self.conductor.next_deadline_us()
+        # a clock that stands never gets there: whoever moves it comes by `catch_up`
+        due_us = None if self.clock.stands else self.conductor.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -603,6 +624,58 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = None
         self._turn(STEP, None)
+
+    def next_deadline_us(self) -> int | None:
+        """When something is due next."""
+        return self.conductor.next_deadline_us()
+
+    def catch_up(self) -> None:
+        """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._armed_us = None
+        while True:
+            self._turn(STEP, None)
+            due_us = self.next_deadline_us()
+            if due_us is None or due_us > self.clock.now_us():
+                return
+
+    @property
+    def held(self) -> int:
+        """Requests that are not answered yet, since a rule or a latency has them wait."""
+        return len(self._open)
+
+    @property
+    def tickets(self) -> int:
+        """The last one given out."""
+        return self._tickets
+
+    def only_here(self) -> list[str]:
+        """What of this daemon no file can hold: whoever waits for an answer, stored bytes, what other files hold."""
+        found = [
+            (self.held, "requests wait, held up by a rule or a latency: `step` until they are answered"),
+            (len(self._waiting), "pokes wait for Nexus"),
+            (self.on_the_network, "answers of Nexus are waited for"),
+            (len(self._background), "pieces of work are under way beside requests (a hand-off, a bundle)"),
+            (sum(blobs.stored for blobs in self._blobs.values()), "artifacts or support bundles are stored"),
+        ]
+        said = [f"{count} {what}" for count, what in found if count]
+        if self._state_dir is not None:
+            said.append("--state-dir keeps facts of its sleds")
+        if self.options.propolis is not PropolisMode.NONE:
+            said.append("the Propolis API of its VMMs is served, with their consoles")
+        if self._unregistered:
+            said.append(f"{len(self._unregistered)} sleds are not registered with Nexus yet")
+        return said
+
+    def taken_up(self, tickets: int) -> None:
+        """The state of all cores is another: no ticket is given out that it knows."""
+        self._tickets = max(self._tickets, tickets)
+
+    @property
+    def on_the_network(self) -> int:
+        """Answers of Nexus that are waited for."""
+        return self._senders.waiting + len(self._calls)
 
     # --- the scenario -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
 
-Read before: companions/handoff.py, daemon/loop.py.
+Read before: companions/handoff.py, daemon/loop.py. Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import contextlib
 import errno
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp.http_parser
 import attrs
@@ -20,16 +21,16 @@ from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
-from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
-from sim_sled.core.handoff.wishes import Wishes
 from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
-from sim_sled.language.check import load_scenarios
-from sim_sled.language.schema import Scenario
 from sim_sled.machine import cannot_bind
+
+if TYPE_CHECKING:
+    from sim_sled.core.handoff.wishes import Wishes
+    from sim_sled.language.schema import Scenario
 
 GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
 
@@ -96,11 +97,13 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 return _cannot_write(serving.port_file, error)
         if serving.scenario is not None:
             running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, _reload, daemon, serving.scenario)
+            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
             stack.callback(running.remove_signal_handler, signal.SIGHUP)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
+            from sim_sled.companions.handoff import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
+
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
@@ -120,8 +123,9 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        runner, bound = await serve_control(control, SocketAddress.parse(serving.control))
-        stack.push_async_callback(runner.cleanup)
+        listener = await serve_control(control, SocketAddress.parse(serving.control))
+        stack.push_async_callback(listener.close)
+        bound = listener.address
     await daemon.start()
     return bound
 
@@ -167,7 +171,7 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
     return stop
 
 
-def _reload(daemon: Daemon, path: Path) -> None:
+def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
@@ -175,7 +179,7 @@ def _reload(daemon: Daemon, path: Path) -> None:
     except BadScenario as bad:
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
-    daemon.load(scenario)
+    load(scenario)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 
@@ -184,8 +188,10 @@ class BadScenario(ValueError):
 
 
 def load_one(path: Path) -> Scenario:
-    """The scenario of a file. `BadScenario` with every problem of it."""
-    loaded, problems = load_scenarios([str(path)])
+    """The scenario of a file, or of the library. `BadScenario` with every problem of it."""
+    from sim_sled.play import library  # noqa: PLC0415 -- most daemons play none
+
+    loaded, problems = library.load([str(path)])
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())
     return loaded[0].scenario

@@ -27,13 +27,16 @@ STATES_MAX: Final = 256
 
 @attrs.define
 class Sighting:
-    """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1."""
+    """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1;
+    `registered_us`: when its sled first knew it.
+    """
 
     propolis_id: UUID
     instance_id: UUID
     hostname: str
     sled_id: UUID
     ordinal: int
+    registered_us: int
     states: list[tuple[int, str]] = attrs.field(factory=list)
     acked: str = ""
     gone: bool = False
@@ -65,15 +68,15 @@ class Sightings:
     _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
     _count: int = 0
 
-    def watch(self, happening: Happening) -> None:
-        """One happening of the rack (a `Watch`)."""
+    def watch(self, happening: Happening) -> Sighting | None:
+        """One happening of the rack; the VMM that it is about, if it is about one."""
         if happening.propolis_id is None:
-            return
+            return None
         if happening.kind is Kind.REGISTERED:
-            self._begin(happening.sled_id, happening.propolis_id)
+            self._begin(happening.sled_id, happening.propolis_id, happening.at_us)
         seen = self._of.get(happening.propolis_id)
-        if seen is None:
-            return
+        if seen is None or happening.kind is Kind.ASKED:
+            return seen  # most happenings are requests, which say nothing of a state
         match happening.kind, happening.data:
             case Kind.PROPOLIS, (_, Publication() as published):
                 self._state(seen, happening.at_us, published.state.value.lower())
@@ -86,11 +89,12 @@ class Sightings:
                 seen.acked = record.vmm_state.state.value
             case ((Kind.FORGOTTEN | Kind.UNREGISTERED), _):
                 seen.gone = True
+        return seen
 
-    def _begin(self, sled_id: UUID, propolis_id: UUID) -> None:
+    def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about
         self._count += 1
-        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count)
+        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count, at_us)
         while len(self._of) > KEPT_MAX:
             self._of.popitem(last=False)
 

@@ -7,7 +7,7 @@
 What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
 from the rack's name: the same rack is the same rack again.
 
-Read before: daemon/daemon.py, daemon/looking.py, daemon/racks.py, daemon/sightings.py.
+Read before: daemon/daemon.py, daemon/looking.py, daemon/racks.py, daemon/sightings.py. Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.check import parse_scenario
+from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.latency import Latency
 from sim_sled.language.schema import FLEET_MAX, Scenario
 from sim_sled.play.fleet import engine_for
@@ -51,6 +52,18 @@ class SledHandle:
     address: str
 
 
+@attrs.frozen
+class Part:
+    """The sleds of a rack that one process has: `count` of them from number `first` (from 1) on."""
+
+    first: int
+    count: int
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
 class RackError(ValueError):
     """What was asked of the rack cannot be: nobody or several are meant, or Nexus refuses. The text says it."""
 
@@ -70,16 +83,28 @@ def sled_id_of(rack: str, number: int) -> UUID:
     return uuid5(NAMESPACE, f"{rack}/sled/{number}")
 
 
+def handle_of(rack: str, number: int, address: str) -> SledHandle:
+    """Sled `number` (from 1) of a rack, where it listens."""
+    return SledHandle(sled_id_of(rack, number), f"sled-{number}", f"{rack}-{number}", address)
+
+
 def loopback_of(rack: str) -> tuple[int, int]:
     """The piece of 127/8 and the port of a rack's Propolis servers: the same for a name, different for most."""
     digest = hashlib.blake2b(rack.encode(), digest_size=4).digest()
     return 1 + digest[0] % 254, 10_000 + int.from_bytes(digest[1:3], "big") % 20_000
 
 
+def model_of_rack(rack: str) -> Config:
+    """The model beside a rack of this name."""
+    net, port = loopback_of(rack)
+    return Config(unknown_vmm=UnknownVmm.ADOPT, loopback_net=net, loopback_port=port)
+
+
 @attrs.define(eq=False)
 class SmallRack:
     """`nexus` None: the model comes with it. `scenario`: rules and fleet, whose sleds win over `sleds`. `pace`: a
-    latency preset, for a scenario that has no latencies of its own.
+    latency preset, for a scenario that has no latencies of its own. `part`: only these sleds of it are here; others
+    are in other processes (daemon/workers.py).
     """
 
     name: str = "rack"
@@ -93,6 +118,8 @@ class SmallRack:
     address: str = "[::1]:0"
     model: Config | None = None
     shutdown_wait_s: float | None = None
+    part: Part | None = None
+    clock: Clock = attrs.field(factory=Clock, init=False)
     server: NexusServer | None = attrs.field(default=None, init=False)
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
@@ -112,13 +139,16 @@ class SmallRack:
         if Nexus refuses or does not take the sleds within `READY_S`.
         """
         if self.nexus is None:
-            self.server = NexusServer(self.address, config=self._model(), seed=self.seed)
+            self.server = NexusServer(self.address, config=self._model(), seed=self.seed, clock=self.clock.now_us)
             await self.server.__aenter__()
             self.nexus = self.server.internal
         try:
             self.daemon = self._daemon()
             if self.server is not None:
-                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
+                self.daemon.pausing.all.append(self.server.host)
+                self.daemon.pausing.held = lambda: self.daemon.held
+                self.server.nexus.watch_public(self.daemon.look.touch)
+                self.daemon.snapshots.model = self.server.host
             await self.daemon.start()
         except BaseException:
             await self._stop_model()
@@ -128,11 +158,10 @@ class SmallRack:
         except BaseException:
             await self.stop()
             raise
-        self.handles = [self._handle(i) for i in range(1, len(self.daemon.rack.sleds) + 1)]
+        self.handles = [self._handle(i) for i in self._numbers]
 
     def _handle(self, number: int) -> SledHandle:
-        sled_id = sled_id_of(self.name, number)
-        return SledHandle(sled_id, f"sled-{number}", f"{self.name}-{number}", self.daemon.addresses[sled_id])
+        return handle_of(self.name, number, self.daemon.addresses[sled_id_of(self.name, number)])
 
     async def scale(self, sleds: int) -> None:
         """Sleds join, or the newest leave with their VMMs, until there are so many. Raises `RackError` for less than
@@ -157,10 +186,7 @@ class SmallRack:
             await server.__aexit__()
 
     def _model(self) -> Config:
-        if self.model is not None:
-            return self.model
-        net, port = loopback_of(self.name)
-        return Config(unknown_vmm=UnknownVmm.ADOPT, loopback_net=net, loopback_port=port)
+        return model_of_rack(self.name) if self.model is None else self.model
 
     @property
     def sleds_wanted(self) -> int:
@@ -170,8 +196,9 @@ class SmallRack:
         _may_be(count)
         return count
 
-    def _configs(self) -> list[SledConfig]:
-        return [self._config(i) for i in range(1, self.sleds_wanted + 1)]
+    @property
+    def _numbers(self) -> range:
+        return range(1, self.sleds_wanted + 1) if self.part is None else self.part.numbers
 
     def _config(self, number: int) -> SledConfig:
         hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
@@ -182,17 +209,21 @@ class SmallRack:
 
     def _daemon(self) -> Daemon:
         assert self.nexus is not None
-        configs = self._configs()
-        engine = engine_for(self._paced(self.scenario, len(configs)), self.seed, [each.sled_id for each in configs])
+        configs = [self._config(i) for i in self._numbers]
+        paced = self._paced(self.scenario, self.sleds_wanted)
+        plays = None if self.part is None else sleds_of(paced.fleet)[self.part.first - 1].name
+        engine = engine_for(paced, self.seed, [each.sled_id for each in configs], plays)
         quick = MODEL_SHUTDOWN_S if self.server is not None else 5.0
         options = Options(
             nexus=self.nexus,
             seed=self.seed,
             engine=engine,
+            plays=plays,
+            own_ports=self.part is not None,
             propolis=self.propolis,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
-        return Daemon(configs, options)
+        return Daemon(configs, options, self.clock)
 
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
@@ -311,7 +342,7 @@ class SmallRack:
 
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""
-        self.daemon.load(self._paced(scenario, len(self.handles)))
+        self.daemon.load(self._paced(scenario, max(self.sleds_wanted, len(self.handles))))
 
 
 def _may_be(sleds: int) -> None:

@@ -5,6 +5,7 @@ Read before: language/schema.py, core/config.py. Read next: play/conductor.py.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -59,11 +60,17 @@ def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfi
     ]
 
 
+@lru_cache(maxsize=8)
+def _policy(initial_us: int, multiplier_percent: int, max_us: int) -> Policy:
+    """One for all sleds of a fleet: it has a table in it."""
+    return Policy(initial_us, multiplier_percent, max_us)
+
+
 def outbox_of(scenario: Scenario, seed: int) -> Outbox:
     """The outbox that `agent.retry` asks for."""
     retry = scenario.agent.retry
     first = max(1, retry.first)
-    return Outbox(policy=Policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
+    return Outbox(policy=_policy(first, max(101, round(retry.factor * 100)), max(first, retry.max)), seed=seed)
 
 
 def model_of(scenario: Scenario, variant: str | None) -> Config:

@@ -1,6 +1,6 @@
 """`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
 
-    python -m tests.bench [--quick] [--rounds N] [--only abcdefg]
+    python -m tests.bench [--quick] [--rounds N] [--only abcdefghi]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
 floor take turns within each round, and the ratio is the one of the medians.
@@ -23,7 +23,7 @@ import attrs
 import msgspec
 
 from nexus_client.senders import QUICK_MAX
-from tests.bench import bench_propolis, bench_start, bench_world, lives
+from tests.bench import bench_fleet, bench_propolis, bench_start, bench_world, lives
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,14 +62,17 @@ class Size:
     many: tuple[int, int]  # registered VMMs, memory
     flat: tuple[int, int]  # registered VMMs, time
     world: bench_world.Size
+    fleet: int  # sleds
 
 
 FULL = Size(
     rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000),
     world=bench_world.Size(rounds=3, live=(1_000, 10_000), steps=20_000, churning=200, lasts="2h"),
+    fleet=10_000,
 )  # fmt: skip
 QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500),
     world=bench_world.Size(rounds=1, live=(10, 50), steps=500, churning=5, lasts="2m"),
+    fleet=20,
 )  # fmt: skip
 
 
@@ -187,6 +190,7 @@ def bench_updates(size: Size) -> list[Row]:
             "floor": Arm(start(Child(measured, "floor_client", nexus))),
             "many": Arm(start(Child(measured, "our_client", nexus, QUICK_MAX))),
             "daemon": Arm(start(Child(measured, "our_daemon", nexus, size.vmms))),
+            "counted": Arm(start(Child(measured, "our_daemon", nexus, size.vmms, "counted"))),
         }
 
         def turn(arm: Arm) -> tuple[float, float]:
@@ -197,6 +201,7 @@ def bench_updates(size: Size) -> list[Row]:
         _row("(b) updates delivered: outbox and client", arms["ours"], arms["floor"], "PUT/s", 0.9),
         _row("    the same with as many in flight as a daemon has", arms["many"], arms["floor"], "PUT/s"),
         _row("    the same, by a whole daemon of rebooting VMs", arms["daemon"], arms["floor"], "PUT/s"),
+        _row("    that daemon counting for /metrics, against not", arms["counted"], arms["daemon"], "PUT/s", 0.85),
     ]
 
 
@@ -269,6 +274,10 @@ def bench_starts(size: Size) -> list[Row]:
     return [Row(*fields) for fields in bench_start.bench(size.rounds)]
 
 
+def bench_fleets(size: Size) -> list[Row]:
+    return [Row(*fields) for fields in bench_fleet.bench(size.fleet, max(1, size.rounds // 3))]
+
+
 BENCHES = {
     "a": bench_put_state,
     "b": bench_updates,
@@ -278,13 +287,18 @@ BENCHES = {
     "f": bench_propolis_monitor,
     "g": bench_virtual_time,
     "h": bench_starts,
+    "i": bench_fleets,
 }
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
 
 
 def table(rows: list[Row]) -> str:
     lines = [f"{'':56}{'ours':>12}{'floor':>12}  {'unit':9}{'ratio':>7}{'by CPU':>8}   aim"]
     lines += [
-        f"{row.name:56}{row.ours:>12,.0f}{row.floor:>12,.0f}  {row.unit:9}{row.ratio:>7.2f}"
+        f"{row.name:56}{_figure(row.ours):>12}{_figure(row.floor):>12}  {row.unit:9}{row.ratio:>7.2f}"
         f"{'-' if row.cpu_ratio is None else f'{row.cpu_ratio:.2f}':>8}   {row.verdict}"
         for row in rows
     ]
@@ -316,7 +330,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcdefgh", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdefghi", help="which benches, e.g. bc")
     parser.add_argument(
         "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
     )

@@ -5,6 +5,7 @@ They must cost far less than what they measure; neither parses more of HTTP than
 
 import asyncio
 import time
+from typing import ClassVar
 
 
 class _Caller(asyncio.Protocol):
@@ -86,14 +87,20 @@ async def load(address: str, requests: list[bytes], connections: int, seconds: f
     return {"rate": tally.answers / took, "requests": tally.answers}
 
 
-class _Sink(asyncio.Protocol):
-    """Answers 204 to whatever has a content-length."""
+class Sink(asyncio.Protocol):
+    """Answers 204 to whatever has a content-length. `open`: every connection of this process's sinks."""
+
+    open: ClassVar[set[asyncio.Transport]] = set()
 
     def __init__(self):
         self.buffer = b""
 
     def connection_made(self, transport):
         self.transport = transport
+        self.open.add(transport)
+
+    def connection_lost(self, _):
+        self.open.discard(self.transport)
 
     def data_received(self, data):
         buffer = self.buffer + data if self.buffer else data
@@ -109,5 +116,5 @@ class _Sink(asyncio.Protocol):
 
 
 async def sink() -> tuple[asyncio.Server, str]:
-    server = await asyncio.get_running_loop().create_server(_Sink, "::1", 0, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(Sink, "::1", 0, backlog=1024)
     return server, f"[::1]:{server.sockets[0].getsockname()[1]}"

@@ -20,7 +20,7 @@ from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 
 SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}
@@ -205,10 +205,10 @@ async def test_a_fault_while_serving_propolis_costs_nobody_a_publication(monkeyp
 async def test_the_control_api_lists_explains_and_injects():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, running(nexus) as (daemon, http):
-        runner, address = await serve_control(Control(daemon, "secret"), SocketAddress("::1", 0))
+        listener = await serve_control(Control(daemon, "secret"), SocketAddress("::1", 0))
         try:
             headers = {"authorization": "Bearer secret"}
-            async with aiohttp.ClientSession(f"http://{address}", headers=headers) as control:
+            async with aiohttp.ClientSession(f"http://{listener.address}", headers=headers) as control:
                 await register(http, vmm)
                 await put_state(http, vmm, "running")
                 await nexus.heard(vmm, "running")
@@ -229,15 +229,19 @@ async def test_the_control_api_lists_explains_and_injects():
                 async with control.get(f"/vmms/{vmm}/log") as answer:
                     assert any("failed" in line["text"] for line in await answer.json())
                 async with control.get("/metrics") as answer:
-                    assert 'sim_sled_happenings_total{kind="injected"} 1' in await answer.text()
+                    injected = f'sim_sled_happenings_total{{kind="injected",sled_id="{SLED}"}} 1.0'
+                    assert injected in await answer.text()
                 async with control.get("/ready") as answer:
                     assert answer.status == 200
                 async with control.get(f"/sleds/{SLED}/networking") as answer:
                     assert answer.status == 200
-            async with aiohttp.ClientSession(f"http://{address}") as stranger, stranger.get("/vmms") as answer:
+            async with (
+                aiohttp.ClientSession(f"http://{listener.address}") as stranger,
+                stranger.get("/vmms") as answer,
+            ):
                 assert answer.status == 401
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 async def test_the_control_api_beyond_loopback_needs_a_token():

@@ -19,14 +19,14 @@ async def rack():
     """A rack with two VMs, `web-1` running, and its control API: (rack, address of the control API)."""
     logs.configure(level="error")
     async with SmallRack(sleds=2) as small:
-        runner, address = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
+        listener = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
         for name in ("web-1", "web-2"):
             await small.create_instance(name)
             await small.expect(name, "running", within_s=5)
         try:
-            yield small, address
+            yield small, listener.address
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 async def get(address, path, **headers):

@@ -1,5 +1,5 @@
-"""Known wrongs: the library's scenarios that show each, and `storm.yaml` with one at a time: which judge notices it, and
-where the search begins.
+"""Known wrongs: the library's scenarios that show each, and `storm.yaml` with one at a time: which judge notices it,
+and where the search begins.
 """
 
 from pathlib import Path

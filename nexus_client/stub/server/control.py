@@ -1,23 +1,27 @@
-"""The control API of the Nexus model: instances, sleds, tasks, faults (issue 4). Not an API of Nexus. Shell.
+"""The control API of the Nexus model: instances, sleds, tasks, faults. Not an API of Nexus. Shell.
 
-Its own OpenAPI document is at `GET /v1/openapi.json` (control_openapi.py); statuses and messages of refused actions
-are those of NX 4.2, and `detail` says what Nexus would only write into its log.
+`OPERATIONS`, at the end, is all of it; statuses and messages of refused actions are those of NX 4.2, and `detail`
+says what Nexus would only write into its log.
 
-Read before: dropshot/control.py. Read next: stub/server/serve.py.
+Read before: dropshot/control_api.py, stub/server/control_answers.py, stub/server/metrics.py.
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 
-from nexus_client.dropshot.answers import Refused, bad_request
-from nexus_client.dropshot.control import Guard, number
-from nexus_client.dropshot.json import Json, parse_uuid
+from nexus_client.dropshot.answers import Refused, Unanswered, bad_request
+from nexus_client.dropshot.body import BODY_MAX
+from nexus_client.dropshot.control import Guard
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.json import parse_uuid
+from nexus_client.dropshot.observing import exposition, observed, probed
+from nexus_client.dropshot.operations import About, Answered, Call, Named, Operation, number, uuid_in_path
 from nexus_client.stub.contract import (
     ArmCrash,
     AttachIp,
@@ -25,6 +29,7 @@ from nexus_client.stub.contract import (
     CreateInstance,
     Delete,
     DetachIp,
+    Dropped,
     ErrorBody,
     GetInstance,
     Input,
@@ -38,38 +43,15 @@ from nexus_client.stub.contract import (
     Stop,
     Task,
 )
+from nexus_client.stub.server.control_answers import SCHEMAS
 from nexus_client.stub.server.control_bodies import CrashBody, CreateBody, IpBody, MigrateBody, RestartBody, SledBody
-from nexus_client.stub.server.control_openapi import OPERATIONS, document
 from nexus_client.stub.server.faults import Fault
 from nexus_client.stub.server.host import Host
-from nexus_client.stub.server.wire import (
-    REQUEST_ID,
-    VARIABLES,
-    Handler,
-    Table,
-    answer,
-    error_response,
-    json_response,
-    manners,
-    path_uuid,
-    read_json,
-)
+from nexus_client.stub.server.metrics import families
+from nexus_client.stub.server.wire import NOT_NEXUS
 from nexus_client.types import time_of
 
-PAGE: Final = (
-    "This is not Nexus. It is a model of Nexus for tests and demonstrations, part of sim-sled.\n\n"
-    + "".join(f"{each.method.upper():6} {each.path:40} {each.summary}\n" for each in OPERATIONS)
-)
 EVENTS_PAGE_MAX: Final = 1000
-
-
-_CREATE: Final = Json(CreateBody)
-_MIGRATE: Final = Json(MigrateBody)
-_IP: Final = Json(IpBody)
-_SLED: Final = Json(SledBody)
-_FAULT: Final = Json(Fault)
-_RESTART: Final = Json(RestartBody)
-_CRASH: Final = Json(CrashBody)
 
 
 class Control:
@@ -79,27 +61,39 @@ class Control:
         self._host = host
         self._restart = restart
 
-    async def _ask(self, request: web.Request, make: Callable[[int], Input]) -> web.Response:
-        return answer(await self._host.submit(make), request, detail=True)
+    async def _ask(self, make: Callable[[int], Input]) -> Answered:
+        outcome = await self._host.submit(make)
+        if isinstance(outcome, Dropped):
+            raise Unanswered
+        error = outcome.body
+        if isinstance(error, ErrorBody):
+            raise Refused(outcome.status, error.message, error.error_code, detail=error.detail)
+        return Answered(error, outcome.status)
 
-    def _instance_id(self, request: web.Request) -> UUID:
+    def _instance_id(self, call: Call[Any]) -> UUID:
         """By id or by name; an unknown name is a 404 with the words of an unknown id."""
-        key = request[VARIABLES]["instance"]
+        key = call.text("instance")
         try:
             return parse_uuid(key)
         except ValueError:
             row = self._host.nexus.find(key)
             if row is None:
-                raise Refused(404, f'not found: instance with name "{key}"') from None
+                raise _nothing(f'not found: instance with name "{key}"') from None
             return row.id
+
+    async def readyz(self, _call: Call[None]) -> Answered:
+        """While the model is down, as after a crash, its internal API takes no connections."""
+        return probed(ready=self._host.nexus.up)
+
+    async def metrics(self, _call: Call[None]) -> Answered:
+        return exposition("sim-nexus", families(self._host))
 
     # -- instances
 
-    async def create(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _CREATE)
+    async def create(self, call: Call[CreateBody]) -> Answered:
+        body = call.body
         cooldown = body.auto_restart_cooldown_ms
         return await self._ask(
-            request,
             lambda ticket: CreateInstance(
                 ticket=ticket,
                 name=body.name,
@@ -117,96 +111,95 @@ class Control:
             ),
         )
 
-    async def list_instances(self, request: web.Request) -> web.Response:
-        return await self._ask(request, ListInstances)
+    async def list_instances(self, _call: Call[None]) -> Answered:
+        return await self._ask(ListInstances)
 
-    async def get_instance(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        return await self._ask(request, lambda ticket: GetInstance(ticket, instance_id))
+    async def get_instance(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: GetInstance(ticket, instance_id))
 
-    async def delete(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        return await self._ask(request, lambda ticket: Delete(ticket, instance_id))
+    async def delete(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: Delete(ticket, instance_id))
 
-    async def act(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        verbs: dict[str, type[Start | Stop | Reboot]] = {"start": Start, "stop": Stop, "reboot": Reboot}
-        verb = verbs[request.path.rpartition("/")[2]]
-        return await self._ask(request, lambda ticket: verb(ticket, instance_id))
+    async def start(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: Start(ticket, instance_id))
 
-    async def migrate(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        body = await read_json(request, _MIGRATE)
-        return await self._ask(request, lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id))
+    async def stop(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: Stop(ticket, instance_id))
 
-    async def change_ip(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        body = await read_json(request, _IP)
-        verb = AttachIp if request.method == "POST" else DetachIp
-        return await self._ask(request, lambda ticket: verb(ticket, instance_id, body.kind, body.address))
+    async def reboot(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: Reboot(ticket, instance_id))
 
-    async def console(self, request: web.Request) -> web.Response:
-        instance_id = self._instance_id(request)
-        return await self._ask(request, lambda ticket: CheckConsole(ticket, instance_id))
+    async def migrate(self, call: Call[MigrateBody]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: Migrate(ticket, instance_id, call.body.dst_sled_id))
+
+    async def attach_ip(self, call: Call[IpBody]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: AttachIp(ticket, instance_id, call.body.kind, call.body.address))
+
+    async def detach_ip(self, call: Call[IpBody]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: DetachIp(ticket, instance_id, call.body.kind, call.body.address))
+
+    async def console(self, call: Call[None]) -> Answered:
+        instance_id = self._instance_id(call)
+        return await self._ask(lambda ticket: CheckConsole(ticket, instance_id))
 
     # -- sleds, tasks, faults
 
-    async def list_sleds(self, request: web.Request) -> web.Response:
-        return await self._ask(request, ListSleds)
+    async def list_sleds(self, _call: Call[None]) -> Answered:
+        return await self._ask(ListSleds)
 
-    async def set_sled(self, request: web.Request) -> web.Response:
-        sled_id = path_uuid(request, "sled_id")
-        body = await read_json(request, _SLED)
-        return await self._ask(request, lambda ticket: SetSled(ticket, sled_id, body.policy, body.state, body.power))
+    async def set_sled(self, call: Call[SledBody]) -> Answered:
+        sled_id, body = call.uuid("sled_id"), call.body
+        return await self._ask(lambda ticket: SetSled(ticket, sled_id, body.policy, body.state, body.power))
 
-    async def run_task(self, request: web.Request) -> web.Response:
-        name = request[VARIABLES]["task"]
+    async def run_task(self, call: Call[None]) -> Answered:
+        name = call.text("task")
         try:
             task = Task(name)
         except ValueError:
             known = ", ".join(task.value for task in Task)
-            raise Refused(404, f"no task {name!r}; there are {known}") from None
-        return await self._ask(request, lambda ticket: RunTask(ticket, task))
+            raise _nothing(f"no task {name!r}; there are {known}") from None
+        return await self._ask(lambda ticket: RunTask(ticket, task))
 
-    async def list_faults(self, _request: web.Request) -> web.Response:
+    async def list_faults(self, _call: Call[None]) -> dict[str, Any]:
         rules = self._host.faults.rules.items()
-        return json_response({"items": [{"id": number} | attrs.asdict(fault) for number, fault in rules]})
+        return {"items": [{"id": number} | attrs.asdict(fault) for number, fault in rules]}
 
-    async def add_fault(self, request: web.Request) -> web.Response:
-        fault = await read_json(request, _FAULT)
+    async def add_fault(self, call: Call[Fault]) -> dict[str, int]:
         try:
-            number = self._host.faults.add(fault)
+            return {"id": self._host.faults.add(call.body)}
         except ValueError as error:
             raise bad_request(str(error)) from None
-        return json_response({"id": number}, 201)
 
-    async def drop_fault(self, request: web.Request) -> web.Response:
-        name = request[VARIABLES]["fault"]
-        if not self._host.faults.remove(number(name, "a fault")):
-            raise Refused(404, f"no fault {name}")
-        return web.Response(status=204)
+    async def drop_fault(self, call: Call[None]) -> None:
+        number = call.number("fault")
+        if not self._host.faults.remove(number):
+            raise _nothing(f"no fault {number}")
 
-    async def clear_faults(self, _request: web.Request) -> web.Response:
+    async def clear_faults(self, _call: Call[None]) -> None:
         self._host.faults.clear()
-        return web.Response(status=204)
 
-    async def restart(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _RESTART) if request.can_read_body else RestartBody()
-        self._restart(body.down_ms)
-        return web.Response(status=202)
+    async def restart(self, call: Call[RestartBody]) -> None:
+        self._restart(call.body.down_ms)
 
-    async def arm_crash(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _CRASH)
-        return await self._ask(request, lambda ticket: ArmCrash(ticket, body.point))
+    async def arm_crash(self, call: Call[CrashBody]) -> Answered:
+        return await self._ask(lambda ticket: ArmCrash(ticket, call.body.point))
 
     # -- reading
 
-    async def state(self, _request: web.Request) -> web.Response:
-        return json_response(self._host.state())
+    async def state(self, _call: Call[None]) -> dict[str, Any]:
+        return self._host.state()
 
-    async def events(self, request: web.Request) -> web.Response:
+    async def events(self, call: Call[None]) -> dict[str, Any]:
         """Events after number `after`; `next` is what to ask for next time."""
-        after = number(request.query.get("after", "0"), "after")
+        after = call.number("after")
         found = [(number, line) for number, line in self._host.events if number > after][:EVENTS_PAGE_MAX]
         items = [
             {
@@ -219,67 +212,76 @@ class Control:
             }
             for number, line in found
         ]
-        return json_response({"items": items, "next": found[-1][0] if found else after})
+        return {"items": items, "next": found[-1][0] if found else after}
 
-    async def page(self, _request: web.Request) -> web.Response:
-        return web.Response(text=PAGE)
-
-    async def openapi(self, _request: web.Request) -> web.Response:
-        return json_response(document())
-
-    async def ping(self, _request: web.Request) -> web.Response:
-        return json_response({"status": "ok"})
+    async def ping(self, _call: Call[None]) -> dict[str, str]:
+        return {"status": "ok"}
 
 
-@web.middleware
-async def detailed_not_found(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _nothing(what: str) -> Refused:
     """Unknown names read like unknown ids."""
-    try:
-        return await handler(request)
-    except Refused as bad:
-        if bad.status == 404:
-            return error_response(404, ErrorBody("ObjectNotFound", bad.message), request[REQUEST_ID])
-        raise
+    return Refused(404, what, "ObjectNotFound")
 
 
-def make_control_app(host: Host, restart: Callable[[int], None], guard: Guard) -> web.Application:
-    control = Control(host, restart)
+ABOUT: Final = About(
+    "Control API of the Nexus model in sim-sled",
+    "This is not Nexus, and this is not an API of Nexus: it is a model of Nexus for tests and demonstrations.",
+    schemas=SCHEMAS,
+)
+_SLED: Final = uuid_in_path("sled_id", "a sled")
+_FAULT: Final = number("fault", "number of a fault", most=2**64 - 1, where="path")
+_AFTER: Final = number("after", "number of the last event that is known", most=2**64 - 1)
+_ONE: Final = "/v1/instances/{instance}"
 
-    @web.middleware
-    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guard.check(request)
-        return await handler(request)
+OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *observed(ready=Control.readyz, metrics=Control.metrics),
+    Operation("GET", "/v1/ping", Control.ping, "Always ok", Named("Ping")),
+    Operation("GET", "/v1/state", Control.state, "Whether Nexus is up, its rules, its running and stuck sagas",
+              Named("State")),
+    Operation("GET", "/v1/events", Control.events, "Everything that happened after event number `after`",
+              Named("Events"), parameters=(_AFTER,)),
+    Operation("GET", "/v1/instances", Control.list_instances, "All undeleted instances", Named("Instances")),
+    Operation("POST", "/v1/instances", Control.create, "Create, and start unless told otherwise", Named("Instance"),
+              201, body=CreateBody),
+    Operation("GET", _ONE, Control.get_instance, "One instance with records and full timeline",
+              Named("FullInstance")),
+    Operation("DELETE", _ONE, Control.delete, "Delete", None, 204),
+    Operation("POST", f"{_ONE}/start", Control.start, "Start", Named("Instance"), 202),
+    Operation("POST", f"{_ONE}/stop", Control.stop, "Stop", Named("Instance"), 202),
+    Operation("POST", f"{_ONE}/reboot", Control.reboot, "Reboot", Named("Instance"), 202),
+    Operation("POST", f"{_ONE}/migrate", Control.migrate, "Move to another sled", Named("Instance"),
+              body=MigrateBody),
+    Operation("GET", f"{_ONE}/console", Control.console, "May a user connect to the serial console now",
+              Named("Console")),
+    Operation("POST", f"{_ONE}/external-ips", Control.attach_ip, "Attach an IP or a subnet", Named("Instance"), 202,
+              body=IpBody),
+    Operation("DELETE", f"{_ONE}/external-ips", Control.detach_ip, "Detach an IP or a subnet", None, 204,
+              body=IpBody),
+    Operation("GET", "/v1/sleds", Control.list_sleds, "Registered sleds and their VMMs", Named("Sleds")),
+    Operation("PUT", "/v1/sleds/{sled_id}", Control.set_sled, "Policy, state and power of a sled", Named("Sled"),
+              parameters=(_SLED,), body=SledBody),
+    Operation("POST", "/v1/tasks/{task}", Control.run_task, "Run a background task now", None, 204),
+    Operation("GET", "/v1/faults", Control.list_faults, "Faults of the internal API", Named("Faults")),
+    Operation("POST", "/v1/faults", Control.add_fault, "Add a fault", Named("FaultId"), 201, body=Fault),
+    Operation("DELETE", "/v1/faults", Control.clear_faults, "Remove all faults", None, 204),
+    Operation("DELETE", "/v1/faults/{fault}", Control.drop_fault, "Remove a fault", None, 204,
+              parameters=(_FAULT,)),
+    Operation("POST", "/v1/restart", Control.restart, "Crash, stay away, come back", None, 202, body=RestartBody,
+              optional=True),
+    Operation("POST", "/v1/arm-crash", Control.arm_crash, "Crash when this point is reached next", None, 204,
+              body=CrashBody),
+)  # fmt: skip
+"""Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""
 
-    one = "/v1/instances/{instance}"
-    handlers: dict[tuple[str, str], Handler] = {
-        ("get", "/"): control.page,
-        ("get", "/v1/openapi.json"): control.openapi,
-        ("get", "/v1/ping"): control.ping,
-        ("get", "/v1/state"): control.state,
-        ("get", "/v1/events"): control.events,
-        ("get", "/v1/instances"): control.list_instances,
-        ("post", "/v1/instances"): control.create,
-        ("get", one): control.get_instance,
-        ("delete", one): control.delete,
-        ("post", f"{one}/start"): control.act,
-        ("post", f"{one}/stop"): control.act,
-        ("post", f"{one}/reboot"): control.act,
-        ("post", f"{one}/migrate"): control.migrate,
-        ("get", f"{one}/console"): control.console,
-        ("post", f"{one}/external-ips"): control.change_ip,
-        ("delete", f"{one}/external-ips"): control.change_ip,
-        ("get", "/v1/sleds"): control.list_sleds,
-        ("put", "/v1/sleds/{sled_id}"): control.set_sled,
-        ("post", "/v1/tasks/{task}"): control.run_task,
-        ("get", "/v1/faults"): control.list_faults,
-        ("post", "/v1/faults"): control.add_fault,
-        ("delete", "/v1/faults"): control.clear_faults,
-        ("delete", "/v1/faults/{fault}"): control.drop_fault,
-        ("post", "/v1/restart"): control.restart,
-        ("post", "/v1/arm-crash"): control.arm_crash,
-    }
-    table = Table()
-    for operation in OPERATIONS:
-        table.add(operation.method.upper(), operation.path, handlers.pop((operation.method, operation.path)))
-    assert not handlers, f"operations that the table does not have: {list(handlers)}"
-    return table.app(manners, guarded, detailed_not_found)
+
+def control_api(host: Host, restart: Callable[[int], None], guard: Guard) -> ControlApi[Control]:
+    """The API of one model; `restart(down_ms)` is its server's."""
+    return ControlApi(
+        Control(host, restart),
+        OPERATIONS,
+        guard,
+        ABOUT,
+        body_max=BODY_MAX,
+        headers={"x-sim-sled": NOT_NEXUS},
+        documents=("/openapi.json", "/v1/openapi.json"),  # where it was before all control APIs had one
+    )

@@ -21,19 +21,18 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import attrs
-from aiohttp import web
 
 from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
-from nexus_client.dropshot.listen import Runner
+from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.bodies import LATEST
-from nexus_client.stub.server.control import make_control_app
+from nexus_client.stub.server.control import control_api
 from nexus_client.stub.server.host import Host, wall_clock_us
-from nexus_client.stub.server.internal_api import make_internal_app, make_lockstep_app
+from nexus_client.stub.server.internal_api import make_internal_server, make_lockstep_server
 from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
 from nexus_client.stub.server.store import Store
 
@@ -53,26 +52,17 @@ class _Listener:
     """One address that can go away and come back on the same port."""
 
     address: str
-    make: Callable[[], web.Application]
-    runner: web.AppRunner | None = None
+    make: Callable[[], Server]
+    listener: Listener | None = None
 
     async def up(self) -> None:
-        bind = SocketAddress.typed(self.address)
-        runner = Runner(self.make(), malformed, shutdown_s=SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, bind.host, bind.port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self.runner = runner
-        bound = runner.addresses[0]
-        self.address = str(SocketAddress(bound[0], bound[1]))
+        self.listener = await listen(self.make(), SocketAddress.typed(self.address))
+        self.address = self.listener.address
 
     async def down(self) -> None:
-        runner, self.runner = self.runner, None
-        if runner is not None:
-            await runner.cleanup()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            await listener.close(SHUTDOWN_S)
 
 
 class NexusServer:
@@ -108,9 +98,10 @@ class NexusServer:
         self._client = SledClient(sled_api_version, timeout_s=sled_timeout_s)
         self.host = Host(self.nexus, self._client.call, clock)
         self.host.store = store
-        self._internal = _Listener(address, lambda: make_internal_app(self.host))
-        self._lockstep = _Listener(lockstep, lambda: make_lockstep_app(self.host))
-        self._control = _Listener(control, lambda: make_control_app(self.host, self.restart, guard))
+        self._internal = _Listener(address, lambda: make_internal_server(self.host))
+        self._lockstep = _Listener(lockstep, lambda: make_lockstep_server(self.host))
+        api = control_api(self.host, self.restart, guard)
+        self._control = _Listener(control, lambda: Server(api.handle, malformed))
         self._moves: set[asyncio.Task[None]] = set()
         self._moving = asyncio.Lock()
         self._restarting = False

@@ -6,9 +6,10 @@ Errors are those of the web framework of the original (SA 1.2, 1.3; NX 3). Shell
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,9 @@ from aiohttp import web
 
 from nexus_client.dropshot import body
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id
+from nexus_client.dropshot.control import malformed
 from nexus_client.dropshot.json import Json, parse_uuid
+from nexus_client.dropshot.listen import Server
 from nexus_client.dropshot.routes import Paths, names, split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from nexus_client.stub.contract import Dropped, ErrorBody, Reply
@@ -33,7 +36,15 @@ VARIABLES: Final = web.RequestKey("variables", dict[str, str])
 """Of the path, by name."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Layer(Protocol):
+    """Something around a handler."""
+
+    def __call__(self, request: web.BaseRequest, handler: Handler) -> Awaitable[web.StreamResponse]: ...
+
+
 T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -42,28 +53,25 @@ def json_response(body: Any, status: int = 200) -> web.Response:
     return web.Response(body=_ENCODER.encode(body), status=status, content_type="application/json")
 
 
-def error_response(status: int, error: ErrorBody, ident: str, *, detail: bool = False) -> web.Response:
+def error_response(status: int, error: ErrorBody, ident: str) -> web.Response:
     body: dict[str, Any] = {"request_id": ident, "message": error.message}
     if error.error_code is not None:
         body["error_code"] = error.error_code
-    if detail and error.detail is not None:
-        body["detail"] = error.detail
     return json_response(body, status)
 
 
-def answer(outcome: Reply | Dropped, request: web.Request, *, detail: bool = False) -> web.Response:
+def answer(outcome: Reply | Dropped, request: web.BaseRequest) -> web.Response:
     """The core's answer on the wire. Raises `Unanswered` if Nexus died meanwhile."""
     if isinstance(outcome, Dropped):
         raise Unanswered
     if isinstance(outcome.body, ErrorBody):
-        return error_response(outcome.status, outcome.body, request[REQUEST_ID], detail=detail)
+        return error_response(outcome.status, outcome.body, request[REQUEST_ID])
     if outcome.body is None:
         return web.Response(status=outcome.status)
     return json_response(outcome.body, outcome.status)
 
 
-@web.middleware
-async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def manners(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
     """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
     ident = request[REQUEST_ID] = new_request_id()
     response: web.StreamResponse
@@ -79,11 +87,6 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.transport is not None:
             request.transport.close()
         response = web.Response(status=500)  # goes nowhere: the transport is closed
-    except web.HTTPException as error:
-        names = {404: "Not Found", 405: "Method Not Allowed"}
-        response = error_response(error.status, ErrorBody(None, names.get(error.status, error.reason)), ident)
-        for method in sorted(each.strip() for each in error.headers.get("Allow", "").split(",") if each.strip()):
-            response.headers.add("Allow", method)  # one line per method (SA 1.3)
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception:
@@ -94,7 +97,7 @@ async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def check_version(request: web.Request) -> None:
+def check_version(request: web.BaseRequest) -> None:
     """The `api-version` header of the internal API: required, a semver, not newer than 1.0.0 (NX 3)."""
     try:
         level_of(request.headers.get("api-version"), API_VERSION)
@@ -102,20 +105,19 @@ def check_version(request: web.Request) -> None:
         raise bad_request(bad.message) from None
 
 
-@web.middleware
-async def versioned(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def versioned(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
     check_version(request)
     return await handler(request)
 
 
-def path_uuid(request: web.Request, name: str) -> UUID:
+def path_uuid(request: web.BaseRequest, name: str) -> UUID:
     try:
         return parse_uuid(request[VARIABLES][name])
     except ValueError as error:
         raise bad_request(f"bad parameter in URL path: {error}") from None
 
 
-async def read_json(request: web.Request, decoder: Json[T]) -> T:
+async def read_json(request: web.BaseRequest, decoder: Json[T]) -> T:
     """The decoded body. Raises `Refused` as the original's framework does."""
     return await body.read_json(request, decoder, _BODIES)
 
@@ -130,17 +132,14 @@ class Table:
         """One operation."""
         self._paths.add(method, template, (handler, names(template)))
 
-    def app(self, *middlewares: Any) -> web.Application:
-        """The application, whose middlewares come before the operation is looked for."""
-        app = web.Application(middlewares=middlewares)
+    def server(self, *layers: Layer) -> Server:
+        """A server, whose `layers` come one in the other before the operation is looked for."""
+        handle: Handler = self._dispatch
+        for layer in reversed(layers):
+            handle = functools.partial(layer, handler=handle)
+        return Server(handle, malformed)
 
-        async def nobody_waits(_request: web.Request) -> None:
-            """Whoever reads a body tells its client to go on."""
-
-        app.router.add_route("*", "/{all:.*}", self._dispatch, expect_handler=nobody_waits)
-        return app
-
-    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         (handler, variables), values = self._paths.find(request.method, split_target(request.raw_path)[0])
         request[VARIABLES] = dict(zip(variables, values, strict=True))
         return await handler(request)

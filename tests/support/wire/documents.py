@@ -16,7 +16,8 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from nexus_client.stub.server.control_openapi import document as control_document
+from nexus_client.dropshot.openapi import document
+from nexus_client.stub.server import control
 from sim_sled import shapes
 from sim_sled.shapes.check import relax
 
@@ -42,7 +43,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> dict[str, Any]:
     """`sled-agent/48.0.0`, `other/nexus-lockstep`, ..., or `control` for our own. Raises KeyError."""
     if name == "control":
-        return dict(json.loads(msgspec.json.encode(control_document())))
+        return dict(json.loads(msgspec.json.encode(document(control.ABOUT, control.OPERATIONS))))
     if name not in names():
         raise KeyError(name)
     return shapes.document(name) if FOLDER is None else dict(json.loads((FOLDER / f"{name}.json").read_bytes()))

@@ -1,4 +1,4 @@
-"""Who may use a control API: its guard and its tokens, and that every answer is JSON."""
+"""Who may use a control API: its guard and its tokens; what its table reads and tells; and that errors are JSON."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import BadToken, carries, require_token, token_from
-from nexus_client.dropshot.control import Guard, guarded, number, read_control_json
-from nexus_client.dropshot.json import Json
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.listen import Server, listen
+from nexus_client.dropshot.operations import About, Answered, Call, Operation, flag, number, one_of
 from nexus_client.dropshot.text import SocketAddress
 
 
@@ -21,19 +23,33 @@ class Known(Exception):
     pass
 
 
-async def look(_request: web.Request) -> web.Response:
-    return web.json_response("seen")
+class Owner:
+    async def look(self, _call: Call[None]) -> str:
+        return "seen"
+
+    async def change(self, call: Call[dict[str, int]]) -> dict[str, int]:
+        return call.body
+
+    async def find(self, call: Call[None]) -> list[object]:
+        return [call.number("most"), call.number("id"), call.flag("all"), call.text("word")]
+
+    async def fail(self, call: Call[None]) -> None:
+        raise {"known": Known("told"), "bug": RuntimeError("secret"), "other": KeyError("secret")}[call.text("how")]
+
+    async def lie(self, _call: Call[None]) -> Answered:
+        return Answered(1, 201)
 
 
-async def change(request: web.Request) -> web.Response:
-    body = await read_control_json(request, Json(dict)) if request.can_read_body else None
-    return web.json_response(body)
-
-
-async def fail(request: web.Request) -> web.Response:
-    raise {"known": Known("told"), "bug": RuntimeError("secret"), "http": web.HTTPGone(reason="gone")}[
-        request.match_info["how"]
-    ]
+OPERATIONS = (
+    Operation("GET", "/look", Owner.look, "Look", str),
+    Operation("POST", "/change", Owner.change, "Change", dict[str, int], body=dict[str, int], optional=True),
+    Operation("GET", "/find/{id}", Owner.find, "Find", list[Any], parameters=(
+        number("id", "which", where="path"), number("most", "how many", default=7, least=1, most=9),
+        flag("all", "or not"), one_of("word", "a word", ("yes", "no")),
+    )),
+    Operation("POST", "/fail/{how}", Owner.fail, "Fail"),
+    Operation("GET", "/lie", Owner.lie, "Answers what its row does not have", int),
+)  # fmt: skip
 
 
 @asynccontextmanager
@@ -41,14 +57,10 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
     def refusal_of(error):
         return Refused(409, str(error)) if isinstance(error, Known) else None
 
-    app = web.Application(middlewares=[guarded(Guard(token, hosts), refusal_of)], client_max_size=1000)
-    app.router.add_get("/look", look)
-    app.router.add_post("/change", change)
-    app.router.add_post("/fail/{how}", fail)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host, 0).start()
-    port = runner.addresses[0][1]
+    about = About("Ours & theirs", "For tests.")
+    api = ControlApi(Owner(), OPERATIONS, Guard(token, hosts), about, refusal_of=refusal_of, body_max=1000)
+    listener = await listen(Server(api.handle, malformed), SocketAddress(host, 0))
+    port = SocketAddress.parse(listener.address).port
 
     async def ask(line: str, *headers: str, body: bytes = b""):
         reader, writer = await asyncio.open_connection(host, port)
@@ -60,12 +72,14 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
         writer.close()
         await writer.wait_closed()
         head, _, content = answer.partition(b"\r\n\r\n")
+        if b"application/json" not in head or not content:
+            return int(head.split(b" ")[1]), content.decode()
         return int(head.split(b" ")[1]), json.loads(content)
 
     try:
         yield ask
     finally:
-        await runner.cleanup()
+        await listener.close()
 
 
 OURS = [
@@ -156,7 +170,7 @@ async def test_json_is_taken_whatever_its_charset_says(kind):
 
 async def test_no_body_needs_no_type():
     async with serving() as ask:
-        assert await ask("POST /change", "host: localhost") == (200, None)
+        assert await ask("POST /change", "host: localhost") == (200, {})
 
 
 @pytest.mark.parametrize(
@@ -186,8 +200,8 @@ async def test_the_token_stands_behind_its_word(header, status):
     [
         ("POST /fail/known", b"", 409, "told"),
         ("POST /fail/bug", b"", 500, "Internal Server Error"),
-        ("POST /fail/http", b"", 410, "gone"),
         ("POST /fail/other", b"", 500, "Internal Server Error"),
+        ("GET /lie", b"", 500, "Internal Server Error"),
         ("GET /nowhere", b"", 404, "Not Found"),
         ("DELETE /look", b"", 405, "Method Not Allowed"),
         ("POST /change", b"{", 400, "unable to parse JSON body: "),
@@ -204,17 +218,59 @@ async def test_whatever_goes_wrong_is_told_as_json(line, body, status, message):
         assert "secret" not in json.dumps(told)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "x", "9" * 5000, "\u0663", "1 "])
-def test_what_is_no_number_is_refused(text):
-    with pytest.raises(Refused, match="is no number"):
-        number(text, "it")
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "x", "9" * 5000, "%D9%A3", "1%20", "10", "0", "--1"])
+async def test_what_is_no_number_in_its_bounds_is_refused(text):
+    async with serving() as ask:
+        status, told = await ask(f"GET /find/1?word=yes&most={text}", "host: localhost")
+        assert status == 400
+        assert told["message"].startswith("most is a number from 1 to 9, not ")
+        assert len(told["message"]) < 100
 
 
-def test_numbers_are_read():
-    assert number("0", "it") == 0
-    assert number("18446744073709551615", "it") == 2**64 - 1
-    with pytest.raises(Refused):
-        number("18446744073709551616", "it")
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("/find/0?word=no", [7, 0, False, "no"]),
+        ("/find/9223372036854775807?word=yes&most=1&all=1", [1, 2**63 - 1, True, "yes"]),
+        ("/find/3?all=0&word=yes&most=9&unknown=x", [9, 3, False, "yes"]),
+        ("/find/3?all=false&word=yes", [7, 3, False, "yes"]),
+    ],
+)
+async def test_parameters_are_read_as_their_row_says(target, answer):
+    async with serving() as ask:
+        assert await ask(f"GET {target}", "host: localhost") == (200, answer)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/find/9223372036854775808?word=yes", "id is a number from 0 to 9223372036854775807"),
+        ("/find/x?word=yes", "id is a number"),
+        ("/find/1", "word is one of yes, no, not ''"),
+        ("/find/1?word=maybe", "word is one of yes, no, not 'maybe'"),
+    ],
+)
+async def test_a_parameter_that_its_row_does_not_take_is_refused(target, message):
+    async with serving() as ask:
+        status, told = await ask(f"GET {target}", "host: localhost")
+        assert (status, told["message"][: len(message)]) == (400, message)
+
+
+async def test_what_may_be_read_may_be_asked_for_its_head():
+    async with serving() as ask:
+        assert await ask("HEAD /look", "host: localhost") == (200, "")
+        assert (await ask("HEAD /change", "host: localhost"))[0] == 405
+
+
+async def test_a_browser_gets_a_page_and_a_terminal_a_list():
+    async with serving() as ask:
+        _, text = await ask("GET /", "host: localhost")
+        assert "POST   /change " in text
+        assert "?most=MOST&all=ALL&word=WORD" in text
+        _, page = await ask("GET /", "host: localhost", "accept: text/html,*/*")
+        assert page.startswith("<!doctype html>")
+        assert "Ours &amp; theirs" in page
+        assert "<script" not in page
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "10.0.0.1:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -242,6 +243,18 @@ async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
         over.set()
 
 
+async def test_a_connection_that_comes_while_a_server_ends_is_closed():
+    server = Server(echo, malformed)
+    await server.shutdown(0)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    await asyncio.get_running_loop().connect_accepted_socket(server, far)
+    try:
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(near, 1), WAIT_S) == b""
+    finally:
+        near.close()
+
+
 async def test_an_end_without_a_request_is_the_end():
     async with serving() as connect:
         client = await connect()
@@ -406,3 +419,21 @@ def test_a_range_goes_round_once_from_anywhere():
 async def test_what_is_wrong_with_an_address_is_said_at_the_first_port():
     with pytest.raises(OSError, match="assign requested address"):
         await PortRange(0).listen(Server(echo, malformed), "192.0.2.1")
+
+
+async def test_a_large_body_that_pauses_its_connection_is_read_to_its_end():
+    """Reading is only resumed where it was paused; here it is, many times."""
+
+    async def count(request: web.BaseRequest) -> web.StreamResponse:
+        size = 0
+        while chunk := await request.content.read(1000):
+            size += len(chunk)
+            await asyncio.sleep(0)  # slower than the sender
+        return _answer(str(size))
+
+    async with serving(count) as connect:
+        client = await connect()
+        for _ in range(2):  # the connection is as good as before
+            client.send(b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 700000\r\n\r\n" + b"x" * 700_000)
+            assert await client.status() == 200
+            assert client.body == "700000"

@@ -285,10 +285,10 @@ def test_weakness_17_a_migration_out_is_said_as_it_goes_checked_and_automatic():
 async def test_weakness_18_faults_come_over_http():
     async with FakeNexus() as nexus, running_daemon(nexus) as client:
         control = Control(client.daemon)
-        runner, address = await serve_control(control, SocketAddress("::1", 0))
+        listener = await serve_control(control, SocketAddress("::1", 0))
 
         async def inject(propolis_id, fault):
-            url = f"http://{address}/vmms/{propolis_id}/inject"
+            url = f"http://{listener.address}/vmms/{propolis_id}/inject"
             async with client.session.post(url, json=fault) as answer:
                 return answer.status
 
@@ -309,7 +309,7 @@ async def test_weakness_18_faults_come_over_http():
             assert await inject(VMMS[4], {"state": "no such state"}) == 400
             assert await inject(VMMS[4], {"guest": "reset"}) == 409, "refused, not a 500: nothing runs"
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 def test_weakness_18_a_guest_and_a_slow_start_can_be_had():
@@ -341,10 +341,10 @@ async def test_weakness_25_capacity_can_be_enforced():
 
 async def test_weakness_26_network_data_of_a_vmm_can_be_read_and_goes_with_it():
     async with FakeNexus() as nexus, running_daemon(nexus) as client:
-        runner, address = await serve_control(Control(client.daemon), SocketAddress("::1", 0))
+        listener = await serve_control(Control(client.daemon), SocketAddress("::1", 0))
 
         async def networking():
-            async with client.session.get(f"http://{address}/sleds/{SLED_A}/networking") as answer:
+            async with client.session.get(f"http://{listener.address}/sleds/{SLED_A}/networking") as answer:
                 return await answer.json()
 
         try:
@@ -362,7 +362,7 @@ async def test_weakness_26_network_data_of_a_vmm_can_be_read_and_goes_with_it():
                 while await networking() != empty:
                     await asyncio.sleep(0)
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 def test_weakness_26_every_way_to_lose_a_vmm_cleans_up():

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 from contextlib import AsyncExitStack
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from support.wire.documents import fits
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.contract import Tick
-from nexus_client.stub.server.control_openapi import OPERATIONS, document
 from nexus_client.stub.server.serve import NexusServer, banner, serve
 from nexus_client.stub.server.sled_client import SledClient
 from nexus_client.types import VmmState
@@ -467,19 +465,3 @@ async def test_the_control_api_beyond_loopback_needs_a_token():
 def test_an_unknown_variant_is_named():
     with pytest.raises(KeyError, match="no-watcher"):
         NexusServer(config=Config(variant="nonsense"))
-
-
-async def test_one_table_makes_the_routes_the_page_and_the_document_of_the_control_api(rack):
-    page = (await rack.request(rack.nexus.control, "GET", "/"))[1]
-    for op in OPERATIONS:
-        assert f"{op.method.upper():6} {op.path} " in page
-        path = re.sub(r"\{.*?\}", str(UNKNOWN), op.path)
-        if op.method == "get":  # the others change something
-            status, value = await rack.request(rack.nexus.control, "GET", path)
-            assert status == 200 or value["message"] != "Not Found", op.path
-        status, value = await rack.request(rack.nexus.control, "PATCH", path)
-        assert status == 405, op.path
-    status, value = await rack.request(rack.nexus.control, "GET", "/v1/openapi.json")
-    assert status == 200
-    assert value == json.loads(json.dumps(document()))
-    assert "This is not Nexus" in (await rack.request(rack.nexus.control, "GET", "/"))[1]

@@ -1,0 +1,434 @@
+"""One control API in front of several workers: what somebody asks of the rack, asked of whom it concerns.
+
+Each operation of a daemon's control API has its row in `SPREAD`: who of the workers is asked, and how their answers
+become one. Nothing is kept here but the event feed, once somebody wants it.
+
+Read before: daemon/control.py, daemon/workers.py. Read next: cli/up.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+import msgspec
+from aiohttp import web
+
+from nexus_client.dropshot.answers import Refused
+from nexus_client.dropshot.bearer import require_token
+from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control_api import ControlApi
+from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import MEDIA
+from nexus_client.dropshot.operations import Call, Operation
+from nexus_client.dropshot.text import SocketAddress
+from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
+from sim_sled.daemon.looking import EVENTS_KEPT
+from sim_sled.daemon.workers import Worker, Workers
+
+ANSWER_S: Final = 30.0
+"""How long a worker may take for an answer that is none of waiting."""
+AGAIN_S: Final = 0.5
+"""Until a feed that broke off is asked for again: its worker is coming back."""
+LINE_MAX: Final = 1024 * 1024
+"""Bytes of one event."""
+
+
+class Spread(Enum):
+    """Who is asked, and what becomes of the answers."""
+
+    OWNER = "the one who has this VMM"
+    HOLDER = "the one who has this sled"
+    LIST = "all; their lists, one after the other"
+    RULES = "all; the counters of each rule, added up"
+    SUMS = "all; their figures, added up"
+    EVERYBODY = "all; what one of them can do is done"
+    READY = "all; ready when all are"
+    PROBES = "all; the first that is not ready, or anybody"
+    ANY = "any: they are the same there"
+    FEED = "all, as they come"
+    NOBODY = "nobody: a rack of workers cannot do it"
+
+
+SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
+    ("GET", "/ready"): Spread.READY,
+    ("GET", "/version"): Spread.ANY,
+    ("GET", "/healthz"): Spread.ANY,
+    ("GET", "/readyz"): Spread.PROBES,
+    ("GET", "/metrics"): Spread.SUMS,
+    ("GET", "/sleds"): Spread.LIST,
+    ("GET", "/sleds/{sled_id}/networking"): Spread.HOLDER,
+    ("GET", "/sleds/{sled_id}/companions"): Spread.HOLDER,
+    ("POST", "/sleds/{sled_id}/companions"): Spread.HOLDER,
+    ("GET", "/vmms"): Spread.LIST,
+    ("GET", "/vmms/{who}"): Spread.OWNER,
+    ("GET", "/vmms/{who}/log"): Spread.OWNER,
+    ("GET", "/vmms/{who}/expect"): Spread.OWNER,
+    ("GET", "/events"): Spread.FEED,
+    ("POST", "/vmms/{who}/inject"): Spread.OWNER,
+    ("GET", "/rules"): Spread.RULES,
+    ("POST", "/fire/{name}"): Spread.EVERYBODY,
+    ("POST", "/release/{name}"): Spread.EVERYBODY,
+    ("PUT", "/rules"): Spread.EVERYBODY,
+    ("POST", "/scale"): Spread.NOBODY,
+    ("GET", "/time"): Spread.ANY,
+    # each process has a clock of its own, and what one of them waits for may come from another
+    ("POST", "/pause"): Spread.NOBODY,
+    ("POST", "/resume"): Spread.NOBODY,
+    ("POST", "/step"): Spread.NOBODY,
+    ("POST", "/until"): Spread.NOBODY,
+    ("GET", "/snapshot"): Spread.NOBODY,
+    ("POST", "/restore"): Spread.NOBODY,
+}
+
+
+@attrs.frozen
+class Said:
+    """A worker's answer."""
+
+    status: int
+    kind: str
+    body: bytes
+
+    @property
+    def good(self) -> bool:
+        return self.status < 400
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the rack is coming back"}')
+
+
+def rows() -> list[Operation[Front, Any]]:
+    """The table of a daemon with other handlers."""
+
+    def handler(spread: Spread) -> Any:
+        async def handle(front: Front, call: Call[Any]) -> web.StreamResponse:
+            return await front.answer(call, spread)
+
+        return handle
+
+    return [
+        cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(SPREAD[row.method, row.path])))
+        for row in OPERATIONS
+    ]
+
+
+class Front:
+    """The control API of a rack of workers: `serve` binds it, `close` ends it."""
+
+    def __init__(self, workers: Workers, token: str | None = None, hosts: tuple[str, ...] = ()) -> None:
+        self._workers = workers
+        self._token = token
+        self.api: Final[ControlApi[Front]] = ControlApi(self, rows(), Guard(token, hosts), ABOUT)
+        self._http: aiohttp.ClientSession | None = None
+        self._feed: _Feed | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is served."""
+        assert self._listener is not None, "serve first"
+        return self._listener.address
+
+    async def serve(self, address: SocketAddress) -> str:
+        """Binds it; returns the address. Raises `BadToken` beyond loopback without one, OSError if it is taken."""
+        require_token(address, self._token)
+        self._http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=ANSWER_S), connector=aiohttp.TCPConnector(limit=0)
+        )
+        try:
+            self._listener = await listen(Server(self.api.handle, malformed), address)
+        except BaseException:
+            await self.close()
+            raise
+        return self.address
+
+    async def close(self) -> None:
+        """Ends it, and whatever listens to its feed."""
+        if self._feed is not None:
+            await self._feed.close()
+        if self._listener is not None:
+            await self._listener.close()
+        if self._http is not None:
+            await self._http.close()
+
+    # ---- one worker
+
+    async def ask(self, worker: Worker, call: Call[Any], path: str | None = None) -> Said:
+        """The same request, of a worker; or only a look at `path` there. `NOT_THERE` if it does not answer."""
+        ready, http = worker.ready, self._http
+        if ready is None or http is None:
+            return NOT_THERE
+        request = call.request
+        waits = request.path.endswith("/expect")
+        try:
+            async with http.request(
+                "GET" if path is not None else request.method,
+                f"http://{ready.control}{request.raw_path if path is None else path}",
+                data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
+                headers=_headers(worker, request),
+                timeout=aiohttp.ClientTimeout(total=WAIT_MAX_MS / 1000 if waits else ANSWER_S),
+            ) as response:
+                return Said(response.status, response.content_type, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return NOT_THERE
+
+    async def ask_all(self, call: Call[Any], path: str | None = None) -> list[Said]:
+        """Everybody's answers, in order."""
+        return list(await asyncio.gather(*(self.ask(each, call, path) for each in self._workers.all)))
+
+    # ---- manners
+
+    async def answer(self, call: Call[Any], spread: Spread) -> web.StreamResponse:
+        match spread:
+            case Spread.FEED:
+                return await self._events(call)
+            case Spread.NOBODY:
+                raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
+            case Spread.ANY:
+                return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
+            case Spread.OWNER:
+                return _told(await self._owner(call))
+        said = await self.ask_all(call)
+        match spread:
+            case Spread.HOLDER | Spread.EVERYBODY:
+                # the sled is one worker's, a rule may be armed with one only; if nobody can, all say why in one way
+                return _told(next((each for each in said if each.good), min(said, key=lambda each: each.status)))
+            case Spread.READY:
+                return _ready(said)
+            case Spread.PROBES:
+                return _told(max(said, key=lambda each: each.status))
+            case _:
+                pass
+        bad = next((each for each in said if not each.good), None)
+        if bad is not None:
+            return _told(bad)  # a part of a list would look like all of it
+        match spread:
+            case Spread.LIST:
+                return web.json_response([row for each in said for row in each.json()])
+            case Spread.RULES:
+                return web.json_response(_added_up([each.json() for each in said]))
+            case Spread.SUMS:
+                return web.Response(text=sums([each.body.decode() for each in said]), headers={"content-type": MEDIA})
+        raise AssertionError(spread)
+
+    async def _owner(self, call: Call[Any]) -> Said:
+        """Who of them has the VMM answers; if several have one of that name, nobody does (409)."""
+        there = "/vmms/" + quote(call.text("who"), safe="")
+        found = await self.ask_all(call, there)
+        have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
+        several = [said for said in found if said.status == 409]
+        if have and not several and len({seen["instance_id"] for _, seen in have}) == 1:
+            # an instance lives through many VMMs, perhaps here and there: its newest is meant
+            worker, _ = max(have, key=lambda each: str(each[1]["registered_at"]))
+            return await self.ask(worker, call)
+        if have or several:
+            said = " ".join(sorted({each.json()["message"] for each in several})) or _listed(found)
+            return Said(409, "application/json", json.dumps({"message": said}).encode())
+        if call.request.path.endswith("/expect"):
+            return await self._first_to_see(call)
+        return min(found, key=lambda each: each.status)
+
+    async def _first_to_see(self, call: Call[Any]) -> Said:
+        """Nobody has it yet: whoever sees it in time."""
+        asked = [asyncio.create_task(self.ask(each, call)) for each in self._workers.all]
+        try:
+            last = NOT_THERE
+            for each in asyncio.as_completed(asked):
+                last = await each
+                if last.good and last.json().get("met"):
+                    break
+            return last
+        finally:
+            for task in asked:
+                task.cancel()
+
+    # ---- the feed
+
+    async def _events(self, call: Call[Any]) -> web.StreamResponse:
+        """As a daemon's own `GET /events`, in one order with one count."""
+        if self._feed is None:
+            assert self._http is not None, "we are serving"
+            self._feed = _Feed(self._http, self._workers)
+        await self._feed.begun.wait()
+        request, follow, resumed = call.request, call.flag("follow"), call.number("last-event-id")
+        sse = "text/event-stream" in request.headers.get("accept", "")
+        last = resumed if resumed >= 0 else call.number("after")
+        response = web.StreamResponse(headers={"cache-control": "no-store"})
+        response.content_type = "text/event-stream" if sse else "application/jsonl"
+        await response.prepare(request)
+        while True:
+            found = self._feed.after(last)
+            for last, rest in found:
+                text = b'{"number": %d, %b' % (last, rest)
+                await response.write(b"id: %d\ndata: %b\n\n" % (last, text) if sse else text + b"\n")
+            if found:
+                continue
+            if not follow:
+                break
+            await self._feed.change(KEEP_ALIVE_S)
+            if sse and last == self._feed.number:
+                await response.write(b": still here\n\n")
+        await response.write_eof()
+        return response
+
+
+_NUMBER: Final = re.compile(rb'\{"number": (\d+), ')
+
+
+class _Feed:
+    """The events of all workers in the order in which they reach us; those of before in the order of their times."""
+
+    def __init__(self, http: aiohttp.ClientSession, workers: Workers) -> None:
+        self._http = http
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=EVENTS_KEPT)
+        self.number = 0
+        self.begun = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._begin(workers))]
+
+    async def _begin(self, workers: Workers) -> None:
+        before: list[tuple[int, bytes]] = []
+        last: dict[int, int] = {}
+        for i, worker in enumerate(workers.all):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
+                    before.append((int(json.loads(b"{" + rest)["at_us"]), rest))
+                    last[i] = number
+        for _, rest in sorted(before, key=lambda each: each[0]):
+            self._add(rest)
+        self.begun.set()
+        self._tasks += [
+            asyncio.create_task(self._follow(worker, last.get(i, 0))) for i, worker in enumerate(workers.all)
+        ]
+
+    async def _follow(self, worker: Worker, seen: int) -> None:
+        last = seen
+        while True:
+            process = worker.process
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async for number, rest in self._read(worker, f"/events?follow=1&after={last}", None):
+                    self._add(rest)
+                    last = number
+            await asyncio.sleep(AGAIN_S)
+            if worker.process is not process:
+                last = 0  # another process, which counts anew
+
+    async def _read(self, worker: Worker, path: str, seconds: float | None) -> Any:
+        if worker.ready is None:
+            return
+        async with self._http.get(
+            f"http://{worker.ready.control}{path}",
+            headers={"authorization": f"Bearer {worker.spec.token}"},
+            timeout=aiohttp.ClientTimeout(total=seconds),
+            read_bufsize=LINE_MAX,
+        ) as response:
+            async for line in response.content:
+                match = _NUMBER.match(line)
+                if match is not None:
+                    yield int(match[1]), line[match.end() :].rstrip(b"\n")
+
+    def _add(self, rest: bytes) -> None:
+        self.number += 1
+        self._kept.append((self.number, rest))
+        self._changed.set()
+
+    def after(self, number: int, most: int = 1_000) -> list[tuple[int, bytes]]:
+        if number >= self.number:
+            return []
+        skip = max(0, number + 1 - self._kept[0][0])
+        return [self._kept[i] for i in range(skip, min(len(self._kept), skip + most))]
+
+    async def change(self, seconds: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+# ---- answers made one
+
+
+def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
+    kept = {name: request.headers[name] for name in ("content-type", "accept") if name in request.headers}
+    return kept | {"authorization": f"Bearer {worker.spec.token}"}
+
+
+def _told(said: Said) -> web.Response:
+    return web.Response(status=said.status, body=said.body, content_type=said.kind)
+
+
+def _listed(found: list[Said]) -> str:
+    them = ", ".join(f"{each.json().get('propolis_id')}" for each in found if each.good)
+    return f"several VMMs are called so: {them}"
+
+
+def _ready(said: list[Said]) -> web.Response:
+    answers = [each.json() for each in said]
+    ready = all(each.good for each in said)
+    waiting = [one for each in answers for one in each.get("not_registered", ())]
+    answer: dict[str, Any] = {"ready": ready, "not_registered": waiting, "handed_over": True}
+    if not ready:
+        answer["message"] = next(each["message"] for each in answers if "message" in each)
+    return web.json_response(answer, status=200 if ready else 503)
+
+
+def _added_up(answers: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each rule once, in the order of the file, with the counters of all."""
+    rules: dict[str, dict[str, Any]] = {}
+    for row in (row for rows in answers for row in rows):
+        known = rules.setdefault(row["name"], row | {"matched": 0, "fired": 0})
+        known["matched"] += row["matched"]
+        known["fired"] += row["fired"]
+    return list(rules.values())
+
+
+def sums(texts: list[str]) -> str:
+    """Prometheus texts as one: the values of a series with the same labels are added up, and what belongs to one
+    metric stays together, as the format demands.
+    """
+    metrics: dict[str, dict[str, float | None]] = {}
+    for text in texts:
+        of = metrics.setdefault("", {})
+        for line in text.splitlines():
+            if line.startswith(("# HELP ", "# TYPE ")):
+                of = metrics.setdefault(line.split(" ")[2], {})
+            series, _, value = line.rpartition(" ")
+            if line.startswith("#") or not series:
+                of.setdefault(line, None)
+            elif series in _SAME:
+                of[series] = max(of.get(series) or 0.0, float(value))
+            else:
+                of[series] = (of.get(series) or 0.0) + float(value)
+    return "".join(
+        f"{series}\n" if value is None else f"{series} {_exact(value)}\n"
+        for of in metrics.values()
+        for series, value in of.items()
+        if series
+    )
+
+
+_SAME: Final = frozenset({"process_start_time_seconds", "process_max_fds"})
+"""Of processes that are alike: a sum would mean nothing."""
+
+
+def _exact(value: float) -> str:
+    """A counter of millions has all its digits."""
+    return str(int(value)) if value.is_integer() else repr(value)

@@ -1,0 +1,229 @@
+"""A rack whose sleds are spread over processes: one that watches, and workers that each have some of the sleds.
+
+    parent ---- spec, stdin, signals ----> worker (daemon/worker.py): a daemon with its part of the sleds
+       ^------- one line when ready ------'
+
+One process has one core's worth of turns. Sleds do not know of each other, so they can be anywhere; what two of them
+have to do with each other, a migration, goes over their Propolis servers. A worker that dies is started again: its
+sleds come back at the same addresses without their VMMs, as agents do after a crash, and Nexus finds out.
+
+Read before: daemon/worker.py. Read next: daemon/front.py, cli/up.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final, Self
+
+import attrs
+import msgspec
+
+from nexus_client.stub.server.serve import NexusServer
+from sim_sled.daemon import logs
+from sim_sled.daemon.daemon import Undelivered
+from sim_sled.daemon.small_rack import READY_S, RackError, SledHandle, handle_of, model_of_rack
+from sim_sled.daemon.worker import Ready, Spec
+
+WORKERS_MAX: Final = 256
+"""More than any machine has cores."""
+START_S: Final = READY_S + 30.0
+"""How long a worker may take: its registration, and a machine that starts all of them at once."""
+END_S: Final = 20.0
+"""How long a worker may take to end; it tries for 5 s to tell Nexus what is left."""
+PAUSES_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Before a worker is started again, by how often in turn it has died without being ready; the last is repeated."""
+_LINE_MAX: Final = 4 * 1024 * 1024
+"""Bytes of a worker's line: 20,000 addresses have half of it."""
+
+
+def parts(sleds: int, workers: int) -> list[tuple[int, int]]:
+    """(first number, count) of each worker's sleds: in order, and as even as can be."""
+    share, more = divmod(sleds, workers)
+    found, first = [], 1
+    for number in range(workers):
+        count = share + (number < more)
+        found.append((first, count))
+        first += count
+    return found
+
+
+@attrs.define(eq=False)
+class Worker:
+    """One of them. `ready` None: it is on its way, or again."""
+
+    spec: Spec
+    process: asyncio.subprocess.Process | None = None
+    ready: Ready | None = None
+    deaths: int = 0
+    """In turn, without having been ready in between."""
+
+
+class Workers:
+    """All workers of a rack. `changed` is called when one becomes ready again, and so has another control address."""
+
+    def __init__(self, specs: list[Spec], changed: Callable[[], None] = lambda: None) -> None:
+        self.all: Final = [Worker(spec) for spec in specs]
+        self.changed = changed
+        self._log = logs.get("workers")
+        self._watching: list[asyncio.Task[None]] = []
+        self._ending = False
+
+    @classmethod
+    def of(cls, spec: Spec, workers: int) -> Self:
+        """`spec` with its sleds shared out. Each worker has a token of its own, which only this process knows."""
+        return cls(
+            [
+                msgspec.structs.replace(spec, first=first, count=count, token=secrets.token_urlsafe(24))
+                for first, count in parts(spec.sleds, workers)
+            ]
+        )
+
+    async def start(self) -> None:
+        """Returns when all are ready. Raises `RackError` if one cannot be."""
+        try:
+            async with asyncio.timeout(START_S):
+                started = await asyncio.gather(*(self._start(each) for each in self.all), return_exceptions=True)
+        except TimeoutError:
+            await self.stop()
+            raise RackError(f"not all workers are ready after {START_S:g} s") from None
+        failed = [each for each in started if isinstance(each, BaseException)]
+        if failed:
+            await self.stop()
+            raise failed[0]
+        self._watching = [asyncio.create_task(self._keep(each)) for each in self.all]
+
+    async def _start(self, worker: Worker) -> None:
+        worker.ready = None
+        worker.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sim_sled.daemon.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_MAX,
+        )
+        assert worker.process.stdin is not None, "asked for"
+        assert worker.process.stdout is not None, "asked for"
+        worker.process.stdin.write(msgspec.json.encode(worker.spec) + b"\n")
+        line = await worker.process.stdout.readline()
+        if not line.endswith(b"\n"):
+            code = await worker.process.wait()
+            raise RackError(f"a worker (sleds {worker.spec.first} and on) has ended with {code} before it was ready")
+        worker.ready = msgspec.json.decode(line, type=Ready)
+        worker.deaths = 0
+
+    async def _keep(self, worker: Worker) -> None:
+        """Starts it again as often as it dies."""
+        while True:
+            if worker.process is not None:
+                code = await worker.process.wait()
+                if self._ending:
+                    return
+                worker.ready = None
+                self._log.error("a worker has died, its sleds come back", first=worker.spec.first, code=code)
+            await asyncio.sleep(PAUSES_S[min(worker.deaths, len(PAUSES_S) - 1)])
+            worker.deaths += 1
+            try:
+                await self._start(worker)
+            except (RackError, OSError) as error:
+                worker.process = None
+                self._log.warning("a worker cannot be started", first=worker.spec.first, why=str(error))
+            else:
+                self._log.warning("a worker is back", first=worker.spec.first)
+                self.changed()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of all sleds, in order. A worker that is coming back takes the addresses it had."""
+        return [address for each in self.all if each.ready is not None for address in each.ready.addresses]
+
+    def signal(self, number: signal.Signals) -> None:
+        """To each one that runs."""
+        for each in self.all:
+            if each.process is not None and each.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    each.process.send_signal(number)
+
+    async def stop(self) -> None:
+        """End all; one that does not within `END_S` is killed."""
+        self._ending = True
+        self.signal(signal.SIGTERM)
+        running = [each.process for each in self.all if each.process is not None]
+        try:
+            async with asyncio.timeout(END_S):
+                await asyncio.gather(*(process.wait() for process in running))
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await asyncio.gather(*(process.wait() for process in running))
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+
+@attrs.define(eq=False)
+class WorkersRack:
+    """A rack of several processes: the workers and, unless a Nexus is given, the model of Nexus in this one.
+
+    `spec`: what holds for all of it; `nexus`, `first`, `count` and `token` are found out. Has the face of a
+    `SmallRack` as far as `sim-sled up` looks at it.
+    """
+
+    spec: Spec
+    count: int
+    nexus: str | None = None
+    server: NexusServer | None = attrs.field(default=None, init=False)
+    workers: Workers = attrs.field(init=False)
+    left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+    """A worker tells its own."""
+
+    def __attrs_post_init__(self) -> None:
+        most = min(WORKERS_MAX, self.spec.sleds)
+        if not 1 <= self.count <= most:
+            raise RackError(f"a rack of {self.spec.sleds:,} sleds has 1 to {most} workers, not {self.count}")
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def sleds_wanted(self) -> int:
+        """Of this process: none."""
+        return 0
+
+    @property
+    def handles(self) -> list[SledHandle]:
+        """Every sled whose worker is there."""
+        return [
+            handle_of(self.name, number, address)
+            for worker in self.workers.all
+            if worker.ready is not None
+            for number, address in enumerate(worker.ready.addresses, worker.spec.first)
+        ]
+
+    async def start(self) -> None:
+        """Everything listens and every sled is registered. Raises OSError, `RackError`."""
+        if self.nexus is None:
+            self.server = NexusServer(config=model_of_rack(self.name), seed=self.spec.seed)
+            await self.server.__aenter__()
+            self.nexus = self.server.internal
+        self.workers = Workers.of(msgspec.structs.replace(self.spec, nexus=self.nexus), self.count)
+        try:
+            await self.workers.start()
+        except BaseException:
+            await self._stop_model()
+            raise
+
+    async def stop(self) -> None:
+        """Ends the workers, then the model."""
+        await self.workers.stop()
+        await self._stop_model()
+
+    async def _stop_model(self) -> None:
+        server, self.server = self.server, None
+        if server is not None:
+            await server.__aexit__()

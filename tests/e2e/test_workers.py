@@ -1,0 +1,308 @@
+"""A rack of several processes behind one control API: nobody outside notices that there are several."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from support import processes
+
+from nexus_client.dropshot.text import SocketAddress
+from sim_sled.daemon import logs
+from sim_sled.daemon.control import OPERATIONS
+from sim_sled.daemon.front import SPREAD, Front, Spread, sums
+from sim_sled.daemon.small_rack import RackError, sled_id_of
+from sim_sled.daemon.worker import Spec
+from sim_sled.daemon.workers import WorkersRack, parts
+
+RULES = """version: 1
+name: stuck
+fleet: {sleds: 4}
+latency: {preset: instant}
+rules:
+- {name: seen, for: {hostname: web-1}, when: {edge: starting -> running}, do: {note: seen}}
+- {name: halt, for: {hostname: web-2}, when: {manual: stop-it}, do: {set_state: failed}}
+"""
+
+
+class Rack:
+    """A rack of workers with its front, and a client for both APIs that a user sees."""
+
+    def __init__(self, rack: WorkersRack, front: Front, control: str, http: aiohttp.ClientSession):
+        self.rack, self.front, self.control, self.http = rack, front, control, http
+
+    async def ask(self, path, method="GET", body=None, at=None):
+        async with self.http.request(method, f"http://{at or self.control}{path}", json=body) as answer:
+            return answer.status, await answer.json()
+
+    async def create(self, *names):
+        """Instances that run, each where the model has placed it."""
+        for name in names:
+            status, answer = await self.ask("/v1/instances", "POST", {"name": name}, self.rack.server.control)
+            assert status == 201, answer
+
+    async def expect(self, who, state):
+        _, answer = await self.ask(f"/vmms/{who}/expect?state={state}&within_ms=60000")
+        assert answer.get("met"), answer
+
+    async def sled_of(self, name):
+        return (await self.ask(f"/vmms/{name}"))[1]["sled_id"]
+
+    def worker_of(self, sled_id):
+        handles = [str(each.id) for each in self.rack.handles]
+        number = handles.index(sled_id) + 1
+        return next(
+            each for each in self.rack.workers.all if each.spec.first <= number < each.spec.first + each.spec.count
+        )
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts racks of workers; all of them end with the test."""
+    logs.configure(level="critical")
+    ends = []
+
+    async def started(scenario=None, *, sleds=4, workers=2, name="shared"):
+        file = None
+        if scenario is not None:
+            file = tmp_path / "scenario.yaml"
+            file.write_text(scenario)
+        spec = Spec(name, sleds, 1, 1, "", None if file is None else str(file), 0, "instant", "")
+        rack = WorkersRack(spec, workers)
+        await rack.start()
+        ends.append(rack.stop)
+        front = Front(rack.workers)
+        control = await front.serve(SocketAddress("127.0.0.1", 0))
+        ends.append(front.close)
+        http = aiohttp.ClientSession()
+        ends.append(http.close)
+        return Rack(rack, front, control, http)
+
+    yield started
+    for end in reversed(ends):
+        await end()
+
+
+def test_the_front_knows_every_operation_of_a_daemon():
+    assert set(SPREAD) == {(row.method, row.path) for row in OPERATIONS}
+
+
+@pytest.mark.parametrize(("sleds", "workers"), [(1, 1), (4, 2), (10, 3), (10_000, 7), (5, 5)])
+def test_every_sled_has_exactly_one_worker_and_all_have_about_as_many(sleds, workers):
+    shared = parts(sleds, workers)
+    assert [number for first, count in shared for number in range(first, first + count)] == list(range(1, sleds + 1))
+    assert max(count for _, count in shared) - min(count for _, count in shared) <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 5, 1_000])
+def test_more_workers_than_sleds_are_refused(workers):
+    with pytest.raises(RackError, match="4 sleds has 1 to 4 workers"):
+        WorkersRack(Spec("few", 4, 1, 1, "", None, 0, "instant", ""), workers)
+
+
+async def test_sleds_have_the_ids_they_have_in_one_process(start):
+    shared = await start()
+    status, sleds = await shared.ask("/sleds")
+    assert status == 200
+    assert [each["sled_id"] for each in sleds] != []
+    assert {each["sled_id"] for each in sleds} == {str(sled_id_of("shared", number)) for number in range(1, 5)}
+    assert {each["address"] for each in sleds} == {each.address for each in shared.rack.handles}
+    assert (await shared.ask("/ready"))[1]["ready"] is True
+
+
+async def test_vms_of_all_workers_are_seen_and_named_at_one_address(start):
+    shared = await start()
+    await shared.create("a", "b", "c", "d")
+    for name in "abcd":
+        await shared.expect(name, "running")
+    _, rows = await shared.ask("/vmms")
+    assert sorted(row["hostname"] for row in rows) == ["a", "b", "c", "d"]
+    assert len({(await shared.sled_of(name)) for name in "abcd"}) == 4
+    status, answer = await shared.ask("/vmms/nobody")
+    assert (status, "nobody" in answer["message"]) == (404, True)
+    status, answer = await shared.ask("/vmms/v1")  # each worker counts for itself
+    assert (status, "several" in answer["message"]) == (409, True)
+
+
+async def test_a_fault_reaches_the_worker_that_has_the_vm_and_nobody_else(start):
+    shared = await start()
+    await shared.create("a", "b", "c", "d")
+    for name in "abcd":
+        await shared.expect(name, "running")
+    status, _ = await shared.ask("/vmms/c/inject", "POST", {"state": "failed"})
+    assert status == 200
+    await shared.expect("c", "failed")
+    _, rows = await shared.ask("/vmms")
+    assert {row["hostname"] for row in rows if row["in"] == "running"} >= {"a", "b", "d"}
+
+
+async def test_waiting_for_a_vm_that_nobody_has_yet_sees_it_wherever_it_comes_up(start):
+    shared = await start()
+    waiting = asyncio.create_task(shared.expect("late", "running"))
+    await shared.create("late")
+    await asyncio.wait_for(waiting, 60)
+    status, answer = await shared.ask("/vmms/never/expect?state=running&within_ms=50")
+    assert (status, answer.get("met")) in ((200, False), (404, None))
+
+
+async def test_a_vm_migrates_from_one_process_to_another(start):
+    shared = await start()
+    await shared.create("mover")
+    await shared.expect("mover", "running")
+    source = await shared.sled_of("mover")
+    there = next(
+        str(each.id) for each in shared.rack.handles if shared.worker_of(str(each.id)) is not shared.worker_of(source)
+    )
+    status, answer = await shared.ask(
+        "/v1/instances/mover/migrate", "POST", {"dst_sled_id": there}, shared.rack.server.control
+    )
+    assert status in (200, 202), answer
+    async with asyncio.timeout(60):
+        while await shared.sled_of("mover") != there:
+            pass  # each round is a request to both; the newest VMM of an instance is the one that is meant
+    await shared.expect("mover", "running")
+    async with asyncio.timeout(60):
+        while len(rows := (await shared.ask("/vmms"))[1]) > 1:
+            pass  # the source is over when Nexus has heard of it
+    assert rows[0]["sled_id"] == there
+
+
+async def test_rules_count_in_all_workers_and_a_manual_rule_fires_where_it_can(start):
+    shared = await start(RULES)
+    await shared.create("web-1", "web-2", "web-3", "web-4")
+    for name in ("web-1", "web-2", "web-3", "web-4"):
+        await shared.expect(name, "running")
+    _, rules = await shared.ask("/rules")
+    assert [(rule["name"], rule["fired"]) for rule in rules] == [("seen", 1), ("halt", 0)]
+    assert (await shared.ask("/fire/stop-it", "POST"))[0] == 200
+    await shared.expect("web-2", "failed")
+    assert (await shared.ask("/fire/nothing", "POST"))[0] == 404
+
+
+async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start):
+    shared = await start(RULES)
+    status, answer = await shared.ask("/rules", "PUT", {"scenario": "version: 1\nrules: nonsense\n"})
+    assert (status, "problems" in answer) == (400, True)
+    other = RULES.replace("name: halt", "name: halt-it")
+    assert (await shared.ask("/rules", "PUT", {"scenario": other}))[0] == 200
+    for worker in shared.rack.workers.all:
+        headers = {"authorization": f"Bearer {worker.spec.token}"}
+        async with shared.http.get(f"http://{worker.ready.control}/rules", headers=headers) as answer:
+            assert [rule["name"] for rule in await answer.json()] == ["seen", "halt-it"]
+
+
+async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):
+    shared = await start(RULES)
+    (tmp_path / "scenario.yaml").write_text(RULES.replace("name: halt", "name: reread"))
+    shared.rack.workers.signal(signal.SIGHUP)
+    async with asyncio.timeout(60):
+        while [rule["name"] for rule in (await shared.ask("/rules"))[1]] != ["seen", "reread"]:
+            pass  # each round is a request to both
+
+
+async def test_the_event_feed_has_one_count_and_can_be_resumed(start):
+    shared = await start()
+    await shared.create("a", "b", "c", "d")
+    for name in "abcd":
+        await shared.expect(name, "running")
+
+    async def lines(path, **headers):
+        async with shared.http.get(f"http://{shared.control}{path}", headers=headers) as answer:
+            return [json.loads(line) for line in (await answer.text()).splitlines()]
+
+    found = await lines("/events")
+    assert [each["number"] for each in found] == list(range(1, len(found) + 1))
+    assert {each["hostname"] for each in found if each["hostname"]} == set("abcd")
+    assert await lines("/events?after=7") == found[7:]
+    assert await lines("/events", **{"last-event-id": "9"}) == found[9:]
+    await shared.create("e")
+    await shared.expect("e", "running")
+    async with shared.http.get(f"http://{shared.control}/events?follow=1&after={len(found)}") as answer:
+        async for line in answer.content:
+            event = json.loads(line)
+            if event["hostname"] == "e" and event["to"] == "running":
+                break
+
+
+async def test_a_worker_that_dies_comes_back_at_its_addresses_and_the_others_notice_nothing(start):
+    shared = await start()
+    await shared.create("a", "b", "c", "d")
+    for name in "abcd":
+        await shared.expect(name, "running")
+    before = [each.address for each in shared.rack.handles]
+    dies, lives = shared.rack.workers.all
+    kept = {str(each.id) for each in shared.rack.handles if shared.worker_of(str(each.id)) is lives}
+    _, rows = await shared.ask("/vmms")
+    alive = [row for row in rows if row["sled_id"] in kept]
+    back = asyncio.Event()
+    shared.rack.workers.changed = back.set
+    dies.process.send_signal(signal.SIGKILL)
+    await asyncio.wait_for(back.wait(), 60)
+    assert [each.address for each in shared.rack.handles] == before
+    _, rows = await shared.ask("/vmms")
+    assert [row for row in rows if row["sled_id"] in kept] == alive
+    assert (await shared.ask("/ready"))[1]["ready"] is True
+    for each in shared.rack.handles:  # it is the agent that is new, not the sled: Nexus has every one of them
+        assert shared.rack.server.nexus.records.sleds[each.id].info.sa_address == each.address
+
+
+async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
+    shared = await start()
+    shared.rack.workers.all[1].ready = None
+    status, answer = await shared.ask("/vmms")
+    assert status == 503
+    assert "coming back" in answer["message"]
+
+
+async def test_a_foreign_page_cannot_use_the_front(start):
+    shared = await start()
+    async with shared.http.get(f"http://{shared.control}/vmms", headers={"host": "evil.example"}) as answer:
+        assert answer.status == 403
+    async with shared.http.get(f"http://{shared.rack.workers.all[0].ready.control}/vmms") as answer:
+        assert answer.status == 401  # a worker's own API is for the front alone
+
+
+async def test_a_rack_that_cannot_come_up_says_why_and_leaves_nobody_behind(capfd):
+    rack = WorkersRack(Spec("lost", 2, 1, 1, "", "/no/such/file.yaml", 0, "instant", ""), 2)
+    with pytest.raises(RackError, match="has ended with 3 before it was ready"):
+        await rack.start()
+    assert "/no/such/file.yaml" in capfd.readouterr().err
+    assert all(each.process.returncode is not None for each in rack.workers.all)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes of others, which Linux can")
+async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    process = await processes.start(
+        sys.executable, "-m", "sim_sled", "up", "--sleds", "2", "--workers", "2", "--name", "orphans",
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        await asyncio.wait_for(process.stdout.readline(), 60)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [os.pidfd_open(int(pid)) for pid in children]
+        assert len(workers) == 2
+    finally:
+        process.kill()
+        await process.wait()
+    for worker in workers:
+        ended, _, _ = await asyncio.to_thread(select.select, [worker], [], [], 60)
+        assert ended
+        os.close(worker)
+
+
+def test_figures_of_one_series_are_added_up_and_comments_said_once():
+    one = '# TYPE a counter\na{kind="x"} 1\na{kind="y"} 2\n# TYPE b gauge\nb 3\n'
+    two = '# TYPE a counter\na{kind="x"} 10\n# TYPE b gauge\nb 0.5\nc 1\n'
+    assert sums([one, two]) == '# TYPE a counter\na{kind="x"} 11\na{kind="y"} 2\n# TYPE b gauge\nb 3.5\nc 1\n'
+
+
+def test_what_a_rack_of_workers_cannot_do_has_a_sentence():
+    clocks = [("POST", f"/{word}") for word in ("pause", "resume", "step", "until")]
+    assert [key for key, spread in SPREAD.items() if spread is Spread.NOBODY] == [("POST", "/scale"), *clocks]
