@@ -157,6 +157,7 @@ class WallWorld:
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])
+        self.judge.invariants.happened(who, happening)
         text = told(happening)
         if text and who is not None:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
