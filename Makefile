@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench examples soak campaign mutants clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instan
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-page: $(STAMP)  ## the page in a real headless Chromium (CHROMIUM=/path/to/one, else the one that is there)
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev,page-test]'
+	$(BIN)/python -m pytest tests/page
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts, citations of docs/spec, reading order
 	$(BIN)/ruff check .
@@ -53,6 +57,9 @@ soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="-
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
+
+hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes)
+	$(BIN)/python -m tests.campaign.hazards
 
 mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some
 	$(BIN)/python -m tests.mutation $(MUTANTS)

@@ -21,7 +21,7 @@ from aiohttp import web
 from nexus_client.dropshot import openapi
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id, not_found
 from nexus_client.dropshot.body import Bodies, Decoder, read_json
-from nexus_client.dropshot.control import Guard, RefusalOf
+from nexus_client.dropshot.control import SAFE_HEADERS, Guard, RefusalOf
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.operations import About, Answered, Call, OneOf, Operation, Text, Value
 from nexus_client.dropshot.response import Response, refused_answer
@@ -65,7 +65,7 @@ class ControlApi(Generic[O]):
         self._guard = guard
         self._refusal_of = refusal_of
         self._body_max = body_max
-        self._headers = headers or {}
+        self._headers = {**SAFE_HEADERS, **(headers or {})}
         self._decoders: dict[Operation[Any, Any], Decoder[Any]] = {}  # made when a body comes: most are never used
         self._paths: Paths[Operation[Any, Any]] = Paths()
         for row in self.operations:
@@ -75,7 +75,7 @@ class ControlApi(Generic[O]):
         """The aiohttp handler."""
         request_id = new_request_id()
         try:
-            self._guard.check(request)
+            self._guard.check(request, token=not self._is_open(request))
             row, call = await self._read(request)
             owner = self if row.handler in {_index, _document} else self._owner
             return self.told(row, await row.handler(owner, call), request_id)
@@ -97,6 +97,13 @@ class ControlApi(Generic[O]):
     def find(self, method: str, target: str) -> tuple[Operation[Any, Any], tuple[str, ...]]:
         """The row and the texts of its path. What may be read may be asked for its head. Raises `Refused`."""
         return self._paths.find("GET" if method == "HEAD" else method, split_target(target)[0])
+
+    def _is_open(self, request: web.BaseRequest) -> bool:
+        """What is no row is not: who has no token is not told which other paths there are."""
+        try:
+            return self.find(request.method, request.raw_path)[0].open
+        except Refused:
+            return False
 
     async def _read(self, request: web.BaseRequest) -> tuple[Operation[Any, Any], Call[Any]]:
         row, texts = self.find(request.method, request.raw_path)
@@ -129,6 +136,9 @@ class ControlApi(Generic[O]):
     def told(self, row: Operation[Any, Any], value: Any, request_id: str) -> web.StreamResponse:
         """The answer to a request. One that the row does not have is a bug."""
         if isinstance(value, web.StreamResponse):
+            if not value.prepared:
+                for name, text in self._headers.items():
+                    value.headers.setdefault(name, text)
             return value
         done = value if isinstance(value, Answered) else Answered(value, row.status)
         assert done.status in row.answers, f"{row.method} {row.path} does not say that it answers {done.status}"

@@ -3,17 +3,17 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
-daemon/snapshot.py, nexus_client/dropshot/control_api.py.
+Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
+daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/page.py,
+daemon/page_api.py, daemon/snapshot.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from importlib.metadata import version
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,7 @@ from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import exposition, observed, probed
 from nexus_client.dropshot.operations import (
     About,
     Answered,
@@ -41,10 +42,9 @@ from nexus_client.dropshot.operations import (
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
-from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions, snapshot
+from sim_sled.daemon import page_api, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -70,6 +70,7 @@ from sim_sled.daemon.control_answers import (
     SnapshotText,
     StateFault,
     StepsWanted,
+    Story,
     Time,
     UntilWanted,
     Version,
@@ -77,26 +78,19 @@ from sim_sled.daemon.control_answers import (
     VmmRow,
     Why,
 )
-from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.metrics import Counters, families
+from sim_sled.daemon.page import PAGES_MAX, Feed
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
 from sim_sled.play.fleet import NotInFleet
 
-
-class Counters:
-    """Plain integers, counted by watching; text only when scraped."""
-
-    def __init__(self) -> None:
-        self.of: dict[Kind, int] = dict.fromkeys(Kind, 0)
-
-    def add(self, happening: Any) -> None:
-        self.of[happening.kind] += 1
+if TYPE_CHECKING:
+    from sim_sled.daemon.companion_faults import CompanionFault
 
 
 class Control:
@@ -112,11 +106,16 @@ class Control:
         self.daemon = daemon
         self._scale = scale
         self.token = token
+        self.feed = Feed(daemon)
         self.counters = Counters()
         daemon.watchers.append(self.counters.add)
         self.api: ControlApi[Control] = ControlApi(
             self, OPERATIONS, Guard(token, hosts), ABOUT, refusal_of=_refusal_of
         )
+
+    async def readyz(self, call: Call[None]) -> Answered:
+        """As `ready`, for probes: without the sleds' ids."""
+        return probed(ready=(await self.ready(call)).status == 200)
 
     async def ready(self, _: Call[None]) -> Answered:
         """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
@@ -131,23 +130,12 @@ class Control:
         return Answered(answer, 200 if ready else 503)
 
     async def version(self, _: Call[None]) -> Version:
-        return Version(name="sim-sled", version=version("sim-sled"))
+        from importlib import metadata  # noqa: PLC0415 -- reads mail headers, for which it imports a lot
 
-    async def metrics(self, _: Call[None]) -> str:
-        """Prometheus text. No label per sled: thousands of series would make the scrape slow."""
-        lines = ["# TYPE sim_sled_happenings_total counter"]
-        lines += [
-            f'sim_sled_happenings_total{{kind="{kind.value.replace(" ", "_")}"}} {count}'
-            for kind, count in self.counters.of.items()
-        ]
-        sleds = self.daemon.rack.sleds.values()
-        lines += [
-            "# TYPE sim_sled_vmms gauge",
-            f"sim_sled_vmms {sum(len(sled.vmms) for sled in sleds)}",
-            "# TYPE sim_sled_unacknowledged gauge",
-            f"sim_sled_unacknowledged {sum(len(sled.outbox) for sled in sleds)}",
-        ]
-        return "\n".join(lines) + "\n"
+        return Version(name="sim-sled", version=metadata.version("sim-sled"))
+
+    async def metrics(self, _: Call[None]) -> Answered:
+        return exposition("sim-sled", families(self.daemon, self.counters))
 
     async def sleds(self, _: Call[None]) -> list[SledRow]:
         return [
@@ -220,6 +208,17 @@ class Control:
         await response.write_eof()
         return response
 
+    async def page_feed(self, call: Call[None]) -> web.StreamResponse:
+        page_api.one_more(self.feed.pages, PAGES_MAX)
+        self.feed.pages += 1
+        try:
+            return await page_api.stream(call, self.feed.messages(call.text("last-event-id")))
+        finally:
+            self.feed.pages -= 1
+
+    async def story(self, call: Call[None]) -> Story:
+        return self.feed.story(self._seen(call))
+
     async def log(self, call: Call[None]) -> list[LogLine]:
         lines = self.daemon.history.of(self._seen(call).propolis_id)
         return [
@@ -263,6 +262,8 @@ class Control:
 
     async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
         """A bad one changes nothing and has every problem in its answer."""
+        from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
+
         scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
             return Answered(BadScenario(message="the scenario is bad", problems=problems.text()), 400)
@@ -363,10 +364,14 @@ class Control:
         return Released(released=name)
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:
-        return await control_companions.show(self.daemon, call.uuid("sled_id"))
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled
+
+        return await companion_faults.show(self.daemon, call.uuid("sled_id"))
 
     async def suffer(self, call: Call[CompanionFault]) -> Injected:
-        await control_companions.suffer(self.daemon, call.uuid("sled_id"), call.body)
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- same
+
+        await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
         return Injected(injected=call.body)
 
     def _played(self) -> None:
@@ -426,26 +431,40 @@ _EVENTS: Final = (
 )
 _FAULT: Final[OneOf[VmmFault]] = OneOf(
     "VmmFault",
-    {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
+    lambda: {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
 )
+
+
+def _companion_faults() -> Mapping[str, type[CompanionFault]]:
+    from sim_sled.daemon.companion_faults import KINDS  # noqa: PLC0415 -- with all that stands beside a sled
+
+    return KINDS
+
+
+_COMPANION_FAULT: Final[OneOf[CompanionFault]] = OneOf("CompanionFault", _companion_faults)
 _BESIDE: Final = "/sleds/{sled_id}/companions"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *page_api.FILE_OPERATIONS,
+    Operation("GET", "/page/feed", Control.page_feed, "What the page is told, as server-sent events",
+              Text("text/event-stream"), parameters=page_api.FEED_PARAMETERS),
     Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
               others={503: Readiness}),
     Operation("GET", "/version", Control.version, "Which version this is", Version),
-    Operation("GET", "/metrics", Control.metrics, "Counters for Prometheus", Text("text/plain")),
+    *observed(ready=Control.readyz, metrics=Control.metrics),
     Operation("GET", "/sleds", Control.sleds, "The sleds", list[SledRow]),
     Operation("GET", "/sleds/{sled_id}/networking", Control.networking, "Virtual networks in effect on a sled",
               Networking, parameters=(_SLED,)),
     Operation("GET", _BESIDE, Control.companions, "Servers beside a sled: addresses, knobs, what waits to be refused",
               CompanionsShown, parameters=(_SLED,)),
     Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
-              parameters=(_SLED,), body=control_companions.FAULT),
+              parameters=(_SLED,), body=_COMPANION_FAULT),
     Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/log", Control.log, "What happened to a VMM", list[LogLine], parameters=(_WHO,)),
+    Operation("GET", "/vmms/{who}/story", Control.story, "A VMM's life and its why, both sides of a migration",
+              Story, parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/expect", Control.expect, "Waits until a VMM is in a state", Expected,
               parameters=_EXPECT),
     Operation("POST", "/vmms/{who}/inject", Control.inject, "One fault of a VMM", Injected,

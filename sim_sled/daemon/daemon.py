@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
@@ -58,7 +58,7 @@ from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
-from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
@@ -89,6 +89,9 @@ from sim_sled.play.conductor import (
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
 
+if TYPE_CHECKING:
+    from sim_sled.daemon.propolis_api import PropolisApis
+
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
 
@@ -98,6 +101,9 @@ DRAWN_MAX: Final = 512
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.judging import Judging
 
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
@@ -158,14 +164,18 @@ class Daemon:
             wrong=options.wrong,
         )
         self.rack = self.conductor.rack
-        self.propolis = PropolisApis(self, options.propolis)
+        self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
+            from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
+
+            self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.pausing = Pausing(self.clock, [self])
         self.snapshots = Snapshots(self)
+        self.judging: Judging | None = None  # whoever judges a scenario on this daemon sets it
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
@@ -382,7 +392,8 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        await self.propolis.close()
+        if self.propolis is not None:
+            await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -498,6 +509,7 @@ class Daemon:
         elif isinstance(effect, Power | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
@@ -679,6 +691,8 @@ class Daemon:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
         self._turn(Load(scenario), None)
+        if self.judging is not None:
+            self.judging.load(scenario)
 
     def fire(self, name: str) -> bool:
         """A person fires a manual trigger. False if no rule has it."""

@@ -13,7 +13,7 @@ import contextlib
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -28,10 +28,13 @@ from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.looking import EVENTS_KEPT
+from sim_sled.daemon.page import PAGES_MAX
 from sim_sled.daemon.workers import Worker, Workers
 
 ANSWER_S: Final = 30.0
@@ -40,6 +43,8 @@ AGAIN_S: Final = 0.5
 """Until a feed that broke off is asked for again: its worker is coming back."""
 LINE_MAX: Final = 1024 * 1024
 """Bytes of one event."""
+PARTS_WAIT: Final = 64
+"""Messages of the workers that a page has not taken yet: a slow one lets the workers wait."""
 
 
 class Spread(Enum):
@@ -52,14 +57,23 @@ class Spread(Enum):
     SUMS = "all; their figures, added up"
     EVERYBODY = "all; what one of them can do is done"
     READY = "all; ready when all are"
+    PROBES = "all; the first that is not ready, or anybody"
     ANY = "any: they are the same there"
     FEED = "all, as they come"
+    PAGE = "all; each is a part of the page"
+    ITSELF = "nobody: it is the same everywhere"
     NOBODY = "nobody: a rack of workers cannot do it"
 
 
 SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
+    ("GET", "/page"): Spread.ITSELF,
+    ("GET", "/page/words.json"): Spread.ITSELF,
+    ("GET", "/page/{file}"): Spread.ITSELF,
+    ("GET", "/page/feed"): Spread.PAGE,
     ("GET", "/ready"): Spread.READY,
     ("GET", "/version"): Spread.ANY,
+    ("GET", "/healthz"): Spread.ANY,
+    ("GET", "/readyz"): Spread.PROBES,
     ("GET", "/metrics"): Spread.SUMS,
     ("GET", "/sleds"): Spread.LIST,
     ("GET", "/sleds/{sled_id}/networking"): Spread.HOLDER,
@@ -68,6 +82,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/vmms"): Spread.LIST,
     ("GET", "/vmms/{who}"): Spread.OWNER,
     ("GET", "/vmms/{who}/log"): Spread.OWNER,
+    ("GET", "/vmms/{who}/story"): Spread.OWNER,
     ("GET", "/vmms/{who}/expect"): Spread.OWNER,
     ("GET", "/events"): Spread.FEED,
     ("POST", "/vmms/{who}/inject"): Spread.OWNER,
@@ -109,16 +124,17 @@ NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the
 def rows() -> list[Operation[Front, Any]]:
     """The table of a daemon with other handlers."""
 
-    def handler(spread: Spread) -> Any:
+    def handler(row: Operation[Any, Any]) -> Any:
+        spread = SPREAD[row.method, row.path]
+        if spread is Spread.ITSELF:
+            return row.handler
+
         async def handle(front: Front, call: Call[Any]) -> web.StreamResponse:
             return await front.answer(call, spread)
 
         return handle
 
-    return [
-        cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(SPREAD[row.method, row.path])))
-        for row in OPERATIONS
-    ]
+    return [cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(row))) for row in OPERATIONS]
 
 
 class Front:
@@ -131,6 +147,7 @@ class Front:
         self._http: aiohttp.ClientSession | None = None
         self._feed: _Feed | None = None
         self._listener: Listener | None = None
+        self._pages = 0
 
     @property
     def address(self) -> str:
@@ -191,6 +208,8 @@ class Front:
         match spread:
             case Spread.FEED:
                 return await self._events(call)
+            case Spread.PAGE:
+                return await self._page_feed(call)
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
@@ -204,6 +223,8 @@ class Front:
                 return _told(next((each for each in said if each.good), min(said, key=lambda each: each.status)))
             case Spread.READY:
                 return _ready(said)
+            case Spread.PROBES:
+                return _told(max(said, key=lambda each: each.status))
             case _:
                 pass
         bad = next((each for each in said if not each.good), None)
@@ -215,7 +236,7 @@ class Front:
             case Spread.RULES:
                 return web.json_response(_added_up([each.json() for each in said]))
             case Spread.SUMS:
-                return web.Response(text=sums([each.body.decode() for each in said]))
+                return web.Response(text=sums([each.body.decode() for each in said]), headers={"content-type": MEDIA})
         raise AssertionError(spread)
 
     async def _owner(self, call: Call[Any]) -> Said:
@@ -277,6 +298,73 @@ class Front:
                 await response.write(b": still here\n\n")
         await response.write_eof()
         return response
+
+    # ---- the live page
+
+    async def _page_feed(self, call: Call[Any]) -> web.StreamResponse:
+        """The parts of all workers as one rack. It has no ids: whoever comes back gets everything, and so does the
+        page if a worker has ended or begins anew.
+        """
+        page_api.one_more(self._pages, PAGES_MAX)
+        self._pages += 1
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                return await page_api.stream(call, self._page_messages(stack, once=call.flag("once")))
+        finally:
+            self._pages -= 1
+
+    async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
+        parts = [part for each in self._workers.all if (part := await self._page_part(each, stack)) is not None]
+        told = [json.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
+        if len(told) < len(self._workers.all):
+            return  # one is not there: the page asks again
+        yield page.message("whole", told[0] | {"counts": [each for whole in told for each in whole["counts"]]})
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAIT)
+        tasks = [asyncio.create_task(_pass_on(i, part, queue)) for i, part in enumerate(parts)]
+        try:
+            first = 0
+            while (message := await queue.get()) is not None:
+                yield message
+                first += message.startswith(b"event: frame")
+                if once and first >= len(parts):
+                    return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _page_part(
+        self, worker: Worker, stack: contextlib.AsyncExitStack
+    ) -> AsyncIterator[page.Message] | None:
+        """What a worker tells of its part. None: it is not there."""
+        assert self._http is not None, "we are serving"
+        if worker.ready is None:
+            return None
+        request = self._http.get(
+            f"http://{worker.ready.control}/page/feed",
+            headers={"authorization": f"Bearer {worker.spec.token}"},
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=LINE_MAX,
+        )
+        try:
+            response = await stack.enter_async_context(request)
+        except aiohttp.ClientError:
+            return None
+        return page.read_messages(response.content)
+
+
+async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyncio.Queue[bytes | None]) -> None:
+    """Until the worker is gone or begins anew: None in the queue."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async for each in messages:
+            if each.event == "whole":
+                break
+            data = json.loads(each.data)
+            if each.event == "frame":
+                data["part"] = part
+                data.pop("pace", None)  # nobody stops the time of several processes
+            await queue.put(page.message(each.event, data))
+    await queue.put(None)
 
 
 _NUMBER: Final = re.compile(rb'\{"number": (\d+), ')
@@ -395,14 +483,34 @@ def _added_up(answers: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def sums(texts: list[str]) -> str:
-    """Prometheus texts as one: the values of a series with the same labels are added up."""
-    lines: dict[str, float | None] = {}
-    for line in (line for text in texts for line in text.splitlines()):
-        series, _, value = line.rpartition(" ")
-        if line.startswith("#") or not series:
-            lines.setdefault(line, None)
-        else:
-            lines[series] = (lines.get(series) or 0.0) + float(value)
+    """Prometheus texts as one: the values of a series with the same labels are added up, and what belongs to one
+    metric stays together, as the format demands.
+    """
+    metrics: dict[str, dict[str, float | None]] = {}
+    for text in texts:
+        of = metrics.setdefault("", {})
+        for line in text.splitlines():
+            if line.startswith(("# HELP ", "# TYPE ")):
+                of = metrics.setdefault(line.split(" ")[2], {})
+            series, _, value = line.rpartition(" ")
+            if line.startswith("#") or not series:
+                of.setdefault(line, None)
+            elif series in _SAME:
+                of[series] = max(of.get(series) or 0.0, float(value))
+            else:
+                of[series] = (of.get(series) or 0.0) + float(value)
     return "".join(
-        f"{series}\n" if value is None else f"{series} {value:g}\n" for series, value in lines.items() if series
+        f"{series}\n" if value is None else f"{series} {_exact(value)}\n"
+        for of in metrics.values()
+        for series, value in of.items()
+        if series
     )
+
+
+_SAME: Final = frozenset({"process_start_time_seconds", "process_max_fds"})
+"""Of processes that are alike: a sum would mean nothing."""
+
+
+def _exact(value: float) -> str:
+    """A counter of millions has all its digits."""
+    return str(int(value)) if value.is_integer() else repr(value)
