@@ -243,7 +243,7 @@ class Daemon:
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
@@ -257,7 +257,7 @@ class Daemon:
         if self._agents is not None and sled is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self._agents.remove(each.dataset_id for each in datasets)
-        self.engine.leave(sled_id)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)

@@ -14,7 +14,7 @@ import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
-from sim_sled.engine.cast import Facts, means
+from sim_sled.engine.match import Facts, means
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
@@ -181,7 +181,7 @@ class Users:
         if target is None:
             self.world.line("user", f"migrate {row.hostname}: no other sled")
             return
-        name = self.world.engine.by_id[target].name
+        name = self.world.engine.cast.by_id[target].name
         self.world.ask(
             lambda ticket: nx.Migrate(ticket, row.id, target), self._answered(f"migrate {row.hostname} to {name}")
         )
@@ -189,9 +189,9 @@ class Users:
     def _target(self, entry: UserEntry, row: Instance, to: str) -> UUID | None:
         engine = self.world.engine
         if to != "any":
-            return engine.sleds[to].id
+            return engine.cast.sleds[to].id
         here = self._sled_of(row)
-        others = [sled.id for sled in engine.sleds.values() if sled.name != here]
+        others = [sled.id for sled in engine.cast.sleds.values() if sled.name != here]
         if not others:
             return None
         u = draw(self.world.seed, f"to/{entry.label}", row.hostname, entry.occurrence * 1_000 + entry.acted)
@@ -259,7 +259,7 @@ class Users:
 
     def _facts(self, row: Instance) -> Facts:
         engine = self.world.engine
-        subject = engine.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
+        subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         return Facts(
             sled=self._sled_of(row),
             vmm=() if subject is None else (subject.short, str(subject.propolis_id)),
@@ -269,7 +269,7 @@ class Users:
             silo=(str(row.silo_id), engine.names.get(row.silo_id, "")),
             ncpus=row.ncpus,
             memory=row.memory,
-            state="" if subject is None else subject.truth,
+            state=None if subject is None else subject.truth,
             role=None if subject is None else subject.role,
             ordinal=0 if subject is None else subject.ordinal,
             key=row.hostname,
@@ -277,4 +277,4 @@ class Users:
 
     def _sled_of(self, row: Instance) -> str:
         vmm = self.world.nexus.records.active_vmm(row)
-        return "" if vmm is None else self.world.engine.by_id[vmm.sled_id].name
+        return "" if vmm is None else self.world.engine.cast.by_id[vmm.sled_id].name
