@@ -269,8 +269,12 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
+    from sim_sled.cli.control_client import counted
+
     for name, each in found.items():
-        sys.stdout.write(f"{name}  {len(each['sleds'])} sleds  control {each['control']}  process {each['pid']}\n")
+        sys.stdout.write(
+            f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"
+        )
 
 
 def scale(

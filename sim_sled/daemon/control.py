@@ -3,8 +3,8 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py,
-daemon/daemon.py, daemon/looking.py.
+Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
+daemon/snapshot.py, nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
@@ -43,7 +44,7 @@ from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions
+from sim_sled.daemon import control_companions, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -59,12 +60,14 @@ from sim_sled.daemon.control_answers import (
     Networking,
     Readiness,
     Released,
+    Restored,
     RuleRow,
     Rules,
     ScenarioText,
     SledRow,
     Sleds,
     SledsWanted,
+    SnapshotText,
     StateFault,
     StepsWanted,
     Time,
@@ -331,6 +334,20 @@ class Control:
         more = [moved.why_not] if moved.why_not else []
         return Moved(**self._time(), steps=moved.steps, met=moved.met, says=says + more)
 
+    async def snapshot(self, _: Call[None]) -> dict[str, Any]:
+        try:
+            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return file
+
+    async def restore(self, call: Call[SnapshotText]) -> Restored:
+        try:
+            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)
+
     async def fire(self, call: Call[None]) -> Fired:
         name = call.text("name")
         self._played()
@@ -447,6 +464,9 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               body=StepsWanted, optional=True),
     Operation("POST", "/until", Control.until, "Time flies until a VMM is in a state, or for so long; then it stands",
               Moved, body=UntilWanted),
+    Operation("GET", "/snapshot", Control.snapshot, "The whole rack as a file", dict[str, Any]),
+    Operation("POST", "/restore", Control.restore, "Takes up what a file of /snapshot holds", Restored,
+              body=SnapshotText, body_max=snapshot.TEXT_MAX),
     Operation("POST", "/scale", Control.scale, "Sleds join or leave a rack (sim-sled up)", Sleds, body=SledsWanted),
 )  # fmt: skip
 """Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""

@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/state_dir.py.
+daemon/pausing.py, daemon/snapshot.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -59,6 +59,7 @@ from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
@@ -164,6 +165,7 @@ class Daemon:
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.pausing = Pausing(self.clock, [self])
+        self.snapshots = Snapshots(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
@@ -225,9 +227,10 @@ class Daemon:
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
-                self._announce(sled)
+                self.announce(sled)
 
-    def _announce(self, sled: Sled) -> None:
+    def announce(self, sled: Sled) -> None:
+        """Nexus is told where this sled is and what it has; once more, if that has changed."""
         address = self.addresses[sled.config.sled_id]
         self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
@@ -248,7 +251,7 @@ class Daemon:
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
-            self._announce(sled)
+            self.announce(sled)
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
@@ -633,6 +636,33 @@ class Daemon:
     def held(self) -> int:
         """Requests that are not answered yet, since a rule or a latency has them wait."""
         return len(self._open)
+
+    @property
+    def tickets(self) -> int:
+        """The last one given out."""
+        return self._tickets
+
+    def only_here(self) -> list[str]:
+        """What of this daemon no file can hold: whoever waits for an answer, stored bytes, what other files hold."""
+        found = [
+            (self.held, "requests wait, held up by a rule or a latency: `step` until they are answered"),
+            (len(self._waiting), "pokes wait for Nexus"),
+            (self.on_the_network, "answers of Nexus are waited for"),
+            (len(self._background), "pieces of work are under way beside requests (a hand-off, a bundle)"),
+            (sum(blobs.stored for blobs in self._blobs.values()), "artifacts or support bundles are stored"),
+        ]
+        said = [f"{count} {what}" for count, what in found if count]
+        if self._state_dir is not None:
+            said.append("--state-dir keeps facts of its sleds")
+        if self.options.propolis is not PropolisMode.NONE:
+            said.append("the Propolis API of its VMMs is served, with their consoles")
+        if self._unregistered:
+            said.append(f"{len(self._unregistered)} sleds are not registered with Nexus yet")
+        return said
+
+    def taken_up(self, tickets: int) -> None:
+        """The state of all cores is another: no ticket is given out that it knows."""
+        self._tickets = max(self._tickets, tickets)
 
     @property
     def on_the_network(self) -> int:

@@ -82,6 +82,8 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("POST", "/resume"): Spread.NOBODY,
     ("POST", "/step"): Spread.NOBODY,
     ("POST", "/until"): Spread.NOBODY,
+    ("GET", "/snapshot"): Spread.NOBODY,
+    ("POST", "/restore"): Spread.NOBODY,
 }
 
 

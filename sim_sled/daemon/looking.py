@@ -63,7 +63,7 @@ class Looking:
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
-    def touch(self) -> None:
+    def touch(self, *_: object) -> None:
         """Something else has changed that somebody may wait for."""
         self._changed.set()
 

@@ -153,7 +153,8 @@ class SmallRack:
             if self.server is not None:
                 self.daemon.pausing.all.append(self.server.host)
                 self.daemon.pausing.held = lambda: self.daemon.held
-                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
+                self.server.nexus.watch_public(self.daemon.look.touch)
+                self.daemon.snapshots.model = self.server.host
                 self.daemon.beyond = self._beyond
             await self.daemon.start()
         except BaseException:

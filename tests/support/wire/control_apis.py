@@ -130,6 +130,8 @@ class DaemonServed(Served):
         ):  # fmt: skip
             yield "POST", path, path, body
         yield "GET", "/time", "/time", None
+        yield "GET", "/snapshot", "/snapshot", None
+        yield "POST", "/restore", "/restore", {"snapshot": (await self.daemon.snapshots.take()).text}
         yield "GET", "/vmms/{who}", "/vmms/web-1", None
         yield "GET", "/vmms/{who}/log", "/vmms/v1/log", None
         yield "GET", "/vmms/{who}/expect", "/vmms/web-1/expect?state=running&within_ms=1000", None
