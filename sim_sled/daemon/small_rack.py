@@ -30,7 +30,7 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
