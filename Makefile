@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants stories clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ examples: $(STAMP)  ## the tests of examples/pytest, fifty times under -n 4
 
 soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
 	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)
+
+stories: $(STAMP)  ## the twelve stories of users, each by commands; STORIES="1 7" for some
+	@$(BIN)/python -m tests.stories $(STORIES)
 
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)

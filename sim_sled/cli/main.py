@@ -16,6 +16,7 @@ import typer
 from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
 from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
+from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
@@ -109,6 +110,7 @@ def serve(
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
     scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -284,6 +286,7 @@ def serve(
         port_file=port_file,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
+        watch=watch,
         junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
@@ -617,6 +620,7 @@ app.command()(api)
 app.command()(handoff)
 add_to(app)
 up.add_to(app)
+app.command()(bench)
 
 
 @app.command()

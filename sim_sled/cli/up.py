@@ -5,6 +5,7 @@ Read before: daemon/front.py, daemon/workers.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -53,6 +54,7 @@ def up(
     ] = None,
     sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
@@ -92,17 +94,18 @@ def up(
         name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace, address=listen
     )
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
-    told = None if scenario is None else Told(scenario, junit)
+    told = None if scenario is None else Told(scenario, junit, watch)
     guarded = Guarded(control, control_token, tuple(control_host or ()))
     raise typer.Exit(loop.run(_serve(rack, guarded, port_file, told)))
 
 
 @attrs.frozen
 class Told:
-    """The scenario as the person named it, and where the verdict goes."""
+    """The scenario as the person named it, where the verdict goes, and whether its file is watched."""
 
     scenario: str
     junit: Path | None
+    watch: bool
 
 
 def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
@@ -122,8 +125,6 @@ def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
 
 async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
     """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
-    import asyncio
-
     from nexus_client.dropshot.text import SocketAddress
     from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.workers import WorkersRack
@@ -133,7 +134,6 @@ async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
         return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
     front = Front(rack.workers, control.token, control.hosts)
     await front.serve(address)
     return front
@@ -172,7 +172,10 @@ async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told
                 return NO_NEXUS
             judging = _judging(rack, told)
             try:
-                code = await _ready(rack, control, [each for each in (file, port_file) if each is not None], stop)
+                async with contextlib.AsyncExitStack() as stack:
+                    _follow(stack, rack, told)
+                    files = [each for each in (file, port_file) if each is not None]
+                    code = await _ready(rack, control, files, stop)
             finally:
                 if judging is not None:
                     judging.ending()
@@ -191,6 +194,24 @@ async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told
     except OSError as error:
         sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
         return ADDRESS_IN_USE
+
+
+def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> None:
+    """The rules of a rack are read again at SIGHUP, and when their file changes if it is watched."""
+    from functools import partial
+
+    from sim_sled.daemon.serve import follow, reload_from
+    from sim_sled.daemon.workers import WorkersRack
+    from sim_sled.play import library
+
+    if told is None:
+        return
+    path = Path(library.find(told.scenario)[0])
+    if isinstance(rack, WorkersRack):
+        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+    else:
+        again = partial(reload_from, rack.load, path)
+    follow(stack, again, path if told.watch else None)
 
 
 async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.Future[int]) -> int:
@@ -274,6 +295,7 @@ def _banner(addresses: dict[str, Any]) -> str:
             f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
         )
     lines.append(f"  control  http://{addresses['control']}")
+    lines.append(f"  page     http://{addresses['control']}/page")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
     if len(addresses["sleds"]) > 16:
         lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")

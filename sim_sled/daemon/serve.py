@@ -11,6 +11,7 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,7 @@ class ServeOptions:
     port_file: Path | None = None
     nexus_wait_s: float | None = None
     scenario: Path | None = None
+    watch: bool = False  # the scenario is read again whenever its file changes
     junit: Path | None = None
     """Where the verdict on the scenario's `expect` goes; None: nobody judges."""
     handoff: Wishes | None = None
@@ -101,9 +103,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 return _cannot_write(serving.port_file, error)
         judging = _judging(daemon, serving)
         if serving.scenario is not None:
-            running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
-            stack.callback(running.remove_signal_handler, signal.SIGHUP)
+            again = partial(reload_from, daemon.load, serving.scenario)
+            follow(stack, again, serving.scenario if serving.watch else None)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -212,6 +213,38 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
         loop.add_signal_handler(number, on, code)
         stack.callback(loop.remove_signal_handler, number)
     return stop
+
+
+WATCH_S: Final = 0.5
+"""Between two looks at a scenario file: an author sees no delay, and a look costs microseconds."""
+
+
+def follow(stack: contextlib.AsyncExitStack, again: Callable[[], None], watched: Path | None) -> None:
+    """Rules are read again at SIGHUP and whenever the file `watched` is another; until the stack ends."""
+    running = asyncio.get_running_loop()
+    running.add_signal_handler(signal.SIGHUP, again)
+    stack.callback(running.remove_signal_handler, signal.SIGHUP)
+    if watched is not None:
+        stack.callback(running.create_task(_watch(again, watched)).cancel)
+
+
+async def _watch(again: Callable[[], None], path: Path) -> None:
+    seen = _mark(path)
+    while True:
+        await asyncio.sleep(WATCH_S)
+        now = _mark(path)
+        if now not in (seen, None):  # editors take a file away for a moment before the new one is there
+            seen = now
+            again()
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """What is another when a file was written or replaced; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
