@@ -256,6 +256,13 @@ async def test_a_parameter_that_its_row_does_not_take_is_refused(target, message
         assert (status, told["message"][: len(message)]) == (400, message)
 
 
+@pytest.mark.parametrize(("size", "status"), [(999, 200), (1000, 200), (1001, 400)])
+async def test_a_body_may_be_exactly_as_large_as_is_said(size, status):
+    async with serving() as ask:
+        said = ("host: localhost", "content-type: application/json")
+        assert (await ask("POST /change", *said, body=b"{}".ljust(size)))[0] == status
+
+
 async def test_what_may_be_read_may_be_asked_for_its_head():
     async with serving() as ask:
         assert await ask("HEAD /look", "host: localhost") == (200, "")
