@@ -194,7 +194,7 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled.core.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
@@ -240,6 +240,7 @@ def serve(
             hardware=made,
             repo_depot_port=repo_depot_port,
             stop_grace_us=int(stop_grace * SECOND_US),
+            recheck_us=RECHECK_US,
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,
