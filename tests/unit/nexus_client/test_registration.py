@@ -273,7 +273,7 @@ def test_property_27_against_a_nexus_that_loses_answers(data):
         assert attrs.evolve(registration.info, generation=stored.generation) == stored
 
 
-# ---- whether Nexus still knows it ------------------------------------------------------------------------------------
+# ---- whether Nexus still knows it ----
 
 _LOOK = 30_000_000
 
