@@ -304,4 +304,5 @@ class Users:
 
     def _sled_of(self, row: Instance) -> str:
         vmm = self.world.nexus.records.active_vmm(row)
-        return "" if vmm is None else self.world.engine.cast.by_id[vmm.sled_id].name
+        sled = None if vmm is None else self.world.engine.cast.by_id.get(vmm.sled_id)
+        return "" if sled is None else sled.name
