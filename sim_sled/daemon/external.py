@@ -7,7 +7,7 @@ as the model's. States that pass between two looks are not seen.
 
 The public API has no migration (an operator's, since omicron#6311) and its silo is the token's.
 
-Read before: daemon/judging.py, play/users.py.
+Read before: play/users.py. Read next: daemon/judging.py.
 """
 
 from __future__ import annotations

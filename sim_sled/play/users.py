@@ -1,6 +1,6 @@
 """`load`: what users of the control plane do in the closed world.
 
-Read before: language/schema.py, play/stage.py. Read next: play/population.py, play/virtual.py.
+Read before: language/schema.py, play/stage.py. Read next: daemon/external.py, play/population.py, play/virtual.py.
 """
 
 from __future__ import annotations
