@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import attrs
 import typer
 
+from sim_sled.daemon.logs import LogLevel
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -51,6 +53,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="info: the rare; debug: everything")] = LogLevel.WARNING,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -69,11 +72,12 @@ def up(
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
-    from sim_sled.daemon import loop
+    from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
 
     small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
+    logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit)
     raise typer.Exit(loop.run(_serve(rack, control, port_file, told)))
 
@@ -136,12 +140,11 @@ async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | N
     """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
     import asyncio
 
-    from sim_sled.daemon import descriptors, logs
+    from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.serve import conclude
     from sim_sled.daemon.small_rack import RackError
 
-    logs.configure(level="warning")
     stop = _end(asyncio.get_running_loop())
     try:
         with known.claimed(rack.name) as file:

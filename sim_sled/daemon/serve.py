@@ -91,8 +91,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         except OSError as error:
             print(f"sim-sled: {cannot_bind(error)}", file=sys.stderr)  # noqa: T201 -- same
             return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
-        for sled_id, address in daemon.addresses.items():
-            log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
+        _say_where(daemon, control)
         if serving.port_file is not None:
             try:
                 port_file.write(serving.port_file, _ports(daemon, control))
@@ -157,6 +156,15 @@ def conclude(judging: Judging, shown: str, out: Path) -> int:
         return BAD_INPUT
     print(told, end="", file=sys.stderr)  # noqa: T201 -- same
     return GOOD if good else FAILED
+
+
+def _say_where(daemon: Daemon, control: str | None) -> None:
+    log = logs.get("serve")
+    for sled_id, address in daemon.addresses.items():
+        nexus = daemon.options.nexus
+        log.info("this is a simulated sled agent", sled=daemon.sled_name(sled_id), address=address, nexus=nexus)
+    if control is not None:
+        log.info("the control API listens", address=control)
 
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
