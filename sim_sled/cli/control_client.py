@@ -15,6 +15,7 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.text import shown, shown_lines
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
@@ -34,8 +35,6 @@ SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 _PIPE_WIDTH: Final = 200
-
-GOOD, FAILED, BAD_INPUT, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class AskError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import attrs
 
 from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, INTERRUPTED
+from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
 from sim_sled.core.config import SledConfig
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
     from sim_sled.daemon.judging import Judging
     from sim_sled.language.schema import Scenario
 
-GOOD, FAILED, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 5, 130
-
 
 @attrs.frozen
 class ServeOptions:
@@ -45,6 +46,8 @@ class ServeOptions:
     token: str | None = None
     control_hosts: tuple[str, ...] = ()
     port_file: Path | None = None
+    as_json: bool = False
+    """Whether the bound addresses are printed, as the port file has them."""
     nexus_wait_s: float | None = None
     scenario: Path | None = None
     junit: Path | None = None
@@ -91,7 +94,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         except OSError as error:
             print(f"sim-sled: {cannot_bind(error)}", file=sys.stderr)  # noqa: T201 -- same
             return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
-        _say_where(daemon, control)
+        _say_where(daemon, control, as_json=serving.as_json)
         if serving.port_file is not None:
             try:
                 port_file.write(serving.port_file, _ports(daemon, control))
@@ -158,7 +161,9 @@ def conclude(judging: Judging, shown: str, out: Path) -> int:
     return GOOD if good else FAILED
 
 
-def _say_where(daemon: Daemon, control: str | None) -> None:
+def _say_where(daemon: Daemon, control: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_ports(daemon, control)), flush=True)  # noqa: T201 -- for the program that started it
     log = logs.get("serve")
     for sled_id, address in daemon.addresses.items():
         nexus = daemon.options.nexus
