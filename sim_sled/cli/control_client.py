@@ -221,12 +221,15 @@ def inject(address: str, token: str | None, vmm: str, fault: str) -> int:
 def rules(address: str, token: str | None, as_json: bool) -> int:
     """Print the scenario's rules and how often they fired; returns the exit code."""
     try:
+        played = _get(address, "/scenario", token)
         rows = _get(address, "/rules", token)
     except AskError as error:
         return _failed(error)
     if as_json:
-        _print(rows)
+        _print(played | {"rules": rows})
         return GOOD
+    if played["last_error"] is not None:
+        _say(f"not in effect, the rules before it are: {played['last_error']}")
     table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
     for each in rows:
         table.add_row(shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"]))

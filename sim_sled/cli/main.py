@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
-from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
+from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
@@ -78,14 +78,14 @@ def read_sled_address(text: str) -> str:
 
 
 def _peer_address(text: str) -> str:
-    shown = _address(text)
-    if shown.endswith(":0"):
-        raise typer.BadParameter(f"nobody listens on port 0 of {text!r}")
-    return shown
+    try:
+        return peer_address(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _optional_address(text: str | None) -> str | None:
-    return None if text is None else _address(text)
+    return None if text is None else _peer_address(text)
 
 
 PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
@@ -99,7 +99,10 @@ def serve(
         str, typer.Argument(metavar="SLED_ADDR", callback=read_sled_address, help="[::1]:0 picks a port")
     ],
     nexus_addr: Annotated[
-        str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
+        str,
+        typer.Argument(
+            metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API: address, name:port or URL"
+        ),
     ],
     nexus_lockstep_port: Annotated[
         int | None,
@@ -278,6 +281,8 @@ def serve(
         companions=rss.ports(wishes, sleds) if beside else None,
     )
     if wishes is not None and wishes.lockstep_port:
+        if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():
+            _fail(f"NEXUS_ADDR {nexus_addr!r}: a rack that is handed over is told of addresses, not of names")
         if not beside:
             _fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
         sleds = rss.two_scrimlets(sleds, given=role is not None)

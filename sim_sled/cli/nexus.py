@@ -65,14 +65,16 @@ def nexus(
         typer.Argument(metavar="ROWS", help="for migrate-records: JSON rows; default stdin"),
     ] = None,
     *,
-    control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
+    control: Annotated[
+        str | None, typer.Option(help="control API: instances, sleds, faults; loopback of ADDR's kind if missing")
+    ] = None,
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[
         list[str] | None,
         typer.Option(help="a name that leads to the control API, beside localhost"),
     ] = None,
-    lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
+    lockstep: Annotated[str | None, typer.Option(help="lockstep API; at ADDR's host if missing")] = None,
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
     variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
     hazard: Annotated[
@@ -133,8 +135,8 @@ def nexus(
     try:
         server = NexusServer(
             address,
-            lockstep=lockstep,
-            control=control,
+            lockstep=lockstep if lockstep is not None else beside(address, port=0),
+            control=control if control is not None else loopback_beside(address),
             config=config,
             seed=seed,
             sled_api_version=sled_api_version,
@@ -150,6 +152,16 @@ def nexus(
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
             port_files.prepare(port_file)
     raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))
+
+
+def beside(address: str, *, port: int) -> str:
+    """Another port of the same host; an address that is none is told of by whoever binds it."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def loopback_beside(address: str) -> str:
+    """Any port of this machine alone, of the kind of `address`: some machines have no IPv6."""
+    return "[::1]:0" if address.startswith("[") else "127.0.0.1:0"
 
 
 def _migrate_records(rows: Path | None) -> int:
@@ -201,6 +213,6 @@ async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> in
             if error.filename is not None:  # only files have names
                 sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
                 return BAD_INPUT
-            sys.stderr.write(f"sim-sled: {cannot_bind(error)}\n")
+            sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
             return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
     return code

@@ -20,6 +20,7 @@ import typer
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.text import peer_address
 from sim_sled.daemon.logs import LogLevel
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def add_to(app: typer.Typer) -> None:
 
 def up(
     nexus: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="a Nexus's internal API; the model comes along if missing")
+        str | None,
+        typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
     sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
@@ -66,6 +68,11 @@ def up(
 
     if known.NAME.fullmatch(name) is None:
         _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
+    if nexus is not None:
+        try:
+            nexus = peer_address(nexus)
+        except ValueError as error:
+            _bad(f"--nexus: {error}")
     if pace not in PRESETS:
         _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
     if junit is not None and scenario is None:
@@ -216,6 +223,7 @@ def _judging(rack: Any, told: Told | None) -> Any:
 
     if told is None or isinstance(rack, WorkersRack):
         return None
+    rack.daemon.played.file = told.scenario
     judged = told.junit is not None
     say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
     host = None if rack.server is None else rack.server.host

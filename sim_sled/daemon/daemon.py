@@ -135,6 +135,15 @@ class Options:
     state_dir: Path | None = None  # None: nothing outlives the daemon
 
 
+@attrs.define
+class Played:
+    """Which scenario is in effect. `file` None: it came over the control API, or there is none."""
+
+    revision: int = 1
+    file: str | None = None
+    last_error: str | None = None
+
+
 @attrs.frozen
 class Undelivered:
     """What a daemon could not tell Nexus before it ended."""
@@ -151,9 +160,11 @@ class Daemon:
 
     judging: Judging | None = None
     """Whoever judges a scenario on this daemon sets it."""
+    stopping = False
 
     def __init__(self, sleds: list[SledConfig], options: Options, clock: Clock | None = None) -> None:
         self.options = options
+        self.played = Played()
         self.clock = clock or Clock()
         self.history = History()
         self.conductor = Conductor(
@@ -196,7 +207,6 @@ class Daemon:
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
         self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
-        self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders: Senders[contract.PutToNexus | Send] = Senders(
@@ -707,6 +717,8 @@ class Daemon:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
         self._turn(Load(scenario), None)
+        self.played.revision += 1
+        self.played.file = self.played.last_error = None
         if self.judging is not None:
             self.judging.load(scenario)
 

@@ -27,7 +27,7 @@ from sim_sled import port_file
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon, Options, Played
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
 from sim_sled.machine import cannot_bind
@@ -104,7 +104,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         judging = _judging(daemon, serving)
         if serving.scenario is not None:
             running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
+            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario, daemon.played)
             stack.callback(running.remove_signal_handler, signal.SIGHUP)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
@@ -135,6 +135,7 @@ def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
         return None
     from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
 
+    daemon.played.file = str(serving.scenario)
     judged = serving.junit is not None
     say_what_is_left_out(daemon, model=False, judged=judged)
     return Judging(daemon, daemon.engine.scenario, daemon.options.seed) if judged else None
@@ -225,15 +226,17 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
     return stop
 
 
-def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
+def reload_from(load: Callable[[Scenario], None], path: Path, played: Played) -> None:
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
         scenario = load_one(path)
     except BadScenario as bad:
+        played.last_error = str(bad)
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
     load(scenario)
+    played.file = str(path)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 
