@@ -70,6 +70,20 @@ def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
     assert "W314" not in sim_sled("run", LIBRARY / "happy.yaml", "--seed", 3).stdout
 
 
+def test_equal_failures_are_told_once_with_their_number(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        'version: 1\nload: [{at: 0s, create: {hostname: "web-{n}", count: 4}}]\n'
+        "rules: [{name: stuck, when: {state: starting}, do: {stall: forever}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 30s}]\n"
+    )
+    result = sim_sled("run", path, "--seed", 1)
+    assert result.exit_code == 1
+    assert result.stdout.count("expectation 'up'") == 1
+    assert "and 3 more like it, the last at" in result.stdout
+    assert len(json.loads(sim_sled("run", path, "--seed", 1, "--json").stdout)["runs"][0]["failures"]) == 4
+
+
 def test_files_of_runs_do_not_overwrite_each_other_and_minus_is_stdout(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
