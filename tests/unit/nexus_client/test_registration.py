@@ -306,6 +306,11 @@ def test_a_sled_that_nexus_remembers_otherwise_registers_under_the_next_generati
     assert _got(looking, _stored(8, _BIGGER)) == [_post(9)]
 
 
+def test_a_sled_that_nexus_has_under_another_generation_says_so(looking):
+    assert _got(looking, _stored(8)) == [Registered(8)]
+    assert looking.generation == 8
+
+
 def test_a_look_that_is_refused_changes_nothing(looking):
     assert _got(looking, Permanent("403: no", 403), _T0 + _LOOK) == []
     assert looking.next_deadline_us() == _T0 + 2 * _LOOK
