@@ -325,7 +325,7 @@ class RestartNexus(Action):
 
 @attrs.frozen
 class Snapshot(Action):
-    """Write the state of everything into the trace (a daemon: to a file) under this name."""
+    """Write the state of everything into the trace (of a daemon: into its log) under this name."""
 
     key: ClassVar[str] = "snapshot"
     example: ClassVar[str] = "here"

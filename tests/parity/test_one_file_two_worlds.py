@@ -122,18 +122,21 @@ COMPARED = {
     "rule",
     "note",
     "injected",
+    "snapshot",
 }
 """Kinds that both worlds tell of a VMM. How often something is sent depends on the clock; what arrives does not."""
 
 
 def happenings(lines):
-    """VMM -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged is a sequence
-    of its own: how far the sled was by then is a matter of a millisecond.
+    """VMM ("-": nobody) -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged is
+    a sequence of its own: how far the sled was by then is a matter of a millisecond.
     """
     found = {}
     for line in lines:
         if line.kind in COMPARED:
             text = f"{line.kind} {line.text.split(' gen ')[0].split(' (')[0]}"
+            if line.kind == "snapshot":
+                text = text.partition(":")[0]  # what is in it depends on the moment
             found.setdefault((line.vmm, line.kind == "acked"), []).append(text)
     return found
 
