@@ -128,8 +128,8 @@ COMPARED = {
 
 
 def happenings(lines):
-    """VMM ("-": nobody) -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged is
-    a sequence of its own: how far the sled was by then is a matter of a millisecond.
+    """VMM ("-": nobody) -> the kinds of what happened to it, in order, with the states. What Nexus has acknowledged
+    is a sequence of its own: how far the sled was by then is a matter of a millisecond.
     """
     found = {}
     for line in lines:
