@@ -316,6 +316,17 @@ class RuleRow(TypedDict):
     fired: int
 
 
+class Played(TypedDict):
+    """The scenario in effect. `revision` counts from 1 and goes up with each other one; `last_error`: why the newest
+    that was offered is not in effect.
+    """
+
+    name: str | None
+    revision: int
+    file: str | None
+    last_error: str | None
+
+
 class Rules(TypedDict):
     rules: int
 
