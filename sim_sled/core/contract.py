@@ -250,8 +250,8 @@ class Tick:
     """Time has passed: whatever is due by now happens, in order."""
 
 
-Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput
-"""What somebody does to a VMM that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
+Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput | CallArea
+"""What somebody does to a VMM or a sled that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
 
 Input = (
     Register

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from propolis_stub.table import TRANSITIONS
+from sim_sled.core.mishaps import OPERATIONS as BESIDE
 
 
 def _words(text: str) -> frozenset[str]:
@@ -53,9 +54,9 @@ EARLIER_OPERATIONS: Final = _words(
     uplink_ensure zone_bundle_create zpools_get
     """
 )
-"""Operation ids that only earlier versions of the API have."""
+"""Operation ids that only earlier versions of the API have; `BESIDE` are those of the servers beside a sled."""
 
-ALL_OPERATIONS: Final = OPERATIONS | EARLIER_OPERATIONS
+ALL_OPERATIONS: Final = OPERATIONS | EARLIER_OPERATIONS | BESIDE
 
 STATES: Final = (
     "creating",
@@ -114,6 +115,21 @@ MIGRATION_STATES: Final = ("pending", "in_progress", "completed", "failed")
 
 ASKED: Final = ("running", "stopped", "reboot", "migration_target")
 """Kinds of `vmm_put_state` (nexus_client.types.Asked)."""
+
+POOL_HEALTH: Final = ("online", "degraded", "faulted", "offline", "removed", "unavailable")
+"""What an inventory may say of a pool (SR 3.6)."""
+
+DATASET_KINDS: Final = (
+    "cockroachdb", "crucible", "clickhouse", "clickhouse_keeper", "clickhouse_server", "external_dns", "internal_dns",
+    "zone", "debug", "local_storage", "local_storage_unencrypted",
+)  # fmt: skip
+"""Of datasets in a sled's configuration (SR 3.3)."""
+
+ZONE_KINDS: Final = (
+    "boundary_ntp", "clickhouse", "clickhouse_keeper", "clickhouse_server", "cockroach_db", "crucible",
+    "crucible_pantry", "external_dns", "internal_dns", "internal_ntp", "nexus", "oximeter",
+)  # fmt: skip
+"""Of zones in a sled's configuration, as `zone_type` says."""
 
 INVARIANTS: Final = {
     "gen_monotonic": "generations published for one VMM never go down; equal ones carry equal states",
