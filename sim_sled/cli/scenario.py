@@ -346,7 +346,7 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
             now = time.monotonic()  # noqa: TID251 -- same
             if now - started > BAR_AFTER_S and now - told > 0.1:
                 told = now
-                living = sum(not who.gone for who in world.engine.subjects.values())
+                living = sum(not who.gone for who in world.engine.cast.subjects.values())
                 status.update(
                     f"{world.scenario.name}: {world.elapsed_us / 1e6:.0f} s, {world.steps} steps, {living} VMMs, "
                     f"{len(world.judge.failures)} failures"

@@ -267,7 +267,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
         world.now_us = max(world.now_us, EPOCH_US + at_us)
-    subjects = world.engine.subjects.values()
+    subjects = world.engine.cast.subjects.values()
     meant = [who for who in subjects if vmm in (who.short, str(who.propolis_id), who.hostname)]
     if not meant:
         known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])

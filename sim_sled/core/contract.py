@@ -251,7 +251,7 @@ class Tick:
 
 
 Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput | CallArea
-"""What somebody does to a VMM or a sled that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
+"""What somebody does to a VMM or a sled that no API offers: its `ticket` may be 0, then nobody waits for it."""
 
 Input = (
     Register

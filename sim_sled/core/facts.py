@@ -1,7 +1,7 @@
 """What may be wrong with a sled beside its VMMs, as one value that is set at once (SR 8).
 
-`SetFacts` is a call on a sled's estate like any other (`contract.CallArea`): rules of a scenario make it in every world.
-What is None stays as it is. The reconciler runs again after each change that it depends on, as the real one does.
+`SetFacts` is a call on a sled's estate like any other (`contract.CallArea`): rules make it in every world. What
+is None stays as it is. The reconciler runs again after each change that it depends on, as the real one does.
 
 Read before: core/artifacts/store.py, core/bootstore/store.py, core/bundles/store.py, core/companions.py,
 core/inventory.py, core/storage/local.py, core/trust_quorum/node.py. Read next: language/facts.py.
@@ -34,7 +34,7 @@ WELL: Final = "ok"
 
 @attrs.frozen
 class SetFacts:
-    """Kinds of datasets and zones are those of the API (`debug`, `crucible`, `internal_ntp`, ...); disks and pools are
+    """Kinds of datasets and zones are those of the API (`debug`, `internal_ntp`, ...); disks and pools are
     numbered from 1 in the order of the inventory; delays in microseconds.
 
     `m2_disks`: on how many M.2 disks artifacts are written. `unmounted`: kinds of datasets whose bundles cannot be
@@ -101,7 +101,7 @@ class SetFacts:
             faults.missing_disks = {serials[number] for number in self.missing_disks}
         for number, why in (self.disks or {}).items():
             _set(faults.serials, serials[number], why)
-        for kind, why in ((self.datasets or {}) | (self.zones or {})).items():
+        for kind, why in (*(self.datasets or {}).items(), *(self.zones or {}).items()):
             _set(faults.kinds, kind, why)
         if self.keeps_orphans is not None:
             faults.keeps_orphans = self.keeps_orphans

@@ -63,7 +63,7 @@ from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
+from sim_sled.engine.plans import Expunge, Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
@@ -203,7 +203,7 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
-        self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
+        self.beyond: Callable[[Power | Expunge | RestartNexus], None] = self._beyond
         """What rules want of Nexus: whoever has a model beside the daemon does it."""
         self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
@@ -243,7 +243,7 @@ class Daemon:
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
@@ -257,7 +257,7 @@ class Daemon:
         if self._agents is not None and sled is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self._agents.remove(each.dataset_id for each in datasets)
-        self.engine.leave(sled_id)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -492,7 +492,7 @@ class Daemon:
         elif isinstance(effect, TakeSnapshot):
             vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
             self._log.info("snapshot", name=effect.name, vmms=vmms)
-        elif isinstance(effect, Power | RestartNexus):
+        elif isinstance(effect, Power | Expunge | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             try:
@@ -672,7 +672,7 @@ class Daemon:
         for teller in self.tellers:
             teller(kind, who, sled, text)
 
-    def _beyond(self, effect: Power | RestartNexus) -> None:
+    def _beyond(self, effect: Power | Expunge | RestartNexus) -> None:
         self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
 
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:

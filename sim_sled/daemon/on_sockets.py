@@ -10,6 +10,7 @@ Read before: daemon/daemon.py, play/stage.py.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections import deque
@@ -17,24 +18,27 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
+import aiohttp
 import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from nexus_client.stub.server.sled_client import TIMEOUT_S
+from sim_sled.companions.servers import Ports
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.answers import refusal
 from sim_sled.language.schema import Scenario
+from sim_sled.play.asks import GONE, Answer, Ask
 from sim_sled.play.campaign import Played, Task
 from sim_sled.play.conductor import Call, Carried, Refused
-from sim_sled.play.fleet import configs_of, engine_for, model_of
+from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
@@ -48,6 +52,8 @@ SETTLE_S: float = 2.0
 """A run ends when nothing was said for that long and nothing is planned."""
 CALL_TIMEOUT_S: float = TIMEOUT_S
 """How long the model waits for a sled's answer: as long as Nexus."""
+SLED_VERSION: Final = "48.0.0"
+CRUCIBLE_VERSION: Final = "1.0.0"
 OVERTIME_S: Final = 120.0
 REGISTER_S: Final = 30.0
 LINES_MAX: Final = 1_000_000
@@ -75,6 +81,7 @@ class WallWorld:
     users: Users = attrs.field(init=False)
     _clock: Clock = attrs.field(factory=Clock)
     _asking: set[asyncio.Task[None]] = attrs.field(factory=set)
+    _session: aiohttp.ClientSession | None = None
 
     def __attrs_post_init__(self) -> None:
         self.judge = Judge(self.scenario, self)
@@ -116,6 +123,44 @@ class WallWorld:
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """See `Stage`; over HTTP, as Nexus."""
+
+        async def send() -> None:
+            answer = await self._send(wish)
+            if not answer.good:
+                told = f"{answer.status}" if answer.status else str(answer.body)
+                self.line("request", f"{wish.op}: {told}", None, self.engine.cast.by_id[wish.sled_id].name)
+            answered(answer)
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _send(self, wish: Ask) -> Answer:
+        address, version = self.daemon.addresses[wish.sled_id], SLED_VERSION
+        if wish.dataset is not None:
+            address, version = self.daemon.companions[wish.sled_id].addresses.crucible[wish.dataset], CRUCIBLE_VERSION
+        body = wish.body
+        if wish.depot is not None:
+            body = {"depot_base_url": f"http://{self.daemon.companions[wish.depot].addresses.repo_depot}"}
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_TIMEOUT_S))
+        headers = {"api-version": version}
+        url = f"http://{address}{wish.path}"
+        try:
+            async with self._session.request(wish.method, url, headers=headers, json=body, data=wish.data) as answer:
+                raw, status = await answer.read(), answer.status
+        except TimeoutError:
+            return Answer(GONE, f"no answer within {CALL_TIMEOUT_S:.0f} s")
+        except aiohttp.ClientError as error:
+            return Answer(GONE, str(error) or type(error).__name__)
+        try:
+            told = json.loads(raw) if raw else None
+        except ValueError:
+            return Answer(GONE, "an answer that nobody can read")
+        return Answer(status, told["message"] if status >= 400 and isinstance(told, dict) else told)
+
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
         """Each line is told as it happens."""
         self.active_us = self.now_us
@@ -130,17 +175,19 @@ class WallWorld:
         return _UUID.sub(lambda m: self._name(m[0]), text)
 
     def _name(self, key: str) -> str:
-        who = self.engine.subjects.get(UUID(key))
+        who = self.engine.cast.subjects.get(UUID(key))
         if who is not None:
             return who.short
         row = self.nexus.records.instances.get(UUID(key))
         return row.hostname if row is not None else key[:8]
 
-    def beyond(self, effect: Power | RestartNexus) -> None:
+    def beyond(self, effect: Power | Expunge | RestartNexus) -> None:
         """What rules want of Nexus, done to the model."""
         if isinstance(effect, Power):
             power = "a0" if effect.on else "off"
             self.ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, power=power), lambda _: None)
+        elif isinstance(effect, Expunge):
+            self.ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, policy="expunged"), lambda _: None)
         elif effect.point == "now":
             self.line("nexus", "down")
             self.server.restart(effect.down_us // 1000)
@@ -153,7 +200,7 @@ class WallWorld:
         self.line(kind, text, who, sled)
 
     def _watch(self, happening: Happening) -> None:
-        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])
@@ -200,6 +247,8 @@ class WallWorld:
         for task in list(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
 
 
 async def play_on_sockets(
@@ -224,6 +273,7 @@ async def play_on_sockets(
                 shutdown_wait_s=0.2,
                 wrong=wrong,
                 silence_us=int(CALL_TIMEOUT_S * 1.1e6),
+                companions=Ports() if needs_servers(scenario) else None,
             ),
         )
         await daemon.start()

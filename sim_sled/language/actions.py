@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: language/record.py. Read next: engine/plans.py, language/schema.py, language/selector.py.
+Read before: language/record.py. Read next: engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ from sim_sled.language.field_types import (
 from sim_sled.language.figures import FOREVER, SHARE_ONE
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.record import Located, Struct, f
-from sim_sled.language.words import DATASET_KINDS, PHASES, POOL_HEALTH, PUBLISHED_STATES, STATES, ZONE_KINDS, hint
+from sim_sled.language.words import (
+    DATASET_KINDS,
+    PHASES,
+    POOL_HEALTH,
+    PUBLISHED_STATES,
+    STATES,
+    ZONE_KINDS,
+    Truth,
+    hint,
+)
 
 NEVER_PUBLISHED: Final = {
     "stopped": "a sled never publishes it; it says stopping until destroyed",
@@ -170,7 +179,7 @@ class SetState(Action):
 
     key: ClassVar[str] = "set_state"
     short: ClassVar[str] = "state"
-    state: str = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
+    state: Truth = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
     illegal: bool = f(Boolean(), "Allow a state that cannot follow.", default=False)
 
 
@@ -189,7 +198,7 @@ class SkipStates(Action):
 
     key: ClassVar[str] = "skip_states"
     short: ClassVar[str] = "states"
-    states: tuple[str, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
+    states: tuple[Truth, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
 
 
 @attrs.frozen
@@ -348,8 +357,8 @@ _dataset_kind = OneOf(DATASET_KINDS, "E111", "kind of dataset")
 class SetFacts(Action):
     """Facts of a sled beside its VMMs; what is not said stays as it is. They hold until they are set again.
 
-    Disks and pools have numbers from 1, in the order of the inventory. The reconciler runs again when one of its facts
-    has changed; a text `ok` ends what another text began.
+    Disks and pools have numbers from 1, in the order of the inventory. The reconciler runs again when one of its
+    facts has changed; a text `ok` ends what another text began.
     """
 
     key: ClassVar[str] = "set"
@@ -410,7 +419,7 @@ class SetFacts(Action):
     regions: str | None = f(_region_state, "The state that all its regions take.", default=None, words="-")
     pantry: PantryKnobs | None = f(Struct(PantryKnobs), "Its Crucible pantry.", default=None, words="-")
     volumes_taken_over: bool | None = f(
-        Boolean(), "Others have activated the volumes of its pantry: whoever works on them is told 410.", default=None,
+        Boolean(), "Others have activated the volumes of its pantry: who works on them is told 410.", default=None,
         words="-",
     )  # fmt: skip
     depot_broken: bool | None = f(Boolean(), "Its repo depot fails whoever asks.", default=None, words="-")

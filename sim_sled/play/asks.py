@@ -1,5 +1,5 @@
-"""What Nexus asks of sleds and the servers beside them for its own tasks, each once: as a call on a sled's estate, which
-virtual time makes, and as a request over HTTP, which the wall clock makes. Rules see the same operation in both.
+"""What Nexus asks of sleds and of the servers beside them for its own tasks, each once: as a call on a sled's estate,
+for virtual time, and as a request over HTTP, for the wall clock. Rules see the same operation in both.
 
 Read before: core/companions.py, core/estate.py. Read next: play/tasks.py.
 """
@@ -59,7 +59,7 @@ def _as_it_is(value: Any) -> Any:
 @attrs.frozen
 class Ask:
     """One request. `told`: makes of what the core returns what the wire would say. `data`: a body that is not JSON.
-    `dataset`: of the Crucible agent that is asked; None: the sled itself is. `depot`: whose repo depot the body names.
+    `dataset`: of the Crucible agent that is asked; None: the sled itself is. `depot`: whose depot the body names.
     """
 
     sled_id: UUID
@@ -222,23 +222,21 @@ def create_region(sled: UUID, dataset: UUID, region: UUID, extents: int) -> Ask:
         "id": str(region), "block_size": BLOCK, "extent_size": EXTENT // BLOCK, "extent_count": extents,
         "encrypted": True, "cert_pem": None, "key_pem": None, "root_pem": None, "source": None,
     }  # fmt: skip
-    return _region(sled, dataset, "region_create", Agent.create, (wanted,), "POST", "", body)
-
-
-def get_region(sled: UUID, dataset: UUID, region: UUID) -> Ask:
-    return _region(sled, dataset, "region_get", Agent.get, (str(region),), "GET", f"/{region}")
+    call = _crucible(dataset, "region_create", Agent.create, wanted)
+    return Ask(sled, "region_create", call, "POST", _REGIONS, body, dataset=dataset, told=_region)
 
 
 def delete_region(sled: UUID, dataset: UUID, region: UUID) -> Ask:
-    return _region(sled, dataset, "region_delete", Agent.delete, (str(region),), "DELETE", f"/{region}")
+    call = _crucible(dataset, "region_delete", Agent.delete, str(region))
+    return Ask(sled, "region_delete", call, "DELETE", f"{_REGIONS}/{region}", dataset=dataset)
 
 
-def _region(
-    sled: UUID, dataset: UUID, op: str, how: Callable[..., Any], args: tuple[Any, ...], method: str, path: str,
-    body: Any = None,
-) -> Ask:  # fmt: skip
-    def told(value: Region | None) -> dict[str, Any] | None:
-        return None if value is None else {"state": value.state.value, "port_number": value.port}
+_REGIONS: Final = "/crucible/0/regions"
 
-    call = ask(Companions, Companions.call, Beside(Server.CRUCIBLE, dataset), op, how, args)
-    return Ask(sled, op, call, method, f"/crucible/0/regions{path}", body, dataset=dataset, told=told)
+
+def _crucible(dataset: UUID, op: str, how: Callable[..., Any], arg: object) -> AreaCall:
+    return ask(Companions, Companions.call, Beside(Server.CRUCIBLE, dataset), op, how, (arg,))
+
+
+def _region(value: Region) -> dict[str, Any]:
+    return {"state": value.state.value, "port_number": value.port}

@@ -194,7 +194,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
     )
     counts = {
         "steps": world.steps,
-        "vmms": len(world.engine.subjects),
+        "vmms": len(world.engine.cast.subjects),
         "user_actions": world.users.done,
         "user_refused": world.users.refused,
         "creations_refused": world.users.creations_refused,
@@ -224,7 +224,7 @@ def _warnings(world: Finished) -> list[Warned]:
     for rule in world.scenario.rules:
         counter = world.engine.counters[rule.name]
         selects = rule.for_.names_vmms() or rule.for_.names_sleds()
-        if rule.enabled and selects and counter.matched == 0 and world.engine.subjects:
+        if rule.enabled and selects and counter.matched == 0 and world.engine.cast.subjects:
             found.append(Warned("W300", f"rule '{rule.name}' meant nobody in this run", rule.mark("for")))
         for action, (times, why) in counter.futile.items():
             if action not in counter.worked:
@@ -240,5 +240,5 @@ def _warnings(world: Finished) -> list[Warned]:
         told = f"no instance was created: all {users.creations} were refused, the first with {users.first_refusal}"
         create = next(load.mark() for load in world.scenario.load if load.action() in ("create", "churn"))
         found.append(Warned("W312", told, create))
-    alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
+    alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn", "task") and e.met == 0]
     return found + [Warned("W311", f"{e.label} met no instance in this run", e.load.mark()) for e in alone]

@@ -16,7 +16,9 @@ from sim_sled.engine.engine import Engine
 from sim_sled.language.schema import Scenario
 
 if TYPE_CHECKING:
+    from sim_sled.play.asks import Answer, Ask
     from sim_sled.play.judge.expect import Judge
+    from sim_sled.play.users import Users
 
 Answered = Callable[[nx.Reply | nx.Dropped], None]
 
@@ -27,6 +29,7 @@ class Stage(Protocol):
     scenario: Scenario
     seed: int
     judge: Judge
+    users: Users
     nexus_5xx: list[str]
 
     @property
@@ -56,6 +59,10 @@ class Stage(Protocol):
 
     def ask(self, make: Callable[[int], Any], answered: Answered) -> None:
         """Give the model an input that has a ticket; its answer comes back by `answered`."""
+        ...
+
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """Ask a sled, or a server beside it, as Nexus does for tasks of its own."""
         ...
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:

@@ -66,14 +66,14 @@ class Wanted:
             self.disks[row["id"]] = row
 
     def add_dataset(self, kind: str, pool: str) -> None:
-        row = {
+        row: dict[str, Any] = {
             "id": self._id(f"{kind}/{pool}"), "name": {"pool_name": f"oxp_{pool}", "kind": kind},
             "compression": {"type": "off"}, "quota": None, "reservation": None,
         }  # fmt: skip
         self.datasets[row["id"]] = row
 
     def add_zone(self, kind: str, pool: str, **about: Any) -> None:
-        row = {
+        row: dict[str, Any] = {
             "id": self._id(f"zone/{kind}/{pool}"), "filesystem_pool": f"oxp_{pool}",
             "zone_type": {"type": kind, "address": "[fd00:1122:3344:101::10]:123"} | about,
             "image_source": {"type": "install_dataset"},
@@ -87,9 +87,7 @@ class Wanted:
             return False
         gone = pools[nth - 1]
         self.disks = {key: row for key, row in self.disks.items() if row["pool_id"] != gone}
-        self.datasets = {
-            key: row for key, row in self.datasets.items() if row["name"]["pool_name"] != f"oxp_{gone}"
-        }
+        self.datasets = {key: row for key, row in self.datasets.items() if row["name"]["pool_name"] != f"oxp_{gone}"}
         self.zones = {key: row for key, row in self.zones.items() if row["filesystem_pool"] != f"oxp_{gone}"}
         return True
 
@@ -160,12 +158,11 @@ class Tasks:
         self.world.judge.touch_tasks()
         return answer.body if answer.good else None
 
-    def collect(self, name: str, _task: Task, sleds: list[UUID]) -> Steps:
+    def collect(self, _name: str, _task: Task, sleds: list[UUID]) -> Steps:
         """Errors of a sled are stored; the rest stands."""
-        bad = []
         for sled in sleds:
-            if (yield from self._look(sled)) is None:
-                bad.append(f"{self._name(sled)} {self.seen[sled]['error']}")
+            yield from self._look(sled)
+        bad = [f"{self._name(sled)} {why}" for sled in sleds if (why := self.seen[sled].get("error")) is not None]
         text = f"{len(sleds) - len(bad)} of {len(sleds)} sleds"
         return f"{text}; {'; '.join(bad)}" if bad else text
 
@@ -174,7 +171,7 @@ class Tasks:
     def config(self, name: str, task: Task, sleds: list[UUID]) -> Steps:
         """NTP first; when it runs, Crucible and the rest of each pool."""
         for sled in sleds:
-            told = yield from self._wait_for(name, task, sled, lambda _told: True)
+            told = yield from self._wait_for(task, sled, lambda _told: True)
             wanted = self._wanted[sled] = Wanted(sled)
             wanted.adopt(told)
             pools = [row["pool_id"] for row in wanted.disks.values()]
@@ -219,10 +216,10 @@ class Tasks:
             if told != (told := f"{self._name(sled)} refuses generation {body['generation']}: {answer.status}"):
                 self._tell(name, told)
             yield task.round
-        yield from self._wait_for(name, task, sled, lambda told: not _missing(told, body["generation"]))
+        yield from self._wait_for(task, sled, lambda told: not _missing(told, body["generation"]))
 
     def _wait_for(
-        self, name: str, task: Task, sled: UUID, enough: Callable[[dict[str, Any]], bool]
+        self, task: Task, sled: UUID, enough: Callable[[dict[str, Any]], bool]
     ) -> Generator[Ask | int, Any, dict[str, Any]]:
         pause = POLL_US
         while True:

@@ -14,11 +14,12 @@ import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
-from sim_sled.engine.cast import Facts, means
+from sim_sled.engine.match import Facts, means
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
 from sim_sled.play.population import Population
+from sim_sled.play.tasks import Tasks
 
 if TYPE_CHECKING:
     from sim_sled.play.stage import Stage
@@ -61,7 +62,14 @@ class Users:
     _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _count: int = 0
     _start_us: int = 0
+    tasks: Tasks = attrs.field(init=False)
     _populations: dict[str, Population] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.tasks = Tasks(self.world, self._later)
+
+    def _later(self, after_us: int, act: Callable[[], None]) -> None:
+        self._at(self.world.now_us - self._start_us + after_us, act)
 
     def begin(self) -> None:
         """Time starts."""
@@ -116,6 +124,8 @@ class Users:
             self._create(entry, load.create)
         elif load.churn is not None:
             self._churn(entry, load.churn)
+        elif load.task is not None:
+            self.tasks.start(entry.label, load.task)
         else:
             verb = load.action()
             for row in self._meant(entry, getattr(load, verb)):
@@ -181,7 +191,7 @@ class Users:
         if target is None:
             self.world.line("user", f"migrate {row.hostname}: no other sled")
             return
-        name = self.world.engine.by_id[target].name
+        name = self.world.engine.cast.by_id[target].name
         self.world.ask(
             lambda ticket: nx.Migrate(ticket, row.id, target), self._answered(f"migrate {row.hostname} to {name}")
         )
@@ -189,9 +199,9 @@ class Users:
     def _target(self, entry: _Entry, row: Instance, to: str) -> UUID | None:
         engine = self.world.engine
         if to != "any":
-            return engine.sleds[to].id
+            return engine.cast.sleds[to].id
         here = self._sled_of(row)
-        others = [sled.id for sled in engine.sleds.values() if sled.name != here]
+        others = [sled.id for sled in engine.cast.sleds.values() if sled.name != here]
         if not others:
             return None
         u = draw(self.world.seed, f"to/{entry.label}", row.hostname, entry.occurrence * 1_000 + entry.acted)
@@ -259,7 +269,7 @@ class Users:
 
     def _facts(self, row: Instance) -> Facts:
         engine = self.world.engine
-        subject = engine.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
+        subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         return Facts(
             sled=self._sled_of(row),
             vmm=() if subject is None else (subject.short, str(subject.propolis_id)),
@@ -269,7 +279,7 @@ class Users:
             silo=(str(row.silo_id), engine.names.get(row.silo_id, "")),
             ncpus=row.ncpus,
             memory=row.memory,
-            state="" if subject is None else subject.truth,
+            state=None if subject is None else subject.truth,
             role=None if subject is None else subject.role,
             ordinal=0 if subject is None else subject.ordinal,
             key=row.hostname,
@@ -277,4 +287,4 @@ class Users:
 
     def _sled_of(self, row: Instance) -> str:
         vmm = self.world.nexus.records.active_vmm(row)
-        return "" if vmm is None else self.world.engine.by_id[vmm.sled_id].name
+        return "" if vmm is None else self.world.engine.cast.by_id[vmm.sled_id].name

@@ -28,17 +28,20 @@ from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
+from sim_sled.core.crucible.agents import equip
+from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
+from sim_sled.engine.plans import Expunge, Power, RestartNexus, TakeSnapshot
 from sim_sled.engine.reports import outcome_of
 from sim_sled.http.answers import refusal
 from sim_sled.language.distribution import Fixed
 from sim_sled.language.draw import draw
 from sim_sled.language.schema import Scenario
+from sim_sled.play.asks import GONE, Answer, Ask
 from sim_sled.play.conductor import (
     STEP,
     Answered,
@@ -54,7 +57,7 @@ from sim_sled.play.conductor import (
     Refused,
     Send,
 )
-from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
+from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
@@ -112,6 +115,8 @@ class World:
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
+    _asked: dict[int, tuple[Ask, Callable[[Answer], None]]] = attrs.field(factory=dict)
+    """Requests of Nexus's own tasks on their way, by the key of their call."""
 
     def __attrs_post_init__(self) -> None:
         ids = ids_of(self.scenario)
@@ -133,6 +138,8 @@ class World:
         self.users = Users(self)
         for config in configs_of(self.scenario):
             self.rack.add_sled(config).outbox = outbox_of(self.scenario, self.seed)
+        if needs_servers(self.scenario):
+            equip(self.rack.sleds.values())
 
     @property
     def engine(self) -> Engine:
@@ -241,12 +248,14 @@ class World:
             self.judge.touch(who)
 
     def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
-        sled = self.engine.by_id[call.item.sled_id]
+        sled = self.engine.cast.by_id[call.item.sled_id]
         if isinstance(ending, Refused):
             answer = refusal(ending.error)
             if answer.status >= 500:
                 self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
             return
+        if call.key in self._asked:
+            return  # its task tells what it comes to
         if call.op == "vmm_register":
             self.judge.invariants.registered(sled.id)
         if call.op != "vmm_get_state":
@@ -266,7 +275,7 @@ class World:
     def _name(self, key: str) -> str:
         found = self.ids.get(key)
         if found is None:
-            who = self.engine.subjects.get(UUID(key))
+            who = self.engine.cast.subjects.get(UUID(key))
             if who is not None:
                 return who.short
             row = self.nexus.records.instances.get(UUID(key))
@@ -305,7 +314,7 @@ class World:
         if line.what == "public":
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             hostname = row.hostname if row is not None else "-"
-            known = line.propolis_id in self.engine.subjects
+            known = line.propolis_id in self.engine.cast.subjects
             self._nexus_line("public", line, line.text if known else f"{hostname} {line.text}")
             lives = row is not None and row.time_deleted is None and self.nexus.up
             if row is not None and lives and self.nexus.public_state(row.id).value == line.text:
@@ -322,7 +331,7 @@ class World:
             self.judge.invariants.changed[line.instance_id] = None
 
     def _nexus_line(self, kind: str, line: nx.Happened, text: str) -> None:
-        who = self.engine.subjects.get(line.propolis_id) if line.propolis_id is not None else None
+        who = self.engine.cast.subjects.get(line.propolis_id) if line.propolis_id is not None else None
         self.line(kind, text, who, "nexus")
 
     def _call(self, call: nx.CallSled) -> None:
@@ -330,6 +339,14 @@ class World:
         self._ticket += 1
         op, item = translate(call, self._ticket)
         self.conductor.put(self.network(op, call.call_id), Call(call.call_id, op, item))
+
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """See `Stage`; over the network and past the rules, as a call of the model."""
+        self._ticket += 1
+        key = -self._ticket  # the model counts its own from 1
+        self._asked[key] = (wish, answered)
+        item = contract.CallArea(self._ticket, wish.sled_id, ESTATE, wish.call, wish.op)
+        self.conductor.put(self.network(wish.op, self._ticket), Call(key, wish.op, item))
 
     def network(self, what: str, nth: int) -> int:
         latency = self.engine.takes("network", "network")
@@ -351,6 +368,8 @@ class World:
                     self._register(effect)
                 case Power():
                     self._set_power(effect.sled_id, "a0" if effect.on else "off")
+                case Expunge():
+                    self._expunge(effect.sled_id)
                 case RestartNexus():
                     self._restart_nexus(effect)
                 case TakeSnapshot():
@@ -361,8 +380,15 @@ class World:
     def _set_power(self, sled_id: UUID, power: str) -> None:
         self.ask(lambda ticket: nx.SetSled(ticket, sled_id, power=power), lambda _: None)
 
+    def _expunge(self, sled_id: UUID) -> None:
+        self.ask(lambda ticket: nx.SetSled(ticket, sled_id, policy="expunged"), lambda _: None)
+
     def _ended(self, ended: Ended) -> None:
         call, ending = ended.call, ended.ending
+        asked_by = self._asked.pop(call.key, None)
+        if asked_by is not None:
+            self._answered(ended, *asked_by)
+            return
         text = ""
         outcome: nx.Outcome
         match ending:
@@ -383,9 +409,26 @@ class World:
             case Lost():
                 outcome, text = _LOST[ending], ending.value
         if text:
-            name = self.engine.by_id[call.item.sled_id].name
+            name = self.engine.cast.by_id[call.item.sled_id].name
             self.line("request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name)
         self.tell_nexus(nx.SledAnswered(call.key, outcome))
+
+    def _answered(self, ended: Ended, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        match ended.ending:
+            case Carried(value):
+                answer = Answer(200, wish.told(value))
+            case Refused(error):
+                said = refusal(error)
+                answer = Answer(said.status, said.message)
+            case Failed(fail):
+                answer = Answer(fail.status, fail.message)
+            case Lost():
+                answer = Answer(GONE, ended.ending.value)
+        if not answer.good:
+            name = self.engine.cast.by_id[wish.sled_id].name
+            told = f"{answer.status}" if answer.status else str(answer.body)
+            self.line("request", f"{wish.op}: {told}", None, name)
+        answered(answer)
 
     def _register(self, effect: contract.AskNexus) -> None:
         def got(reply: nx.Reply | nx.Dropped) -> None:
@@ -439,7 +482,7 @@ class World:
 
     def _snapshot(self) -> str:
         vmms = [
-            f"{who.short}={who.truth}" for who in sorted(self.engine.subjects.values(), key=lambda w: w.ordinal)
+            f"{who.short}={who.truth}" for who in sorted(self.engine.cast.subjects.values(), key=lambda w: w.ordinal)
             if not who.gone
         ]  # fmt: skip
         return f"{len(vmms)} VMMs, {len(self.engine.post.held)} reports held; {' '.join(vmms[:200])}"

@@ -165,7 +165,8 @@ class Ledger(Area):
         there: dict[str, DatasetWanted] = {}
         if self.last is not None:
             made = self.last.config.datasets
-            there = {key: made[key] for key, why in self.last.datasets.items() if why is None} | dict(self.last.orphans)
+            there = {key: made[key] for key, why in self.last.datasets.items() if why is None}
+            there |= self.last.orphans
         return World(self.disks(), self.images, self.slots, self.boot_slot, self.override, self.faults, there)
 
     def disks(self) -> dict[Identity, HasDisk]:

@@ -6,23 +6,28 @@ Read before: language/schema.py, play/stage.py. Read next: play/judge/invariants
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import attrs
 
-from sim_sled.engine.cast import Subject, facts_of, means, means_sled
-from sim_sled.engine.engine import hits
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import Event
 from sim_sled.language.figures import show_duration
 from sim_sled.language.schema import Expect, Scenario, That
 from sim_sled.language.selector import Trigger
 from sim_sled.language.source import Mark
-from sim_sled.language.words import DEFAULT_INVARIANTS
+from sim_sled.language.words import DEFAULT_INVARIANTS, On
 from sim_sled.play.judge.invariants import Invariants
 
 if TYPE_CHECKING:
     from sim_sled.play.stage import Stage
+
+
+NOBODY: Final = UUID(int=0)
+"""Instead of an instance: of expectations about tasks and inventories."""
 
 
 @attrs.frozen
@@ -48,6 +53,11 @@ class _Armed:
     requests: set[str] = attrs.field(factory=set)
     over: bool = False
 
+    @property
+    def key(self) -> UUID:
+        """Under which it waits: that of the instance."""
+        return NOBODY if self.who is None else self.who.instance_id
+
 
 @attrs.define(eq=False)
 class Judge:
@@ -59,8 +69,8 @@ class Judge:
     armed_count: dict[str, int] = attrs.field(factory=dict)
     met_count: dict[str, int] = attrs.field(factory=dict)
     invariants: Invariants = attrs.field(init=False)
-    _kinds: frozenset[str] = frozenset()
-    _after: dict[str, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
+    _kinds: frozenset[On] = frozenset()
+    _after: dict[On, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
     _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
     _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
     _dirty: dict[UUID, None] = attrs.field(factory=dict)
@@ -71,17 +81,19 @@ class Judge:
         for expect in self.scenario.expect:
             always += [name for name in expect.always if name not in always]
         self.invariants = Invariants(self.world, tuple(always) or DEFAULT_INVARIANTS, self.failures)
-        kinds = set()
+        kinds: set[On] = set()
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
                 self.armed_count[label_of(expect, i)] = 0
-            if expect.after is not None:
-                self._after.setdefault(expect.after.kind(), []).append((expect, expect.after, label_of(expect, i)))
-            for trigger in (expect.after, expect.never):
-                if trigger is not None:
-                    kinds.add(trigger.kind())
+            after = None if expect.after is None else expect.after.kind()
+            if expect.after is not None and after is not None:
+                self._after.setdefault(after, []).append((expect, expect.after, label_of(expect, i)))
+                kinds.add(after)
+            never = None if expect.never is None else expect.never.kind()
+            if never is not None:
+                kinds.add(never)
             if expect.that is not None and expect.that.request:
-                kinds.add("request")
+                kinds.add(On.REQUEST)
         self._kinds = frozenset(kinds)
 
     # ---- events
@@ -89,15 +101,15 @@ class Judge:
     def heard(self, event: Event, who: object, _sled: object, now_us: int, /) -> None:
         """The engine's listener."""
         assert who is None or isinstance(who, Subject)
-        if event.kind in ("state", "edge") and who is not None:
+        if event.kind in (On.STATE, On.EDGE) and who is not None:
             self.invariants.entered(who, event)
         if event.kind not in self._kinds:
             return
         for waiting in self._waiting.get(who.instance_id, ()) if who is not None else ():
-            if event.kind == "request" and waiting.who is who:
+            if event.kind is On.REQUEST and waiting.who is who:
                 waiting.requests.update(str(word) for word in event.words)
             never = waiting.expect.never
-            if never is not None and never.kind() == event.kind and self._is_same(waiting, who, never.same):
+            if never is not None and never.kind() is event.kind and self._is_same(waiting, who, never.same):
                 self._forbidden(waiting, event)
         for expect, after, label in self._after.get(event.kind, ()):
             if hits(getattr(after, event.kind), event, after.to, after.body):
@@ -127,21 +139,27 @@ class Judge:
             name = getattr(sled, "name", None)
             subjects = [
                 one
-                for one in engine.subjects.values()
+                for one in engine.cast.subjects.values()
                 if not one.gone
                 and (name is None or one.sled.name == name)
                 and means(expect.for_, facts_of(one), engine.seed, label)
             ]
             if name is not None and expect.for_.names_sleds() and not means_sled(expect.for_, name):
                 subjects = []
-        lasts_us = (expect.within if expect.that is not None else expect.lasts) or 0
+        if expect.that is not None and expect.that.concerns_nobody:
+            subjects = []
+            self._arm_one(expect, label, None, now_us)
         for one in subjects:
-            self._count += 1
-            armed = _Armed(expect, label, one, self._sled_of(one), now_us + lasts_us)
-            self.armed_count[label] = self.armed_count.get(label, 0) + 1
-            self._waiting.setdefault(one.instance_id, []).append(armed)
-            heapq.heappush(self._due, (armed.due_us, self._count, armed))
-            self._dirty[one.instance_id] = None
+            self._arm_one(expect, label, one, now_us)
+
+    def _arm_one(self, expect: Expect, label: str, one: Subject | None, now_us: int) -> None:
+        lasts_us = (expect.within if expect.that is not None else expect.lasts) or 0
+        self._count += 1
+        armed = _Armed(expect, label, one, None if one is None else self._sled_of(one), now_us + lasts_us)
+        self.armed_count[label] = self.armed_count.get(label, 0) + 1
+        self._waiting.setdefault(armed.key, []).append(armed)
+        heapq.heappush(self._due, (armed.due_us, self._count, armed))
+        self._dirty[armed.key] = None
 
     def touch(self, who: Subject) -> None:
         """Something about this VMM changed."""
@@ -151,6 +169,10 @@ class Judge:
     def touch_instance(self, instance_id: UUID) -> None:
         if instance_id in self._waiting:
             self._dirty[instance_id] = None
+
+    def touch_tasks(self) -> None:
+        """A task has come further, or Nexus has seen a sled."""
+        self.touch_instance(NOBODY)
 
     def look(self) -> None:
         """Look at everything that waits, when nobody says what changed (on the wall clock)."""
@@ -191,8 +213,7 @@ class Judge:
             waiting = heapq.heappop(self._due)[2]
             if not waiting.over:
                 self._time_is_up(waiting)
-                assert waiting.who is not None
-                self._sweep(waiting.who.instance_id)
+                self._sweep(waiting.key)
 
     def _sweep(self, instance_id: UUID) -> None:
         left = [waiting for waiting in self._waiting.get(instance_id, ()) if not waiting.over]
@@ -237,12 +258,14 @@ class Judge:
     def _wrong_of(self, that: That, waiting: _Armed, *, first: bool) -> list[str]:
         """What is not as it should be, each as `subject is x, not y`; with `first` it stops at the first."""
         wrong: list[str] = []
+        if that.concerns_nobody:
+            return self._wrong_of_sleds(that, waiting.expect)
         for subject in that.subjects():
             wanted = getattr(that, subject)
             wants = (wanted,) if isinstance(wanted, str) else wanted
             seen = self._seen(subject, waiting)
             if subject == "request":
-                fine = any(hits(wants, Event("request", (op,)), None, ()) for op in waiting.requests)
+                fine = any(hits(wants, Event(On.REQUEST, (op,)), None, ()) for op in waiting.requests)
             elif subject == "acked" and "same_as_vmm" in wants and self._is_told(waiting):
                 fine = True
             else:
@@ -252,6 +275,22 @@ class Judge:
                 wrong.append(f"{subject} is {is_now}, not {' or '.join(str(w) for w in wants)}")
                 if first:
                     break
+        return wrong
+
+    def _wrong_of_sleds(self, that: That, expect: Expect) -> list[str]:
+        """What tasks have not come to, and what Nexus has not seen of every sled that is meant."""
+        tasks, wrong = self.world.users.tasks, []
+        for name, wanted in that.task:
+            if (now := tasks.state.get(name, "not begun")) != wanted:
+                wrong.append(f"task {name} is {now}, not {wanted}")
+        for sled in self.world.engine.cast.sleds.values():
+            if not means_sled(expect.for_, sled.name):
+                continue
+            for path, pattern in that.inventory:
+                seen = tasks.path(sled.id, path)
+                if not any(fnmatchcase(one, pattern) for one in seen):
+                    told = " or ".join(dict.fromkeys(seen)) or "nothing"
+                    wrong.append(f"{path} of {sled.name} is {told[:200]}, not {pattern}")
         return wrong
 
     def _seen(self, subject: str, waiting: _Armed) -> tuple[str, ...]:
@@ -266,7 +305,7 @@ class Judge:
                 return (self._public(who.instance_id),)
             case "sled":
                 return ("unchanged" if self._sled_of(who) == waiting.sled_before else "changed",)
-            case "migration_in" | "migration_out":
+            case "migration_in" | "migration_out" | "migration":
                 return self._migration(subject, who)
         return ()
 
@@ -275,6 +314,11 @@ class Judge:
         row = self.world.nexus.records.migrations.get(who.migration_id) if who.migration_id is not None else None
         if row is None:
             return ()
+        if subject == "migration":
+            sides = {row.target_state.value, row.source_state.value}
+            # what one side alone says decides nothing but a failure
+            told = "failed" if "failed" in sides else sides.pop() if len(sides) == 1 else "in_progress"
+            return (told,)
         return ((row.target_state if subject == "migration_in" else row.source_state).value,)
 
     def _is_told(self, waiting: _Armed) -> bool:
