@@ -57,6 +57,9 @@ VALUES = {
     "kill_propolis": "{restart: true}",
     "forget_vmm": "true",
     "migration": "{result: failed, source: resumes, target: failed}",
+    "guest": "reset",
+    "expunge_sled": "true",
+    "set": "{time_synchronized: false, pools: {1: degraded}, crucible: {born: failed}}",
     "restart_agent": "{down: 150ms, keep_vmms: 100%}",
     "reboot_sled": "{down: 150ms}",
     "power_off_sled": "{lasts: 150ms}",
@@ -94,7 +97,7 @@ expect: [{{always: [time_ordered]}}]
 
 
 def text_of(trigger, action):
-    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled")
+    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled", "expunge_sled", "set")
     untold = trigger in ("at", "every", "idle", "manual", "rule")
     whom = (
         "for: {sled: sled-1}"

@@ -52,8 +52,18 @@ NAMES = [
     "target-lost",
     "stop-overruled",
     "stop-before-start",
+    "disk-stuck-creating",
+    "region-out-of-space",
+    "zpool-lost",
+    "inventory-timeouts",
+    "artifact-stuck",
+    "bundle-half-way",
+    "ntp-never-in-sync",
+    "config-refused",
+    "orphaned-datasets",
+    "expunged-disk",
 ]
-"""As the design lists them, and three that show hazards."""
+"""As the design lists them, three that show hazards, and ten about what a sled has beside VMMs (SR 8)."""
 HAZARDOUS = ("target-lost", "stop-overruled", "stop-before-start")
 """Their expectations notice a hazard that is on, not a rule that is off: test_hazard_scenarios.py."""
 DECISIVE = {
