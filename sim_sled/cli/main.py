@@ -195,7 +195,7 @@ def serve(
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
     from sim_sled.daemon.daemon import Options
-    from sim_sled.daemon.propolis_api import PropolisMode
+    from sim_sled.daemon.propolis_mode import PropolisMode
 
     wishes = rss.wishes(
         nexus_addr,
@@ -471,6 +471,36 @@ def until(
     if state:
         wanted |= {"who": what, "state": state}
     raise typer.Exit(control_client.move(control_client.where(at, port_file), token, "/until", wanted, as_json))
+
+
+@app.command()
+def snapshot(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="where to write it; stdout if missing or -")
+    ] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Write a whole rack to one file, timers and the Nexus model included."""
+    from sim_sled.cli import control_client
+
+    file = None if out == Path("-") else out
+    raise typer.Exit(control_client.snapshot(control_client.where(at, port_file), token, file))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="of `snapshot`; - is stdin")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rack of the same name and size go on from where a snapshot was taken."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.restore(control_client.where(at, port_file), token, file, as_json))
 
 
 @app.command()

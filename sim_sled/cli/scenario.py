@@ -273,14 +273,11 @@ def copy_command(
 
 
 def _in_library(name: str) -> Path:
-    from difflib import get_close_matches
-
+    from sim_sled.language.words import hint
     from sim_sled.play import library
 
     if name not in library.names():
-        near = get_close_matches(name, library.names(), 1)
-        meant = f"; did you mean '{near[0]}'?" if near else ""
-        _bad(f"the library has no '{name}'{meant} (sim-sled scenario list)")
+        _bad(f"the library has no '{name}'{hint(name, library.names()) or ' (sim-sled scenario list)'}")
     return library.folder() / f"{name}.yaml"
 
 

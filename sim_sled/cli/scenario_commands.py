@@ -19,7 +19,7 @@ import attrs
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
-from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
+from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
@@ -100,7 +100,7 @@ def run_files(
     bad = _bad_variant(options.variant, options.sled_variant) or unwritable(written)
     if bad is not None:
         return bad
-    loaded, problems = load_scenarios(library.find_all(paths), options.files_from)
+    loaded, problems = library.load(paths, options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     err = problems.text() if problems.warnings else ""
@@ -259,7 +259,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
-    loaded, problems = load_scenarios(library.find(path), options.files_from)
+    loaded, problems = library.load([path], options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
@@ -296,7 +296,7 @@ def explore_file(
     bad = _bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1], files_from)
+    [one, *_], problems = library.load([path], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     task = Task(path, one.scenario, first_seed, How(variant=variant, sled_variant=sled_variant))
@@ -326,7 +326,7 @@ def shrink_file(
     bad = _bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1], files_from)
+    [one, *_], problems = library.load([path], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed

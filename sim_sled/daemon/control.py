@@ -3,19 +3,19 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py,
-daemon/daemon.py, daemon/looking.py.
+Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
+daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/snapshot.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from importlib.metadata import version
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
@@ -23,6 +23,7 @@ from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import exposition, observed, probed
 from nexus_client.dropshot.operations import (
     About,
     Answered,
@@ -40,10 +41,9 @@ from nexus_client.dropshot.operations import (
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
-from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions
+from sim_sled.daemon import snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -59,12 +59,14 @@ from sim_sled.daemon.control_answers import (
     Networking,
     Readiness,
     Released,
+    Restored,
     RuleRow,
     Rules,
     ScenarioText,
     SledRow,
     Sleds,
     SledsWanted,
+    SnapshotText,
     StateFault,
     StepsWanted,
     Time,
@@ -74,26 +76,18 @@ from sim_sled.daemon.control_answers import (
     VmmRow,
     Why,
 )
-from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.metrics import Counters, families
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
 from sim_sled.play.fleet import NotInFleet
 
-
-class Counters:
-    """Plain integers, counted by watching; text only when scraped."""
-
-    def __init__(self) -> None:
-        self.of: dict[Kind, int] = dict.fromkeys(Kind, 0)
-
-    def add(self, happening: Any) -> None:
-        self.of[happening.kind] += 1
+if TYPE_CHECKING:
+    from sim_sled.daemon.companion_faults import CompanionFault
 
 
 class Control:
@@ -115,6 +109,10 @@ class Control:
             self, OPERATIONS, Guard(token, hosts), ABOUT, refusal_of=_refusal_of
         )
 
+    async def readyz(self, call: Call[None]) -> Answered:
+        """As `ready`, for probes: without the sleds' ids."""
+        return probed(ready=(await self.ready(call)).status == 200)
+
     async def ready(self, _: Call[None]) -> Answered:
         """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
@@ -128,23 +126,12 @@ class Control:
         return Answered(answer, 200 if ready else 503)
 
     async def version(self, _: Call[None]) -> Version:
-        return Version(name="sim-sled", version=version("sim-sled"))
+        from importlib import metadata  # noqa: PLC0415 -- reads mail headers, for which it imports a lot
 
-    async def metrics(self, _: Call[None]) -> str:
-        """Prometheus text. No label per sled: thousands of series would make the scrape slow."""
-        lines = ["# TYPE sim_sled_happenings_total counter"]
-        lines += [
-            f'sim_sled_happenings_total{{kind="{kind.value.replace(" ", "_")}"}} {count}'
-            for kind, count in self.counters.of.items()
-        ]
-        sleds = self.daemon.rack.sleds.values()
-        lines += [
-            "# TYPE sim_sled_vmms gauge",
-            f"sim_sled_vmms {sum(len(sled.vmms) for sled in sleds)}",
-            "# TYPE sim_sled_unacknowledged gauge",
-            f"sim_sled_unacknowledged {sum(len(sled.outbox) for sled in sleds)}",
-        ]
-        return "\n".join(lines) + "\n"
+        return Version(name="sim-sled", version=metadata.version("sim-sled"))
+
+    async def metrics(self, _: Call[None]) -> Answered:
+        return exposition("sim-sled", families(self.daemon, self.counters))
 
     async def sleds(self, _: Call[None]) -> list[SledRow]:
         return [
@@ -260,6 +247,8 @@ class Control:
 
     async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
         """A bad one changes nothing and has every problem in its answer."""
+        from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
+
         scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
             return Answered(BadScenario(message="the scenario is bad", problems=problems.text()), 400)
@@ -331,6 +320,20 @@ class Control:
         more = [moved.why_not] if moved.why_not else []
         return Moved(**self._time(), steps=moved.steps, met=moved.met, says=says + more)
 
+    async def snapshot(self, _: Call[None]) -> dict[str, Any]:
+        try:
+            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return file
+
+    async def restore(self, call: Call[SnapshotText]) -> Restored:
+        try:
+            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)
+
     async def fire(self, call: Call[None]) -> Fired:
         name = call.text("name")
         self._played()
@@ -346,10 +349,14 @@ class Control:
         return Released(released=name)
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:
-        return await control_companions.show(self.daemon, call.uuid("sled_id"))
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled
+
+        return await companion_faults.show(self.daemon, call.uuid("sled_id"))
 
     async def suffer(self, call: Call[CompanionFault]) -> Injected:
-        await control_companions.suffer(self.daemon, call.uuid("sled_id"), call.body)
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- same
+
+        await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
         return Injected(injected=call.body)
 
     def _played(self) -> None:
@@ -409,22 +416,31 @@ _EVENTS: Final = (
 )
 _FAULT: Final[OneOf[VmmFault]] = OneOf(
     "VmmFault",
-    {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
+    lambda: {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
 )
+
+
+def _companion_faults() -> Mapping[str, type[CompanionFault]]:
+    from sim_sled.daemon.companion_faults import KINDS  # noqa: PLC0415 -- with all that stands beside a sled
+
+    return KINDS
+
+
+_COMPANION_FAULT: Final[OneOf[CompanionFault]] = OneOf("CompanionFault", _companion_faults)
 _BESIDE: Final = "/sleds/{sled_id}/companions"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
               others={503: Readiness}),
     Operation("GET", "/version", Control.version, "Which version this is", Version),
-    Operation("GET", "/metrics", Control.metrics, "Counters for Prometheus", Text("text/plain")),
+    *observed(ready=Control.readyz, metrics=Control.metrics),
     Operation("GET", "/sleds", Control.sleds, "The sleds", list[SledRow]),
     Operation("GET", "/sleds/{sled_id}/networking", Control.networking, "Virtual networks in effect on a sled",
               Networking, parameters=(_SLED,)),
     Operation("GET", _BESIDE, Control.companions, "Servers beside a sled: addresses, knobs, what waits to be refused",
               CompanionsShown, parameters=(_SLED,)),
     Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
-              parameters=(_SLED,), body=control_companions.FAULT),
+              parameters=(_SLED,), body=_COMPANION_FAULT),
     Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
@@ -447,6 +463,9 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               body=StepsWanted, optional=True),
     Operation("POST", "/until", Control.until, "Time flies until a VMM is in a state, or for so long; then it stands",
               Moved, body=UntilWanted),
+    Operation("GET", "/snapshot", Control.snapshot, "The whole rack as a file", dict[str, Any]),
+    Operation("POST", "/restore", Control.restore, "Takes up what a file of /snapshot holds", Restored,
+              body=SnapshotText, body_max=snapshot.TEXT_MAX),
     Operation("POST", "/scale", Control.scale, "Sleds join or leave a rack (sim-sled up)", Sleds, body=SledsWanted),
 )  # fmt: skip
 """Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""

@@ -73,6 +73,12 @@ class StepsWanted(_Body):
     steps: int = 1
 
 
+class SnapshotText(_Body):
+    """A snapshot as its text."""
+
+    snapshot: str
+
+
 class UntilWanted(_Body):
     """How much time is to go by: at most, if a VMM (by any of its names) is to be in a state, which ends it."""
 
@@ -113,6 +119,15 @@ class Moved(Time):
     steps: int
     met: bool
     says: list[str]
+
+
+class Restored(TypedDict):
+    """What was taken up, and what time it is now."""
+
+    taken: str
+    sleds: int
+    vmms: int
+    model: bool
 
 
 class SledRow(TypedDict):

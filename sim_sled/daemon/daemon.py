@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/state_dir.py.
+daemon/pausing.py, daemon/snapshot.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
@@ -58,7 +58,8 @@ from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
-from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
@@ -87,6 +88,9 @@ from sim_sled.play.conductor import (
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.propolis_api import PropolisApis
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -157,13 +161,17 @@ class Daemon:
             wrong=options.wrong,
         )
         self.rack = self.conductor.rack
-        self.propolis = PropolisApis(self, options.propolis)
+        self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
+            from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
+
+            self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
         self.pausing = Pausing(self.clock, [self])
+        self.snapshots = Snapshots(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
@@ -225,9 +233,10 @@ class Daemon:
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
-                self._announce(sled)
+                self.announce(sled)
 
-    def _announce(self, sled: Sled) -> None:
+    def announce(self, sled: Sled) -> None:
+        """Nexus is told where this sled is and what it has; once more, if that has changed."""
         address = self.addresses[sled.config.sled_id]
         self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
@@ -248,7 +257,7 @@ class Daemon:
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
-            self._announce(sled)
+            self.announce(sled)
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
@@ -379,7 +388,8 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        await self.propolis.close()
+        if self.propolis is not None:
+            await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -495,6 +505,7 @@ class Daemon:
         elif isinstance(effect, Power | Expunge | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
@@ -633,6 +644,33 @@ class Daemon:
     def held(self) -> int:
         """Requests that are not answered yet, since a rule or a latency has them wait."""
         return len(self._open)
+
+    @property
+    def tickets(self) -> int:
+        """The last one given out."""
+        return self._tickets
+
+    def only_here(self) -> list[str]:
+        """What of this daemon no file can hold: whoever waits for an answer, stored bytes, what other files hold."""
+        found = [
+            (self.held, "requests wait, held up by a rule or a latency: `step` until they are answered"),
+            (len(self._waiting), "pokes wait for Nexus"),
+            (self.on_the_network, "answers of Nexus are waited for"),
+            (len(self._background), "pieces of work are under way beside requests (a hand-off, a bundle)"),
+            (sum(blobs.stored for blobs in self._blobs.values()), "artifacts or support bundles are stored"),
+        ]
+        said = [f"{count} {what}" for count, what in found if count]
+        if self._state_dir is not None:
+            said.append("--state-dir keeps facts of its sleds")
+        if self.options.propolis is not PropolisMode.NONE:
+            said.append("the Propolis API of its VMMs is served, with their consoles")
+        if self._unregistered:
+            said.append(f"{len(self._unregistered)} sleds are not registered with Nexus yet")
+        return said
+
+    def taken_up(self, tickets: int) -> None:
+        """The state of all cores is another: no ticket is given out that it knows."""
+        self._tickets = max(self._tickets, tickets)
 
     @property
     def on_the_network(self) -> int:

@@ -10,13 +10,14 @@ Between two moments, what is on the network (a report, a call of the model) is w
 of which this clock knows nothing. The model of Nexus beside a rack has the same clock; a Nexus elsewhere does not
 notice.
 
-Read before: daemon/clock.py. Read next: daemon/daemon.py.
+Read before: daemon/clock.py. Read next: daemon/daemon.py, daemon/snapshot.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
@@ -93,6 +94,26 @@ class Pausing:
         due = [us for each in self.all if (us := each.next_deadline_us()) is not None]
         return min(due, default=None)
 
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[None]:
+        """Time stands, and what is on the network has arrived or hangs; afterwards it goes on if it did before.
+
+        Raises `Moving`.
+        """
+        if self._moving:
+            raise Moving("somebody else moves the clock of this daemon")
+        self._moving, stood = True, self.clock.stands
+        try:
+            self.pause()
+            await self.settle()
+            yield
+        finally:
+            self._moving = False
+            if stood:
+                self._rearm()
+            else:
+                self.resume()
+
     async def step(self, steps: int) -> Moved:
         """So many moments; less if nothing is due any more. Raises `Moving`."""
         return await self._move(None, None, steps)
@@ -115,19 +136,19 @@ class Pausing:
             self._moving = False
 
     async def _moments(self, end_us: int | None, met: Met | None, most: int) -> Moved:
-        await self._settle()
+        await self.settle()
         for steps in range(most):
             if met is not None and met():
                 return Moved(steps, met=True)
             due_us = self.next_deadline_us()
             if end_us is not None and (due_us is None or due_us > end_us):
                 self._at(max(end_us, self.clock.now_us()))
-                await self._settle()
+                await self.settle()
                 return Moved(steps, met=met is None or met())
             if due_us is None:
                 return Moved(steps, met=False, why_not="nothing is due")
             self._at(max(due_us, self.clock.now_us()))
-            await self._settle()
+            await self.settle()
         if end_us is None:
             return Moved(most, met=True)
         return Moved(most, met=False, why_not=f"{most:,} moments have gone by")
@@ -136,7 +157,7 @@ class Pausing:
         self.clock.put(now_us)
         self._rearm()
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Until nobody waits for an answer, but for those that hung before."""
         loop = asyncio.get_running_loop()
         until = loop.time() + SETTLE_S

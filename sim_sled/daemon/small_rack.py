@@ -28,7 +28,7 @@ from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.latency import Latency
@@ -147,7 +147,8 @@ class SmallRack:
             if self.server is not None:
                 self.daemon.pausing.all.append(self.server.host)
                 self.daemon.pausing.held = lambda: self.daemon.held
-                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
+                self.server.nexus.watch_public(self.daemon.look.touch)
+                self.daemon.snapshots.model = self.server.host
             await self.daemon.start()
         except BaseException:
             await self._stop_model()

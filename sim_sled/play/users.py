@@ -31,7 +31,7 @@ _RESTING: Final = frozenset({"stopped", "failed"})
 
 
 @attrs.define(eq=False)
-class _Entry:
+class UserEntry:
     """One load entry and how far it has come."""
 
     load: Load
@@ -51,7 +51,7 @@ class Users:
     """Everybody who uses the control plane."""
 
     world: Stage
-    entries: list[_Entry] = attrs.field(factory=list)
+    entries: list[UserEntry] = attrs.field(factory=list)
     done: int = 0
     refused: int = 0
     creations: int = 0
@@ -75,7 +75,7 @@ class Users:
         """Time starts."""
         self._start_us = self.world.now_us
         for i, load in enumerate(self.world.scenario.load):
-            entry = _Entry(load, i)
+            entry = UserEntry(load, i)
             self.entries.append(entry)
             if load.at is not None:
                 self._at(load.at, self._acts(entry))
@@ -102,13 +102,13 @@ class Users:
         self._count += 1
         heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, act))
 
-    def _acts(self, entry: _Entry) -> Callable[[], None]:
+    def _acts(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._once(entry)
 
-    def _repeats(self, entry: _Entry) -> Callable[[], None]:
+    def _repeats(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._again(entry)
 
-    def _again(self, entry: _Entry) -> None:
+    def _again(self, entry: UserEntry) -> None:
         load = entry.load
         assert load.every is not None
         elapsed_us = self.world.now_us - self._start_us
@@ -118,7 +118,7 @@ class Users:
         pause = load.every.at(draw(self.world.seed, f"every/{entry.label}", "", entry.occurrence))
         self._at(elapsed_us + max(EVERY_MIN_US, pause), self._repeats(entry))
 
-    def _once(self, entry: _Entry) -> None:
+    def _once(self, entry: UserEntry) -> None:
         load = entry.load
         if load.create is not None:
             self._create(entry, load.create)
@@ -135,7 +135,7 @@ class Users:
 
     # ---- one action
 
-    def _create(self, entry: _Entry, create: Create) -> None:
+    def _create(self, entry: UserEntry, create: Create) -> None:
         elapsed_us = self.world.now_us - self._start_us
         for i in range(create.count):
             entry.made += 1
@@ -175,7 +175,7 @@ class Users:
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"
 
-    def _do(self, verb: str, row: Instance, entry: _Entry, migrate: Migrate | None) -> None:
+    def _do(self, verb: str, row: Instance, entry: UserEntry, migrate: Migrate | None) -> None:
         items: dict[str, Callable[[int, UUID], Any]] = {
             "start": nx.Start,
             "stop": nx.Stop,
@@ -196,7 +196,7 @@ class Users:
             lambda ticket: nx.Migrate(ticket, row.id, target), self._answered(f"migrate {row.hostname} to {name}")
         )
 
-    def _target(self, entry: _Entry, row: Instance, to: str) -> UUID | None:
+    def _target(self, entry: UserEntry, row: Instance, to: str) -> UUID | None:
         engine = self.world.engine
         if to != "any":
             return engine.cast.sleds[to].id
@@ -207,7 +207,7 @@ class Users:
         u = draw(self.world.seed, f"to/{entry.label}", row.hostname, entry.occurrence * 1_000 + entry.acted)
         return others[below(u, len(others))]
 
-    def _churn(self, entry: _Entry, churn: Churn) -> None:
+    def _churn(self, entry: UserEntry, churn: Churn) -> None:
         """One action by its weight; one that finds nobody to act on does nothing."""
         seed, nth = self.world.seed, entry.occurrence
         weights = {
@@ -263,7 +263,7 @@ class Users:
 
     # ---- who is meant
 
-    def _meant(self, entry: _Entry, selector: Selector) -> list[Instance]:
+    def _meant(self, entry: UserEntry, selector: Selector) -> list[Instance]:
         seed, who = self.world.seed, f"{entry.label}/{entry.occurrence}"
         return [row for row in self.world.nexus.instances() if means(selector, self._facts(row), seed, who)]
 

@@ -20,7 +20,7 @@ from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 
 SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}
@@ -229,7 +229,8 @@ async def test_the_control_api_lists_explains_and_injects():
                 async with control.get(f"/vmms/{vmm}/log") as answer:
                     assert any("failed" in line["text"] for line in await answer.json())
                 async with control.get("/metrics") as answer:
-                    assert 'sim_sled_happenings_total{kind="injected"} 1' in await answer.text()
+                    injected = f'sim_sled_happenings_total{{kind="injected",sled_id="{SLED}"}} 1.0'
+                    assert injected in await answer.text()
                 async with control.get("/ready") as answer:
                     assert answer.status == 200
                 async with control.get(f"/sleds/{SLED}/networking") as answer:

@@ -81,6 +81,14 @@ def test_time_of_a_rack_stands_flies_and_goes_on(home):
         code, out, _ = sim("until", "1h", "--json")
         assert (code, json.loads(out)["now_us"]) == (0, at_us + 3_720_000_000)
         assert sim("step", "2")[0] == 0
+        code, _, err = sim("snapshot", "rack.json")
+        assert (code, "1 sled, 1 VMM, the Nexus model" in err) == (0, True)
+        assert sim("inject", "web", '{"state": "failed"}')[0] == 0
+        assert sim("expect", "web", "failed")[0] == 0
+        code, out, _ = sim("restore", "rack.json")
+        assert (code, out.startswith("restored 1 sled, 1 VMM, the Nexus model, as of ")) == (0, True)
+        assert sim("expect", "web", "running")[0] == 0
+        assert sim("restore", "nowhere.json")[0] == 2
         assert sim("until", "web", "runing")[0] == 2
         assert sim("until", "soon")[0] == 2
         code, out, _ = sim("resume")
