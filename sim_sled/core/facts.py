@@ -4,7 +4,8 @@
 is None stays as it is. The reconciler runs again after each change that it depends on, as the real one does.
 
 Read before: core/artifacts/store.py, core/bootstore/store.py, core/bundles/store.py, core/companions.py,
-core/inventory.py, core/storage/local.py, core/trust_quorum/node.py. Read next: language/facts.py.
+core/inventory.py, core/storage/local.py, core/trust_quorum/node.py.
+Read next: engine/act/estate.py.
 """
 
 from __future__ import annotations

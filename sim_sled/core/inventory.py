@@ -2,7 +2,8 @@
 
 Everything comes from what is there: hardware, the ledgered configuration, what the last run made of it.
 
-Read before: core/omicron_config/ledger.py. Read next: core/diagnostics/queries.py, http/bodies_inventory.py.
+Read before: core/omicron_config/ledger.py.
+Read next: core/diagnostics/queries.py, core/facts.py, http/bodies_inventory.py.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class WallWorld:
             waiting = self._asking or any(len(sled.outbox) for sled in self.rack.sleds.values())
             through = elapsed >= end_us and not self.judge.pending and not waiting
             quiet_s = (self.now_us - self.active_us) / 1e6
-            if through and quiet_s >= SETTLE_S and self.users.next_deadline_us() is None:
+            if through and quiet_s >= SETTLE_S and self.users.is_through:
                 return True
             if elapsed > end_us + OVERTIME_S * 1e6 and not self.judge.pending:
                 return False

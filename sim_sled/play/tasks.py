@@ -61,7 +61,10 @@ class Wanted:
 
     def adopt(self, told: dict[str, Any]) -> None:
         """All disks with pools of an inventory."""
-        for disk, pool in zip(told["disks"], told["zpools"], strict=False):
+        for disk in told["disks"]:
+            if disk["slot"] >= len(told["zpools"]):
+                continue
+            pool = told["zpools"][disk["slot"]]  # pools stand in the order of the slots
             row = {"id": self._id(f"disk/{pool['id']}"), "identity": disk["identity"], "pool_id": pool["id"]}
             self.disks[row["id"]] = row
 

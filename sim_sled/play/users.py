@@ -1,6 +1,6 @@
 """`load`: what users of the control plane do in the closed world.
 
-Read before: language/schema.py, play/stage.py. Read next: play/population.py, play/virtual.py.
+Read before: language/schema.py, play/stage.py, play/tasks.py. Read next: play/population.py, play/virtual.py.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Users:
     creations_refused: int = 0
     first_refusal: str = ""
     """What the first refused creation was told."""
-    _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
+    _due: list[tuple[int, int, bool, Callable[[], None]]] = attrs.field(factory=list)
+    _planned: int = 0
     _count: int = 0
     _start_us: int = 0
     tasks: Tasks = attrs.field(init=False)
@@ -69,7 +70,7 @@ class Users:
         self.tasks = Tasks(self.world, self._later)
 
     def _later(self, after_us: int, act: Callable[[], None]) -> None:
-        self._at(self.world.now_us - self._start_us + after_us, act)
+        self._at(self.world.now_us - self._start_us + after_us, act, planned=False)
 
     def begin(self) -> None:
         """Time starts."""
@@ -88,7 +89,9 @@ class Users:
     def act(self, now_us: int) -> None:
         """Whatever is due by now."""
         while self._due and self._due[0][0] <= now_us:
-            heapq.heappop(self._due)[2]()
+            _, _, planned, act = heapq.heappop(self._due)
+            self._planned -= planned
+            act()
 
     def last_us(self) -> int:
         """When the last planned action is, from the start."""
@@ -98,9 +101,15 @@ class Users:
             ends.append((load.at or 0) + spread if load.at is not None else (load.to or 0) + spread)
         return max(ends)
 
-    def _at(self, elapsed_us: int, act: Callable[[], None]) -> None:
+    @property
+    def is_through(self) -> bool:
+        """Whether everything that was planned has been done; a task may still wait, if need be for ever."""
+        return self._planned == 0
+
+    def _at(self, elapsed_us: int, act: Callable[[], None], *, planned: bool = True) -> None:
         self._count += 1
-        heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, act))
+        self._planned += planned
+        heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, planned, act))
 
     def _acts(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._once(entry)

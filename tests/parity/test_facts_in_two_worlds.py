@@ -1,8 +1,8 @@
 """Facts of sleds (SR 8) and the library's incidents about them, each played in virtual time and on real sockets.
 
-The same file must come to the same judgement in both: what a fact does is seen by Nexus's own tasks, over the core in one
-world and over HTTP in the other. That a scenario without its rule fails is proven for the library in tests/sim, and here
-for each fact.
+The same file must come to the same judgement in both: what a fact does is seen by Nexus's own tasks, over the core in
+one world and over HTTP in the other. That a scenario without its rule fails is proven for the library in tests/sim,
+and here for each fact.
 """
 
 import asyncio
@@ -38,9 +38,6 @@ FACTS = {
         "time_synchronized: false", CONFIG,
         'inventory: {"last_reconciliation.zones.*.message": "Time not yet synchronized"}',
     ),
-    "missing_disks": (
-        "missing_disks: [2]", CONFIG, 'inventory: {"last_reconciliation.external_disks.*.message": "*not found*"}',
-    ),
     "pools": ("pools: {2: faulted}", LOOK, 'inventory: {"zpools.*.health": faulted}'),
     "disks": ("disks: {1: broken}", CONFIG, 'inventory: {"last_reconciliation.external_disks.*.message": broken}'),
     "datasets": ("datasets: {debug: full}", CONFIG, 'inventory: {"last_reconciliation.datasets.*.message": full}'),
@@ -52,6 +49,7 @@ FACTS = {
 """fact -> the fact, a task that meets it, and what shows it."""
 ELSEWHERE = {
     "orphans": "scenarios/orphaned-datasets.yaml",
+    "missing_disks": "scenarios/zpool-lost.yaml",
     "unmounted": "scenarios/bundle-half-way.yaml",
     "hash_mismatches": "CALLS",
     "local_storage_errors": "CALLS",
@@ -86,7 +84,7 @@ def without_rules(scenario):
     return attrs.evolve(scenario, rules=tuple(attrs.evolve(rule, enabled=False) for rule in scenario.rules))
 
 
-async def on_real_sockets(wanted, side_by_side=4):
+async def on_real_sockets(wanted, side_by_side=8):
     room = asyncio.Semaphore(side_by_side)
 
     async def one(scenario):
