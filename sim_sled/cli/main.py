@@ -5,6 +5,7 @@ Read before: cli/rss.py.
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -108,6 +109,9 @@ def serve(
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
     scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
+    ] = None,
     plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
     pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
@@ -252,6 +256,8 @@ def serve(
         engine, sleds = _engine(scenario, seed, plays, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
+    elif junit is not None:
+        _fail("--junit needs --scenario")
     pacer = PresetPacer(pace.value, seed or 0)
     options = Options(
         engine=engine,
@@ -278,6 +284,7 @@ def serve(
         port_file=port_file,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
+        junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
     raise typer.Exit(serving.run(sleds, options, how))
@@ -356,6 +363,26 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+
+
+@app.command()
+def page(
+    trace: Annotated[
+        Path | None, typer.Argument(metavar="TRACE", help="a finished run, as `run --trace` writes it")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="TRACE.html, if missing")] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+) -> None:
+    """Print where a running daemon's live page is; of a TRACE make one, with a time slider, all in one file."""
+    if trace is None:
+        from sim_sled.cli import control_client
+
+        sys.stdout.write(f"http://{control_client.where(at, port_file)}/page\n")
+        return
+    from sim_sled.cli.scenario import page_of
+
+    page_of(trace, out or trace.with_suffix(".html"))
 
 
 @app.command()

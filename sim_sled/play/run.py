@@ -130,6 +130,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
                 ended = True
                 break
             if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
+                world.judge.undecided()
                 break
             if not world.step():
                 settled = True
