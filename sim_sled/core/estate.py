@@ -194,5 +194,5 @@ class Estate:
 
     def time(self, at_us: int | None = None) -> str:
         """RFC 3339 of a core time, of now without one (SA 1.5)."""
-        when = _EPOCH + timedelta(microseconds=self.now_us if at_us is None else at_us)
+        when = _EPOCH + timedelta(microseconds=(self.now_us if at_us is None else at_us) + self.sled.clock_us)
         return when.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -66,6 +66,7 @@ from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus, TakeSnapshot
 from sim_sled.http.app import make_server
+from sim_sled.http.spoiling import SPOIL
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
     SILENCE_US,
@@ -85,6 +86,7 @@ from sim_sled.play.conductor import (
     Lost,
     Refused,
     Send,
+    Spoilt,
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
@@ -422,6 +424,9 @@ class Daemon:
             self._open.pop(item.ticket, None)
         match ending:
             case Carried(value):
+                return value
+            case Spoilt(spoil, value):
+                SPOIL.set(spoil)
                 return value
             case Refused(error):
                 raise error

@@ -15,6 +15,7 @@ import attrs
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState, VmmState
 from sim_sled.core import contract
+from sim_sled.core.spoil import Spoil
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 from sim_sled.language.words import On, Truth
@@ -40,6 +41,8 @@ class RequestPlan:
     """No answer at all: no power, or the way is cut."""
     answer_lost: bool = False
     """Carried out, but the answer does not arrive."""
+    spoil: Spoil | None = None
+    """Carried out, but the answer does not arrive as it was."""
 
     @property
     def passes(self) -> bool:

@@ -30,6 +30,7 @@ from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
 from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route, Router
+from sim_sled.http.spoiling import SPOIL, SpoiltResponse
 
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
@@ -120,8 +121,9 @@ class _App:
         self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> Response | RawResponse:
+    async def handle(self, request: web.BaseRequest) -> Response | RawResponse | SpoiltResponse:
         request_id = new_request_id()
+        SPOIL.set(None)  # the last request of this connection had the same context
         try:
             header = request.headers.get(_API_VERSION)
             level = self._levels.get(header)
@@ -146,6 +148,10 @@ class _App:
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return refused_answer(Refused(500, "Internal Server Error", "Internal"), request_id)
+        spoil = SPOIL.get()
+        if spoil is not None:
+            assert isinstance(answer, Answer | RawAnswer)
+            return SpoiltResponse(answer, spoil, request_id)
         if type(answer) is Answer:
             return Response(answer.status, request_id, answer.body)
         assert isinstance(answer, RawAnswer)

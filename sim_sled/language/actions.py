@@ -107,6 +107,41 @@ class Reset(Action):
 
 
 @attrs.frozen
+class Dribble(Action):
+    """The request is carried out, and its answer comes in small pieces."""
+
+    key: ClassVar[str] = "dribble"
+    short: ClassVar[str] = "lasts"
+    lasts: int = f(duration(), "How long the whole answer takes.", default=5_000_000, words="5s", codes="E232")
+
+
+@attrs.frozen
+class Truncate(Action):
+    """The request is carried out; its answer breaks off in the middle, and the connection with it."""
+
+    key: ClassVar[str] = "truncate"
+
+
+@attrs.frozen
+class Garbage(Action):
+    """The request is carried out; what is answered is nothing that anybody could read."""
+
+    key: ClassVar[str] = "garbage"
+
+
+@attrs.frozen
+class Clock(Action):
+    """The clock of the sled jumps: times in what it says are later from now on (`back`: earlier). Nothing waits longer
+    or shorter for it.
+    """
+
+    key: ClassVar[str] = "clock"
+    short: ClassVar[str] = "jump"
+    jump: int = f(duration(), "How far.", codes="E243")
+    back: bool = f(Boolean(), "Back instead of ahead.", default=False)
+
+
+@attrs.frozen
 class Hold(Action):
     """Keep publications back; released they go out in order. Under `publish`: the one that fired the rule."""
 
@@ -491,15 +526,16 @@ class Fire(Action):
 ACTIONS: Final[dict[str, type[Action]]] = {
     cls.key: cls
     for cls in (
-        Delay, Fail, Hang, Reset, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
-        KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts,
+        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
+        KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock,
         Partition, NexusReplies, RestartNexus, Snapshot, Note, Fire,
     )
 }  # fmt: skip
-REQUEST_ONLY: Final = (Fail, Hang, Reset)
+SPOILING: Final = (Dribble, Truncate, Garbage)
+REQUEST_ONLY: Final = (Fail, Hang, Reset, *SPOILING)
 PUBLISH_ONLY: Final = (Drop, Duplicate, Reorder, Stale)
 ON_VMM: Final = (SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate, Guest)
-ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts)
+ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock)
 
 
 @attrs.frozen

@@ -33,6 +33,7 @@ from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
+from sim_sled.core.spoil import How as Spoiling
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus, TakeSnapshot
@@ -56,6 +57,7 @@ from sim_sled.play.conductor import (
     Lost,
     Refused,
     Send,
+    Spoilt,
 )
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
@@ -385,6 +387,8 @@ class World:
 
     def _ended(self, ended: Ended) -> None:
         call, ending = ended.call, ended.ending
+        if isinstance(ending, Spoilt) and ending.spoil.how is Spoiling.DRIBBLE:
+            ended = attrs.evolve(ended, ending=(ending := Carried(ending.value)))  # all of it has come by now
         asked_by = self._asked.pop(call.key, None)
         if asked_by is not None:
             self._answered(ended, *asked_by)
@@ -397,6 +401,8 @@ class World:
                     "what requests of VMMs are answered"
                 )
                 outcome = nx.Answered(value)
+            case Spoilt(spoil, _):
+                outcome, text = nx.Malformed(f"the answer {spoil.how.value}"), f"the answer {spoil.how.value}"
             case Refused(error):
                 answer = refusal(error)
                 outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)
@@ -417,6 +423,8 @@ class World:
         match ended.ending:
             case Carried(value):
                 answer = Answer(200, wish.told(value))
+            case Spoilt(spoil, _):
+                answer = Answer(GONE, f"the answer {spoil.how.value}")
             case Refused(error):
                 said = refusal(error)
                 answer = Answer(said.status, said.message)
