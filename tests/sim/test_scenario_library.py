@@ -62,9 +62,19 @@ NAMES = [
     "config-refused",
     "orphaned-datasets",
     "expunged-disk",
+    "both-sleds-lost",
+    "stop-in-migration",
+    "failed-still-checked",
 ]
-"""As the design lists them, three that show hazards, and ten about what a sled has beside VMMs (SR 8)."""
-HAZARDOUS = ("target-lost", "stop-overruled", "stop-before-start")
+"""As the design lists them, ten about what a sled has beside VMMs (SR 8), and six that show hazards."""
+HAZARDOUS = (
+    "target-lost",
+    "stop-overruled",
+    "stop-before-start",
+    "both-sleds-lost",
+    "stop-in-migration",
+    "failed-still-checked",
+)
 """Their expectations notice a hazard that is on, not a rule that is off: test_hazard_scenarios.py."""
 DECISIVE = {
     "bad-day": "planned-reboot",
