@@ -1,5 +1,5 @@
-"""Answers that do not arrive as they were: by pieces, half, or as garbage. What a rule wants of one request is told by
-whoever carried it out, in the request's own context.
+"""Answers that do not arrive as they were: by pieces, half, or as garbage. What a rule wants of one request is told
+by whoever carried it out, in the request's own context.
 
 Read before: core/spoil.py, nexus_client/dropshot/response.py. Read next: http/app.py.
 """
@@ -27,7 +27,7 @@ GARBAGE: Final = b"\x00\xff not what you have asked for \xfe"
 
 
 class SpoiltResponse:
-    """What aiohttp's connection asks of an answer: `prepare`, `write_eof`, `keep_alive`. The connection ends with it."""
+    """What aiohttp's connection asks of an answer: `prepare`, `write_eof`, `keep_alive`. It ends with this one."""
 
     __slots__ = ("_answer", "_request", "_request_id", "_spoil", "keep_alive")
 

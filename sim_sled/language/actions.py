@@ -131,8 +131,8 @@ class Garbage(Action):
 
 @attrs.frozen
 class Clock(Action):
-    """The clock of the sled jumps: times in what it says are later from now on (`back`: earlier). Nothing waits longer
-    or shorter for it.
+    """The clock of the sled jumps: times in what it says are later from now on (`back`: earlier). Nothing waits
+    longer or shorter for it.
     """
 
     key: ClassVar[str] = "clock"
@@ -526,7 +526,8 @@ class Fire(Action):
 ACTIONS: Final[dict[str, type[Action]]] = {
     cls.key: cls
     for cls in (
-        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
+        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState,
+        Stall, SkipStates,
         KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock,
         Partition, NexusReplies, RestartNexus, Snapshot, Note, Fire,
     )

@@ -602,7 +602,11 @@ class Conductor:
 
     def _inject(self, wanted: Inject) -> None:
         item = wanted.item
-        who = None if isinstance(item, contract.CallArea | contract.JumpClock) else self.engine.cast.subjects.get(item.propolis_id)
+        who = (
+            None
+            if isinstance(item, contract.CallArea | contract.JumpClock)
+            else self.engine.cast.subjects.get(item.propolis_id)
+        )
         try:
             self._rack(item)
         except SledError as error:

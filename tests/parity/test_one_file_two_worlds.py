@@ -58,6 +58,10 @@ VALUES = {
     "kill_propolis": "{restart: true}",
     "forget_vmm": "true",
     "migration": "{result: failed, source: resumes, target: failed}",
+    "dribble": "100ms",
+    "truncate": "true",
+    "garbage": "true",
+    "clock": "1h",
     "guest": "reset",
     "expunge_sled": "true",
     "set": "{time_synchronized: false, pools: {1: degraded}, crucible: {born: failed}}",
@@ -98,7 +102,7 @@ expect: [{{always: [time_ordered]}}]
 
 
 def text_of(trigger, action):
-    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled", "expunge_sled", "set")
+    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled", "expunge_sled", "set", "clock")
     untold = trigger in ("at", "every", "idle", "manual", "rule")
     whom = (
         "for: {sled: sled-1}"

@@ -203,3 +203,65 @@ expect: [{name: moves, after: {request: vmm_put_state, to: migration_target}, wi
         world = World(scenario, 1)
         run_to_end(world, How())
         assert (world.judge.failures == []) is met, state
+
+
+SPOILT = """version: 1
+fleet: {{sleds: 1}}
+latency: {{preset: instant}}
+load: [{{at: 0s, create: {{hostname: web}}}}, {{at: 2s, stop: {{hostname: web}}}}]
+rules:
+- {{name: ours, for: {{hostname: web}}, when: {{request: vmm_put_state, to: stopped}}, times: 1, do: {{{do}}}}}
+expect: [{{name: stops, after: {{at: 2s}}, within: 30s, that: {{vmm: destroyed, instance: stopped}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ("truncate: true", "broke off"),
+        ("garbage: true", "was garbage"),
+        ("dribble: 7s", ""),
+        ("dribble: 90s", "60 s"),
+    ],
+)
+def test_a_spoilt_answer_is_one_to_a_request_that_was_carried_out(do, said):
+    scenario, problems = parse_scenario(SPOILT.format(do=do))
+    assert scenario is not None, problems.text()
+    world = World(scenario, 1)
+    run_to_end(world, How())
+    assert [failure.text for failure in world.judge.failures] == []
+    lines = [str(line) for line in world.lines]
+    assert any("vmm_put_state stopped: 200" in line for line in lines), "the sled has done it"
+    assert any(said in line for line in lines)
+    user = next(line for line in world.lines if line.kind == "user" and "stop web" in line.text)
+    if do == "dribble: 7s":
+        assert user.at_us == pytest.approx(9_000_000, abs=200_000)
+
+
+def test_a_clock_jumps_and_with_it_every_time_that_the_sled_tells_and_no_wait():
+    text = """version: 1
+fleet: {sleds: 2}
+latency: {preset: instant, stopping -> stopped: 1s}
+load: [{at: 0s, create: {hostname: "web-{n}", count: 2}}, {at: 5s, stop: {}}]
+rules: [{name: ours, for: {sled: sled-1}, when: {at: 1s}, do: {clock: {jump: 1h}}}]
+expect: [{name: stops, after: {at: 5s}, within: 3s, that: {instance: stopped}}]
+"""
+    ahead = {}
+    for said, by in (("jump: 1h", 3_600_000_000), ("jump: 1h, back: true", -3_600_000_000)):
+        scenario, problems = parse_scenario(text.replace("jump: 1h", said))
+        assert scenario is not None, problems.text()
+        world = World(scenario, 1)
+        run_to_end(world, How(until_us=20_000_000))
+        for name in ("sled-1", "sled-2"):
+            sled = world.engine.cast.sleds[name]
+            told = [
+                world.nexus.records.vmms[who.propolis_id].time_state_updated
+                for who in world.engine.cast.subjects.values()
+                if who.sled is sled
+            ]
+            ahead[name, by] = max(told)
+            assert world.rack.sleds[sled.id].clock_us == (by if name == "sled-1" else 0)
+        apart_us = ahead["sled-1", by] - ahead["sled-2", by]
+        assert apart_us == pytest.approx(by, abs=1_000_000)
+        stops = [failure.text for failure in world.judge.failures if "stops" in failure.text]
+        assert stops == [], "no wait is longer or shorter for it"
