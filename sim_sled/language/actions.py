@@ -526,10 +526,10 @@ class Fire(Action):
 ACTIONS: Final[dict[str, type[Action]]] = {
     cls.key: cls
     for cls in (
-        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState,
-        Stall, SkipStates,
-        KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock,
-        Partition, NexusReplies, RestartNexus, Snapshot, Note, Fire,
+        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale,
+        SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled,
+        PowerOffSled, ExpungeSled, SetFacts, Clock, Partition, NexusReplies, RestartNexus, Snapshot, Note,
+        Fire,
     )
 }  # fmt: skip
 SPOILING: Final = (Dribble, Truncate, Garbage)
