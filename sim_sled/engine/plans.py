@@ -1,7 +1,7 @@
 """Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
 happen, and effects for what shall be done besides.
 
-Read before: language/actions.py.
+Read before: core/spoil.py, language/actions.py.
 Read next: engine/act/firing.py, engine/match.py, engine/reports.py, engine/timers.py.
 """
 

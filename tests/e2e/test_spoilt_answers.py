@@ -1,4 +1,4 @@
-"""Answers that do not arrive as they were, on a live daemon: pieces, half of one, garbage (SR 8). What was asked for is
+"""Answers that do not arrive as they were, on a live daemon: pieces, half of one, garbage (SR 8). What was asked is
 carried out all the same, and the next request finds nothing of it.
 """
 
