@@ -39,7 +39,7 @@ async def test_what_was_asked_for_is_done_although_the_answer_cannot_be_read(clu
                 await answer.read()
     else:
         async with put as answer:
-            with pytest.raises(ValueError):  # noqa: PT011 -- whatever makes it no JSON
+            with pytest.raises(ValueError):
                 await answer.json()
     assert await cluster.sled(0, "GET", "/artifacts-config") == body
 
