@@ -62,7 +62,8 @@ class SpoiltResponse:
             await request.writer.write_eof(data)
             return
         step = -(-len(data) // PIECES)
-        for at in range(0, len(data), step):
-            await request.writer.write(data[at : at + step])
-            await asyncio.sleep(spoil.lasts_us / 1e6 / PIECES)
+        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        for piece in pieces:
+            await request.writer.write(piece)
+            await asyncio.sleep(spoil.lasts_us / 1e6 / len(pieces))
         await request.writer.write_eof()
