@@ -67,3 +67,16 @@ async def test_a_refusal_is_told_as_it_is_and_spoils_nothing_after_it(cluster):
     told = await cluster.sled(0, "PUT", "/artifacts-config", {"generation": 1, "artifacts": []}, (409,))
     assert told["error_code"] == "CONFIG_GENERATION"
     await cluster.sled(0, "PUT", "/artifacts-config", {"generation": 6, "artifacts": []})
+
+
+async def test_a_request_that_fails_half_way_leaves_its_spoil_to_nobody(cluster):
+    """A transfer is several steps of the core: the first was to be spoilt, a later one is refused."""
+    hashes = ["0" * 64]
+    await cluster.sled(0, "PUT", "/artifacts-config", {"generation": 1, "artifacts": hashes})
+    turn(cluster, "garbage: true", "artifact_put")
+    put = cluster.http.put(url(cluster, f"/artifacts/{hashes[0]}?generation=1"), data=b"x", headers=VERSIONED)
+    async with put as answer:
+        assert (answer.status, answer.headers.get("connection")) == (400, None), "the connection stays"
+        await answer.read()
+    for _ in range(3):
+        assert "zpools" in await cluster.sled(0, "GET", "/inventory")
