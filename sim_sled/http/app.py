@@ -140,7 +140,7 @@ class _App:
 
     async def handle(self, request: web.BaseRequest) -> Response | RawResponse | SpoiltResponse:
         request_id = new_request_id()
-        SPOIL.set(None)  # the last request of this connection had the same context
+        SPOIL.set(None)  # a server may handle all requests of a connection in one context
         try:
             header = request.headers.get(_API_VERSION)
             level = self._levels.get(header)
