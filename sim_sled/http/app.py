@@ -174,10 +174,12 @@ class _App:
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[Response | RawResponse]]:
+    def told(
+        self, on_request: OnRequest
+    ) -> Callable[[web.BaseRequest], Awaitable[Response | RawResponse | SpoiltResponse]]:
         """`handle`, with somebody who is told."""
 
-        async def handle(request: web.BaseRequest) -> Response | RawResponse:
+        async def handle(request: web.BaseRequest) -> Response | RawResponse | SpoiltResponse:
             now = asyncio.get_running_loop().time
             began = now()
             answer = await self.handle(request)

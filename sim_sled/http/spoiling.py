@@ -29,10 +29,11 @@ GARBAGE: Final = b"\x00\xff not what you have asked for \xfe"
 class SpoiltResponse:
     """What aiohttp's connection asks of an answer: `prepare`, `write_eof`, `keep_alive`. It ends with this one."""
 
-    __slots__ = ("_answer", "_request", "_request_id", "_spoil", "keep_alive")
+    __slots__ = ("_answer", "_request", "_spoil", "keep_alive", "request_id", "status")
 
     def __init__(self, answer: Answer | RawAnswer, spoil: Spoil, request_id: str) -> None:
-        self._answer, self._spoil, self._request_id = answer, spoil, request_id
+        self._answer, self._spoil = answer, spoil
+        self.status, self.request_id = answer.status, request_id
         self._request: web.BaseRequest | None = None
         self.keep_alive = False
 
@@ -53,7 +54,7 @@ class SpoiltResponse:
         status = 200 if body and self._answer.status == 204 else self._answer.status
         head = (
             f"{status_line(200 if length and status == 204 else status, old=False)}\r\n"
-            f"x-request-id: {self._request_id}\r\nconnection: close\r\n{kind}content-length: {length}\r\n\r\n"
+            f"x-request-id: {self.request_id}\r\nconnection: close\r\n{kind}content-length: {length}\r\n\r\n"
         )
         data = head.encode() + body
         if spoil.how is How.TRUNCATE:
