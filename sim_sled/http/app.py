@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 import attrs
@@ -115,6 +115,9 @@ def malformed(status: int, message: str) -> Response:
     return refused_answer(Refused(status, message, close=True))
 
 
+_Response: TypeAlias = Response | RawResponse | SpoiltResponse
+
+
 class _App:
     """Dispatch of one sled's requests."""
 
@@ -138,7 +141,7 @@ class _App:
         self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> Response | RawResponse | SpoiltResponse:
+    async def handle(self, request: web.BaseRequest) -> _Response:
         request_id = new_request_id()
         SPOIL.set(None)  # a server may handle all requests of a connection in one context
         try:
@@ -174,12 +177,10 @@ class _App:
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def told(
-        self, on_request: OnRequest
-    ) -> Callable[[web.BaseRequest], Awaitable[Response | RawResponse | SpoiltResponse]]:
+    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
         """`handle`, with somebody who is told."""
 
-        async def handle(request: web.BaseRequest) -> Response | RawResponse | SpoiltResponse:
+        async def handle(request: web.BaseRequest) -> _Response:
             now = asyncio.get_running_loop().time
             began = now()
             answer = await self.handle(request)
