@@ -65,7 +65,7 @@ from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Expunge, Power, RestartNexus, TakeSnapshot
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
 from sim_sled.language.schema import Scenario
@@ -525,9 +525,6 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, TakeSnapshot):
-            vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
-            self._log.info("snapshot", name=effect.name, vmms=vmms)
         elif isinstance(effect, Power | Expunge | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
