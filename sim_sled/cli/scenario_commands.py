@@ -25,10 +25,10 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import Mark
-from sim_sled.play import campaign, library
-from sim_sled.play.campaign import Explored, Played, Task
+from sim_sled.play import library, many
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
+from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, text_of
 from sim_sled.play.run import How, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
@@ -97,7 +97,7 @@ def run_files(
         options.timeline,
         options.sequence and options.sequence[1],
     )
-    bad = _bad_variant(options.variant, options.sled_variant) or unwritable(written)
+    bad = bad_variant(options.variant, options.sled_variant) or unwritable(written)
     if bad is not None:
         return bad
     loaded, problems = load_scenarios(library.find_all(paths), options.files_from)
@@ -107,7 +107,7 @@ def run_files(
     tasks, notes = _tasks(loaded, options)
     runs: list[Run] = []
     out: list[str] = []
-    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
+    for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
@@ -129,7 +129,7 @@ def run_files(
     return Outcome("".join(out), code, err + notes)
 
 
-def _bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
+def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
     if variant is not None and variant not in VARIANTS:
         return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
     if sled_variant is not None and sled_variant not in SLED_VARIANTS:
@@ -238,7 +238,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
     except BadTrace as error:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
-    bad = _bad_variant(recorded.variant or None, recorded.sled_variant or None)
+    bad = bad_variant(recorded.variant or None, recorded.sled_variant or None)
     if bad is not None:
         return bad
     scenario = scenario_of(recorded, path)
@@ -250,7 +250,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
         recorded.seed,
         How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None),
     )
-    [played] = campaign.play_all([task], 1, progress)
+    [played] = many.play_all([task], 1, progress)
     difference = compare(recorded, played.result.trace())
     if difference:
         return Outcome(f"{path}: {difference}", EXIT_FAILED)
@@ -280,37 +280,6 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
 # ---- finding faults
 
 
-def explore_file(
-    path: str,
-    runs: int,
-    *,
-    jobs: int = 1,
-    first_seed: int = 0,
-    variant: str | None = None,
-    sled_variant: str | None = None,
-    stop_after: int = 1,
-    files_from: Sequence[Path] = (),
-    told: Callable[[int, int], None] | None = None,
-) -> tuple[Explored | None, Outcome]:
-    """Plays `runs` seeds; 1 if some failed, each told with its seed and how to see it again."""
-    bad = _bad_variant(variant, sled_variant)
-    if bad is not None:
-        return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1], files_from)
-    if one.scenario is None:
-        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
-    task = Task(path, one.scenario, first_seed, How(variant=variant, sled_variant=sled_variant))
-    explored = campaign.explore(task, runs, jobs, stop_after=stop_after, told=told)
-    flag = _flags(variant, sled_variant)
-    lines = [f"{explored.runs} runs of {path}, {len(explored.found)} failed"]
-    for found in explored.found:
-        lines.append(f"  seed {found.seed}: {', '.join(found.keys)}")
-        lines.append(f"    {found.text}")
-        lines.append(f"    again: sim-sled run {path} --seed {found.seed}{flag}")
-        lines.append(f"    smaller: sim-sled shrink {path} --seed {found.seed}{flag}")
-    return explored, Outcome("\n".join(lines) + "\n", EXIT_FAILED if explored.found else EXIT_GOOD)
-
-
 def shrink_file(
     path: str,
     seed: int | None,
@@ -323,7 +292,7 @@ def shrink_file(
     told: Callable[[int, Scenario], None] | None = None,
 ) -> tuple[Shrunk | None, Outcome]:
     """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
-    bad = _bad_variant(variant, sled_variant)
+    bad = bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
     [one], problems = load_scenarios(library.find(path)[:1], files_from)
@@ -332,7 +301,7 @@ def shrink_file(
     chosen = seed if seed is not None else one.scenario.seed
     task = Task(path, one.scenario, chosen or 0, How(variant=variant, sled_variant=sled_variant, keep=False))
     if key is None:
-        [played] = campaign.play_all([task], 1)
+        [played] = many.play_all([task], 1)
         if played.result.good:
             return None, Outcome("", EXIT_FAILED, f"{path} does not fail with seed {task.seed}\n")
         key = played.result.failures[0].key

@@ -3,7 +3,7 @@
 Each pass proposes smaller scenarios, biggest bites first; one that is valid and fails with the same key is the new
 start. It ends when no proposal is left, or after `runs_max` runs.
 
-Read before: play/campaign.py.
+Read before: play/many.py.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Agent, Expect, Fleet, Load, Rule, Scenario, numbered
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
-from sim_sled.play.campaign import Task, play_all
 from sim_sled.play.judge.expect import label_of
+from sim_sled.play.many import Task, play_all
 
 RUNS_MAX: Final = 2_000
 """Runs of one reduction: minutes at most."""
