@@ -127,6 +127,11 @@ class Senders(Generic[S]):
         return len(self._quick) + len(self._slow) + len(self._of_suspects)
 
     @property
+    def waiting(self) -> int:
+        """In flight, or in line."""
+        return self.in_flight + len(self._fresh) + len(self._suspicious) + len(self._held)
+
+    @property
     def outage(self) -> bool:
         """Whether the breaker is open."""
         return self._open

@@ -36,7 +36,7 @@ from uuid import UUID
 from propolis_stub import contract
 from propolis_stub.contract import Effect, ReconfigureResult
 from propolis_stub.errors import GuestNotRunning
-from propolis_stub.guest_events import GuestEvents
+from propolis_stub.guest_events import GuestEvent, GuestEvents
 from propolis_stub.migration.messages import Error
 from propolis_stub.migration.script import (
     Await,
@@ -47,14 +47,13 @@ from propolis_stub.migration.script import (
     Pause,
     Publish,
     Redirect,
-    Role,
     Send,
 )
 from propolis_stub.publisher import Publisher
 from propolis_stub.request_queue import Queued, QueueState, RequestType
-from propolis_stub.table import TERMINAL, Birth, Event
-from propolis_stub.types import IdentityEnum, InstanceState, Level, MigrationPhase, MigrationStatus
-from propolis_stub.waiting import ON_STEP, Point, Waiting
+from propolis_stub.table import TERMINAL, TRANSITIONS, Birth, Event
+from propolis_stub.types import IdentityEnum, InstanceState, Level, MigrationPhase, MigrationStatus, Role
+from propolis_stub.waiting import ON_STEP, Edge, Point, Waiting
 from propolis_stub.wrapper import ENSURABLE, Wrapper
 
 
@@ -182,13 +181,17 @@ class Driver:
         point: Point,
         doing: Doing,
         now_us: int,
+        leads_to: InstanceState | None = None,
+        why: RequestType | GuestEvent | None = None,
         *,
         milestone: bool = True,
-        leads_to: InstanceState | None = None,
     ) -> None:
         if doing is not self.doing:
             self._go(doing)
-        self.waiting.enter(point, now_us, milestone=milestone, leads_to=leads_to)
+        if why is None and self._item is not None:
+            why = self._item.type
+        role = None if self._active is None else self._active.role
+        self.waiting.enter(point, now_us, Edge(self.publisher.state, leads_to, role, why), milestone=milestone)
 
     def _fire(
         self,
@@ -244,7 +247,7 @@ class Driver:
     def ensure_spec(self, item: contract.EnsureSpec, now_us: int, out: list[Effect]) -> None:
         self._ensure(Birth.SPEC, out)
         out.append(contract.Published(self.publisher.begin(Birth.SPEC)))
-        self._wait(Point.CREATE, Doing.CREATING, now_us)
+        self._wait(Point.CREATE, Doing.CREATING, now_us, InstanceState.STARTING)
         self.waiting.fails = self.waiting.fails or item.fails
 
     def ensure_target(self, item: contract.EnsureTarget, now_us: int, out: list[Effect]) -> None:
@@ -361,16 +364,18 @@ class Driver:
         # A linked source follows its peer by itself: only the target has steps in a migration.
         linked = self._asked is not None and not self._asked.scripted and not self.guest
         only_follows = linked and (self._deferred or self._is_next(RequestType.MIGRATE_AS_SOURCE))
-        self._wait(Point.WAKE, Doing.WAKING, now_us, milestone=not only_follows, leads_to=self._next_state())
+        leads_to, why = self._next()
+        self._wait(Point.WAKE, Doing.WAKING, now_us, leads_to, why, milestone=not only_follows)
 
-    def _next_state(self) -> InstanceState | None:
-        """The state in which the next thing to be picked up begins; None: it changes none."""
+    def _next(self) -> tuple[InstanceState | None, RequestType | GuestEvent | None]:
+        """The state in which the next thing to be picked up begins (None: it changes none), and what that is."""
         if self.guest:
-            return InstanceState.STOPPING if self.guest.first.halts else InstanceState.REBOOTING
+            first = self.guest.first
+            return InstanceState.STOPPING if first.halts else InstanceState.REBOOTING, first
         if self._deferred:
-            return InstanceState.MIGRATING
-        first = self.wrapper.live_queue().peek()
-        return None if first is None else _BEGINS.get(first.type)
+            return InstanceState.MIGRATING, RequestType.MIGRATE_AS_SOURCE
+        queued = self.wrapper.live_queue().peek()
+        return (None, None) if queued is None else (_BEGINS.get(queued.type), queued.type)
 
     def _is_next(self, kind: RequestType) -> bool:
         first = self.wrapper.live_queue().peek()
@@ -380,10 +385,11 @@ class Driver:
         """Guest events come before state requests, those before component requests."""
         if self.guest:
             self._item = None
-            if self.guest.pop().halts:
-                self._begin_halt(now_us, out)
+            event = self.guest.pop()
+            if event.halts:
+                self._begin_halt(now_us, out, event)
             else:
-                self._begin_reboot(now_us, out)
+                self._begin_reboot(now_us, out, event)
             return
         if self._deferred:
             assert self._asked is not None
@@ -395,7 +401,7 @@ class Driver:
         match self._item.type:
             case RequestType.START:
                 self._fire(Event.START_BEGUN, out)
-                self._wait(Point.DEVICES, Doing.DEVICES, now_us)
+                self._wait(Point.DEVICES, Doing.DEVICES, now_us, InstanceState.RUNNING)
             case RequestType.STOP:
                 self._begin_halt(now_us, out)
             case RequestType.REBOOT:
@@ -428,7 +434,7 @@ class Driver:
         if self.waiting.fails:  # the queue is not told: it stays StartPending until the rundown (PR 2.4)
             self._exit(self._start_failed_event())
             return
-        self._wait(Point.BACKENDS, Doing.BACKENDS, now_us)
+        self._wait(Point.BACKENDS, Doing.BACKENDS, now_us, InstanceState.RUNNING)
 
     def _backends_started(self, _now_us: int, out: list[Effect]) -> None:
         self.wrapper.live_queue().complete(RequestType.START, succeeded=not self.waiting.fails)
@@ -458,7 +464,8 @@ class Driver:
                 queue.notify_stopped()
                 self._exit()
             case RequestType.RECONFIGURE_CRUCIBLE:
-                self._tell_reconfigured(request, fails=self.waiting.ask(Point.RECONFIGURE).fail, out=out)
+                pace = self.waiting.ask(Point.RECONFIGURE, Edge(self.publisher.state, why=request.type))
+                self._tell_reconfigured(request, fails=pace.fail, out=out)
             case RequestType.MIGRATE_AS_SOURCE:
                 if Hazard.MIGRATE_IN_START in self.strict:
                     self.crash(out)
@@ -467,9 +474,9 @@ class Driver:
             case _:
                 raise AssertionError(f"the queue lets no {request.type.value} through during a start")
 
-    def _begin_reboot(self, now_us: int, out: list[Effect]) -> None:
+    def _begin_reboot(self, now_us: int, out: list[Effect], why: GuestEvent | None = None) -> None:
         self._fire(Event.REBOOT_BEGUN, out)
-        self._wait(Point.REBOOT, Doing.REBOOTING, now_us)
+        self._wait(Point.REBOOT, Doing.REBOOTING, now_us, InstanceState.RUNNING, why)
 
     def _rebooted(self, _now_us: int, out: list[Effect]) -> None:
         self._fire(Event.REBOOTED, out)
@@ -477,9 +484,9 @@ class Driver:
             self.wrapper.live_queue().complete(RequestType.REBOOT)
         self._go(Doing.IDLE)
 
-    def _begin_halt(self, now_us: int, out: list[Effect]) -> None:
+    def _begin_halt(self, now_us: int, out: list[Effect], why: GuestEvent | None = None) -> None:
         self._fire(Event.HALT_BEGUN, out)
-        self._wait(Point.HALT, Doing.HALTING, now_us)
+        self._wait(Point.HALT, Doing.HALTING, now_us, InstanceState.STOPPED, why)
 
     def _halted(self, _now_us: int, out: list[Effect]) -> None:
         migrated = self._item is not None and self._item.type is RequestType.MIGRATE_AS_SOURCE
@@ -516,7 +523,9 @@ class Driver:
     def _begin_rundown(self, now_us: int, out: list[Effect]) -> None:
         self.wrapper.set_level(Level.RUNDOWN, out)
         self._release(out)
-        self._wait(Point.RUNDOWN, Doing.RUNDOWN, now_us)
+        state = self.publisher.state
+        leads_to = None if state is None else TRANSITIONS.get((state, self._end))
+        self._wait(Point.RUNDOWN, Doing.RUNDOWN, now_us, leads_to)
 
     def _release(self, out: list[Effect]) -> None:
         self.wrapper.release_queue(out)
@@ -627,7 +636,7 @@ class Driver:
     def _imported(self, migration: Migration, now_us: int, out: list[Effect]) -> None:
         self._hang_up(migration, None, out)
         self._active = None
-        self._wait(Point.DEVICES, Doing.DEVICES, now_us)
+        self._wait(Point.DEVICES, Doing.DEVICES, now_us, InstanceState.RUNNING)
 
     def _hang_up(self, migration: Migration, code: int | None, out: list[Effect]) -> None:
         if not migration.scripted:

@@ -40,7 +40,7 @@ class SettablePacer:
     _base: Mapping[Point, Pace] = attrs.Factory(dict)
     _overrides: dict[Point, _Override] = attrs.Factory(dict)
 
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _edge: object, /) -> Pace:
         override = self._overrides.get(point)
         if override is None:
             return self._base.get(point, Pace())

@@ -5,7 +5,7 @@ Read next: errors.py, guest_events.py, spec/types.py, table.py.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 from uuid import UUID
 
 import attrs
@@ -19,6 +19,13 @@ class IdentityEnum(Enum):
     """
 
     __hash__ = object.__hash__
+
+
+class Role(StrEnum):
+    """A VM's side in a migration."""
+
+    SOURCE = "source"
+    TARGET = "target"
 
 
 class InstanceState(IdentityEnum):

@@ -11,12 +11,14 @@ Read next: driver.py, migration/messages.py, pacers.py.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import attrs
 
-from propolis_stub.types import IdentityEnum, InstanceState
+from propolis_stub.guest_events import GuestEvent
+from propolis_stub.request_queue import RequestType
+from propolis_stub.types import IdentityEnum, InstanceState, Role
 
 
 class Point(IdentityEnum):
@@ -59,14 +61,25 @@ class Pace:
     fail: bool = False
 
 
+class Edge(NamedTuple):
+    """Where a VM is when it begins to wait, and where the step behind the point leads if it goes well.
+
+    `state` is what its last publication says, or one that is on its way to whoever watches. `leads_to` None: the step
+    changes no state. `why`: the request or guest event that is carried out or about to be; None: nobody asked.
+    A tuple, since one is made at each point of each VM.
+    """
+
+    state: InstanceState | None
+    leads_to: InstanceState | None = None
+    role: Role | None = None
+    why: RequestType | GuestEvent | None = None
+
+
 class Pacer(Protocol):
-    """Decides the pace of each waiting point. Pure: the same (vm, point, occurrence) gives the same answer."""
+    """Decides the pace of each waiting point. Pure: the same arguments give the same answer."""
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
-        """Asked once when `vm_id` enters `point` for the `occurrence`-th time (counted per VM and point, from 0).
-
-        `leads_to`: at `WAKE` the state in which what is picked up begins; None: it changes no state.
-        """
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
+        """Asked once when `vm_id` enters `point` for the `occurrence`-th time (counted per VM and point, from 0)."""
         ...
 
 
@@ -97,12 +110,10 @@ class Waiting:
         self.due_us: int | None = None
         self.fails = False
 
-    def enter(
-        self, point: Point, now_us: int, *, milestone: bool = True, leads_to: InstanceState | None = None
-    ) -> None:
+    def enter(self, point: Point, now_us: int, edge: Edge, *, milestone: bool = True) -> None:
         """`milestone` False: not one for a stepped VM: passing it shows nothing of its own."""
         self.point = point
-        pace = self.ask(point, leads_to)
+        pace = self.ask(point, edge)
         self.fails = pace.fail
         after_us = pace.after_us
         if after_us is None:
@@ -112,11 +123,11 @@ class Waiting:
         else:
             self.due_us = now_us + after_us if after_us > 0 else NOW
 
-    def ask(self, point: Point, leads_to: InstanceState | None = None) -> Pace:
+    def ask(self, point: Point, edge: Edge) -> Pace:
         """The pace of the next time at `point`; counts that time."""
         counts = self._counts
         self._counts = counts + _ONE[point]
-        return self.pacer.pace(self.vm_id, point, counts >> _SHIFT[point] & _COUNT_MASK, leads_to)
+        return self.pacer.pace(self.vm_id, point, counts >> _SHIFT[point] & _COUNT_MASK, edge)
 
     def leave(self) -> None:
         """The point is behind us, or will never come. Whether it fails stays known until the next one."""

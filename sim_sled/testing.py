@@ -228,13 +228,13 @@ def _name(who: object) -> str:
 
 def _scenario(given: str | Path) -> Scenario:
     """A scenario by name, file or text. `pytest.UsageError` with every problem of it."""
-    from sim_sled.language.check import load_scenarios, parse_scenario
+    from sim_sled.language.check import parse_scenario
     from sim_sled.play import library
 
     if isinstance(given, str) and "\n" in given:
         scenario, problems = parse_scenario(given)
     else:
-        [loaded, *_], problems = load_scenarios(library.find(str(given)))
+        [loaded, *_], problems = library.load([str(given)])
         scenario = loaded.scenario
     if scenario is None:
         raise pytest.UsageError(problems.text())

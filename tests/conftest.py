@@ -52,6 +52,5 @@ def _no_process_outlives_its_test():
 @pytest.fixture(autouse=True)
 def _logs_are_set_up_for_one_test_only():
     """A test that wants quiet logs must not take from the next one the lines that it looks for."""
-    before = structlog.get_config()
     yield
-    structlog.configure(**before)
+    structlog.reset_defaults()

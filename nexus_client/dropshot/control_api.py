@@ -124,7 +124,7 @@ class ControlApi(Generic[O]):
         decoder = self._decoders.get(row)
         if decoder is None:
             decoder = self._decoders[row] = kind if isinstance(kind, OneOf) else Json(kind)
-        return await read_json(request, decoder, _BODIES, self._body_max)
+        return await read_json(request, decoder, _BODIES, row.body_max or self._body_max)
 
     def told(self, row: Operation[Any, Any], value: Any, request_id: str) -> web.StreamResponse:
         """The answer to a request. One that the row does not have is a bug."""

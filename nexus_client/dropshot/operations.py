@@ -201,6 +201,8 @@ class Operation(Generic[O, B]):
     body: type[B] | OneOf[B] | None = attrs.field(default=None, kw_only=True)
     optional: bool = attrs.field(default=False, kw_only=True)
     """Whether the body may be left out."""
+    body_max: int | None = attrs.field(default=None, kw_only=True)
+    """Bytes that the body may have, if that is not the API's own limit."""
 
     @property
     def answers(self) -> Mapping[int, Any]:

@@ -38,6 +38,7 @@ from propolis_stub.migration.messages import (
     Text,
 )
 from propolis_stub.types import MigrationPhase as Phase
+from propolis_stub.types import Role
 from propolis_stub.waiting import Point
 
 PROTOCOLS: Final = ("propolis-migrate-ron/0",)
@@ -84,11 +85,6 @@ class _NoBaggage:
 
 
 NO_BAGGAGE: Final[Baggage] = _NoBaggage()
-
-
-class Role(Enum):
-    SOURCE = "Source"
-    TARGET = "Destination"
 
 
 class ErrorKind(Enum):
@@ -377,7 +373,7 @@ class Migration:
         if self.over or self.broken is not None:
             return
         if isinstance(message, Error):  # whatever we were doing
-            self.broken = Failure(ErrorKind.REMOTE, f"{_other(self.role).value}: {message.text[:400]}", tell=False)
+            self.broken = Failure(ErrorKind.REMOTE, f"{_PEER[self.role]}: {message.text[:400]}", tell=False)
         elif isinstance(message, Malformed):
             code = None if self.negotiated else 1002
             self.broken = Failure(ErrorKind.CODEC, message.why, tell=self.negotiated, close_code=code)
@@ -401,7 +397,7 @@ class Migration:
         op = self._op()
         assert isinstance(op, Await)
         if self.scripted and self.fails_in is op.point:
-            return Failure(ErrorKind.REMOTE, f"{_other(self.role).value}: failed in {op.point.value}", tell=False)
+            return Failure(ErrorKind.REMOTE, f"{_PEER[self.role]}: failed in {op.point.value}", tell=False)
         self._counter += 1
         return None
 
@@ -490,5 +486,5 @@ class Migration:
         return chosen if isinstance(chosen, Failure) else Send(Text(chosen))
 
 
-def _other(role: Role) -> Role:
-    return Role.TARGET if role is Role.SOURCE else Role.SOURCE
+_PEER: Final = {Role.SOURCE: "Destination", Role.TARGET: "Source"}
+"""What the original calls the other side when it tells whose error it was (PR 4.5)."""

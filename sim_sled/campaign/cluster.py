@@ -4,7 +4,7 @@ Each batch carries the whole job (scenario with its includes, options) and the v
 compares that: one with other code would give other results, so it is refused, named once, and its batch goes to
 another. Workers may die and join; a batch that was lost is played again, and gives the same bytes.
 
-Read before: campaign/places.py.
+Read before: campaign/places.py, campaign/version.py. Read next: campaign/guard.py.
 """
 
 from __future__ import annotations

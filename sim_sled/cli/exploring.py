@@ -24,7 +24,6 @@ from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
 from sim_sled.cli.scenario_commands import EXIT_FAILED, Outcome, bad_variant, unwritable
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
-from sim_sled.language.check import load_scenarios
 from sim_sled.play import library
 from sim_sled.play.run import How
 
@@ -66,7 +65,7 @@ def explore_file(
         bad = Outcome("", EXIT_BAD_INPUT, "--resume goes on with a file: say which by --results FILE\n")
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1], options.files_from)
+    [one, *_], problems = library.load([path], options.files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     job = Job(path, one.scenario, How(variant=options.variant, sled_variant=options.sled_variant))

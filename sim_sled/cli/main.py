@@ -421,6 +421,89 @@ def _us(text: str, option: str) -> int:
 
 
 @app.command()
+def pause(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Let time stand on a running daemon: nothing that takes time goes on, requests are answered."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.moment(control_client.where(at, port_file), token, "/pause", as_json))
+
+
+@app.command()
+def resume(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
+    """Let time go on after pause, step or until."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.moment(control_client.where(at, port_file), token, "/resume", as_json))
+
+
+@app.command()
+def step(
+    steps: Annotated[int, typer.Argument(metavar="[COUNT]", min=1, max=10_000)] = 1,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let what is due next happen, or so many such moments; time stands afterwards."""
+    from sim_sled.cli import control_client
+
+    where = control_client.where(at, port_file)
+    raise typer.Exit(control_client.move(where, token, "/step", {"steps": steps}, as_json))
+
+
+@app.command()
+def until(
+    what: Annotated[str, typer.Argument(metavar="VMM|DURATION", help="whom to wait for, or how long, like 90s")],
+    state: Annotated[str, typer.Argument(metavar="[STATE]", help="running, stopped, destroyed, ...")] = "",
+    within: Annotated[str, typer.Option(metavar="DURATION", help="how much time may go by at most")] = "1h",
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let time fly until a VMM is in a state, or for so long; time stands afterwards.
+
+    Durations are of the daemon's own time. Exit 1 with the VMM's timeline and why if it is not so in time.
+    """
+    from sim_sled.cli import control_client
+
+    wanted: dict[str, Any] = {"within_ms": _us(within if state else what, "--within" if state else "until") // 1000}
+    if state:
+        wanted |= {"who": what, "state": state}
+    raise typer.Exit(control_client.move(control_client.where(at, port_file), token, "/until", wanted, as_json))
+
+
+@app.command()
+def snapshot(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="where to write it; stdout if missing or -")
+    ] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+) -> None:
+    """Write a whole rack to one file, timers and the Nexus model included."""
+    from sim_sled.cli import control_client
+
+    file = None if out == Path("-") else out
+    raise typer.Exit(control_client.snapshot(control_client.where(at, port_file), token, file))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="of `snapshot`; - is stdin")],
+    at: At = None,
+    port_file: FromPortFile = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rack of the same name and size go on from where a snapshot was taken."""
+    from sim_sled.cli import control_client
+
+    raise typer.Exit(control_client.restore(control_client.where(at, port_file), token, file, as_json))
+
+
+@app.command()
 def ready(
     at: At = None,
     port_file: FromPortFile = None,

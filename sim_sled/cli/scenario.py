@@ -285,14 +285,11 @@ def copy_command(
 
 
 def _in_library(name: str) -> Path:
-    from difflib import get_close_matches
-
+    from sim_sled.language.words import hint
     from sim_sled.play import library
 
     if name not in library.names():
-        near = get_close_matches(name, library.names(), 1)
-        meant = f"; did you mean '{near[0]}'?" if near else ""
-        _bad(f"the library has no '{name}'{meant} (sim-sled scenario list)")
+        _bad(f"the library has no '{name}'{hint(name, library.names()) or ' (sim-sled scenario list)'}")
     return library.folder() / f"{name}.yaml"
 
 
@@ -358,7 +355,7 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
             now = time.monotonic()  # noqa: TID251 -- same
             if now - started > BAR_AFTER_S and now - told > 0.1:
                 told = now
-                living = sum(not who.gone for who in world.engine.subjects.values())
+                living = sum(not who.gone for who in world.engine.cast.subjects.values())
                 status.update(
                     f"{world.scenario.name}: {world.elapsed_us / 1e6:.0f} s, {world.steps} steps, {living} VMMs, "
                     f"{len(world.judge.failures)} failures"

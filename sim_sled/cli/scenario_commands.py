@@ -2,7 +2,7 @@
 
 Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
 
-Read before: cli/scenario_texts.py, play/run.py.
+Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import attrs
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
-from sim_sled.language.check import Loaded, load_scenarios, parse_scenario
+from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
@@ -100,7 +100,7 @@ def run_files(
     bad = bad_variant(options.variant, options.sled_variant) or unwritable(written)
     if bad is not None:
         return bad
-    loaded, problems = load_scenarios(library.find_all(paths), options.files_from)
+    loaded, problems = library.load(paths, options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     err = problems.text() if problems.warnings else ""
@@ -259,7 +259,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
-    loaded, problems = load_scenarios(library.find(path), options.files_from)
+    loaded, problems = library.load([path], options.files_from)
     if problems.errors:
         return Outcome("", EXIT_BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
@@ -267,7 +267,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
         world.now_us = max(world.now_us, EPOCH_US + at_us)
-    subjects = world.engine.subjects.values()
+    subjects = world.engine.cast.subjects.values()
     meant = [who for who in subjects if vmm in (who.short, str(who.propolis_id), who.hostname)]
     if not meant:
         known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])
@@ -295,7 +295,7 @@ def shrink_file(
     bad = bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
-    [one], problems = load_scenarios(library.find(path)[:1], files_from)
+    [one, *_], problems = library.load([path], files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed

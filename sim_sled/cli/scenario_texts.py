@@ -12,7 +12,6 @@ from typing import Final
 
 import attrs
 
-from sim_sled.language.check import load_scenarios
 from sim_sled.play import library
 
 EXIT_GOOD: Final = 0
@@ -21,7 +20,7 @@ EXIT_BAD_INPUT: Final = 2
 
 def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequence[Path] = ()) -> tuple[str, int]:
     """Validates only: every problem of every file, then the count; 2 if there is an error."""
-    loaded, problems = load_scenarios(library.find_all(paths), files_from)
+    loaded, problems = library.load(paths, files_from)
     code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
     if not as_json:
         return problems.text(), code

@@ -104,12 +104,11 @@ async def _control(rack: Any, control: str, scaled: Any) -> Any:
 
 
 def _scenario(given: str | None) -> Any:
-    from sim_sled.language.check import load_scenarios
     from sim_sled.play import library
 
     if given is None:
         return None
-    [found, *_], problems = load_scenarios(library.find(given)[:1])
+    [found, *_], problems = library.load([given])
     if found.scenario is None:
         sys.stderr.write(problems.text())
         raise typer.Exit(BAD_INPUT)
@@ -270,8 +269,12 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
+    from sim_sled.cli.control_client import counted
+
     for name, each in found.items():
-        sys.stdout.write(f"{name}  {len(each['sleds'])} sleds  control {each['control']}  process {each['pid']}\n")
+        sys.stdout.write(
+            f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"
+        )
 
 
 def scale(

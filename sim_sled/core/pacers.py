@@ -95,7 +95,7 @@ class PresetPacer:
         low, high = SLED_PRESETS[self.preset].get(point, (0, 0))
         return low + draw(self.seed, sled_id, point.value, occurrence) % (high - low + 1) if high > low else low
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, _edge: object, /) -> Pace:
         """See `propolis_stub.waiting.Pacer`."""
         fixed = self._fixed.get(point)
         if fixed is not None:

@@ -42,9 +42,9 @@ from propolis_stub.contract import Input as VmInput
 from propolis_stub.errors import NoInstance, Reason, RequestDenied
 from propolis_stub.migration.script import NO_BAGGAGE, Baggage
 from propolis_stub.request_queue import Disposition
-from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind
+from propolis_stub.types import InstanceState, MigrationStatus, Publication, RequestKind, Role
 from propolis_stub.vm import Vm
-from propolis_stub.waiting import Pacer, Point
+from propolis_stub.waiting import Edge, Pacer, Point
 from sim_sled.core import observe
 from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.core.contract import Registration
@@ -52,6 +52,8 @@ from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequ
 from sim_sled.core.rules import RULES, Verdict, refusal
 
 _NOTHING: Final[list[VmEffect]] = []
+_LOOKS: Final = Edge(InstanceState.MIGRATING, role=Role.TARGET)
+"""A target, as its agent looks at it for the first time."""
 _RESTING: Final = {
     InstanceState.CREATING: VmmState.STARTING,
     InstanceState.STARTING: VmmState.STARTING,
@@ -255,7 +257,7 @@ class Vmm:
         # the first step; else the agent looks at it in its own time, before the first phase is through.
         self.blind = not how.stepped
         if self.blind:
-            wake = how.pacer.pace(self.propolis_id, Point.WAKE, 0).after_us
+            wake = how.pacer.pace(self.propolis_id, Point.WAKE, 0, _LOOKS).after_us
             self.see_at_us = None if wake is None else now_us + wake
         return self.take(effects)
 

@@ -50,6 +50,13 @@ class Blobs:
         if root is not None:
             shutil.rmtree(root / _INCOMING, ignore_errors=True)  # of a daemon that did not end well
 
+    @property
+    def stored(self) -> int:
+        """How many there are, whole or on their way."""
+        folder = self._folder_if_there()
+        files = 0 if folder is None else sum(each.is_file() for each in folder.rglob("*"))
+        return len(self._small) + files
+
     def close(self) -> None:
         """Give back what was only lent."""
         self._small.clear()

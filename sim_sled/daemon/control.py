@@ -3,8 +3,8 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/control_companions.py,
-daemon/daemon.py, daemon/looking.py.
+Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
+daemon/snapshot.py, nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
@@ -43,7 +44,7 @@ from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions
+from sim_sled.daemon import control_companions, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -55,16 +56,22 @@ from sim_sled.daemon.control_answers import (
     KillFault,
     KillPropolis,
     LogLine,
+    Moved,
     Networking,
     Readiness,
     Released,
+    Restored,
     RuleRow,
     Rules,
     ScenarioText,
     SledRow,
     Sleds,
     SledsWanted,
+    SnapshotText,
     StateFault,
+    StepsWanted,
+    Time,
+    UntilWanted,
     Version,
     VmmFault,
     VmmRow,
@@ -74,6 +81,8 @@ from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.pausing import Moved as HasMoved
+from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
@@ -168,17 +177,23 @@ class Control:
         return self.daemon.look.why(self._seen(call))
 
     async def expect(self, call: Call[None]) -> Expected:
-        since = call.number("since_us")
         try:
             seen = await self.daemon.look.expect(
                 call.text("who"),
                 call.text("state"),
                 within_s=call.number("within_ms") / 1000,
-                since_us=None if since < 0 else since,
+                since_us=self._since_us(call),
             )
         except Unmet as unmet:
             return Expected(met=False, says=str(unmet).splitlines())
         return Expected(met=True, propolis_id=str(seen.propolis_id), hostname=seen.hostname)
+
+    def _since_us(self, call: Call[None]) -> int | None:
+        """By this daemon's clock, which may be another than that of whoever asks."""
+        ago_ms, since_us = call.number("since_ms"), call.number("since_us")
+        if ago_ms >= 0:
+            return max(0, self.daemon.clock.now_us() - ago_ms * 1000)
+        return None if since_us < 0 else since_us
 
     async def events(self, call: Call[None]) -> web.StreamResponse:
         """A JSON line each with its number, or (`accept: text/event-stream`) server-sent events, whose id it is."""
@@ -268,6 +283,71 @@ class Control:
             raise Refused(409, f"cannot bind: {error.strerror or error}") from error
         return Sleds(sleds=len(self.daemon.rack.sleds))
 
+    async def time(self, _: Call[None]) -> Time:
+        return self._time()
+
+    def _time(self) -> Time:
+        now_us = self.daemon.clock.now_us()
+        due_us = self.daemon.pausing.next_deadline_us()
+        return Time(
+            now=stamp(now_us),
+            now_us=now_us,
+            paused=self.daemon.clock.stands,
+            next_in_ms=None if due_us is None else max(0, due_us - now_us) / 1000,
+        )
+
+    async def pause(self, _: Call[None]) -> Time:
+        self.daemon.pausing.pause()
+        return self._time()
+
+    async def resume(self, _: Call[None]) -> Time:
+        self.daemon.pausing.resume()
+        return self._time()
+
+    async def step(self, call: Call[StepsWanted]) -> Moved:
+        if not 1 <= call.body.steps <= STEPS_AT_ONCE_MAX:
+            raise bad_request(f"steps is a number from 1 to {STEPS_AT_ONCE_MAX}, not {call.body.steps}")
+        try:
+            moved = await self.daemon.pausing.step(call.body.steps)
+        except Moving as error:
+            raise Refused(409, str(error)) from error
+        return self._moved(moved, [])
+
+    async def until(self, call: Call[UntilWanted]) -> Moved:
+        wanted = call.body
+        if not 0 <= wanted.within_ms <= TIME_MAX_MS:
+            raise bad_request(f"within_ms is a number from 0 to {TIME_MAX_MS}, not {wanted.within_ms}")
+        if bool(wanted.who) != bool(wanted.state):
+            raise bad_request("who and state go together")
+        if wanted.state and wanted.state not in STATES:
+            raise bad_request(f"state is one of {', '.join(STATES)}, not {wanted.state[:40]!r}")
+        look, pausing = self.daemon.look, self.daemon.pausing
+        met = (lambda: look.is_in(wanted.who, wanted.state)) if wanted.who else None
+        try:
+            moved = await pausing.until(wanted.within_ms * 1000, met)
+        except Moving as error:
+            raise Refused(409, str(error)) from error
+        unmet = [] if moved.met or not wanted.who else look.not_in(wanted.who, wanted.state, wanted.within_ms / 1000)
+        return self._moved(moved, unmet)
+
+    def _moved(self, moved: HasMoved, says: list[str]) -> Moved:
+        more = [moved.why_not] if moved.why_not else []
+        return Moved(**self._time(), steps=moved.steps, met=moved.met, says=says + more)
+
+    async def snapshot(self, _: Call[None]) -> dict[str, Any]:
+        try:
+            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return file
+
+    async def restore(self, call: Call[SnapshotText]) -> Restored:
+        try:
+            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+        except (snapshot.Refused, Moving) as error:
+            raise Refused(409, str(error)) from error
+        return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)
+
     async def fire(self, call: Call[None]) -> Fired:
         name = call.text("name")
         self._played()
@@ -319,6 +399,10 @@ def _refusal_of(error: Exception) -> Refused | None:
 
 WAIT_MAX_MS: Final = 3_600_000
 """An hour: whoever waits longer asks again."""
+STEPS_AT_ONCE_MAX: Final = 10_000
+"""Some seconds of work; whoever wants more asks again, or says until when."""
+TIME_MAX_MS: Final = 366 * 24 * 3_600_000
+"""A year: the longest of Nexus's own timers have days."""
 KEEP_ALIVE_S: Final = 15.0
 """A quiet stream of events says so this often: proxies end what is silent for a minute."""
 
@@ -333,6 +417,7 @@ _EXPECT: Final = (
     one_of("state", "what it is to be, in words of the scenario language", STATES),
     number("within_ms", "how long to wait", most=WAIT_MAX_MS),
     number("since_us", "a state passed since then counts, too; microseconds since 1970", default=-1, least=-1),
+    number("since_ms", "the same, by how long ago", default=-1, least=-1),
 )
 _EVENTS: Final = (
     number("after", "number of the last event that is known"),
@@ -372,6 +457,16 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               others={400: BadScenario}, body=ScenarioText),
     Operation("POST", "/fire/{name}", Control.fire, "Fires a manual trigger", Fired, parameters=(_RULE,)),
     Operation("POST", "/release/{name}", Control.release, "Lets go what a rule holds", Released, parameters=(_RULE,)),
+    Operation("GET", "/time", Control.time, "What time it is on the one clock of this daemon", Time),
+    Operation("POST", "/pause", Control.pause, "Time stands; requests are answered all the same", Time),
+    Operation("POST", "/resume", Control.resume, "Time goes on from where it stands", Time),
+    Operation("POST", "/step", Control.step, "Time goes to what is due next, which happens; then it stands", Moved,
+              body=StepsWanted, optional=True),
+    Operation("POST", "/until", Control.until, "Time flies until a VMM is in a state, or for so long; then it stands",
+              Moved, body=UntilWanted),
+    Operation("GET", "/snapshot", Control.snapshot, "The whole rack as a file", dict[str, Any]),
+    Operation("POST", "/restore", Control.restore, "Takes up what a file of /snapshot holds", Restored,
+              body=SnapshotText, body_max=snapshot.TEXT_MAX),
     Operation("POST", "/scale", Control.scale, "Sleds join or leave a rack (sim-sled up)", Sleds, body=SledsWanted),
 )  # fmt: skip
 """Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""

@@ -67,6 +67,26 @@ class SledsWanted(_Body):
     sleds: int
 
 
+class StepsWanted(_Body):
+    """How many moments are to go by."""
+
+    steps: int = 1
+
+
+class SnapshotText(_Body):
+    """A snapshot as its text."""
+
+    snapshot: str
+
+
+class UntilWanted(_Body):
+    """How much time is to go by: at most, if a VMM (by any of its names) is to be in a state, which ends it."""
+
+    within_ms: int
+    who: str = ""
+    state: str = ""
+
+
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
@@ -82,6 +102,32 @@ class Readiness(TypedDict):
 class Version(TypedDict):
     name: str
     version: str
+
+
+class Time(TypedDict):
+    """What time it is on the clock of this daemon, and in how long something is due; null: nothing is."""
+
+    now: str
+    now_us: int
+    paused: bool
+    next_in_ms: float | None
+
+
+class Moved(Time):
+    """`steps`: how many moments went by; `met`: whether what was asked for came about, and `says` what if not."""
+
+    steps: int
+    met: bool
+    says: list[str]
+
+
+class Restored(TypedDict):
+    """What was taken up, and what time it is now."""
+
+    taken: str
+    sleds: int
+    vmms: int
+    model: bool
 
 
 class SledRow(TypedDict):

@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/state_dir.py.
+daemon/pausing.py, daemon/snapshot.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -57,7 +57,9 @@ from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
+from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
@@ -162,14 +164,15 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self)
+        self.pausing = Pausing(self.clock, [self])
+        self.snapshots = Snapshots(self)
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
-        if options.companions is not None:
-            equip(self.rack.sleds.values())
+        self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
                 sled.outbox = outbox_of(options.engine.scenario, options.seed)
@@ -224,9 +227,10 @@ class Daemon:
             raise
         if self.options.register:
             for sled in self.rack.sleds.values():
-                self._announce(sled)
+                self.announce(sled)
 
-    def _announce(self, sled: Sled) -> None:
+    def announce(self, sled: Sled) -> None:
+        """Nexus is told where this sled is and what it has; once more, if that has changed."""
         address = self.addresses[sled.config.sled_id]
         self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
 
@@ -234,23 +238,29 @@ class Daemon:
         """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
         sled = self.rack.add_sled(config)
         try:
+            if self._agents is not None:
+                equip([sled], self._agents)
             await self._listen(sled)
-        except OSError:
+        except (OSError, ValueError):
             self.rack.remove_sled(config.sled_id, self.clock.now_us())
             raise
         if self.conductor.has_rules:
             sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
-            self.engine.join(name or str(config.sled_id), config.sled_id)
+            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
-            self._announce(sled)
+            self.announce(sled)
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
+        sled = self.rack.sleds.get(sled_id)
         self.rack.remove_sled(sled_id, self.clock.now_us())
-        self.engine.leave(sled_id)
+        if self._agents is not None and sled is not None:
+            datasets = sled.config.hardware.crucible_datasets_of(sled_id)
+            self._agents.remove(each.dataset_id for each in datasets)
+        self.engine.cast.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -269,6 +279,7 @@ class Daemon:
             listener.accept_no_more()
         for companions in self.companions.values():
             companions.stop_accepting()
+        self.pausing.resume()  # what Nexus refuses is tried again, which takes time
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         self._senders.trust()
         for sled in self.rack.sleds.values():
@@ -590,7 +601,8 @@ class Daemon:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _rearm(self, now_us: int) -> None:
-        due_us = self.conductor.next_deadline_us()
+        # a clock that stands never gets there: whoever moves it comes by `catch_up`
+        due_us = None if self.clock.stands else self.conductor.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -604,6 +616,58 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = None
         self._turn(STEP, None)
+
+    def next_deadline_us(self) -> int | None:
+        """When something is due next."""
+        return self.conductor.next_deadline_us()
+
+    def catch_up(self) -> None:
+        """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._armed_us = None
+        while True:
+            self._turn(STEP, None)
+            due_us = self.next_deadline_us()
+            if due_us is None or due_us > self.clock.now_us():
+                return
+
+    @property
+    def held(self) -> int:
+        """Requests that are not answered yet, since a rule or a latency has them wait."""
+        return len(self._open)
+
+    @property
+    def tickets(self) -> int:
+        """The last one given out."""
+        return self._tickets
+
+    def only_here(self) -> list[str]:
+        """What of this daemon no file can hold: whoever waits for an answer, stored bytes, what other files hold."""
+        found = [
+            (self.held, "requests wait, held up by a rule or a latency: `step` until they are answered"),
+            (len(self._waiting), "pokes wait for Nexus"),
+            (self.on_the_network, "answers of Nexus are waited for"),
+            (len(self._background), "pieces of work are under way beside requests (a hand-off, a bundle)"),
+            (sum(blobs.stored for blobs in self._blobs.values()), "artifacts or support bundles are stored"),
+        ]
+        said = [f"{count} {what}" for count, what in found if count]
+        if self._state_dir is not None:
+            said.append("--state-dir keeps facts of its sleds")
+        if self.options.propolis is not PropolisMode.NONE:
+            said.append("the Propolis API of its VMMs is served, with their consoles")
+        if self._unregistered:
+            said.append(f"{len(self._unregistered)} sleds are not registered with Nexus yet")
+        return said
+
+    def taken_up(self, tickets: int) -> None:
+        """The state of all cores is another: no ticket is given out that it knows."""
+        self._tickets = max(self._tickets, tickets)
+
+    @property
+    def on_the_network(self) -> int:
+        """Answers of Nexus that are waited for."""
+        return self._senders.waiting + len(self._calls)
 
     # --- the scenario -------------------------------------------------------------------------------------------
 

@@ -76,6 +76,14 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("POST", "/release/{name}"): Spread.EVERYBODY,
     ("PUT", "/rules"): Spread.EVERYBODY,
     ("POST", "/scale"): Spread.NOBODY,
+    ("GET", "/time"): Spread.ANY,
+    # each process has a clock of its own, and what one of them waits for may come from another
+    ("POST", "/pause"): Spread.NOBODY,
+    ("POST", "/resume"): Spread.NOBODY,
+    ("POST", "/step"): Spread.NOBODY,
+    ("POST", "/until"): Spread.NOBODY,
+    ("GET", "/snapshot"): Spread.NOBODY,
+    ("POST", "/restore"): Spread.NOBODY,
 }
 
 
@@ -184,7 +192,7 @@ class Front:
             case Spread.FEED:
                 return await self._events(call)
             case Spread.NOBODY:
-                raise Refused(409, "a rack of workers has a fixed number of sleds: end it, and start it with others")
+                raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
                 return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
             case Spread.OWNER:

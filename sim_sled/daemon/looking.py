@@ -63,7 +63,7 @@ class Looking:
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
-    def touch(self) -> None:
+    def touch(self, *_: object) -> None:
         """Something else has changed that somebody may wait for."""
         self._changed.set()
 
@@ -114,7 +114,7 @@ class Looking:
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
         answer["registered_at"] = stamp(seen.registered_us)
-        who = self.daemon.engine.subjects.get(seen.propolis_id)
+        who = self.daemon.engine.cast.subjects.get(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
             {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
@@ -160,7 +160,7 @@ class Looking:
 
     def _rule(self, propolis_id: UUID) -> str | None:
         """The rule that last had a hand in it."""
-        who = self.daemon.engine.subjects.get(propolis_id)
+        who = self.daemon.engine.cast.subjects.get(propolis_id)
         return None if who is None or not who.notes else who.notes[-1].rule
 
     # ---- waiting
@@ -187,6 +187,20 @@ class Looking:
                     raise Unmet(f"{nobody}, after {within_s:g} s")
                 raise Unmet(self.unmet(seen, state, within_s))
             await self.change(left)
+
+    def is_in(self, who: str, state: str) -> bool:
+        """Whether a VMM is there and in that state now."""
+        try:
+            return self.meant(who).was(state, 2**62)
+        except NobodyMeant:
+            return False
+
+    def not_in(self, who: str, state: str, within_s: float) -> list[str]:
+        """Why not, in lines."""
+        try:
+            return self.unmet(self.meant(who), state, within_s).splitlines()
+        except NobodyMeant as nobody:
+            return [f"{nobody}, after {within_s:g} s"]
 
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""

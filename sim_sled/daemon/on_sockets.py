@@ -130,7 +130,7 @@ class WallWorld:
         return _UUID.sub(lambda m: self._name(m[0]), text)
 
     def _name(self, key: str) -> str:
-        who = self.engine.subjects.get(UUID(key))
+        who = self.engine.cast.subjects.get(UUID(key))
         if who is not None:
             return who.short
         row = self.nexus.records.instances.get(UUID(key))
@@ -153,7 +153,7 @@ class WallWorld:
         self.line(kind, text, who, sled)
 
     def _watch(self, happening: Happening) -> None:
-        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])

@@ -28,9 +28,9 @@ from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
-from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Scenario
 from sim_sled.machine import cannot_bind
+from sim_sled.play import library
 
 GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
 
@@ -186,8 +186,8 @@ class BadScenario(ValueError):
 
 
 def load_one(path: Path) -> Scenario:
-    """The scenario of a file. `BadScenario` with every problem of it."""
-    loaded, problems = load_scenarios([str(path)])
+    """The scenario of a file, or of the library. `BadScenario` with every problem of it."""
+    loaded, problems = library.load([str(path)])
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())
     return loaded[0].scenario

@@ -25,6 +25,7 @@ from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.propolis_api import PropolisMode
@@ -118,6 +119,7 @@ class SmallRack:
     model: Config | None = None
     shutdown_wait_s: float | None = None
     part: Part | None = None
+    clock: Clock = attrs.field(factory=Clock, init=False)
     server: NexusServer | None = attrs.field(default=None, init=False)
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
@@ -137,13 +139,16 @@ class SmallRack:
         if Nexus refuses or does not take the sleds within `READY_S`.
         """
         if self.nexus is None:
-            self.server = NexusServer(self.address, config=self._model(), seed=self.seed)
+            self.server = NexusServer(self.address, config=self._model(), seed=self.seed, clock=self.clock.now_us)
             await self.server.__aenter__()
             self.nexus = self.server.internal
         try:
             self.daemon = self._daemon()
             if self.server is not None:
-                self.server.nexus.watch_public(lambda *_: self.daemon.look.touch())
+                self.daemon.pausing.all.append(self.server.host)
+                self.daemon.pausing.held = lambda: self.daemon.held
+                self.server.nexus.watch_public(self.daemon.look.touch)
+                self.daemon.snapshots.model = self.server.host
             await self.daemon.start()
         except BaseException:
             await self._stop_model()
@@ -218,7 +223,7 @@ class SmallRack:
             propolis=self.propolis,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
-        return Daemon(configs, options)
+        return Daemon(configs, options, self.clock)
 
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""

@@ -1,22 +1,25 @@
-"""What rules speak about: each VMM and each sled of a run, as far as the engine knows them, and who is meant.
+"""Who is known: each VMM and each sled that rules can speak about, and the only functions that let them come and go.
 
-Read before: language/selector.py. Read next: engine/engine.py, play/judge/invariants.py.
+Read before: language/actions.py, language/selector.py.
+Read next: engine/act/firing.py, engine/match.py, engine/reports.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 import attrs
 
 from nexus_client.types import SledVmmState
+from propolis_stub.types import Role
 from sim_sled.language.actions import MigrationFate
-from sim_sled.language.draw import draw, happens
-from sim_sled.language.selector import EVERYTHING, Selector
+from sim_sled.language.schema import Rule
 from sim_sled.language.source import Mark
+from sim_sled.language.words import Truth
 
 NOTES_MAX: Final = 12
 """Remembered per VMM for `why`."""
@@ -34,13 +37,21 @@ class Note:
     text: str
 
 
+class Down(StrEnum):
+    """Why a sled does not answer."""
+
+    AGENT = "agent"
+    REBOOT = "reboot"
+    POWER = "power"
+
+
 @attrs.define(eq=False)
 class SledInfo:
-    """One sled. `down`: why it does not answer ("" if it does), until when."""
+    """One sled. `down`: why it does not answer (None if it does), until when."""
 
     name: str
     id: UUID
-    down: str = ""
+    down: Down | None = None
     down_until_us: int = 0
     no_disks_until_us: int = 0
     vmms: int = 0
@@ -62,20 +73,16 @@ class Subject:
     memory: int
     project: tuple[str, ...]
     silo: tuple[str, ...]
-    truth: str = "creating"
-    role: str | None = None
+    truth: Truth = Truth.CREATING
+    role: Role | None = None
     migration_id: UUID | None = None
     asked: str = ""
     gone: bool = False
-    ended_out: bool = False
-    """It has migrated out: after Stopping comes Destroyed."""
-    failing: bool = False
-    """Its start fails: after this comes Failed, not Stopped."""
     stalled_until_us: int = 0
-    skip: frozenset[str] = frozenset()
+    skip: frozenset[Truth] = frozenset()
     fate: MigrationFate | None = None
     error_told: UUID | None = None
-    edge_taken: tuple[str, str] = ("", "")
+    edge_taken: tuple[Truth, Truth] | None = None
     record: SledVmmState | None = None
     acked: SledVmmState | None = None
     told_gen: int = 0
@@ -96,78 +103,74 @@ class Subject:
         self.counts[what] = n + 1
         return n
 
-
-@attrs.frozen
-class Facts:
-    """The facts that selectors look at, taken once per question."""
-
-    sled: str
-    vmm: tuple[str, ...]
-    instance: str
-    hostname: str
-    project: tuple[str, ...]
-    silo: tuple[str, ...]
-    ncpus: int
-    memory: int
-    state: str
-    role: str | None
-    ordinal: int
-    key: str
+    def remember(self, rule: Rule, text: str, now_us: int) -> None:
+        """For `why`: this rule touched it."""
+        self.notes.append(Note(now_us, rule.name, rule.mark(), text))
 
 
-def facts_of(subject: Subject) -> Facts:
-    return Facts(
-        subject.sled.name,
-        (subject.short, str(subject.propolis_id)),
-        str(subject.instance_id),
-        subject.hostname,
-        subject.project,
-        subject.silo,
-        subject.ncpus,
-        subject.memory,
-        subject.truth,
-        subject.role,
-        subject.ordinal,
-        subject.key,
-    )
+@attrs.define(eq=False)
+class Cast:
+    """Everybody. `subjects` by Propolis id, gone ones too; `sleds` by the name that rules know, `by_id` the same."""
 
+    subjects: dict[UUID, Subject] = attrs.field(factory=dict)
+    sleds: dict[str, SledInfo] = attrs.field(factory=dict)
+    by_id: dict[UUID, SledInfo] = attrs.field(factory=dict)
+    _living: dict[UUID, list[Subject]] = attrs.field(factory=dict)
+    _incarnations: dict[str, int] = attrs.field(factory=dict)
+    _ordinals: int = 0
 
-_TEXTS: Final = ("sled", "vmm", "instance", "hostname", "project", "silo")
+    def join(self, name: str, sled_id: UUID) -> None:
+        """A sled is there; rules mean it by this name."""
+        self.sleds[name] = self.by_id[sled_id] = SledInfo(name, sled_id)
 
+    def leave(self, sled_id: UUID) -> None:
+        """A sled is not there any more."""
+        info = self.by_id.pop(sled_id, None)
+        if info is not None:
+            del self.sleds[info.name]
 
-def means(selector: Selector, facts: Facts, seed: int, who: str) -> bool:
-    """Whether the selector means this one. `who` names the rule, so that shares of different rules differ."""
-    if selector is EVERYTHING:
+    def add(self, subject: Callable[[int, str], Subject], hostname: str) -> Subject:
+        """A VMM is registered for the first time; its ordinal and incarnation are given here."""
+        self._ordinals += 1
+        n = self._incarnations.get(hostname, 0) + 1
+        self._incarnations[hostname] = n
+        who = subject(self._ordinals, f"{hostname}/{n}")
+        self.subjects[who.propolis_id] = who
+        who.sled.vmms += 1
+        self._living.setdefault(who.instance_id, []).append(who)
+        return who
+
+    def lost(self, who: Subject) -> bool:
+        """Its sled does not know this VMM any more. False if that was known."""
+        if who.gone:
+            return False
+        who.gone = True
+        living = self._living[who.instance_id]
+        living.remove(who)
+        if not living:
+            del self._living[who.instance_id]
+        who.sled.vmms -= 1
+        who.published.clear()
         return True
-    for key in _TEXTS:
-        globs: tuple[str, ...] = getattr(selector, key)
-        if globs:
-            known: str | tuple[str, ...] = getattr(facts, key)
-            words = (known,) if isinstance(known, str) else known
-            if not any(fnmatchcase(word, g) for g in globs for word in words):
-                return False
-    if selector.ncpus is not None and facts.ncpus not in selector.ncpus:
-        return False
-    if selector.memory is not None and facts.memory not in selector.memory:
-        return False
-    if selector.state and facts.state not in selector.state:
-        return False
-    if selector.role is not None and facts.role != selector.role:
-        return False
-    if selector.nth_vmm and not any(facts.ordinal in span for span in selector.nth_vmm):
-        return False
-    if selector.percent is not None and not happens(draw(seed, f"percent/{who}", facts.key), selector.percent):
-        return False
-    if selector.not_ is not None and means(selector.not_, facts, seed, f"{who}/not"):
-        return False
-    inner = enumerate(selector.any_)
-    return not selector.any_ or any(means(one, facts, seed, f"{who}/any{i}") for i, one in inner)
 
+    def found(self, who: Subject) -> None:
+        """It is registered again after all."""
+        who.gone = False
+        who.sled.vmms += 1
+        self._living.setdefault(who.instance_id, []).append(who)
 
-def means_sled(selector: Selector, sled: str) -> bool:
-    """Whether a selector that is asked about a sled alone means it; what speaks of VMMs does not mean a sled."""
-    if selector.sled and not any(fnmatchcase(sled, g) for g in selector.sled):
-        return False
-    if selector.not_ is not None and not selector.not_.names_vmms() and means_sled(selector.not_, sled):
-        return False
-    return not selector.any_ or any(means_sled(one, sled) for one in selector.any_)
+    def who(self, propolis_id: UUID | None) -> Subject | None:
+        """The VMM of this id, if any rule could mean it."""
+        return None if propolis_id is None else self.subjects.get(propolis_id)
+
+    def of_instance(self, who: Subject) -> list[Subject]:
+        """The living VMMs of the same instance, oldest first."""
+        return list(self._living.get(who.instance_id, ()))
+
+    def living(self) -> list[Subject]:
+        """Those that are not gone, in the order of their registration."""
+        return [who for who in self.subjects.values() if not who.gone]
+
+    def on(self, sled: SledInfo) -> list[Subject]:
+        """The living VMMs of a sled, oldest first."""
+        return [who for who in self.subjects.values() if who.sled is sled and not who.gone]

@@ -1,37 +1,38 @@
 """Rules in action: triggers in, plans and effects out. Pure: time is an argument, chance is a keyed draw.
 
-Whoever runs a rack (the virtual world, a daemon) calls the hooks:
+Whoever runs a rack (play/conductor.py) tells what goes on, each time with the time:
 
-    plan = engine.on_request(...)        before a request of Nexus is carried out     (requests.py)
-    engine.pace(vm, point, n)            is the rack's pacer                          (rule_pacer.py)
-    engine.watch(happening)              is the rack's watch                          (below)
-    engine.on_publish(publication)       before a report goes to Nexus                (publishing.py)
-    engine.tick(now), engine.fire(name)  timers, manual triggers
+    plan = requests.on_request(engine, ...)   before a request of Nexus is carried out     (engine/requests.py)
+    rule_pacer.pace(engine, ...)              how long a VMM waits                         (engine/rule_pacer.py)
+    engine.watch(happening)                   what has become of a VMM
+    engine.on_publish(publication, now)       before a report goes to Nexus
+    engine.tick(now), engine.fire(name, now)  timers, manual triggers
 
 and then performs `engine.take()`. Rules are tried in the order of the file and all that match apply, except that the
 first of `fail`, `hang`, `reset` and `drop` ends the request.
 
-Read before: engine/cast.py, engine/plans.py, language/check.py. Read next: engine/act.py, engine/reports.py,
+What it consists of knows nothing of it: who is there (cast), what is due (timers), whom a rule means (match), what an
+action does (act), the way of reports (reports).
+
+Read before: engine/act/__init__.py, engine/match.py, language/check.py. Read next: engine/requests.py,
 engine/rule_pacer.py, play/conductor.py, play/stage.py, play/virtual.py.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import Final
 from uuid import UUID
 
 import attrs
 
 from nexus_client.types import TERMINAL, SledVmmState
-from propolis_stub.types import InstanceState, MigrationPhase, Publication
-from propolis_stub.waiting import Pace, Point
+from propolis_stub.types import InstanceState, MigrationPhase
+from propolis_stub.types import Publication as Published
 from sim_sled.core.happenings import Happening, Kind
-from sim_sled.engine import rule_pacer
-from sim_sled.engine.act import Context, carry_out
-from sim_sled.engine.cast import Note, SledInfo, Subject, facts_of, means, means_sled
+from sim_sled.engine.act import carry_out
+from sim_sled.engine.act.firing import Counter, Firing, Hands, Plan
+from sim_sled.engine.cast import Cast, Down, SledInfo, Subject
+from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import (
     EngineEffect,
     Event,
@@ -39,11 +40,13 @@ from sim_sled.engine.plans import (
     Overrun,
     PacePlan,
     Power,
+    Publication,
     PublishPlan,
     RequestPlan,
     Tell,
 )
 from sim_sled.engine.reports import Post
+from sim_sled.engine.timers import Timers
 from sim_sled.language.check import sleds_of
 from sim_sled.language.distribution import Distribution
 from sim_sled.language.draw import draw, happens
@@ -51,14 +54,15 @@ from sim_sled.language.figures import SHARE_ONE
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.selector import EVERYTHING, Trigger
 from sim_sled.language.source import Mark
+from sim_sled.language.words import TRUTH_OF, On, Truth
 
-TIMERS_MAX: Final = 2_000_000
-"""Timers of rules at a time: two for each of a million VMMs; more is a rule that multiplies."""
 IDLE_MIN_US: Final = 100_000
 """A shorter silence is none: `idle: 0s` must not stop time."""
+EVERY_MIN_US: Final = 1_000
+"""The least pause of `every`, for the same reason."""
 CHAIN_MAX: Final = 100
-"""How long a chain through `rule` and `fire` may be: each link takes six frames of Python's thousand. `check` refuses
-circles.
+"""How long a chain through `rule` and `fire` may be: each link takes eight frames of Python's thousand. `check`
+refuses circles.
 """
 
 
@@ -67,20 +71,10 @@ def _quiet(_kind: str, _who: object, _sled: str, _text: str, _mark: Mark | None,
 
 
 @attrs.define(eq=False)
-class Counter:
-    """How often a rule matched and fired; kept over a reload by the rule's name."""
-
-    matched: int = 0
-    fired: int = 0
-    worked: set[str] = attrs.field(factory=set)
-    """Actions that have had an effect, of those that may have none."""
-    futile: dict[str, tuple[int, str]] = attrs.field(factory=dict)
-    """Actions that had none: how often, and why the first time."""
-
-
-@attrs.define(eq=False)
 class Engine:
-    """The rules of one scenario. `names` gives projects and silos their names, by id."""
+    """The rules of one scenario. `sled_ids`: the fleet's sleds by name; `names` gives projects and silos their
+    names, by id; `start_us` is when scenario time began.
+    """
 
     scenario: Scenario
     seed: int
@@ -88,54 +82,43 @@ class Engine:
     tell: Tell = _quiet
     listener: Listener | None = None
     names: dict[UUID, str] = attrs.field(factory=dict)
-    now_us: int = 0
     start_us: int = 0
-    subjects: dict[UUID, Subject] = attrs.field(factory=dict)
-    sleds: dict[str, SledInfo] = attrs.field(factory=dict)
-    by_id: dict[UUID, SledInfo] = attrs.field(factory=dict)
+    cast: Cast = attrs.field(factory=Cast)
     counters: dict[str, Counter] = attrs.field(factory=dict)
     manuals: set[str] = attrs.field(factory=set)
-    effects: list[EngineEffect] = attrs.field(factory=list)
-    post: Post = attrs.field(init=False)
-    _living: dict[UUID, list[Subject]] = attrs.field(factory=dict)
-    _latencies: dict[tuple[str, str], Distribution | None] = attrs.field(factory=dict)
-    _rules: dict[str, list[Rule]] = attrs.field(factory=dict)
-    _incarnations: dict[str, int] = attrs.field(factory=dict)
-    _ordinals: int = 0
-    _timers: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
-    _timer_count: int = 0
     asks_bodies: bool = False
     """Whether any rule looks into the bodies of requests."""
+    timers: Timers = attrs.field(factory=Timers)
+    wanted: list[EngineEffect] = attrs.field(factory=list)
+    post: Post = attrs.field(init=False)
+    _hands: Hands = attrs.field(init=False)
+    _latencies: dict[tuple[str, str], Distribution | None] = attrs.field(factory=dict)
+    _rules: dict[On, list[Rule]] = attrs.field(factory=dict)
     _chain: int = 0
     _active_us: int = 0
+    """When something happened last."""
 
     def __attrs_post_init__(self) -> None:
-        self.post = Post(self)
+        self.post = Post(self.seed, self.cast, self.timers, self.wanted, self._tell, self)
+        self._hands = Hands(self.seed, self.cast, self.timers, self.post, self.wanted, self._tell, self)
         for sled in sleds_of(self.scenario.fleet):
             if sled.name in self.sled_ids:
-                info = SledInfo(sled.name, self.sled_ids[sled.name])
-                self.sleds[sled.name] = info
-                self.by_id[info.id] = info
+                self.cast.join(sled.name, self.sled_ids[sled.name])
         self._index()
+
+    def _tell(self, kind: str, who: object, sled: str, text: str, mark: Mark | None, /) -> None:
+        self.tell(kind, who, sled, text, mark)  # whoever runs the rack sets it later
 
     def _index(self) -> None:
         self._rules = {}
         self._latencies = {}
         self.asks_bodies = any(rule.when.body for rule in self.scenario.rules)
+        self.post.doorbell = self.scenario.agent.reporting == "doorbell"
         for rule in self.scenario.rules:
-            self._rules.setdefault(rule.when.kind(), []).append(rule)
+            on = rule.when.kind()
+            if on is not None:
+                self._rules.setdefault(on, []).append(rule)
             self.counters.setdefault(rule.name, Counter())
-
-    def join(self, name: str, sled_id: UUID) -> None:
-        """A sled joins a fleet that plays already; rules mean it by this name."""
-        info = SledInfo(name, sled_id)
-        self.sleds[name] = self.by_id[sled_id] = info
-
-    def leave(self, sled_id: UUID) -> None:
-        """A sled leaves."""
-        info = self.by_id.pop(sled_id, None)
-        if info is not None:
-            del self.sleds[info.name]
 
     def takes(self, kind: str, what: str) -> Distribution | None:
         """How long something takes by the scenario's latencies; None: no time."""
@@ -146,180 +129,184 @@ class Engine:
 
     def begin(self, now_us: int) -> None:
         """Scenario time starts: the fleet is registered. Arms `at`, `every` and `idle`."""
-        self.now_us = self.start_us = self._active_us = now_us
+        self.start_us = self._active_us = now_us
         for expect in self.scenario.expect:
             if expect.after is not None:
-                self._arm_expectation(expect.after)
+                self._arm_expectation(expect.after, now_us)
         for rule in self.scenario.rules:
-            self._arm(rule)
+            self._arm(rule, now_us)
 
     def reload(self, scenario: Scenario, now_us: int) -> None:
         """Other rules from now on; counters of rules whose name is unchanged are kept, old timers of `at`, `every`
         and `idle` are void, times that have passed do not come back.
         """
-        self.now_us = now_us
         self.scenario = scenario
         self._index()
         for rule in scenario.rules:
-            self._arm(rule)
+            self._arm(rule, now_us)
 
     # ---- timers
 
     def next_deadline_us(self) -> int | None:
         """When `tick` has something to do."""
-        return self._timers[0][0] if self._timers else None
+        return self.timers.next_us()
 
     def tick(self, now_us: int) -> None:
         """Whatever is due by now."""
-        self.now_us = now_us
-        while self._timers and self._timers[0][0] <= now_us:
-            heapq.heappop(self._timers)[2]()
-
-    def later(self, after_us: int, act: Callable[[], None]) -> None:
-        """Do something then. Raises `Overrun` beyond TIMERS_MAX."""
-        if len(self._timers) >= TIMERS_MAX:
-            raise Overrun(f"more than {TIMERS_MAX} timers of rules")
-        self._timer_count += 1
-        heapq.heappush(self._timers, (self.now_us + after_us, self._timer_count, act))
+        self.timers.run(now_us)
 
     def take(self) -> list[EngineEffect]:
         """What shall be done, in order; forgotten here."""
-        effects, self.effects = self.effects, []
+        effects = self.wanted.copy()
+        self.wanted.clear()
         return effects
 
-    def _arm(self, rule: Rule) -> None:
+    def _arm(self, rule: Rule, now_us: int) -> None:
         when = rule.when
-        elapsed = self.now_us - self.start_us
-        if when.at is not None and when.at >= elapsed:
-            self.later(when.at - elapsed, lambda: self._timed(rule))
+        if when.at is not None and self.start_us + when.at >= now_us:
+            self.timers.at(self.start_us + when.at, lambda then_us: self._timed(rule, then_us))
         elif when.every is not None:
-            self.later(max(0, (when.from_ or 0) - elapsed), lambda: self._every(rule, 0))
+            first_us = max(now_us, self.start_us + (when.from_ or 0))
+            self.timers.at(first_us, lambda then_us: self._every(rule, 0, then_us))
         elif when.idle is not None:
-            self.later(max(IDLE_MIN_US, when.idle), lambda: self._idle(rule))
+            self.timers.at(now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._idle(rule, then_us))
 
-    def _arm_expectation(self, when: Trigger) -> None:
+    def _arm_expectation(self, when: Trigger, now_us: int) -> None:
         """Timed triggers of expectations have timers of their own, which come before those of rules."""
         if when.at is not None:
-            self.later(when.at, lambda: self._hear(Event("at", (when.at,)), None, None))
+            event = Event(On.AT, (when.at,))
+            self.timers.at(now_us + when.at, lambda then_us: self._hear(event, None, None, then_us))
         elif when.every is not None:
-            self.later(when.from_ or 0, lambda: self._hear_every(when, 0))
+            self.timers.at(now_us + (when.from_ or 0), lambda then_us: self._hear_every(when, 0, then_us))
         elif when.idle is not None:
-            self.later(max(IDLE_MIN_US, when.idle), lambda: self._hear_idle(when))
+            self.timers.at(now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._hear_idle(when, then_us))
 
-    def _hear_every(self, when: Trigger, occurrence: int) -> None:
+    def _hear_every(self, when: Trigger, occurrence: int, now_us: int) -> None:
         assert when.every is not None
-        if isinstance(when.to, int) and self.now_us - self.start_us > when.to:
+        if self._is_past(when, now_us):
             return
-        self._hear(Event("every", (when.every,)), None, None)
+        self._hear(Event(On.EVERY, (when.every,)), None, None, now_us)
         pause = when.every.at(draw(self.seed, "every/expect", "", occurrence))
-        self.later(max(1_000, pause), lambda: self._hear_every(when, occurrence + 1))
+        again_us = now_us + max(EVERY_MIN_US, pause)
+        self.timers.at(again_us, lambda then_us: self._hear_every(when, occurrence + 1, then_us))
 
-    def _hear_idle(self, when: Trigger) -> None:
+    def _hear_idle(self, when: Trigger, now_us: int) -> None:
         assert when.idle is not None
-        quiet_us = self.now_us - self._active_us
+        quiet_us = now_us - self._active_us
         if quiet_us >= when.idle:
-            self._hear(Event("idle", (when.idle,)), None, None)
+            self._hear(Event(On.IDLE, (when.idle,)), None, None, now_us)
         else:
-            self.later(max(IDLE_MIN_US, when.idle - quiet_us), lambda: self._hear_idle(when))
+            again_us = now_us + max(IDLE_MIN_US, when.idle - quiet_us)
+            self.timers.at(again_us, lambda then_us: self._hear_idle(when, then_us))
+
+    def _is_past(self, when: Trigger, now_us: int) -> bool:
+        """Whether `every ... to` is over."""
+        return isinstance(when.to, int) and now_us - self.start_us > when.to
 
     def _is_current(self, rule: Rule) -> bool:
-        return any(one is rule for one in self._rules.get(rule.when.kind(), ()))
+        on = rule.when.kind()
+        return on is not None and any(one is rule for one in self._rules.get(on, ()))
 
-    def _timed(self, rule: Rule) -> None:
+    def _timed(self, rule: Rule, now_us: int) -> None:
         if self._is_current(rule):
-            self._wide(rule, rule.when.kind())
+            self._wide(rule, On.AT, now_us)
 
-    def _every(self, rule: Rule, occurrence: int) -> None:
+    def _every(self, rule: Rule, occurrence: int, now_us: int) -> None:
         when = rule.when
         assert when.every is not None
-        if not self._is_current(rule) or (isinstance(when.to, int) and self.now_us - self.start_us > when.to):
+        if not self._is_current(rule) or self._is_past(when, now_us):
             return
-        self._wide(rule, "every")
+        self._wide(rule, On.EVERY, now_us)
         pause = when.every.at(draw(self.seed, f"every/{rule.name}", "", occurrence))
-        self.later(max(1_000, pause), lambda: self._every(rule, occurrence + 1))
+        again_us = now_us + max(EVERY_MIN_US, pause)
+        self.timers.at(again_us, lambda then_us: self._every(rule, occurrence + 1, then_us))
 
-    def _idle(self, rule: Rule) -> None:
+    def _idle(self, rule: Rule, now_us: int) -> None:
         assert rule.when.idle is not None
         if not self._is_current(rule):
             return
-        quiet_us = self.now_us - self._active_us
+        quiet_us = now_us - self._active_us
         if quiet_us >= rule.when.idle:
-            self._active_us = self.now_us  # once per silence; what the rule does ends it
-            self._wide(rule, "idle")
-            self.later(max(IDLE_MIN_US, rule.when.idle), lambda: self._idle(rule))
-        else:
-            self.later(max(IDLE_MIN_US, rule.when.idle - quiet_us), lambda: self._idle(rule))
+            self._active_us = now_us  # once per silence; what the rule does ends it
+            self._wide(rule, On.IDLE, now_us)
+            quiet_us = 0
+        again_us = now_us + max(IDLE_MIN_US, rule.when.idle - quiet_us)
+        self.timers.at(again_us, lambda then_us: self._idle(rule, then_us))
 
-    def fire(self, name: str, who: Subject | None = None, sled: SledInfo | None = None) -> bool:
+    def fire(self, name: str, now_us: int, who: Subject | None = None, sled: SledInfo | None = None) -> bool:
         """A manual trigger: by a person, or by `fire`. False if no rule has it."""
         self.manuals.add(name)
-        self.post.release_until(name)
-        rules = [r for r in self._rules.get("manual", ()) if r.when.manual == name]
-        self._hear(Event("manual", (name,)), who, sled)
+        self.post.release_until(name, now_us)
+        rules = [r for r in self._rules.get(On.MANUAL, ()) if r.when.manual == name]
+        self._hear(Event(On.MANUAL, (name,)), who, sled, now_us)
         for rule in rules:
             if who is not None or sled is not None:
-                self.try_rule(rule, Context(who, sled, "manual"))
+                self._try(rule, who, sled, On.MANUAL, now_us=now_us)
             else:
-                self._wide(rule, "manual")
+                self._wide(rule, On.MANUAL, now_us)
         return bool(rules)
 
-    def _wide(self, rule: Rule, kind: str) -> None:
+    def _wide(self, rule: Rule, on: On, now_us: int) -> None:
         """A trigger without a VMM: the rule means every VMM that `for` speaks of, else every sled, else nobody."""
         if rule.for_.names_vmms():
             for who in self._meant(rule):
-                self.try_rule(rule, Context(who, who.sled, kind))
+                self._try(rule, who, who.sled, on, now_us=now_us)
         elif rule.for_.names_sleds():
-            for sled in self.sleds.values():
+            for sled in self.cast.sleds.values():
                 if means_sled(rule.for_, sled.name):
-                    self.try_rule(rule, Context(None, sled, kind))
+                    self._try(rule, None, sled, on, now_us=now_us)
         else:
-            self.try_rule(rule, Context(None, None, kind))
+            self._try(rule, None, None, on, now_us=now_us)
 
     def _meant(self, rule: Rule) -> list[Subject]:
-        living = [who for who in self.subjects.values() if not who.gone]
-        return [who for who in living if means(rule.for_, facts_of(who), self.seed, rule.name)]
+        return [who for who in self.cast.living() if means(rule.for_, facts_of(who), self.seed, rule.name)]
 
     # ---- firing
 
     def happened(
-        self,
-        event: Event,
-        who: Subject | None,
-        sled: SledInfo | None,
-        plan: RequestPlan | PacePlan | PublishPlan | None,
+        self, event: Event, who: Subject | None, sled: SledInfo | None, plan: Plan | None, now_us: int
     ) -> None:
         """Something happened (or is about to, then `plan` can be changed): expectations first, then the rules."""
-        self._active_us = self.now_us
-        self._hear(event, who, sled)
+        self._active_us = now_us
+        self._hear(event, who, sled, now_us)
         for rule in self._rules.get(event.kind, ()):
             if self._hits(rule, event):
-                self.try_rule(rule, Context(who, sled, event.kind, plan))
+                self._try(rule, who, sled, event.kind, now_us=now_us, plan=plan)
                 if isinstance(plan, RequestPlan) and not plan.passes:
                     return
                 if isinstance(plan, PublishPlan) and plan.dropped:
                     return
 
-    def _hear(self, event: Event, who: Subject | None, sled: SledInfo | None) -> None:
+    def _hear(self, event: Event, who: Subject | None, sled: SledInfo | None, now_us: int) -> None:
         if self.listener is not None:
-            self.listener.heard(event, who, sled, self.now_us)
+            self.listener.heard(event, who, sled, now_us)
 
     def _hits(self, rule: Rule, event: Event) -> bool:
         return hits(getattr(rule.when, event.kind), event, rule.when.to, rule.when.body)
 
-    def try_rule(self, rule: Rule, context: Context) -> None:
+    def _try(
+        self,
+        rule: Rule,
+        who: Subject | None,
+        sled: SledInfo | None,
+        on: On,
+        *,
+        now_us: int,
+        plan: Plan | None = None,
+    ) -> None:
         """Fires the rule if it means this one now."""
-        if not rule.enabled or not self._is_meant(rule, context):
+        if not rule.enabled or not self._is_meant(rule, who, sled):
             return
         counter = self.counters[rule.name]
         counter.matched += 1
         if counter.matched <= rule.skip or (rule.times is not None and counter.fired >= rule.times):
             return
-        if rule.between is not None and self.now_us - self.start_us not in rule.between:
+        if rule.between is not None and now_us - self.start_us not in rule.between:
             return
-        key = context.key()
-        occurrence = context.who.count(f"rule/{rule.name}") if context.who is not None else counter.matched
+        occurrence = who.count(f"rule/{rule.name}") if who is not None else counter.matched
+        firing = Firing(self._hands, rule, counter, who, sled, on, now_us, plan, occurrence)
         if rule.chance < SHARE_ONE and not happens(
-            draw(self.seed, f"chance/{rule.name}", key, occurrence), rule.chance
+            draw(self.seed, f"chance/{rule.name}", firing.key, occurrence), rule.chance
         ):
             return
         counter.fired += 1
@@ -327,32 +314,27 @@ class Engine:
         if self._chain > CHAIN_MAX:
             raise Overrun(f"rule '{rule.name}' is part of an endless chain")
         try:
-            self._fired(rule, attrs.evolve(context, occurrence=occurrence))
+            self._fired(firing)
         finally:
             self._chain -= 1
 
-    def _fired(self, rule: Rule, context: Context) -> None:
-        sled = context.sled.name if context.sled is not None else "-"
+    def _fired(self, firing: Firing) -> None:
+        rule, now_us = firing.rule, firing.now_us
         what = " ".join(action.key for action in rule.do)
-        self.tell("rule", context.who, sled, f"{rule.name} ({rule.mark()}): {what}", rule.mark())
-        self._hear(Event("rule", (rule.name,)), context.who, context.sled)
-        carry_out(self, rule, context)
-        self.post.release_until(rule.name)
-        for other in self._rules.get("rule", ()):
+        firing.tell("rule", f"{rule.name} ({rule.mark()}): {what}", who=firing.who)
+        self._hear(Event(On.RULE, (rule.name,)), firing.who, firing.sled, now_us)
+        carry_out(firing)
+        self.post.release_until(rule.name, now_us)
+        for other in self._rules.get(On.RULE, ()):
             if other.when.rule == rule.name:
-                self.try_rule(other, Context(context.who, context.sled, "rule"))
+                self._try(other, firing.who, firing.sled, On.RULE, now_us=now_us)
 
-    def _is_meant(self, rule: Rule, context: Context) -> bool:
-        if context.who is not None:
-            return rule.for_ is EVERYTHING or means(rule.for_, facts_of(context.who), self.seed, rule.name)
-        if context.sled is not None:
-            return not rule.for_.names_vmms() and means_sled(rule.for_, context.sled.name)
-        return not rule.for_.names_vmms() and not rule.for_.sled
-
-    def note(self, who: Subject | None, rule: Rule, text: str) -> None:
-        """Remember for `why` that a rule touched this VMM."""
+    def _is_meant(self, rule: Rule, who: Subject | None, sled: SledInfo | None) -> bool:
         if who is not None:
-            who.notes.append(Note(self.now_us, rule.name, rule.mark(), text))
+            return rule.for_ is EVERYTHING or means(rule.for_, facts_of(who), self.seed, rule.name)
+        if sled is not None:
+            return not rule.for_.names_vmms() and means_sled(rule.for_, sled.name)
+        return not rule.for_.names_vmms() and not rule.for_.sled
 
     def took_effect(self, cause: tuple[str, str] | None) -> None:
         """What this action of this rule wanted has been done."""
@@ -362,32 +344,40 @@ class Engine:
     def had_no_effect(self, cause: tuple[str, str] | None, why: str) -> None:
         """... or could not be."""
         if cause is not None and cause[0] in self.counters:
-            futile = self.counters[cause[0]].futile
-            times, first = futile.get(cause[1], (0, why))
-            futile[cause[1]] = (times + 1, first)
+            self.counters[cause[0]].had_no_effect(cause[1], why)
 
     # ---- what the rack tells
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
-        """The rack's pacer (`propolis_stub.waiting.Pacer`)."""
-        return rule_pacer.pace(self, vm_id, point, occurrence, leads_to)
+    def on_publish(self, publication: Publication, now_us: int) -> None:
+        """One report of the rack; what becomes of it is among the effects, now or later."""
+        who = self.cast.who(publication.propolis_id)
+        sled = self.cast.by_id.get(publication.sled_id)
+        if who is None or sled is None:
+            self.post.deliver(publication, now_us)
+        elif sled.down:
+            self.post.keep_back(publication, f"{sled.name} is down ({sled.down})")
+        else:
+            plan = PublishPlan()
+            state = publication.body.vmm_state.state.value
+            self.happened(Event(On.PUBLISH, (state,)), who, sled, plan, now_us)
+            self.post.publish(publication, who, sled, plan, now_us)
 
     def watch(self, happening: Happening) -> None:
         """The rack's watch: keeps the truth about each VMM."""
-        self.now_us = happening.at_us
-        who = self.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        now_us = happening.at_us
+        who = self.cast.who(happening.propolis_id)
         if who is None:
             return
         match happening.kind:
             case Kind.PROPOLIS:
                 assert isinstance(happening.data, tuple)
-                self._published(who, happening.data[1])
+                self._published(who, happening.data[1], now_us)
             case Kind.OBSERVED:
                 assert isinstance(happening.data, tuple)
                 who.record = happening.data[1]
                 state = happening.data[1].vmm_state.state
                 if state in TERMINAL:
-                    self.entered(who, state.value)
+                    self.entered(who, Truth(state.value), now_us)
             case Kind.REGISTERED | Kind.UNREGISTERED:
                 assert isinstance(happening.data, SledVmmState)
                 who.record = happening.data
@@ -398,93 +388,42 @@ class Engine:
         if happening.kind in (Kind.UNREGISTERED, Kind.FORGOTTEN):
             self.lost(who)
         if happening.kind is Kind.UNREGISTERED:
-            self.entered(who, "failed")
+            self.entered(who, Truth.FAILED, now_us)
 
-    def _published(self, who: Subject, publication: Publication) -> None:
+    def _published(self, who: Subject, publication: Published, now_us: int) -> None:
         for side in (publication.migration_in, publication.migration_out):
             failed = side is not None and side.state is MigrationPhase.ERROR and who.error_told != side.id
             if failed:
                 assert side is not None
                 who.error_told = side.id
-                self.happened(Event("migration", ("error",)), who, who.sled, None)
+                self.happened(Event(On.MIGRATION, ("error",)), who, who.sled, None, now_us)
         if publication.state is not InstanceState.REPAIRING:
-            self.entered(who, publication.state.value.lower())
+            self.entered(who, TRUTH_OF[publication.state], now_us)
 
-    def entered(self, who: Subject, state: str, plan: PacePlan | None = None) -> None:
+    def entered(self, who: Subject, state: Truth, now_us: int, plan: PacePlan | None = None) -> None:
         """The VMM is in this state now, in truth."""
         before = who.truth
-        if before == state or before in ("failed", "destroyed"):
+        if before is state or before in (Truth.FAILED, Truth.DESTROYED):
             return
         edge = (before, state)
         if who.edge_taken != edge:  # else the rules for it were asked when it was about to be taken
-            self.happened(Event("edge", (edge,)), who, who.sled, None)
-        who.edge_taken = ("", "")
+            self.happened(Event(On.EDGE, (edge,)), who, who.sled, None, now_us)
+        who.edge_taken = None
         who.truth = state
         who.stalled_until_us = 0  # it has left the place where it was stalled
-        self.happened(Event("state", (state,)), who, who.sled, plan)
+        self.happened(Event(On.STATE, (state,)), who, who.sled, plan, now_us)
 
     def lost(self, who: Subject) -> None:
         """The sled does not know this VMM any more."""
-        if not who.gone:
-            who.gone = True
-            living = self._living[who.instance_id]
-            living.remove(who)
-            if not living:
-                del self._living[who.instance_id]
-            who.sled.vmms -= 1
-            who.published.clear()
+        if self.cast.lost(who):
             self.post.forget(who)
 
-    def found(self, who: Subject) -> None:
-        """It is registered again after all."""
-        who.gone = False
-        who.sled.vmms += 1
-        self._living.setdefault(who.instance_id, []).append(who)
-
-    def add(self, subject: Callable[[int, str], Subject], hostname: str) -> Subject:
-        """A VMM is registered for the first time; its ordinal and incarnation are given here."""
-        self._ordinals += 1
-        n = self._incarnations.get(hostname, 0) + 1
-        self._incarnations[hostname] = n
-        who = subject(self._ordinals, f"{hostname}/{n}")
-        self.subjects[who.propolis_id] = who
-        who.sled.vmms += 1
-        self._living.setdefault(who.instance_id, []).append(who)
-        return who
-
-    def of_instance(self, who: Subject) -> list[Subject]:
-        """The living VMMs of the same instance, oldest first."""
-        return list(self._living.get(who.instance_id, ()))
-
-    def sled_up(self, sled: SledInfo) -> None:
+    def sled_up(self, sled: SledInfo, now_us: int) -> None:
         """A sled that was down answers again, unless it has gone down anew meanwhile."""
-        if sled.down and self.now_us >= sled.down_until_us:
-            if sled.down == "power":
-                self.effects.append(Power(sled.id, on=True))
-            sled.down = ""
+        if sled.down and now_us >= sled.down_until_us:
+            if sled.down is Down.POWER:
+                self.wanted.append(Power(sled.id, on=True))
+            sled.down = None
             self.tell("sled", None, sled.name, "up", None)
-            self.post.sled_up(sled)
-
-
-def hits(wanted: object, event: Event, to: object, body: tuple[tuple[str, str], ...]) -> bool:
-    """Whether a trigger that wants this waits for that event."""
-    if isinstance(wanted, tuple):
-        found = any(
-            word == w or (isinstance(w, str) and isinstance(word, str) and fnmatchcase(word, w))
-            for w in wanted
-            for word in event.words
-        )
-    else:
-        found = wanted in event.words
-    if not found or (isinstance(to, str) and to != event.to):
-        return False
-    return all(_holds(event.body, path, pattern) for path, pattern in body)
-
-
-def _holds(body: object, path: str, pattern: str) -> bool:
-    for part in path.split("."):
-        if not isinstance(body, dict) or part not in body:
-            return False
-        body = body[part]
-    text = "true" if body is True else "false" if body is False else "null" if body is None else str(body)
-    return fnmatchcase(text, pattern)
+            for publication in self.post.sled_up(sled):
+                self.on_publish(publication, now_us)

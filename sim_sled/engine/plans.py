@@ -1,7 +1,8 @@
 """Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
 happen, and effects for what shall be done besides.
 
-Read before: language/actions.py. Read next: engine/act.py, engine/engine.py.
+Read before: language/actions.py.
+Read next: engine/act/firing.py, engine/match.py, engine/reports.py, engine/timers.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nexus_client.types import SledVmmState, VmmState
 from sim_sled.core import contract
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
+from sim_sled.language.words import On, Truth
 
 CLIENT_LOST_US = 15_000_000
 """When a sled takes a report for lost to which nothing answers (NX 3.1: 15 s)."""
@@ -51,7 +53,7 @@ class PacePlan:
     delay_us: int = 0
     stall_us: int = 0
     fail: bool = False
-    becomes: str | None = None
+    becomes: Truth | None = None
     becomes_by: str = ""
     """The rule that wants it."""
     illegal: bool = False
@@ -119,9 +121,9 @@ class Inject:
     cause: tuple[str, str] | None = None
 
 
-def vmm_state(state: str) -> VmmState:
+def vmm_state(state: Truth) -> VmmState:
     """What a sled says of a VMM that is in this state in truth."""
-    return VmmState({"creating": "starting"}.get(state, state))
+    return VmmState.STARTING if state is Truth.CREATING else VmmState(state.value)
 
 
 @attrs.frozen
@@ -152,7 +154,7 @@ EngineEffect = Deliver | Answer | Inject | Power | RestartNexus | TakeSnapshot
 class Event:
     """Something a trigger may wait for. `words` are the names it goes by (`running`, `vmm_register`, ...)."""
 
-    kind: str
+    kind: On
     words: tuple[object, ...]
     to: str | None = None
     body: object = None

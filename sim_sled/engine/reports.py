@@ -1,16 +1,19 @@
 """The way between sleds and Nexus: what becomes of each report, who is cut off, what is held.
 
+A machine of its own: it is told of each report, with what the rules have made of it, and of the time; what it wants
+done is among the effects, now or when a timer of its own runs. It asks no rule.
+
 A sled has one report per VMM in flight, so later ones wait behind a held one by themselves. To let one fall behind
 others (`reorder`), the sled is told it was delivered and the report is kept here until later ones have passed.
 
-Read before: engine/act.py, engine/engine.py.
+Read before: engine/cast.py, engine/match.py, engine/plans.py, engine/timers.py. Read next: engine/act/firing.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -18,15 +21,23 @@ import attrs
 from nexus_client.outbox import Delivered, Outcome, Permanent, Transient
 from nexus_client.types import SledVmmState
 from nexus_client.verdict import is_final
-from sim_sled.engine.cast import SledInfo, Subject, facts_of, means, means_sled
-from sim_sled.engine.plans import CLIENT_LOST_US, Answer, Deliver, Event, Publication, PublishPlan, RequestPlan
+from sim_sled.engine.cast import Cast, Down, SledInfo, Subject
+from sim_sled.engine.match import facts_of, means, means_sled
+from sim_sled.engine.plans import (
+    CLIENT_LOST_US,
+    Answer,
+    Deliver,
+    EngineEffect,
+    Publication,
+    PublishPlan,
+    RequestPlan,
+    Tell,
+)
+from sim_sled.engine.timers import Timers
 from sim_sled.language import actions as act
 from sim_sled.language.draw import draw, happens
 from sim_sled.language.figures import FOREVER, SHARE_ONE, show_duration
 from sim_sled.language.schema import Rule
-
-if TYPE_CHECKING:
-    from sim_sled.engine.engine import Engine
 
 REORDER_LOST_US: Final = 60_000_000
 """A report that was let fall behind arrives then at the latest, if no later one passes it."""
@@ -79,11 +90,25 @@ class Late:
     left: int
 
 
+class Causes(Protocol):
+    """Told whether what an action of a rule wanted came about; `cause`: the rule and the action."""
+
+    def took_effect(self, cause: tuple[str, str], /) -> None: ...
+
+    def had_no_effect(self, cause: tuple[str, str], why: str, /) -> None: ...
+
+
 @attrs.define(eq=False)
 class Post:
-    """All that is on its way."""
+    """All that is on its way. `doorbell`: reports wait until Nexus asks (`agent.reporting`)."""
 
-    engine: Engine
+    seed: int
+    cast: Cast
+    timers: Timers
+    wanted: list[EngineEffect]
+    tell: Tell
+    causes: Causes
+    doorbell: bool = False
     held: dict[Held, None] = attrs.field(factory=dict)
     filters: list[HoldFilter] = attrs.field(factory=list)
     """Those that mean more than one VMM."""
@@ -98,113 +123,109 @@ class Post:
 
     # ---- reports
 
-    def publish(self, publication: Publication) -> None:
-        """One report of the rack; what becomes of it is among the engine's effects, now or later."""
-        engine = self.engine
-        who = engine.subjects.get(publication.propolis_id)
-        sled = engine.by_id.get(publication.sled_id)
-        if who is None or sled is None:
-            self._deliver(publication, 0)
-            return
-        if sled.down:
-            self._keep(Held(publication, "", why=f"{sled.name} is down ({sled.down})"))
-            return
-        state = publication.body.vmm_state.state.value
-        plan = PublishPlan()
-        engine.happened(Event("publish", (state,)), who, sled, plan)
+    def publish(self, publication: Publication, who: Subject, sled: SledInfo, plan: PublishPlan, now_us: int) -> None:
+        """One report of the rack of which the rules have made `plan`."""
         kept = who.published
         if not kept or kept[-1].vmm_state.gen < publication.body.vmm_state.gen:
             kept.append(publication.body)
-        self._filtered(who, state, plan)
-        if engine.scenario.agent.reporting == "doorbell":
+        self._filtered(who, publication.body.vmm_state.state.value, plan, now_us)
+        if self.doorbell:
             self._keep(Held(publication, "", why="doorbell: waits until Nexus asks"))
         else:
-            self._send(publication, who, sled, plan)
+            self._send(publication, who, sled, plan, now_us)
 
-    def _send(self, publication: Publication, who: Subject, sled: SledInfo, plan: PublishPlan) -> None:
-        tell = self.engine.tell
+    def keep_back(self, publication: Publication, why: str) -> None:
+        """No rule was asked: its sled is down. It is published when the sled is up again."""
+        self._keep(Held(publication, "", why=why))
+
+    def deliver(self, publication: Publication, now_us: int) -> None:
+        """A report of somebody whom no rule can mean."""
+        self._deliver(publication, 0, now_us)
+
+    def _send(self, publication: Publication, who: Subject, sled: SledInfo, plan: PublishPlan, now_us: int) -> None:
+        tell = self.tell
         state = publication.body.vmm_state.state.value
         if plan.dropped:
             tell("net", who, sled.name, f"{state} dropped{'' if plan.retry else ' for good'}", None)
             outcome: Outcome = Transient("lost on its way") if plan.retry else Delivered()
-            self.engine.effects.append(Answer(publication, outcome, plan.delay_us))
+            self.wanted.append(Answer(publication, outcome, plan.delay_us))
             return
         for back, rule in plan.stale:
             self._repeat(publication, who, back, (rule, act.Stale.key))
         for at_us in plan.copies:
             tell("net", who, sled.name, f"{state} duplicated", None)
-            self.engine.effects.append(Deliver(publication, publication.body, plan.delay_us + at_us, answered=False))
+            self.wanted.append(Deliver(publication, publication.body, plan.delay_us + at_us, answered=False))
         if plan.held_by:
             tell("net", who, sled.name, f"{state} held by {plan.held_by}", None)
             held = Held(publication, plan.held_by, plan.hold_until)
             self._keep(held)
             if plan.hold_lasts_us < FOREVER:
-                self.engine.later(plan.hold_lasts_us, lambda: self._let_go([held]))
+                self.timers.at(now_us + plan.hold_lasts_us, lambda then_us: self._let_go([held], then_us))
         elif plan.window:
             tell("net", who, sled.name, f"{state} falls behind", None)
             late = Late(publication, plan.window - 1)
             self._late_of.setdefault(publication.propolis_id, []).append(late)
-            self.engine.effects.append(Answer(publication, Delivered(), plan.delay_us))
-            self.engine.later(REORDER_LOST_US, lambda: self._arrive_late([late]))
+            self.wanted.append(Answer(publication, Delivered(), plan.delay_us))
+            self.timers.at(now_us + REORDER_LOST_US, lambda _: self._arrive_late([late]))
         else:
-            self._deliver(publication, plan.delay_us)
+            self._deliver(publication, plan.delay_us, now_us)
             self._passed(publication)
 
-    def _deliver(self, publication: Publication, after_us: int) -> None:
+    def _deliver(self, publication: Publication, after_us: int, now_us: int) -> None:
         """On its way to Nexus, unless the way is cut or Nexus answers badly."""
-        engine = self.engine
-        sled = engine.by_id.get(publication.sled_id)
+        sled = self.cast.by_id.get(publication.sled_id)
         name = sled.name if sled is not None else "-"
-        who = engine.subjects.get(publication.propolis_id)
-        cut = self.cut(name, "nexus", "out")
+        who = self.cast.who(publication.propolis_id)
+        cut = self.cut(name, "nexus", "out", now_us)
         if cut is not None:
-            engine.note(who, cut.rule, "cuts its sled off from Nexus")
-            engine.effects.append(Answer(publication, Transient("timed out"), after_us + CLIENT_LOST_US))
+            if who is not None:
+                who.remember(cut.rule, "cuts its sled off from Nexus", now_us)
+            self.wanted.append(Answer(publication, Transient("timed out"), after_us + CLIENT_LOST_US))
             return
         for replying in self.replying:
-            if engine.now_us < replying.until_us and self._replies_badly(replying, publication, name):
+            if now_us < replying.until_us and self._replies_badly(replying, publication, name):
                 status = replying.action.status
-                engine.note(who, replying.rule, f"lets Nexus answer {status}")
-                engine.tell("net", who, name, f"{publication.body.vmm_state.state.value} answered {status}", None)
-                engine.effects.append(Answer(publication, outcome_of(status), after_us))
+                if who is not None:
+                    who.remember(replying.rule, f"lets Nexus answer {status}", now_us)
+                self.tell("net", who, name, f"{publication.body.vmm_state.state.value} answered {status}", None)
+                self.wanted.append(Answer(publication, outcome_of(status), after_us))
                 return
-        lost = self.cut(name, "nexus", "in") is not None
-        engine.effects.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
+        lost = self.cut(name, "nexus", "in", now_us) is not None
+        self.wanted.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
 
     def _replies_badly(self, replying: Replying, publication: Publication, sled: str) -> bool:
         rule, chance = replying.rule, replying.action.chance
         if rule.for_.names_sleds() and not means_sled(rule.for_, sled):
             return False
-        who = self.engine.subjects.get(publication.propolis_id)
+        who = self.cast.who(publication.propolis_id)
         key = who.key if who is not None else str(publication.propolis_id)
         nth = publication.body.vmm_state.gen * 1_000 + publication.attempt
-        return chance >= SHARE_ONE or happens(draw(self.engine.seed, f"replies/{rule.name}", key, nth), chance)
+        return chance >= SHARE_ONE or happens(draw(self.seed, f"replies/{rule.name}", key, nth), chance)
 
-    def _filtered(self, who: Subject, state: str, plan: PublishPlan) -> None:
-        engine = self.engine
+    def _filtered(self, who: Subject, state: str, plan: PublishPlan, now_us: int) -> None:
         if self.filters:
-            self.filters = [f for f in self.filters if f.until_us > engine.now_us]
+            self.filters = [f for f in self.filters if f.until_us > now_us]
         found = self.filters
         own = self._filters_of.get(who.propolis_id)
         if own is not None:
-            own = self._set_filters(who.propolis_id, [f for f in own if f.until_us > engine.now_us])
+            own = self._set_filters(who.propolis_id, [f for f in own if f.until_us > now_us])
             found = sorted([*found, *own], key=lambda f: f.number)  # whichever was set first holds it
         for f in found:
-            meant = f.who is who if f.who is not None else means(f.rule.for_, facts_of(who), engine.seed, f.rule.name)
+            meant = f.who is who if f.who is not None else means(f.rule.for_, facts_of(who), self.seed, f.rule.name)
             if meant and any(fnmatchcase(state, pattern) for pattern in f.action.publish) and not plan.held_by:
                 plan.held_by, plan.hold_until = f.rule.name, f.action.until
-                plan.hold_lasts_us = FOREVER if f.until_us >= FOREVER else f.until_us - engine.now_us
-                engine.note(who, f.rule, f"holds {state}")
+                plan.hold_lasts_us = FOREVER if f.until_us >= FOREVER else f.until_us - now_us
+                who.remember(f.rule, f"holds {state}", now_us)
 
     def _repeat(self, publication: Publication, who: Subject, back: int, cause: tuple[str, str]) -> None:
         older = [body for body in who.published if body.vmm_state.gen < publication.body.vmm_state.gen]
         if len(older) < back:
-            self.engine.had_no_effect(cause, f"nothing that is {back} publications older was told of {who.short}")
+            self.causes.had_no_effect(cause, f"nothing that is {back} publications older was told of {who.short}")
         else:
-            self.engine.took_effect(cause)
+            self.causes.took_effect(cause)
             body = older[-back]
-            self.engine.tell("net", who, who.sled.name, f"{body.vmm_state.state.value} repeated", None)
-            self.engine.effects.append(Deliver(publication, body, 1_000, answered=False))
+            self.tell("net", who, who.sled.name, f"{body.vmm_state.state.value} repeated", None)
+            self.wanted.append(Deliver(publication, body, 1_000, answered=False))
 
     def _passed(self, publication: Publication) -> None:
         waiting = self._late_of.get(publication.propolis_id)
@@ -225,16 +246,16 @@ class Post:
                 waiting.remove(late)
                 if not waiting:
                     del self._late_of[publication.propolis_id]
-                self.engine.effects.append(Deliver(publication, publication.body, 1_000, answered=False))
+                self.wanted.append(Deliver(publication, publication.body, 1_000, answered=False))
 
     # ---- holding
 
-    def hold(self, rule: Rule, action: act.Hold, who: Subject | None, sled: SledInfo | None) -> None:
+    def hold(self, rule: Rule, action: act.Hold, who: Subject | None, sled: SledInfo | None, now_us: int) -> None:
         """Keep back what matches from now on."""
-        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+        until_us = FOREVER if action.lasts >= FOREVER else now_us + action.lasts
         self._add_filter(HoldFilter(rule, action, who, until_us))
         name = sled.name if sled is not None else "-"
-        self.engine.tell("net", who, name, f"holds {' '.join(action.publish)}", rule.mark())
+        self.tell("net", who, name, f"holds {' '.join(action.publish)}", rule.mark())
 
     def mute(self, rule: Rule, who: Subject) -> None:
         """Nothing of this VMM is reported any more."""
@@ -288,47 +309,47 @@ class Post:
             f.rule.name == rule for each in filters for f in each
         )
 
-    def release(self, rule: str) -> bool:
+    def release(self, rule: str, now_us: int) -> bool:
         """Let go what a rule holds, and hold nothing for it any more. False if it held nothing."""
         held = [one for one in self.held if one.rule == rule]
         dropped = self._drop_filters(lambda f: f.rule.name == rule)
-        self._let_go(held)
+        self._let_go(held, now_us)
         return bool(held) or dropped
 
-    def release_until(self, name: str) -> None:
+    def release_until(self, name: str, now_us: int) -> None:
         """A rule or manual trigger fired for which holds may wait."""
         if name not in self._awaited:
             return
         self._drop_filters(lambda f: f.action.until == name)
-        self._let_go([one for one in self.held if one.until == name])
+        self._let_go([one for one in self.held if one.until == name], now_us)
 
-    def _let_go(self, going: list[Held]) -> None:
+    def _let_go(self, going: list[Held], now_us: int) -> None:
         for one in going:
             if one not in self.held:
                 continue
             self._drop(one)
-            who = self.engine.subjects.get(one.publication.propolis_id)
-            sled = self.engine.by_id.get(one.publication.sled_id)
+            who = self.cast.who(one.publication.propolis_id)
+            sled = self.cast.by_id.get(one.publication.sled_id)
             name = sled.name if sled is not None else "-"
-            self.engine.tell("net", who, name, f"{one.publication.body.vmm_state.state.value} released", None)
-            self._deliver(one.publication, 0)
+            self.tell("net", who, name, f"{one.publication.body.vmm_state.state.value} released", None)
+            self._deliver(one.publication, 0, now_us)
             self._passed(one.publication)
 
-    def sled_up(self, sled: SledInfo) -> None:
+    def sled_up(self, sled: SledInfo) -> list[Publication]:
+        """What was kept back while it was down: it is to be published now, and forgotten here."""
         waiting = [one for one in self.held if one.why and one.publication.sled_id == sled.id]
         for one in waiting:
             self._drop(one)
-        for one in waiting:
-            self.publish(one.publication)
+        return [one.publication for one in waiting]
 
     def asked(self, who: Subject, record: SledVmmState) -> None:
         """Nexus has got the VMM's state as an answer: with `doorbell` that is the report."""
         who.told_gen = max(who.told_gen, record.vmm_state.gen)
-        if self.engine.scenario.agent.reporting != "doorbell":
+        if not self.doorbell:
             return
         for one in [one for one in self.held_of(who) if "doorbell" in one.why]:
             self._drop(one)
-            self.engine.effects.append(Answer(one.publication, Delivered(), 0))
+            self.wanted.append(Answer(one.publication, Delivered(), 0))
 
     def forget(self, who: Subject) -> None:
         """The VMM is gone and so is what was held of it."""
@@ -341,23 +362,23 @@ class Post:
 
     # ---- the way itself
 
-    def partition(self, rule: Rule, action: act.Partition) -> None:
-        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+    def partition(self, rule: Rule, action: act.Partition, now_us: int) -> None:
+        until_us = FOREVER if action.lasts >= FOREVER else now_us + action.lasts
         self.cuts.append(Cut(rule, action, until_us))
         told = f"cut off from {action.from_} ({action.direction}) for {show_duration(action.lasts)}"
-        self.engine.tell("net", None, "-", told, rule.mark())
+        self.tell("net", None, "-", told, rule.mark())
 
-    def replies(self, rule: Rule, action: act.NexusReplies) -> None:
-        until_us = FOREVER if action.lasts >= FOREVER else self.engine.now_us + action.lasts
+    def replies(self, rule: Rule, action: act.NexusReplies, now_us: int) -> None:
+        until_us = FOREVER if action.lasts >= FOREVER else now_us + action.lasts
         self.replying.append(Replying(rule, action, until_us))
         told = f"Nexus answers {action.status} for {show_duration(action.lasts)}"
-        self.engine.tell("net", None, "-", told, rule.mark())
+        self.tell("net", None, "-", told, rule.mark())
 
-    def cut(self, sled: str, peer: str, direction: str) -> Cut | None:
+    def cut(self, sled: str, peer: str, direction: str, now_us: int) -> Cut | None:
         """What keeps a message from passing; `direction` as seen from the sled."""
         if not self.cuts:
             return None
-        self.cuts = [c for c in self.cuts if c.until_us > self.engine.now_us]
+        self.cuts = [c for c in self.cuts if c.until_us > now_us]
         for one in self.cuts:
             if one.action.from_ != peer or one.action.direction not in (direction, "both"):
                 continue
@@ -365,22 +386,22 @@ class Post:
                 return one
         return None
 
-    def cut_between(self, who: Subject, others: list[Subject]) -> bool:
+    def cut_between(self, who: Subject, others: list[Subject], now_us: int) -> bool:
         """Whether two VMMs that migrate cannot talk."""
         return any(
-            self.cut(a.sled.name, b.sled.name, direction) is not None
+            self.cut(a.sled.name, b.sled.name, direction, now_us) is not None
             for other in others
             for a, b in ((who, other), (other, who))
             for direction in ("in", "out")
         )
 
-    def request_plan(self, sled: SledInfo, plan: RequestPlan) -> None:
+    def request_plan(self, sled: SledInfo, plan: RequestPlan, now_us: int) -> None:
         """Whether a request reaches the sled and its answer comes back."""
-        if self.cut(sled.name, "nexus", "in") is not None or sled.down == "power":
+        if self.cut(sled.name, "nexus", "in", now_us) is not None or sled.down is Down.POWER:
             plan.silent = True
         elif sled.down:
             plan.reset = True
-        elif self.cut(sled.name, "nexus", "out") is not None:
+        elif self.cut(sled.name, "nexus", "out", now_us) is not None:
             plan.answer_lost = True
 
 

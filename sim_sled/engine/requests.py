@@ -1,30 +1,39 @@
 """What becomes of a request of Nexus to a sled: rules, latencies, the agent's queue (SA 2.12).
 
-Read next: play/conductor.py.
+Read before: engine/engine.py. Read next: play/conductor.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import attrs
 
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmState
+from propolis_stub.types import Role
 from sim_sled.core import contract
 from sim_sled.core.vmm import Vmm
 from sim_sled.engine.cast import SledInfo, Subject
+from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Event, RequestPlan
 from sim_sled.language.actions import Fail
 from sim_sled.language.draw import draw
-
-if TYPE_CHECKING:
-    from sim_sled.engine.engine import Engine
+from sim_sled.language.words import TRUTH_OF, On, Truth
 
 
 def operation(item: object) -> str:
     """The operation id of an input of the rack ("" for what is no operation of the API)."""
+    if isinstance(item, contract.CallArea):
+        return item.op
     return _OPERATIONS.get(type(item), "")
+
+
+def _meant(item: object) -> UUID | None:
+    """The VMM of which an input of the rack is, also one that concerns its networks."""
+    at = item.call if isinstance(item, contract.CallArea) else item
+    propolis_id: UUID | None = getattr(at, "propolis_id", None)
+    return propolis_id
 
 
 _OPERATIONS: dict[type, str] = {
@@ -40,16 +49,15 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
 
     Whoever carries the request out, or gives it up, says so by `done`.
     """
-    engine.now_us = now_us
-    sled = engine.by_id[item.sled_id]
+    sled = engine.cast.by_id[item.sled_id]
     plan = RequestPlan()
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
-    who = engine.subjects.get(propolis_id) if propolis_id is not None else None
+    propolis_id = _meant(item)
+    who = engine.cast.who(propolis_id)
     if who is None and isinstance(item, contract.Register):
         who = _new_subject(engine, item, sled)
     elif who is not None and who.gone and isinstance(item, contract.Register):
-        engine.found(who)  # a saga that runs twice registers again
-    engine.post.request_plan(sled, plan)
+        engine.cast.found(who)  # a saga that runs twice registers again
+    engine.post.request_plan(sled, plan, now_us)
     if not plan.passes:
         return plan, who
     latency = engine.takes("request", op)
@@ -58,7 +66,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
         nth = who.count(f"latency/{op}") if who is not None else 0
         plan.delay_us += latency.at(draw(engine.seed, f"latency/{op}", key, nth))
     asked = item.requested.type.value if isinstance(item, contract.PutState) else None
-    engine.happened(Event("request", (op,), asked, _body(engine, item)), who, sled, plan)
+    engine.happened(Event(On.REQUEST, (op,), asked, _body(engine, item)), who, sled, plan, now_us)
     if who is not None:
         if plan.passes and who.waiting >= engine.scenario.agent.queue:
             plan.delay_us = 0  # refused at the door
@@ -89,15 +97,14 @@ def given_up(engine: Engine, item: Any, who: Subject | None) -> None:
 
 def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int) -> int:
     """Before an answer goes out; returns how much later it shall. An answer with news tells Nexus the state."""
-    engine.now_us = now_us
-    propolis_id: UUID | None = getattr(item, "propolis_id", None)
-    who = engine.subjects.get(propolis_id) if propolis_id is not None else None
+    propolis_id = _meant(item)
+    who = engine.cast.who(propolis_id)
     body = answer.updated_runtime if isinstance(answer, UpdatedRuntime) else answer
     if who is not None and isinstance(body, SledVmmState):
         engine.post.asked(who, body)
     plan = RequestPlan()
     asked = item.requested.type.value if isinstance(item, contract.PutState) else None
-    engine.happened(Event("response", (op,), asked), who, engine.by_id[item.sled_id], plan)
+    engine.happened(Event(On.RESPONSE, (op,), asked), who, engine.cast.by_id[item.sled_id], plan, now_us)
     return plan.delay_us
 
 
@@ -116,28 +123,28 @@ def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo) -> Sub
             memory=about.memory_mib * 2**20,
             project=_named(engine, about.project_id),
             silo=_named(engine, about.silo_id),
-            truth="migrating" if about.vmm_runtime.state is VmmState.MIGRATING else "creating",
-            role="target" if about.migration_id is not None else None,
+            truth=Truth.MIGRATING if about.vmm_runtime.state is VmmState.MIGRATING else Truth.CREATING,
+            role=Role.TARGET if about.migration_id is not None else None,
             migration_id=about.migration_id,
         )
 
-    who = engine.add(make, about.hostname)
-    if who.role == "target":
-        for other in engine.of_instance(who):
+    who = engine.cast.add(make, about.hostname)
+    if who.role is Role.TARGET:
+        for other in engine.cast.of_instance(who):
             if other is not who:
-                other.role, other.migration_id = "source", about.migration_id
+                other.role, other.migration_id = Role.SOURCE, about.migration_id
                 other.fate = None
     return who
 
 
 def adopt(engine: Engine, vmm: Vmm) -> None:
     """Make a VMM known that was registered before there were rules; sleds that no rule can mean are left out."""
-    sled = engine.by_id.get(vmm.sled_id)
+    sled = engine.cast.by_id.get(vmm.sled_id)
     if sled is None:
         return
     who = _new_subject(engine, contract.Register(0, vmm.sled_id, vmm.propolis_id, vmm.about), sled)
     state = vmm.vm.state if vmm.vm is not None and not vmm.terminal else None
-    who.truth = vmm.state.value if state is None else state.value.lower()
+    who.truth = Truth(vmm.state.value) if state is None else TRUTH_OF[state]
     who.record, who.acked = vmm.record, vmm.acked
 
 

@@ -69,7 +69,7 @@ def replay(scenario: Scenario) -> tuple[Result, dict[str, list[tuple[str, ...]]]
     end = run_to_end(world, How())
     result = result_of(world, end, world.lines)
     played: dict[str, list[tuple[str, ...]]] = {}
-    for who in world.engine.subjects.values():
+    for who in world.engine.cast.subjects.values():
         played.setdefault(who.hostname, []).append(_deduped(states.get(who.propolis_id, ())))
     return result, played
 

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: language/record.py. Read next: engine/plans.py, language/schema.py, language/selector.py.
+Read before: language/record.py. Read next: engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sim_sled.language.field_types import (
 from sim_sled.language.figures import FOREVER, SHARE_ONE
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.record import Located, Struct, f
-from sim_sled.language.words import PHASES, PUBLISHED_STATES, STATES, hint
+from sim_sled.language.words import PHASES, PUBLISHED_STATES, STATES, Truth, hint
 
 NEVER_PUBLISHED: Final = {
     "stopped": "a sled never publishes it; it says stopping until destroyed",
@@ -168,7 +168,7 @@ class SetState(Action):
 
     key: ClassVar[str] = "set_state"
     short: ClassVar[str] = "state"
-    state: str = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
+    state: Truth = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
     illegal: bool = f(Boolean(), "Allow a state that cannot follow.", default=False)
 
 
@@ -187,7 +187,7 @@ class SkipStates(Action):
 
     key: ClassVar[str] = "skip_states"
     short: ClassVar[str] = "states"
-    states: tuple[str, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
+    states: tuple[Truth, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
 
 
 @attrs.frozen

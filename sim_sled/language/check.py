@@ -18,7 +18,7 @@ import attrs
 from sim_sled.language.check_rules import check_rules
 from sim_sled.language.field_types import BAD, Reader
 from sim_sled.language.figures import show_duration, show_size
-from sim_sled.language.load import Map, Scalar, read_text, read_tree
+from sim_sled.language.load import Advice, Map, Scalar, no_advice, read_text, read_tree
 from sim_sled.language.record import Struct
 from sim_sled.language.schema import VERSION, Expect, Fleet, Load, Override, Scenario, Shape, numbered
 from sim_sled.language.selector import Selector, Trigger
@@ -47,21 +47,24 @@ class Sled:
     shape: Shape
 
 
-def load_scenarios(paths: Iterable[str], files_from: Iterable[Path] = ()) -> tuple[list[Loaded], Problems]:
+def load_scenarios(
+    paths: Iterable[str], files_from: Iterable[Path] = (), advice: Advice = no_advice
+) -> tuple[list[Loaded], Problems]:
     """Reads and checks all files; every problem of every file is told, none is started. What a file includes or reads
-    with `file(...)` is in its own folder or below, or in one of `files_from`.
+    with `file(...)` is in its own folder or below, or in one of `files_from`. Names of the library are understood by
+    `play.library.load`, which stands in front of this.
     """
     problems = Problems()
     further = tuple(files_from)
-    loaded = [Loaded(path, _load_one(path, problems, further)) for path in list(paths)[:FILES_MAX]]
+    loaded = [Loaded(path, _load_one(path, problems, further, advice)) for path in list(paths)[:FILES_MAX]]
     return loaded, problems
 
 
-def _load_one(shown: str, problems: Problems, further: tuple[Path, ...]) -> Scenario | None:
+def _load_one(shown: str, problems: Problems, further: tuple[Path, ...], advice: Advice) -> Scenario | None:
     before = problems.errors
     path = Path(shown)
     folders = (path.parent, *further)
-    root = read_tree(path, shown, problems, folders)
+    root = read_tree(path, shown, problems, folders, advice)
     if root is None:
         return None
     scenario = _read(root, Reader(problems, path.parent, folders), path.stem)

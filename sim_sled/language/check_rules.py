@@ -27,7 +27,7 @@ from sim_sled.language.figures import FOREVER, show_duration
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.selector import Trigger
 from sim_sled.language.source import Mark, Problems
-from sim_sled.language.words import AGENT_CODES, EDGES, TERMINAL_STATES, hint
+from sim_sled.language.words import AGENT_CODES, EDGES, TERMINAL_STATES, On, Truth, hint
 
 _FATES: Final = {
     ("completed", None, None),
@@ -108,7 +108,7 @@ class _Origin:
 def _origin(rule: Rule, s: Scenario) -> _Origin:
     by_name = {r.name: r for r in s.rules}
     at, seen = rule, {rule.name}
-    while at.when is not None and at.when.kind() == "rule":
+    while at.when is not None and at.when.kind() is On.RULE:
         following = by_name.get(at.when.rule or "")
         if following is None or following.name in seen or following.when is None:
             break
@@ -122,10 +122,10 @@ def _origin(rule: Rule, s: Scenario) -> _Origin:
 
 def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known: _Known) -> None:  # fmt: skip
     at, kind, problems = action.mark("do:"), origin.trigger.kind(), known.problems
-    kind_here = rule.when.kind() if rule.when is not None else ""
-    if isinstance(action, REQUEST_ONLY) and kind != "request":
+    kind_here = rule.when.kind() if rule.when is not None else None
+    if isinstance(action, REQUEST_ONLY) and kind is not On.REQUEST:
         problems.add("E232", at, f"{label}: '{action.key}' answers a request; its trigger is '{kind or 'unknown'}'")
-    if isinstance(action, PUBLISH_ONLY) and kind != "publish":
+    if isinstance(action, PUBLISH_ONLY) and kind is not On.PUBLISH:
         problems.add(
             "E234", at, f"{label}: '{action.key}' acts on a publication; its trigger is '{kind or 'unknown'}'"
         )
@@ -137,7 +137,7 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
         problems.add(
             "E243", at, f"{label}: '{action.key}' needs a sled; name some under 'for', or use a request on one"
         )
-    if isinstance(action, Delay) and kind == "request" and _most_us(action) > CLIENT_TIMEOUT_US:
+    if isinstance(action, Delay) and kind is On.REQUEST and _most_us(action) > CLIENT_TIMEOUT_US:
         problems.add("W301", action.mark("base"), f"{label}: {_too_long(_most_us(action))}")
     if isinstance(action, Fail) and action.code is not None and action.code not in AGENT_CODES:
         problems.add(
@@ -167,32 +167,39 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
         problems.add("E245", action.mark("manual"), told)
 
 
-def _check_hold(action: Hold, rule: Rule, kind: str, label: str, known: _Known) -> None:
+def _check_hold(action: Hold, rule: Rule, kind: On | None, label: str, known: _Known) -> None:
     at, problems, s, manuals = action.mark("do:"), known.problems, known.s, known.manuals
-    if kind != "publish" and not action.publish and not action.has("publish"):
+    if kind is not On.PUBLISH and not action.publish and not action.has("publish"):
         problems.add(
             "E233",
             at,
             f"{label}: nothing is published here; say which with 'publish', e.g. {{hold: {{publish: '*'}}}}",
         )
-    if kind == "publish" and action.publish and rule.when is not None:
+    if kind is On.PUBLISH and action.publish and rule.when is not None:
         problems.add("E233", action.mark("publish"), f"{label}: under 'when: {{publish}}' the one that fired is held")
     rules = {r.name for r in s.rules}
     if action.until is not None and action.until not in rules | manuals:
         near = hint(action.until, filter(None, rules | manuals))
         problems.add("E233", action.mark("until"), f"{label}: no rule or manual trigger '{action.until}'{near}")
     released = any(isinstance(a, Release) and a.rule == rule.name for r in s.rules for a in r.do or ())
-    if action.lasts is not None and action.lasts >= FOREVER and not (action.until or released) and kind != "manual":
+    if (
+        action.lasts is not None
+        and action.lasts >= FOREVER
+        and not (action.until or released)
+        and kind is not On.MANUAL
+    ):
         problems.add("W303", at, f"{label}: nothing ever releases this hold; give it 'lasts' or 'until'")
 
 
-def _check_states(action: SetState | SkipStates, trigger: Trigger, kind: str, label: str, problems: Problems) -> None:
+def _check_states(
+    action: SetState | SkipStates, trigger: Trigger, kind: On | None, label: str, problems: Problems
+) -> None:
     """`kind`: what fires the rule itself. Only under `edge` does the VMM wait for what shall become of it; elsewhere
     it is a sled that forces a state, and all that a sled can force is the end (SA 2.12).
     """
     if isinstance(action, SkipStates):
         for name in action.states or ():
-            if name in (*TERMINAL_STATES, "creating"):
+            if name in (*TERMINAL_STATES, Truth.CREATING):
                 problems.add("E240", action.mark("states"), f"{label}: '{name}' cannot be skipped; every life has it")
         return
     if action.state is None or action.illegal:
@@ -203,7 +210,7 @@ def _check_states(action: SetState | SkipStates, trigger: Trigger, kind: str, la
             told = f"{label}: '{action.state}' cannot follow '{source}'; add 'illegal: true' to force it"
             problems.add("E240", action.mark("state"), told)
             return
-    if kind != "edge" and action.state not in TERMINAL_STATES:
+    if kind is not On.EDGE and action.state not in TERMINAL_STATES:
         problems.add(
             "E240",
             action.mark("state"),

@@ -225,7 +225,7 @@ class OneOf:
         if text in self.extra:
             return reader.bad(self.code, node.mark, f"'{text}': {self.extra[text]}")
         if text in self.known:
-            return text
+            return self.known[self.known.index(text)]  # the list's own word, which may be a member of an enum
         if self.globs and any(c in text for c in "*?["):
             from sim_sled.language.words import matching  # noqa: PLC0415 (keeps the import list of this file short)
 
@@ -236,12 +236,12 @@ class OneOf:
         return reader.bad(self.code, node.mark, f"no {self.noun} '{clip(text)}'{listed}")
 
     def show(self, value: Any) -> Any:
-        return value
+        return value if value is None else str(value)
 
     def schema(self) -> dict[str, Any]:
         if not self.globs:
-            return {"anyOf": [{"enum": list(self.known)}, {"type": "string", "pattern": "\\$\\{"}]}
-        return {"anyOf": [{"enum": sorted(self.known)}, {"type": "string", "pattern": "[*?\\[]|\\$\\{"}]}
+            return {"anyOf": [{"enum": list(map(str, self.known))}, {"type": "string", "pattern": "\\$\\{"}]}
+        return {"anyOf": [{"enum": sorted(map(str, self.known))}, {"type": "string", "pattern": "[*?\\[]|\\$\\{"}]}
 
     def words(self) -> str:
         if len(self.known) > 12:
@@ -444,14 +444,15 @@ def interval() -> Parsed:
 
 
 def edge(code: str, edges: Iterable[tuple[str, str]]) -> Parsed:
-    known = {f"{a} -> {b}" for a, b in edges}
+    known = {f"{a} -> {b}": (a, b) for a, b in edges}
 
     def parse(word: str) -> tuple[str, str]:
         a, arrow, b = (part.strip() for part in word.partition("->"))
         if not arrow:
             raise BadValue(code, f"'{clip(word)}' is not an edge; write e.g. starting -> running")
-        if f"{a} -> {b}" not in known:
+        found = known.get(f"{a} -> {b}")
+        if found is None:
             raise BadValue(code, f"the state machine has no edge '{clip(word)}'{hint(f'{a} -> {b}', known)}")
-        return a, b
+        return found
 
     return Parsed("edge `a -> b`", parse, " -> ".join, pattern=" *[a-z]+ *-> *[a-z]+ *")

@@ -9,7 +9,7 @@ Errors: E103..E109, E111 (vars), E120..E122. Read next: language/field_types.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -82,24 +82,40 @@ class _Refused(Exception):
     """The file cannot be read any further; the problem has been told."""
 
 
+Advice = Callable[[str], str]
+"""What to say besides of a file that does not exist, by its name; "" is nothing."""
+
+
+def no_advice(_name: str) -> str:
+    """Nothing is known of other names."""
+    return ""
+
+
 @attrs.define(eq=False)
 class _Budget:
     """What one scenario may still take, over all of its files."""
 
     folders: tuple[Path, ...]
     """Where included files may be."""
+    advice: Advice
     files: int = INCLUDES_MAX
     size: int = ALL_SIZE_MAX
     nodes: int = NODES_MAX
     replaced: int = REPLACED_MAX
 
 
-def read_tree(path: Path, shown: str, problems: Problems, folders: tuple[Path, ...] | None = None) -> Map | None:
+def read_tree(
+    path: Path,
+    shown: str,
+    problems: Problems,
+    folders: tuple[Path, ...] | None = None,
+    advice: Advice = no_advice,
+) -> Map | None:
     """The tree of a scenario file with its includes merged and its variables replaced; None if that failed.
 
     `folders`: where included files may be; None: in the file's own folder and below.
     """
-    budget = _Budget((path.parent,) if folders is None else folders)
+    budget = _Budget((path.parent,) if folders is None else folders, advice)
     root = _load_with_includes(path, shown, problems, (), budget)
     if root is None:
         return None
@@ -109,7 +125,7 @@ def read_tree(path: Path, shown: str, problems: Problems, folders: tuple[Path, .
 
 def read_text(text: str, shown: str, problems: Problems) -> Map | None:
     """As `read_tree` of a text without a file (includes are refused: there is no folder to look in)."""
-    budget = _Budget(())
+    budget = _Budget((), no_advice)
     root = _parse(text, shown, problems, budget)
     if root is None:
         return None
@@ -204,7 +220,8 @@ def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, r
         problems.add("E120", here, "cannot be read: that is no file name")
         return None
     except OSError as err:
-        problems.add("E120", here, f"cannot be read: {err.strerror or err}")
+        more = budget.advice(shown) if isinstance(err, FileNotFoundError) else ""
+        problems.add("E120", here, f"cannot be read: {err.strerror or err}{more}")
         return None
     try:
         return data.decode("utf-8-sig")

@@ -254,10 +254,14 @@ class That(Located):
     )
     instance: tuple[str, ...] = f(_states(PUBLIC_STATES), "What users see.", default=(), words="-", codes="E253 E151")
     migration_in: tuple[str, ...] = f(
-        _states(MIGRATION_STATES), "The target's side.", default=(), words="-", codes="E253"
+        _states(MIGRATION_STATES),
+        "The target's side in Nexus's record. A sled that is gone never ends it, nor does Nexus (omicron#6520).",
+        default=(),
+        words="-",
+        codes="E253",
     )
     migration_out: tuple[str, ...] = f(
-        _states(MIGRATION_STATES), "The source's side.", default=(), words="-", codes="E253"
+        _states(MIGRATION_STATES), "The source's side in Nexus's record.", default=(), words="-", codes="E253"
     )
     sled: str | None = f(
         OneOf(("changed", "unchanged"), "E253", "such state"),

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """Whom a rule, an expectation or a user action means; and what sets a rule off.
 
-Read before: language/actions.py. Read next: engine/cast.py, language/schema.py.
+Read before: language/actions.py. Read next: engine/cast.py, engine/match.py, language/schema.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
+from propolis_stub.types import Role
 from sim_sled.language.actions import published, state
 from sim_sled.language.distribution import Distribution
 from sim_sled.language.field_types import (
@@ -31,7 +32,7 @@ from sim_sled.language.field_types import (
 from sim_sled.language.figures import BadValue, Span, clip, parse_duration, show_duration
 from sim_sled.language.load import Node
 from sim_sled.language.record import Located, Struct, f
-from sim_sled.language.words import ALL_OPERATIONS, ASKED, EDGES, MIGRATION_EVENTS, STATES, hint
+from sim_sled.language.words import ALL_OPERATIONS, ASKED, EDGES, MIGRATION_EVENTS, STATES, On, Truth, hint
 
 _globs: Final = Many(glob("E201", "glob"), "globs")
 
@@ -78,15 +79,15 @@ class Selector(Located):
     )
     ncpus: Span | None = f(counts(), "Virtual CPUs.", default=None, words="any", codes="E201")
     memory: Span | None = f(sizes(), "Memory of the VM.", default=None, words="any", codes="E201")
-    state: tuple[str, ...] = f(
+    state: tuple[Truth, ...] = f(
         Many(OneOf(STATES, "E201", "state"), "states"),
         "State of the VMM just now.",
         default=(),
         words="any",
         codes="E201",
     )
-    role: str | None = f(
-        OneOf(("source", "target"), "E201", "role"),
+    role: Role | None = f(
+        OneOf(tuple(Role), "E201", "role"),
         "Its side in a migration.",
         default=None,
         words="any",
@@ -145,20 +146,6 @@ class UntilKind:
 
 _operation: Final = Many(OneOf(tuple(sorted(ALL_OPERATIONS)), "E212", "operation", globs=True), "operations")
 
-TRIGGERS: Final = (
-    "request",
-    "response",
-    "state",
-    "edge",
-    "migration",
-    "publish",
-    "at",
-    "every",
-    "idle",
-    "rule",
-    "manual",
-)
-
 
 @attrs.frozen
 class Trigger(Located):
@@ -209,27 +196,25 @@ class Trigger(Located):
         words="any",
     )
 
-    def kind(self) -> str:
-        """Which trigger it is."""
-        return next(iter(self.given()), "")
+    def kind(self) -> On | None:
+        """Which trigger it is; None: none that can be read."""
+        return next(iter(self.given()), None)
 
     def _value(self, key: str) -> object:
         return getattr(self, key)
 
-    def given(self) -> list[str]:
+    def given(self) -> list[On]:
         """Triggers that the file names, readable or not."""
-        return (
-            [t for t in TRIGGERS if self.has(t)]
-            if self.marks
-            else [t for t in TRIGGERS if self._value(t) not in (None, ())]
-        )
+        if self.marks:
+            return [on for on in On if self.has(on)]
+        return [on for on in On if self._value(on) not in (None, ())]
 
     def of_vmm(self) -> bool:
         """Whether something that sets it off always concerns one VMM."""
         kind = self.kind()
-        if kind in ("request", "response"):
+        if kind in (On.REQUEST, On.RESPONSE):
             return all(op.startswith(("vmm_", "instance_")) for op in getattr(self, kind))
-        return kind in ("state", "edge", "migration", "publish")
+        return kind in (On.STATE, On.EDGE, On.MIGRATION, On.PUBLISH)
 
     def of_sled(self) -> bool:
-        return self.of_vmm() or self.kind() in ("request", "response")
+        return self.of_vmm() or self.kind() in (On.REQUEST, On.RESPONSE)

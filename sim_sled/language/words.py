@@ -5,12 +5,14 @@ One list per idea, each with its source; a test holds them against the OpenAPI d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
 from propolis_stub.table import TRANSITIONS
+from propolis_stub.types import InstanceState
 
 
 def _words(text: str) -> frozenset[str]:
@@ -57,20 +59,46 @@ EARLIER_OPERATIONS: Final = _words(
 
 ALL_OPERATIONS: Final = OPERATIONS | EARLIER_OPERATIONS
 
-STATES: Final = (
-    "creating",
-    "starting",
-    "running",
-    "stopping",
-    "stopped",
-    "rebooting",
-    "migrating",
-    "failed",
-    "destroyed",
-)
-"""What a VMM can be in truth: Propolis's states in lower case, without `repairing` (PR 1)."""
 
-PUBLISHED_STATES: Final = tuple(s for s in STATES if s not in ("creating", "stopped"))
+class Truth(StrEnum):
+    """What a VMM can be in truth: Propolis's states in lower case, without `repairing` (PR 1)."""
+
+    CREATING = "creating"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REBOOTING = "rebooting"
+    MIGRATING = "migrating"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+
+
+TRUTH_OF: Final[Mapping[InstanceState, Truth]] = {
+    state: Truth(state.value.lower()) for state in InstanceState if state is not InstanceState.REPAIRING
+}
+"""Propolis's state as a scenario calls it. A state that Propolis gets and scenarios do not know ends every import."""
+
+
+class On(StrEnum):
+    """What sets a rule off, in the order in which the reference has it."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+    STATE = "state"
+    EDGE = "edge"
+    MIGRATION = "migration"
+    PUBLISH = "publish"
+    AT = "at"
+    EVERY = "every"
+    IDLE = "idle"
+    RULE = "rule"
+    MANUAL = "manual"
+
+
+STATES: Final = tuple(Truth)
+
+PUBLISHED_STATES: Final = tuple(s for s in STATES if s not in (Truth.CREATING, Truth.STOPPED))
 """What a sled tells Nexus: `stopped` is folded into `stopping`, `creating` is Nexus's own (NX 7 #4 and #5)."""
 
 PUBLIC_STATES: Final = (
@@ -86,10 +114,10 @@ PUBLIC_STATES: Final = (
 )
 """What users see of an instance (NX 2)."""
 
-TERMINAL_STATES: Final = ("failed", "destroyed")
+TERMINAL_STATES: Final = (Truth.FAILED, Truth.DESTROYED)
 
 EDGES: Final = frozenset(
-    (before.value.lower(), after.value.lower()) for (before, _), after in TRANSITIONS.items() if before is not after
+    (TRUTH_OF[before], TRUTH_OF[after]) for (before, _), after in TRANSITIONS.items() if before is not after
 )
 """Every change of state that Propolis can publish (PR 1.1), without publications that keep the state."""
 

@@ -9,7 +9,8 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
-Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, play/fleet.py.
+Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py,
+play/fleet.py.
 Read next: play/virtual.py, play/wrong_sleds.py.
 """
 
@@ -25,15 +26,14 @@ import attrs
 
 from nexus_client.outbox import Outcome, Transient
 from nexus_client.types import SledVmmState
-from propolis_stub.types import InstanceState
-from propolis_stub.waiting import Pace, Pacer, Point
+from propolis_stub.waiting import Edge, Pace, Pacer, Point
 from sim_sled.core import contract
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
-from sim_sled.engine import requests
-from sim_sled.engine.act import NOBODY
+from sim_sled.engine import requests, rule_pacer
+from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import (
@@ -319,7 +319,7 @@ class Conductor:
     @property
     def has_rules(self) -> bool:
         """Whether a scenario is played; without one everything passes straight through."""
-        return bool(self.engine.sleds)
+        return bool(self.engine.cast.sleds)
 
     # ---- the doors
 
@@ -344,7 +344,7 @@ class Conductor:
         """
         self.now_us = now_us
         self._input(item)
-        if self.engine.effects:
+        if self.engine.wanted:
             self._drain()
         out, self._out = self._out, []
         return out
@@ -402,12 +402,10 @@ class Conductor:
         self.engine.begin(self.now_us)
 
     def _fire(self, item: Fire) -> None:
-        self.engine.now_us = self.now_us
-        self.engine.fire(item.name)
+        self.engine.fire(item.name, self.now_us)
 
     def _let_go(self, item: LetGo) -> None:
-        self.engine.now_us = self.now_us
-        self.engine.post.release(item.rule)
+        self.engine.post.release(item.rule, self.now_us)
 
     def _step(self, _item: Step) -> None:
         due_us, whose = self._next()
@@ -441,7 +439,7 @@ class Conductor:
             requests.done(who)
             self._ends(opened, Lost.REFUSED)
         elif plan.hang_us is not None:
-            self._tell("request", who, self.engine.by_id[call.item.sled_id].name, f"{call.op} hangs", None)
+            self._tell("request", who, self.engine.cast.by_id[call.item.sled_id].name, f"{call.op} hangs", None)
             if plan.hang_us < FOREVER:
                 self.put(plan.hang_us, _Hung(opened))
             elif self.patience_us is None:
@@ -456,7 +454,7 @@ class Conductor:
         item, who = opened.call.item, opened.who
         if self.has_rules:
             requests.done(who)
-            if self.engine.by_id[item.sled_id].down:  # it went down with the request in its hands
+            if self.engine.cast.by_id[item.sled_id].down:  # it went down with the request in its hands
                 requests.given_up(self.engine, item, who)
                 self._ends(opened, Lost.RESET)
                 return
@@ -483,7 +481,7 @@ class Conductor:
                 rest.append(effect)
         self._effects(rest)
         if aborted:
-            for gone in filter(None, map(self.engine.subjects.get, there)):
+            for gone in filter(None, map(self.engine.cast.subjects.get, there)):
                 self._lost(gone, "the agent has aborted")
             self._ends(opened, Lost.RESET)
         elif value is _LATER:
@@ -514,7 +512,6 @@ class Conductor:
     # ---- the rack
 
     def _rack(self, item: Any) -> None:
-        self.engine.now_us = self.now_us
         self._effects(self._into_rack(item))
 
     def _into_rack(self, item: Any) -> list[contract.Effect]:
@@ -528,9 +525,9 @@ class Conductor:
             if rules and isinstance(effect, contract.Reply | contract.ReplyError) and effect.ticket == NOBODY:
                 continue  # of what a rule did: nobody asked
             if type(effect) is contract.PutToNexus and rules:
-                self.engine.now_us = self.now_us
-                self.engine.post.publish(
-                    Publication(effect.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial)
+                self.engine.on_publish(
+                    Publication(effect.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial),
+                    self.now_us,
                 )
             elif self._late and isinstance(effect, contract.Reply | contract.ReplyError):
                 opened = self._late.pop(effect.ticket, None)
@@ -546,15 +543,16 @@ class Conductor:
     def _watch(self, happening: Happening) -> None:
         if self.wrong is not None:
             happening = self.wrong.seen(happening)
-        who = self.engine.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        who = self.engine.cast.who(happening.propolis_id)
         self.watcher.happened(happening, who)
         if self.has_rules:
             self.engine.watch(happening)
 
-    def pace(self, vm_id: UUID, point: Point, occurrence: int, leads_to: InstanceState | None = None, /) -> Pace:
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
         """The rack's pacer (`propolis_stub.waiting.Pacer`)."""
-        pacer = self.engine if self.has_rules else self.base
-        return pacer.pace(vm_id, point, occurrence, leads_to)
+        if self.has_rules:
+            return rule_pacer.pace(self.engine, vm_id, point, occurrence, edge, now_us=self.now_us)
+        return self.base.pace(vm_id, point, occurrence, edge)
 
     # ---- reports
 
@@ -589,7 +587,7 @@ class Conductor:
 
     def _inject(self, wanted: Inject) -> None:
         item = wanted.item
-        who = self.engine.subjects.get(item.propolis_id)
+        who = self.engine.cast.subjects.get(item.propolis_id)
         try:
             self._rack(item)
         except SledError as error:
@@ -621,7 +619,6 @@ class Conductor:
         sleds = list(self.rack.sleds.values())
         self.engine = engine_for(scenario, self.seed, [sled.config.sled_id for sled in sleds], self.first_name)
         self.engine.tell = self._tell
-        self.engine.now_us = self.now_us
         for sled in sleds:
             sled.outbox.policy = outbox_of(scenario, self.seed).policy
             for vmm in sled.vmms.values():

@@ -39,7 +39,7 @@ def why(world: Stage, who: Subject) -> list[str]:
     for held in world.engine.post.held_of(who):
         state = held.publication.body.vmm_state.state.value
         says.append(f"Its report {state} is kept back: {'rule ' + held.rule if held.rule else held.why}.")
-    cut = world.engine.post.cut(who.sled.name, "nexus", "out")
+    cut = world.engine.post.cut(who.sled.name, "nexus", "out", world.now_us)
     if cut is not None:
         says.append(f"Its sled cannot reach Nexus: rule {cut.rule.name} ({cut.rule.mark()}).")
     pending = sled.outbox.pending_of(who.propolis_id) if sled is not None else None

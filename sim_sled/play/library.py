@@ -13,7 +13,10 @@ from typing import Final
 
 import attrs
 
+from sim_sled.language.check import Loaded, load_scenarios
 from sim_sled.language.load import STDIN
+from sim_sled.language.source import Problems
+from sim_sled.language.words import hint
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -39,8 +42,7 @@ def find(given: str) -> list[str]:
         return [given]
     if path.is_dir():
         return sorted(str(each) for each in path.iterdir() if each.suffix in SUFFIXES) or [given]
-    # a name is a word: whoever writes a slash or a suffix means a file
-    if path.name == given and not path.suffix and (folder() / f"{given}.yaml").is_file():
+    if _is_word(given) and (folder() / f"{given}.yaml").is_file():
         return [str(folder() / f"{given}.yaml")]
     return [given]
 
@@ -48,6 +50,26 @@ def find(given: str) -> list[str]:
 def find_all(given: Iterable[str]) -> list[str]:
     """`find` for each, in order."""
     return [path for one in given for path in find(one)]
+
+
+def load(given: Iterable[str], files_from: Iterable[Path] = ()) -> tuple[list[Loaded], Problems]:
+    """What people have named, read and checked: as `load_scenarios`, and who misspelt a name of the library is told
+    the nearest one.
+    """
+    return load_scenarios(find_all(given), files_from, meant)
+
+
+def meant(given: str) -> str:
+    """What to say of a name that is neither a file nor one of the library; "" of what is written like a file."""
+    if not _is_word(given):
+        return ""
+    return f", nor is it one of the library{hint(given, names()) or ' (sim-sled scenario list)'}"
+
+
+def _is_word(given: str) -> bool:
+    """Whoever writes a slash or a suffix means a file."""
+    path = Path(given)
+    return path.name == given and not path.suffix
 
 
 @attrs.frozen

@@ -56,7 +56,7 @@ def play_task(task: Task) -> Played:
 def worker_begins() -> None:
     """Of a worker process: it ends when the process that started it has died, even by SIGKILL.
 
-    The pool alone does not see to that: its workers hold both ends of the pipe they read from, and would wait for ever.
+    The pool alone does not see to that: its workers hold both ends of the pipe they read from, and wait for ever.
     """
     collector.worker()
     threading.Thread(target=_ends_with_parent, daemon=True).start()

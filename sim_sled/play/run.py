@@ -4,7 +4,7 @@ A run ends when users, timed rules and expectations are through and nothing has 
 the background tasks of Nexus had their turn), or `OVERTIME_US` after that if something never comes to rest, e.g. a
 sled that is cut off for ever and retries.
 
-Read before: play/virtual.py. Read next: cli/scenario_commands.py, play/many.py.
+Read before: play/virtual.py. Read next: campaign/job.py, cli/scenario_commands.py, play/many.py.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from sim_sled.language.actions import RebootSled, RestartAgent, RestartNexus
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Rule, Scenario
+from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark
 from sim_sled.play.judge.expect import Failure, Judge, label_of
 from sim_sled.play.trace import Line, Trace
-from sim_sled.play.users import Users
+from sim_sled.play.users import UserEntry, Users
 from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
 
 SETTLE_US: Final = 135_000_000
@@ -194,7 +195,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
     )
     counts = {
         "steps": world.steps,
-        "vmms": len(world.engine.subjects),
+        "vmms": len(world.engine.cast.subjects),
         "user_actions": world.users.done,
         "user_refused": world.users.refused,
         "creations_refused": world.users.creations_refused,
@@ -224,7 +225,7 @@ def _warnings(world: Finished) -> list[Warned]:
     for rule in world.scenario.rules:
         counter = world.engine.counters[rule.name]
         selects = rule.for_.names_vmms() or rule.for_.names_sleds()
-        if rule.enabled and selects and counter.matched == 0 and world.engine.subjects:
+        if rule.enabled and selects and counter.matched == 0 and world.engine.cast.subjects:
             found.append(Warned("W300", f"rule '{rule.name}' meant nobody in this run", rule.mark("for")))
         for action, (times, why) in counter.futile.items():
             if action not in counter.worked:
@@ -241,4 +242,13 @@ def _warnings(world: Finished) -> list[Warned]:
         create = next(load.mark() for load in world.scenario.load if load.action() in ("create", "churn"))
         found.append(Warned("W312", told, create))
     alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
-    return found + [Warned("W311", f"{e.label} met no instance in this run", e.load.mark()) for e in alone]
+    return found + [Warned("W311", _met_nobody(e), e.load.mark()) for e in alone]
+
+
+def _met_nobody(entry: UserEntry) -> str:
+    """A user action without anybody to do it to; why, where it could never have met anybody."""
+    told, verb = f"{entry.label} met no instance in this run", entry.load.action()
+    selector = getattr(entry.load, verb)
+    if verb in ("start", "delete") and isinstance(selector, Selector) and selector.names_sleds():
+        return told + ": one that is stopped is on no sled; mean it by its host name"
+    return told

@@ -3,7 +3,7 @@
 Each pass proposes smaller scenarios, biggest bites first; one that is valid and fails with the same key is the new
 start. It ends when no proposal is left, or after `runs_max` runs.
 
-Read before: play/many.py.
+Read before: play/many.py. Read next: campaign/groups.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
-from sim_sled.engine.cast import Facts, means
+from sim_sled.engine.match import Facts, means
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
@@ -30,7 +30,7 @@ _RESTING: Final = frozenset({"stopped", "failed"})
 
 
 @attrs.define(eq=False)
-class _Entry:
+class UserEntry:
     """One load entry and how far it has come."""
 
     load: Load
@@ -50,7 +50,7 @@ class Users:
     """Everybody who uses the control plane."""
 
     world: Stage
-    entries: list[_Entry] = attrs.field(factory=list)
+    entries: list[UserEntry] = attrs.field(factory=list)
     done: int = 0
     refused: int = 0
     creations: int = 0
@@ -67,7 +67,7 @@ class Users:
         """Time starts."""
         self._start_us = self.world.now_us
         for i, load in enumerate(self.world.scenario.load):
-            entry = _Entry(load, i)
+            entry = UserEntry(load, i)
             self.entries.append(entry)
             if load.at is not None:
                 self._at(load.at, self._acts(entry))
@@ -94,13 +94,13 @@ class Users:
         self._count += 1
         heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, act))
 
-    def _acts(self, entry: _Entry) -> Callable[[], None]:
+    def _acts(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._once(entry)
 
-    def _repeats(self, entry: _Entry) -> Callable[[], None]:
+    def _repeats(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._again(entry)
 
-    def _again(self, entry: _Entry) -> None:
+    def _again(self, entry: UserEntry) -> None:
         load = entry.load
         assert load.every is not None
         elapsed_us = self.world.now_us - self._start_us
@@ -110,7 +110,7 @@ class Users:
         pause = load.every.at(draw(self.world.seed, f"every/{entry.label}", "", entry.occurrence))
         self._at(elapsed_us + max(EVERY_MIN_US, pause), self._repeats(entry))
 
-    def _once(self, entry: _Entry) -> None:
+    def _once(self, entry: UserEntry) -> None:
         load = entry.load
         if load.create is not None:
             self._create(entry, load.create)
@@ -125,7 +125,7 @@ class Users:
 
     # ---- one action
 
-    def _create(self, entry: _Entry, create: Create) -> None:
+    def _create(self, entry: UserEntry, create: Create) -> None:
         elapsed_us = self.world.now_us - self._start_us
         for i in range(create.count):
             entry.made += 1
@@ -165,7 +165,7 @@ class Users:
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"
 
-    def _do(self, verb: str, row: Instance, entry: _Entry, migrate: Migrate | None) -> None:
+    def _do(self, verb: str, row: Instance, entry: UserEntry, migrate: Migrate | None) -> None:
         items: dict[str, Callable[[int, UUID], Any]] = {
             "start": nx.Start,
             "stop": nx.Stop,
@@ -181,23 +181,23 @@ class Users:
         if target is None:
             self.world.line("user", f"migrate {row.hostname}: no other sled")
             return
-        name = self.world.engine.by_id[target].name
+        name = self.world.engine.cast.by_id[target].name
         self.world.ask(
             lambda ticket: nx.Migrate(ticket, row.id, target), self._answered(f"migrate {row.hostname} to {name}")
         )
 
-    def _target(self, entry: _Entry, row: Instance, to: str) -> UUID | None:
+    def _target(self, entry: UserEntry, row: Instance, to: str) -> UUID | None:
         engine = self.world.engine
         if to != "any":
-            return engine.sleds[to].id
+            return engine.cast.sleds[to].id
         here = self._sled_of(row)
-        others = [sled.id for sled in engine.sleds.values() if sled.name != here]
+        others = [sled.id for sled in engine.cast.sleds.values() if sled.name != here]
         if not others:
             return None
         u = draw(self.world.seed, f"to/{entry.label}", row.hostname, entry.occurrence * 1_000 + entry.acted)
         return others[below(u, len(others))]
 
-    def _churn(self, entry: _Entry, churn: Churn) -> None:
+    def _churn(self, entry: UserEntry, churn: Churn) -> None:
         """One action by its weight; one that finds nobody to act on does nothing."""
         seed, nth = self.world.seed, entry.occurrence
         weights = {
@@ -253,13 +253,13 @@ class Users:
 
     # ---- who is meant
 
-    def _meant(self, entry: _Entry, selector: Selector) -> list[Instance]:
+    def _meant(self, entry: UserEntry, selector: Selector) -> list[Instance]:
         seed, who = self.world.seed, f"{entry.label}/{entry.occurrence}"
         return [row for row in self.world.nexus.instances() if means(selector, self._facts(row), seed, who)]
 
     def _facts(self, row: Instance) -> Facts:
         engine = self.world.engine
-        subject = engine.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
+        subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         return Facts(
             sled=self._sled_of(row),
             vmm=() if subject is None else (subject.short, str(subject.propolis_id)),
@@ -269,7 +269,7 @@ class Users:
             silo=(str(row.silo_id), engine.names.get(row.silo_id, "")),
             ncpus=row.ncpus,
             memory=row.memory,
-            state="" if subject is None else subject.truth,
+            state=None if subject is None else subject.truth,
             role=None if subject is None else subject.role,
             ordinal=0 if subject is None else subject.ordinal,
             key=row.hostname,
@@ -277,4 +277,4 @@ class Users:
 
     def _sled_of(self, row: Instance) -> str:
         vmm = self.world.nexus.records.active_vmm(row)
-        return "" if vmm is None else self.world.engine.by_id[vmm.sled_id].name
+        return "" if vmm is None else self.world.engine.cast.by_id[vmm.sled_id].name

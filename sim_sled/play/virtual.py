@@ -241,7 +241,7 @@ class World:
             self.judge.touch(who)
 
     def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
-        sled = self.engine.by_id[call.item.sled_id]
+        sled = self.engine.cast.by_id[call.item.sled_id]
         if isinstance(ending, Refused):
             answer = refusal(ending.error)
             if answer.status >= 500:
@@ -266,7 +266,7 @@ class World:
     def _name(self, key: str) -> str:
         found = self.ids.get(key)
         if found is None:
-            who = self.engine.subjects.get(UUID(key))
+            who = self.engine.cast.subjects.get(UUID(key))
             if who is not None:
                 return who.short
             row = self.nexus.records.instances.get(UUID(key))
@@ -305,7 +305,7 @@ class World:
         if line.what == "public":
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             hostname = row.hostname if row is not None else "-"
-            known = line.propolis_id in self.engine.subjects
+            known = line.propolis_id in self.engine.cast.subjects
             self._nexus_line("public", line, line.text if known else f"{hostname} {line.text}")
             lives = row is not None and row.time_deleted is None and self.nexus.up
             if row is not None and lives and self.nexus.public_state(row.id).value == line.text:
@@ -322,7 +322,7 @@ class World:
             self.judge.invariants.changed[line.instance_id] = None
 
     def _nexus_line(self, kind: str, line: nx.Happened, text: str) -> None:
-        who = self.engine.subjects.get(line.propolis_id) if line.propolis_id is not None else None
+        who = self.engine.cast.subjects.get(line.propolis_id) if line.propolis_id is not None else None
         self.line(kind, text, who, "nexus")
 
     def _call(self, call: nx.CallSled) -> None:
@@ -383,7 +383,7 @@ class World:
             case Lost():
                 outcome, text = _LOST[ending], ending.value
         if text:
-            name = self.engine.by_id[call.item.sled_id].name
+            name = self.engine.cast.by_id[call.item.sled_id].name
             self.line("request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name)
         self.tell_nexus(nx.SledAnswered(call.key, outcome))
 
@@ -439,7 +439,7 @@ class World:
 
     def _snapshot(self) -> str:
         vmms = [
-            f"{who.short}={who.truth}" for who in sorted(self.engine.subjects.values(), key=lambda w: w.ordinal)
+            f"{who.short}={who.truth}" for who in sorted(self.engine.cast.subjects.values(), key=lambda w: w.ordinal)
             if not who.gone
         ]  # fmt: skip
         return f"{len(vmms)} VMMs, {len(self.engine.post.held)} reports held; {' '.join(vmms[:200])}"

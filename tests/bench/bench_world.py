@@ -95,7 +95,7 @@ class Crowd:
         self.world.begin()
         self._until((spread + 60) * 1_000_000)  # the churn has come to its own pace
         gc.enable()  # and from here on as the product has it: nothing of the crowd is frozen
-        running = sum(sled.vmms for sled in self.world.engine.sleds.values())
+        running = sum(sled.vmms for sled in self.world.engine.cast.sleds.values())
         assert running > 0.8 * live, f"{running} of {live} VMMs live"
 
     def _until(self, elapsed_us: int) -> None:

@@ -23,7 +23,7 @@ once" holds on a busy machine. What is not named takes no time, as there: the ge
 
 
 class _TapePacer:
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _edge: object, /) -> Pace:
         return _PACE.get(point, Pace())
 
 

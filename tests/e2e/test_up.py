@@ -64,6 +64,39 @@ def test_a_whole_small_rack_is_one_command(home):
     assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
 
 
+def test_time_of_a_rack_stands_flies_and_goes_on(home):
+    """A boot of five seconds, and a stop that nobody waits for."""
+    assert sim("up", "--name", "timed", "--pace", "console", "--detach")[0] == 0
+    try:
+        code, out, _ = sim("pause")
+        assert (code, "time stands" in out) == (0, True)
+        ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": "web"})
+        code, out, err = sim("until", "web", "running", "--json")
+        assert code == 0, out + err
+        at_us = json.loads(out)["now_us"]
+        code, out, _ = sim("until", "web", "destroyed", "--within", "2m")
+        assert code == 1
+        assert "was not 'destroyed' within 120 s" in out
+        assert "timeline:" in out
+        code, out, _ = sim("until", "1h", "--json")
+        assert (code, json.loads(out)["now_us"]) == (0, at_us + 3_720_000_000)
+        assert sim("step", "2")[0] == 0
+        code, _, err = sim("snapshot", "rack.json")
+        assert (code, "1 sled, 1 VMM, the Nexus model" in err) == (0, True)
+        assert sim("inject", "web", '{"state": "failed"}')[0] == 0
+        assert sim("expect", "web", "failed")[0] == 0
+        code, out, _ = sim("restore", "rack.json")
+        assert (code, out.startswith("restored 1 sled, 1 VMM, the Nexus model, as of ")) == (0, True)
+        assert sim("expect", "web", "running")[0] == 0
+        assert sim("restore", "nowhere.json")[0] == 2
+        assert sim("until", "web", "runing")[0] == 2
+        assert sim("until", "soon")[0] == 2
+        code, out, _ = sim("resume")
+        assert (code, "time goes on" in out) == (0, True)
+    finally:
+        assert sim("down")[0] == 0
+
+
 def test_the_same_name_is_the_same_rack_again(home):
     seen = []
     for _ in range(2):

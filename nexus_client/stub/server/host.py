@@ -146,6 +146,20 @@ class Host:
         self._timer = None
         self.feed(Tick())
 
+    def next_deadline_us(self) -> int | None:
+        """When something is due next, by the clock that was given."""
+        return None if self._closed else self.nexus.next_deadline_us()
+
+    def catch_up(self) -> None:
+        """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
+        if not self._closed:
+            self.feed(Tick())
+
+    @property
+    def on_the_network(self) -> int:
+        """Calls to sleds that have not been answered."""
+        return len(self._tasks)
+
     async def close(self) -> None:
         """Stop the timer and the calls in flight; open tickets are dropped."""
         self._closed = True

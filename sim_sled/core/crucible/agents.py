@@ -61,6 +61,11 @@ class Agents:
             port += PORTS
         self._next_port[where] = first + SLED_PORTS * max(1, -(-(port - first) // SLED_PORTS))
 
+    def remove(self, datasets: Iterable[UUID]) -> None:
+        """A sled leaves, and what lay on it with it. Its ports are not given again: old volumes still name them."""
+        for dataset in datasets:
+            self._places.pop(dataset, None)
+
     def agent(self, dataset: UUID) -> Agent:
         place = self._places.get(dataset)
         if place is None:
@@ -118,9 +123,11 @@ class Agents:
         return [region for region in found if region is not None and region.state is RegionState.CREATED]
 
 
-def equip(sleds: Iterable[Sled]) -> Agents:
-    """Give the sleds of a process their Crucible agents. ValueError if their ports do not suffice."""
-    agents = Agents()
+def equip(sleds: Iterable[Sled], agents: Agents | None = None) -> Agents:
+    """Give the sleds of a process their Crucible agents. `agents`: those of the sleds that they join. ValueError if
+    their ports do not suffice.
+    """
+    agents = agents or Agents()
     for sled in sleds:
         config = sled.config
         host = SocketAddress.parse(config.address).host

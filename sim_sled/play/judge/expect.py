@@ -11,14 +11,14 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.engine.cast import Subject, facts_of, means, means_sled
-from sim_sled.engine.engine import hits
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import Event
 from sim_sled.language.figures import show_duration
 from sim_sled.language.schema import Expect, Scenario, That
 from sim_sled.language.selector import Trigger
 from sim_sled.language.source import Mark
-from sim_sled.language.words import DEFAULT_INVARIANTS
+from sim_sled.language.words import DEFAULT_INVARIANTS, On
 from sim_sled.play.judge.invariants import Invariants
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Judge:
     armed_count: dict[str, int] = attrs.field(factory=dict)
     met_count: dict[str, int] = attrs.field(factory=dict)
     invariants: Invariants = attrs.field(init=False)
-    _kinds: frozenset[str] = frozenset()
-    _after: dict[str, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
+    _kinds: frozenset[On] = frozenset()
+    _after: dict[On, list[tuple[Expect, Trigger, str]]] = attrs.field(factory=dict)
     _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
     _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
     _dirty: dict[UUID, None] = attrs.field(factory=dict)
@@ -71,17 +71,19 @@ class Judge:
         for expect in self.scenario.expect:
             always += [name for name in expect.always if name not in always]
         self.invariants = Invariants(self.world, tuple(always) or DEFAULT_INVARIANTS, self.failures)
-        kinds = set()
+        kinds: set[On] = set()
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
                 self.armed_count[label_of(expect, i)] = 0
-            if expect.after is not None:
-                self._after.setdefault(expect.after.kind(), []).append((expect, expect.after, label_of(expect, i)))
-            for trigger in (expect.after, expect.never):
-                if trigger is not None:
-                    kinds.add(trigger.kind())
+            after = None if expect.after is None else expect.after.kind()
+            if expect.after is not None and after is not None:
+                self._after.setdefault(after, []).append((expect, expect.after, label_of(expect, i)))
+                kinds.add(after)
+            never = None if expect.never is None else expect.never.kind()
+            if never is not None:
+                kinds.add(never)
             if expect.that is not None and expect.that.request:
-                kinds.add("request")
+                kinds.add(On.REQUEST)
         self._kinds = frozenset(kinds)
 
     # ---- events
@@ -89,15 +91,15 @@ class Judge:
     def heard(self, event: Event, who: object, _sled: object, now_us: int, /) -> None:
         """The engine's listener."""
         assert who is None or isinstance(who, Subject)
-        if event.kind in ("state", "edge") and who is not None:
+        if event.kind in (On.STATE, On.EDGE) and who is not None:
             self.invariants.entered(who, event)
         if event.kind not in self._kinds:
             return
         for waiting in self._waiting.get(who.instance_id, ()) if who is not None else ():
-            if event.kind == "request" and waiting.who is who:
+            if event.kind is On.REQUEST and waiting.who is who:
                 waiting.requests.update(str(word) for word in event.words)
             never = waiting.expect.never
-            if never is not None and never.kind() == event.kind and self._is_same(waiting, who, never.same):
+            if never is not None and never.kind() is event.kind and self._is_same(waiting, who, never.same):
                 self._forbidden(waiting, event)
         for expect, after, label in self._after.get(event.kind, ()):
             if hits(getattr(after, event.kind), event, after.to, after.body):
@@ -127,7 +129,7 @@ class Judge:
             name = getattr(sled, "name", None)
             subjects = [
                 one
-                for one in engine.subjects.values()
+                for one in engine.cast.subjects.values()
                 if not one.gone
                 and (name is None or one.sled.name == name)
                 and means(expect.for_, facts_of(one), engine.seed, label)
@@ -242,7 +244,7 @@ class Judge:
             wants = (wanted,) if isinstance(wanted, str) else wanted
             seen = self._seen(subject, waiting)
             if subject == "request":
-                fine = any(hits(wants, Event("request", (op,)), None, ()) for op in waiting.requests)
+                fine = any(hits(wants, Event(On.REQUEST, (op,)), None, ()) for op in waiting.requests)
             elif subject == "acked" and "same_as_vmm" in wants and self._is_told(waiting):
                 fine = True
             else:

@@ -86,7 +86,7 @@ class Invariants:
         if "one_running_vmm" not in self.names or len(runs) < 2:
             return
         engine = self.world.engine
-        both = [engine.subjects[one] for one in runs]
+        both = [engine.cast.subjects[one] for one in runs]
         living = sorted((one for one in both if not one.gone), key=lambda one: one.ordinal)
         if len(living) > 1:
             names = " and ".join(one.short for one in living)
@@ -145,7 +145,7 @@ class Invariants:
         if self._stored is not None:
             now = self.world.nexus.records.vmms.get(propolis_id)
             if now is not self._stored[0] and now is not None and now.time_deleted is None:
-                who = self.world.engine.subjects.get(propolis_id)
+                who = self.world.engine.cast.subjects.get(propolis_id)
                 self.fail("nexus_properties", "33: a report that says nothing new changed a record", who)
         self._stored = None
 
@@ -155,7 +155,7 @@ class Invariants:
             return
         sled = self.world.rack.sleds[sled_id]
         hardware = sled.config.hardware
-        name = self.world.engine.by_id[sled_id].name
+        name = self.world.engine.cast.by_id[sled_id].name
         if sled.threads_used > hardware.hardware_threads:
             self.fail("capacity", f"{name} carries {sled.threads_used} of {hardware.hardware_threads} CPUs")
         if sled.memory_mib_used * 2**20 > hardware.reservoir_size:
@@ -175,13 +175,13 @@ class Invariants:
             self._leaks()
 
     def _final_states(self) -> None:
-        engine = self.world.engine
-        for who in engine.subjects.values():
+        engine, now_us = self.world.engine, self.world.now_us
+        for who in engine.cast.subjects.values():
             if who.gone or who.record is None or who.told_gen >= who.record.vmm_state.gen:
                 continue
-            if engine.post.held_of(who) or who.sled.down or engine.post.cut(who.sled.name, "nexus", "out"):
+            if engine.post.held_of(who) or who.sled.down or engine.post.cut(who.sled.name, "nexus", "out", now_us):
                 continue  # a rule keeps it back
-            if any(engine.now_us < one.until_us for one in engine.post.replying):
+            if any(now_us < one.until_us for one in engine.post.replying):
                 continue
             gen, state = who.record.vmm_state.gen, who.record.vmm_state.state.value
             told = f"{who.short} {who.hostname}: {state} gen {gen} was never confirmed (Nexus has gen {who.told_gen})"
@@ -208,7 +208,7 @@ class Invariants:
 
     def _leaks(self) -> None:
         engine, records = self.world.engine, self.world.nexus.records
-        for who in engine.subjects.values():
+        for who in engine.cast.subjects.values():
             row = records.vmms.get(who.propolis_id)
             if who.gone or who.record is None or who.sled.down or engine.post.held_of(who):
                 continue

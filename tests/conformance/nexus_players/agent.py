@@ -106,7 +106,7 @@ class EnsurePacer:
     def __init__(self, *, fails: bool) -> None:
         self.fails = fails
 
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: Any = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _edge: Any, /) -> Pace:
         return Pace(0, fail=self.fails and point is Point.CREATE)
 
 

@@ -61,7 +61,7 @@ class Script:
         self.decided = False
         self.scripted = True  # the migration in that comes before the recording
 
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: Any = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _edge: Any, /) -> Pace:
         if point is Point.DEVICES:
             return Pace(0, fail=self.device_start_fails)
         if point is Point.M_SYNC and not self.scripted:

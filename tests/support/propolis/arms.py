@@ -83,7 +83,7 @@ class SettablePacer:
     def __init__(self) -> None:
         self.paces: dict[Point, Pace] = {}
 
-    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, _occurrence: int, _edge: object, /) -> Pace:
         return self.paces.get(point, Pace())
 
 

@@ -97,7 +97,7 @@ class ScriptedPacer:
     usual_us: int = 0
     plan: dict[Any, Pace] = attrs.field(factory=dict)
 
-    def pace(self, vm_id: UUID, point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, vm_id: UUID, point: Point, _occurrence: int, _edge: object, /) -> Pace:
         found = self.plan.get((vm_id, point)) or self.plan.get(point)
         return found if found is not None else Pace(self.usual_us)
 

@@ -124,6 +124,14 @@ class DaemonServed(Served):
         await self._vm("held")
         yield "POST", "/release/{name}", "/release/holds", None
         yield "POST", "/scale", "/scale", {"sleds": 2}
+        for path, body in (
+            ("/pause", None), ("/step", None), ("/step", {"steps": 2}), ("/until", {"within_ms": 10}),
+            ("/until", {"within_ms": 0, "who": "web-1", "state": "destroyed"}), ("/resume", None),
+        ):  # fmt: skip
+            yield "POST", path, path, body
+        yield "GET", "/time", "/time", None
+        yield "GET", "/snapshot", "/snapshot", None
+        yield "POST", "/restore", "/restore", {"snapshot": (await self.daemon.snapshots.take()).text}
         yield "GET", "/vmms/{who}", "/vmms/web-1", None
         yield "GET", "/vmms/{who}/log", "/vmms/v1/log", None
         yield "GET", "/vmms/{who}/expect", "/vmms/web-1/expect?state=running&within_ms=1000", None

@@ -48,5 +48,5 @@ def test_every_doing_can_be_reached_and_left_and_says_what_its_point_leads_to() 
 
 
 class Instant:
-    def pace(self, _vm_id: UUID, _point: Point, _occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, _point: Point, _occurrence: int, _edge: object, /) -> Pace:
         return Pace()

@@ -44,7 +44,7 @@ class EachPointTakes:
         self.named = named
         self.asked: list[tuple[Point, int]] = []
 
-    def pace(self, _vm_id: UUID, point: Point, occurrence: int, _leads_to: object = None, /) -> Pace:
+    def pace(self, _vm_id: UUID, point: Point, occurrence: int, _edge: object, /) -> Pace:
         self.asked.append((point, occurrence))
         return Pace(self.named.get(point.name, self.after_us))
 

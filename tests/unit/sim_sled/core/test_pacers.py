@@ -4,18 +4,19 @@ from uuid import UUID
 
 import pytest
 
-from propolis_stub.waiting import Pace, Point
+from propolis_stub.waiting import Edge, Pace, Point
 from sim_sled.core import pacers
 from sim_sled.core.pacers import PRESETS, PresetPacer
 
 _VM, _OTHER = UUID(int=1), UUID(int=2)
+_ANYWHERE = Edge(None)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_preset_fails_or_waits_for_ever(preset):
     pacer = PresetPacer(preset)
     for point in Point:
-        pace = pacer.pace(_VM, point, 0)
+        pace = pacer.pace(_VM, point, 0, _ANYWHERE)
         assert not pace.fail
         assert 0 <= pace.after_us < 60_000_000
 
@@ -24,7 +25,7 @@ def test_no_preset_fails_or_waits_for_ever(preset):
 def test_a_draw_lies_within_the_presets_bounds(preset):
     pacer = PresetPacer(preset, seed=7)
     for point, (low, high) in PRESETS[preset].items():
-        drawn = {pacer.pace(_VM, point, occurrence).after_us for occurrence in range(50)}
+        drawn = {pacer.pace(_VM, point, occurrence, _ANYWHERE).after_us for occurrence in range(50)}
         assert low <= min(drawn) <= max(drawn) <= high
         assert (len(drawn) > 1) == (low < high), point
 
@@ -33,21 +34,23 @@ def test_the_shortest_and_the_longest_duration_can_be_drawn(monkeypatch):
     for point, (low, high) in PRESETS["dev"].items():
         for drawn, after_us in ((0, low), (high - low, high), (high - low + 1, low), (2 * (high - low) + 1, high)):
             monkeypatch.setattr(pacers, "draw", lambda *_, drawn=drawn: drawn)
-            assert PresetPacer("dev").pace(_VM, point, 0) == Pace(after_us)
+            assert PresetPacer("dev").pace(_VM, point, 0, _ANYWHERE) == Pace(after_us)
 
 
 def test_points_that_are_not_named_take_no_time():
-    assert PresetPacer("sim").pace(_VM, Point.BACKENDS, 0) == Pace(0)
+    assert PresetPacer("sim").pace(_VM, Point.BACKENDS, 0, _ANYWHERE) == Pace(0)
 
 
 def test_the_sim_preset_wakes_after_a_second_and_a_half():
     """SA 2.9: 1500 ms from the request."""
-    assert PresetPacer("sim").pace(_VM, Point.WAKE, 3) == Pace(1_500_000)
+    assert PresetPacer("sim").pace(_VM, Point.WAKE, 3, _ANYWHERE) == Pace(1_500_000)
 
 
 def test_the_same_seed_draws_the_same_and_another_draws_differently():
     def draws(seed, vm_id=_VM):
-        return [PresetPacer("dev", seed).pace(vm_id, Point.RUNDOWN, number).after_us for number in range(5)]
+        return [
+            PresetPacer("dev", seed).pace(vm_id, Point.RUNDOWN, number, _ANYWHERE).after_us for number in range(5)
+        ]
 
     assert draws(1) == draws(1)
     assert draws(1) != draws(2)

@@ -3,14 +3,18 @@
 import attrs
 import pytest
 
-from propolis_stub.waiting import Point
-from sim_sled.engine.cast import SledInfo, Subject, means_sled
+from propolis_stub.types import InstanceState
+from propolis_stub.waiting import Edge, Point
+from sim_sled.engine import rule_pacer
+from sim_sled.engine.cast import SledInfo, Subject
 from sim_sled.engine.engine import CHAIN_MAX, Engine
-from sim_sled.engine.plans import Overrun
+from sim_sled.engine.match import means_sled
+from sim_sled.engine.plans import Event, Overrun
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.distribution import Choice, Fixed, Normal, Uniform
 from sim_sled.language.draw import DRAW_MAX
 from sim_sled.language.selector import Selector
+from sim_sled.language.words import On, Truth
 from sim_sled.play.run import How, play, run_to_end
 from sim_sled.play.virtual import World
 
@@ -30,14 +34,17 @@ def engine_of(*rules):
     """An engine without a world, and what it tells."""
     told = []
     engine = Engine(scenario_of(*rules), 1, {})
-    engine.tell = lambda kind, _who, _sled, text, _mark: told.append((engine.now_us // S, kind, text))
+    engine.tell = lambda kind, _who, _sled, text, _mark: told.append((kind, text))
     engine.begin(0)
     return engine, told
 
 
-def tick_until(engine, end_us):
+def tick_until(engine, end_us, told):
+    """Lets time pass; each line of `told` gets the second in front in which it was said."""
     while (due := engine.next_deadline_us()) is not None and due <= end_us:
+        known = len(told)
         engine.tick(due)
+        told[known:] = [(due // S, *line) for line in told[known:]]
 
 
 def notes(told):
@@ -69,28 +76,21 @@ def sent_to_nexus(scenario):
 def test_timers_of_replaced_rules_are_void(when):
     engine, told = engine_of(f"{{name: a, when: {{{when}}}, do: {{note: old}}}}")
     engine.reload(scenario_of("{name: b, when: {at: 12s}, do: {note: new}}"), 5 * S)
-    tick_until(engine, 60 * S)
+    tick_until(engine, 60 * S, told)
     assert notes(told) == [(12, "new")]
 
 
 def test_a_silence_is_told_once_and_the_next_one_again():
     engine, told = engine_of("{name: a, when: {idle: 10s}, do: {note: quiet}}")
-    tick_until(engine, 35 * S)
+    tick_until(engine, 35 * S, told)
     assert notes(told) == [(10, "quiet"), (20, "quiet"), (30, "quiet")]
 
 
 def test_something_that_happens_puts_a_silence_off():
     engine, told = engine_of("{name: a, when: {idle: 10s}, do: {note: quiet}}")
-    engine.now_us = 6 * S
-    engine.happened(attrs.evolve(_event(), kind="state"), None, None, None)
-    tick_until(engine, 20 * S)
+    engine.happened(Event(On.STATE, (Truth.RUNNING,)), None, None, None, 6 * S)
+    tick_until(engine, 20 * S, told)
     assert notes(told) == [(16, "quiet")]
-
-
-def _event():
-    from sim_sled.engine.plans import Event
-
-    return Event("state", ("running",))
 
 
 # ---- who is meant
@@ -109,9 +109,9 @@ def _event():
 def test_a_rule_for_somebody_does_not_fire_for_nobody(whom, when):
     first = "{name: first, when: {at: 1s}, do: {snapshot: s}}"
     engine, told = engine_of(first, f"{{name: a, for: {{{whom}}}, when: {{{when}}}, do: {{note: x}}}}")
-    tick_until(engine, 1 * S)
-    engine.fire("go")
-    assert notes(told) == []
+    tick_until(engine, 1 * S, told)
+    engine.fire("go", 1 * S)
+    assert [line for line in told if "note" in line] == []
 
 
 def test_a_rule_for_a_vmm_does_not_fire_for_a_sled():
@@ -176,21 +176,15 @@ def test_rules_that_set_each_other_off_for_ever_are_stopped():
     circle = attrs.evolve(first, when=attrs.evolve(second.when, rule="b"))  # `check` would refuse it
     engine = Engine(attrs.evolve(scenario, rules=(circle, second)), 1, {})
     with pytest.raises(Overrun, match="endless chain"):
-        engine.try_rule(second, _nobody())
+        engine.happened(Event(On.RULE, ("a",)), None, None, None, 0)
     assert engine.counters["a"].fired + engine.counters["b"].fired == CHAIN_MAX + 1
 
 
 def test_a_run_that_multiplies_fails_in_a_sentence(monkeypatch):
-    monkeypatch.setattr("sim_sled.engine.engine.TIMERS_MAX", 10)
+    monkeypatch.setattr("sim_sled.engine.timers.TIMERS_MAX", 10)
     many = [f"{{name: r{i}, when: {{at: {i}s}}, do: {{note: x}}}}" for i in range(11)]
     [failure] = play(scenario_of(*many), 1).failures
     assert (failure.key, failure.text) == ("bounds", "more than 10 timers of rules")
-
-
-def _nobody():
-    from sim_sled.engine.act import Context
-
-    return Context(None, None, "rule")
 
 
 # ---- sleds that go down
@@ -225,13 +219,13 @@ def test_nothing_restarts_without_power(again):
 def test_disks_that_exist_just_now_exist(left_us, fails):
     engine, _ = engine_of()
     sled = SledInfo("sled-1", _uuid(1), no_disks_until_us=5 * S + left_us)
-    engine.by_id[sled.id] = engine.sleds[sled.name] = sled
-    engine.add(
+    engine.cast.by_id[sled.id] = engine.cast.sleds[sled.name] = sled
+    engine.cast.add(
         lambda n, key: Subject(_uuid(2), n, key, sled, _uuid(3), "web", 2, 2**30, (), ()),
         "web",
     )
-    engine.now_us = 5 * S
-    assert engine.pace(_uuid(2), Point.CREATE, 0).fail is fails
+    edge = Edge(InstanceState.CREATING, InstanceState.STARTING)
+    assert rule_pacer.pace(engine, _uuid(2), Point.CREATE, 0, edge, now_us=5 * S).fail is fails
 
 
 def _uuid(n):

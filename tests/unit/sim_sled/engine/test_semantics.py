@@ -295,11 +295,11 @@ def test_a_reload_keeps_the_counters_of_rules_that_keep_their_name():
     told = []
     engine = Engine(first, 1, {}, tell=lambda kind, *_: told.append(kind))
     engine.begin(0)
-    engine.fire("go")
+    engine.fire("go", 0)
     engine.reload(engine_of(rules("{name: a, when: {manual: go}, do: {note: y}, times: 2}",
                                   "{name: b, when: {manual: go}, do: {note: z}}")), 5)  # fmt: skip
     for _ in range(3):
-        engine.fire("go")
+        engine.fire("go", 0)
     assert engine.counters["a"].fired == 2
     assert engine.counters["b"].fired == 3
 

@@ -90,3 +90,27 @@ def test_a_typo_in_a_name_gets_the_nearest_one():
     said = run("scenario", "show", "stuk-stop")
     assert said.exit_code == 2
     assert "did you mean 'stuck-stop'?" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run", "stuck-stp"), ("check", "stuck-stp"), ("explore", "stuck-stp"), ("up", "--scenario", "stuck-stp")],
+    ids=" ".join,
+)
+def test_who_misspells_a_name_is_told_the_nearest_one(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*command)
+    assert result.exit_code == 2
+    said = "stuck-stp: E120 cannot be read: No such file or directory, nor is it one of the library"
+    assert f"{said} (did you mean 'stuck-stop'?)" in result.output
+
+
+def test_a_name_that_is_like_none_is_sent_to_the_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nor is it one of the library (sim-sled scenario list)\n" in run("check", "qqqqqqqqqq").output
+
+
+@pytest.mark.parametrize("given", ["stuck-stp.yaml", "./stuck-stp"])
+def test_what_is_written_like_a_file_is_compared_with_no_name(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "cannot be read: No such file or directory\n" in run("check", given).output

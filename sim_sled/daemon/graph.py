@@ -1,0 +1,499 @@
+"""Objects of our pure rooms as a table of plain values, and back. For snapshots.
+
+    pack(root, anchors)            [["dict", ...], ["obj", "sim_sled.core.vmm:Vmm", {...}], ...]
+    unpack(table, anchors, doors)  the same again, in new objects; an anchor gets its state in place
+
+Why not pickle: a pickle is a program, and whoever loads it runs it. Here a file can only name classes and functions
+of `ROOMS`, which do no I/O (contracts of import-linter), and loading calls none of them: state is put into fields.
+Why not a `dump` and `load` per class, or cattrs: a rack is a net of some ninety classes that point at each other,
+with a rule's timers among them; what somebody forgets to write down there is lost without a word. Here whatever
+cannot be kept is refused by name (`CannotKeep`), and a field that is added tomorrow is kept from the start.
+
+What is the same object before is the same object after; circles are no trouble. *Anchors* are objects that whoever
+loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
+`doors` may be called: the methods that its core was given.
+
+Read next: daemon/snapshot.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from hashlib import blake2b
+from importlib import import_module
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import count
+from pathlib import Path
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+ROOMS: Final = (
+    "sim_sled.core",
+    "sim_sled.engine",
+    "sim_sled.language",
+    "sim_sled.play",
+    "nexus_client",
+    "propolis_stub",
+)
+"""What may be named: pure rooms."""
+BEYOND: Final = (
+    "nexus_client.client",
+    "nexus_client.exchange",
+    "nexus_client.senders",
+    "nexus_client.stub.server",
+    "propolis_stub.server",
+    "sim_sled.language.files",
+    "sim_sled.play.campaign",
+    "sim_sled.play.library",
+)
+"""... but for these, which do I/O."""
+BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
+"""Values of the daemon's."""
+
+Table = list[Any]
+"""Rows: what kind of thing, and what it is made of. A list of one number in a row is another row."""
+
+
+class CannotKeep(TypeError):
+    """Something that no file can hold; the text says what and where it hangs."""
+
+
+class BadTable(ValueError):
+    """The table is none of `pack`'s, or of another program."""
+
+
+def is_ours(module: str) -> bool:
+    """Whether a table may name what is in there."""
+    return (_within(module, ROOMS) and not _within(module, BEYOND)) or _within(module, BESIDE)
+
+
+def _within(module: str, rooms: Iterable[str]) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+def program() -> str:
+    """A fingerprint of the sources of all rooms: what is kept is only understood by the very same."""
+    digest = blake2b(digest_size=16)
+    for name in ("nexus_client", "propolis_stub", "sim_sled"):
+        root = Path(str(import_module(name).__file__)).parent
+        for file in sorted(root.rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+# ---- packing
+
+
+def pack(root: object, anchors: Mapping[str, object]) -> Table:
+    """See the module; `root` is the first row. Raises `CannotKeep`."""
+    return _Packer(anchors).all(root)
+
+
+class _Packer:
+    def __init__(self, anchors: Mapping[str, object]) -> None:
+        self._anchors = {id(value): name for name, value in anchors.items()}
+        self._single = {id(value): name for name, value in _singletons()}
+        self._rows: Table = []
+        self._index: dict[int, int] = {}
+        self._alive: list[object] = []  # an id is only good as long as its object is
+        self._from: list[tuple[int, str]] = []
+        self._at = -1
+
+    def all(self, root: object) -> Table:
+        self._refer(root, "")
+        while self._at + 1 < len(self._alive):
+            self._at += 1
+            self._rows.append(self._row(self._alive[self._at]))
+        return self._rows
+
+    def _value(self, value: object, label: str) -> Any:
+        """A plain value as it is, or where its row is."""
+        if value is None or type(value) in (bool, int, str):
+            return value
+        return [self._refer(value, label)]
+
+    def _refer(self, value: object, label: str) -> int:
+        known = self._index.get(id(value))
+        if known is None:
+            known = self._index[id(value)] = len(self._alive)
+            self._alive.append(value)
+            self._from.append((self._at, label))
+        return known
+
+    def _where(self) -> str:
+        labels, at = [], self._at
+        while at >= 0:
+            at, label = self._from[at]
+            labels.append(label)
+        return "".join(reversed(labels)).lstrip(".") or "the root"
+
+    def _all(self, values: Iterable[object]) -> list[Any]:
+        return [self._value(each, f"[{i}]") for i, each in enumerate(values)]
+
+    def _row(self, value: Any) -> list[Any]:
+        name = self._single.get(id(value))
+        if name is not None:
+            return ["one", name]
+        kind = type(value)
+        anchor = self._anchors.get(id(value))
+        if anchor is not None and not is_ours(kind.__module__):
+            return ["shell", anchor]
+        if anchor is not None:
+            return ["anchor", anchor, self._name(kind), self._fields(value)]
+        plain = _PLAIN.get(kind)
+        if plain is not None:
+            return [plain[0], plain[1](value)]
+        match value:
+            case Enum():
+                return ["enum", self._name(kind), value.name]
+            case type():
+                return ["class", self._name(value)]
+            case FunctionType():
+                return self._function(value)
+            case BuiltinFunctionType():
+                return self._builtin(value)
+            case MethodType():
+                return ["method", self._value(value.__self__, ""), value.__func__.__name__]
+            case CellType():
+                return ["cell", *self._cell(value)]
+            case deque():
+                return ["deque", value.maxlen, *self._all(value)]
+            case dict() if kind in (dict, OrderedDict):
+                pairs = [[self._value(k, f"[{k!s:.40}]"), self._value(v, f"[{k!s:.40}]")] for k, v in value.items()]
+                return ["dict" if kind is dict else "odict", *pairs]
+            case list() if kind is list:
+                return ["list", *self._all(value)]
+            case set() | frozenset():
+                return ["set" if kind is set else "frozenset", *self._all(sorted(value, key=_order))]
+            case tuple() if kind is tuple:
+                return ["tuple", *self._all(value)]
+            case tuple():
+                return ["named", self._name(kind), *self._all(value)]
+            case count():
+                return ["count", int(repr(value)[6:-1].split(",")[0])]
+        return ["obj", self._name(kind), self._fields(value)]
+
+    def _fields(self, value: object) -> dict[str, Any]:
+        return {name: self._value(each, f".{name}") for name, each in _state(value)}
+
+    def _cell(self, cell: CellType) -> list[Any]:
+        try:
+            return [self._value(cell.cell_contents, "")]
+        except ValueError:
+            return []  # not filled yet
+
+    def _function(self, function: FunctionType) -> list[Any]:
+        module, code = function.__module__, function.__code__
+        if not is_ours(module):
+            raise self._cannot(f"the function {module}.{function.__qualname__}")
+        named = _by_name(module, function.__qualname__)
+        if named is function:
+            return ["named function", f"{module}:{function.__qualname__}"]
+        closed = zip(code.co_freevars, function.__closure__ or (), strict=True)
+        cells = [self._value(each, f"<{name}>") for name, each in closed]
+        defaults = self._value(function.__defaults__, "<defaults>")
+        return [
+            "function",
+            module,
+            _code_name(code),
+            cells,
+            defaults,
+            self._value(function.__kwdefaults__, "<defaults>"),
+        ]
+
+    def _builtin(self, function: Any) -> list[Any]:
+        owner = function.__self__
+        if owner is None or isinstance(owner, ModuleType):
+            raise self._cannot(f"the function {function.__name__}")
+        return ["method", self._value(owner, ""), function.__name__]
+
+    def _name(self, kind: type) -> str:
+        if not is_ours(kind.__module__) or "<locals>" in kind.__qualname__:
+            raise self._cannot(f"a {kind.__module__}.{kind.__qualname__}")
+        return f"{kind.__module__}:{kind.__qualname__}"
+
+    def _cannot(self, what: str) -> CannotKeep:
+        return CannotKeep(f"{what} cannot be kept in a file, and hangs at {self._where()}")
+
+
+def _order(value: object) -> tuple[str, str]:
+    """Of a set, whose own differs from process to process."""
+    return type(value).__name__, str(value)
+
+
+def _state(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, msgspec.Struct):
+        yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
+        return
+    for name in _slots(type(value)):
+        if hasattr(value, name):  # else it is not set yet
+            yield name, getattr(value, name)
+    yield from getattr(value, "__dict__", {}).items()
+
+
+def _slots(kind: type) -> dict[str, None]:
+    """Of a class and those that it is made of, in order."""
+    found: dict[str, None] = {}
+    for each in kind.__mro__:
+        slots = each.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot not in ("__weakref__", "__dict__"):
+                private = slot.startswith("__") and not slot.endswith("__")
+                found[f"_{each.__name__.lstrip('_')}{slot}" if private else slot] = None
+    return found
+
+
+# ---- unpacking
+
+
+def unpack(table: Table, anchors: Mapping[str, object], doors: Container[str] = ()) -> Any:
+    """The first row's object. Raises `BadTable`, and has changed no anchor then."""
+    try:
+        return _Unpacker(table, anchors, doors).all()
+    except BadTable:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ImportError, RecursionError) as error:
+        raise BadTable(f"no snapshot of this program: {type(error).__name__}: {error}") from error
+
+
+class _Unpacker:
+    def __init__(self, table: Table, anchors: Mapping[str, object], doors: Container[str]) -> None:
+        self._doors = doors
+        self._table = table
+        self._anchors = anchors
+        self._made: dict[int, Any] = {}
+        self._keyed: list[Callable[[], None]] = []  # dicts and sets: when what they hash is whole
+        self._last: list[Callable[[], None]] = []  # anchors: when nothing can fail any more
+
+    def all(self) -> Any:
+        for number in range(len(self._table)):
+            self._object(number)
+        for number, row in enumerate(self._table):
+            self._fill(number, row)
+        for each in (*self._keyed, *self._last):
+            each()
+        return self._made[0]
+
+    def _value(self, told: Any) -> Any:
+        if isinstance(told, list):
+            (number,) = told
+            return self._object(number)
+        if told is None or isinstance(told, bool | int | str):
+            return told
+        raise BadTable(f"{told!r:.60} is no value")
+
+    def _object(self, number: Any) -> Any:
+        if number in self._made:
+            return self._made[number]
+        if not isinstance(number, int) or not 0 <= number < len(self._table):
+            raise BadTable(f"there is no row {number!r:.40}")
+        made = self._made[number] = self._shell(self._table[number])
+        return made
+
+    def _shell(self, row: Any) -> Any:
+        """The object without what can point back at it."""
+        kind, *rest = row
+        if kind in _UNPLAIN:
+            return _UNPLAIN[kind](rest[0])
+        match kind:
+            case "one":
+                module, _, name = rest[0].partition(":")
+                return vars(import_module(_ours(module)))[name]
+            case "anchor" | "shell":
+                if rest[0] not in self._anchors:
+                    raise BadTable(f"there is no {rest[0]} here")
+                return self._anchors[rest[0]]
+            case "obj":
+                kept: Any = _class(rest[0])
+                return kept.__new__(kept)
+            case "enum":
+                return _enum(rest[0])[rest[1]]
+            case "class":
+                return _class(rest[0])
+            case "named function":
+                module, _, name = rest[0].partition(":")
+                function = _by_name(_ours(module), name)
+                if isinstance(function, FunctionType) and function.__module__ == module:
+                    return function
+            case "function":
+                module, name, cells, _, _ = rest
+                code = _codes(_ours(module))[name]
+                made = FunctionType(code, vars(import_module(module)), None, None, tuple(map(self._value, cells)))
+                made.__module__ = module
+                return made
+            case "method":
+                return self._method(self._value(rest[0]), rest[1])
+            case "cell":
+                return CellType()
+            case "deque":
+                return deque(maxlen=rest[0])
+            case "dict" | "odict":
+                return {} if kind == "dict" else OrderedDict()
+            case "list":
+                return []
+            case "set":
+                return set()
+            case "frozenset":
+                return frozenset(map(self._value, rest))
+            case "tuple":
+                return tuple(map(self._value, rest))
+            case "named":
+                named = _class(rest[0])
+                return tuple.__new__(named, map(self._value, rest[1:]))
+            case "count":
+                return count(rest[0])
+        raise BadTable(f"{kind!r:.40} is no kind of row")
+
+    def _method(self, owner: Any, name: str) -> Any:
+        kind = type(owner)
+        ours = is_ours(kind.__module__) or kind in (dict, list, set, deque)
+        if name.startswith("__") or not (ours or name in self._doors):
+            raise BadTable(f"{name!r:.40} of a {kind.__name__} is not to be called")
+        method = getattr(owner, name) if hasattr(kind, name) else None
+        if not isinstance(method, MethodType | BuiltinFunctionType):
+            raise BadTable(f"a {kind.__name__} has no method {name!r:.40}")
+        return method
+
+    def _fill(self, number: int, row: Any) -> None:
+        made = self._made[number]
+        kind, *rest = row
+        match kind:
+            case "obj":
+                self._put(made, {name: self._value(each) for name, each in rest[1].items()})
+            case "anchor":
+                if f"{type(made).__module__}:{type(made).__qualname__}" != rest[1]:
+                    raise BadTable(f"{rest[0]} is no {rest[1]} here")
+                state = {name: self._value(each) for name, each in rest[2].items()}
+                self._last.append(lambda: self._put(made, state))
+            case "function":
+                made.__defaults__, made.__kwdefaults__ = self._value(rest[3]), self._value(rest[4])
+            case "cell" if rest:
+                made.cell_contents = self._value(rest[0])
+            case "deque":
+                made.extend(map(self._value, rest[1:]))
+            case "list":
+                made.extend(map(self._value, rest))
+            case "dict" | "odict":
+                pairs = [(self._value(k), self._value(v)) for k, v in rest]
+                self._keyed.append(lambda: made.update(pairs))
+            case "set":
+                members = list(map(self._value, rest))
+                self._keyed.append(lambda: made.update(members))
+
+    def _put(self, made: Any, state: dict[str, Any]) -> None:
+        known = _slots(type(made))
+        for name, value in state.items():
+            if isinstance(made, msgspec.Struct):
+                msgspec.structs.force_setattr(made, name, value)
+            elif name in known or hasattr(made, "__dict__"):
+                object.__setattr__(made, name, value)
+            else:
+                raise BadTable(f"a {type(made).__name__} has no {name}")
+
+
+# ---- names
+
+
+def _ours(module: str) -> str:
+    if not is_ours(module):
+        raise BadTable(f"{module!r:.60} is no room of ours")
+    return module
+
+
+def _class(name: str) -> type:
+    module, _, qualified = name.partition(":")
+    found = _by_name(_ours(module), qualified)
+    if not isinstance(found, type) or found.__module__ != module:
+        raise BadTable(f"{name!r:.80} is no class of ours")
+    return found
+
+
+def _enum(name: str) -> type[Enum]:
+    found = _class(name)
+    if not issubclass(found, Enum):
+        raise BadTable(f"{name!r:.80} is no Enum")
+    return found
+
+
+def _by_name(module: str, qualified: str) -> object:
+    found: object = import_module(module)
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _code_name(code: CodeType) -> str:
+    return f"{code.co_qualname}@{code.co_firstlineno}"
+
+
+_CODES: Final[dict[str, dict[str, CodeType]]] = {}
+
+
+def _codes(module: str) -> Mapping[str, CodeType]:
+    """Every function that is written in a module, by its place."""
+    found = _CODES.get(module)
+    if found is None:
+        found = _CODES[module] = {}
+        source = inspect.getsource(import_module(module))
+        waiting: list[CodeType] = [compile(source, module, "exec", dont_inherit=True)]
+        while waiting:
+            code = waiting.pop()
+            found[_code_name(code)] = code
+            waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return found
+
+
+def _singletons() -> Iterator[tuple[object, str]]:
+    """Objects that a module of ours has made once and that are known by who they are."""
+    for name, module in sorted(sys.modules.items()):
+        if not is_ours(name) or module is None:
+            continue
+        for attribute, value in vars(module).items():
+            if type(value) is object or (is_ours(type(value).__module__) and not isinstance(value, type | Enum)):
+                yield value, f"{name}:{attribute}"
+
+
+def _text(value: object) -> str:
+    return str(value)
+
+
+_PLAIN: Final[Mapping[type, tuple[str, Callable[[Any], Any]]]] = {
+    UUID: ("uuid", _text),
+    float: ("float", float.hex),
+    bytes: ("bytes", lambda value: base64.b64encode(value).decode()),
+    datetime: ("time", datetime.isoformat),
+    timedelta: ("span", lambda value: [value.days, value.seconds, value.microseconds]),
+    range: ("range", lambda value: [value.start, value.stop, value.step]),
+    IPv4Address: ("ip", _text),
+    IPv6Address: ("ip", _text),
+    IPv4Network: ("net", _text),
+    IPv6Network: ("net", _text),
+    type(None): ("none", lambda _: None),
+    bool: ("bool", bool),
+    int: ("int", int),
+    str: ("str", str),
+}
+_UNPLAIN: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "uuid": UUID,
+    "float": float.fromhex,
+    "bytes": base64.b64decode,
+    "time": datetime.fromisoformat,
+    "span": lambda told: timedelta(*told),
+    "range": lambda told: range(*told),
+    "ip": ip_address,
+    "net": ip_network,
+    "none": lambda _: None,
+    "bool": bool,
+    "int": int,
+    "str": str,
+}

@@ -1,0 +1,188 @@
+"""A whole rack to one file and back: `sim-sled snapshot`, `sim-sled restore`.
+
+In the file are the sleds with their VMMs, networks and estates, what they have not told Nexus yet, rules with their
+counters and timers, what is on its way, names and logs of VMMs; of a rack that has it, the Nexus model too. Not in
+it, and refused where there is any: `Daemon.only_here`. Not in it, and left as it is: addresses, the event feed, and a
+Nexus that is not ours.
+
+Restored, everything goes on as it would have from that moment, at that moment: the daemon's clock is set to it.
+A file is of one version of this program, to the letter, and of one rack: ids and number of its sleds. In another
+process, whose sleds listen elsewhere, they tell Nexus so.
+
+Read before: daemon/graph.py, daemon/pausing.py. Read next: daemon/control.py, daemon/daemon.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from hashlib import blake2b
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import msgspec
+
+from sim_sled.core.why import stamp
+from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
+
+if TYPE_CHECKING:
+    from nexus_client.stub.server.host import Host
+    from sim_sled.daemon.daemon import Daemon
+
+FORMAT: Final = 1
+TEXT_MAX: Final = 48 * 1024 * 1024
+"""Bytes of a file: some hundred thousand VMMs. A body of the control API may not be much larger."""
+TABLE_TEXT_MAX: Final = TEXT_MAX - 2 * 1024 * 1024
+"""The rest is the ids of 20,000 sleds."""
+TABLE_MAX: Final = 2 * 1024 * 1024 * 1024
+"""Bytes of what is compressed in it: a small file must not become more than a machine has."""
+DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch"})
+"""What the cores of a daemon may call of their shells."""
+
+
+class Refused(ValueError):
+    """It cannot be kept, or cannot be taken up; nothing has changed. The text says why."""
+
+
+class File(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """What is in a file. `program`: the sources that understand it; `digest`: of everything else."""
+
+    snapshot: int
+    version: str
+    program: str
+    taken: str
+    now_us: int
+    sleds: list[str]
+    vmms: int
+    model: bool
+    table: str
+    digest: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is written."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
+
+    def sealed(self) -> str:
+        """The digest that it is to have."""
+        told = msgspec.json.encode(msgspec.structs.replace(self, digest=""))
+        return blake2b(told, digest_size=16).hexdigest()
+
+
+@attrs.define(eq=False)
+class Snapshots:
+    """Of one daemon. `model`: the Nexus model that lives by the same clock, if there is one."""
+
+    daemon: Daemon
+    model: Host | None = None
+
+    async def take(self) -> File:
+        """All of it. Time stands while it is made. Raises `Refused`."""
+        async with self.daemon.pausing.standing():
+            return self._take()
+
+    async def restore(self, text: bytes) -> File:
+        """Take up what a file holds. Raises `Refused`."""
+        file = read(text)
+        async with self.daemon.pausing.standing():
+            self._restore(file)
+            await self.daemon.pausing.settle()
+            return file
+
+    def _take(self) -> File:
+        self._quiet("be kept")
+        daemon = self.daemon
+        try:
+            table = pack(self._root(), self._anchors())
+        except CannotKeep as error:
+            raise Refused(str(error)) from error
+        packed = base64.b85encode(zlib.compress(msgspec.json.encode(table))).decode()
+        now_us = daemon.clock.now_us()
+        file = File(
+            snapshot=FORMAT,
+            version=version("sim-sled"),
+            program=program(),
+            taken=stamp(now_us),
+            now_us=now_us,
+            sleds=sorted(map(str, daemon.rack.sleds)),
+            vmms=sum(len(sled.vmms) for sled in daemon.rack.sleds.values()),
+            model=self.model is not None,
+            table=packed,
+        )
+        file.digest = file.sealed()
+        if len(packed) > TABLE_TEXT_MAX:
+            raise Refused(
+                f"the table of a file may have {TABLE_TEXT_MAX:,} bytes, and this one would have {len(packed):,}"
+            )
+        return file
+
+    def _restore(self, file: File) -> None:
+        self._quiet("be replaced")
+        here = sorted(map(str, self.daemon.rack.sleds))
+        if file.sleds != here:
+            other = f"{len(file.sleds)} sleds, and this one has {len(here)}"
+            same = "as many, but others: start a rack with the name of that one"
+            raise Refused(f"the snapshot is of another rack: {other if len(file.sleds) != len(here) else same}")
+        if file.model != (self.model is not None):
+            raise Refused(f"the snapshot is of a rack with{'' if file.model else 'out'} the Nexus model in it")
+        try:
+            # by whom it was made is known by now: what follows is only wrong if somebody wants it to be
+            unzipped = zlib.decompressobj()
+            table = msgspec.json.decode(unzipped.decompress(base64.b85decode(file.table), TABLE_MAX))
+            root = unpack(table, self._anchors(), DOORS)
+        except (BadTable, ValueError, zlib.error) as error:
+            raise Refused(f"the snapshot cannot be read: {error}") from error
+        self.daemon.taken_up(root["tickets"])
+        self.daemon.clock.put(file.now_us)
+        for sled_id, sled in self.daemon.rack.sleds.items():
+            here_now = self.daemon.addresses[sled_id]
+            if sled.address != here_now:  # it was another process's, which listened elsewhere
+                sled.address = here_now
+                self.daemon.announce(sled)
+
+    def _quiet(self, what: str) -> None:
+        only_here = self.daemon.only_here()
+        if self.model is not None and self.model.on_the_network:
+            only_here.append(f"{self.model.on_the_network} answers of sleds are waited for by the model")
+        if only_here:
+            raise Refused(f"what is here cannot {what}: {'; '.join(only_here)}")
+
+    def _root(self) -> dict[str, Any]:
+        """Everything that is kept."""
+        return {**self._cores(), "tickets": self.daemon.tickets}
+
+    def _cores(self) -> dict[str, object]:
+        daemon = self.daemon
+        found: dict[str, object] = {
+            "conductor": daemon.conductor,
+            "rack": daemon.rack,
+            "sightings": daemon.look.sightings,
+            "history": daemon.history,
+        }
+        found |= {f"sled {sled_id}": sled for sled_id, sled in daemon.rack.sleds.items()}
+        if self.model is not None:
+            found |= {"nexus": self.model.nexus, "handoff": self.model.rack, "upstairs": self.model.upstairs}
+        return found
+
+    def _anchors(self) -> dict[str, object]:
+        return {**self._cores(), "daemon": self.daemon, "looking": self.daemon.look}
+
+
+def read(text: bytes) -> File:
+    """Of a file's text. Raises `Refused`: it is none, of another version, or not as it was written."""
+    try:
+        known = msgspec.json.decode(text)
+        if not isinstance(known, dict) or "snapshot" not in known:
+            raise Refused("this is no snapshot of sim-sled")
+        if known["snapshot"] != FORMAT:
+            raise Refused(f"the snapshot has format {known['snapshot']!r:.40}, and this sim-sled knows {FORMAT}")
+        file = msgspec.convert(known, File)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Refused(f"this is no snapshot of sim-sled, or a part of one: {error}") from None
+    if file.digest != file.sealed():
+        raise Refused("the snapshot is not as it was written: its digest does not fit")
+    if file.program != program():
+        both = f"{file.version}; this is {version('sim-sled')}"
+        raise Refused(f"the snapshot was made by another sim-sled ({both}): only the very same understands it")
+    return file

@@ -1,0 +1,45 @@
+"""Actions on a request of Nexus, before it is carried out.
+
+Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
+"""
+
+from __future__ import annotations
+
+from sim_sled.engine.act.firing import Firing, does, on
+from sim_sled.engine.plans import RequestPlan
+from sim_sled.language.actions import Delay, Fail, Hang, Reset
+from sim_sled.language.figures import FOREVER, show_duration
+
+
+def delay_us(firing: Firing, action: Delay) -> int:
+    """How long this delay lasts this time."""
+    takes = action.base.at(firing.draw("delay"))
+    if firing.sled is not None:
+        takes += action.per_vmm.at(firing.draw("per_vmm")) * firing.sled.vmms
+    return min(takes, FOREVER)
+
+
+@does(Delay)
+def delay(_firing: Firing, _action: Delay) -> None:
+    """Nothing: it is the time between the others (`carry_out`)."""
+
+
+@does(Fail, plans=on(RequestPlan))
+def fail(firing: Firing, action: Fail) -> None:
+    if isinstance(firing.plan, RequestPlan):
+        firing.plan.fail = action
+        firing.note(f"answers {action.status}")
+
+
+@does(Hang, plans=on(RequestPlan))
+def hang(firing: Firing, action: Hang) -> None:
+    if isinstance(firing.plan, RequestPlan):
+        firing.plan.hang_us = action.lasts
+        firing.note(f"hangs for {show_duration(action.lasts)}")
+
+
+@does(Reset, plans=on(RequestPlan))
+def reset(firing: Firing, _action: Reset) -> None:
+    if isinstance(firing.plan, RequestPlan):
+        firing.plan.reset = True
+        firing.note("closes the connection")

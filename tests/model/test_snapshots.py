@@ -1,0 +1,139 @@
+"""A life that is written down at any of its moments and taken up again is the same life: same lines, same times.
+
+The closed world has everything in it that lives by a clock: sleds, Propolis, reports, rules, the model, users.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
+from sim_sled.language.check import load_scenarios
+from sim_sled.play.virtual import World
+
+SCENARIOS = sorted(Path("scenarios").glob("*.yaml"))
+STEPS = 400
+"""Played on after the snapshot."""
+
+
+def lives(path, seed, at):
+    """A life up to its step `at`, and the same one out of a file."""
+    [loaded, *_], problems = load_scenarios([str(path)])
+    assert loaded.scenario is not None, problems.text()
+    world = World(loaded.scenario, seed)
+    world.begin()
+    for _ in range(at):
+        world.step()
+    return world, through_a_file(world)
+
+
+def through_a_file(value, anchors=None):
+    return unpack(json.loads(json.dumps(pack(value, anchors or {}))), anchors or {})
+
+
+@settings(max_examples=25)
+@given(path=st.sampled_from(SCENARIOS), seed=st.integers(0, 10), at=st.integers(0, 1_500))
+def test_restored_at_any_moment_a_life_goes_on_as_if_undisturbed(path, seed, at):
+    undisturbed, restored = lives(path, seed, at)
+    for _ in range(STEPS):
+        assert undisturbed.step() == restored.step()
+    assert list(map(str, restored.lines)) == list(map(str, undisturbed.lines))
+    assert restored.next_us() == undisturbed.next_us()
+
+
+def test_the_judge_is_proven_a_lost_timer_is_noticed():
+    """What the property above holds would be worth nothing if it could not see one timer gone."""
+    path = next(each for each in SCENARIOS if each.stem == "stuck-stop")
+    undisturbed, restored = lives(path, 1, 40)
+    assert restored.engine is not undisturbed.engine
+    restored.conductor._heap.pop()
+    for world in (undisturbed, restored):
+        for _ in range(STEPS):
+            world.step()
+    assert list(map(str, restored.lines)) != list(map(str, undisturbed.lines))
+
+
+def test_nothing_is_shared_between_the_two():
+    path = next(each for each in SCENARIOS if each.stem == "stuck-stop")
+    undisturbed, restored = lives(path, 1, 50)
+    before = json.dumps(pack(undisturbed, {}))
+    for _ in range(STEPS):
+        restored.step()
+    assert json.dumps(pack(undisturbed, {})) == before
+
+
+def test_the_same_state_is_the_same_table():
+    """Or two snapshots of one moment could not be compared."""
+    path = next(each for each in SCENARIOS if each.stem == "stuck-stop")
+    first, second = lives(path, 3, 120)
+    assert len(pack(first, {})) == len(pack(second, {}))
+
+
+def test_the_same_object_stays_the_same_and_circles_are_no_trouble():
+    shared = [1, {"x": (2, 3)}]
+    whole = {"a": shared, "b": shared}
+    shared.append(whole)
+    again = through_a_file(whole)
+    assert again["a"] is again["b"]
+    assert again["a"][2] is again
+
+
+@pytest.mark.parametrize("value", [print, os.system, object, Path("x"), open, attrs.define, iter([])])
+def test_what_no_file_can_hold_is_refused_by_name(value):
+    with pytest.raises(CannotKeep, match="hangs at \\[there\\]"):
+        pack({"there": value}, {})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["named function", "os:system"],
+        ["named function", "sim_sled.daemon.blobs:Blobs.close"],
+        ["named function", "sim_sled.core.vmm:attrs"],
+        ["obj", "subprocess:Popen", {}],
+        ["obj", "sim_sled.daemon.daemon:Daemon", {}],
+        ["obj", "sim_sled.core.vmm:UUID", {}],
+        ["class", "builtins:eval"],
+        ["one", "os:environ"],
+        ["method", [1], "stop"],
+        ["method", [1], "__init__"],
+        ["function", "os", "system@1", [], None, None],
+        ["function", "sim_sled.core.vmm", "nothing@1", [], None, None],
+        ["enum", "sim_sled.core.rules:Verdict", "NOTHING"],
+        ["enum", "sim_sled.core.vmm:Vmm", "state"],
+        ["obj", "nexus_client.outbox:Delivered", {"no_such": 1}],
+        ["tuple", [7]],
+        ["list", 1.5],
+        ["nothing"],
+        [],
+    ],
+)
+def test_a_table_that_nobody_of_us_wrote_is_refused_and_runs_nothing(row):
+    class Shell:
+        def stop(self):
+            raise AssertionError("called")
+
+    with pytest.raises(BadTable):
+        unpack([row, ["shell", "shell"]], {"shell": Shell()}, frozenset({"tell"}))
+
+
+def test_an_anchor_is_not_touched_by_a_table_that_is_refused():
+    path = next(each for each in SCENARIOS if each.stem == "stuck-stop")
+    world, _ = lives(path, 1, 20)
+    before = json.dumps(pack(world, {}))
+    table = [["list", [1], [2]], ["anchor", "world", "sim_sled.play.virtual:World", {"seed": 99}], ["nothing"]]
+    with pytest.raises(BadTable):
+        unpack(table, {"world": world})
+    assert json.dumps(pack(world, {})) == before
+    assert unpack(table[:2][:1] + table[1:2] + [["list"]], {"world": world})
+    assert world.seed == 99, "and one that is good is taken up in place"
+
+
+def test_the_fingerprint_is_of_the_program():
+    assert program() == program()
+    assert len(program()) == 32

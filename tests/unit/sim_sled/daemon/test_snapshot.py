@@ -1,0 +1,154 @@
+"""A rack in one file: taken up again it plays on as it would have, and what is not in the file is refused."""
+
+import asyncio
+import json
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sim_sled.daemon import snapshot
+from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.daemon.snapshot import Refused, read
+from sim_sled.language.check import parse_scenario
+
+HOUR_US = 3_600_000_000
+RULES = """
+version: 1
+name: stops
+fleet: {sleds: 2}
+latency: console
+rules:
+  - {name: slow, for: {hostname: web}, when: {state: stopping}, do: {stall: 40s}}
+  - {name: holds, for: {hostname: db}, when: {state: running}, do: {hold: {publish: "*", lasts: 30s}}}
+  - {name: every, when: {every: 7s}, do: {note: tick}}
+"""
+
+
+def scenario(text=RULES):
+    found, problems = parse_scenario(text)
+    assert found is not None, problems.text()
+    return found
+
+
+@pytest.fixture
+async def rack():
+    """Two VMs in the middle of their boots, held and stalled by rules. Time stands."""
+    async with SmallRack(scenario=scenario()) as small:
+        small.daemon.pausing.pause()
+        for name in ("web", "db"):
+            await small.create_instance(name)
+        await small.daemon.pausing.until(7_000_000, None)
+        yield small
+
+
+async def life(rack):
+    """What happens from here on, all of it."""
+    first = rack.daemon.look.number
+    await rack.stop_instance("web")
+    for _ in range(6):
+        await rack.daemon.pausing.until(20_000_000, None)
+    events = [event for _, event in rack.daemon.look.after(first, 10_000)]
+    states = [rack.public_state(name) for name in ("web", "db")]
+    rules = {name: (each.matched, each.fired) for name, each in rack.daemon.engine.counters.items()}
+    return [event.plain() for event in events], states, rules, rack.daemon.clock.now_us(), rack.timeline("web")
+
+
+async def test_restored_it_plays_on_as_undisturbed(rack):
+    kept = (await rack.daemon.snapshots.take()).text
+    undisturbed = await life(rack)
+    assert undisturbed[1] == ["stopped", "running"]
+    for _ in range(2):
+        await rack.daemon.snapshots.restore(kept.encode())
+        assert rack.meant("web").state == "running"
+        assert await life(rack) == undisturbed
+
+
+async def test_another_process_of_the_same_name_plays_on_as_well(rack):
+    """As after a crash of the machine."""
+    kept = (await rack.daemon.snapshots.take()).text
+    undisturbed = await life(rack)
+    async with SmallRack(scenario=scenario()) as other:
+        await other.daemon.snapshots.restore(kept.encode())
+        other.daemon.pausing.pause()
+        again = await life(other)
+    assert again[1:3] == undisturbed[1:3]
+    assert [event["kind"] for event in again[0]] == [event["kind"] for event in undisturbed[0]]
+
+
+async def test_time_that_went_goes_on(rack):
+    rack.daemon.pausing.resume()
+    kept = (await rack.daemon.snapshots.take()).text
+    assert not rack.daemon.clock.stands
+    await rack.daemon.snapshots.restore(kept.encode())
+    assert not rack.daemon.clock.stands
+    now = rack.daemon.clock.now_us()
+    assert read(kept.encode()).now_us <= now < read(kept.encode()).now_us + HOUR_US
+
+
+async def changes_nothing(rack, text, says):
+    before = (rack.daemon.clock.now_us(), rack.timeline("web"), rack.daemon.pausing.next_deadline_us())
+    with pytest.raises(Refused, match=says):
+        await rack.daemon.snapshots.restore(text)
+    assert (rack.daemon.clock.now_us(), rack.timeline("web"), rack.daemon.pausing.next_deadline_us()) == before
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_changed_character_is_a_sentence(kept, data):
+    at = data.draw(st.integers(0, len(kept) - 1))
+    new = data.draw(st.sampled_from("0aZ{}\"'\\ \n\x00é").filter(lambda c: c != kept[at]))
+    changed = kept[:at] + new + kept[at + 1 :]
+    try:
+        same = json.loads(changed) == json.loads(kept)
+    except ValueError:
+        same = False
+    if not same:  # a blank more between two fields is no other file
+        with pytest.raises(Refused) as refused:
+            read(changed.encode())
+        assert str(refused.value).startswith(("this is no snapshot", "the snapshot "))
+
+
+@pytest.fixture(scope="module")
+def kept():
+    async def made():
+        async with SmallRack() as small:
+            await small.create_instance("web")
+            return (await small.daemon.snapshots.take()).text
+
+    return asyncio.run(made())
+
+
+async def test_what_is_no_snapshot_of_this_rack_changes_nothing(rack, kept, monkeypatch):
+    await changes_nothing(rack, b"", "no snapshot of sim-sled")
+    await changes_nothing(rack, b"[]", "no snapshot of sim-sled")
+    await changes_nothing(rack, b'{"snapshot": 2}', "has format 2, and this sim-sled knows 1")
+    await changes_nothing(rack, kept.encode()[:-100], "no snapshot of sim-sled")
+    await changes_nothing(rack, kept.encode(), "of another rack: 1 sleds, and this one has 2")
+    mine = (await rack.daemon.snapshots.take()).text
+    lied = msgspec.structs.replace(read(mine.encode()), now_us=1)
+    await changes_nothing(rack, msgspec.json.encode(lied), "not as it was written")
+    forged = msgspec.structs.replace(lied, table="".join(reversed(lied.table)))
+    forged.digest = forged.sealed()
+    await changes_nothing(rack, msgspec.json.encode(forged), "cannot be read")
+    monkeypatch.setattr(snapshot, "program", lambda: "another")
+    await changes_nothing(rack, mine.encode(), "made by another sim-sled")
+
+
+async def test_what_cannot_be_in_the_file_is_refused_and_named():
+    hangs = "version: 1\nname: h\nrules: [{name: h, when: {request: vmm_put_state}, do: {hang: forever}}]\n"
+    async with SmallRack(scenario=scenario(hangs)) as small:
+        asking = asyncio.ensure_future(small.create_instance("web"))
+        await small.expect("web", "starting", within_s=20)
+        with pytest.raises(Refused, match="1 requests wait, held up by a rule or a latency"):
+            await small.daemon.snapshots.take()
+        asking.cancel()
+    async with SmallRack(propolis=PropolisMode.LOOPBACK) as small:
+        with pytest.raises(Refused, match="Propolis API of its VMMs is served"):
+            await small.daemon.snapshots.take()
+    async with SmallRack() as small:
+        assert small.daemon.blobs(small.handles[0].id).keep_small("artifact", b"x")
+        with pytest.raises(Refused, match="1 artifacts or support bundles are stored"):
+            await small.daemon.snapshots.take()
