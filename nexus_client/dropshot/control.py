@@ -39,15 +39,17 @@ class Guard:
         self._token = token or None
         self._names = ALWAYS | {socket.gethostname().lower()} | {name.lower() for name in hosts}
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Raises `Refused`: 403 for a foreign host or origin, 401 for the token, 415 for a body that is no JSON."""
+    def check(self, request: web.BaseRequest, *, token: bool = True) -> None:
+        """Raises `Refused`: 403 for a foreign host or origin, 401 for the token, 415 for a body that is no JSON.
+        `token` False: none is wanted.
+        """
         host = request.headers.get("host", "")
         if not self._is_ours(host, request):
             raise Refused(403, "the control API does not know this host by the name in the request")
         for origin in request.headers.getall("origin", ()):
             if origin.lower() != f"http://{host.lower()}":
                 raise Refused(403, "the control API takes no requests from pages of elsewhere")
-        if self._token is not None and not carries(request.headers.get("authorization"), self._token):
+        if token and self._token is not None and not carries(request.headers.get("authorization"), self._token):
             raise Refused(401, "the control API wants authorization: Bearer TOKEN")
         kind = request.headers.get("content-type", "")
         if not request.can_read_body and kind.partition(";")[0].strip().lower() not in SIMPLE_TYPES:

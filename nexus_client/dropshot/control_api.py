@@ -67,6 +67,7 @@ class ControlApi(Generic[O]):
         self._body_max = body_max
         self._headers = headers or {}
         self._decoders: dict[Operation[Any, Any], Decoder[Any]] = {}  # made when a body comes: most are never used
+        self._open = frozenset(row.path for row in self.operations if row.open)
         self._paths: Paths[Operation[Any, Any]] = Paths()
         for row in self.operations:
             self._paths.add(row.method, row.path, row)
@@ -75,7 +76,7 @@ class ControlApi(Generic[O]):
         """The aiohttp handler."""
         request_id = new_request_id()
         try:
-            self._guard.check(request)
+            self._guard.check(request, token=not self._is_open(request))
             row, call = await self._read(request)
             owner = self if row.handler in {_index, _document} else self._owner
             return self.told(row, await row.handler(owner, call), request_id)
@@ -97,6 +98,10 @@ class ControlApi(Generic[O]):
     def find(self, method: str, target: str) -> tuple[Operation[Any, Any], tuple[str, ...]]:
         """The row and the texts of its path. What may be read may be asked for its head. Raises `Refused`."""
         return self._paths.find("GET" if method == "HEAD" else method, split_target(target)[0])
+
+    def _is_open(self, request: web.BaseRequest) -> bool:
+        # found only among those that are: who has no token is not told which other paths there are
+        return request.method in {"GET", "HEAD"} and split_target(request.raw_path)[0] in self._open
 
     async def _read(self, request: web.BaseRequest) -> tuple[Operation[Any, Any], Call[Any]]:
         row, texts = self.find(request.method, request.raw_path)

@@ -10,7 +10,7 @@ itself, `Answered` for another status that the row has, a text, or a `StreamResp
 Whatever it refuses is raised as `Refused`.
 
 Read before: dropshot/json.py, dropshot/routes.py.
-Read next: dropshot/control_api.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
+Read next: dropshot/control_api.py, dropshot/observing.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
 sim_sled/daemon/control_companions.py.
 """
 
@@ -201,6 +201,8 @@ class Operation(Generic[O, B]):
     body: type[B] | OneOf[B] | None = attrs.field(default=None, kw_only=True)
     optional: bool = attrs.field(default=False, kw_only=True)
     """Whether the body may be left out."""
+    open: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is told without the token: for probes, which have none."""
     body_max: int | None = attrs.field(default=None, kw_only=True)
     """Bytes that the body may have, if that is not the API's own limit."""
 

@@ -3,7 +3,7 @@
 `OPERATIONS`, at the end, is all of it. Bound beyond loopback it needs a token (`Authorization: Bearer TOKEN`),
 because whoever reaches it owns the VM.
 
-Read before: nexus_client/dropshot/control_api.py, server/host.py. Read next: server/serve.py.
+Read before: nexus_client/dropshot/control_api.py, server/host.py, server/metrics.py. Read next: server/serve.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
-from nexus_client.dropshot.operations import About, Call, Operation
+from nexus_client.dropshot.observing import exposition, observed, probed
+from nexus_client.dropshot.operations import About, Answered, Call, Operation
 from propolis_stub import contract
 from propolis_stub.errors import GuestNotRunning, PropolisError
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.migration.script import PROTOCOLS
 from propolis_stub.server.host import StandaloneHost
+from propolis_stub.server.metrics import families
 from propolis_stub.server.operations import told_publication
 from propolis_stub.server.refusals import refusal_of
 from propolis_stub.spec.types import spec_key
@@ -134,6 +136,12 @@ class Control:
     def __init__(self, host: StandaloneHost) -> None:
         self._host = host
 
+    async def readyz(self, _call: Call[None]) -> Answered:
+        return probed(ready=True)  # it takes requests from its first breath
+
+    async def metrics(self, _call: Call[None]) -> Answered:
+        return exposition("propolis-stub", families(self._host))
+
     async def words(self, _call: Call[None]) -> Words:
         return Words(
             operations=[f"{row.method} {row.path}: {row.summary}" for row in OPERATIONS],
@@ -230,6 +238,7 @@ ABOUT: Final = About(
 )
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *observed(ready=Control.readyz, metrics=Control.metrics),
     Operation("GET", "/control", Control.words, "Operations, waiting points, hazards and guest events", Words),
     Operation("GET", "/control/vm", Control.look, "State, generation, what is waited for, what was published", Look),
     Operation("POST", "/control/hold", Control.hold, "The driver pauses: picks up nothing, passes no point",

@@ -1,6 +1,7 @@
 """A process with one VM: owns the `Vm`, the clock and the one timer. What `propolis-stub serve` runs.
 
-Read before: pacers.py, server/app.py, server/instance.py. Read next: server/control.py, server/serve.py.
+Read before: pacers.py, server/app.py, server/instance.py, server/metrics.py.
+Read next: server/control.py, server/serve.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from uuid import UUID
 from propolis_stub.contract import Effect, Input, Tick
 from propolis_stub.pacers import SettablePacer
 from propolis_stub.server.instance import PropolisServer
+from propolis_stub.server.metrics import Counters
 from propolis_stub.vm import Hazard, Vm
 
 _VM_ID: Final = UUID("c0ffee00-0000-5000-8000-000000000001")
@@ -27,6 +29,7 @@ class StandaloneHost:
         self.pacer = pacer or SettablePacer()
         self.vm = Vm(_VM_ID, self.pacer, strict=hazards)
         self.server = server
+        self.counters = Counters()
         server.host = self
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -38,6 +41,7 @@ class StandaloneHost:
     def handle(self, item: Input, /) -> list[Effect]:
         """Feeds the VM and performs what comes of it. Raises what `Vm.handle` raises."""
         effects = self.vm.handle(item, self.now_us())
+        self.counters.add(effects)
         self._arm()
         self.server.perform(effects)
         return effects

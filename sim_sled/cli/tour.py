@@ -347,7 +347,7 @@ def _counts(metrics: str) -> dict[str, int]:
     for line in metrics.splitlines():
         name, _, value = line.rpartition(" ")
         if name.startswith("sim_sled_happenings_total"):
-            counts[name.split('"')[1]] = int(value)
+            counts[name.partition('kind="')[2].partition('"')[0]] = int(float(value))
     return counts
 
 

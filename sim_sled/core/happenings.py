@@ -2,19 +2,20 @@
 
 A `Watch` is called synchronously by the core with each happening. It must not call back into the rack.
 
-Read next: core/event.py, daemon/sightings.py.
+Read next: core/event.py, daemon/metrics.py, daemon/sightings.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from uuid import UUID
 
 import attrs
 
+from propolis_stub.types import IdentityEnum
 
-class Kind(Enum):
+
+class Kind(IdentityEnum):
     """Sorts of happenings; `data` of each in brackets."""
 
     REGISTERED = "registered"  # [SledVmmState]

@@ -4,7 +4,7 @@ Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`,
 it, and how errors look, says nexus_client/dropshot/control.py.
 
 Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
-daemon/snapshot.py, nexus_client/dropshot/control_api.py.
+daemon/metrics.py, daemon/snapshot.py, nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -24,6 +24,7 @@ from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import exposition, observed, probed
 from nexus_client.dropshot.operations import (
     About,
     Answered,
@@ -41,7 +42,6 @@ from nexus_client.dropshot.operations import (
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
-from sim_sled.core.happenings import Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
 from sim_sled.daemon import control_companions, snapshot
@@ -81,22 +81,13 @@ from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
+from sim_sled.daemon.metrics import Counters, families
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
 from sim_sled.play.fleet import NotInFleet
-
-
-class Counters:
-    """Plain integers, counted by watching; text only when scraped."""
-
-    def __init__(self) -> None:
-        self.of: dict[Kind, int] = dict.fromkeys(Kind, 0)
-
-    def add(self, happening: Any) -> None:
-        self.of[happening.kind] += 1
 
 
 class Control:
@@ -118,6 +109,10 @@ class Control:
             self, OPERATIONS, Guard(token, hosts), ABOUT, refusal_of=_refusal_of
         )
 
+    async def readyz(self, call: Call[None]) -> Answered:
+        """As `ready`, for probes: without the sleds' ids."""
+        return probed(ready=(await self.ready(call)).status == 200)
+
     async def ready(self, _: Call[None]) -> Answered:
         """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
         waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
@@ -133,21 +128,8 @@ class Control:
     async def version(self, _: Call[None]) -> Version:
         return Version(name="sim-sled", version=version("sim-sled"))
 
-    async def metrics(self, _: Call[None]) -> str:
-        """Prometheus text. No label per sled: thousands of series would make the scrape slow."""
-        lines = ["# TYPE sim_sled_happenings_total counter"]
-        lines += [
-            f'sim_sled_happenings_total{{kind="{kind.value.replace(" ", "_")}"}} {count}'
-            for kind, count in self.counters.of.items()
-        ]
-        sleds = self.daemon.rack.sleds.values()
-        lines += [
-            "# TYPE sim_sled_vmms gauge",
-            f"sim_sled_vmms {sum(len(sled.vmms) for sled in sleds)}",
-            "# TYPE sim_sled_unacknowledged gauge",
-            f"sim_sled_unacknowledged {sum(len(sled.outbox) for sled in sleds)}",
-        ]
-        return "\n".join(lines) + "\n"
+    async def metrics(self, _: Call[None]) -> Answered:
+        return exposition("sim-sled", families(self.daemon, self.counters))
 
     async def sleds(self, _: Call[None]) -> list[SledRow]:
         return [
@@ -434,7 +416,7 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
               others={503: Readiness}),
     Operation("GET", "/version", Control.version, "Which version this is", Version),
-    Operation("GET", "/metrics", Control.metrics, "Counters for Prometheus", Text("text/plain")),
+    *observed(ready=Control.readyz, metrics=Control.metrics),
     Operation("GET", "/sleds", Control.sleds, "The sleds", list[SledRow]),
     Operation("GET", "/sleds/{sled_id}/networking", Control.networking, "Virtual networks in effect on a sled",
               Networking, parameters=(_SLED,)),

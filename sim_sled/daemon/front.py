@@ -28,6 +28,7 @@ from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
@@ -52,6 +53,7 @@ class Spread(Enum):
     SUMS = "all; their figures, added up"
     EVERYBODY = "all; what one of them can do is done"
     READY = "all; ready when all are"
+    PROBES = "all; the first that is not ready, or anybody"
     ANY = "any: they are the same there"
     FEED = "all, as they come"
     NOBODY = "nobody: a rack of workers cannot do it"
@@ -60,6 +62,8 @@ class Spread(Enum):
 SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/ready"): Spread.READY,
     ("GET", "/version"): Spread.ANY,
+    ("GET", "/healthz"): Spread.ANY,
+    ("GET", "/readyz"): Spread.PROBES,
     ("GET", "/metrics"): Spread.SUMS,
     ("GET", "/sleds"): Spread.LIST,
     ("GET", "/sleds/{sled_id}/networking"): Spread.HOLDER,
@@ -204,6 +208,8 @@ class Front:
                 return _told(next((each for each in said if each.good), min(said, key=lambda each: each.status)))
             case Spread.READY:
                 return _ready(said)
+            case Spread.PROBES:
+                return _told(max(said, key=lambda each: each.status))
             case _:
                 pass
         bad = next((each for each in said if not each.good), None)
@@ -215,7 +221,7 @@ class Front:
             case Spread.RULES:
                 return web.json_response(_added_up([each.json() for each in said]))
             case Spread.SUMS:
-                return web.Response(text=sums([each.body.decode() for each in said]))
+                return web.Response(text=sums([each.body.decode() for each in said]), headers={"content-type": MEDIA})
         raise AssertionError(spread)
 
     async def _owner(self, call: Call[Any]) -> Said:
@@ -395,14 +401,34 @@ def _added_up(answers: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def sums(texts: list[str]) -> str:
-    """Prometheus texts as one: the values of a series with the same labels are added up."""
-    lines: dict[str, float | None] = {}
-    for line in (line for text in texts for line in text.splitlines()):
-        series, _, value = line.rpartition(" ")
-        if line.startswith("#") or not series:
-            lines.setdefault(line, None)
-        else:
-            lines[series] = (lines.get(series) or 0.0) + float(value)
+    """Prometheus texts as one: the values of a series with the same labels are added up, and what belongs to one
+    metric stays together, as the format demands.
+    """
+    metrics: dict[str, dict[str, float | None]] = {}
+    for text in texts:
+        of = metrics.setdefault("", {})
+        for line in text.splitlines():
+            if line.startswith(("# HELP ", "# TYPE ")):
+                of = metrics.setdefault(line.split(" ")[2], {})
+            series, _, value = line.rpartition(" ")
+            if line.startswith("#") or not series:
+                of.setdefault(line, None)
+            elif series in _SAME:
+                of[series] = max(of.get(series) or 0.0, float(value))
+            else:
+                of[series] = (of.get(series) or 0.0) + float(value)
     return "".join(
-        f"{series}\n" if value is None else f"{series} {value:g}\n" for series, value in lines.items() if series
+        f"{series}\n" if value is None else f"{series} {_exact(value)}\n"
+        for of in metrics.values()
+        for series, value in of.items()
+        if series
     )
+
+
+_SAME: Final = frozenset({"process_start_time_seconds", "process_max_fds"})
+"""Of processes that are alike: a sum would mean nothing."""
+
+
+def _exact(value: float) -> str:
+    """A counter of millions has all its digits."""
+    return str(int(value)) if value.is_integer() else repr(value)

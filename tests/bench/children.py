@@ -37,6 +37,7 @@ from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.metrics import Counters
 from tests.bench import lives, wire
 
 _RUNNING = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(lives.T0_US)))
@@ -217,9 +218,11 @@ async def floor_client(nexus):
             say(rate=command["updates"] / (time.perf_counter() - began))
 
 
-async def our_daemon(nexus, vmms):
+async def our_daemon(nexus, vmms, counted=None):
     """The whole daemon: VMs that reboot for ever, two updates each time, one timer, the rack, the history."""
     daemon = await _running_daemon(nexus, int(vmms))
+    if counted is not None:
+        daemon.watchers.append(Counters().add)
     reboot = VmmStateRequested(Asked.REBOOT)
     say()
     async for command in commands():

@@ -229,7 +229,8 @@ async def test_the_control_api_lists_explains_and_injects():
                 async with control.get(f"/vmms/{vmm}/log") as answer:
                     assert any("failed" in line["text"] for line in await answer.json())
                 async with control.get("/metrics") as answer:
-                    assert 'sim_sled_happenings_total{kind="injected"} 1' in await answer.text()
+                    injected = f'sim_sled_happenings_total{{kind="injected",sled_id="{SLED}"}} 1.0'
+                    assert injected in await answer.text()
                 async with control.get("/ready") as answer:
                     assert answer.status == 200
                 async with control.get(f"/sleds/{SLED}/networking") as answer:

@@ -3,7 +3,8 @@
 `OPERATIONS`, at the end, is all of it; statuses and messages of refused actions are those of NX 4.2, and `detail`
 says what Nexus would only write into its log.
 
-Read before: dropshot/control_api.py, stub/server/control_answers.py. Read next: stub/server/serve.py.
+Read before: dropshot/control_api.py, stub/server/control_answers.py, stub/server/metrics.py.
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.json import parse_uuid
+from nexus_client.dropshot.observing import exposition, observed, probed
 from nexus_client.dropshot.operations import About, Answered, Call, Named, Operation, number, uuid_in_path
 from nexus_client.stub.contract import (
     ArmCrash,
@@ -45,6 +47,7 @@ from nexus_client.stub.server.control_answers import SCHEMAS
 from nexus_client.stub.server.control_bodies import CrashBody, CreateBody, IpBody, MigrateBody, RestartBody, SledBody
 from nexus_client.stub.server.faults import Fault
 from nexus_client.stub.server.host import Host
+from nexus_client.stub.server.metrics import families
 from nexus_client.stub.server.wire import NOT_NEXUS
 from nexus_client.types import time_of
 
@@ -77,6 +80,13 @@ class Control:
             if row is None:
                 raise _nothing(f'not found: instance with name "{key}"') from None
             return row.id
+
+    async def readyz(self, _call: Call[None]) -> Answered:
+        """While the model is down, as after a crash, its internal API takes no connections."""
+        return probed(ready=self._host.nexus.up)
+
+    async def metrics(self, _call: Call[None]) -> Answered:
+        return exposition("sim-nexus", families(self._host))
 
     # -- instances
 
@@ -224,6 +234,7 @@ _AFTER: Final = number("after", "number of the last event that is known", most=2
 _ONE: Final = "/v1/instances/{instance}"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *observed(ready=Control.readyz, metrics=Control.metrics),
     Operation("GET", "/v1/ping", Control.ping, "Always ok", Named("Ping")),
     Operation("GET", "/v1/state", Control.state, "Whether Nexus is up, its rules, its running and stuck sagas",
               Named("State")),

@@ -36,6 +36,8 @@ class Fault:
 @attrs.define(eq=False)
 class Faults:
     rules: dict[int, Fault] = attrs.field(factory=dict)
+    struck: dict[str, int] = attrs.field(factory=dict)
+    """How often each sort of fault struck, also of those that are no more."""
     _removed: dict[int, asyncio.Event] = attrs.field(factory=dict)
     _next: int = 1
 
@@ -71,5 +73,6 @@ class Faults:
         for number, fault in self.rules.items():
             if path.startswith(fault.match) and (fault.times is None or fault.hits < fault.times):
                 fault.hits += 1
+                self.struck[fault.do] = self.struck.get(fault.do, 0) + 1
                 return number, fault
         return None

@@ -1,6 +1,6 @@
 """Owns the Nexus core in a process: stamps time, performs effects, one timer, one task per call to a sled. Shell.
 
-Read before: stub/nexus.py, stub/server/sled_client.py. Read next: stub/server/serve.py.
+Read before: stub/nexus.py, stub/server/metrics.py, stub/server/sled_client.py. Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.faults import Faults
+from nexus_client.stub.server.metrics import Counters
 from nexus_client.stub.server.store import Store
 from nexus_client.stub.upstairs import Upstairs
 
@@ -52,6 +53,7 @@ class Host:
         self.store: Store | None = None
         """Where records and sagas are kept, if they are."""
         self.faults = Faults()
+        self.counters = Counters()
         self.rack = RackState()
         self.upstairs = Upstairs()
         self.events: deque[tuple[int, Happened]] = deque(maxlen=EVENTS_MAX)
@@ -81,6 +83,14 @@ class Host:
             return await future
         finally:
             self._waiting.pop(ticket, None)
+
+    async def report(self, make: Callable[[int], Input]) -> Reply | Dropped:
+        """As `submit`, and how long it takes is counted as a sled's report."""
+        began_us = self._clock()
+        try:
+            return await self.submit(make)
+        finally:
+            self.counters.reports.observe(self._clock() - began_us)
 
     def feed(self, item: Input) -> None:
         """An input that nobody waits for."""
@@ -116,6 +126,7 @@ class Host:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
                 case Happened():
+                    self.counters.add(effect)
                     self.events.append((self._next_event, effect))
                     self._next_event += 1
                 case Crashed():
@@ -123,10 +134,12 @@ class Host:
                         self.on_crash()
 
     async def _ask(self, call: CallSled) -> None:
+        began_us = self._clock()
         try:
             outcome = await self._call(call)
         except ValueError as error:  # an address that makes no URL
             outcome = Malformed(str(error))
+        self.counters.called(call.sled_id, type(outcome).__name__.lower(), self._clock() - began_us)
         if not self._closed:
             self.feed(SledAnswered(call.call_id, outcome))
 

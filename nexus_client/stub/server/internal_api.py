@@ -91,7 +91,7 @@ def make_internal_server(host: Host) -> Server:
     async def put_vmm(request: web.BaseRequest) -> web.Response:
         propolis_id = path_uuid(request, "propolis_id")
         report = await read_json(request, _REPORT)
-        return answer(await host.submit(lambda ticket: VmmReported(ticket, propolis_id, report)), request)
+        return answer(await host.report(lambda ticket: VmmReported(ticket, propolis_id, report)), request)
 
     async def post_sled(request: web.BaseRequest) -> web.Response:
         sled_id = path_uuid(request, "sled_id")

@@ -30,6 +30,7 @@ from sim_sled.daemon.daemon import Daemon, Options
 SLED, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 NOBODY = uuid.UUID(int=99)
 WITHIN_S = 10
+OBSERVED = ("/healthz", "/readyz", "/metrics")
 
 
 @attrs.define(eq=False)
@@ -51,7 +52,7 @@ class Served:
             headers.setdefault("content-type", "application/json")
         async with self.http.request(method, self.url + path, data=data, headers=headers) as answer:
             content: Any = await answer.text()
-            if answer.content_type == "application/json":
+            if answer.content_type == "application/json" and method != "HEAD":
                 content = json.loads(content)
             return answer.status, answer.content_type, content
 
@@ -107,7 +108,7 @@ class DaemonServed(Served):
         """(method, template, path, body) of requests that succeed, in this order."""
         for name in ("web-1", "web-2", "web-3", "web-4"):
             await self._vm(name)
-        for path in ("/", "/openapi.json", "/ready", "/version", "/metrics", "/sleds", "/vmms", "/events"):
+        for path in ("/", "/openapi.json", "/ready", *OBSERVED, "/version", "/sleds", "/vmms", "/events"):
             yield "GET", path, path, None
         yield "GET", "/sleds/{sled_id}/networking", f"/sleds/{SLED}/networking", None
         beside = "/sleds/{sled_id}/companions"
@@ -172,7 +173,7 @@ class NexusServed(Served):
     async def story(self):
         """As of a daemon."""
         one, here = "/v1/instances/{instance}", "/v1/instances/web-1"
-        for path in ("/", "/openapi.json", "/v1/openapi.json", "/v1/ping", "/v1/state", "/v1/sleds"):
+        for path in ("/", "/openapi.json", "/v1/openapi.json", *OBSERVED, "/v1/ping", "/v1/state", "/v1/sleds"):
             yield "GET", path, path, None
         body = {"name": "web-1", "ncpus": 1, "memory": 2**30, "sled_id": str(SLED), "start": False}
         yield "POST", "/v1/instances", "/v1/instances", body
@@ -226,7 +227,7 @@ async def a_propolis():
 class PropolisServed(Served):
     async def story(self):
         """As of a daemon."""
-        for path in ("/", "/openapi.json", "/control", "/control/vm"):
+        for path in ("/", "/openapi.json", *OBSERVED, "/control", "/control/vm"):
             yield "GET", path, path, None
         for name, body in (
             ("hazards", ["migrate_in_start"]),
