@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sim_sled.core.sled import Sled
     from sim_sled.core.vmm import Vmm
     from sim_sled.daemon.daemon import Daemon, Options
-    from sim_sled.daemon.propolis_api import PropolisMode
+    from sim_sled.daemon.propolis_mode import PropolisMode
 
 __all__ = [
     "Daemon",
@@ -44,7 +44,7 @@ _HOMES: Final = {
     "Vmm": "sim_sled.core.vmm",
     "Daemon": "sim_sled.daemon.daemon",
     "Options": "sim_sled.daemon.daemon",
-    "PropolisMode": "sim_sled.daemon.propolis_api",
+    "PropolisMode": "sim_sled.daemon.propolis_mode",
 }
 
 

@@ -10,8 +10,7 @@ itself, `Answered` for another status that the row has, a text, or a `StreamResp
 Whatever it refuses is raised as `Refused`.
 
 Read before: dropshot/json.py, dropshot/routes.py.
-Read next: dropshot/control_api.py, dropshot/observing.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
-sim_sled/daemon/control_companions.py.
+Read next: dropshot/control_api.py, dropshot/observing.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py.
 """
 
 from __future__ import annotations
@@ -116,18 +115,26 @@ def uuid_in_path(name: str, says: str) -> Parameter:
 
 
 class OneOf(Generic[B]):
-    """A body of one of several shapes, each known by a field that no other has. The shapes forbid unknown fields."""
+    """A body of one of several shapes, each known by a field that no other has. The shapes forbid unknown fields.
 
-    def __init__(self, name: str, kinds: Mapping[str, type[B]]) -> None:
+    `kinds` is asked when a body comes, or somebody wants the document.
+    """
+
+    def __init__(self, name: str, kinds: Callable[[], Mapping[str, type[B]]]) -> None:
         self.name: Final = name
-        self.kinds: Final = kinds
+        self._kinds = kinds
+
+    @property
+    def kinds(self) -> Mapping[str, type[B]]:
+        """The shapes, by the field that each is known by."""
+        return self._kinds()
 
     def decode(self, body: bytes) -> B:
         """Raises `BadJson`."""
-        tree = Json(Any).decode(body)
-        known = [kind for mark, kind in self.kinds.items() if isinstance(tree, dict) and mark in tree]
+        tree, kinds = Json(Any).decode(body), self.kinds
+        known = [kind for mark, kind in kinds.items() if isinstance(tree, dict) and mark in tree]
         if len(known) != 1:
-            raise BadJson("$", f"wanted is an object with one of {', '.join(self.kinds)}")
+            raise BadJson("$", f"wanted is an object with one of {', '.join(kinds)}")
         return Json(known[0]).decode(body)
 
 

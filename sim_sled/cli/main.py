@@ -195,7 +195,7 @@ def serve(
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
     from sim_sled.daemon.daemon import Options
-    from sim_sled.daemon.propolis_api import PropolisMode
+    from sim_sled.daemon.propolis_mode import PropolisMode
 
     wishes = rss.wishes(
         nexus_addr,

@@ -154,10 +154,13 @@ def _pem(path: Path) -> str:
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:
     """Where the servers beside the sleds shall be: DNS at the given address, if it is ours."""
-    from sim_sled.companions.handoff import dns_is_elsewhere
     from sim_sled.companions.servers import Ports
 
-    if wishes is None or dns_is_elsewhere(wishes, sleds):
+    if wishes is None:
+        return Ports()
+    from sim_sled.companions.handoff import dns_is_elsewhere
+
+    if dns_is_elsewhere(wishes, sleds):
         return Ports()
     return Ports(dns=wishes.dns, dns_http=wishes.dns_http)
 

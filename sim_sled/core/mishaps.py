@@ -1,6 +1,6 @@
 """What may happen to the servers beside a sled, as values (SR 8): from the control API, or whoever plays faults.
 
-Read before: core/crucible/values.py. Read next: core/companions.py, daemon/control_companions.py.
+Read before: core/crucible/values.py. Read next: core/companions.py, daemon/companion_faults.py.
 """
 
 from __future__ import annotations

@@ -3,17 +3,16 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: daemon/control_answers.py, daemon/control_companions.py, daemon/daemon.py, daemon/looking.py,
-daemon/metrics.py, daemon/snapshot.py, nexus_client/dropshot/control_api.py.
+Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
+daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/snapshot.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from importlib.metadata import version
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -44,7 +43,7 @@ from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import control_companions, snapshot
+from sim_sled.daemon import snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -77,7 +76,6 @@ from sim_sled.daemon.control_answers import (
     VmmRow,
     Why,
 )
-from sim_sled.daemon.control_companions import CompanionFault
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
@@ -85,9 +83,11 @@ from sim_sled.daemon.metrics import Counters, families
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import STATES
 from sim_sled.play.fleet import NotInFleet
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.companion_faults import CompanionFault
 
 
 class Control:
@@ -126,7 +126,9 @@ class Control:
         return Answered(answer, 200 if ready else 503)
 
     async def version(self, _: Call[None]) -> Version:
-        return Version(name="sim-sled", version=version("sim-sled"))
+        from importlib import metadata  # noqa: PLC0415 -- reads mail headers, for which it imports a lot
+
+        return Version(name="sim-sled", version=metadata.version("sim-sled"))
 
     async def metrics(self, _: Call[None]) -> Answered:
         return exposition("sim-sled", families(self.daemon, self.counters))
@@ -245,6 +247,8 @@ class Control:
 
     async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
         """A bad one changes nothing and has every problem in its answer."""
+        from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
+
         scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
             return Answered(BadScenario(message="the scenario is bad", problems=problems.text()), 400)
@@ -345,10 +349,14 @@ class Control:
         return Released(released=name)
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:
-        return await control_companions.show(self.daemon, call.uuid("sled_id"))
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled
+
+        return await companion_faults.show(self.daemon, call.uuid("sled_id"))
 
     async def suffer(self, call: Call[CompanionFault]) -> Injected:
-        await control_companions.suffer(self.daemon, call.uuid("sled_id"), call.body)
+        from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- same
+
+        await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
         return Injected(injected=call.body)
 
     def _played(self) -> None:
@@ -408,8 +416,17 @@ _EVENTS: Final = (
 )
 _FAULT: Final[OneOf[VmmFault]] = OneOf(
     "VmmFault",
-    {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
+    lambda: {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
 )
+
+
+def _companion_faults() -> Mapping[str, type[CompanionFault]]:
+    from sim_sled.daemon.companion_faults import KINDS  # noqa: PLC0415 -- with all that stands beside a sled
+
+    return KINDS
+
+
+_COMPANION_FAULT: Final[OneOf[CompanionFault]] = OneOf("CompanionFault", _companion_faults)
 _BESIDE: Final = "/sleds/{sled_id}/companions"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
@@ -423,7 +440,7 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", _BESIDE, Control.companions, "Servers beside a sled: addresses, knobs, what waits to be refused",
               CompanionsShown, parameters=(_SLED,)),
     Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
-              parameters=(_SLED,), body=control_companions.FAULT),
+              parameters=(_SLED,), body=_COMPANION_FAULT),
     Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),

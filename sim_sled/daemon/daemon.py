@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
@@ -58,7 +58,7 @@ from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
-from sim_sled.daemon.propolis_api import PropolisApis, PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
@@ -88,6 +88,9 @@ from sim_sled.play.conductor import (
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.propolis_api import PropolisApis
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -158,8 +161,11 @@ class Daemon:
             wrong=options.wrong,
         )
         self.rack = self.conductor.rack
-        self.propolis = PropolisApis(self, options.propolis)
+        self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
+            from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
+
+            self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
@@ -382,7 +388,8 @@ class Daemon:
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
-        await self.propolis.close()
+        if self.propolis is not None:
+            await self.propolis.close()
         await self._senders.stop()
         await self._client.close()
         for waiting in self._waiting.values():
@@ -498,6 +505,7 @@ class Daemon:
         elif isinstance(effect, Power | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects

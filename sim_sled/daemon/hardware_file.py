@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -62,7 +61,11 @@ def load(path: Path) -> dict[str, Any]:
     """The fields of the file, unchecked: TOML, or JSON if it begins with a brace. `ConfigError` if it is neither."""
     text = _read(path)
     try:
-        return _json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+        if text.lstrip().startswith("{"):
+            return _json(text)
+        import tomllib  # noqa: PLC0415 -- most daemons are given no file
+
+        return tomllib.loads(text)
     except RecursionError:
         raise ConfigError([f"{path}: nested too deeply"]) from None
     except ValueError as error:  # neither of them, or a number with more digits than Python reads

@@ -13,10 +13,12 @@ import sys
 from enum import Enum
 from typing import Any, Final, TextIO, cast
 
-import structlog
-
 from nexus_client.dropshot.text import shown, shown_lines
 from sim_sled.files import CannotWrite
+from sim_sled.imports import without
+
+with without("rich"):  # structlog takes it for tracebacks that we never draw: 50 modules, some 6 MB
+    import structlog
 
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
 

@@ -133,7 +133,7 @@ class Looking:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per VMM that is there, by sled and id."""
-        out = []
+        out, propolis = [], self.daemon.propolis
         for sled_id, sled in sorted(self.daemon.rack.sleds.items()):
             for propolis_id, vmm in sorted(sled.vmms.items()):
                 seen = self.sightings.get(propolis_id)
@@ -148,7 +148,7 @@ class Looking:
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
                         "rule": self._rule(propolis_id),
                         "restarts": 0 if seen is None else self._restarts(seen),
-                        "propolis_listens": self.daemon.propolis.address_of(sled_id, propolis_id),
+                        "propolis_listens": None if propolis is None else propolis.address_of(sled_id, propolis_id),
                     }
                 )
         return out

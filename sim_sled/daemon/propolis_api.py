@@ -7,7 +7,7 @@ A VMM is served from the moment its Propolis is made until it is forgotten. An a
 VMM, as a zone that cannot be made does on the real agent (SA 2.12); docs/propolis.md says how to make
 a whole prefix bindable.
 
-Read before: daemon/daemon.py, propolis_stub/server/instance.py.
+Read before: daemon/daemon.py, daemon/propolis_mode.py, propolis_stub/server/instance.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -36,6 +35,7 @@ from propolis_stub.vm import Vm
 from sim_sled.core import contract
 from sim_sled.core.errors import SledError
 from sim_sled.daemon import logs
+from sim_sled.daemon.propolis_mode import PropolisMode
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -48,12 +48,6 @@ _SHUTDOWN_S: Final = 0.5
 
 _Key = tuple[UUID, UUID]
 """(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
-
-
-class PropolisMode(Enum):
-    NONE = "none"
-    LOOPBACK = "loopback"
-    REGISTERED = "registered"
 
 
 class _Host:

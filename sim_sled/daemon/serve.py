@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp.http_parser
 import attrs
@@ -21,16 +21,16 @@ from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
-from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.core.config import SledConfig
-from sim_sled.core.handoff.wishes import Wishes
 from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
-from sim_sled.language.schema import Scenario
 from sim_sled.machine import cannot_bind
-from sim_sled.play import library
+
+if TYPE_CHECKING:
+    from sim_sled.core.handoff.wishes import Wishes
+    from sim_sled.language.schema import Scenario
 
 GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
 
@@ -102,6 +102,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
+            from sim_sled.companions.handoff import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
+
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
@@ -187,6 +189,8 @@ class BadScenario(ValueError):
 
 def load_one(path: Path) -> Scenario:
     """The scenario of a file, or of the library. `BadScenario` with every problem of it."""
+    from sim_sled.play import library  # noqa: PLC0415 -- most daemons play none
+
     loaded, problems = library.load([str(path)])
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())

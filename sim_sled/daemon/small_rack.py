@@ -28,7 +28,7 @@ from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.latency import Latency

@@ -12,7 +12,7 @@ from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 
 INSTANCES = 100
 ROOMY = Hardware(hardware_threads=1024, physical_ram=2**42, reservoir_size=2**41)

@@ -20,7 +20,7 @@ from yarl import URL
 
 from nexus_client.stub import contract as nx
 from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk, SledConfig
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.language.check import parse_scenario
 
 RACK = str(uuid.uuid4())

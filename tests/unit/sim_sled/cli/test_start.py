@@ -1,9 +1,12 @@
 """Commands import what they need: what was not asked for is not there."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+from support import processes
+from support.daemon.process import ports
 
 NOT_ASKED_FOR = {
     "check": (
@@ -32,3 +35,41 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path, command):
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+NOT_AT_START = (
+    "rich.console",
+    "pygments",
+    "tomllib",
+    "dns",
+    "argon2",
+    "propolis_stub.server",
+    "propolis_stub.serial",
+    "sim_sled.core.handoff",
+    "sim_sled.core.companions",
+    "sim_sled.core.pantry",
+    "sim_sled.core.dns",
+    "sim_sled.core.omicron_config",
+    "sim_sled.core.artifacts",
+    "sim_sled.companions.handoff",
+    "sim_sled.daemon.propolis_api",
+    "sim_sled.daemon.companion_faults",
+    "nexus_client.stub.nexus",
+)
+"""What a daemon does not start with that has no scenario, Propolis API or hand-off, and that nobody has asked yet."""
+
+
+async def test_a_daemon_starts_without_what_it_was_not_asked_for(tmp_path):
+    file, said = tmp_path / "ports.json", tmp_path / "imports"
+    with said.open("wb") as stderr:
+        process = await processes.start(
+            sys.executable, "-X", "importtime", "-m", "sim_sled",
+            "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:1", "--port-file", str(file),
+            stderr=stderr,
+        )  # fmt: skip
+        await ports(file, process)
+        process.terminate()
+        await process.communicate()
+    imported = set(re.findall(r"^import time: .*\| +(\S+)$", said.read_text(), re.MULTILINE))
+    assert "sim_sled.daemon.daemon" in imported, "it says what it imports"
+    assert [name for name in NOT_AT_START if name in imported] == []

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim_sled.daemon import snapshot
-from sim_sled.daemon.propolis_api import PropolisMode
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.daemon.snapshot import Refused, read
 from sim_sled.language.check import parse_scenario

@@ -1,17 +1,17 @@
-"""Faults of the servers beside a sled, from the control API (SR 8).
+"""Faults of the servers beside a sled, from the control API (SR 8). Imported when one is asked for.
 
-Read before: nexus_client/dropshot/operations.py, core/mishaps.py, core/companions.py. Read next: daemon/control.py.
+Read before: core/mishaps.py, core/companions.py. Read next: daemon/control.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
 
 from nexus_client.dropshot.answers import Refused, bad_request
-from nexus_client.dropshot.operations import OneOf
 from sim_sled.core import contract
 from sim_sled.core.companions import Companions
 from sim_sled.core.crucible.values import RegionState
@@ -73,17 +73,14 @@ class BreakDownstairsFault(_Fault, rename={"region": "break"}):
 
 CompanionFault = RefuseFault | SetFault | RegionFault | TakeOverFault | BreakDownstairsFault
 
-FAULT: Final[OneOf[CompanionFault]] = OneOf(
-    "CompanionFault",
-    {
-        "refuse": RefuseFault,
-        "set": SetFault,
-        "region": RegionFault,
-        "take_over": TakeOverFault,
-        "break": BreakDownstairsFault,
-    },
-)
-"""The body of `POST /sleds/{sled_id}/companions`."""
+KINDS: Final[Mapping[str, type[CompanionFault]]] = {
+    "refuse": RefuseFault,
+    "set": SetFault,
+    "region": RegionFault,
+    "take_over": TakeOverFault,
+    "break": BreakDownstairsFault,
+}
+"""The bodies of `POST /sleds/{sled_id}/companions`."""
 
 
 async def show(daemon: Daemon, sled_id: UUID) -> dict[str, Any]:
