@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix bench examples soak campaign mutants clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign mutants clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instan
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-page: $(STAMP)  ## the page in a real headless Chromium (CHROMIUM=/path/to/one, else the one that is there)
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev,page-test]'
+	$(BIN)/python -m pytest tests/page
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts, citations of docs/spec, reading order
 	$(BIN)/ruff check .

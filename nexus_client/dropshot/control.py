@@ -3,7 +3,8 @@
 A control API owns what its program simulates, and its usual protection is that it listens on loopback. Every browser
 of the machine reaches that, too, with requests made by any page. So a request must name the listener as its host (a
 page whose own name was made to lead here does not), must not come from a page of elsewhere, and must say that its
-body is JSON, which a page cannot without asking first. Beyond loopback it carries a token.
+body is JSON, which a page cannot without asking first. Beyond loopback it carries a token. And what is answered can
+be used by nobody else: no page of elsewhere loads it, shows it in a frame, or takes it for a script.
 
 Read before: dropshot/answers.py, dropshot/bearer.py. Read next: dropshot/control_api.py.
 """
@@ -11,7 +12,7 @@ Read before: dropshot/answers.py, dropshot/bearer.py. Read next: dropshot/contro
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final, cast
 
@@ -27,6 +28,17 @@ ALWAYS: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"
 
 SIMPLE_TYPES: Final = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 """What a page may send anywhere without being allowed to; refused also where there is no body."""
+
+SAFE_HEADERS: Final[Mapping[str, str]] = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+"""On every answer, for browsers: nothing of it runs, and no page of elsewhere may load, frame or reach it."""
+
+NOT_BY_A_PAGE: Final = frozenset({"cross-site", "same-site"})
+"""Of `sec-fetch-site`: a page of elsewhere loads this, as an image or a script, which says no origin."""
 
 RefusalOf = Callable[[Exception], Refused | None]
 """What a program's own error is told as; None: it is a bug."""
@@ -49,6 +61,8 @@ class Guard:
         for origin in request.headers.getall("origin", ()):
             if origin.lower() != f"http://{host.lower()}":
                 raise Refused(403, "the control API takes no requests from pages of elsewhere")
+        if request.headers.get("sec-fetch-site") in NOT_BY_A_PAGE and not _is_followed_link(request):
+            raise Refused(403, "the control API takes no requests from pages of elsewhere")
         if token and self._token is not None and not carries(request.headers.get("authorization"), self._token):
             raise Refused(401, "the control API wants authorization: Bearer TOKEN")
         kind = request.headers.get("content-type", "")
@@ -75,6 +89,16 @@ class Guard:
             return False
         listens = ip_address(str(here[0]).partition("%")[0])
         return told in {listens, getattr(listens, "ipv4_mapped", None)} or (told.is_loopback and listens.is_loopback)
+
+
+def _is_followed_link(request: web.BaseRequest) -> bool:
+    """Whether somebody has followed a link: the answer becomes a page of its own, of which the other sees nothing."""
+    told = request.headers
+    return (
+        request.method in {"GET", "HEAD"}
+        and told.get("sec-fetch-mode") == "navigate"
+        and told.get("sec-fetch-dest") == "document"
+    )
 
 
 def _without_port(host: str) -> str:

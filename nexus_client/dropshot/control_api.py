@@ -21,7 +21,7 @@ from aiohttp import web
 from nexus_client.dropshot import openapi
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id, not_found
 from nexus_client.dropshot.body import Bodies, Decoder, read_json
-from nexus_client.dropshot.control import Guard, RefusalOf
+from nexus_client.dropshot.control import SAFE_HEADERS, Guard, RefusalOf
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.operations import About, Answered, Call, OneOf, Operation, Text, Value
 from nexus_client.dropshot.response import Response, refused_answer
@@ -65,9 +65,8 @@ class ControlApi(Generic[O]):
         self._guard = guard
         self._refusal_of = refusal_of
         self._body_max = body_max
-        self._headers = headers or {}
+        self._headers = {**SAFE_HEADERS, **(headers or {})}
         self._decoders: dict[Operation[Any, Any], Decoder[Any]] = {}  # made when a body comes: most are never used
-        self._open = frozenset(row.path for row in self.operations if row.open)
         self._paths: Paths[Operation[Any, Any]] = Paths()
         for row in self.operations:
             self._paths.add(row.method, row.path, row)
@@ -100,8 +99,11 @@ class ControlApi(Generic[O]):
         return self._paths.find("GET" if method == "HEAD" else method, split_target(target)[0])
 
     def _is_open(self, request: web.BaseRequest) -> bool:
-        # found only among those that are: who has no token is not told which other paths there are
-        return request.method in {"GET", "HEAD"} and split_target(request.raw_path)[0] in self._open
+        """What is no row is not: who has no token is not told which other paths there are."""
+        try:
+            return self.find(request.method, request.raw_path)[0].open
+        except Refused:
+            return False
 
     async def _read(self, request: web.BaseRequest) -> tuple[Operation[Any, Any], Call[Any]]:
         row, texts = self.find(request.method, request.raw_path)
@@ -134,6 +136,9 @@ class ControlApi(Generic[O]):
     def told(self, row: Operation[Any, Any], value: Any, request_id: str) -> web.StreamResponse:
         """The answer to a request. One that the row does not have is a bug."""
         if isinstance(value, web.StreamResponse):
+            if not value.prepared:
+                for name, text in self._headers.items():
+                    value.headers.setdefault(name, text)
             return value
         done = value if isinstance(value, Answered) else Answered(value, row.status)
         assert done.status in row.answers, f"{row.method} {row.path} does not say that it answers {done.status}"

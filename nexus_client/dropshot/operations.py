@@ -10,7 +10,8 @@ itself, `Answered` for another status that the row has, a text, or a `StreamResp
 Whatever it refuses is raised as `Refused`.
 
 Read before: dropshot/json.py, dropshot/routes.py.
-Read next: dropshot/control_api.py, dropshot/observing.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py.
+Read next: dropshot/control_api.py, dropshot/observing.py, dropshot/openapi.py, sim_sled/daemon/control_answers.py,
+sim_sled/daemon/page_api.py.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ def resume(name: str, says: str) -> Parameter:
         return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else -1
 
     return Parameter(name, says, read, {"type": "string"}, default=-1, where="header")
+
+
+def text_header(name: str, says: str) -> Parameter:
+    """A header, or ""."""
+    return Parameter(name, says, str, {"type": "string"}, default="", where="header")
 
 
 def text_in_path(name: str, says: str) -> Parameter:
@@ -209,7 +215,9 @@ class Operation(Generic[O, B]):
     optional: bool = attrs.field(default=False, kw_only=True)
     """Whether the body may be left out."""
     open: bool = attrs.field(default=False, kw_only=True)
-    """Whether it is told without the token: for probes, which have none."""
+    """Whether it is told without the token: for probes, which have none, and for the files of a page, which tell
+    nothing.
+    """
     body_max: int | None = attrs.field(default=None, kw_only=True)
     """Bytes that the body may have, if that is not the API's own limit."""
 

@@ -1,7 +1,8 @@
-"""What a campaign found, one folder per reason: the smallest scenario that fails so, its trace, the command.
+"""What a campaign found, one folder per reason: the smallest scenario that fails so, its run, the command.
 
     DIR/expect-boots/minimal.yaml    the reduced scenario with its seed (without `--shrink`: the whole one)
     DIR/expect-boots/minimal.trace   its run, for `replay`
+    DIR/expect-boots/minimal.html    its run, as a page for a browser
     DIR/expect-boots/README.md       the reason, all that is known of the group, commands to paste
 
 Read before: campaign/explore.py, play/shrink.py. Read next: cli/exploring.py.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ from sim_sled.campaign.explore import Group
 from sim_sled.campaign.job import Job
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.printing import print_scenario
+from sim_sled.page.files import in_one_file
+from sim_sled.page.recording import TooManyEvents, recording_of
 from sim_sled.play.run import play
 from sim_sled.play.shrink import Shrunk, shrink
 
@@ -74,6 +78,8 @@ def keep_group(
     if not group.what.startswith("crash/"):
         result = play(scenario, seed, attrs.evolve(job.how, keep=True))
         write_text(folder / "minimal.trace", result.trace().text())
+        with suppress(TooManyEvents):  # what no browser would show has its trace
+            write_text(folder / "minimal.html", in_one_file(recording_of(result)))
     write_text(folder / "README.md", _readme(job, group, small))
     return Kept(group, folder, small)
 

@@ -5,6 +5,7 @@ Read before: cli/rss.py.
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -356,6 +357,26 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+
+
+@app.command()
+def page(
+    trace: Annotated[
+        Path | None, typer.Argument(metavar="TRACE", help="a finished run, as `run --trace` writes it")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="TRACE.html, if missing")] = None,
+    at: At = None,
+    port_file: FromPortFile = None,
+) -> None:
+    """Print where a running daemon's live page is; of a TRACE make one, with a time slider, all in one file."""
+    if trace is None:
+        from sim_sled.cli import control_client
+
+        sys.stdout.write(f"http://{control_client.where(at, port_file)}/page\n")
+        return
+    from sim_sled.cli.scenario import page_of
+
+    page_of(trace, out or trace.with_suffix(".html"))
 
 
 @app.command()

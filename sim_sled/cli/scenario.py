@@ -81,6 +81,7 @@ def run(
     sequence: Annotated[
         str | None, typer.Option(help="HOSTNAME=FILE: write a Mermaid sequence of one instance")
     ] = None,
+    page: Annotated[Path | None, typer.Option(help="write an HTML page with a time slider, all in one file")] = None,
     files_from: FilesFrom = None,
 ) -> None:
     """Play scenarios in the closed world: sleds, network, users and the Nexus model. Exit 1 if one fails."""
@@ -105,6 +106,7 @@ def run(
         trace=trace,
         timeline=timeline,
         sequence=_sequence(sequence),
+        page=page,
         files_from=tuple(files_from or ()),
     )
     if clock == "wall":
@@ -146,6 +148,15 @@ def replay(file: Annotated[str, typer.Argument(help="trace file")]) -> None:
 
     with _watching() as progress:
         outcome = replay_file(file, progress)
+    _say(outcome)
+
+
+def page_of(trace: Path, out: Path) -> None:
+    """Write a recorded run as a page."""
+    from sim_sled.cli.scenario_commands import page_of_trace
+
+    with _watching() as progress:
+        outcome = page_of_trace(str(trace), out, progress)
     _say(outcome)
 
 

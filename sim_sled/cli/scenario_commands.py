@@ -25,14 +25,16 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import Mark
+from sim_sled.page.files import in_one_file
+from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
 from sim_sled.play import library, many
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, text_of
-from sim_sled.play.run import How, run_to_end
+from sim_sled.play.run import How, Result, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
-from sim_sled.play.trace import BadTrace, Trace, compare, events_json, read_trace
+from sim_sled.play.trace import BadTrace, Trace, compare, events_json, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
@@ -64,6 +66,7 @@ class RunOptions:
     trace: Path | None = None
     timeline: Path | None = None
     sequence: tuple[str, Path] | None = None
+    page: Path | None = None
     files_from: tuple[Path, ...] = ()
 
 
@@ -96,6 +99,7 @@ def run_files(
         options.trace,
         options.timeline,
         options.sequence and options.sequence[1],
+        options.page,
     )
     bad = bad_variant(options.variant, options.sled_variant) or unwritable(written)
     if bad is not None:
@@ -111,7 +115,7 @@ def run_files(
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
-        _write_files(played, options, only=len(tasks) == 1)
+        notes += _write_files(played, options, only=len(tasks) == 1)
         if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
             notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
@@ -180,8 +184,10 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
     return tasks, "".join(notes)
 
 
-def _write_files(played: Played, options: RunOptions, *, only: bool) -> None:
-    """Files of a run; of several runs each gets its scenario's name in front of the suffix."""
+def _write_files(played: Played, options: RunOptions, *, only: bool) -> str:
+    """Files of a run; of several runs each gets its scenario's name in front of the suffix. Returns what is to be
+    noted.
+    """
 
     def named(path: Path) -> Path:
         return path if only else path.with_name(f"{path.stem}-{played.result.scenario.name}{path.suffix}")
@@ -195,6 +201,12 @@ def _write_files(played: Played, options: RunOptions, *, only: bool) -> None:
     if options.sequence is not None:
         hostname, path = options.sequence
         write_text(named(path), mermaid(played.result.lines, hostname))
+    if options.page is not None:
+        try:
+            write_text(named(options.page), in_one_file(recording_of(played.result)))
+        except TooManyEvents as error:
+            return f"{played.task.shown}: no page: {error}\n"
+    return ""
 
 
 # ---- replay and why
@@ -230,6 +242,51 @@ def _mark(where: str) -> Mark:
 
 def replay_file(path: str, progress: Progress | None = None) -> Outcome:
     """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
+    again = _again(path, progress)
+    if isinstance(again, Outcome):
+        return again
+    difference = compare(again.recorded, again.result.trace())
+    if difference:
+        return Outcome(f"{path}: {difference}", EXIT_FAILED)
+    return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", EXIT_GOOD)
+
+
+def page_of_trace(path: str, out: Path, progress: Progress | None = None) -> Outcome:
+    """Writes a recorded run as a page. It is played again for what a trace does not say: which expectations failed,
+    and why. If this program plays it differently the page shows what was recorded, and says so.
+    """
+    bad = unwritable([out])
+    again = _again(path, progress) if bad is None else bad
+    if isinstance(again, Outcome):
+        return again
+    notes = ""
+    try:
+        if compare(again.recorded, again.result.trace()):
+            notes = (
+                f"{path}: this program plays it differently: the page shows what was recorded, without a verdict\n"
+            )
+            lines = [parse_line(line) for line in again.recorded.lines]
+            recording = recording_of_trace(again.result.scenario, again.recorded, lines)
+        else:
+            recording = recording_of(again.result)
+        write_text(out, in_one_file(recording))
+    except TooManyEvents as error:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: no page: {error}\n")
+    except (ValueError, IndexError) as error:
+        return Outcome("", EXIT_BAD_INPUT, f"{path}: a line of it cannot be read: {error}\n")
+    return Outcome(f"{out}\n", EXIT_GOOD, notes)
+
+
+@attrs.frozen
+class _Again:
+    """A recorded run, and what came of playing it again."""
+
+    recorded: Trace
+    result: Result
+
+
+def _again(path: str, progress: Progress | None) -> _Again | Outcome:
+    """Plays a recorded run again; what is wrong if that cannot be."""
     try:
         recorded = read_trace(read_bounded(Path(path), TRACE_MAX).decode())
     except TooLong:
@@ -251,10 +308,7 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
         How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None),
     )
     [played] = many.play_all([task], 1, progress)
-    difference = compare(recorded, played.result.trace())
-    if difference:
-        return Outcome(f"{path}: {difference}", EXIT_FAILED)
-    return Outcome(f"{path}: the same, {len(recorded.lines)} lines, {played.result.end}\n", EXIT_GOOD)
+    return _Again(recorded, played.result)
 
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:

@@ -4,7 +4,8 @@ Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`,
 it, and how errors look, says nexus_client/dropshot/control.py.
 
 Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
-daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/snapshot.py.
+daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/page.py,
+daemon/page_api.py, daemon/snapshot.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -43,7 +44,7 @@ from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.sled import Sled
 from sim_sled.core.why import stamp
-from sim_sled.daemon import snapshot
+from sim_sled.daemon import page_api, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
@@ -69,6 +70,7 @@ from sim_sled.daemon.control_answers import (
     SnapshotText,
     StateFault,
     StepsWanted,
+    Story,
     Time,
     UntilWanted,
     Version,
@@ -80,6 +82,7 @@ from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
 from sim_sled.daemon.metrics import Counters, families
+from sim_sled.daemon.page import PAGES_MAX, Feed
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
@@ -103,6 +106,7 @@ class Control:
         self.daemon = daemon
         self._scale = scale
         self.token = token
+        self.feed = Feed(daemon)
         self.counters = Counters()
         daemon.watchers.append(self.counters.add)
         self.api: ControlApi[Control] = ControlApi(
@@ -203,6 +207,17 @@ class Control:
                 await response.write(b": still here\n\n")
         await response.write_eof()
         return response
+
+    async def page_feed(self, call: Call[None]) -> web.StreamResponse:
+        page_api.one_more(self.feed.pages, PAGES_MAX)
+        self.feed.pages += 1
+        try:
+            return await page_api.stream(call, self.feed.messages(call.text("last-event-id")))
+        finally:
+            self.feed.pages -= 1
+
+    async def story(self, call: Call[None]) -> Story:
+        return self.feed.story(self._seen(call))
 
     async def log(self, call: Call[None]) -> list[LogLine]:
         lines = self.daemon.history.of(self._seen(call).propolis_id)
@@ -430,6 +445,9 @@ _COMPANION_FAULT: Final[OneOf[CompanionFault]] = OneOf("CompanionFault", _compan
 _BESIDE: Final = "/sleds/{sled_id}/companions"
 
 OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
+    *page_api.FILE_OPERATIONS,
+    Operation("GET", "/page/feed", Control.page_feed, "What the page is told, as server-sent events",
+              Text("text/event-stream"), parameters=page_api.FEED_PARAMETERS),
     Operation("GET", "/ready", Control.ready, "200 once Nexus knows every sled and has the rack", Readiness,
               others={503: Readiness}),
     Operation("GET", "/version", Control.version, "Which version this is", Version),
@@ -445,6 +463,8 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/log", Control.log, "What happened to a VMM", list[LogLine], parameters=(_WHO,)),
+    Operation("GET", "/vmms/{who}/story", Control.story, "A VMM's life and its why, both sides of a migration",
+              Story, parameters=(_WHO,)),
     Operation("GET", "/vmms/{who}/expect", Control.expect, "Waits until a VMM is in a state", Expected,
               parameters=_EXPECT),
     Operation("POST", "/vmms/{who}/inject", Control.inject, "One fault of a VMM", Injected,

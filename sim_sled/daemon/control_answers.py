@@ -179,6 +179,7 @@ class VmmFacts(TypedDict):
 
 
 _In = TypedDict("_In", {"in": str})  # a word of Python
+_From = TypedDict("_From", {"from": NotRequired[str]})  # same
 
 
 class VmmRow(VmmFacts, _In):
@@ -246,6 +247,46 @@ class LogLine(TypedDict):
     sled_id: str
     kind: str
     text: str
+
+
+class LifeEvent(_From):
+    """As `events` has it; what is empty is left out."""
+
+    at_us: int
+    kind: str
+    to: NotRequired[str]
+    gen: NotRequired[int]
+    attempt: NotRequired[int]
+    text: NotRequired[str]
+
+
+class Brief(TypedDict):
+    """A VMM, also one that is gone. `n`: its ordinal."""
+
+    id: str
+    n: int
+    name: str
+    sled: str
+    instance: str
+    state: str
+    acked: str
+    gone: bool
+
+
+class Life(Brief):
+    """`states`: since when it was in which."""
+
+    events: list[LifeEvent]
+    states: list[tuple[int, str]]
+
+
+class Story(TypedDict):
+    """`lives`: this VMM and whoever it has migrated from or to, oldest first. `others`: more of its instance."""
+
+    at_us: int
+    why: Why
+    lives: list[Life]
+    others: list[Brief]
 
 
 class Expected(TypedDict):

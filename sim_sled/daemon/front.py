@@ -13,7 +13,7 @@ import contextlib
 import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -31,8 +31,10 @@ from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.looking import EVENTS_KEPT
+from sim_sled.daemon.page import PAGES_MAX
 from sim_sled.daemon.workers import Worker, Workers
 
 ANSWER_S: Final = 30.0
@@ -41,6 +43,8 @@ AGAIN_S: Final = 0.5
 """Until a feed that broke off is asked for again: its worker is coming back."""
 LINE_MAX: Final = 1024 * 1024
 """Bytes of one event."""
+PARTS_WAIT: Final = 64
+"""Messages of the workers that a page has not taken yet: a slow one lets the workers wait."""
 
 
 class Spread(Enum):
@@ -56,10 +60,16 @@ class Spread(Enum):
     PROBES = "all; the first that is not ready, or anybody"
     ANY = "any: they are the same there"
     FEED = "all, as they come"
+    PAGE = "all; each is a part of the page"
+    ITSELF = "nobody: it is the same everywhere"
     NOBODY = "nobody: a rack of workers cannot do it"
 
 
 SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
+    ("GET", "/page"): Spread.ITSELF,
+    ("GET", "/page/words.json"): Spread.ITSELF,
+    ("GET", "/page/{file}"): Spread.ITSELF,
+    ("GET", "/page/feed"): Spread.PAGE,
     ("GET", "/ready"): Spread.READY,
     ("GET", "/version"): Spread.ANY,
     ("GET", "/healthz"): Spread.ANY,
@@ -72,6 +82,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/vmms"): Spread.LIST,
     ("GET", "/vmms/{who}"): Spread.OWNER,
     ("GET", "/vmms/{who}/log"): Spread.OWNER,
+    ("GET", "/vmms/{who}/story"): Spread.OWNER,
     ("GET", "/vmms/{who}/expect"): Spread.OWNER,
     ("GET", "/events"): Spread.FEED,
     ("POST", "/vmms/{who}/inject"): Spread.OWNER,
@@ -113,16 +124,17 @@ NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the
 def rows() -> list[Operation[Front, Any]]:
     """The table of a daemon with other handlers."""
 
-    def handler(spread: Spread) -> Any:
+    def handler(row: Operation[Any, Any]) -> Any:
+        spread = SPREAD[row.method, row.path]
+        if spread is Spread.ITSELF:
+            return row.handler
+
         async def handle(front: Front, call: Call[Any]) -> web.StreamResponse:
             return await front.answer(call, spread)
 
         return handle
 
-    return [
-        cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(SPREAD[row.method, row.path])))
-        for row in OPERATIONS
-    ]
+    return [cast("Operation[Front, Any]", attrs.evolve(row, handler=handler(row))) for row in OPERATIONS]
 
 
 class Front:
@@ -135,6 +147,7 @@ class Front:
         self._http: aiohttp.ClientSession | None = None
         self._feed: _Feed | None = None
         self._listener: Listener | None = None
+        self._pages = 0
 
     @property
     def address(self) -> str:
@@ -195,6 +208,8 @@ class Front:
         match spread:
             case Spread.FEED:
                 return await self._events(call)
+            case Spread.PAGE:
+                return await self._page_feed(call)
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
@@ -283,6 +298,73 @@ class Front:
                 await response.write(b": still here\n\n")
         await response.write_eof()
         return response
+
+    # ---- the live page
+
+    async def _page_feed(self, call: Call[Any]) -> web.StreamResponse:
+        """The parts of all workers as one rack. It has no ids: whoever comes back gets everything, and so does the
+        page if a worker has ended or begins anew.
+        """
+        page_api.one_more(self._pages, PAGES_MAX)
+        self._pages += 1
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                return await page_api.stream(call, self._page_messages(stack, once=call.flag("once")))
+        finally:
+            self._pages -= 1
+
+    async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
+        parts = [part for each in self._workers.all if (part := await self._page_part(each, stack)) is not None]
+        told = [json.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
+        if len(told) < len(self._workers.all):
+            return  # one is not there: the page asks again
+        yield page.message("whole", told[0] | {"counts": [each for whole in told for each in whole["counts"]]})
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAIT)
+        tasks = [asyncio.create_task(_pass_on(i, part, queue)) for i, part in enumerate(parts)]
+        try:
+            first = 0
+            while (message := await queue.get()) is not None:
+                yield message
+                first += message.startswith(b"event: frame")
+                if once and first >= len(parts):
+                    return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _page_part(
+        self, worker: Worker, stack: contextlib.AsyncExitStack
+    ) -> AsyncIterator[page.Message] | None:
+        """What a worker tells of its part. None: it is not there."""
+        assert self._http is not None, "we are serving"
+        if worker.ready is None:
+            return None
+        request = self._http.get(
+            f"http://{worker.ready.control}/page/feed",
+            headers={"authorization": f"Bearer {worker.spec.token}"},
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=LINE_MAX,
+        )
+        try:
+            response = await stack.enter_async_context(request)
+        except aiohttp.ClientError:
+            return None
+        return page.read_messages(response.content)
+
+
+async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyncio.Queue[bytes | None]) -> None:
+    """Until the worker is gone or begins anew: None in the queue."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async for each in messages:
+            if each.event == "whole":
+                break
+            data = json.loads(each.data)
+            if each.event == "frame":
+                data["part"] = part
+                data.pop("pace", None)  # nobody stops the time of several processes
+            await queue.put(page.message(each.event, data))
+    await queue.put(None)
 
 
 _NUMBER: Final = re.compile(rb'\{"number": (\d+), ')

@@ -2,7 +2,8 @@
 
 One place for the control API, `sim-sled up` and the pytest plugin.
 
-Read before: daemon/daemon.py, daemon/sightings.py. Read next: daemon/control.py, daemon/small_rack.py.
+Read before: daemon/daemon.py, daemon/sightings.py.
+Read next: daemon/control.py, daemon/page.py, daemon/small_rack.py.
 """
 
 from __future__ import annotations

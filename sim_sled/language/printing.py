@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from sim_sled.language.record import Struct
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import Rule, Scenario
 
 
 def plain(scenario: Scenario) -> dict[str, Any]:
@@ -22,3 +22,16 @@ def print_scenario(scenario: Scenario, comment: str = "") -> str:
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     body = yaml.dump(plain(scenario), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=110)
     return head + body
+
+
+def rule_in_words(rule: Rule) -> dict[str, str]:
+    """`for`, `when` and `do` of a rule, each on one line, as in the file: `hostname: web-*`."""
+    shown = Struct(Rule).show(rule)
+    assert isinstance(shown, dict)
+    return {part: _line(shown[part]) if shown.get(part) else "" for part in ("for", "when", "do")}
+
+
+def _line(value: Any) -> str:
+    parts = value if isinstance(value, list) else [value]
+    lines = (yaml.dump(part, Dumper=yaml.CSafeDumper, default_flow_style=True, width=10**6).strip() for part in parts)
+    return ", ".join(line[1:-1] for line in lines)  # without the braces around a mapping

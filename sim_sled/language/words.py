@@ -1,6 +1,8 @@
 """The words a scenario may use for things that exist elsewhere: operations, states, edges, phases, error codes.
 
 One list per idea, each with its source; a test holds them against the OpenAPI documents and Propolis's table.
+
+Read next: page/looks.py.
 """
 
 from __future__ import annotations

@@ -110,6 +110,11 @@ class DaemonServed(Served):
             await self._vm(name)
         for path in ("/", "/openapi.json", "/ready", *OBSERVED, "/version", "/sleds", "/vmms", "/events"):
             yield "GET", path, path, None
+        for path in ("/page", "/page/words.json"):
+            yield "GET", path, path, None
+        for name in ("main.js", "page.css", "icon.svg"):
+            yield "GET", "/page/{file}", f"/page/{name}", None
+        yield "GET", "/page/feed", "/page/feed?once=1", None
         yield "GET", "/sleds/{sled_id}/networking", f"/sleds/{SLED}/networking", None
         beside = "/sleds/{sled_id}/companions"
         dataset = str(next(iter(self.daemon.companion_addresses()[SLED].crucible)))
@@ -135,6 +140,7 @@ class DaemonServed(Served):
         yield "POST", "/restore", "/restore", {"snapshot": (await self.daemon.snapshots.take()).text}
         yield "GET", "/vmms/{who}", "/vmms/web-1", None
         yield "GET", "/vmms/{who}/log", "/vmms/v1/log", None
+        yield "GET", "/vmms/{who}/story", "/vmms/web-1/story", None
         yield "GET", "/vmms/{who}/expect", "/vmms/web-1/expect?state=running&within_ms=1000", None
         yield "GET", "/vmms/{who}/expect", "/vmms/web-1/expect?state=destroyed&within_ms=1", None
         for who, fault in (

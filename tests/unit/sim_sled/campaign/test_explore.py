@@ -4,8 +4,10 @@ import pytest
 
 from sim_sled.campaign import job as jobs
 from sim_sled.campaign.explore import explore, place_of, seeds_from
+from sim_sled.campaign.groups import keep_group
 from sim_sled.campaign.job import Job, play_seed, read_ran
 from sim_sled.campaign.places import Batch, Future, NobodyPlays, Sizer, in_order, play_batch
+from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.many import Task, play_all
 from sim_sled.play.run import How, play
@@ -183,3 +185,20 @@ def test_a_run_that_never_comes_to_rest_is_judged_at_its_end_too():
     result = play(task(text=NEVER_AT_REST).scenario, 1)
     assert result.end.endswith("not at rest")
     assert [failure.key for failure in result.failures] == ["final_state_acked"]
+
+
+def test_a_group_has_its_folder_with_all_that_is_needed_to_see_it_again(tmp_path):
+    explored = explore(job(SOME_FAIL), seeds_from(0, 12))
+    [group] = explored.groups.values()
+    kept = keep_group(job(SOME_FAIL), group, tmp_path / "found")
+    assert sorted(path.name for path in kept.folder.iterdir()) == [
+        "README.md",
+        "minimal.html",
+        "minimal.trace",
+        "minimal.yaml",
+    ]
+    again = run_files([str(kept.folder / "minimal.yaml")], RunOptions())
+    assert again.code == 1
+    assert replay_file(str(kept.folder / "minimal.trace")).code == 0
+    assert f"seed {group.seeds[0]}" in (kept.folder / "minimal.yaml").read_text()
+    assert keep_group(job(SOME_FAIL), group, tmp_path / "found").folder != kept.folder

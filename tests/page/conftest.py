@@ -1,0 +1,56 @@
+"""A real headless Chromium in front of a rack in this process. Only `make test-page` collects this folder.
+
+Every page is watched: an error on its console, a refusal by its policy or a dialog fails the test.
+"""
+
+import pytest
+from playwright.async_api import async_playwright
+from support.page.browser import WITHIN_MS, Watched, a_rack, browser_path
+
+
+@pytest.fixture
+async def rack():
+    """Three sleds, and the rules above."""
+    async with a_rack() as one:
+        yield one
+
+
+@pytest.fixture
+async def browser():
+    async with async_playwright() as playwright:
+        args = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+        started = await playwright.chromium.launch(executable_path=browser_path(), args=args)
+        try:
+            yield started
+        finally:
+            await started.close()
+
+
+@pytest.fixture
+async def pages(browser):
+    """Makes pages: `await pages(width=390, scheme="dark")`."""
+    made = []
+
+    async def make(width=1280, height=800, scheme="light", **more):
+        context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
+        page = await context.new_page()
+        page.set_default_timeout(WITHIN_MS)
+        watched = Watched(page)
+        page.watched = watched
+        page.on(
+            "console", lambda said: watched.wrong.append(said.text) if said.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: watched.wrong.append(str(error)))
+        page.on("dialog", lambda dialog: watched.wrong.append(f"a dialog: {dialog.message}"))
+        page.on("request", lambda request: watched.asked.append(request.url))
+        made.append(watched)
+        return page
+
+    yield make
+    for watched in made:
+        assert watched.complaints() == []
+
+
+@pytest.fixture
+async def page(pages):
+    return await pages()

@@ -1,0 +1,244 @@
+"""The live page in a real browser: what somebody sees and does."""
+
+import asyncio
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import expect
+from support.page.browser import a_rack, cell_of, live, no_sideways_scroll
+
+QUIET = """
+version: 1
+name: quiet
+"""
+
+
+async def test_the_page_has_a_title_an_icon_and_asks_nobody_else(rack, page):
+    await rack.running("web-1")
+    await live(page, rack)
+    await expect(page).to_have_title(re.compile("demo · sim-sled"))
+    icon = await page.locator("link[rel=icon]").get_attribute("href")
+    assert (await page.request.get(f"http://{rack.address}{icon}")).ok
+    assert {urlsplit(url).netloc for url in page.watched.asked} == {rack.address}
+
+
+async def test_a_vm_is_opened_by_a_click_and_shows_its_why_and_its_life(rack, page):
+    await rack.running("web-1", "stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await rack.small.expect("stuck-1", "stopping", within_s=10)
+    await live(page, rack)
+    await page.mouse.click(*await cell_of(page, "stuck-1"))
+    story = page.get_by_role("region", name="one VM")
+    await expect(story.get_by_role("heading", name="stuck-1")).to_be_visible()
+    await expect(story).to_contain_text("for ever")
+    await expect(story).to_contain_text("never-stops")
+    await expect(story.locator(".lane-box svg rect").first).to_be_visible()
+    await expect(story.locator("table.events")).to_contain_text("asked stopped")
+    assert page.url.endswith("#v2")
+
+
+async def test_who_needs_a_look_is_listed_and_opened_from_there(rack, page):
+    await rack.running("web-1", "stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await live(page, rack)
+    await expect(page.get_by_role("heading", name="1 needs a look")).to_be_visible()
+    await page.get_by_role("button", name=re.compile("stuck-1")).click()
+    await expect(page.get_by_role("region", name="one VM")).to_contain_text("halting")
+
+
+async def test_a_held_report_is_released_and_is_gone_within_a_second(rack, page):
+    await rack.running("late-1", "late-2")
+    await live(page, rack)
+    await expect(page.get_by_role("heading", name="2 reports held")).to_be_visible()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await page.get_by_role("button", name="Release").click()
+    await expect(page.get_by_role("heading", name=re.compile("reports? held"))).to_be_hidden(timeout=1_000)
+    assert loop.time() - began < 1.5
+    await rack.small.expect_public("late-1", "running", within_s=5)
+
+
+async def test_a_manual_rule_is_fired_and_its_counter_moves(rack, page):
+    await live(page, rack)
+    rule = page.locator(".rule").filter(has_text="enough-of-it")
+    await expect(rule).to_contain_text("fired 0")
+    await rule.get_by_role("button", name="Fire").click()
+    await expect(rule).to_contain_text("fired 1")
+
+
+async def test_a_fault_is_injected_and_the_page_shows_what_came_of_it(rack, page):
+    await rack.running("web-1")
+    await live(page, rack, "#v1")
+    await page.get_by_role("button", name="Fail", exact=True).click()
+    await expect(page.get_by_text("Fail: injected")).to_be_visible()
+    await expect(page.get_by_role("region", name="one VM")).to_contain_text("failed")
+
+
+async def test_every_fault_that_the_page_offers_is_one_that_the_daemon_knows(rack, pages):
+    labels = None
+    for i in range(20):
+        page = await pages()
+        await rack.running(f"web-{i}")
+        await live(page, rack, f"#v{i + 1}")
+        buttons = page.locator(".faults button")
+        await expect(buttons.first).to_be_visible()
+        labels = labels or await buttons.all_inner_texts()
+        if i >= len(labels):
+            break
+        await page.get_by_role("button", name=labels[i], exact=True).click()
+        await expect(page.get_by_text(f"{labels[i]}: injected")).to_be_visible()
+    assert len(labels) >= 5
+
+
+async def test_both_sides_of_a_migration_are_shown_together(rack, page):
+    await rack.running("web-1")
+    source = rack.small.meant("web-1")
+    target = next(handle for handle in rack.small.handles if handle.id != source.sled_id)
+    await rack.small.migrate_instance("web-1", target.id)
+    await rack.small.expect("v2", "running", within_s=10)
+    await live(page, rack, "#v2")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story).to_contain_text("Both sides of its migration")
+    heads = story.locator("table.events thead th")
+    await expect(heads).to_have_text([re.compile("time"), re.compile("v1 .* source"), re.compile("v2 .* target")])
+    await expect(story.locator(".lane-names")).to_contain_text("phase")
+
+
+async def test_what_happens_is_seen_without_reloading(rack, page):
+    await live(page, rack)
+    await expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+    await rack.running("web-1")
+    await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No VMs yet")).to_be_hidden()
+    await rack.small.scale(5)
+    await expect(page.get_by_text("1 VM on 5 sleds")).to_be_visible()
+
+
+async def test_the_page_survives_a_restart_of_the_daemon_and_forgets_what_was(pages):
+    page = await pages()
+    page.watched.allowed += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY"]
+    async with a_rack() as first:
+        await first.running("web-1", "web-2")
+        address = first.address
+        await live(page, first)
+        await expect(page.get_by_text("2 VMs on 3 sleds")).to_be_visible()
+        await first.unserve()
+        await expect(page.get_by_role("alert")).to_contain_text("does not answer")
+        await first.serve()
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        await expect(page.get_by_text("2 VMs on 3 sleds")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    async with a_rack(QUIET, sleds=2) as second:
+        await second.running("other-1")
+        await second.unserve()
+        second.address = address
+        await second.serve()
+        await expect(page.get_by_text("1 VM on 2 sleds")).to_be_visible()
+        await expect(page).to_have_title(re.compile("quiet"))
+
+
+async def test_the_keyboard_is_enough(rack, page):
+    await rack.running("web-1", "web-2", "web-3", "web-4")
+    await live(page, rack)
+    await page.keyboard.press("/")
+    await page.keyboard.type("web-3")
+    await expect(page.get_by_role("heading", name="1 found")).to_be_visible()
+    await page.keyboard.press("Enter")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story.get_by_role("heading", name="web-3")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(story).to_be_hidden()
+    await page.keyboard.press("Home")  # closing leaves the focus on the grid
+    await page.keyboard.press("ArrowRight")
+    await page.keyboard.press("Enter")
+    await expect(story.get_by_role("heading", name=re.compile("web-"))).to_be_visible()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="keys")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog", name="keys")).to_be_hidden()
+
+
+async def test_every_button_is_reached_by_tab_and_says_what_it_is(rack, page):
+    await rack.running("late-1", "stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await live(page, rack)
+    await expect(page.get_by_role("button", name="Release")).to_be_visible()
+    reached = set()
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        reached.add(
+            await page.evaluate(
+                "(document.activeElement.getAttribute('aria-label') || document.activeElement.innerText ||"
+                " document.activeElement.tagName).trim()"
+            )
+        )
+    assert {"Release", "Fire", "find VMs"} <= reached
+    assert any(each.startswith("VMs by sled") for each in reached)
+    assert "" not in reached
+
+
+async def test_states_can_be_chosen_and_the_list_follows(rack, page):
+    await rack.running("web-1", "web-2", "stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await rack.small.expect("stuck-1", "stopping", within_s=10)
+    await live(page, rack)
+    await page.get_by_role("button", name=re.compile("^running")).click()
+    await expect(page.get_by_role("heading", name="2 found")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("heading", name="1 needs a look")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_scrolls_sideways_at_390_pixels(rack, pages, scheme):
+    page = await pages(390, 844, scheme)
+    await rack.running("late-1", "a-host-name-that-is-as-long-as-host-names-may-be-and-not-longer")
+    await live(page, rack)
+    await expect(page.get_by_role("button", name="Release")).to_be_visible()
+    assert await no_sideways_scroll(page)
+    await page.get_by_role("button", name=re.compile("late-1")).first.click()
+    await expect(page.get_by_role("region", name="one VM").get_by_role("heading", name="late-1")).to_be_visible()
+    assert await no_sideways_scroll(page)
+
+
+async def test_the_page_is_dark_where_people_want_it_dark(rack, pages):
+    papers = []
+    for scheme in ("light", "dark"):
+        page = await pages(scheme=scheme)
+        await live(page, rack)
+        papers.append(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    light, dark = (sum(map(int, re.findall(r"\d+", paper)[:3])) for paper in papers)
+    assert light > 600
+    assert dark < 120
+
+
+async def test_every_shape_of_the_table_is_one_that_the_page_draws(rack, page):
+    await live(page, rack)
+    found = await page.evaluate(
+        """async () => {
+          const words = await (await fetch("/page/words.json")).json();
+          const { isDrawn } = await import("/page/shapes.js");
+          return words.states.filter((look) => !isDrawn(look.shape)).map((look) => look.word);
+        }"""
+    )
+    assert found == []
+
+
+async def test_time_is_stopped_stepped_and_goes_on(pages):
+    page = await pages()
+    async with a_rack(pace="dev") as rack:
+        await live(page, rack)
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await rack.small.create_instance("web-1")
+        await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
+        await expect(page.get_by_text("something is due in")).to_be_visible()
+        chip = page.locator(".chip").filter(has_text=re.compile("^running")).locator("b")
+        assert await chip.inner_text() == "0"
+        await page.get_by_role("button", name="Step", exact=True).click()
+        await page.get_by_role("button", name="+1 min").click()
+        await expect(chip).to_have_text("1")
+        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await page.get_by_role("button", name="Go on").click()
+        await expect(page.get_by_text("Time stands at")).to_be_hidden()
+        assert not rack.small.daemon.clock.stands
