@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page lint fix bench examples soak campaign mutants clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="-
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
+
+hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes)
+	$(BIN)/python -m tests.campaign.hazards
 
 mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some
 	$(BIN)/python -m tests.mutation $(MUTANTS)

@@ -12,8 +12,9 @@ from nexus_client.stub import actions
 from nexus_client.stub.config import Config
 from nexus_client.stub.context import Context, WatchCall, WatchWaits
 from nexus_client.stub.contract import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
-from nexus_client.stub.records import NOT_ON_A_SLED, FailureReason, Instance, Sled, VmmDbState
+from nexus_client.stub.records import NOT_ON_A_SLED, TERMINAL, FailureReason, Instance, Sled, VmmDbState
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import update as update_saga
 from nexus_client.stub.sagas.state import StartSaga
@@ -86,6 +87,8 @@ def check_more(ctx: Context) -> None:
     while ctx.watch.waiting and len(ctx.watch.checking) < ctx.config.watcher_checks_max:
         propolis_id = ctx.watch.waiting.popleft()
         vmm = ctx.records.vmms[propolis_id]
+        if vmm.state in TERMINAL and Hazard.CHECKS_WHAT_IS_OVER not in ctx.config.hazards:
+            continue  # asked here and not when the round was listed: it may be over since
         sled = ctx.records.sleds[vmm.sled_id]
         ctx.watch.checking.add(propolis_id)
         unasked = judge_unasked(sled)

@@ -26,6 +26,12 @@ class Hazard(Enum):
     RESERVATION_LAGS = "reservation_lags"
     """Between an update saga's commit and its clean-up `stopped` shows, and a start is refused with 409 (NX 7, #38).
     Off: the old reservation steps aside."""
+    STOP_LOST_IN_MIGRATION = "stop_lost_in_migration"
+    """A stop that is sent to the source of a migration goes away with the source: the target runs on, although the
+    intended state is `stopped` (NX 4.2). Off: the update that ends the migration stops the VMM that is left."""
+    CHECKS_WHAT_IS_OVER = "checks_what_is_over"
+    """The health check asks a sled for a VMM that Nexus knows to be Failed, round after round until its record is
+    deleted, and each new reason is one more generation and one more saga (NX 4.5). Off: it leaves them alone."""
 
 
 ORIGINAL: Final = frozenset(Hazard)

@@ -109,6 +109,9 @@ def serve(
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
     scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
+    ] = None,
     plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
     pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
@@ -253,6 +256,8 @@ def serve(
         engine, sleds = _engine(scenario, seed, plays, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
+    elif junit is not None:
+        _fail("--junit needs --scenario")
     pacer = PresetPacer(pace.value, seed or 0)
     options = Options(
         engine=engine,
@@ -279,6 +284,7 @@ def serve(
         port_file=port_file,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
+        junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
     raise typer.Exit(serving.run(sleds, options, how))

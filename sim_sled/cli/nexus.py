@@ -39,6 +39,8 @@ class HazardName(Enum):
     LATE_HALF_STOPS_FAILED = "late_half_stops_failed"
     START_OVERRULES_STOP = "start_overrules_stop"
     RESERVATION_LAGS = "reservation_lags"
+    STOP_LOST_IN_MIGRATION = "stop_lost_in_migration"
+    CHECKS_WHAT_IS_OVER = "checks_what_is_over"
     NONE = "none"
 
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
+import attrs
 import typer
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
+    ] = None,
 ) -> None:
     """Start a rack of simulated sleds; alone it is a whole small rack with a model of Nexus to play with."""
     from sim_sled.daemon import racks as known
@@ -59,6 +63,10 @@ def up(
         _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
     if pace not in PRESETS:
         _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
+    if junit is not None and scenario is None:
+        _bad("--junit needs --scenario")
+    if junit is not None and workers > 1:
+        _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
     from sim_sled.daemon import loop
@@ -66,7 +74,16 @@ def up(
 
     small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
-    raise typer.Exit(loop.run(_serve(rack, control, port_file)))
+    told = None if scenario is None else Told(scenario, junit)
+    raise typer.Exit(loop.run(_serve(rack, control, port_file, told)))
+
+
+@attrs.frozen
+class Told:
+    """The scenario as the person named it, and where the verdict goes."""
+
+    scenario: str
+    junit: Path | None
 
 
 def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
@@ -115,51 +132,39 @@ def _scenario(given: str | None) -> Any:
     return found.scenario
 
 
-async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
-    """Until SIGTERM (0) or SIGINT (130)."""
+async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | None) -> int:
+    """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
     import asyncio
 
-    from nexus_client.dropshot import collector
     from sim_sled.daemon import descriptors, logs
     from sim_sled.daemon import racks as known
+    from sim_sled.daemon.serve import conclude
     from sim_sled.daemon.small_rack import RackError
 
     logs.configure(level="warning")
     stop = _end(asyncio.get_running_loop())
-    bound_at: list[str] = []
     try:
         with known.claimed(rack.name) as file:
-
-            async def scaled(sleds: int) -> None:
-                await rack.scale(sleds)
-                known.publish(file, addresses_of(rack, bound_at[0]))
-
             try:
                 descriptors.allow(rack.sleds_wanted)
                 await rack.start()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
+            judging = _judging(rack, told)
             try:
-                listener = await _control(rack, control, scaled)
-                bound_at.append(listener.address)
-                try:
-                    addresses = addresses_of(rack, listener.address)
-                    known.publish(file, addresses)
-                    if port_file is not None:
-                        known.publish(port_file, addresses)
-                    sys.stdout.write(_banner(addresses))
-                    sys.stdout.flush()
-                    collector.started()
-                    return await stop
-                finally:
-                    if port_file is not None:
-                        port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
-                    await listener.close()
+                code = await _ready(rack, control, [each for each in (file, port_file) if each is not None], stop)
             finally:
+                if judging is not None:
+                    judging.ending()
+                if port_file is not None:
+                    port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
                 await rack.stop()
                 for each in rack.left_over:
                     sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
+            if judging is not None and told is not None and told.junit is not None:
+                code = max(code, conclude(judging, told.scenario, told.junit))
+            return code
     except known.NameTaken as error:
         _bad(f"{error}; give another --name, or sim-sled down {rack.name}")
     except ValueError as error:
@@ -167,6 +172,47 @@ async def _serve(rack: Any, control: str, port_file: Path | None) -> int:
     except OSError as error:
         sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
         return ADDRESS_IN_USE
+
+
+async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Future[int]) -> int:
+    """Serves the control API and says where everything is, until it is to end. `files`: of addresses; the first one
+    follows whatever joins.
+    """
+    from nexus_client.dropshot import collector
+    from sim_sled.daemon import racks as known
+
+    bound_at: list[str] = []
+
+    async def scaled(sleds: int) -> None:
+        await rack.scale(sleds)
+        known.publish(files[0], addresses_of(rack, bound_at[0]))
+
+    listener = await _control(rack, control, scaled)
+    bound_at.append(listener.address)
+    try:
+        addresses = addresses_of(rack, listener.address)
+        for file in files:
+            known.publish(file, addresses)
+        sys.stdout.write(_banner(addresses))
+        sys.stdout.flush()
+        collector.started()
+        return await stop
+    finally:
+        await listener.close()
+
+
+def _judging(rack: Any, told: Told | None) -> Any:
+    """Says what is not done of the scenario; the judge, if there is to be one."""
+    from sim_sled.daemon.judging import Judging
+    from sim_sled.daemon.serve import say_what_is_left_out
+    from sim_sled.daemon.workers import WorkersRack
+
+    if told is None or isinstance(rack, WorkersRack):
+        return None
+    judged = told.junit is not None
+    say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
+    host = None if rack.server is None else rack.server.host
+    return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host) if judged else None
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:

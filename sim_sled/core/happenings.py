@@ -8,6 +8,7 @@ Read next: core/event.py, daemon/metrics.py, daemon/sightings.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -43,5 +44,8 @@ class Happening:
     kind: Kind
     data: object
 
+
+AGENT_ABORTS: Final = "lost: the sled agent aborts"
+"""What is `INJECTED` into every VMM of a sled whose agent aborts (SA 2.12)."""
 
 Watch = Callable[[Happening], None]

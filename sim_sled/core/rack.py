@@ -44,7 +44,7 @@ from sim_sled.core.errors import (
     SledError,
 )
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
-from sim_sled.core.happenings import Happening, Kind, Watch
+from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind, Watch
 from sim_sled.core.links import Links
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rules import Verdict
@@ -348,7 +348,7 @@ class Rack:
     def _abort_agent(self, sled: Sled, effects: list[Effect]) -> None:
         """The agent is gone, and is there again without its VMMs: nobody is told, Nexus finds out by asking."""
         for vmm in list(sled.vmms.values()):
-            self._turn.tell(vmm, Kind.INJECTED, "lost: the sled agent aborts")
+            self._turn.tell(vmm, Kind.INJECTED, AGENT_ABORTS)
             self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
             self._remove(sled, vmm, effects)
 

@@ -102,6 +102,9 @@ SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
 
 
+if TYPE_CHECKING:
+    from sim_sled.daemon.judging import Judging
+
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
 
@@ -172,6 +175,7 @@ class Daemon:
         self.look = Looking(self)
         self.pausing = Pausing(self.clock, [self])
         self.snapshots = Snapshots(self)
+        self.judging: Judging | None = None  # whoever judges a scenario on this daemon sets it
         self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
         for config in sleds:
             self.rack.add_sled(config)
@@ -687,6 +691,8 @@ class Daemon:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
         self._turn(Load(scenario), None)
+        if self.judging is not None:
+            self.judging.load(scenario)
 
     def fire(self, name: str) -> bool:
         """A person fires a manual trigger. False if no rule has it."""

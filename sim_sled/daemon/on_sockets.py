@@ -4,7 +4,7 @@ Nexus stub's server talk over HTTP; users and expectations are those of the clos
 What cannot be had there: byte-equal traces, the model's own promises (NX 7), sleds without power, a Nexus that
 is restarted by a rule.
 
-Read before: daemon/daemon.py, play/stage.py.
+Read before: daemon/daemon.py, daemon/judging.py, play/stage.py.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.judging import look_at_call
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Power, RestartNexus
-from sim_sled.http.answers import refusal
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import Call, Carried, Refused
 from sim_sled.play.fleet import configs_of, engine_for, model_of
@@ -157,17 +157,13 @@ class WallWorld:
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])
+        self.judge.invariants.happened(who, happening)
         text = told(happening)
         if text and who is not None:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
 
     def _carried(self, call: Call, ending: Carried | Refused) -> None:
-        if isinstance(ending, Refused):
-            answer = refusal(ending.error)
-            if answer.status >= 500:
-                self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
-        elif call.op == "vmm_register":
-            self.judge.invariants.registered(call.item.sled_id)
+        look_at_call(self.judge, self.nexus_5xx, call, ending)
 
     def _judge(self) -> None:
         self.judge.look()
@@ -186,6 +182,7 @@ class WallWorld:
             self._judge()
             elapsed = self.elapsed_us
             if until_us is not None and elapsed >= until_us:
+                self.judge.undecided()
                 return False
             waiting = self._asking or any(len(sled.outbox) for sled in self.rack.sleds.values())
             through = elapsed >= end_us and not self.judge.pending and not waiting

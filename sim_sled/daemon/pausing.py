@@ -10,7 +10,7 @@ Between two moments, what is on the network (a report, a call of the model) is w
 of which this clock knows nothing. The model of Nexus beside a rack has the same clock; a Nexus elsewhere does not
 notice.
 
-Read before: daemon/clock.py. Read next: daemon/daemon.py, daemon/snapshot.py.
+Read before: daemon/clock.py. Read next: daemon/daemon.py, daemon/judging.py, daemon/snapshot.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
 
-Read before: companions/handoff.py, daemon/loop.py. Read next: daemon/worker.py.
+Read before: companions/handoff.py, daemon/judging.py, daemon/loop.py. Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
+from sim_sled.files import CannotWrite
 from sim_sled.machine import cannot_bind
 
 if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
+    from sim_sled.daemon.judging import Judging
     from sim_sled.language.schema import Scenario
 
-GOOD, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 2, 3, 5, 130
+GOOD, FAILED, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 5, 130
 
 
 @attrs.frozen
@@ -45,6 +47,8 @@ class ServeOptions:
     port_file: Path | None = None
     nexus_wait_s: float | None = None
     scenario: Path | None = None
+    junit: Path | None = None
+    """Where the verdict on the scenario's `expect` goes; None: nobody judges."""
     handoff: Wishes | None = None
 
 
@@ -95,6 +99,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
+        judging = _judging(daemon, serving)
         if serving.scenario is not None:
             running = asyncio.get_running_loop()
             running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
@@ -109,13 +114,49 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
         collector.started()
         code = await _wait(daemon, stop, serving)
+        if judging is not None:
+            judging.ending()
         left_over = await daemon.stop()
         for each in left_over:
             log.error(
                 "not delivered to Nexus", vmm=str(each.propolis_id), state=each.state, gen=each.gen, why=each.why
             )
         log.info("stopped", undelivered=len(left_over))
+        if judging is not None and serving.junit is not None:
+            code = max(code, conclude(judging, str(serving.scenario), serving.junit))
         return BAD_INPUT if logs.dropped() else code
+
+
+def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
+    """Says what is not done of the scenario; the judge, if there is to be one."""
+    if serving.scenario is None:
+        return None
+    from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
+
+    judged = serving.junit is not None
+    say_what_is_left_out(daemon, model=False, judged=judged)
+    return Judging(daemon, daemon.engine.scenario, daemon.options.seed) if judged else None
+
+
+def say_what_is_left_out(daemon: Daemon, *, model: bool, judged: bool) -> None:
+    """What of its scenario this daemon does not do, a line each."""
+    from sim_sled.daemon.judging import cannot  # noqa: PLC0415 -- same
+
+    for sentence in cannot(daemon.engine.scenario, len(daemon.rack.sleds), model=model, judged=judged):
+        logs.get("scenario").warning(sentence)
+
+
+def conclude(judging: Judging, shown: str, out: Path) -> int:
+    """Writes the verdict, and says it; returns the exit code: 1 if something that was expected was not so."""
+    from sim_sled.daemon.judging import verdict  # noqa: PLC0415 -- same
+
+    try:
+        told, good = verdict(judging, shown, out, judging.elapsed_us / 1e6)
+    except CannotWrite as error:
+        print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
+        return BAD_INPUT
+    print(told, end="", file=sys.stderr)  # noqa: T201 -- same
+    return GOOD if good else FAILED
 
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:

@@ -37,7 +37,7 @@ TABLE_TEXT_MAX: Final = TEXT_MAX - 2 * 1024 * 1024
 """The rest is the ids of 20,000 sleds."""
 TABLE_MAX: Final = 2 * 1024 * 1024 * 1024
 """Bytes of what is compressed in it: a small file must not become more than a machine has."""
-DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch"})
+DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved"})
 """What the cores of a daemon may call of their shells."""
 
 
@@ -56,6 +56,7 @@ class File(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=T
     sleds: list[str]
     vmms: int
     model: bool
+    judged: bool
     table: str
     digest: str = ""
 
@@ -108,6 +109,7 @@ class Snapshots:
             sleds=sorted(map(str, daemon.rack.sleds)),
             vmms=sum(len(sled.vmms) for sled in daemon.rack.sleds.values()),
             model=self.model is not None,
+            judged=daemon.judging is not None,
             table=packed,
         )
         file.digest = file.sealed()
@@ -126,6 +128,8 @@ class Snapshots:
             raise Refused(f"the snapshot is of another rack: {other if len(file.sleds) != len(here) else same}")
         if file.model != (self.model is not None):
             raise Refused(f"the snapshot is of a rack with{'' if file.model else 'out'} the Nexus model in it")
+        if file.judged != (self.daemon.judging is not None):
+            raise Refused(f"the snapshot is of a daemon {'with' if file.judged else 'without'} --junit")
         try:
             # by whom it was made is known by now: what follows is only wrong if somebody wants it to be
             unzipped = zlib.decompressobj()
@@ -163,10 +167,14 @@ class Snapshots:
         found |= {f"sled {sled_id}": sled for sled_id, sled in daemon.rack.sleds.items()}
         if self.model is not None:
             found |= {"nexus": self.model.nexus, "handoff": self.model.rack, "upstairs": self.model.upstairs}
+        if daemon.judging is not None:
+            found["judge"] = daemon.judging.judge
         return found
 
     def _anchors(self) -> dict[str, object]:
-        return {**self._cores(), "daemon": self.daemon, "looking": self.daemon.look}
+        """The cores, and the shells that they call."""
+        shells = {"daemon": self.daemon, "looking": self.daemon.look, "stage": self.daemon.judging}
+        return {**self._cores(), **{name: shell for name, shell in shells.items() if shell is not None}}
 
 
 def read(text: bytes) -> File:

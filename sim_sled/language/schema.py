@@ -160,7 +160,7 @@ class Nexus(Located):
         Many(OneOf(HAZARDS, "E150", "hazard"), "hazards"),
         "Which known wrongs of Nexus the built-in model plays (docs/nexus-model.md).",
         default=None,
-        words="late_half_stops_failed, start_overrules_stop",
+        words="those that docs/nexus-model.md marks as played",
     )
 
 

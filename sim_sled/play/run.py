@@ -26,7 +26,7 @@ from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark
 from sim_sled.play.judge.expect import Failure, Judge, label_of
 from sim_sled.play.trace import Line, Trace
-from sim_sled.play.users import UserEntry, Users
+from sim_sled.play.users import Deed, UserEntry, Users
 from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
 
 SETTLE_US: Final = 135_000_000
@@ -63,6 +63,8 @@ class Result:
     lines: tuple[Line, ...]
     counts: dict[str, int]
     clock: str = "virtual"
+    deeds: tuple[Deed, ...] = ()
+    """What users asked for, one by one."""
 
     @property
     def good(self) -> bool:
@@ -130,6 +132,7 @@ def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:
                 ended = True
                 break
             if how.until_us is not None and (world.next_us() or 0) - EPOCH_US > how.until_us:
+                world.judge.undecided()
                 break
             if not world.step():
                 settled = True
@@ -217,6 +220,7 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         tuple(lines),
         counts,
         clock,
+        tuple(world.users.deeds),
     )
 
 

@@ -1,7 +1,8 @@
 """`shrink`: the smallest scenario that still fails for the same reason, found by leaving things out.
 
 Each pass proposes smaller scenarios, biggest bites first; one that is valid and fails with the same key is the new
-start. It ends when no proposal is left, or after `runs_max` runs.
+start. Where no smaller one fails with this seed, neighbouring seeds are tried: with fewer people on fewer sleds a
+rare meeting needs another throw of the dice. It ends when no proposal is left, or after `runs_max` runs.
 
 Read before: play/many.py. Read next: campaign/groups.py.
 """
@@ -9,22 +10,43 @@ Read before: play/many.py. Read next: campaign/groups.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import attrs
 
 from sim_sled.language.check import parse_scenario
+from sim_sled.language.figures import SHARE_ONE
 from sim_sled.language.latency import Latency
 from sim_sled.language.printing import print_scenario
-from sim_sled.language.schema import Agent, Expect, Fleet, Load, Rule, Scenario, numbered
+from sim_sled.language.schema import Agent, Expect, Fleet, Load, Migrate, Rule, Scenario, numbered
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
+<<<<<<< HEAD
 from sim_sled.play.judge.expect import label_of
 from sim_sled.play.many import Task, play_all
+=======
+from sim_sled.play.campaign import Task, play_all
+from sim_sled.play.judge.expect import Failure, label_of
+from sim_sled.play.users import Deed
+>>>>>>> main
 
 RUNS_MAX: Final = 2_000
 """Runs of one reduction: minutes at most."""
+SEEDS: Final = 25
+"""Seeds that a proposal is tried with: what happens in one run of ten is then nearly always found."""
+ALONE: Final = 4
+"""... and one instance alone with so many times more."""
 SECOND: Final = 1_000_000
+SUSPECTS: Final = 5
+"""Deeds before the failure whose instances are tried alone."""
+DEEDS_MAX: Final = 50
+"""Deeds of one instance that are written out: more says no more than the crowd did."""
+_CROWD: Final = 1_000_000
+"""What one of a churn counts for: more instances than a scenario can write out."""
+_VERBS: Final = ("create", "start", "stop", "reboot", "migrate", "delete")
+_CHOOSING: Final = ("start", "stop", "reboot", "delete")
+"""Actions of users that mean some instances by a selector and nothing else."""
 
 
 @attrs.frozen
@@ -42,8 +64,13 @@ class Shrunk:
 def size_of(s: Scenario) -> tuple[int, ...]:
     """Smaller in lexicographic order is better: sleds, instances, parts, time."""
     made = sum(load.create.count for load in s.load if load.create is not None)
-    made += sum(load.churn.population for load in s.load if load.churn is not None)
+    # people who go on for ever are more than any number of instances written out
+    made += sum(_CROWD * load.churn.population for load in s.load if load.churn is not None)
     parts = len(s.rules) + len(s.load) + len(s.expect) + len(s.latency.entries) + sum(len(r.do) for r in s.rules)
+    parts += sum((rule.for_ != EVERYTHING) + (rule.chance != SHARE_ONE) for rule in s.rules)
+    parts += sum(bool(getattr(load.churn, verb)) for load in s.load if load.churn is not None for verb in _VERBS)
+    parts += sum(getattr(load, load.action()) != EVERYTHING for load in s.load if load.action() in _CHOOSING)
+    parts += sum(load.migrate is not None and load.migrate.to != "any" for load in s.load)
     ends = sum((load.at or 0) + (load.to or 0) for load in s.load)
     return s.fleet.sleds, made, parts, ends
 
@@ -54,32 +81,53 @@ def shrink(
     *,
     jobs: int = 1,
     runs_max: int = RUNS_MAX,
+    seeds: int = SEEDS,
     told: Callable[[int, Scenario], None] | None = None,
 ) -> Shrunk | None:
-    """Reduces `task.scenario`, which fails with `key` for `task.seed`; None if it does not."""
+    """Reduces `task.scenario`, which fails with `key` for `task.seed`; None if it does not. The result may have
+    another seed; `seeds`: how many each proposal is tried with.
+    """
     task = attrs.evolve(task, scenario=_named(task.scenario))
     start = _fails(task, key)
     if start is None:
         return None
-    best, text, vmms = task.scenario, *start
+    best, last = task.scenario, start
     runs = 1
+    others = False
     while runs < runs_max:
         better = None
-        proposals = (attrs.evolve(task, scenario=s, how=attrs.evolve(task.how, keep=False)) for s in proposed(best))
-        for one in play_all(_valid(proposals, size_of(best)), jobs):
+        quick = attrs.evolve(task, how=attrs.evolve(task.how, keep=False))
+        size = size_of(best)
+        alone = _valid((attrs.evolve(quick, scenario=s) for s in _alone(best, last)), size)
+        smaller = _valid((attrs.evolve(quick, scenario=s) for s in proposed(best)), size)
+        # one instance alone is quickly played, so other seeds are tried first of all; and again when all else is done
+        by_seeds = _seeded(alone, 0, ALONE * seeds) if runs == 1 or others else iter(())
+        tasks = chain(by_seeds, _seeded(smaller, int(others), seeds if others else 1))
+        for one in play_all(tasks, jobs):
             runs += 1
             failure = next((f for f in one.result.failures if f.key == key), None)
             if failure is not None and not _fails_anyhow(one.task, key):
-                better, text, vmms = one.task.scenario, failure.text, one.result.counts["vmms"]
+                better, last = one.task, _Failed(failure, one.result.counts["vmms"], one.result.deeds)
                 break
             if runs >= runs_max:
                 break
         if better is None:
-            break
-        best = better
+            if others or seeds <= 1:
+                break
+            others = True
+            continue
+        task = attrs.evolve(better, how=task.how)
+        best, others = better.scenario, False
         if told is not None:
             told(runs, best)
-    return Shrunk(best, task.seed, key, text, runs, vmms)
+    return Shrunk(best, task.seed, key, last.failure.text, runs, last.vmms)
+
+
+def _seeded(tasks: Iterator[Task], first: int, seeds: int) -> Iterator[Task]:
+    """Each with this many seeds, its own and those after it."""
+    for task in tasks:
+        for i in range(first, seeds):
+            yield attrs.evolve(task, seed=(task.seed + i) % 2**64)
 
 
 def _named(s: Scenario) -> Scenario:
@@ -89,11 +137,18 @@ def _named(s: Scenario) -> Scenario:
     )
 
 
-def _fails(task: Task, key: str) -> tuple[str, int] | None:
+@attrs.frozen
+class _Failed:
+    failure: Failure
+    vmms: int
+    deeds: tuple[Deed, ...]
+
+
+def _fails(task: Task, key: str) -> _Failed | None:
     for one in play_all([attrs.evolve(task, how=attrs.evolve(task.how, keep=False))], 1):
         for failure in one.result.failures:
             if failure.key == key:
-                return failure.text, one.result.counts["vmms"]
+                return _Failed(failure, one.result.counts["vmms"], one.result.deeds)
     return None
 
 
@@ -145,6 +200,27 @@ def proposed(s: Scenario) -> Iterator[Scenario]:
         yield attrs.evolve(s, fleet=Fleet(sleds=s.fleet.sleds))
 
 
+def _alone(s: Scenario, last: _Failed) -> Iterator[Scenario]:
+    """Instead of a crowd what was asked for one instance, each deed an entry: the one of which the failure speaks, or
+    one for which something was asked just before.
+    """
+    if all(load.churn is None and load.every is None for load in s.load):
+        return
+    words = set(last.failure.text.replace(":", " ").replace(",", " ").split())
+    spoken = [deed.hostname for deed in last.deeds if deed.hostname in words]
+    before = [deed.hostname for deed in reversed(last.deeds) if deed.at_us <= last.failure.at_us]
+    for hostname in dict.fromkeys((*spoken, *before[:SUSPECTS])):
+        its = [deed for deed in last.deeds if deed.hostname == hostname][:DEEDS_MAX]
+        yield attrs.evolve(s, load=tuple(map(_written, its)))
+
+
+def _written(deed: Deed) -> Load:
+    what: dict[str, Any] = {deed.verb: deed.create or Selector(hostname=(deed.hostname,))}
+    if deed.verb == "migrate":
+        what = {"migrate": Migrate(hostname=(deed.hostname,), to=deed.to)}
+    return Load(at=deed.at_us, **what)
+
+
 def _without(s: Scenario, field: str, items: tuple[Any, ...]) -> Iterator[Scenario]:
     """Halves first, then single ones."""
     n = len(items)
@@ -187,10 +263,15 @@ def _smaller_load(load: Load) -> Iterator[Load]:
         for fewer in sorted({1, 2, 3, people // 2, people - 1}):
             if 0 < fewer < people:
                 yield attrs.evolve(load, churn=attrs.evolve(load.churn, population=fewer))
-        for verb in ("create", "start", "stop", "reboot", "migrate", "delete"):
+        for verb in _VERBS:
             if getattr(load.churn, verb):
                 without: dict[str, Any] = {verb: 0}
                 yield attrs.evolve(load, churn=attrs.evolve(load.churn, **without))
+    if load.migrate is not None and load.migrate.to != "any":
+        yield attrs.evolve(load, migrate=attrs.evolve(load.migrate, to="any"))
+    if load.action() in _CHOOSING and getattr(load, load.action()) != EVERYTHING:
+        everybody: dict[str, Any] = {load.action(): EVERYTHING}
+        yield attrs.evolve(load, **everybody)
     if load.to is not None and load.from_ is not None:
         middle = load.from_ + (load.to - load.from_) // 2 // SECOND * SECOND
         if load.from_ < middle < load.to:
@@ -207,6 +288,8 @@ def _simpler_rule(rule: Rule) -> Iterator[Rule]:
             yield attrs.evolve(rule, do=rule.do[:i] + rule.do[i + 1 :])
     if rule.for_ != EVERYTHING:
         yield attrs.evolve(rule, for_=EVERYTHING)
+    if rule.chance != SHARE_ONE:
+        yield attrs.evolve(rule, chance=SHARE_ONE)
 
 
 def _simpler_expect(expect: Expect) -> Iterator[Expect]:

@@ -1,6 +1,7 @@
 """Where a scenario is played, as users, expectations and explanations see it: the virtual world or the wall clock's.
 
-Read before: engine/engine.py. Read next: daemon/on_sockets.py, play/judge/expect.py, play/users.py.
+Read before: engine/engine.py.
+Read next: daemon/judging.py, daemon/on_sockets.py, play/judge/expect.py, play/users.py.
 """
 
 from __future__ import annotations

@@ -45,6 +45,21 @@ class UserEntry:
         return self.load.name or f"load {self.index + 1}"
 
 
+@attrs.frozen
+class Deed:
+    """What a user asked for: enough to ask for it again (`shrink`). `to`: the sled of a migration."""
+
+    at_us: int
+    verb: str
+    hostname: str
+    create: Create | None = None
+    to: str = ""
+
+
+DEEDS_MAX: Final = 100_000
+"""Deeds that are kept of one run: a longer one is not reduced to its deeds."""
+
+
 @attrs.define(eq=False)
 class Users:
     """Everybody who uses the control plane."""
@@ -58,6 +73,7 @@ class Users:
     creations_refused: int = 0
     first_refusal: str = ""
     """What the first refused creation was told."""
+    deeds: list[Deed] = attrs.field(factory=list)
     _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _count: int = 0
     _start_us: int = 0
@@ -142,6 +158,10 @@ class Users:
             hostname, create.ncpus, create.memory, start=create.start, project=create.project, silo=create.silo
         )
 
+    def _did(self, verb: str, hostname: str, create: Create | None = None, to: str = "") -> None:
+        if len(self.deeds) < DEEDS_MAX:
+            self.deeds.append(Deed(self.world.now_us - self._start_us, verb, hostname, create, to))
+
     def _make(
         self,
         hostname: str,
@@ -153,6 +173,11 @@ class Users:
         silo: str | None = None,
     ) -> None:
         world = self.world
+        self._did(
+            "create",
+            hostname,
+            Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
+        )
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
@@ -175,6 +200,7 @@ class Users:
         entry.acted += 1
         if verb != "migrate":
             make = items[verb]
+            self._did(verb, row.hostname)
             self.world.ask(lambda ticket: make(ticket, row.id), self._answered(f"{verb} {row.hostname}"))
             return
         target = self._target(entry, row, "any" if migrate is None else migrate.to)
@@ -182,6 +208,7 @@ class Users:
             self.world.line("user", f"migrate {row.hostname}: no other sled")
             return
         name = self.world.engine.cast.by_id[target].name
+        self._did(verb, row.hostname, to=name)
         self.world.ask(
             lambda ticket: nx.Migrate(ticket, row.id, target), self._answered(f"migrate {row.hostname} to {name}")
         )

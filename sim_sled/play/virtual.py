@@ -234,6 +234,7 @@ class World:
         if happening.kind is Kind.SENT:
             assert isinstance(happening.data, tuple)
             self.judge.invariants.sent(who, happening.data[0])
+        self.judge.invariants.happened(who, happening)
         text = told(happening)
         if text and happening.propolis_id is not None and who is not None:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
@@ -329,6 +330,8 @@ class World:
         """Nexus asks a sled: over the network, past the rules, into the rack, and back."""
         self._ticket += 1
         op, item = translate(call, self._ticket)
+        if isinstance(call.op, nx.GetVmmState):
+            self.judge.invariants.checked(call.op.propolis_id)
         self.conductor.put(self.network(op, call.call_id), Call(call.call_id, op, item))
 
     def network(self, what: str, nth: int) -> int:

@@ -45,6 +45,26 @@ def test_a_scenario_plays_on_real_sockets():
     assert "never-stops (-:11): stall" in said
 
 
+STOPPED_WHILE_IT_MOVES = """version: 1
+name: wall
+nexus: {hazards: none}
+fleet: {sleds: 2}
+latency: {preset: instant, migration ram_push: 1s}
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 1s, migrate: {hostname: web}}
+- {at: 1.5s, stop: {hostname: web}}
+expect:
+- {name: is-stopped, after: {request: vmm_put_state, to: stopped}, within: 10s, that: {instance: stopped}}
+"""
+
+
+@pytest.mark.parametrize(("hazards", "fails"), [("none", False), ("stop_lost_in_migration", True)])
+def test_a_stop_in_a_migration_is_lost_on_sockets_as_in_virtual_time(hazards, fails):
+    failures, _ = play(STOPPED_WHILE_IT_MOVES.replace("hazards: none", f"hazards: {hazards}"))
+    assert any("is-stopped" in text for text in failures) is fails
+
+
 def test_an_expectation_that_is_not_met_fails_there_too():
     failures, _ = play(TEXT.replace("enabled", "").replace("do: {stall: forever}", "do: {note: hi}"))
     assert any("hangs" in text for text in failures)

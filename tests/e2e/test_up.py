@@ -97,6 +97,29 @@ def test_time_of_a_rack_stands_flies_and_goes_on(home):
         assert sim("down")[0] == 0
 
 
+def test_a_rack_judges_its_scenario(home):
+    """Exit 1 and a JUnit file at the end, if something that was expected was not so; what is left out is said."""
+    (home / "boots.yaml").write_text(
+        "version: 1\nname: boots\nload: [{at: 0s, create: {hostname: x}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 20s}]\n"
+        "rules: [{name: stuck, for: {hostname: stuck}, when: {state: starting}, do: {stall: forever}}]\n"
+    )
+    for name, wanted in (("web", 0), ("stuck", 1)):
+        command = ["-m", "sim_sled", "up", "--scenario", "boots.yaml", "--junit", "out.xml", "--pace", "instant"]
+        judged = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert judged.stdout.readline().startswith("rack rack is ready")
+        ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": name})
+        assert sim("until", "1m")[0] == 0
+        judged.send_signal(signal.SIGTERM)
+        _, err = judged.communicate(timeout=LONG_S)
+        assert judged.returncode == wanted, err
+        assert "'load' is not played" in err
+        assert f'failures="{wanted}"' in (home / "out.xml").read_text()
+    assert sim("up", "--junit", "x.xml")[0] == 2
+
+
 def test_the_same_name_is_the_same_rack_again(home):
     seen = []
     for _ in range(2):

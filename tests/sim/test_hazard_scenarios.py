@@ -1,40 +1,32 @@
 """Scenarios that show what real Nexus and the real sled agent do wrong: red with the hazard on, green with it off.
 
-`explore` finds the agent's hazard from a general churn, and `shrink` makes it small.
+`explore` finds each in a general churn, and `shrink` makes it small: here from a seed that is known, in
+`tests/campaign/hazards.py` (`make hazards`) from the first on.
 """
-
-from pathlib import Path
 
 import attrs
 import pytest
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
-from sim_sled.language.check import load_scenarios
-from sim_sled.language.schema import Agent, Nexus
+from sim_sled.language.schema import Load, Nexus
+from sim_sled.language.selector import Selector
+from sim_sled.play.campaign import Task, explore
 from sim_sled.play.run import How, play
+from tests.sim.hazard_hunt import (
+    PREY,
+    SEEDS_MAX,
+    SHOWN,
+    SLEDS_MAX,
+    VMMS_MAX,
+    found,
+    reduced,
+    scenario_of,
+    storm,
+    with_nexus,
+)
 
-FOLDER = Path(__file__).parents[2] / "scenarios"
-
-
-def scenario_of(name):
-    [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
-    assert loaded.scenario is not None, problems.text()
-    return loaded.scenario
-
-
-def with_nexus(*hazards):
-    return lambda scenario: attrs.evolve(scenario, nexus=Nexus(hazards=tuple(hazard.value for hazard in hazards)))
-
-
-def with_agent(scenario):
-    return attrs.evolve(scenario, agent=Agent(hazards=("stop_before_start",)))
-
-
-SHOWN = [
-    ("target-lost", with_nexus(*DEFAULT, Hazard.PANIC_WITHOUT_TARGET), "started-again"),
-    ("stop-overruled", with_nexus(Hazard.START_OVERRULES_STOP), "stays-as-its-user-wants"),
-    ("stop-before-start", with_agent, "others-live-on"),
-]
+QUICK = [prey for prey in PREY if prey.name != "panic_without_target"]
+"""The panic takes a minute to reduce: `make hazards`."""
 
 
 @pytest.mark.parametrize(("name", "on", "expectation"), SHOWN, ids=[row[0] for row in SHOWN])
@@ -53,6 +45,45 @@ def test_with_the_panic_nexus_dies_again_at_each_start():
     downs = [line for line in lines if line.split()[1] == "nexus" and line.endswith(" down")]
     assert len(panics) > 10
     assert len(downs) == len(panics)
+
+
+def test_what_users_see_while_nexus_dies_of_it_is_an_instance_that_stays_failed_and_no_answers():
+    lost = scenario_of("target-lost")
+    asked = Load(at=150_000_000, stop=Selector(hostname=("web",)))
+    on = with_nexus(*DEFAULT, Hazard.PANIC_WITHOUT_TARGET)(attrs.evolve(lost, load=(*lost.load, asked)))
+    lines = [str(line) for line in play(on, 1).lines]
+    public = [line.split()[-1] for line in lines if line.split()[1] == "public"]
+    assert public[-1] == "failed"
+    assert any("user" in line and "stop web: no answer" in line for line in lines)
+
+
+def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
+    """The source has told its end in time; the target never does (NX 5.2, hazard 1b)."""
+    lost = scenario_of("target-lost")
+    lost = attrs.evolve(lost, rules=tuple(rule for rule in lost.rules if rule.name != "source-is-slow-to-tell"))
+    assert not play(lost, 1, How(keep=False)).failures
+    on = with_nexus(*DEFAULT, Hazard.PANIC_WITHOUT_TARGET)(lost)
+    assert any("Nexus panics" in str(line) for line in play(on, 1).lines)
+
+
+def test_the_churn_is_quiet_with_nothing_wrong():
+    explored = explore(Task("storm.yaml", storm(), 0, How()), 4, 1)
+    assert [one.text for one in explored.found] == []
+
+
+@pytest.mark.parametrize("prey", PREY, ids=[prey.name for prey in PREY])
+def test_explore_finds_it_in_a_general_churn(prey):
+    assert prey.pinned < SEEDS_MAX
+    first = max(0, prey.pinned - 1)
+    assert found(prey, first, prey.pinned - first + 1) is not None
+
+
+@pytest.mark.parametrize("prey", QUICK, ids=[prey.name for prey in QUICK])
+def test_shrink_makes_it_small(prey):
+    small = reduced(prey, prey.pinned)
+    assert small.scenario.fleet.sleds <= SLEDS_MAX
+    assert small.vmms <= VMMS_MAX
+    assert any(failure.key == prey.key for failure in play(small.scenario, small.seed, How(keep=False)).failures)
 
 
 def test_a_scenario_without_a_word_of_it_plays_what_was_recorded():

@@ -52,9 +52,19 @@ NAMES = [
     "target-lost",
     "stop-overruled",
     "stop-before-start",
+    "both-sleds-lost",
+    "stop-in-migration",
+    "failed-still-checked",
 ]
-"""As the design lists them, and three that show hazards."""
-HAZARDOUS = ("target-lost", "stop-overruled", "stop-before-start")
+"""As the design lists them, and six that show hazards."""
+HAZARDOUS = (
+    "target-lost",
+    "stop-overruled",
+    "stop-before-start",
+    "both-sleds-lost",
+    "stop-in-migration",
+    "failed-still-checked",
+)
 """Their expectations notice a hazard that is on, not a rule that is off: test_hazard_scenarios.py."""
 DECISIVE = {
     "bad-day": "planned-reboot",

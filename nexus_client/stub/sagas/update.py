@@ -17,10 +17,13 @@ import attrs
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.context import Context, Waiter
-from nexus_client.stub.contract import CrashPoint, Task
+from nexus_client.stub.contract import Answered, CrashPoint, Outcome, PutVmmState, Task
+from nexus_client.stub.hazards import Hazard
+from nexus_client.stub.ingest import apply_report
 from nexus_client.stub.records import (
     Instance,
     InstanceDbState,
+    IntendedState,
     Network,
     ReservationKind,
     following,
@@ -28,8 +31,10 @@ from nexus_client.stub.records import (
 from nexus_client.stub.refusal import internal
 from nexus_client.stub.sagas import runner
 from nexus_client.stub.sagas.lock import acquired, committed, inherited, unlocked
-from nexus_client.stub.sagas.nodes import End, Node, Wish
+from nexus_client.stub.sagas.nodes import Ask, End, Node, Wish
 from nexus_client.stub.sagas.state import Decision, UpdateSaga
+from nexus_client.stub.sled_answers import news_in
+from nexus_client.types import Asked, VmmStateRequested
 
 # ---- when it begins ------------------------------------------------------------------------------------------------
 
@@ -214,6 +219,28 @@ def _chain(ctx: Context, saga: UpdateSaga) -> Wish:
         begin(ctx, row.id)
     elif row.state is InstanceDbState.FAILED:
         ctx.wake(Task.REINCARNATION)
+    elif Hazard.STOP_LOST_IN_MIGRATION not in ctx.config.hazards:
+        return _stop_again(ctx, row)
+    return None
+
+
+def _stop_again(ctx: Context, row: Instance) -> Wish:
+    """Its user has stopped it while it moved: what was asked of the source is asked of the VMM that is left."""
+    vmm = ctx.records.active_vmm(row)
+    if row.intended_state is not IntendedState.STOPPED or row.migration_id is not None or vmm is None:
+        return None
+    ctx.tell("saga", "instance-update stops what its user has stopped in the migration", row.id, vmm.id)
+    return Ask(vmm.sled_id, PutVmmState(vmm.id, VmmStateRequested(Asked.STOPPED)))
+
+
+def _stop_answered(ctx: Context, saga: UpdateSaga, outcome: Outcome) -> Wish:
+    """News is taken; a sled that refuses or is silent is the health check's."""
+    row = ctx.records.instances[saga.instance_id]
+    news = news_in(outcome) if isinstance(outcome, Answered) else None
+    if news is None or row.active_propolis_id is None:
+        return None
+    if apply_report(ctx, row.active_propolis_id, news).update is not None:
+        begin(ctx, row.id)
     return None
 
 
@@ -227,5 +254,5 @@ PROGRAM: Final[tuple[Node[Context, UpdateSaga], ...]] = (
     Node("swap reservations", _swap),
     Node("destroy active", _destroy_active),
     Node("destroy target", _destroy_target),
-    Node("chain", _chain),
+    Node("chain", _chain, answered=_stop_answered),
 )

@@ -1,6 +1,6 @@
 """Expectations: armed by an event for each VMM anew, met or broken within their time.
 
-Read before: language/schema.py, play/stage.py. Read next: play/judge/invariants.py.
+Read before: language/schema.py, play/stage.py. Read next: daemon/judging.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations
@@ -210,6 +210,21 @@ class Judge:
             return
         wrong = ", ".join(self._wrong(waiting))
         self._fail(waiting, f"not within {show_duration(waiting.expect.within or 0)}: {wrong}")
+
+    def undecided(self) -> None:
+        """The run is cut short: what still waits has not been met, and that is no green."""
+        for instance_id in list(self._waiting):
+            for waiting in self._waiting.get(instance_id, ()):
+                if waiting.over:
+                    continue
+                waiting.over = True
+                left_us = max(0, waiting.due_us - self.world.now_us)
+                rest = f"with {show_duration(left_us // 1000 * 1000)} left"
+                if waiting.expect.that is None:
+                    self._fail(waiting, f"not decided when the run ended, {rest}")
+                else:
+                    self._fail(waiting, f"not yet so when the run ended, {rest}: {', '.join(self._wrong(waiting))}")
+            self._sweep(instance_id)
 
     def _fail(self, waiting: _Armed, text: str) -> None:
         who = waiting.who

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.records import DESTROYABLE, TERMINAL, InstanceDbState, ReservationKind
+from nexus_client.stub.public_state import PublicState
+from nexus_client.stub.records import DESTROYABLE, TERMINAL, InstanceDbState, IntendedState, ReservationKind
 from nexus_client.types import SledVmmState
+from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 FAILURES_MAX: Final = 50
 """Kept of one run: after that many nobody reads on."""
 _GUEST_RUNS: Final = frozenset({"running", "rebooting"})
+_RUNS: Final = frozenset({PublicState.RUNNING, PublicState.REBOOTING})
 
 
 @attrs.define(eq=False)
@@ -40,6 +43,8 @@ class Invariants:
     _commits: dict[UUID, str] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
+    _shown: dict[UUID, str] = attrs.field(factory=dict)
+    """What users saw last."""
 
     def fail(self, key: str, text: str, who: Subject | None = None) -> None:
         """Each fault is told once."""
@@ -71,6 +76,16 @@ class Invariants:
                 self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who)
         if "time_ordered" in self.names and new.time_updated < old.time_updated:
             self.fail("time_ordered", f"{who.short}: time_updated went back", who)
+
+    def happened(self, who: Subject | None, happening: Happening) -> None:
+        """Something in the rack that is no report."""
+        aborted = happening.kind is Kind.INJECTED and happening.data == AGENT_ABORTS
+        if aborted and who is not None and "agents_live" in self.names:
+            self.fail(
+                "agents_live",
+                f"the agent of {who.sled.name} aborts, and takes {who.short} of {who.hostname} with it",
+                who,
+            )
 
     def entered(self, who: Subject, event: Event) -> None:
         """A VMM enters a state."""
@@ -129,10 +144,22 @@ class Invariants:
     def public(self, instance_id: UUID, state: str) -> None:
         """Users see this now: `stopped` and `failed` promise that a start is accepted (property 38)."""
         nexus = self.world.nexus
-        if state in ("stopped", "failed") and nexus.up:
-            row = nexus.records.instances[instance_id]
-            if row.time_deleted is None and not nexus.would_start(instance_id):
-                self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
+        row = nexus.records.instances[instance_id]
+        before, self._shown[instance_id] = self._shown.get(instance_id), state
+        unasked = before == "failed" and state == "stopped" and row.intended_state is IntendedState.RUNNING
+        if unasked and "wishes_kept" in self.names:
+            self.fail("wishes_kept", f"{row.hostname} had failed, and is stopped now, which nobody asked for")
+        promises = state in ("stopped", "failed") and nexus.up and row.time_deleted is None
+        if promises and not nexus.would_start(instance_id):
+            self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
+
+    def checked(self, propolis_id: UUID) -> None:
+        """The health check asks a sled for this VMM."""
+        row = self.world.nexus.records.vmms.get(propolis_id)
+        if "over_left_alone" in self.names and row is not None and row.state in TERMINAL:
+            who = self.world.engine.cast.subjects.get(propolis_id)
+            name = "a VMM" if who is None else f"{who.short} of {who.hostname}"
+            self.fail("over_left_alone", f"Nexus knows that {name} is {row.state.value}, and asks for it", who)
 
     def before_report(self, propolis_id: UUID, body: SledVmmState) -> None:
         """Remember what a report must not change if it says nothing new (property 33)."""
@@ -173,6 +200,8 @@ class Invariants:
             self._model_at_rest()
         if (settled or leaks) and "no_leaks" in self.names:
             self._leaks()
+        if (settled or leaks) and "wishes_kept" in self.names:
+            self._wishes()
 
     def _final_states(self) -> None:
         engine, now_us = self.world.engine, self.world.now_us
@@ -205,6 +234,16 @@ class Invariants:
             if vmm.time_deleted is None and vmm.state in DESTROYABLE and vmm.id not in linked:
                 hostname = instance.hostname if instance is not None else "?"
                 self.fail("nexus_properties", f"43: a VMM of {hostname} is {vmm.state.value} and was never reaped")
+
+    def _wishes(self) -> None:
+        """Whose user has stopped it does not run, unless its sled cannot be reached."""
+        for row in self.world.nexus.instances():
+            vmm = self.world.nexus.records.active_vmm(row)
+            if row.intended_state is not IntendedState.STOPPED or vmm is None:
+                continue
+            sled = self.world.engine.cast.by_id.get(vmm.sled_id)
+            if self.world.nexus.public_state(row.id) in _RUNS and (sled is None or not sled.down):
+                self.fail("wishes_kept", f"{row.hostname} runs at the end, but its user has stopped it")
 
     def _leaks(self) -> None:
         engine, records = self.world.engine, self.world.nexus.records

@@ -41,6 +41,20 @@ def test_bad_input_exits_2_and_starts_nothing():
     assert sim_sled("run", "none-such.yaml").exit_code == 2
 
 
+def test_a_run_that_is_cut_short_is_not_ok_while_expectations_wait(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "version: 1\nload: [{at: 1s, create: {hostname: web}}]\nlatency: console\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 30s}]\n"
+    )
+    result = sim_sled("run", path, "--seed", 1, "--until", "4s")
+    assert result.exit_code == 1
+    assert "expectation 'up'" in result.stdout
+    assert "not yet so when the run ended" in result.stdout
+    assert sim_sled("run", path, "--seed", 1).exit_code == 0
+    assert sim_sled("run", path, "--seed", 1, "--until", "20s").exit_code == 0
+
+
 def test_a_rule_that_never_fired_exits_4_on_demand(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nrules: [{name: never, when: {state: running}, do: {note: hi}}]\n")

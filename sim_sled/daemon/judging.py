@@ -1,0 +1,230 @@
+"""A scenario's `expect` and invariants, judged on a running daemon: `serve|up --scenario F --junit OUT`.
+
+The judge is that of `run`. What it needs the Nexus model for (what users see, a migration's sides as Nexus has them)
+is only judged where the model runs in this process, and whatever is not judged or not played is said at the start
+(`cannot`): an expectation that nobody judges must not look green.
+
+Read before: daemon/pausing.py, play/judge/expect.py, play/stage.py.
+Read next: daemon/on_sockets.py, daemon/serve.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from nexus_client.stub.nexus import Nexus
+from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.rack import Rack
+from sim_sled.daemon import logs
+from sim_sled.engine.cast import Subject
+from sim_sled.engine.engine import Engine
+from sim_sled.files import write_text
+from sim_sled.http.answers import refusal
+from sim_sled.language.actions import RestartNexus
+from sim_sled.language.check import sleds_of
+from sim_sled.language.schema import Expect, Scenario
+from sim_sled.play.conductor import Call, Carried, Refused
+from sim_sled.play.fleet import model_of
+from sim_sled.play.judge.expect import Judge, label_of
+from sim_sled.play.report import Run, junit, text_of
+from sim_sled.play.run import Result, result_of
+from sim_sled.play.stage import Answered
+from sim_sled.play.users import Users
+
+if TYPE_CHECKING:
+    from nexus_client.stub.server.host import Host
+    from sim_sled.daemon.daemon import Daemon
+
+OF_THE_MODEL: Final = frozenset({"instance", "sled", "migration_in", "migration_out"})
+"""What is only known of a Nexus whose records are here."""
+INVARIANTS_OF_THE_MODEL: Final = frozenset({"no_leaks", "nexus_properties"})
+
+
+def needs_model(expect: Expect) -> bool:
+    """Whether it speaks of what only Nexus knows."""
+    return expect.that is not None and not OF_THE_MODEL.isdisjoint(expect.that.subjects())
+
+
+def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list[str]:
+    """What a daemon of so many sleds does not do of a file, a sentence each."""
+    said = []
+    if scenario.load:
+        said.append("'load' is not played: on a daemon nobody plays users; ask the control plane for instances")
+    if scenario.has("nexus"):
+        said.append("'nexus' is for the model of a closed world: this Nexus stays as it is")
+    if not model and any(isinstance(action, RestartNexus) for rule in scenario.rules for action in rule.do):
+        said.append(f"'{RestartNexus.key}' does nothing: this Nexus is not ours to restart")
+    fleet = len(sleds_of(scenario.fleet))
+    if scenario.has("fleet") and sleds < fleet:
+        said.append(f"{sleds} of the fleet's {fleet} sleds are here")
+    if scenario.expect and not judged:
+        said.append("'expect' is not judged; --junit FILE does that")
+    elif not model:
+        names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each)]
+        if names:
+            said.append(f"without the Nexus model nobody judges {', '.join(names)}")
+    return said
+
+
+def look_at_call(judge: Judge, nexus_5xx: list[str], call: Call, ending: Carried | Refused) -> None:
+    """What the invariants want to know of a request that a sled has carried out or refused."""
+    if isinstance(ending, Refused):
+        answer = refusal(ending.error)
+        if answer.status >= 500:
+            nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
+    elif call.op == "vmm_register":
+        judge.invariants.registered(call.item.sled_id)
+
+
+@attrs.define(eq=False)
+class Judging:
+    """Of one daemon: a stage (`play/stage.py`) on which nobody plays users. `model`: the one in this process."""
+
+    daemon: Daemon
+    scenario: Scenario
+    seed: int
+    model: Host | None = None
+    variant: str | None = None
+    sled_variant: str | None = None
+    steps: int = 0
+    nexus_5xx: list[str] = attrs.field(factory=list)
+    judge: Judge = attrs.field(init=False)
+    users: Users = attrs.field(init=False)
+    _nobody: Nexus = attrs.field(init=False)
+    _timer: asyncio.TimerHandle | None = None
+    _soon: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._nobody = Nexus(model_of(self.scenario, None), seed=self.seed)
+        self.load(self.scenario)
+        self.users = Users(self)
+        self.daemon.judging = self
+        self.daemon.watchers.append(self._watch)
+        self.daemon.carriers.append(self._carried)
+        self.daemon.pausing.all.append(self)
+        if self.model is not None:
+            self.model.nexus.watch_public(self.moved)
+
+    def load(self, scenario: Scenario) -> None:
+        """Judge by this one from now on; what has failed has failed."""
+        known = [] if not hasattr(self, "judge") else self.judge.failures
+        if self.model is None:
+            judged = [
+                attrs.evolve(each, name=label_of(each, i))
+                for i, each in enumerate(scenario.expect)
+                if not needs_model(each)
+            ]
+            scenario = attrs.evolve(scenario, expect=tuple(judged))
+        self.scenario = scenario
+        self.judge = Judge(scenario, self, known)
+        if self.model is None:
+            names = self.judge.invariants.names
+            self.judge.invariants.names = tuple(name for name in names if name not in INVARIANTS_OF_THE_MODEL)
+        self.engine.listener = self.judge
+
+    # ---- a stage
+
+    @property
+    def engine(self) -> Engine:
+        return self.daemon.engine
+
+    @property
+    def rack(self) -> Rack:
+        return self.daemon.rack
+
+    @property
+    def nexus(self) -> Nexus:
+        return self._nobody if self.model is None else self.model.nexus
+
+    @property
+    def now_us(self) -> int:
+        return self.daemon.clock.now_us()
+
+    @property
+    def elapsed_us(self) -> int:
+        return max(0, self.now_us - self.engine.start_us) if self.daemon.conductor.begun else 0
+
+    def ask(self, _make: Callable[[int], Any], _answered: Answered, /) -> None:
+        raise AssertionError("nobody plays users here")
+
+    def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+        """Of all that is told only what failed: the rest is in the daemon's own log."""
+        if kind == "failed":
+            logs.get("judge").error(text, sled=sled, vmm=None if who is None else who.short)
+
+    def readable(self, text: str) -> str:
+        return text
+
+    # ---- what happens
+
+    def _watch(self, happening: Happening) -> None:
+        who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
+        if who is None:
+            return
+        if happening.kind is Kind.SENT:
+            assert isinstance(happening.data, tuple)
+            self.judge.invariants.sent(who, happening.data[0])
+        self.judge.touch(who)
+        self._settle_soon()
+
+    def _carried(self, call: Call, ending: Carried | Refused) -> None:
+        look_at_call(self.judge, self.nexus_5xx, call, ending)
+        self._settle_soon()
+
+    def moved(self, instance: Any, *_: object) -> None:
+        """Users see another state of an instance of the model."""
+        self.judge.touch_instance(instance.id)
+        self._settle_soon()
+
+    def _settle_soon(self) -> None:
+        """After this turn, whatever else happens in it: half of it is no state to be judged by."""
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self.catch_up)
+
+    # ---- time (`Timed`)
+
+    on_the_network: Final = 0
+
+    def next_deadline_us(self) -> int | None:
+        return self.judge.next_deadline_us()
+
+    def catch_up(self) -> None:
+        """Look at what has changed, and at what is due by now."""
+        self._soon = False
+        self.judge.settle(self.now_us)
+        self.judge.nexus_moved()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_us = self.judge.next_deadline_us()
+        if due_us is not None and not self.daemon.clock.stands:
+            delay_s = max(0.001, (due_us - self.now_us) / 1e6)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.catch_up)
+
+    # ---- the end
+
+    def ending(self) -> None:
+        """The daemon is about to stop: what is not decided by now never will be."""
+        self.judge.look()
+        self.catch_up()
+        self.judge.undecided()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def result(self) -> Result:
+        """After the daemon has told Nexus what it could."""
+        self.judge.invariants.finish(settled=False, leaks=self.model is not None)
+        return result_of(self, f"{self.elapsed_us / 1e6:.3f} s, on a daemon", (), "daemon")
+
+
+def verdict(judging: Judging, shown: str, out: Path, took_s: float) -> tuple[str, bool]:
+    """Writes the JUnit file; what is to be said, and whether all is well. Raises `CannotWrite`."""
+    run = Run(shown, judging.result(), took_s)
+    write_text(out, junit([run], require_fired=False))
+    return text_of(run, require_fired=False), run.passed(require_fired=False)

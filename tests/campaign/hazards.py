@@ -1,0 +1,60 @@
+"""The hunt for the known wrongs: each is searched for in a general churn from the first seed on, and then reduced.
+
+    python -m tests.campaign.hazards [--jobs 2]
+    python -m tests.campaign.hazards --live
+
+Exit 1 if one is not found within 200 seeds, or is not reduced to two sleds and three VMMs. `--live`: instead, the
+library's scenarios on real sockets and the wall clock, all at once, each with its hazard and without (a quarter of an
+hour); exit 1 if an expectation does not fail, or fails.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+
+from sim_sled.daemon.on_sockets import play_on_sockets
+from tests.sim.hazard_hunt import PREY, SEEDS_MAX, SHOWN, SLEDS_MAX, VMMS_MAX, found, reduced, scenario_of
+
+
+async def live():
+    async def one(name, scenario, expected):
+        failed = (await play_on_sockets(scenario, 1, lambda _: None)).failures
+        good = any(expected in failure.key for failure in failed) if expected else not failed
+        print(f"{name}, hazard {'on' if expected else 'off'}: {'as it should' if good else failed}", flush=True)
+        return good
+
+    runs = []
+    for name, switched_on, expectation in SHOWN:
+        runs += [one(name, scenario_of(name), ""), one(name, switched_on(scenario_of(name)), expectation)]
+    return not all(await asyncio.gather(*runs))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign.hazards")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--live", action="store_true")
+    args = parser.parse_args()
+    if args.live:
+        return asyncio.run(live())
+    jobs = args.jobs
+    bad = 0
+    for prey in PREY:
+        started = time.perf_counter()
+        seed = found(prey, 0, SEEDS_MAX, jobs)
+        if seed is None:
+            print(f"{prey.name}: not found within {SEEDS_MAX} seeds")
+            bad += 1
+            continue
+        small = reduced(prey, seed)
+        sleds = small.scenario.fleet.sleds
+        big = sleds > SLEDS_MAX or small.vmms > VMMS_MAX
+        bad += big
+        took = time.perf_counter() - started
+        print(f"{prey.name}: seed {seed}, reduced to {sleds} sleds and {small.vmms} VMMs "
+              f"{'(too much) ' if big else ''}in {took:.0f} s")  # fmt: skip
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

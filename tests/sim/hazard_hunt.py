@@ -1,0 +1,90 @@
+"""Known wrongs: the library's scenarios that show each, and `storm.yaml` with one at a time: which judge notices it,
+and where the search begins.
+"""
+
+from pathlib import Path
+
+import attrs
+
+from nexus_client.stub.hazards import DEFAULT, Hazard
+from sim_sled.language.check import load_scenarios
+from sim_sled.language.schema import Agent, Nexus
+from sim_sled.play.campaign import Task, explore
+from sim_sled.play.run import How
+from sim_sled.play.shrink import shrink
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
+
+
+def scenario_of(name):
+    [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
+    assert loaded.scenario is not None, problems.text()
+    return loaded.scenario
+
+
+def with_nexus(*hazards):
+    return lambda scenario: attrs.evolve(scenario, nexus=Nexus(hazards=tuple(hazard.value for hazard in hazards)))
+
+
+def with_agent(scenario):
+    return attrs.evolve(scenario, agent=Agent(hazards=("stop_before_start",)))
+
+
+SHOWN = [
+    ("target-lost", with_nexus(*DEFAULT, Hazard.PANIC_WITHOUT_TARGET), "started-again"),
+    ("stop-overruled", with_nexus(Hazard.START_OVERRULES_STOP), "stays-as-its-user-wants"),
+    ("stop-before-start", with_agent, "others-live-on"),
+    ("both-sleds-lost", with_nexus(Hazard.LATE_HALF_STOPS_FAILED), "started-again"),
+    ("stop-in-migration", with_nexus(Hazard.STOP_LOST_IN_MIGRATION), "is-stopped"),
+    ("failed-still-checked", with_nexus(Hazard.CHECKS_WHAT_IS_OVER), "known-to-be-over"),
+]
+
+STORM = Path(__file__).with_name("storm.yaml")
+STOP_BEFORE_START = "stop_before_start"
+SEEDS_MAX = 200
+"""Within so many a hazard is found."""
+SLEDS_MAX, VMMS_MAX = 2, 3
+"""To so little it is reduced."""
+
+
+@attrs.frozen
+class Prey:
+    """A hazard of `storm.yaml`. `key`: the judge that must notice it; `pinned`: a seed of the first 200 with which it
+    does.
+    """
+
+    name: str
+    key: str
+    pinned: int
+
+
+PREY = (
+    Prey(Hazard.PANIC_WITHOUT_TARGET.value, "final_state_acked", 0),
+    Prey(Hazard.LATE_HALF_STOPS_FAILED.value, "wishes_kept", 8),
+    Prey(Hazard.START_OVERRULES_STOP.value, "wishes_kept", 37),
+    Prey(STOP_BEFORE_START, "agents_live", 0),
+    Prey(Hazard.STOP_LOST_IN_MIGRATION.value, "wishes_kept", 0),
+    Prey(Hazard.CHECKS_WHAT_IS_OVER.value, "over_left_alone", 2),
+)
+
+
+def storm(hazard=None):
+    """The churn, with one hazard or none."""
+    [loaded], problems = load_scenarios([str(STORM)])
+    assert loaded.scenario is not None, problems.text()
+    if hazard is None:
+        return loaded.scenario
+    if hazard == STOP_BEFORE_START:
+        return attrs.evolve(loaded.scenario, agent=Agent(hazards=(hazard,)))
+    return attrs.evolve(loaded.scenario, nexus=Nexus(hazards=(hazard,)))
+
+
+def found(prey, first, runs, jobs=1):
+    """The seed with which the judge notices it, or None."""
+    explored = explore(Task("storm.yaml", storm(prey.name), first, How()), runs, jobs)
+    return next((one.seed for one in explored.found if prey.key in one.keys), None)
+
+
+def reduced(prey, seed):
+    """The smallest scenario that still shows it."""
+    return shrink(Task("storm.yaml", storm(prey.name), seed, How()), prey.key)
