@@ -71,9 +71,11 @@ def keep_group(
             runs_max=SHRINK_RUNS_MAX,
             told=None if told is None else lambda runs, _: told(runs),
         )
+    if small is not None:
+        seed = small.seed  # a smaller one may need another
     scenario = attrs.evolve(task.scenario if small is None else small.scenario, seed=seed)
     folder = _folder(into, slug_of(group.what))
-    told_by = f"{shown(group.text)}\nFound by a campaign over {Path(job.shown).name}, seed {seed}."
+    told_by = f"{shown(group.text)}\nFound by a campaign over {Path(job.shown).name}, seed {group.seeds[0]}."
     write_text(folder / "minimal.yaml", print_scenario(scenario, told_by))
     if not group.what.startswith("crash/"):
         result = play(scenario, seed, attrs.evolve(job.how, keep=True))
