@@ -19,6 +19,7 @@ import attrs
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
+from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
@@ -180,6 +181,7 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
             notes.append(f"{one.shown}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
+        notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
         tasks.append(Task(one.shown, one.scenario, seed, how))
     return tasks, "".join(notes)
 

@@ -1,6 +1,6 @@
 """What is said of scenarios without playing any: nothing of the worlds they are played in is imported.
 
-Read before: language/check.py. Read next: cli/scenario_commands.py.
+Read before: language/check.py, language/worlds.py. Read next: cli/scenario_commands.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from sim_sled.language import worlds
 from sim_sled.play import library
 
 EXIT_GOOD: Final = 0
@@ -19,16 +20,26 @@ EXIT_BAD_INPUT: Final = 2
 
 
 def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequence[Path] = ()) -> tuple[str, int]:
-    """Validates only: every problem of every file, then the count; 2 if there is an error."""
+    """Validates only: every problem of every file, what means something else in another world, then the count; 2 if
+    there is an error.
+    """
     loaded, problems = library.load(paths, files_from)
     code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
     if not as_json:
-        return problems.text(), code
+        told = [note for one in loaded if one.scenario is not None for note in worlds.notes(one.scenario)]
+        return "".join(f"{note}\n" for note in told) + problems.text(), code
     found = [
         {"file": p.mark.file, "line": p.line, "col": p.col, "code": p.code, "message": p.text}
         for p in sorted(problems.found)
     ]
-    files = [{"file": one.shown, "valid": one.scenario is not None} for one in loaded]
+    files = [
+        {
+            "file": one.shown,
+            "valid": one.scenario is not None,
+            "notes": [] if one.scenario is None else worlds.notes(one.scenario),
+        }
+        for one in loaded
+    ]
     document = {"files": files, "errors": problems.errors, "warnings": problems.warnings, "problems": found}
     return json.dumps(document, indent=1) + "\n", code
 

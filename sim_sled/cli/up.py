@@ -252,6 +252,7 @@ def _banner(addresses: dict[str, Any]) -> str:
             f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
         )
     lines.append(f"  control  http://{addresses['control']}")
+    lines.append(f"  page     http://{addresses['control']}/page")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
     if len(addresses["sleds"]) > 16:
         lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")

@@ -212,7 +212,7 @@ class Control:
         page_api.one_more(self.feed.pages, PAGES_MAX)
         self.feed.pages += 1
         try:
-            return await page_api.stream(call, self.feed.messages(call.text("last-event-id")))
+            return await page_api.stream(call, self.feed.messages(call.text("last-event-id"), once=call.flag("once")))
         finally:
             self.feed.pages -= 1
 

@@ -274,8 +274,9 @@ class Brief(TypedDict):
 
 
 class Life(Brief):
-    """`states`: since when it was in which."""
+    """`states`: since when it was in which; `migrations`: those that its reports speak of."""
 
+    migrations: list[str]
     events: list[LifeEvent]
     states: list[tuple[int, str]]
 

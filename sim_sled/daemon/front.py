@@ -33,6 +33,7 @@ from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
+from sim_sled.daemon.control_answers import Brief
 from sim_sled.daemon.looking import EVENTS_KEPT
 from sim_sled.daemon.page import PAGES_MAX
 from sim_sled.daemon.workers import Worker, Workers
@@ -43,6 +44,7 @@ AGAIN_S: Final = 0.5
 """Until a feed that broke off is asked for again: its worker is coming back."""
 LINE_MAX: Final = 1024 * 1024
 """Bytes of one event."""
+BRIEF: Final = tuple(Brief.__annotations__)
 PARTS_WAIT: Final = 64
 """Messages of the workers that a page has not taken yet: a slow one lets the workers wait."""
 
@@ -61,6 +63,7 @@ class Spread(Enum):
     ANY = "any: they are the same there"
     FEED = "all, as they come"
     PAGE = "all; each is a part of the page"
+    STORY = "the one who has this VMM, and whoever has the other side of its migration"
     ITSELF = "nobody: it is the same everywhere"
     NOBODY = "nobody: a rack of workers cannot do it"
 
@@ -82,7 +85,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/vmms"): Spread.LIST,
     ("GET", "/vmms/{who}"): Spread.OWNER,
     ("GET", "/vmms/{who}/log"): Spread.OWNER,
-    ("GET", "/vmms/{who}/story"): Spread.OWNER,
+    ("GET", "/vmms/{who}/story"): Spread.STORY,
     ("GET", "/vmms/{who}/expect"): Spread.OWNER,
     ("GET", "/events"): Spread.FEED,
     ("POST", "/vmms/{who}/inject"): Spread.OWNER,
@@ -210,6 +213,8 @@ class Front:
                 return await self._events(call)
             case Spread.PAGE:
                 return await self._page_feed(call)
+            case Spread.STORY:
+                return _told(await self._story(call))
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
@@ -255,6 +260,25 @@ class Front:
         if call.request.path.endswith("/expect"):
             return await self._first_to_see(call)
         return min(found, key=lambda each: each.status)
+
+    async def _story(self, call: Call[Any]) -> Said:
+        """With the lives that others of them know of the same instance, where they share a migration."""
+        own = await self._owner(call)
+        if not own.good:
+            return own
+        story = own.json()
+        lives = {life["id"]: life for life in story["lives"]}
+        mine = {each for life in story["lives"] for each in life["migrations"]}
+        others = {each["id"]: each for each in story["others"]}
+        for said in await self.ask_all(call, f"/vmms/{story['lives'][0]['instance']}/story"):
+            told = said.json() if said.good else {"lives": (), "others": ()}
+            for life in told["lives"]:
+                kept = lives if mine.intersection(life["migrations"]) else others
+                kept.setdefault(life["id"], life)
+            others |= {each["id"]: each for each in told["others"]}
+        by_time = sorted(lives.values(), key=lambda life: int(life["events"][0]["at_us"]) if life["events"] else 0)
+        rest = [{key: each[key] for key in BRIEF} for key, each in others.items() if key not in lives]
+        return Said(200, own.kind, json.dumps(story | {"lives": by_time, "others": rest}).encode())
 
     async def _first_to_see(self, call: Call[Any]) -> Said:
         """Nobody has it yet: whoever sees it in time."""
@@ -314,7 +338,7 @@ class Front:
             self._pages -= 1
 
     async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
-        parts = [part for each in self._workers.all if (part := await self._page_part(each, stack)) is not None]
+        parts = [part for each in self._workers.all if (part := await self._page_part(each, stack, once)) is not None]
         told = [json.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
         if len(told) < len(self._workers.all):
             return  # one is not there: the page asks again
@@ -322,26 +346,27 @@ class Front:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAIT)
         tasks = [asyncio.create_task(_pass_on(i, part, queue)) for i, part in enumerate(parts)]
         try:
-            first = 0
-            while (message := await queue.get()) is not None:
-                yield message
-                first += message.startswith(b"event: frame")
-                if once and first >= len(parts):
-                    return
+            ended = 0
+            while ended < (len(parts) if once else 1):
+                message = await queue.get()
+                if message is None:
+                    ended += 1
+                else:
+                    yield message
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _page_part(
-        self, worker: Worker, stack: contextlib.AsyncExitStack
+        self, worker: Worker, stack: contextlib.AsyncExitStack, once: bool
     ) -> AsyncIterator[page.Message] | None:
         """What a worker tells of its part. None: it is not there."""
         assert self._http is not None, "we are serving"
         if worker.ready is None:
             return None
         request = self._http.get(
-            f"http://{worker.ready.control}/page/feed",
+            f"http://{worker.ready.control}/page/feed{'?once=1' if once else ''}",
             headers={"authorization": f"Bearer {worker.spec.token}"},
             timeout=aiohttp.ClientTimeout(total=None),
             read_bufsize=LINE_MAX,

@@ -1,10 +1,9 @@
 """`run --clock wall`: a scenario against real sockets on this machine. A daemon with all sleds of the fleet and the
 Nexus stub's server talk over HTTP; users and expectations are those of the closed world, on the wall clock.
 
-What cannot be had there: byte-equal traces, the model's own promises (NX 7), sleds without power, a Nexus that
-is restarted by a rule.
+What cannot be had there: byte-equal traces, and what `language/worlds.py` names.
 
-Read before: daemon/daemon.py, daemon/judging.py, play/stage.py.
+Read before: daemon/daemon.py, daemon/judging.py, daemon/on_model.py, play/stage.py.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,6 +27,7 @@ from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.judging import look_at_call
+from sim_sled.daemon.on_model import do_to_model
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Power, RestartNexus
@@ -112,7 +112,11 @@ class WallWorld:
         async def submit() -> None:
             answered(await self.server.host.submit(make))
 
-        task = asyncio.get_running_loop().create_task(submit())
+        self._in_background(submit())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """A run does not end before it is done."""
+        task = asyncio.get_running_loop().create_task(work)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
@@ -138,16 +142,9 @@ class WallWorld:
 
     def beyond(self, effect: Power | RestartNexus) -> None:
         """What rules want of Nexus, done to the model."""
-        if isinstance(effect, Power):
-            power = "a0" if effect.on else "off"
-            self.ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, power=power), lambda _: None)
-        elif effect.point == "now":
+        if isinstance(effect, RestartNexus) and effect.point == "now":
             self.line("nexus", "down")
-            self.server.restart(effect.down_us // 1000)
-        else:
-            self.server.restart_when_crashed(effect.down_us // 1000)
-            point = nx.CrashPoint(effect.point)
-            self.ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
+        self._in_background(do_to_model(self.server, effect))
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         self.line(kind, text, who, sled)

@@ -134,8 +134,10 @@ class Feed:
 
     # ---- the stream
 
-    async def messages(self, last_id: str) -> AsyncGenerator[bytes]:
-        """Server-sent events, for ever. `last_id`: of the last frame that the page has got, or ""."""
+    async def messages(self, last_id: str, *, once: bool = False) -> AsyncGenerator[bytes]:
+        """Server-sent events, for ever. `last_id`: of the last frame that the page has got, or "". `once`: as it is
+        now, and no more.
+        """
         look = self._daemon.look
         number = self._resumed(last_id)
         told = _Told()
@@ -157,7 +159,7 @@ class Feed:
             elif quiet_s >= KEEP_ALIVE_S:
                 quiet_s = 0.0
                 yield b": still here\n\n"
-            if self._daemon.stopping:
+            if once or self._daemon.stopping:
                 return
             wait_s = FRAME_S if self._daemon.options.history else UNWATCHED_S
             await asyncio.sleep(wait_s)
@@ -371,7 +373,10 @@ class Feed:
         )
         events = sorted(chain(happened, self._notes(seen.propolis_id)), key=lambda each: int(each["at_us"]))
         told = [{key: each[key] for key in _TOLD if each.get(key) not in ("", 0, None)} for each in events]
-        return Life(**_brief(seen), events=cast("list[LifeEvent]", told), states=list(seen.states))
+        migrations = sorted(map(str, self._migrations(seen)))
+        return Life(
+            **_brief(seen), migrations=migrations, events=cast("list[LifeEvent]", told), states=list(seen.states)
+        )
 
     def _notes(self, propolis_id: UUID) -> Iterator[dict[str, Any]]:
         """What rules did to it, as events."""

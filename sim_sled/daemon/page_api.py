@@ -68,8 +68,6 @@ async def stream(call: Call[None], messages: AsyncGenerator[bytes]) -> web.Strea
                     await response.write(message)
             except TimeoutError:
                 break
-            if call.flag("once") and message.startswith(b"event: frame"):
-                break
     await response.write_eof()
     return response
 

@@ -7,7 +7,8 @@
 What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serials and addresses of Propolis follow
 from the rack's name: the same rack is the same rack again.
 
-Read before: daemon/daemon.py, daemon/looking.py, daemon/racks.py, daemon/sightings.py. Read next: daemon/worker.py.
+Read before: daemon/daemon.py, daemon/looking.py, daemon/on_model.py, daemon/racks.py, daemon/sightings.py.
+Read next: daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
+from sim_sled.daemon.on_model import do_to_model
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
+from sim_sled.engine.plans import Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.latency import Latency
 from sim_sled.language.schema import FLEET_MAX, Scenario
@@ -40,6 +43,9 @@ READY_S: Final = 30.0
 """How long registration may take: a Nexus that is just starting answers 503 for some seconds."""
 MODEL_SHUTDOWN_S: Final = 0.2
 """With the model in the same process nothing is worth waiting for at the end."""
+
+BEYOND_MAX: Final = 1_000
+"""Wishes of rules to the model that are on their way at a time; each takes a turn of the loop."""
 
 
 @attrs.frozen
@@ -149,6 +155,7 @@ class SmallRack:
                 self.daemon.pausing.held = lambda: self.daemon.held
                 self.server.nexus.watch_public(self.daemon.look.touch)
                 self.daemon.snapshots.model = self.server.host
+                self.daemon.beyond = self._beyond
             await self.daemon.start()
         except BaseException:
             await self._stop_model()
@@ -184,6 +191,11 @@ class SmallRack:
         server, self.server = self.server, None
         if server is not None:
             await server.__aexit__()
+
+    def _beyond(self, effect: Power | RestartNexus) -> None:
+        """What rules want of Nexus."""
+        if self.server is not None:
+            self.daemon.in_background(do_to_model(self.server, effect), BEYOND_MAX)
 
     def _model(self) -> Config:
         return model_of_rack(self.name) if self.model is None else self.model

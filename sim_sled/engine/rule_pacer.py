@@ -5,7 +5,7 @@ is passed in no time is noticed too. Where it is, and where that leads, its driv
 scenario's edge is held up is decided here:
 
     CREATE creating -> starting    BACKENDS starting -> running (a target: migrating -> running)
-    REBOOT rebooting -> running    HALT stopping -> stopped     RUNDOWN stopped -> destroyed (or stopping -> ...)
+    REBOOT rebooting -> running    HALT stopping -> stopped     RUNDOWN what was before -> destroyed or failed
     WAKE   running -> what was asked                            M_*     the phase of that name
 
 Read before: engine/engine.py. Read next: play/conductor.py.
@@ -73,15 +73,13 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int, edge: Edge,
 
 def _edge(point: Point, edge: Edge) -> tuple[Truth, Truth] | None:
     """The edge of a scenario that is held up at this point; None: it is held up elsewhere, or no state changes."""
-    if edge.state is None or edge.leads_to is None:
-        return None
+    if edge.state is None or edge.leads_to is None or edge.leads_to is edge.state:
+        return None  # the second notice of a failed import changes nothing
     match point:
         case Point.CREATE if edge.state is not InstanceState.CREATING:
             return None  # a target's objects: it stays migrating
         case Point.WAKE if edge.state is not InstanceState.RUNNING:
             return None  # `creating -> starting` is held up where it is created
-        case Point.RUNDOWN if edge.leads_to is not InstanceState.DESTROYED:
-            return None  # what has failed was held up where it failed
     return TRUTH_OF[edge.state], TRUTH_OF[edge.leads_to]
 
 

@@ -306,3 +306,74 @@ def test_figures_of_one_series_are_added_up_and_comments_said_once():
 def test_what_a_rack_of_workers_cannot_do_has_a_sentence():
     clocks = [("POST", f"/{word}") for word in ("pause", "resume", "step", "until")]
     assert [key for key, spread in SPREAD.items() if spread is Spread.NOBODY] == [("POST", "/scale"), *clocks]
+
+
+async def frames(rack):
+    """What the page is told once: (names of VMs, sleds, rules by part)."""
+    async with rack.http.get(f"http://{rack.control}/page/feed?once=1") as answer:
+        text = await answer.text()
+    told = [dict(line.split(": ", 1) for line in each.splitlines()) for each in text.split("\n\n") if each]
+    whole = json.loads(told[0]["data"])
+    rows = [row for each in told if each["event"] == "rows" for row in json.loads(each["data"])]
+    vms = [dict(zip(whole["fields"], row, strict=True)) for row in rows]
+    parts = [json.loads(each["data"]) for each in told if each["event"] == "frame"]
+    return whole, vms, parts
+
+
+async def test_the_page_shows_all_workers_as_one_rack(start):
+    rack = await start(RULES)
+    await rack.create("web-1", "web-2", "web-3", "web-4")
+    for name in ("web-1", "web-2", "web-3", "web-4"):
+        await rack.expect(name, "running")
+    whole, vms, parts = await frames(rack)
+    assert {vm["name"] for vm in vms} == {"web-1", "web-2", "web-3", "web-4"}
+    assert {part["part"] for part in parts} == {0, 1}
+    assert sum(len(part["sleds"]) for part in parts) == 4
+    assert sum(rule["fired"] for part in parts for rule in part["rules"] if rule["name"] == "seen") == 1
+    assert sum(counts.get("registered", 0) for _, counts in whole["counts"]) == 4
+    assert all("pace" not in part for part in parts), "nobody stops the time of several processes"
+    async with rack.http.get(f"http://{rack.control}/page/main.js") as answer:
+        assert answer.status == 200
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+async def test_the_page_is_told_everything_again_when_a_worker_has_died(start):
+    rack = await start()
+    await rack.create("web-1")
+    await rack.expect("web-1", "running")
+    async with asyncio.timeout(60):
+        async with rack.http.get(f"http://{rack.control}/page/feed") as answer:
+            while not (await answer.content.readline()).startswith(b"event: frame"):
+                pass
+            rack.rack.workers.all[0].process.kill()
+            while await answer.content.readline():
+                pass  # it ends
+        while True:
+            try:
+                whole, _, parts = await frames(rack)
+            except (KeyError, IndexError):
+                await asyncio.sleep(0.05)  # not all are there yet
+                continue
+            break
+    assert whole["fields"]
+    assert sum(len(part["sleds"]) for part in parts) == 4
+
+
+async def test_both_sides_of_a_migration_between_processes_are_one_story(start):
+    rack = await start()
+    await rack.create("web-1")
+    await rack.expect("web-1", "running")
+    source = await rack.sled_of("web-1")
+    here = rack.worker_of(source)
+    target = next(str(each.id) for each in rack.rack.handles if rack.worker_of(str(each.id)) is not here)
+    status, answer = await rack.ask(
+        "/v1/instances/web-1/migrate", "POST", {"dst_sled_id": target}, rack.rack.server.control
+    )
+    assert status < 300, answer
+    async with asyncio.timeout(60):
+        while await rack.sled_of("web-1") != target:
+            await asyncio.sleep(0.05)
+    await rack.expect("web-1", "running")
+    _, story = await rack.ask("/vmms/web-1/story")
+    assert [life["sled"] for life in story["lives"]] == [source, target]
+    assert set(story["lives"][0]["migrations"]) & set(story["lives"][1]["migrations"])

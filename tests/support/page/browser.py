@@ -16,7 +16,7 @@ from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WITHIN_MS = 10_000
+WITHIN_MS = 30_000
 RULES = """
 version: 1
 name: demo

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import BadToken, carries, require_token, token_from
@@ -36,6 +38,9 @@ class Owner:
     async def fail(self, call: Call[None]) -> None:
         raise {"known": Known("told"), "bug": RuntimeError("secret"), "other": KeyError("secret")}[call.text("how")]
 
+    async def sent(self, _call: Call[None]) -> web.Response:
+        return web.json_response("seen")
+
     async def lie(self, _call: Call[None]) -> Answered:
         return Answered(1, 201)
 
@@ -48,6 +53,8 @@ OPERATIONS = (
         flag("all", "or not"), one_of("word", "a word", ("yes", "no")),
     )),
     Operation("POST", "/fail/{how}", Owner.fail, "Fail"),
+    Operation("GET", "/sent", Owner.sent, "An answer of aiohttp's", str),
+    Operation("GET", "/open/{id}", Owner.look, "For everybody", str, open=True),
     Operation("GET", "/lie", Owner.lie, "Answers what its row does not have", int),
 )  # fmt: skip
 
@@ -76,6 +83,12 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
             return int(head.split(b" ")[1]), content.decode()
         return int(head.split(b" ")[1]), json.loads(content)
 
+    async def head(path):
+        """The headers of an answer."""
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.headers
+
+    ask.head = head
     try:
         yield ask
     finally:
@@ -307,3 +320,53 @@ def test_a_token_comes_from_a_file(tmp_path):
 def test_an_absent_header_carries_nothing():
     assert not carries(None, "secret")
     assert carries("Bearer secret", "secret")
+
+
+HERE = "host: 127.0.0.1:PORT"
+SAFE = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("line", ["GET /look", "POST /change", "GET /nowhere"])
+@pytest.mark.parametrize("how", ["no-cors", "cors", "navigate"])
+async def test_what_a_page_of_elsewhere_loads_without_an_origin_is_refused(site, line, how):
+    async with serving() as ask:
+        told = (f"sec-fetch-site: {site}", f"sec-fetch-mode: {how}", "sec-fetch-dest: iframe")
+        status, body = await ask(line, HERE, *told)
+        assert status == 403
+        assert "elsewhere" in body["message"]
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_ones_own_pages_and_the_address_bar_may(site):
+    async with serving() as ask:
+        assert (await ask("GET /look", HERE, f"sec-fetch-site: {site}", "sec-fetch-mode: cors"))[0] == 200
+
+
+async def test_a_link_may_be_followed_but_a_form_may_not_be_sent():
+    async with serving() as ask:
+        told = ("sec-fetch-site: cross-site", "sec-fetch-mode: navigate", "sec-fetch-dest: document")
+        assert (await ask("GET /look", HERE, *told))[0] == 200
+        assert (await ask("POST /change", HERE, *told))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/look", "/nowhere", "/fail/bug", "/fail/known", "/sent", "/"])
+async def test_every_answer_tells_browsers_that_nobody_else_may_use_it(path):
+    async with serving() as ask:
+        head = await ask.head(path)
+        for name, value in SAFE.items():
+            if (name, path) != ("content-security-policy", "/"):  # the list has a style of its own
+                assert head[name] == value
+
+
+async def test_what_is_open_needs_no_token_and_everything_else_does():
+    async with serving(token="secret") as ask:
+        assert (await ask("GET /open/7", HERE))[0] == 200
+        for line in ("GET /look", "GET /nowhere", "GET /", "POST /open/7"):
+            assert (await ask(line, HERE))[0] == 401
+        assert (await ask("GET /open/7", "host: evil.example"))[0] == 403, "open, and still not for everybody"
