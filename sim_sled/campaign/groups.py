@@ -106,16 +106,17 @@ def flags_of(job: Job) -> str:
     """The options that a single run needs to go as it did in the campaign."""
     how = job.how
     flag = f" --variant {how.variant}" if how.variant else ""
-    return flag + (f" --sled-variant {how.sled_variant}" if how.sled_variant else "")
+    flag += f" --sled-variant {how.sled_variant}" if how.sled_variant else ""
+    return flag + (f" --hazard {job.hazard}" if job.hazard else "")
 
 
 def again(job: Job, seed: int) -> str:
     """The command that plays one seed of a campaign again."""
-    return f"sim-sled run {job.shown} --seed {seed}{flags_of(job)}"
+    return f"sim-sled run {job.shown} --seed {seed}{' --swarm' if job.swarm else ''}{flags_of(job)}"
 
 
 def _readme(job: Job, group: Group, small: Shrunk | None) -> str:
-    flags = flags_of(job)
+    flags = flags_of(attrs.evolve(job, hazard=None))  # a hazard stands in the file
     seeds = ", ".join(str(seed) for seed in group.seeds[:_SEEDS_SHOWN])
     size = "the whole scenario"
     if small is not None:

@@ -42,6 +42,7 @@ def head_of(job: Job, order: str, version: str) -> str:
         "digest": digest(print_scenario(job.scenario)),
         "variant": job.how.variant,
         "sled_variant": job.how.sled_variant,
+        "hazard": job.hazard,
         "seeds": order,
         "version": version,
     }

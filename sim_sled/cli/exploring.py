@@ -16,12 +16,13 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from sim_sled.campaign.explore import Explored, explore, place_of, seeds_from
+from sim_sled.campaign.explore import Explored, explore, place_of
 from sim_sled.campaign.groups import GROUPS_MAX, Kept, again, flags_of, keep_group
+from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
-from sim_sled.cli.scenario_commands import EXIT_FAILED, Outcome, bad_variant, unwritable
+from sim_sled.cli.scenario_commands import EXIT_FAILED, Outcome, bad_hazard, bad_variant, unwritable
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
 from sim_sled.play import library
@@ -44,6 +45,9 @@ class ExploreOptions:
     results: Path | None = None
     resume: bool = False
     on: str | None = None
+    hazard: str | None = None
+    swarm: bool = False
+    guided: bool = True
     shrink: bool = False
     found: Path | None = None
     out: Path | None = None
@@ -59,7 +63,7 @@ def explore_file(
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Explored | None, Outcome]:
     """Plays a campaign and tells it. `say` is told sentences on the way, e.g. of a worker that is refused."""
-    bad = bad_variant(options.variant, options.sled_variant)
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
     bad = bad or unwritable((options.out, options.junit, options.results))
     if bad is None and options.resume and options.results is None:
         bad = Outcome("", EXIT_BAD_INPUT, "--resume goes on with a file: say which by --results FILE\n")
@@ -68,7 +72,10 @@ def explore_file(
     [one, *_], problems = library.load([path], options.files_from)
     if one.scenario is None:
         return None, Outcome("", EXIT_BAD_INPUT, problems.text())
-    job = Job(path, one.scenario, How(variant=options.variant, sled_variant=options.sled_variant))
+    how = How(variant=options.variant, sled_variant=options.sled_variant)
+    covers = options.swarm and options.guided
+    job = Job(path, one.scenario, how, swarm=options.swarm, covers=covers, hazard=options.hazard)
+    guide = guide_of(options)
     explored = Explored()
 
     def count(so_far: Explored) -> None:
@@ -79,7 +86,7 @@ def explore_file(
 
     try:
         with ExitStack() as stack:
-            sheet = _sheet(job, options, stack)
+            sheet = _sheet(job, guide.order, options, stack)
             place: Place
             if options.on is not None:
                 from sim_sled.campaign.cluster import Cluster
@@ -88,8 +95,9 @@ def explore_file(
             else:
                 place = place_of(job, options.jobs)
             stack.callback(place.close)
-            seeds = seeds_from(options.first_seed, options.runs)
-            explored = explore(job, seeds, place, sheet=sheet, stop_after=options.stop_after, told=count)
+            explored = explore(
+                job, guide, options.runs, place, sheet=sheet, stop_after=options.stop_after, told=count
+            )
     except BadSheet as error:
         return None, Outcome("", EXIT_BAD_INPUT, f"{error}\n")
     except NobodyPlays as error:
@@ -106,12 +114,18 @@ def explore_file(
     return explored, Outcome(text_of(job, explored, kept), code)
 
 
-def _sheet(job: Job, options: ExploreOptions, stack: ExitStack) -> Sheet | None:
+def guide_of(options: ExploreOptions) -> Guide:
+    """Which seeds a campaign plays."""
+    if not options.swarm:
+        return OneByOne(options.first_seed)
+    return Guided(options.first_seed) if options.guided else Swarm(options.first_seed)
+
+
+def _sheet(job: Job, order: str, options: ExploreOptions, stack: ExitStack) -> Sheet | None:
     if options.results is None:
         return None
     from sim_sled.campaign.version import code_version
 
-    order = f"from {options.first_seed}"
     sheet = Sheet.open(options.results, head_of(job, order, code_version()), resume=options.resume)
     stack.callback(sheet.close)
     return sheet
@@ -133,6 +147,8 @@ def figures(explored: Explored) -> str:
     text = f"{explored.runs} runs, {explored.virtual_us / HOUR_US:.1f} virtual hours, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)} groups"
+    if explored.covered:
+        text += f", {explored.covered} tuples reached (the last new ones in run {explored.newest})"
     return text
 
 
@@ -153,7 +169,7 @@ def text_of(job: Job, explored: Explored, kept: Sequence[Kept]) -> str:
         if one is not None:
             size = "" if one.small is None else f": {one.small.scenario.fleet.sleds} sleds, {one.small.vmms} VMMs"
             lines.append(f"    kept: {one.folder}{size}")
-        else:
+        elif not job.swarm and job.hazard is None:
             lines.append(f"    smaller: sim-sled shrink {job.shown} --seed {first}{flags_of(job)}")
     return "\n".join(lines) + "\n"
 
@@ -179,11 +195,14 @@ def plain(job: Job, explored: Explored, kept: Sequence[Kept]) -> dict[str, Any]:
         "file": job.shown,
         "variant": job.how.variant,
         "sled_variant": job.how.sled_variant,
+        "hazard": job.hazard,
+        "swarm": job.swarm,
         "runs": explored.runs,
         "resumed": explored.resumed,
         "failed": explored.failed,
         "virtual_us": explored.virtual_us,
         "steps": explored.steps,
+        "covered": explored.covered,
         "groups": groups,
     }
 

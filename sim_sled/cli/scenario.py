@@ -36,6 +36,11 @@ FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
 ]
+Hazard = Annotated[
+    str | None,
+    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (docs/nexus-model.md)"),
+]
+Swarm = Annotated[bool, typer.Option("--swarm", help="the seed draws rules, latencies, sizes and faults, too")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
 
 
@@ -70,6 +75,8 @@ def run(
     jobs: Jobs = 1,
     variant: Variant = None,
     sled_variant: SledVariant = None,
+    hazard: Hazard = None,
+    swarm: Swarm = False,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     strict: Annotated[bool, typer.Option(help="a warning of the run fails it: exit 1")] = False,
@@ -96,6 +103,8 @@ def run(
         seed=seed,
         variant=variant,
         sled_variant=sled_variant,
+        hazard=hazard,
+        swarm=swarm,
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
@@ -184,6 +193,9 @@ def explore(
     failures: Annotated[int, typer.Option(help="stop after so many; 0: never", min=0, max=10_000_000)] = 1,
     variant: Variant = None,
     sled_variant: SledVariant = None,
+    hazard: Hazard = None,
+    swarm: Swarm = False,
+    guide: Annotated[bool, typer.Option(help="of a swarm: follow the seeds that reach something new")] = True,
     results: Annotated[Path | None, typer.Option(help="keep the campaign here, a line of JSON per run")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the file of --results")] = False,
     on: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="play on a Dask cluster")] = None,
@@ -206,6 +218,9 @@ def explore(
         stop_after=failures or None,
         variant=variant,
         sled_variant=sled_variant,
+        hazard=hazard,
+        swarm=swarm,
+        guided=guide,
         results=results,
         resume=resume,
         on=on,

@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.variants import VARIANTS
+from sim_sled.campaign.job import KNOWN_HAZARDS, Job
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
 from sim_sled.language import worlds
@@ -57,6 +58,8 @@ class RunOptions:
     seed: int | None = None
     variant: str | None = None
     sled_variant: str | None = None
+    hazard: str | None = None
+    swarm: bool = False
     jobs: int = 1
     until_us: int | None = None
     require_fired: bool = False
@@ -102,7 +105,7 @@ def run_files(
         options.sequence and options.sequence[1],
         options.page,
     )
-    bad = bad_variant(options.variant, options.sled_variant) or unwritable(written)
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard) or unwritable(written)
     if bad is not None:
         return bad
     loaded, problems = library.load(paths, options.files_from)
@@ -141,6 +144,13 @@ def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome
         known = ", ".join(sorted(SLED_VARIANTS))
         return Outcome("", EXIT_BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
     return None
+
+
+def bad_hazard(hazard: str | None) -> Outcome | None:
+    """What is wrong with the name of a hazard; None if nothing is."""
+    if hazard is None or hazard in KNOWN_HAZARDS:
+        return None
+    return Outcome("", EXIT_BAD_INPUT, f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}\n")
 
 
 def _flags(variant: str | None, sled_variant: str | None) -> str:
@@ -182,7 +192,8 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        tasks.append(Task(one.shown, one.scenario, seed, how))
+        job = Job(one.shown, one.scenario, how, swarm=options.swarm, hazard=options.hazard)
+        tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 
 

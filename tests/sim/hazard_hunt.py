@@ -7,7 +7,8 @@ from pathlib import Path
 import attrs
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
-from sim_sled.campaign.explore import explore, place_of, seeds_from
+from sim_sled.campaign.explore import explore, place_of
+from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Agent, Nexus
@@ -86,7 +87,7 @@ def found(prey, first, runs, jobs=1):
     job = Job("storm.yaml", storm(prey.name), How())
     place = place_of(job, jobs)
     try:
-        explored = explore(job, seeds_from(first, runs), place, stop_after=1)
+        explored = explore(job, OneByOne(first), runs, place, stop_after=1)
     finally:
         place.close()
     group = explored.groups.get(prey.key)

@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
-from sim_sled.campaign.explore import explore, seeds_from
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
 from sim_sled.language.schema import Load, Nexus
 from sim_sled.language.selector import Selector
@@ -68,7 +69,7 @@ def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
 
 
 def test_the_churn_is_quiet_with_nothing_wrong():
-    explored = explore(Job("storm.yaml", storm(), How()), seeds_from(0, 4))
+    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), 4)
     assert [group.text for group in explored.groups.values()] == []
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nexus_client.stub.variants import VARIANTS
-from sim_sled.campaign.explore import explore, seeds_from
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
 from sim_sled.cli.exploring import ExploreOptions, explore_file
 from sim_sled.cli.scenario_commands import RunOptions, run_files, shrink_file
@@ -46,7 +47,7 @@ def test_every_variant_has_a_fitting_scenario():
 @pytest.mark.parametrize("variant", sorted(FITTING))
 def test_explore_finds_a_wrong_nexus_within_200_seeds(variant):
     scenario = scenario_of(LIBRARY / f"{FITTING[variant]}.yaml")
-    explored = explore(Job("x", scenario, How(variant=variant)), seeds_from(0, 200), stop_after=1)
+    explored = explore(Job("x", scenario, How(variant=variant)), OneByOne(0), 200, stop_after=1)
     assert explored.failed
 
 

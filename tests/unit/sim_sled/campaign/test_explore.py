@@ -3,8 +3,9 @@
 import pytest
 
 from sim_sled.campaign import job as jobs
-from sim_sled.campaign.explore import explore, place_of, seeds_from
+from sim_sled.campaign.explore import explore, place_of
 from sim_sled.campaign.groups import keep_group
+from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job, play_seed, read_ran
 from sim_sled.campaign.places import Batch, Future, NobodyPlays, Sizer, in_order, play_batch
 from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
@@ -41,11 +42,11 @@ expect: [{after: {rule: dies}, within: 1s, that: {vmm: failed}}]
 
 
 def lines(explored_job, place, runs=12):
-    return [ran.line() for ran in in_order(place, seeds_from(0, runs), Sizer(place.batch_max))]
+    return [ran.line() for ran in in_order(place, range(runs), Sizer(place.batch_max))]
 
 
 def test_seeds_go_on_from_the_first_and_stay_within_64_bits():
-    [group] = explore(job(), seeds_from(2**64 - 2, 4)).groups.values()
+    [group] = explore(job(), OneByOne(2**64 - 2), 4).groups.values()
     assert group.seeds == [2**64 - 2, 2**64 - 1, 0, 1]
 
 
@@ -53,19 +54,19 @@ def test_seeds_go_on_from_the_first_and_stay_within_64_bits():
 def test_a_campaign_ends_with_the_failure_that_was_asked_for(stop_after):
     told = []
     explored = explore(
-        job(), seeds_from(0, 10), stop_after=stop_after, told=lambda so_far: told.append((so_far.runs, so_far.failed))
+        job(), OneByOne(0), 10, stop_after=stop_after, told=lambda so_far: told.append((so_far.runs, so_far.failed))
     )
     assert (explored.runs, explored.failed) == (stop_after, stop_after)
     assert told == [(n, n) for n in range(1, stop_after + 1)]
 
 
 def test_a_campaign_without_a_failure_plays_all_its_runs():
-    explored = explore(job(ALWAYS_FAILS.partition("expect")[0]), seeds_from(0, 3))
+    explored = explore(job(ALWAYS_FAILS.partition("expect")[0]), OneByOne(0), 3)
     assert (explored.runs, explored.failed, explored.groups) == (3, 0, {})
 
 
 def test_failures_are_grouped_by_their_reason_and_each_group_knows_its_first_seed():
-    explored = explore(job(SOME_FAIL), seeds_from(0, 12))
+    explored = explore(job(SOME_FAIL), OneByOne(0), 12)
     [group] = explored.groups.values()
     assert 0 < group.count == explored.failed < 12
     first = next(seed for seed in range(12) if play_seed(job(SOME_FAIL), seed).failures)
@@ -82,7 +83,7 @@ def test_a_bug_of_ours_is_what_its_seed_has_found_and_the_campaign_goes_on(monke
         raise KeyError("x")
 
     monkeypatch.setattr(jobs, "play", breaks)
-    explored = explore(job(), seeds_from(0, 3))
+    explored = explore(job(), OneByOne(0), 3)
     assert list(explored.groups) == ["crash/KeyError"]
     assert explored.runs == 3
 
@@ -152,7 +153,7 @@ def test_a_place_where_nobody_plays_any_more_ends_the_campaign(monkeypatch):
             raise NobodyPlays("all have gone")
 
     with pytest.raises(NobodyPlays, match="all have gone"):
-        explore(job(), seeds_from(0, 3), Deserted())
+        explore(job(), OneByOne(0), 3, Deserted())
 
 
 def test_batches_grow_until_they_take_half_a_second():
@@ -188,7 +189,7 @@ def test_a_run_that_never_comes_to_rest_is_judged_at_its_end_too():
 
 
 def test_a_group_has_its_folder_with_all_that_is_needed_to_see_it_again(tmp_path):
-    explored = explore(job(SOME_FAIL), seeds_from(0, 12))
+    explored = explore(job(SOME_FAIL), OneByOne(0), 12)
     [group] = explored.groups.values()
     kept = keep_group(job(SOME_FAIL), group, tmp_path / "found")
     assert sorted(path.name for path in kept.folder.iterdir()) == [

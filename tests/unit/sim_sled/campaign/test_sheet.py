@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from sim_sled.campaign import sheet as sheets
-from sim_sled.campaign.explore import explore, seeds_from
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
 from sim_sled.files import CannotWrite
@@ -31,7 +32,7 @@ def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None
     one = job(variant)
     sheet = Sheet.open(path, head_of(one, f"from {first}", version), resume=resume)
     try:
-        return explore(one, seeds_from(first, runs), sheet=sheet, stop_after=stop_after)
+        return explore(one, OneByOne(first), runs, sheet=sheet, stop_after=stop_after)
     finally:
         sheet.close()
 

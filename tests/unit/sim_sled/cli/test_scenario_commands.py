@@ -121,7 +121,7 @@ def test_the_language_documents_itself(command):
 
 def test_the_library_is_listed_as_json():
     listed = json.loads(sim_sled("scenario", "list", "--json").stdout)
-    assert len(listed) == 33
+    assert len(listed) == len(list(LIBRARY.glob("*.yaml"))) > 30
     assert {"name", "file", "about", "issues"} == set(listed[0])
     assert next(one for one in listed if one["name"] == "race-404")["issues"] == ["omicron#6809"]
 
