@@ -44,6 +44,14 @@ def pytest_report_header():
 
 
 @pytest.fixture(autouse=True)
+def _logs_of_a_test_are_its_own():
+    """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
 def _no_process_outlives_its_test():
     yield
     processes.end_all()

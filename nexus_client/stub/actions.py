@@ -17,15 +17,15 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.context import Context, RequestCall, TicketWaits
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, IntendedState, Vmm, VmmDbState
 from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request
 from nexus_client.stub.rules import Rules
-from nexus_client.stub.sagas import runner, update
+from nexus_client.stub.sagas import update
 from nexus_client.stub.sagas.state import MigrateSaga, StartSaga
+from nexus_client.stub.scope import Desk, RequestCall, TicketWaits
 from nexus_client.stub.sled_answers import is_gone, news_in, refused_request
 from nexus_client.stub.views import instance_view
 from nexus_client.types import Asked, VmmStateRequested
@@ -201,7 +201,7 @@ def refused(refuse: Refuse, action: Action, public: PublicState) -> Refused:
 # ---- start, stop, reboot, delete -----------------------------------------------------------------------------------
 
 
-def act(ctx: Context, ticket: int, instance_id: UUID, action: Action) -> None:
+def act(ctx: Desk, ticket: int, instance_id: UUID, action: Action) -> None:
     """Answers the ticket now, or when the sled or the saga has; raises `Refused` if the action is refused at once."""
     row = ctx.instance(instance_id)
     verb = VERBS[action]
@@ -230,18 +230,18 @@ def act(ctx: Context, ticket: int, instance_id: UUID, action: Action) -> None:
             ctx.reply(ticket, verb.accepted)
 
 
-def begin_start(ctx: Context, row: Instance, *waiters: TicketWaits, auto_restart: bool = False) -> StartSaga:
+def begin_start(ctx: Desk, row: Instance, *waiters: TicketWaits, auto_restart: bool = False) -> StartSaga:
     saga = StartSaga(
         id=ctx.new_id("saga"),
         instance_id=row.id,
         read_generation=row.state_generation,
         auto_restart=auto_restart,
     )
-    runner.spawn(ctx, saga, *waiters)
+    ctx.spawn(saga, *waiters)
     return saga
 
 
-def clear_failed(ctx: Context, row: Instance, read_generation: int) -> None:
+def clear_failed(ctx: Desk, row: Instance, read_generation: int) -> None:
     """Stop of a failed instance (#6652): Failed -> NoVmm, unless the record has moved since it was read (409)."""
     now = ctx.records.instances[row.id]
     if now.state is not InstanceDbState.FAILED or now.state_generation != read_generation:
@@ -253,7 +253,7 @@ def clear_failed(ctx: Context, row: Instance, read_generation: int) -> None:
     )
 
 
-def _delete(ctx: Context, row: Instance) -> None:
+def _delete(ctx: Desk, row: Instance) -> None:
     """Record only: no sled is called (property 47)."""
     for migration in list(ctx.records.migrations_of(row.id)):
         if migration.time_deleted is None:
@@ -272,7 +272,7 @@ def _delete(ctx: Context, row: Instance) -> None:
     ctx.tell("record", "instance record deleted", row.id)
 
 
-def _send(ctx: Context, ticket: int, row: Instance, active: Vmm | None, action: Action) -> None:
+def _send(ctx: Desk, ticket: int, row: Instance, active: Vmm | None, action: Action) -> None:
     if active is None:
         raise internal(f"instance {row.id} has no VMM to send {action.value} to")
     asked = Asked.STOPPED if action is A.STOP else Asked.REBOOT
@@ -283,7 +283,7 @@ def _send(ctx: Context, ticket: int, row: Instance, active: Vmm | None, action: 
     )
 
 
-def request_answered(ctx: Context, owner: RequestCall, outcome: Outcome) -> None:
+def request_answered(ctx: Desk, owner: RequestCall, outcome: Outcome) -> None:
     """The sled has answered a stop or reboot (NX 4.4)."""
     error = refused_request(outcome)
     if error is None:
@@ -321,11 +321,11 @@ def judge_migration(row: Instance, active: Vmm | None, dst_sled_id: UUID) -> Non
         raise conflict("instance is already migrating")
 
 
-def migrate(ctx: Context, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> None:
+def migrate(ctx: Desk, ticket: int, instance_id: UUID, dst_sled_id: UUID) -> None:
     """Judged at once, then the saga; answers 200 when it ends."""
     row = ctx.instance(instance_id)
     active = ctx.records.active_vmm(row)
     judge_migration(row, active, dst_sled_id)
     assert active is not None, "judged"
     saga = MigrateSaga(id=ctx.new_id("saga"), instance_id=row.id, sled_id=dst_sled_id, source_propolis_id=active.id)
-    runner.spawn(ctx, saga, TicketWaits(ticket, 200))
+    ctx.spawn(saga, TicketWaits(ticket, 200))

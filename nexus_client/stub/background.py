@@ -10,7 +10,7 @@ from uuid import UUID
 
 from nexus_client.stub import actions
 from nexus_client.stub.config import Config
-from nexus_client.stub.context import Context, WatchCall, WatchWaits
+from nexus_client.stub.context import Context
 from nexus_client.stub.contract import Answered, GetVmmState, NoConnection, Outcome, Task, TimedOut
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
@@ -18,6 +18,7 @@ from nexus_client.stub.records import NOT_ON_A_SLED, TERMINAL, FailureReason, In
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.sagas import update as update_saga
 from nexus_client.stub.sagas.state import StartSaga
+from nexus_client.stub.scope import WatchCall, WatchWaits
 from nexus_client.stub.sled_answers import is_gone
 from nexus_client.stub.wording import describe_outcome
 from nexus_client.types import MIGRATION_TERMINAL, SledVmmState

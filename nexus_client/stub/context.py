@@ -2,11 +2,12 @@
 
 `records`, `sagas` are durable (they survive `Crash`); everything named volatile below does not.
 
-Read before: stub/records.py. Read next: stub/sagas/nodes.py.
+Read before: stub/records.py, stub/scope.py. Read next: stub/sagas/nodes.py.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +17,15 @@ from uuid import UUID, uuid5
 import attrs
 
 from nexus_client.stub.behaviour import Behaviour
-from nexus_client.stub.config import TIMELINE_MAX, Config
+from nexus_client.stub.config import TIMELINE_MAX, Config, SagaMode
 from nexus_client.stub.contract import CallSled, CrashPoint, Effect, ErrorBody, Happened, Reply, SledOp, Task
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import Instance, InvariantBroken, Records, Row, Sled, Vmm, key_of
 from nexus_client.stub.refusal import Refusal, Refused, internal, not_found
 from nexus_client.stub.rules import RULES, Rules
 from nexus_client.stub.sagas.nodes import Node
-from nexus_client.stub.sagas.state import Saga, SagaKind
+from nexus_client.stub.sagas.state import Saga, SagaKind, StartSaga
+from nexus_client.stub.scope import CallOwner, Scope, Waiter
 from nexus_client.stub.wording import describe_op
 
 NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -35,59 +37,7 @@ CALLS_MAX: Final = 4096
 """Calls in flight: 16 checks, and one per saga or user request; more means that a shell never answers."""
 
 
-@attrs.frozen
-class SagaCall:
-    """The answer belongs to this saga."""
-
-    saga_id: UUID
-
-
-@attrs.frozen
-class RequestCall:
-    """The answer belongs to a user's stop or reboot; the VMM as read before the call."""
-
-    ticket: int
-    instance_id: UUID
-    propolis_id: UUID
-    read_gen: int
-
-
-@attrs.frozen
-class WatchCall:
-    """The answer belongs to the health check of this VMM, read in this generation."""
-
-    propolis_id: UUID
-    read_gen: int
-
-
-@attrs.frozen
-class NobodysCall:
-    """Nobody waits for the answer."""
-
-
-CallOwner: TypeAlias = SagaCall | RequestCall | WatchCall | NobodysCall
-
-
-@attrs.frozen
-class TicketWaits:
-    """A ticket is answered when a saga ends: with the refusal given here, or the saga's own, or this status."""
-
-    ticket: int
-    status: int
-    refusal: Refusal | None = None
-
-
-@attrs.frozen
-class WatchWaits:
-    """A health check's slot is free again when the saga ends (NX 4.5: started and awaited)."""
-
-    propolis_id: UUID
-
-
-Waiter: TypeAlias = TicketWaits | WatchWaits
-
-
-Program: TypeAlias = "tuple[Node[Context, Any], ...]"
+Program: TypeAlias = "tuple[Node[Scope, Any], ...]"
 """`Any`: each program is over the state of its own kind, which the key says and the type cannot."""
 
 
@@ -232,7 +182,28 @@ class Context:
             migrating=instance.migration_id is not None,
         )
 
-    # -- tasks
+    # -- sagas and tasks
+
+    def spawn(self, saga: Saga, *waiters: Waiter) -> None:
+        """Write the saga into the log and let it run as the mode says; `waiters` hear of its end."""
+        self.sagas[saga.id] = saga
+        saga.place = self.records.next_number("place in the saga log")
+        if waiters:
+            self.waiters.setdefault(saga.id, []).extend(waiters)
+        self.tell("saga", f"{saga.kind.value} begins", saga.instance_id)
+        self.schedule(saga)
+
+    def schedule(self, saga: Saga) -> None:
+        """Its next node runs in this call of `handle`, or later, as the mode says."""
+        if self.config.saga_mode is SagaMode.QUEUED:
+            saga.due_us = self.now_us + self.config.saga_node_us
+            heapq.heappush(self.saga_dues, (saga.due_us, saga.place, saga))
+        else:
+            self.ready_sagas.append(saga.id)
+
+    def is_starting(self, propolis_id: UUID) -> bool:
+        """Whether a start saga is at work on this VMM."""
+        return any(isinstance(saga, StartSaga) and saga.propolis_id == propolis_id for saga in self.sagas.values())
 
     def wake(self, task: Task) -> None:
         """A background task becomes due soon, also one that has no period. Not at once: tasks run beside sagas."""

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.records import (
     AutoRestartPolicy,
     FailureReason,
@@ -26,6 +25,7 @@ from nexus_client.stub.records import (
     following,
 )
 from nexus_client.stub.refusal import conflict, gone, internal, invalid_value, not_found
+from nexus_client.stub.scope import Facts
 from nexus_client.types import (
     GENERATION_MAX,
     MIGRATION_TERMINAL,
@@ -51,7 +51,7 @@ class Applied:
     update: UUID | None
 
 
-def apply_report(ctx: Context, propolis_id: UUID, report: SledVmmState) -> Applied:
+def apply_report(ctx: Facts, propolis_id: UUID, report: SledVmmState) -> Applied:
     """Apply a sled's words. Raises `Refused` (404 after the rows are written, everything else before)."""
     out, into = report.migration_out, report.migration_in
     if out is not None and into is not None and out.migration_id == into.migration_id:
@@ -67,7 +67,7 @@ def apply_report(ctx: Context, propolis_id: UUID, report: SledVmmState) -> Appli
     return _write(ctx, new_vmm, new_out, new_in)
 
 
-def mark_failed(ctx: Context, propolis_id: UUID, read_gen: int, reason: FailureReason) -> Applied:
+def mark_failed(ctx: Facts, propolis_id: UUID, read_gen: int, reason: FailureReason) -> Applied:
     """Nexus's own verdict on a VMM, in the generation after the one it had read: silently lost if the sled was
     faster. A VMM that has Failed for this very reason stays as it is: no generation, no saga (NX 4.5).
     """
@@ -84,7 +84,7 @@ def mark_failed(ctx: Context, propolis_id: UUID, read_gen: int, reason: FailureR
 
 
 def _newer_vmm(
-    ctx: Context, vmm: Vmm | None, news: tuple[VmmDbState, int, int], reason: FailureReason | None
+    ctx: Facts, vmm: Vmm | None, news: tuple[VmmDbState, int, int], reason: FailureReason | None
 ) -> Vmm | None:
     """The changed row, or None if the report is stale, or there is no row and that is no error.
 
@@ -102,7 +102,7 @@ def _newer_vmm(
 
 
 def _newer_side(
-    ctx: Context, propolis_id: UUID, side: MigrationRuntimeState | None, role: Literal["source", "target"]
+    ctx: Facts, propolis_id: UUID, side: MigrationRuntimeState | None, role: Literal["source", "target"]
 ) -> Migration | None:
     """The changed migration row, or None if there is no news. Raises `Refused`: 500, 410 or 400."""
     if side is None:
@@ -123,7 +123,7 @@ def _newer_side(
     return attrs.evolve(row, target_state=side.state, target_gen=side.gen, time_target_updated=time_us)
 
 
-def _write(ctx: Context, new_vmm: Vmm | None, new_out: Migration | None, new_in: Migration | None) -> Applied:
+def _write(ctx: Facts, new_vmm: Vmm | None, new_out: Migration | None, new_in: Migration | None) -> Applied:
     instance_ids = []
     if new_vmm is not None:
         told = f"{new_vmm.state.value} gen {new_vmm.state_generation}"
@@ -151,7 +151,7 @@ def _write(ctx: Context, new_vmm: Vmm | None, new_out: Migration | None, new_in:
     return Applied(new_vmm is not None, new_out is not None, new_in is not None, update)
 
 
-def adopt(ctx: Context, propolis_id: UUID, report: SledVmmState) -> None:
+def adopt(ctx: Facts, propolis_id: UUID, report: SledVmmState) -> None:
     """Make records for a VMM that somebody registered by hand, so that its reports are news (not in the original)."""
     instance_id = ctx.new_id("instance")
     sleds = list(ctx.records.sleds)

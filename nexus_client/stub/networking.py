@@ -13,7 +13,6 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.contract import (
     AttachIp,
     DetachIp,
@@ -25,6 +24,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.records import Instance, InstanceDbState, IpState, VmmDbState
 from nexus_client.stub.refusal import Refused, internal, invalid_request, not_found, unavailable
 from nexus_client.stub.rules import Rules, RuleSet
+from nexus_client.stub.scope import Facts
 
 V = VmmDbState
 IPS_PER_INSTANCE_MAX: Final = 32
@@ -37,7 +37,7 @@ SNAT_PORTS: Final = 16_384
 # ---- what a VMM is told when it is registered ----------------------------------------------------------------------
 
 
-def vm_spec(ctx: Context, row: Instance) -> VmSpec:
+def vm_spec(ctx: Facts, row: Instance) -> VmSpec:
     """The virtual machine of an instance; addresses follow from its ordinal, ids from its id."""
     mine = [ip for ip in ctx.records.external_ips.values() if ip.instance_id == row.id]
     ephemeral = [ip.address for ip in mine if ip.kind is IpKind.EPHEMERAL]
@@ -175,7 +175,7 @@ _SUBNET_TEXTS: Final = _Texts(
 NO_EPHEMERAL: Final = "instance does not have an ephemeral IP attached"
 
 
-def resource(ctx: Context, row: Instance, kind: IpKind, address: str) -> Resource:
+def resource(ctx: Facts, row: Instance, kind: IpKind, address: str) -> Resource:
     """What the records say of this address. One without a row is detached and nobody's."""
     subnet = kind is IpKind.SUBNET
     counted = [
@@ -190,7 +190,7 @@ def resource(ctx: Context, row: Instance, kind: IpKind, address: str) -> Resourc
     return Resource(kind, held.state, held.instance_id, len(counted), version)
 
 
-def draw_ephemeral(ctx: Context) -> str:
+def draw_ephemeral(ctx: Facts) -> str:
     """The next unused address of the model's pool, 198.51.100.0/24."""
     for _ in range(254):
         number = (ctx.records.next_number("ephemeral ip") - 1) % 254 + 1
@@ -200,7 +200,7 @@ def draw_ephemeral(ctx: Context) -> str:
     raise internal("the pool of ephemeral addresses is empty")
 
 
-def address_for(ctx: Context, row: Instance, item: AttachIp | DetachIp) -> str:
+def address_for(ctx: Facts, row: Instance, item: AttachIp | DetachIp) -> str:
     """The address which a user means, or 400. An ephemeral one may go without: the pool gives it, or it is the one
     that is attached; there are at most two, one per IP version.
     """

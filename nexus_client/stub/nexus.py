@@ -34,17 +34,7 @@ from nexus_client.stub import actions, background, networking, registration_rule
 from nexus_client.stub.actions import Action
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config, UnknownVmm
-from nexus_client.stub.context import (
-    ArmedCrash,
-    Changes,
-    Context,
-    NobodysCall,
-    Program,
-    RequestCall,
-    SagaCall,
-    TicketWaits,
-    WatchCall,
-)
+from nexus_client.stub.context import ArmedCrash, Changes, Context, Program
 from nexus_client.stub.contract import (
     ArmCrash,
     AttachIp,
@@ -93,6 +83,7 @@ from nexus_client.stub.records import (
 from nexus_client.stub.refusal import Refused, already_exists, internal, invalid_request, not_found
 from nexus_client.stub.sagas import create, ip, migrate, runner, start, update
 from nexus_client.stub.sagas.state import AttachSaga, CreateSaga, DetachSaga, Saga, SagaKind
+from nexus_client.stub.scope import NobodysCall, RequestCall, SagaCall, TicketWaits, WatchCall
 from nexus_client.stub.sizes import check_hostname, check_name, check_sizes
 from nexus_client.stub.variants import behaviour_of
 from nexus_client.stub.views import full_view, instance_view, sled_view
@@ -395,7 +386,7 @@ class Nexus:
         ctx.tell("asked", "create and start" if item.start else "create", row.id)
         ctx.records.put_instance(row)
         saga = CreateSaga(id=ctx.new_id("saga"), instance_id=row.id, start=item.start)
-        runner.spawn(ctx, saga, TicketWaits(item.ticket, 201))
+        ctx.spawn(saga, TicketWaits(item.ticket, 201))
 
     def _change_ip(self, item: AttachIp | DetachIp) -> None:
         """Judge the gate at once, so that a refusal changes nothing; the saga judges again when it runs."""
@@ -411,7 +402,7 @@ class Nexus:
             return
         kind = AttachSaga if attach else DetachSaga
         saga = kind(id=ctx.new_id("saga"), instance_id=row.id, ip_kind=item.kind, address=address)
-        runner.spawn(ctx, saga, TicketWaits(item.ticket, status))
+        ctx.spawn(saga, TicketWaits(item.ticket, status))
 
     def _console(self, ticket: int, instance_id: UUID) -> None:
         ctx = self._ctx

@@ -15,11 +15,10 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
 from nexus_client.stub.refusal import conflict, insufficient_capacity
-from nexus_client.stub.sagas.state import StartSaga
+from nexus_client.stub.scope import Scope
 
 VMM_ADDRESSES: Final = 0x1_0000
 """Addresses of VMMs in a sled's /64 begin here: fd00:1122:3344:101::1:1 is the first one's."""
@@ -36,7 +35,7 @@ def host_of(sa_address: str) -> IPv6Address:
     return IPv6Address(host[1:])
 
 
-def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
+def choose_sled(ctx: Scope, instance: Instance, wanted: UUID | None) -> Sled:
     """A sled with room, or 507; an unknown wanted one is no candidate (NX 4.2)."""
     records = ctx.records
     if wanted is None:
@@ -55,7 +54,7 @@ def choose_sled(ctx: Context, instance: Instance, wanted: UUID | None) -> Sled:
     raise insufficient_capacity(NO_CANDIDATE)
 
 
-def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, kind: ReservationKind) -> None:
+def reserve(ctx: Scope, instance: Instance, propolis_id: UUID, sled_id: UUID, kind: ReservationKind) -> None:
     """Hold room for a VMM: at most one `active` and one `target` per instance, else 409 (NX 1.3).
 
     An active reservation whose start is over waits only for its release (that VMM is unlinked, or SagaUnwound and
@@ -67,14 +66,13 @@ def reserve(ctx: Context, instance: Instance, propolis_id: UUID, sled_id: UUID, 
             continue
         if kind is ReservationKind.TARGET:
             raise conflict("Instance already migrating")
-        at_work = any(isinstance(saga, StartSaga) and saga.propolis_id == held.vmm_id for saga in ctx.sagas.values())
-        if at_work or Hazard.RESERVATION_LAGS in ctx.config.hazards:
+        if ctx.is_starting(held.vmm_id) or Hazard.RESERVATION_LAGS in ctx.config.hazards:
             raise conflict("Instance already starting")
         ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))
     ctx.records.put_reservation(Reservation(propolis_id, sled_id, instance.id, kind, instance.ncpus, instance.memory))
 
 
-def propolis_address(ctx: Context, sled: Sled) -> tuple[str, int]:
+def propolis_address(ctx: Scope, sled: Sled) -> tuple[str, int]:
     """The next address for a Propolis on this sled: in its /64, or in 127/8 for a sled on a loopback address."""
     host = host_of(sled.info.sa_address)
     mapped = host.ipv4_mapped

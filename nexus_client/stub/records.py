@@ -8,7 +8,8 @@ database: what must change together is in one row, or the constraint fails in be
 
 Read before: stub/contract.py.
 Read next: stub/auto_restart.py, stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
-stub/properties.py, stub/public_state.py, stub/sagas/lock.py, stub/sagas/state.py, stub/update_decision.py.
+stub/properties.py, stub/public_state.py, stub/sagas/lock.py, stub/sagas/state.py, stub/scope.py,
+stub/update_decision.py.
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.placement import host_of
 from nexus_client.stub.records import Sled
 from nexus_client.stub.refusal import already_exists, internal, invalid_request, not_found
+from nexus_client.stub.scope import Facts
 from nexus_client.types import SledAgentInfo
 
 
-def post(ctx: Context, sled_id: UUID, info: SledAgentInfo) -> bool:
+def post(ctx: Facts, sled_id: UUID, info: SledAgentInfo) -> bool:
     """Store what a sled says of itself. Raises `Refused` (400, 500) before anything is stored.
 
     True: the sled is new or has changed, so its inventory is collected.
@@ -42,7 +42,7 @@ def post(ctx: Context, sled_id: UUID, info: SledAgentInfo) -> bool:
     return True
 
 
-def get(ctx: Context, sled_id: UUID) -> SledAgentInfo:
+def get(ctx: Facts, sled_id: UUID) -> SledAgentInfo:
     """What is stored, or 404."""
     sled = ctx.records.sleds.get(sled_id)
     if sled is None:

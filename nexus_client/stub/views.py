@@ -16,13 +16,14 @@ from nexus_client.types import time_of
 
 if TYPE_CHECKING:
     from nexus_client.stub.context import Context
+from nexus_client.stub.scope import Facts
 
 
 def _time(when_us: int | None) -> datetime | None:
     return None if when_us is None else time_of(when_us)
 
 
-def instance_view(ctx: Context, row: Instance) -> dict[str, Any]:
+def instance_view(ctx: Facts, row: Instance) -> dict[str, Any]:
     """`Instance` as nexus-lockstep.json has it."""
     vmm = ctx.records.active_vmm(row)
     last = row.time_last_auto_restarted
@@ -114,7 +115,7 @@ def full_view(ctx: Context, row: Instance) -> dict[str, Any]:
     }
 
 
-def sled_view(ctx: Context, row: Sled) -> dict[str, Any]:
+def sled_view(ctx: Facts, row: Sled) -> dict[str, Any]:
     vmms = [vmm for vmm in ctx.records.vmms.values() if vmm.sled_id == row.id and vmm.time_deleted is None]
     return {
         "id": row.id,

@@ -249,3 +249,13 @@ async def _said(stream, words):
             if words in json.loads(line)["msg"]:
                 return
     raise AssertionError(f"{words!r} was never said")
+
+
+async def test_a_rule_that_is_due_by_the_clock_fires_although_nothing_else_is(tmp_path):
+    rules = "- {name: by-the-clock, when: {at: 300ms}, do: {note: struck}}\n"
+    async with playing(tmp_path, rules) as (daemon, _, _http):
+        assert daemon.rack.next_deadline_us() is None, "no VMM, no report, no registration"
+        struck = asyncio.Event()
+        daemon.tellers.append(lambda _kind, _who, _sled, text: struck.set() if "struck" in text else None)
+        await asyncio.wait_for(struck.wait(), 20)
+        assert daemon.engine.counters["by-the-clock"].fired == 1

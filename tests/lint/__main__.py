@@ -1,10 +1,12 @@
-"""`python -m tests.lint [--fix]`: citations that do not resolve, and a reading order that does not hold together."""
+"""`python -m tests.lint [--fix]`: citations that do not resolve, files that are named and not there, and a reading
+order that does not hold together.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.lint import citations, reading
+from tests.lint import citations, paths, reading
 
 ROOT = Path(__file__).parents[2]
 PASSED_OVER = ("tests/data/", "tests/lint/")  # data, and examples of what is wrong
@@ -33,8 +35,12 @@ def main(arguments: list[str]) -> int:
         for name, text in reading.fixed(reading.sources_of(ROOT, files)).items():
             (ROOT / name).write_text(text)
             print(f"{name}: reading order completed")
-    found = citations.problems(ROOT, files) + list(reading.order_of(reading.sources_of(ROOT, files)).problems)
-    print("\n".join(found) or "citations and reading order: clean")
+    found = (
+        citations.problems(ROOT, files)
+        + paths.problems(ROOT, files)
+        + list(reading.order_of(reading.sources_of(ROOT, files)).problems)
+    )
+    print("\n".join(found) or "citations, paths and reading order: clean")
     return 1 if found else 0
 
 

@@ -1,10 +1,11 @@
 """The lints themselves, each shown something wrong; and the repository, which has to be clean."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.lint import citations, reading
+from tests.lint import citations, paths, reading
 from tests.lint.__main__ import ROOT, tracked
 
 PAGE = """# A page
@@ -123,6 +124,46 @@ def test_the_fixer_spells_a_neighbours_name_as_a_path() -> None:
     modules |= reading.fixed(modules)
     assert reading.order_of(modules).problems == ()
     assert "Read next: core/b.py." in modules["sim_sled/core/a.py"]
+
+
+@pytest.fixture(name="tree")
+def _tree(tmp_path: Path) -> Path:
+    for name in ("docs/a.md", "sim_sled/core/rack.py", "nexus_client/outbox.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`sim_sled/core/rack.py`, `core/rack.py`, `core/`",
+        "`docs/a.md` and [a](a.md#part), [there](https://example.org/x.md), [up](../sim_sled/core/rack.py)",
+        "`etc/passwd.md`, `a/b`, `core/*.py`, `core/NAME.py`, `PUT /vmms/x.py`",
+    ],
+)
+def test_paths_that_lead_somewhere_are_not_reported(text: str, tree: Path) -> None:
+    assert paths.problems_of("docs/a.md", text, tree, frozenset({"docs", "sim_sled"})) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("`sim_sled/core/rock.py`", "`sim_sled/core/rock.py` is not there"),
+        ("see `core/rock.py`.", "`core/rock.py` is not there"),
+        ("`sim_sled/kern/`", "`sim_sled/kern/` is not there"),
+        ("[b](b.md)", "the link to b.md leads nowhere"),
+        ("[b](../docs/b.md#x)", "the link to ../docs/b.md leads nowhere"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_reported_with_its_line(text: str, said: str, tree: Path) -> None:
+    assert paths.problems_of("docs/a.md", f"\n{text}", tree, frozenset({"docs", "sim_sled"})) == [
+        f"docs/a.md:2: {said}"
+    ]
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    assert paths.problems(ROOT, tracked()) == []
 
 
 def test_every_citation_of_the_repository_resolves() -> None:

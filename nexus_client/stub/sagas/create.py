@@ -9,14 +9,13 @@ from typing import Final
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.records import InstanceDbState
-from nexus_client.stub.sagas import runner
 from nexus_client.stub.sagas.nodes import Await, Node, Wish
 from nexus_client.stub.sagas.state import CreateSaga, StartSaga
+from nexus_client.stub.scope import Scope
 
 
-def _finish_create(ctx: Context, saga: CreateSaga) -> Wish:
+def _finish_create(ctx: Scope, saga: CreateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     if row.state is InstanceDbState.CREATING:
         ctx.records.put_instance(
@@ -30,7 +29,7 @@ def _finish_create(ctx: Context, saga: CreateSaga) -> Wish:
     return None
 
 
-def _start_created(ctx: Context, saga: CreateSaga) -> Wish:
+def _start_created(ctx: Scope, saga: CreateSaga) -> Wish:
     """With `start`, a start is attempted; its failure does not fail the create."""
     if not saga.start:
         return None
@@ -40,11 +39,11 @@ def _start_created(ctx: Context, saga: CreateSaga) -> Wish:
             return None
         child = StartSaga(id=ctx.new_id("saga"), instance_id=row.id, read_generation=row.state_generation)
         saga.child_id = child.id
-        runner.spawn(ctx, child)
+        ctx.spawn(child)
     return Await(saga.child_id)
 
 
-PROGRAM: Final[tuple[Node[Context, CreateSaga], ...]] = (
+PROGRAM: Final[tuple[Node[Scope, CreateSaga], ...]] = (
     Node("record NoVmm", _finish_create),
     Node("start", _start_created),
 )

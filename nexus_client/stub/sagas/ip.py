@@ -9,7 +9,6 @@ from typing import Final
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.contract import (
     Answered,
     AttachSubnet,
@@ -28,14 +27,15 @@ from nexus_client.stub.records import ExternalIp, IpState
 from nexus_client.stub.refusal import internal, not_found, unavailable
 from nexus_client.stub.sagas.nodes import Ask, End, Node, Wish
 from nexus_client.stub.sagas.state import IpSaga
+from nexus_client.stub.scope import Scope
 from nexus_client.stub.wording import describe_outcome
 
 
-def _ip(ctx: Context, saga: IpSaga) -> ExternalIp | None:
+def _ip(ctx: Scope, saga: IpSaga) -> ExternalIp | None:
     return ctx.records.external_ips.get(saga.address)
 
 
-def _mark(ctx: Context, saga: IpSaga) -> Wish:
+def _mark(ctx: Scope, saga: IpSaga) -> Wish:
     """Mark the IP attaching or detaching; from now on a start cannot pass its register node."""
     row = ctx.records.instances[saga.instance_id]
     attach = saga.attaches
@@ -48,7 +48,7 @@ def _mark(ctx: Context, saga: IpSaga) -> Wish:
     return None
 
 
-def _unmark(ctx: Context, saga: IpSaga) -> Wish:
+def _unmark(ctx: Scope, saga: IpSaga) -> Wish:
     ip = _ip(ctx, saga)
     if ip is not None and saga.attaches:
         ctx.records.drop_external_ip(saga.address)
@@ -57,7 +57,7 @@ def _unmark(ctx: Context, saga: IpSaga) -> Wish:
     return None
 
 
-def _tell(ctx: Context, saga: IpSaga) -> Wish:
+def _tell(ctx: Scope, saga: IpSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     vmm = ctx.records.active_vmm(row)
     attach = saga.attaches
@@ -73,7 +73,7 @@ def _tell(ctx: Context, saga: IpSaga) -> Wish:
     return Ask(vmm.sled_id, op)
 
 
-def _heard(_ctx: Context, saga: IpSaga, outcome: Outcome) -> Wish:
+def _heard(_ctx: Scope, saga: IpSaga, outcome: Outcome) -> Wish:
     match outcome:
         case Answered():
             return None
@@ -85,7 +85,7 @@ def _heard(_ctx: Context, saga: IpSaga, outcome: Outcome) -> Wish:
             raise internal(f"the sled said {describe_outcome(outcome)}")
 
 
-def _settle(ctx: Context, saga: IpSaga) -> Wish:
+def _settle(ctx: Scope, saga: IpSaga) -> Wish:
     ip = _ip(ctx, saga)
     if ip is None:
         return None
@@ -96,7 +96,7 @@ def _settle(ctx: Context, saga: IpSaga) -> Wish:
     return None
 
 
-PROGRAM: Final[tuple[Node[Context, IpSaga], ...]] = (
+PROGRAM: Final[tuple[Node[Scope, IpSaga], ...]] = (
     Node("mark", _mark, undo=_unmark),
     Node("tell the sled", _tell, answered=_heard),
     Node("settle", _settle),

@@ -9,17 +9,17 @@ from typing import Final
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.contract import PutVmmState
 from nexus_client.stub.records import Migration, VmmDbState, following
 from nexus_client.stub.refusal import conflict
 from nexus_client.stub.sagas import vmms
 from nexus_client.stub.sagas.nodes import Ask, Node, Wish
 from nexus_client.stub.sagas.state import MigrateSaga
+from nexus_client.stub.scope import Scope
 from nexus_client.types import Asked, InstanceMigrationTargetParams, MigrationState, VmmStateRequested
 
 
-def _create_migration(ctx: Context, saga: MigrateSaga) -> Wish:
+def _create_migration(ctx: Scope, saga: MigrateSaga) -> Wish:
     if saga.migration_id is None:
         saga.migration_id = ctx.new_id("migration")
     if saga.migration_id not in ctx.records.migrations:
@@ -36,13 +36,13 @@ def _create_migration(ctx: Context, saga: MigrateSaga) -> Wish:
     return None
 
 
-def _fail_migration(ctx: Context, saga: MigrateSaga) -> Wish:
+def _fail_migration(ctx: Scope, saga: MigrateSaga) -> Wish:
     assert saga.migration_id is not None
     mark_migration_failed(ctx, ctx.records.migrations[saga.migration_id])
     return None
 
 
-def mark_migration_failed(ctx: Context, row: Migration) -> bool:
+def mark_migration_failed(ctx: Scope, row: Migration) -> bool:
     """Both sides failed, both generations + 1, however often; a deleted record stays as it is (False)."""
     if row.time_deleted is not None:
         return False
@@ -58,7 +58,7 @@ def mark_migration_failed(ctx: Context, row: Migration) -> bool:
     return True
 
 
-def _link_target(ctx: Context, saga: MigrateSaga) -> Wish:
+def _link_target(ctx: Scope, saga: MigrateSaga) -> Wish:
     """Write migration and target id. No undo: the update saga clears them when it sees the failed migration."""
     row = ctx.records.instances[saga.instance_id]
     if row.migration_id == saga.migration_id:
@@ -92,7 +92,7 @@ def _link_target(ctx: Context, saga: MigrateSaga) -> Wish:
     return None
 
 
-def _move_in(ctx: Context, saga: MigrateSaga) -> Wish:
+def _move_in(ctx: Scope, saga: MigrateSaga) -> Wish:
     """Only the target sled is called; the source learns of the migration from its Propolis."""
     propolis_id, sled_id = saga.ids
     source = ctx.vmm(saga.source_propolis_id)
@@ -100,7 +100,7 @@ def _move_in(ctx: Context, saga: MigrateSaga) -> Wish:
     return Ask(sled_id, PutVmmState(propolis_id, VmmStateRequested(Asked.MIGRATION_TARGET, params)))
 
 
-PROGRAM: Final[tuple[Node[Context, MigrateSaga], ...]] = (
+PROGRAM: Final[tuple[Node[Scope, MigrateSaga], ...]] = (
     Node("reserve target sled", vmms.reserve, undo=vmms.release),
     Node("allocate Propolis address", vmms.allocate_ip),
     Node("create VMM record", vmms.create_vmm, undo=vmms.unwind_vmm),

@@ -5,7 +5,7 @@ sled and goes on with the answer, or waits for another saga. A refusal turns the
 that was completed runs, last first. `Boot` after a crash runs the current node again. An undo that cannot work leaves
 the saga stuck in the log until somebody intervenes, as the original's.
 
-Read before: stub/context.py, stub/sagas/state.py.
+Read before: stub/context.py, stub/sagas/state.py, stub/scope.py.
 Read next: stub/sagas/runner.py, stub/sagas/update.py.
 """
 

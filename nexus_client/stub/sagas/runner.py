@@ -11,34 +11,17 @@ from typing import Final
 from uuid import UUID
 
 from nexus_client.stub.config import SagaMode
-from nexus_client.stub.context import Context, SagaCall, TicketWaits, Waiter, WatchWaits
+from nexus_client.stub.context import Context
 from nexus_client.stub.contract import Outcome
 from nexus_client.stub.records import InvariantBroken
 from nexus_client.stub.refusal import Refused, internal
 from nexus_client.stub.sagas.nodes import NODES_MAX, Ask, Await, End, Stuck, Wish
 from nexus_client.stub.sagas.state import Saga
+from nexus_client.stub.scope import SagaCall, TicketWaits, WatchWaits
 from nexus_client.stub.views import instance_view
 
 SAGAS_MAX: Final = 100_000
 """Sagas run in one call of `handle`: after an outage each instance may have one, and one more in its chain."""
-
-
-def spawn(ctx: Context, saga: Saga, *waiters: Waiter) -> None:
-    """Write the saga into the log and let it run as the mode says; `waiters` hear of its end."""
-    ctx.sagas[saga.id] = saga
-    saga.place = ctx.records.next_number("place in the saga log")
-    if waiters:
-        ctx.waiters.setdefault(saga.id, []).extend(waiters)
-    ctx.tell("saga", f"{saga.kind.value} begins", saga.instance_id)
-    _schedule(ctx, saga)
-
-
-def _schedule(ctx: Context, saga: Saga) -> None:
-    if ctx.config.saga_mode is SagaMode.QUEUED:
-        saga.due_us = ctx.now_us + ctx.config.saga_node_us
-        heapq.heappush(ctx.saga_dues, (saga.due_us, saga.place, saga))
-    else:
-        ctx.ready_sagas.append(saga.id)
 
 
 def run_ready(ctx: Context) -> None:
@@ -83,7 +66,7 @@ def resume_all(ctx: Context) -> None:
         saga.due_us = None
         if not saga.stuck:
             ctx.tell("saga", f"{saga.kind.value} is recovered", saga.instance_id)
-            _schedule(ctx, saga)
+            ctx.schedule(saga)
 
 
 def _proceed(ctx: Context, saga: Saga) -> None:
@@ -120,7 +103,7 @@ def _proceed(ctx: Context, saga: Saga) -> None:
         if not done:
             return
         if ctx.config.saga_mode is SagaMode.QUEUED and saga.id in ctx.sagas:
-            _schedule(ctx, saga)
+            ctx.schedule(saga)
             return
     raise AssertionError(f"saga {saga.kind.value} ran {NODES_MAX} nodes in one go")
 
@@ -210,7 +193,7 @@ def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
         _break(ctx, saga, broken)
         return
     if done:
-        _schedule(ctx, saga)
+        ctx.schedule(saga)
 
 
 def _end(ctx: Context, saga: Saga) -> None:

@@ -9,7 +9,6 @@ from typing import Final
 
 import attrs
 
-from nexus_client.stub.context import Context
 from nexus_client.stub.contract import PutVmmState, Task
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.records import InstanceDbState, Network, Provision, VmmDbState
@@ -17,10 +16,11 @@ from nexus_client.stub.refusal import conflict, not_found
 from nexus_client.stub.sagas import vmms
 from nexus_client.stub.sagas.nodes import Ask, Node, Wish
 from nexus_client.stub.sagas.state import StartSaga
+from nexus_client.stub.scope import Scope
 from nexus_client.types import Asked, VmmStateRequested
 
 
-def _link(ctx: Context, saga: StartSaga) -> Wish:
+def _link(ctx: Scope, saga: StartSaga) -> Wish:
     """Write the active id: our own is fine, a SagaUnwound one is replaced, any other has come meanwhile.
 
     The record is read anew, so whatever else has changed since the request is overruled: also a user's stop, which
@@ -54,7 +54,7 @@ def _link(ctx: Context, saga: StartSaga) -> Wish:
     return None
 
 
-def _unlink(ctx: Context, saga: StartSaga) -> Wish:
+def _unlink(ctx: Scope, saga: StartSaga) -> Wish:
     """Back to NoVmm, unless somebody advanced the generation: then the SagaUnwound id stays for the next start."""
     row = ctx.records.instances[saga.instance_id]
     if row.state_generation == saga.written_generation and row.time_deleted is None:
@@ -70,40 +70,40 @@ def _unlink(ctx: Context, saga: StartSaga) -> Wish:
     return None
 
 
-def _nat(ctx: Context, saga: StartSaga) -> Wish:
+def _nat(ctx: Scope, saga: StartSaga) -> Wish:
     ctx.records.put_network(Network(saga.instance_id, saga.ids[1]))
     return None
 
 
-def _is_last(ctx: Context, saga: StartSaga) -> bool:
+def _is_last(ctx: Scope, saga: StartSaga) -> bool:
     """Nobody has linked another VMM meanwhile, so what hangs on the instance is still this saga's."""
     return ctx.records.instances[saga.instance_id].active_propolis_id in (None, saga.propolis_id)
 
 
-def _no_nat(ctx: Context, saga: StartSaga) -> Wish:
+def _no_nat(ctx: Scope, saga: StartSaga) -> Wish:
     if _is_last(ctx, saga):
         ctx.records.drop_network(saga.instance_id)
     return None
 
 
-def _charge(ctx: Context, saga: StartSaga) -> Wish:
+def _charge(ctx: Scope, saga: StartSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     ctx.records.put_provision(Provision(row.id, row.ncpus, row.memory))
     return None
 
 
-def _uncharge(ctx: Context, saga: StartSaga) -> Wish:
+def _uncharge(ctx: Scope, saga: StartSaga) -> Wish:
     if _is_last(ctx, saga):
         ctx.records.drop_provision(saga.instance_id)
     return None
 
 
-def _run(_ctx: Context, saga: StartSaga) -> Wish:
+def _run(_ctx: Scope, saga: StartSaga) -> Wish:
     propolis_id, sled_id = saga.ids
     return Ask(sled_id, PutVmmState(propolis_id, VmmStateRequested(Asked.RUNNING)))
 
 
-PROGRAM: Final[tuple[Node[Context, StartSaga], ...]] = (
+PROGRAM: Final[tuple[Node[Scope, StartSaga], ...]] = (
     Node("reserve sled", vmms.reserve, undo=vmms.release),
     Node("allocate Propolis address", vmms.allocate_ip),
     Node("create VMM record", vmms.create_vmm, undo=vmms.unwind_vmm),

@@ -16,7 +16,6 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub.config import SagaMode
-from nexus_client.stub.context import Context, Waiter
 from nexus_client.stub.contract import Answered, CrashPoint, Outcome, PutVmmState, Task
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.ingest import apply_report
@@ -29,21 +28,21 @@ from nexus_client.stub.records import (
     following,
 )
 from nexus_client.stub.refusal import internal
-from nexus_client.stub.sagas import runner
 from nexus_client.stub.sagas.lock import acquired, committed, inherited, unlocked
 from nexus_client.stub.sagas.nodes import Ask, End, Node, Wish
 from nexus_client.stub.sagas.state import Decision, UpdateSaga
+from nexus_client.stub.scope import Scope, Waiter
 from nexus_client.stub.sled_answers import news_in
 from nexus_client.types import Asked, VmmStateRequested
 
 # ---- when it begins ------------------------------------------------------------------------------------------------
 
 
-def needs_update(ctx: Context, row: Instance) -> bool:
+def needs_update(ctx: Scope, row: Instance) -> bool:
     return _decide(ctx, row) is not None
 
 
-def _decide(ctx: Context, row: Instance) -> Decision | None:
+def _decide(ctx: Scope, row: Instance) -> Decision | None:
     records = ctx.records
     return ctx.behaviour.decide(
         ctx.rules,
@@ -55,18 +54,18 @@ def _decide(ctx: Context, row: Instance) -> Decision | None:
     )
 
 
-def begin(ctx: Context, instance_id: UUID, *waiters: Waiter, reported: bool = True) -> bool:
+def begin(ctx: Scope, instance_id: UUID, *waiters: Waiter, reported: bool = True) -> bool:
     """Start an update saga; False if the mode leaves that to the updater task (waiters are then not taken)."""
     if reported and ctx.config.saga_mode is SagaMode.BACKGROUND:
         return False
-    runner.spawn(ctx, UpdateSaga(id=ctx.new_id("saga"), instance_id=instance_id), *waiters)
+    ctx.spawn(UpdateSaga(id=ctx.new_id("saga"), instance_id=instance_id), *waiters)
     return True
 
 
 # ---- nodes ---------------------------------------------------------------------------------------------------------
 
 
-def _lock(ctx: Context, saga: UpdateSaga) -> Wish:
+def _lock(ctx: Scope, saga: UpdateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     if row.time_deleted is not None:
         return End()
@@ -84,7 +83,7 @@ def _lock(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _unlock(ctx: Context, saga: UpdateSaga) -> Wish:
+def _unlock(ctx: Scope, saga: UpdateSaga) -> Wish:
     """Release whatever lock this saga holds, as parent or as child; nothing else is undone: what it mirrors has
     happened.
     """
@@ -97,7 +96,7 @@ def _unlock(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _read(ctx: Context, saga: UpdateSaga) -> Wish:
+def _read(ctx: Scope, saga: UpdateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     saga.decision = _decide(ctx, row)
     saga.read_generation = row.state_generation
@@ -111,7 +110,7 @@ def _read(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _inherit(ctx: Context, saga: UpdateSaga) -> Wish:
+def _inherit(ctx: Scope, saga: UpdateSaga) -> Wish:
     if saga.lock_id is None:  # the variant without locks
         return None
     row = ctx.records.instances[saga.instance_id]
@@ -132,7 +131,7 @@ def _decision(saga: UpdateSaga) -> Decision:
     return saga.decision
 
 
-def _network(ctx: Context, saga: UpdateSaga) -> Wish:
+def _network(ctx: Scope, saga: UpdateSaga) -> Wish:
     decision = _decision(saga)
     if decision.deprovision:
         ctx.records.drop_network(saga.instance_id)
@@ -141,13 +140,13 @@ def _network(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _release(ctx: Context, saga: UpdateSaga) -> Wish:
+def _release(ctx: Scope, saga: UpdateSaga) -> Wish:
     if _decision(saga).deprovision:
         ctx.records.drop_provision(saga.instance_id)
     return None
 
 
-def _commit(ctx: Context, saga: UpdateSaga) -> Wish:
+def _commit(ctx: Scope, saga: UpdateSaga) -> Wish:
     """Write the record and unlock in one statement, guarded by lock and state generation."""
     decision = _decision(saga)
     row = ctx.records.instances[saga.instance_id]
@@ -174,7 +173,7 @@ def _commit(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _swap(ctx: Context, saga: UpdateSaga) -> Wish:
+def _swap(ctx: Scope, saga: UpdateSaga) -> Wish:
     """Everything but the target's reservation is tombstoned: the source's, and that of a start in between, if the
     source was lost and restarted while its migration went on. Nothing to swap if the target is over, too.
     """
@@ -189,7 +188,7 @@ def _swap(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def destroy_vmm(ctx: Context, propolis_id: UUID) -> None:
+def destroy_vmm(ctx: Scope, propolis_id: UUID) -> None:
     """Release the reservation and mark the record deleted; twice is as good as once."""
     ctx.records.drop_reservation(propolis_id)
     vmm = ctx.records.vmms[propolis_id]
@@ -198,21 +197,21 @@ def destroy_vmm(ctx: Context, propolis_id: UUID) -> None:
         ctx.tell("record", "VMM record deleted", vmm.instance_id, vmm.id)
 
 
-def _destroy_active(ctx: Context, saga: UpdateSaga) -> Wish:
+def _destroy_active(ctx: Scope, saga: UpdateSaga) -> Wish:
     propolis_id = _decision(saga).destroy_active
     if propolis_id is not None:
         destroy_vmm(ctx, propolis_id)
     return None
 
 
-def _destroy_target(ctx: Context, saga: UpdateSaga) -> Wish:
+def _destroy_target(ctx: Scope, saga: UpdateSaga) -> Wish:
     propolis_id = _decision(saga).destroy_target
     if propolis_id is not None:
         destroy_vmm(ctx, propolis_id)
     return None
 
 
-def _chain(ctx: Context, saga: UpdateSaga) -> Wish:
+def _chain(ctx: Scope, saga: UpdateSaga) -> Wish:
     """Another saga if something came in meanwhile, else perhaps a restart."""
     row = ctx.records.instances[saga.instance_id]
     if row.time_deleted is None and needs_update(ctx, row):
@@ -224,7 +223,7 @@ def _chain(ctx: Context, saga: UpdateSaga) -> Wish:
     return None
 
 
-def _stop_again(ctx: Context, row: Instance) -> Wish:
+def _stop_again(ctx: Scope, row: Instance) -> Wish:
     """Its user has stopped it while it moved: what was asked of the source is asked of the VMM that is left."""
     vmm = ctx.records.active_vmm(row)
     if row.intended_state is not IntendedState.STOPPED or row.migration_id is not None or vmm is None:
@@ -233,7 +232,7 @@ def _stop_again(ctx: Context, row: Instance) -> Wish:
     return Ask(vmm.sled_id, PutVmmState(vmm.id, VmmStateRequested(Asked.STOPPED)))
 
 
-def _stop_answered(ctx: Context, saga: UpdateSaga, outcome: Outcome) -> Wish:
+def _stop_answered(ctx: Scope, saga: UpdateSaga, outcome: Outcome) -> Wish:
     """News is taken; a sled that refuses or is silent is the health check's."""
     row = ctx.records.instances[saga.instance_id]
     news = news_in(outcome) if isinstance(outcome, Answered) else None
@@ -244,7 +243,7 @@ def _stop_answered(ctx: Context, saga: UpdateSaga, outcome: Outcome) -> Wish:
     return None
 
 
-PROGRAM: Final[tuple[Node[Context, UpdateSaga], ...]] = (
+PROGRAM: Final[tuple[Node[Scope, UpdateSaga], ...]] = (
     Node("lock", _lock, undo=_unlock),
     Node("read and decide", _read),
     Node("inherit lock", _inherit),

@@ -13,7 +13,6 @@ import attrs
 from nexus_client.stub import placement
 from nexus_client.stub.auto_restart import may_restart
 from nexus_client.stub.config import SagaMode
-from nexus_client.stub.context import Context
 from nexus_client.stub.contract import Answered, Outcome, RegisterVmm, Task, UnregisterVmm
 from nexus_client.stub.ingest import IFF_FAILED, apply_report, mark_failed
 from nexus_client.stub.networking import vm_spec
@@ -26,13 +25,14 @@ from nexus_client.stub.records import (
     following,
 )
 from nexus_client.stub.refusal import Refused, internal, unavailable
-from nexus_client.stub.sagas import runner, update
+from nexus_client.stub.sagas import update
 from nexus_client.stub.sagas.nodes import Ask, Await, Stuck, Wish
 from nexus_client.stub.sagas.state import MigrateSaga, SagaKind, UpdateSaga, VmmSaga
+from nexus_client.stub.scope import Scope
 from nexus_client.stub.sled_answers import is_gone, news_in, refused_in_saga
 
 
-def reserve(ctx: Context, saga: VmmSaga) -> Wish:
+def reserve(ctx: Scope, saga: VmmSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     starts = saga.kind is SagaKind.START
     if saga.propolis_id is not None and saga.propolis_id in ctx.records.reservations:
@@ -47,18 +47,18 @@ def reserve(ctx: Context, saga: VmmSaga) -> Wish:
     return None
 
 
-def release(ctx: Context, saga: VmmSaga) -> Wish:
+def release(ctx: Scope, saga: VmmSaga) -> Wish:
     ctx.records.drop_reservation(saga.ids[0])
     return None
 
 
-def allocate_ip(ctx: Context, saga: VmmSaga) -> Wish:
+def allocate_ip(ctx: Scope, saga: VmmSaga) -> Wish:
     if not saga.propolis_ip:
         saga.propolis_ip, saga.propolis_port = placement.propolis_address(ctx, ctx.sled(saga.ids[1]))
     return None
 
 
-def create_vmm(ctx: Context, saga: VmmSaga) -> Wish:
+def create_vmm(ctx: Scope, saga: VmmSaga) -> Wish:
     propolis_id, sled_id = saga.ids
     if propolis_id in ctx.records.vmms:
         return None
@@ -78,7 +78,7 @@ def create_vmm(ctx: Context, saga: VmmSaga) -> Wish:
     return None
 
 
-def unwind_vmm(ctx: Context, saga: VmmSaga) -> Wish:
+def unwind_vmm(ctx: Scope, saga: VmmSaga) -> Wish:
     """The undo of the VMM's record; a start that may be tried again wakes who tries it."""
     mark_unwound(ctx, ctx.vmm(saga.propolis_id))
     row = ctx.records.instances[saga.instance_id]
@@ -87,7 +87,7 @@ def unwind_vmm(ctx: Context, saga: VmmSaga) -> Wish:
     return None
 
 
-def mark_unwound(ctx: Context, vmm: Vmm) -> bool:
+def mark_unwound(ctx: Scope, vmm: Vmm) -> bool:
     """Generation + 1, whatever it is by now, also if it has unwound before; a deleted record stays as it is (False).
 
     Raises `Refused` (500) for a Failed VMM: the write does not clear the failure reason, and the constraint fails. So
@@ -107,7 +107,7 @@ def mark_unwound(ctx: Context, vmm: Vmm) -> bool:
     return True
 
 
-def register(ctx: Context, saga: VmmSaga) -> Wish:
+def register(ctx: Scope, saga: VmmSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     propolis_id, sled_id = saga.ids
     vmm = ctx.vmm(propolis_id)
@@ -128,7 +128,7 @@ def register(ctx: Context, saga: VmmSaga) -> Wish:
     )
 
 
-def registered(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
+def registered(ctx: Scope, saga: VmmSaga, outcome: Outcome) -> Wish:
     refused = refused_in_saga(outcome)
     if refused is None:
         wish = told(ctx, saga, outcome)
@@ -140,19 +140,19 @@ def registered(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
     raise refused
 
 
-def _fail_vmm(ctx: Context, saga: VmmSaga) -> Wish:
+def _fail_vmm(ctx: Scope, saga: VmmSaga) -> Wish:
     """The sled has lost the VMM: mark it Failed, wait for the update saga; the refusal then turns this saga round."""
     vmm = ctx.vmm(saga.propolis_id)
     applied = mark_failed(ctx, vmm.id, vmm.state_generation, FailureReason.NO_SUCH_INSTANCE)
     if applied.update is not None and ctx.config.saga_mode is not SagaMode.BACKGROUND:
         due = UpdateSaga(id=ctx.new_id("saga"), instance_id=saga.instance_id)
-        runner.spawn(ctx, due)
+        ctx.spawn(due)
         return Await(due.id)
     assert saga.refusal is not None
     raise Refused(saga.refusal)
 
 
-def told(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
+def told(ctx: Scope, saga: VmmSaga, outcome: Outcome) -> Wish:
     """A good answer of register or put state: its news go through ingest."""
     assert isinstance(outcome, Answered)
     news = news_in(outcome)
@@ -163,19 +163,19 @@ def told(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
     return None
 
 
-def put_answered(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
+def put_answered(ctx: Scope, saga: VmmSaga, outcome: Outcome) -> Wish:
     refused = refused_in_saga(outcome)
     if refused is not None:
         raise refused
     return told(ctx, saga, outcome)
 
 
-def unregister(_ctx: Context, saga: VmmSaga) -> Wish:
+def unregister(_ctx: Scope, saga: VmmSaga) -> Wish:
     propolis_id, sled_id = saga.ids
     return Ask(sled_id, UnregisterVmm(propolis_id))
 
 
-def unregistered(ctx: Context, saga: VmmSaga, outcome: Outcome) -> Wish:
+def unregistered(ctx: Scope, saga: VmmSaga, outcome: Outcome) -> Wish:
     """Any answer will do but one: 404 `NO_SUCH_INSTANCE` is trouble (NX 4.3), and the saga is stuck."""
     if is_gone(outcome):
         if saga.kind is SagaKind.START:

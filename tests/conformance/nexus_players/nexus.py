@@ -16,7 +16,7 @@ from nexus_client.stub.actions import Action, Do, Refuse
 from nexus_client.stub.auto_restart import cooldown_ends_us, may_restart, needs_restart
 from nexus_client.stub.behaviour import Behaviour, is_destroyable
 from nexus_client.stub.config import SECOND_US, Config
-from nexus_client.stub.context import Context, WatchCall
+from nexus_client.stub.context import Context
 from nexus_client.stub.contract import (
     Answered,
     ErrorAnswered,
@@ -52,6 +52,7 @@ from nexus_client.stub.sagas import lock as updater_locks
 from nexus_client.stub.sagas import migrate, update, vmms
 from nexus_client.stub.sagas.nodes import Stuck
 from nexus_client.stub.sagas.state import MigrateSaga, SagaKind, StartSaga
+from nexus_client.stub.scope import WatchCall
 from nexus_client.stub.sizes import check_sizes
 from nexus_client.stub.sled_answers import is_gone, refused_in_saga, refused_request
 from nexus_client.types import (

@@ -38,6 +38,9 @@ class Owner:
     async def fail(self, call: Call[None]) -> None:
         raise {"known": Known("told"), "bug": RuntimeError("secret"), "other": KeyError("secret")}[call.text("how")]
 
+    async def quiet(self, _call: Call[None]) -> None:
+        """Nothing to say."""
+
     async def sent(self, _call: Call[None]) -> web.Response:
         return web.json_response("seen")
 
@@ -53,6 +56,8 @@ OPERATIONS = (
         flag("all", "or not"), one_of("word", "a word", ("yes", "no")),
     )),
     Operation("POST", "/fail/{how}", Owner.fail, "Fail"),
+    Operation("POST", "/accepted", Owner.quiet, "Answers later", None, 202),
+    Operation("POST", "/done", Owner.quiet, "Answers nothing", None, 204),
     Operation("GET", "/sent", Owner.sent, "An answer of aiohttp's", str),
     Operation("GET", "/open/{id}", Owner.look, "For everybody", str, open=True),
     Operation("GET", "/lie", Owner.lie, "Answers what its row does not have", int),
@@ -69,7 +74,7 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
     listener = await listen(Server(api.handle, malformed), SocketAddress(host, 0))
     port = SocketAddress.parse(listener.address).port
 
-    async def ask(line: str, *headers: str, body: bytes = b""):
+    async def ask(line: str, *headers: str, body: bytes = b"", whole: bool = False):
         reader, writer = await asyncio.open_connection(host, port)
         told = [f"{line} HTTP/1.1", *headers, "connection: close"]
         if body:
@@ -79,6 +84,8 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
         writer.close()
         await writer.wait_closed()
         head, _, content = answer.partition(b"\r\n\r\n")
+        if whole:
+            return head.decode().lower().split("\r\n")
         if b"application/json" not in head or not content:
             return int(head.split(b" ")[1]), content.decode()
         return int(head.split(b" ")[1]), json.loads(content)
@@ -267,6 +274,23 @@ async def test_a_parameter_that_its_row_does_not_take_is_refused(target, message
     async with serving() as ask:
         status, told = await ask(f"GET {target}", "host: localhost")
         assert (status, told["message"][: len(message)]) == (400, message)
+
+
+@pytest.mark.parametrize(("size", "status"), [(999, 200), (1000, 200), (1001, 400)])
+async def test_a_body_may_be_exactly_as_large_as_is_said(size, status):
+    async with serving() as ask:
+        said = ("host: localhost", "content-type: application/json")
+        assert (await ask("POST /change", *said, body=b"{}".ljust(size)))[0] == status
+
+
+async def test_an_answer_without_a_body_says_so_or_nobody_knows_where_it_ends():
+    async with serving() as ask:
+        accepted = await ask("POST /accepted", "host: localhost", whole=True)
+        assert accepted[0] == "http/1.1 202 accepted"
+        assert "content-length: 0" in accepted
+        done = await ask("POST /done", "host: localhost", whole=True)
+        assert done[0] == "http/1.1 204 no content"
+        assert not [line for line in done if line.startswith("content-length")], "a 204 has none (RFC 9110 8.6)"
 
 
 async def test_what_may_be_read_may_be_asked_for_its_head():

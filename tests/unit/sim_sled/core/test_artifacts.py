@@ -80,6 +80,11 @@ def test_what_is_there_is_listed_with_its_copies():
     driver.of(Artifacts).disks = 1
     assert store(driver, B) == 1
     assert listed(driver) == (3, {A: 2, B: 1})
+    driver.of(Artifacts).disks = 0
+    assert store(driver, B) == 0
+    assert listed(driver) == (3, {A: 2}), "of which no copy is left is not there"
+    assert driver.of(Artifacts).complete() == {A}
+    assert not driver.of(Artifacts).has(B)
 
 
 def test_what_a_configuration_does_not_list_is_dropped():

@@ -144,6 +144,14 @@ def test_a_dataset_that_leaves_takes_its_bundles_along(driver):
     assert ask(driver, Bundles.list) == [], "it comes back empty"
 
 
+def test_a_dataset_that_moves_to_another_pool_leaves_its_bundles_behind(driver):
+    complete(driver)
+    moved = [dataset(1, "debug", on=2), dataset(2, "crucible"), dataset(3, "debug", on=2)]
+    driver.ask(Ledger, Ledger.put, config(3, datasets=moved))
+    assert driver.dropped[-1] == DEBUG.key
+    assert ask(driver, Bundles.list, where=Where(POOLS[1].id, DEBUG.dataset_id)) == []
+
+
 def test_somebody_may_want_finalisations_to_fail(driver):
     ask(driver, Bundles.start, BUNDLE)
     driver.of(Bundles).mismatches_left = 1

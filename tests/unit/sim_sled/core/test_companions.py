@@ -228,3 +228,23 @@ def test_regions_snapshots_and_dns_outlive_a_restart_but_not_the_bytes(bench):
         again.blocks.read(0, 512)
     assert later.create(dataset=1).blocks.read(0, 512) == bytes(512)
     assert json.loads(json.dumps(later.sled.estate.of(Companions).dump())) == kept
+
+
+@pytest.mark.parametrize(
+    "mishap",
+    [
+        lambda dataset: Adjust("crucible", (("create_us", 50),), dataset),
+        lambda dataset: SetRegion(dataset, REGION.id, RegionState.FAILED),
+        lambda dataset: BreakDownstairs(dataset, REGION.id, 0, True),
+    ],
+    ids=["a knob", "a state", "a break"],
+)
+def test_a_mishap_of_one_sled_does_not_reach_the_agents_of_another(bench, mishap):
+    other = bench.rack.add_sled(SledConfig(UUID(int=2), "[::1]:0", hardware=Hardware(zpools=3)))
+    agents = equip(bench.rack.sleds.values())
+    dataset = other.config.hardware.crucible_datasets_of(UUID(int=2))[0].dataset_id
+    region = agents.agent(dataset).create(REGION, 0)
+    with pytest.raises(Missing, match="another sled's"):
+        bench.suffer(mishap(dataset))
+    assert region.state is RegionState.CREATED
+    assert agents.agent(dataset).knobs.create_us == 0

@@ -234,3 +234,29 @@ def test_a_configuration_survives_the_wire():
     reconfigure(driver, epoch=2, last_committed_epoch=1)
     for config in driver.of(TrustQuorum).configs.values():
         assert config_of(config_json(config)) == config
+
+
+def test_a_member_that_missed_the_prepare_needs_as_many_shares_of_others_as_the_threshold_says():
+    driver = three()
+    driver.of(TrustQuorum, THIRD).silent = True
+    reconfigure(driver)
+    config, _ = tq(driver, TrustQuorum.coordinator_status)
+    tq(driver, TrustQuorum.commit, RACK, 1)
+    driver.of(TrustQuorum, OTHER).silent = True
+    assert tq(driver, TrustQuorum.prepare_and_commit, config, sled=THIRD) == "pending"
+    assert epochs(driver, THIRD) == ([], [], [])
+    driver.of(TrustQuorum, OTHER).silent = False
+    assert tq(driver, TrustQuorum.prepare_and_commit, config, sled=THIRD) == "committed"
+    assert epochs(driver, THIRD) == ([1], [1], [1])
+
+
+def test_a_member_acknowledges_what_it_has_prepared_and_nothing_else_of_that_epoch():
+    driver = three()
+    reconfigure(driver)
+    config, _ = tq(driver, TrustQuorum.coordinator_status)
+    member = driver.of(TrustQuorum, OTHER)
+    assert member.asked_to_prepare(config), "again"
+    assert not member.asked_to_prepare(attrs.evolve(config, coordinator=board(OTHER)))
+    assert not member.asked_to_prepare(attrs.evolve(config, epoch=0))
+    assert not member.asked_to_prepare(attrs.evolve(config, epoch=2, rack_id=uuid.UUID(int=1)))
+    assert epochs(driver, OTHER) == ([1], [1], [])

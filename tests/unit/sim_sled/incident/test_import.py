@@ -213,7 +213,31 @@ def test_a_sled_that_believes_in_1986_was_booted(tmp_path):
     log.start = Log().start
     log.request(200, "web-1", "get", 404)
     _, scenario = import_(tmp_path, log)
-    only(scenario, RebootSled)
+    _, reboot = only(scenario, RebootSled)
+    # its last line of 1986 lies just before the first of today, so it began five seconds earlier
+    assert reboot.down.at(0) == pytest.approx(192 * S, abs=0.1 * S)
+
+
+def test_a_user_who_was_refused_is_told_of_and_not_played(tmp_path):
+    log, told = Log(), nexus()
+    log.register(1, "web-1")
+    log.starts(2, "web-1")
+    told.user(20, "web-1", "reboot", 400)
+    told.user(30, "web-1", "reboot", 202)
+    log.observes(31, "web-1", "Rebooting")
+    imported, scenario = import_(tmp_path, log, told)
+    assert len([each for each in scenario.load if each.reboot]) == 1
+    assert "was refused (400)" in imported.text
+
+
+def test_an_expectation_has_half_as_much_time_again_and_ten_seconds(tmp_path):
+    log = Log()
+    log.register(1, "web-1")
+    log.starts(2, "web-1")
+    _, scenario = import_(tmp_path, log)
+    [runs] = [each for each in scenario.expect if each.name == "web-1-runs"]
+    # 7 s from the registration until it ran: 20.5 s, in whole five seconds
+    assert runs.within == 25 * S
 
 
 def test_checks_of_many_vms_on_one_sled_that_hang_at_one_time_have_one_cause(tmp_path):

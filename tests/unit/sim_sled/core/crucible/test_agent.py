@@ -204,3 +204,28 @@ def test_two_sleds_on_one_address_never_share_a_port_and_run_out_of_them_with_a_
         agents.add_sled("::1", [UUID(int=number)])
     with pytest.raises(ValueError, match="no ports left"):
         agents.add_sled("::1", [UUID(int=number) for number in range(400, 440)])
+
+
+def test_nobody_is_found_at_the_port_of_a_snapshot_that_runs_no_more(agent):
+    region_id = str(UUID(int=10))
+    region = agent.create(request(), 0)
+    region.blocks.write(0, b"seen")
+    agent.take_snapshot(region, "s", 0)
+    running = agent.run_snapshot(region_id, "s", 0)
+    assert agent.source_at(running.port).read(0, 4) == b"seen"
+    agent.stop_snapshot(region_id, "s", 0)
+    assert agent.source_at(running.port) is None
+
+
+def test_what_was_under_way_at_a_restart_is_over_after_it(agents, agent):
+    gone, made = str(UUID(int=10)), str(UUID(int=11))
+    agent.create(request(10), 0)
+    agent.knobs.delete_us = agent.knobs.create_us = 50
+    agent.delete(gone, 0)
+    agent.create(request(11), 0)
+    assert agent.get(gone).state is RegionState.TOMBSTONED
+    again = agents.agent(OTHER)
+    again.load(agent.dump(), 100)
+    assert again.get(gone).state is RegionState.DESTROYED
+    assert again.get(made).state is RegionState.CREATED
+    assert again.next_deadline_us() is None

@@ -223,3 +223,49 @@ def test_what_is_unknown(pantry):
     ):
         with pytest.raises(Missing):
             ask()
+
+
+def test_whoever_is_taken_over_is_told_so_also_while_its_jobs_go_on(pantry):
+    pantry.attach("v", volume(), 0)
+    pantry.knobs.job_us = 100
+    pantry.start_job("v", 0)
+    pantry.take_over("v")
+    for act in (lambda: pantry.bulk_write("v", 0, b64(bytes(BLOCK))), lambda: pantry.start_job("v", 1)):
+        with pytest.raises(Gone):
+            act()
+
+
+@pytest.mark.parametrize(("offset", "size"), [(512, 4096), (0, 512), (4096, 4096 + 512), (2048, 2048)])
+def test_what_is_written_lies_on_the_blocks_of_the_volume_however_large_they_are(agents, pantry, offset, size):
+    for dataset in DATASETS[:3]:
+        agents.agent(dataset).create(RegionRequest(UUID(int=77), 4096, 64, 2, True), 0)
+    ports = [agents.agent(dataset).get(str(UUID(int=77))).port for dataset in DATASETS[:3]]
+    large = msgspec.structs.replace(region(*ports), block_size=4096, blocks_per_extent=64)
+    pantry.attach("v", large, 0)
+    pantry.bulk_write("v", 4096, b64(bytes(4096)))
+    for act in (
+        lambda: pantry.bulk_write("v", offset, b64(bytes(size))),
+        lambda: pantry.bulk_read("v", offset, size),
+    ):
+        with pytest.raises(BadRequest):
+            act()
+
+
+def test_a_hash_may_be_written_in_capitals(pantry):
+    pantry.attach("v", volume(), 0)
+    pantry.bulk_write("v", 0, b64(b"x" * BLOCK))
+    wanted = hashlib.sha256(b"x" * BLOCK).hexdigest()
+    jobs = [pantry.validate("v", spelled, BLOCK, 0) for spelled in (wanted.upper(), wanted, "0" * 64)]
+    while (due_us := pantry.next_deadline_us()) is not None:
+        pantry.tick(due_us)
+    assert [pantry.is_ok(job) for job in jobs] == [True, True, False]
+
+
+def test_the_job_of_one_volume_cannot_be_that_of_another(pantry):
+    pantry.attach_in_background("v", volume(), "job", 0)
+    with pytest.raises(BadRequest):
+        pantry.attach_in_background("w", volume(upstairs=6), "job", 0)
+    assert pantry.status()[0] == ["v"]
+    pantry.detach("v")
+    pantry.attach_in_background("w", volume(upstairs=6), "job", 0)
+    assert pantry.is_ok("job")

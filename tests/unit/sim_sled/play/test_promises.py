@@ -1,0 +1,149 @@
+"""What the judge holds the Nexus model to (NX 7 #34 to #44): each promise is broken here, and it says which."""
+
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from nexus_client.stub.records import InstanceDbState, ReservationKind, VmmDbState
+from sim_sled.play.judge.invariants import Invariants
+
+WEB, VMM, SLED = UUID(int=1), UUID(int=2), UUID(int=3)
+
+
+class Records:
+    """A database with one instance, which promises nothing."""
+
+    def __init__(self, instance, vmm=None, reservations=()):
+        self.instances = {WEB: instance}
+        self.vmms = {} if vmm is None else {VMM: vmm}
+        self._reservations = list(reservations)
+        self.reservations = {}
+
+    def live_instances(self):
+        return [row for row in self.instances.values() if row.time_deleted is None]
+
+    def active_vmm(self, row):
+        return self.vmms.get(row.active_propolis_id)
+
+    def reservations_of(self, _instance_id):
+        return self._reservations
+
+
+def an_instance(**changes):
+    row = {
+        "id": WEB,
+        "hostname": "web", "state": InstanceDbState.NO_VMM, "time_deleted": None, "updater_id": None,
+        "active_propolis_id": None, "target_propolis_id": None, "migration_id": None, "state_generation": 4,
+    }  # fmt: skip
+    return SimpleNamespace(**row | changes)
+
+
+def a_vmm(state, **changes):
+    return SimpleNamespace(**{"id": VMM, "instance_id": WEB, "state": state, "time_deleted": None} | changes)
+
+
+def judge(records, *, starts=True, public="stopped"):
+    nexus = SimpleNamespace(
+        up=True,
+        records=records,
+        would_start=lambda _: starts,
+        public_state=lambda _: SimpleNamespace(value=public),
+    )
+    world = SimpleNamespace(
+        nexus=nexus,
+        judge=SimpleNamespace(world_why=lambda _: ""),
+        elapsed_us=0,
+        line=lambda *_: None,
+        nexus_5xx=[],
+        readable=str,
+    )
+    return Invariants(world, (), [])
+
+
+def numbers(found):
+    return [failure.text.split(":")[1].strip() for failure in found.failures]
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+def test_who_is_shown_stopped_or_failed_can_be_started(state):
+    found = judge(Records(an_instance()), starts=False)
+    found.public(WEB, state)
+    assert numbers(found) == ["38"]
+    fine = judge(Records(an_instance()), starts=True)
+    fine.public(WEB, state)
+    assert fine.failures == []
+
+
+def test_nobody_promises_that_the_others_or_the_deleted_can_be_started():
+    found = judge(Records(an_instance()), starts=False)
+    found.public(WEB, "running")
+    gone = judge(Records(an_instance(time_deleted=9)), starts=False)
+    gone.public(WEB, "stopped")
+    down = judge(Records(an_instance()), starts=False)
+    down.world.nexus.up = False
+    down.public(WEB, "failed")
+    assert found.failures == gone.failures == down.failures == []
+
+
+@pytest.mark.parametrize("state", [InstanceDbState.NO_VMM, InstanceDbState.FAILED, InstanceDbState.CREATING])
+def test_who_has_no_vmm_holds_no_room(state):
+    room = SimpleNamespace(kind=ReservationKind.ACTIVE)
+    found = judge(Records(an_instance(state=state), reservations=[room]))
+    found.finish(settled=True)
+    assert numbers(found) == ["44"]
+
+
+def test_who_has_a_vmm_may_hold_room_and_what_is_kept_for_a_local_disk_is_no_room_of_a_vmm():
+    room = SimpleNamespace(kind=ReservationKind.ACTIVE)
+    linked = an_instance(state=InstanceDbState.VMM, active_propolis_id=VMM)
+    held = judge(Records(linked, a_vmm(VmmDbState.RUNNING), [room]))
+    held.finish(settled=True)
+    kinds = [SimpleNamespace(kind=kind) for kind in ReservationKind if kind is not ReservationKind.ACTIVE]
+    other = judge(Records(an_instance(), reservations=kinds))
+    other.finish(settled=True)
+    assert held.failures == other.failures == []
+
+
+def test_at_rest_nobody_points_to_a_vmm_that_is_over_nor_is_locked():
+    over = an_instance(state=InstanceDbState.VMM, active_propolis_id=VMM, updater_id=UUID(int=8))
+    found = judge(Records(over, a_vmm(VmmDbState.FAILED)))
+    found.finish(settled=True)
+    assert numbers(found) == ["36", "34"]
+
+
+def test_a_vmm_that_nobody_points_to_is_reaped():
+    found = judge(Records(an_instance(), a_vmm(VmmDbState.DESTROYED)))
+    found.finish(settled=True)
+    assert numbers(found) == ["43"]
+    reaped = judge(Records(an_instance(), a_vmm(VmmDbState.DESTROYED, time_deleted=3)))
+    reaped.finish(settled=True)
+    assert reaped.failures == []
+
+
+def test_what_holds_only_at_rest_is_not_asked_before():
+    found = judge(Records(an_instance(updater_id=UUID(int=8))))
+    found.finish(settled=False)
+    assert found.failures == []
+
+
+def test_a_generation_is_written_once():
+    row = an_instance()
+    found = judge(Records(row))
+    found.changed[WEB] = None
+    found.nexus_moved()
+    row.active_propolis_id = VMM
+    found.changed[WEB] = None
+    found.nexus_moved()
+    assert numbers(found) == ["35"]
+    for text in ("committed 5", "committed 5"):
+        found.commit(WEB, text)
+    assert numbers(found) == ["35", "35"]
+
+
+def test_who_migrates_is_shown_migrating():
+    moving = an_instance(state=InstanceDbState.VMM, migration_id=UUID(int=7), active_propolis_id=VMM)
+    found = judge(Records(moving, a_vmm(VmmDbState.RUNNING)), public="running")
+    found.changed[WEB] = None
+    found.nexus_moved()
+    assert numbers(found) == ["40"]
