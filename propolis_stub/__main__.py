@@ -9,18 +9,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from nexus_client.dropshot.command_line import App, Version, manual
 from propolis_stub import diagram as drawing
 
-app = typer.Typer(
-    rich_markup_mode=None,  # plain help: tables cut long option names
+app = App(
+    name="propolis-stub",
     no_args_is_help=True,
-    add_completion=False,
     help="A stub of propolis-server. This is not Propolis: no guest runs here.",
 )
 
 
 @app.callback()
-def _root() -> None:
+def _root(_version: Version = False) -> None:
     pass
 
 
@@ -42,6 +42,12 @@ def diagram(
         typer.echo(f"{write}: {problem}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
+
+
+@app.command()
+def docs() -> None:
+    """Print every command with all its options, and the exit codes, as Markdown."""
+    typer.echo(manual(app, "propolis-stub"), nl=False)
 
 
 @app.command()

@@ -5,6 +5,7 @@ Read before: language/files.py. Read next: cli/surface.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,10 @@ class CannotWrite(Exception):
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
-    """Write it, UTF-8 whatever the locale. Raises `CannotWrite`."""
+    """Write it, UTF-8 whatever the locale; `-` is stdout. Raises `CannotWrite`."""
+    if str(path) == "-":
+        sys.stdout.writelines([text] if isinstance(text, str) else text)
+        return
     try:
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines([text] if isinstance(text, str) else text)

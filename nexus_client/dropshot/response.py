@@ -56,6 +56,14 @@ class Response:
         self._request: web.BaseRequest | None = None
         self.keep_alive = False
 
+    @property
+    def status(self) -> int:
+        return self._status
+
+    @property
+    def request_id(self) -> str:
+        return self._request_id
+
     async def prepare(self, request: web.BaseRequest) -> None:
         """Called first; nothing is written yet."""
         self._request = request

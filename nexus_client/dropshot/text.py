@@ -272,6 +272,34 @@ class SocketAddress:
         return (mapped or address).is_loopback
 
 
+def peer_address(text: str) -> str:
+    """Of whoever is connected to: an address, or a name with a port (`nexus:12221` of a compose file), or either as
+    a URL (`http://nexus:12221`). A name is resolved at each connect: it may lead elsewhere after a restart. Raises
+    `ValueError` with a sentence.
+    """
+    scheme, found, rest = text.partition("://")
+    if found and scheme.lower() != "http":
+        raise ValueError(f"{text!r}: this is spoken to by http, not by {scheme}")
+    plain = rest.removesuffix("/") if found else text
+    try:
+        address = SocketAddress.parse(plain)
+    except ValueError:
+        name, _, port = plain.rpartition(":")
+        numbered = port.isascii() and port.isdigit() and len(port) <= len(str(_PORT_MAX)) and int(port) <= _PORT_MAX
+        labels = name.removesuffix(".").split(".")
+        dotted = labels[-1].isdigit()  # an IPv4 address that is none
+        named = len(name) <= _HOSTNAME_MAX and not dotted and all(map(_HOST_LABEL.fullmatch, labels))
+        if not (numbered and named):
+            what = f"{text!r} is no address: write [::1]:12221, nexus:12221 or http://nexus:12221"
+            raise ValueError(what) from None
+        plain, number = f"{name.lower()}:{int(port)}", int(port)
+    else:
+        plain, number = str(address), address.port
+    if number == 0:
+        raise ValueError(f"nobody listens on port 0 of {text!r}")
+    return plain
+
+
 def shown(text: str) -> str:
     r"""Foreign text as one line for a terminal or a log: what would move its cursor, colour it or break the line is
     spelled out (`\x1b`, `\n`), also what only reorders letters.

@@ -15,6 +15,7 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.text import shown, shown_lines
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
@@ -34,8 +35,6 @@ SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 _PIPE_WIDTH: Final = 200
-
-GOOD, FAILED, BAD_INPUT, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class AskError(Exception):
@@ -222,12 +221,15 @@ def inject(address: str, token: str | None, vmm: str, fault: str) -> int:
 def rules(address: str, token: str | None, as_json: bool) -> int:
     """Print the scenario's rules and how often they fired; returns the exit code."""
     try:
+        played = _get(address, "/scenario", token)
         rows = _get(address, "/rules", token)
     except AskError as error:
         return _failed(error)
     if as_json:
-        _print(rows)
+        _print(played | {"rules": rows})
         return GOOD
+    if played["last_error"] is not None:
+        _say(f"not in effect, the rules before it are: {played['last_error']}")
     table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
     for each in rows:
         table.add_row(shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"]))

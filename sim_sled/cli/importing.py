@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-BAD_INPUT: Final = 2
-FAILED: Final = 1
-GOOD: Final = 0
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+
 _BAR_FROM: Final = 20_000_000
 """Bytes below which nobody needs a bar."""
 

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
+from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.handoff import handoff
@@ -21,16 +22,19 @@ from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.logs import LogFormat, LogLevel
 
-app = typer.Typer(
-    rich_markup_mode=None,  # plain help: tables cut long option names
+app = App(
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-BAD_INPUT = 2
+
+@app.callback()
+def _program(_version: Version = False) -> None:
+    pass
+
+
 _SECONDS_MAX = 1e9  # some 30 years: keeps infinity out of integer microseconds
 
 
@@ -74,14 +78,14 @@ def read_sled_address(text: str) -> str:
 
 
 def _peer_address(text: str) -> str:
-    shown = _address(text)
-    if shown.endswith(":0"):
-        raise typer.BadParameter(f"nobody listens on port 0 of {text!r}")
-    return shown
+    try:
+        return peer_address(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _optional_address(text: str | None) -> str | None:
-    return None if text is None else _address(text)
+    return None if text is None else _peer_address(text)
 
 
 PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
@@ -95,7 +99,10 @@ def serve(
         str, typer.Argument(metavar="SLED_ADDR", callback=read_sled_address, help="[::1]:0 picks a port")
     ],
     nexus_addr: Annotated[
-        str, typer.Argument(metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API")
+        str,
+        typer.Argument(
+            metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API: address, name:port or URL"
+        ),
     ],
     nexus_lockstep_port: Annotated[
         int | None,
@@ -191,7 +198,8 @@ def serve(
     ] = 5.0,
     port_file: PortFile = None,
     log_format: Format = LogFormat.AUTO,
-    log_level: Annotated[LogLevel, typer.Option()] = LogLevel.INFO,
+    log_level: Annotated[LogLevel, typer.Option(help="debug: a line per transition")] = LogLevel.INFO,
+    as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
     from sim_sled.core.config import SECOND_US, SimMode, SledConfig
@@ -273,6 +281,8 @@ def serve(
         companions=rss.ports(wishes, sleds) if beside else None,
     )
     if wishes is not None and wishes.lockstep_port:
+        if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():
+            _fail(f"NEXUS_ADDR {nexus_addr!r}: a rack that is handed over is told of addresses, not of names")
         if not beside:
             _fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
         sleds = rss.two_scrimlets(sleds, given=role is not None)
@@ -282,6 +292,7 @@ def serve(
         token=_token(control_token, control_token_file),
         control_hosts=tuple(control_host or ()),
         port_file=port_file,
+        as_json=as_json,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
         junit=junit,
@@ -431,6 +442,7 @@ def events(
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
+    _as_json: Annotated[bool, typer.Option("--json", help="the lines are JSON anyway")] = False,
 ) -> None:
     """Print what happens on a running daemon, a JSON line each."""
     from sim_sled.cli import control_client
@@ -465,7 +477,7 @@ def resume(at: At = None, port_file: FromPortFile = None, token: Token = None, a
 
 @app.command()
 def step(
-    steps: Annotated[int, typer.Argument(metavar="[COUNT]", min=1, max=10_000)] = 1,
+    steps: Annotated[int, typer.Argument(metavar="COUNT", min=1, max=10_000)] = 1,
     at: At = None,
     port_file: FromPortFile = None,
     token: Token = None,
@@ -481,7 +493,7 @@ def step(
 @app.command()
 def until(
     what: Annotated[str, typer.Argument(metavar="VMM|DURATION", help="whom to wait for, or how long, like 90s")],
-    state: Annotated[str, typer.Argument(metavar="[STATE]", help="running, stopped, destroyed, ...")] = "",
+    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")] = "",
     within: Annotated[str, typer.Option(metavar="DURATION", help="how much time may go by at most")] = "1h",
     at: At = None,
     port_file: FromPortFile = None,
@@ -503,7 +515,7 @@ def until(
 @app.command()
 def snapshot(
     out: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="where to write it; stdout if missing or -")
+        Path | None, typer.Argument(metavar="FILE", help="where to write it; stdout if missing or -")
     ] = None,
     at: At = None,
     port_file: FromPortFile = None,
@@ -632,6 +644,14 @@ def tour() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
+    from nexus_client.dropshot.command_line import installed
 
-    typer.echo(f"sim-sled {installed('sim-sled')}")
+    typer.echo(installed())
+
+
+@app.command()
+def docs() -> None:
+    """Print every command with all its options, and the exit codes, as Markdown."""
+    from nexus_client.dropshot.command_line import manual
+
+    typer.echo(manual(app, "sim-sled"), nl=False)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import signal
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD, INTERRUPTED
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import cannot_bind
-
-GOOD, BROKEN, BAD_INPUT, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 5, 130
 
 ROWS_MAX = 512 * 2**20
 """Bytes of records to migrate."""
@@ -62,22 +62,27 @@ def nexus(
     ],
     rows: Annotated[
         Path | None,
-        typer.Argument(metavar="[ROWS]", help="for migrate-records: JSON rows; default stdin"),
+        typer.Argument(metavar="ROWS", help="for migrate-records: JSON rows; default stdin"),
     ] = None,
     *,
-    control: Annotated[str, typer.Option(help="control API: instances, sleds, faults")] = "[::1]:0",
+    control: Annotated[
+        str | None, typer.Option(help="control API: instances, sleds, faults; loopback of ADDR's kind if missing")
+    ] = None,
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[
         list[str] | None,
         typer.Option(help="a name that leads to the control API, beside localhost"),
     ] = None,
-    lockstep: Annotated[str, typer.Option(help="lockstep API")] = "[::1]:0",
+    lockstep: Annotated[str | None, typer.Option(help="lockstep API; at ADDR's host if missing")] = None,
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
     variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
     hazard: Annotated[
         list[HazardName] | None,
-        typer.Option(help="a known wrong of Nexus to play; given once, only those named are played"),
+        typer.Option(
+            metavar="NAME",
+            help=f"a known wrong to play; given once, only those named: {', '.join(h.value for h in HazardName)}",
+        ),
     ] = None,
     db: Annotated[Path | None, typer.Option(help="keep records and sagas in this SQLite file")] = None,
     saga_mode: Annotated[SagaModeName, typer.Option(help="when sagas run")] = SagaModeName.INLINE,
@@ -94,6 +99,7 @@ def nexus(
     cooldown: Annotated[float, typer.Option(min=0, help="seconds between two automatic restarts")] = 300.0,
     seed: Annotated[int, typer.Option(help="decides every id")] = 0,
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve a model of Nexus for sleds to talk to. This is not Nexus.
 
@@ -129,8 +135,8 @@ def nexus(
     try:
         server = NexusServer(
             address,
-            lockstep=lockstep,
-            control=control,
+            lockstep=lockstep if lockstep is not None else beside(address, port=0),
+            control=control if control is not None else loopback_beside(address),
             config=config,
             seed=seed,
             sled_api_version=sled_api_version,
@@ -145,7 +151,17 @@ def nexus(
     if port_file is not None:
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
             port_files.prepare(port_file)
-    raise typer.Exit(asyncio.run(_serve(server, port_file)))
+    raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))
+
+
+def beside(address: str, *, port: int) -> str:
+    """Another port of the same host; an address that is none is told of by whoever binds it."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def loopback_beside(address: str) -> str:
+    """Any port of this machine alone, of the kind of `address`: some machines have no IPv6."""
+    return "[::1]:0" if address.startswith("[") else "127.0.0.1:0"
 
 
 def _migrate_records(rows: Path | None) -> int:
@@ -170,7 +186,12 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-async def _serve(server: object, port_file: Path | None) -> int:
+def _print_json(addresses: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(addresses) + "\n")
+    sys.stdout.flush()
+
+
+async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> int:
     from nexus_client.stub.server.serve import NexusServer, serve
 
     assert isinstance(server, NexusServer)
@@ -187,11 +208,11 @@ async def _serve(server: object, port_file: Path | None) -> int:
             loop.add_signal_handler(number, on, number)
             stack.callback(loop.remove_signal_handler, number)
         try:
-            await serve(server, port_file=port_file, say=_say, stop=stop)
+            await serve(server, port_file=port_file, say=_say, stop=stop, ready=_print_json if as_json else None)
         except OSError as error:
             if error.filename is not None:  # only files have names
                 sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
                 return BAD_INPUT
-            sys.stderr.write(f"sim-sled: {cannot_bind(error)}\n")
+            sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
             return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
     return code

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.command_line import App
 from nexus_client.dropshot.text import shown_lines
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.surface import interruptible
@@ -22,10 +24,8 @@ from sim_sled.language.figures import BadValue, parse_duration
 
 BAR_AFTER_S: Final = 1.0
 """What is through sooner needs no bar."""
-INTERRUPTED: Final = 130
-NO_NEXUS: Final = 3
 
-group = typer.Typer(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
+group = App(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
 
 Files = Annotated[list[str], typer.Argument(help="files, folders, names of the library, or - for stdin")]
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]

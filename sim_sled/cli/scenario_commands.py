@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, text_of
-from sim_sled.play.run import How, Result, run_to_end
+from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
 from sim_sled.play.trace import BadTrace, Trace, compare, events_json, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
@@ -115,11 +116,16 @@ def run_files(
     tasks, notes = _tasks(loaded, options)
     runs: list[Run] = []
     out: list[str] = []
+<<<<<<< HEAD
     for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
+=======
+    called = _called(tasks)
+    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
+>>>>>>> main
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
-        notes += _write_files(played, options, only=len(tasks) == 1)
+        notes += _write_files(played, options, called, only=len(tasks) == 1)
         if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
             notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
@@ -161,7 +167,7 @@ def _flags(variant: str | None, sled_variant: str | None) -> str:
 def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
     """What is wrong with files that are to be written at the end of something long; None if nothing is."""
     for path in paths:
-        if path is None:
+        if path is None or str(path) == "-":
             continue
         folder = path.parent
         if path.is_dir():
@@ -197,13 +203,28 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
     return tasks, "".join(notes)
 
 
-def _write_files(played: Played, options: RunOptions, *, only: bool) -> str:
+def _called(tasks: Sequence[Task]) -> dict[tuple[str, int], str]:
+    """What each run's files are called by (file and seed): the scenario's name, and a number where several have the
+    same.
+    """
+    found: dict[tuple[str, int], str] = {}
+    seen: Counter[str] = Counter()
+    for task in tasks:
+        name = task.scenario.name or "scenario"
+        seen[name] += 1
+        found[task.shown, task.seed] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return found
+
+
+def _write_files(played: Played, options: RunOptions, called: Mapping[tuple[str, int], str], *, only: bool) -> str:
     """Files of a run; of several runs each gets its scenario's name in front of the suffix. Returns what is to be
     noted.
     """
 
     def named(path: Path) -> Path:
-        return path if only else path.with_name(f"{path.stem}-{played.result.scenario.name}{path.suffix}")
+        if only or str(path) == "-":
+            return path
+        return path.with_name(f"{path.stem}-{called[played.task.shown, played.task.seed]}{path.suffix}")
 
     if options.events is not None:
         write_text(named(options.events), events_json(played.result.lines))
@@ -338,7 +359,9 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     meant = [who for who in subjects if vmm in (who.short, str(who.propolis_id), who.hostname)]
     if not meant:
         known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])
-        return Outcome("", EXIT_BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}\n")
+        homeless = ", ".join(never_placed(world))
+        room = f"; these found no room on any sled: {homeless}" if homeless else ""
+        return Outcome("", EXIT_BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
     return Outcome(head + "".join(f"  {line}\n" for line in said), EXIT_GOOD, notes)

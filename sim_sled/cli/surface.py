@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED
 from sim_sled.files import CannotWrite
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def run(command: Callable[[], object]) -> NoReturn:

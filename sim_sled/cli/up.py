@@ -11,23 +11,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import attrs
 import typer
 
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
+from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.text import peer_address
+from sim_sled.daemon.logs import LogLevel
+
 if TYPE_CHECKING:
     import asyncio
 
-BAD_INPUT: Final = 2
-NO_NEXUS: Final = 3
-ADDRESS_IN_USE: Final = 5
-INTERRUPTED: Final = 130
 START_S: Final = 60.0
 """How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
 END_S: Final = 60.0
 _LOOK_S: Final = 0.05
+
+ToldAs = Callable[[dict[str, Any]], str]
 
 Name = Annotated[str | None, typer.Argument(metavar="RACK", help="its name; the only one that runs, if missing")]
 
@@ -40,7 +44,8 @@ def add_to(app: typer.Typer) -> None:
 
 def up(
     nexus: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="a Nexus's internal API; the model comes along if missing")
+        str | None,
+        typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
     sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
@@ -51,6 +56,8 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print every address as JSON, not for people")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="info: the rare; debug: everything")] = LogLevel.WARNING,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -61,21 +68,28 @@ def up(
 
     if known.NAME.fullmatch(name) is None:
         _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
+    if nexus is not None:
+        try:
+            nexus = peer_address(nexus)
+        except ValueError as error:
+            _bad(f"--nexus: {error}")
     if pace not in PRESETS:
         _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
     if junit is not None and scenario is None:
         _bad("--junit needs --scenario")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
+    told_as = _as_json if as_json else _banner
     if detach:
-        raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"]))
-    from sim_sled.daemon import loop
+        raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
 
     small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
+    logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit)
-    raise typer.Exit(loop.run(_serve(rack, control, port_file, told)))
+    raise typer.Exit(loop.run(_serve(rack, control, port_file, told, told_as)))
 
 
 @attrs.frozen
@@ -132,16 +146,15 @@ def _scenario(given: str | None) -> Any:
     return found.scenario
 
 
-async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | None) -> int:
+async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | None, told_as: ToldAs) -> int:
     """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
     import asyncio
 
-    from sim_sled.daemon import descriptors, logs
+    from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.serve import conclude
     from sim_sled.daemon.small_rack import RackError
 
-    logs.configure(level="warning")
     stop = _end(asyncio.get_running_loop())
     try:
         with known.claimed(rack.name) as file:
@@ -153,7 +166,8 @@ async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | N
                 return NO_NEXUS
             judging = _judging(rack, told)
             try:
-                code = await _ready(rack, control, [each for each in (file, port_file) if each is not None], stop)
+                files = [each for each in (file, port_file) if each is not None]
+                code = await _ready(rack, control, files, stop, told_as)
             finally:
                 if judging is not None:
                     judging.ending()
@@ -174,7 +188,7 @@ async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | N
         return ADDRESS_IN_USE
 
 
-async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Future[int]) -> int:
+async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Future[int], told_as: ToldAs) -> int:
     """Serves the control API and says where everything is, until it is to end. `files`: of addresses; the first one
     follows whatever joins.
     """
@@ -193,7 +207,7 @@ async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Futur
         addresses = addresses_of(rack, listener.address)
         for file in files:
             known.publish(file, addresses)
-        sys.stdout.write(_banner(addresses))
+        sys.stdout.write(told_as(addresses))
         sys.stdout.flush()
         collector.started()
         return await stop
@@ -209,6 +223,7 @@ def _judging(rack: Any, told: Told | None) -> Any:
 
     if told is None or isinstance(rack, WorkersRack):
         return None
+    rack.daemon.played.file = told.scenario
     judged = told.junit is not None
     say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
     host = None if rack.server is None else rack.server.host
@@ -241,6 +256,10 @@ def addresses_of(rack: Any, control: str) -> dict[str, Any]:
     return found
 
 
+def _as_json(addresses: dict[str, Any]) -> str:
+    return json.dumps(addresses, indent=2) + "\n"
+
+
 def _banner(addresses: dict[str, Any]) -> str:
     lines = [f"rack {addresses['name']} is ready (simulated sleds; nothing runs here)"]
     model = addresses.get("model")
@@ -259,7 +278,7 @@ def _banner(addresses: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _detached(name: str, args: list[str]) -> int:
+def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     """Starts this command again in the background; returns when the rack is ready, or has ended."""
     from sim_sled.daemon import racks as known
 
@@ -281,7 +300,7 @@ def _detached(name: str, args: list[str]) -> int:
     while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
         found = known.running().get(name)
         if found is not None and found["pid"] == process.pid:
-            sys.stdout.write(_banner(found))
+            sys.stdout.write(told_as(found))
             return 0
         time.sleep(_LOOK_S)
     code = process.poll()

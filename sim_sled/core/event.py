@@ -1,6 +1,6 @@
 """A happening as a record for programs: the same fields whoever asks (`events --follow`, the page, `run --events`).
 
-Read before: core/happenings.py.
+Read before: core/happenings.py. Read next: daemon/saying.py.
 """
 
 from __future__ import annotations

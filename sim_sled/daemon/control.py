@@ -58,6 +58,7 @@ from sim_sled.daemon.control_answers import (
     LogLine,
     Moved,
     Networking,
+    Played,
     Readiness,
     Released,
     Restored,
@@ -260,12 +261,23 @@ class Control:
             if (counter := engine.counters[rule.name]) is not None
         ]
 
+    async def played(self, _: Call[None]) -> Played:
+        self._played()
+        about = self.daemon.played
+        return Played(
+            name=self.daemon.engine.scenario.name,
+            revision=about.revision,
+            file=about.file,
+            last_error=about.last_error,
+        )
+
     async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
         """A bad one changes nothing and has every problem in its answer."""
         from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
 
         scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
+            self.daemon.played.last_error = problems.text()
             return Answered(BadScenario(message="the scenario is bad", problems=problems.text()), 400)
         try:
             self.daemon.load(scenario)
@@ -472,6 +484,7 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
     Operation("GET", "/events", Control.events, "What happened, a JSON line or server-sent event each",
               Text("application/jsonl", "text/event-stream"), parameters=_EVENTS),
     Operation("GET", "/rules", Control.rules, "The rules, how often each matched and fired", list[RuleRow]),
+    Operation("GET", "/scenario", Control.played, "The scenario in effect: revision, file, last error", Played),
     Operation("PUT", "/rules", Control.load, "Other rules; a bad file changes nothing", Rules,
               others={400: BadScenario}, body=ScenarioText),
     Operation("POST", "/fire/{name}", Control.fire, "Fires a manual trigger", Fired, parameters=(_RULE,)),

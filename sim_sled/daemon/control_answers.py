@@ -274,8 +274,9 @@ class Brief(TypedDict):
 
 
 class Life(Brief):
-    """`states`: since when it was in which; `migrations`: those that its reports speak of."""
+    """`states`: since when it was in which; `migrations`: those that its reports speak of; `says`: its why."""
 
+    says: list[str]
     migrations: list[str]
     events: list[LifeEvent]
     states: list[tuple[int, str]]
@@ -313,6 +314,17 @@ class RuleRow(TypedDict):
     enabled: bool
     matched: int
     fired: int
+
+
+class Played(TypedDict):
+    """The scenario in effect. `revision` counts from 1 and goes up with each other one; `last_error`: why the newest
+    that was offered is not in effect.
+    """
+
+    name: str | None
+    revision: int
+    file: str | None
+    last_error: str | None
 
 
 class Rules(TypedDict):

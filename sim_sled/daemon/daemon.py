@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/snapshot.py, daemon/state_dir.py.
+daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py, play/conductor.py.
 """
@@ -59,6 +59,7 @@ from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
@@ -134,6 +135,15 @@ class Options:
     state_dir: Path | None = None  # None: nothing outlives the daemon
 
 
+@attrs.define
+class Played:
+    """Which scenario is in effect. `file` None: it came over the control API, or there is none."""
+
+    revision: int = 1
+    file: str | None = None
+    last_error: str | None = None
+
+
 @attrs.frozen
 class Undelivered:
     """What a daemon could not tell Nexus before it ended."""
@@ -148,8 +158,13 @@ class Undelivered:
 class Daemon:
     """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
 
+    judging: Judging | None = None
+    """Whoever judges a scenario on this daemon sets it."""
+    stopping = False
+
     def __init__(self, sleds: list[SledConfig], options: Options, clock: Clock | None = None) -> None:
         self.options = options
+        self.played = Played()
         self.clock = clock or Clock()
         self.history = History()
         self.conductor = Conductor(
@@ -175,8 +190,10 @@ class Daemon:
         self.look = Looking(self)
         self.pausing = Pausing(self.clock, [self])
         self.snapshots = Snapshots(self)
-        self.judging: Judging | None = None  # whoever judges a scenario on this daemon sets it
-        self.watchers: list[Callable[[Happening], None]] = [self.history.add, self.look.watch]
+        self.saying = Saying(self, everything=logs.says("debug"))
+        self.watchers: list[Callable[[Happening], None]] = [
+            self.history.add, self.look.watch, *self.saying.watchers
+        ]  # fmt: skip
         for config in sleds:
             self.rack.add_sled(config)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
@@ -190,7 +207,6 @@ class Daemon:
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
         self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
-        self.stopping = False
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders: Senders[contract.PutToNexus | Send] = Senders(
@@ -343,6 +359,7 @@ class Daemon:
             accept_newer_api=self.options.accept_newer_api,
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
             bodies=self._bodies,
+            on_request=self.saying.request if self.saying.everything else None,
         )
         address = SocketAddress.parse(sled.config.address)
         if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
@@ -582,7 +599,9 @@ class Daemon:
         if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
             # once per reason: it is asked every 2 s, for ever
             self._not_ready[effect.sled_id] = answer.outcome.why
-            self._log.warning("Nexus is not ready for registration", sled=str(effect.sled_id), why=answer.outcome.why)
+            self._log.warning(
+                "Nexus is not ready for registration", sled=self.sled_name(effect.sled_id), why=answer.outcome.why
+            )
         self.handle(contract.RegistrationReplied(effect.sled_id, answer))
 
     async def _tell_nexus(self, effect: contract.TellNexus) -> None:
@@ -595,20 +614,22 @@ class Daemon:
             self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
 
     def _registration_news(self, effect: contract.RegistrationNews) -> None:
-        news = effect.news
+        news, sled = effect.news, self.sled_name(effect.sled_id)
         if isinstance(news, Registered):
-            self._log.info("registered with Nexus", sled=str(effect.sled_id), generation=news.generation)
+            self._log.info(
+                "registered with Nexus", sled=sled, sled_id=str(effect.sled_id), generation=news.generation
+            )
             self.registered[effect.sled_id].set()
             self._unregistered.discard(effect.sled_id)
             self._not_ready.pop(effect.sled_id, None)
             if not self.conductor.begun and not self._unregistered:
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
-            self._log.error("Nexus refuses the registration", sled=str(effect.sled_id), why=news.message)
+            self._log.error("Nexus refuses the registration", sled=sled, why=news.message)
             if self.refused is not None and not self.refused.done():
                 self.refused.set_result(news)
         else:
-            self._log.error("Nexus has decommissioned this sled: it stays silent", sled=str(effect.sled_id))
+            self._log.error("Nexus has decommissioned this sled: it stays silent", sled=sled)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -648,6 +669,11 @@ class Daemon:
     def held(self) -> int:
         """Requests that are not answered yet, since a rule or a latency has them wait."""
         return len(self._open)
+
+    def sled_name(self, sled_id: UUID) -> str:
+        """As the scenario's fleet calls it; its id if none does."""
+        info = self.engine.cast.by_id.get(sled_id)
+        return str(sled_id) if info is None else info.name
 
     @property
     def tickets(self) -> int:
@@ -691,6 +717,8 @@ class Daemon:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
         self._turn(Load(scenario), None)
+        self.played.revision += 1
+        self.played.file = self.played.last_error = None
         if self.judging is not None:
             self.judging.load(scenario)
 
@@ -720,7 +748,8 @@ class Daemon:
         self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
 
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
-        self._log.info(text, kind=kind, sled=sled, vmm=None if who is None else who.short)
+        whom = {} if who is None else {"vmm": who.short, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
+        self._log.info(text, kind=kind, sled=sled, at_us=self.clock.now_us(), **whom)
 
     def carried(self, call: Call, ending: Carried | Refused, _who: Subject | None, /) -> None:
         """For whom it matters; else the answer says it all."""

@@ -95,6 +95,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("PUT", "/rules"): Spread.EVERYBODY,
     ("POST", "/scale"): Spread.NOBODY,
     ("GET", "/time"): Spread.ANY,
+    ("GET", "/scenario"): Spread.ANY,
     # each process has a clock of its own, and what one of them waits for may come from another
     ("POST", "/pause"): Spread.NOBODY,
     ("POST", "/resume"): Spread.NOBODY,

@@ -1,6 +1,8 @@
 """Logs go to stderr: for people on a terminal, one Bunyan JSON object per line otherwise (product.md 5).
 
 Nothing on the hot path logs: a request that goes well is a metric, not a line.
+
+Read next: daemon/saying.py.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from enum import Enum
 from typing import Any, Final, TextIO, cast
 
 from nexus_client.dropshot.text import shown, shown_lines
+from sim_sled.core.why import stamp
 from sim_sled.files import CannotWrite
 from sim_sled.imports import without
 
@@ -40,15 +43,18 @@ def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> No
     """Set up the process's logs; called once, by a command."""
     # the state machine library writes four lines per move at INFO (dependencies.md T3)
     logging.getLogger("transitions").setLevel(logging.WARNING)
+    global _level  # noqa: PLW0603 -- of the process, as its stderr
+    _level = logging.getLevelNamesMapping()[level.upper()]
     human = log_format is LogFormat.HUMAN or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     if human:
-        shared += [structlog.processors.TimeStamper(fmt="%H:%M:%S"), _for_a_terminal, structlog.dev.ConsoleRenderer()]
+        colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        shared += [_clock_time, _for_a_terminal, structlog.dev.ConsoleRenderer(colors=colors)]
     else:
         shared += [_bunyan, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(_level),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
         cache_logger_on_first_use=False,
     )
@@ -70,6 +76,14 @@ class _Patient:
             sys.stderr.flush()
 
 
+_level = logging.INFO
+
+
+def says(level: str) -> bool:
+    """Whether lines of that level are written: some cost more to make up than to write."""
+    return _level <= logging.getLevelNamesMapping()[level.upper()]
+
+
 _dropped = 0
 
 
@@ -84,7 +98,17 @@ def get(component: str) -> Any:
 
 
 _STAMP: Final = structlog.processors.TimeStamper(fmt="iso", key="time")
+_SHORT: Final = structlog.processors.TimeStamper(fmt="%H:%M:%S")
 _HOST: Final = socket.gethostname()
+
+
+def _clock_time(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """By the daemon's clock, where a line says it: that may have been stopped and moved."""
+    at_us = event.pop("at_us", None)
+    if at_us is None:
+        return _SHORT(None, level, event)
+    event["timestamp"] = stamp(at_us)[11:19]
+    return event
 
 
 def _for_a_terminal(_: Any, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -96,7 +120,11 @@ def _for_a_terminal(_: Any, _level: str, event: structlog.typing.EventDict) -> s
 
 
 def _bunyan(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event = _STAMP(None, level, event)
+    at_us = event.pop("at_us", None)
+    if at_us is None:
+        event = _STAMP(None, level, event)
+    else:
+        event["time"] = stamp(at_us)  # by the daemon's clock, which may have been moved
     event.pop("level", None)
     return {
         "v": 0,

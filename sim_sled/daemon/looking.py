@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 EVENTS_KEPT: Final = 20_000
 """Events for whoever comes late or comes back: some 6 MB, minutes of a busy daemon."""
+MISSPELT_S: Final = 2.0
+"""How long a VMM may take to appear whose name looks like a misspelt one."""
+NEAR: Final = 0.75
+"""How like two names are then: one wrong letter of four."""
 LISTED_MAX: Final = 10
 """VMMs that an error names."""
 
@@ -168,10 +173,12 @@ class Looking:
 
     async def expect(self, who: str, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:
         """Waits until a VMM is in a state (words of the scenario language). Level-triggered: it counts if it is so
-        now, and with `since_us` also if it was so in between. Raises `Unmet`, also if nobody is meant by then.
+        now, and with `since_us` also if it was so in between. Raises `Unmet`, also if nobody is meant by then; soon,
+        if the name looks like that of another VMM.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + within_s
+        began = loop.time()
+        until = began + within_s
         since = 2**62 if since_us is None else since_us
         while True:
             nobody: NobodyMeant | None = None
@@ -187,7 +194,20 @@ class Looking:
                 if seen is None:
                     raise Unmet(f"{nobody}, after {within_s:g} s")
                 raise Unmet(self.unmet(seen, state, within_s))
-            await self.change(left)
+            meant = "" if seen is not None else self._misspelt(who)
+            if meant and loop.time() - began >= MISSPELT_S:
+                raise Unmet(f"{nobody}; did you mean {meant!r}?")
+            await self.change(min(left, MISSPELT_S) if meant else left)
+
+    def _misspelt(self, who: str) -> str:
+        """The host name that somebody may have meant who wrote this; "" if it looks like none, or like one of a
+        numbered row of which the next is still to come.
+        """
+        names = {seen.hostname.lower(): seen.hostname for seen in self.sightings.all()}
+        for near in get_close_matches(who.lower(), names, n=3, cutoff=NEAR):
+            if near.strip("0123456789") != who.lower().strip("0123456789"):
+                return names[near]
+        return ""
 
     def is_in(self, who: str, state: str) -> bool:
         """Whether a VMM is there and in that state now."""

@@ -373,9 +373,12 @@ class Feed:
         )
         events = sorted(chain(happened, self._notes(seen.propolis_id)), key=lambda each: int(each["at_us"]))
         told = [{key: each[key] for key in _TOLD if each.get(key) not in ("", 0, None)} for each in events]
-        migrations = sorted(map(str, self._migrations(seen)))
         return Life(
-            **_brief(seen), migrations=migrations, events=cast("list[LifeEvent]", told), states=list(seen.states)
+            **_brief(seen),
+            says=list(self._daemon.look.why(seen)["says"]),
+            migrations=sorted(map(str, self._migrations(seen))),
+            events=cast("list[LifeEvent]", told),
+            states=list(seen.states),
         )
 
     def _notes(self, propolis_id: UUID) -> Iterator[dict[str, Any]]:

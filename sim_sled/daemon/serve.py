@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -19,12 +20,14 @@ import attrs
 
 from nexus_client.dropshot import collector
 from nexus_client.dropshot.bearer import BadToken
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, INTERRUPTED
+from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon import descriptors, logs, loop
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon, Options, Played
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
 from sim_sled.machine import cannot_bind
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
     from sim_sled.daemon.judging import Judging
     from sim_sled.language.schema import Scenario
-
-GOOD, FAILED, BAD_INPUT, NO_NEXUS, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 5, 130
 
 
 @attrs.frozen
@@ -45,6 +46,8 @@ class ServeOptions:
     token: str | None = None
     control_hosts: tuple[str, ...] = ()
     port_file: Path | None = None
+    as_json: bool = False
+    """Whether the bound addresses are printed, as the port file has them."""
     nexus_wait_s: float | None = None
     scenario: Path | None = None
     junit: Path | None = None
@@ -91,8 +94,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         except OSError as error:
             print(f"sim-sled: {cannot_bind(error)}", file=sys.stderr)  # noqa: T201 -- same
             return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
-        for sled_id, address in daemon.addresses.items():
-            log.info("this is a simulated sled agent", sled=str(sled_id), address=address, nexus=options.nexus)
+        _say_where(daemon, control, as_json=serving.as_json)
         if serving.port_file is not None:
             try:
                 port_file.write(serving.port_file, _ports(daemon, control))
@@ -102,7 +104,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         judging = _judging(daemon, serving)
         if serving.scenario is not None:
             running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario)
+            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario, daemon.played)
             stack.callback(running.remove_signal_handler, signal.SIGHUP)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
@@ -133,6 +135,7 @@ def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
         return None
     from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
 
+    daemon.played.file = str(serving.scenario)
     judged = serving.junit is not None
     say_what_is_left_out(daemon, model=False, judged=judged)
     return Judging(daemon, daemon.engine.scenario, daemon.options.seed) if judged else None
@@ -157,6 +160,17 @@ def conclude(judging: Judging, shown: str, out: Path) -> int:
         return BAD_INPUT
     print(told, end="", file=sys.stderr)  # noqa: T201 -- same
     return GOOD if good else FAILED
+
+
+def _say_where(daemon: Daemon, control: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_ports(daemon, control)), flush=True)  # noqa: T201 -- for the program that started it
+    log = logs.get("serve")
+    for sled_id, address in daemon.addresses.items():
+        nexus = daemon.options.nexus
+        log.info("this is a simulated sled agent", sled=daemon.sled_name(sled_id), address=address, nexus=nexus)
+    if control is not None:
+        log.info("the control API listens", address=control)
 
 
 async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> str | None:
@@ -212,15 +226,17 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
     return stop
 
 
-def reload_from(load: Callable[[Scenario], None], path: Path) -> None:
+def reload_from(load: Callable[[Scenario], None], path: Path, played: Played) -> None:
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
         scenario = load_one(path)
     except BadScenario as bad:
+        played.last_error = str(bad)
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
         return
     load(scenario)
+    played.file = str(path)
     log.info("scenario reloaded", file=str(path), rules=len(scenario.rules))
 
 

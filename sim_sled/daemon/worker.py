@@ -86,7 +86,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     await rack.start()
     try:
         if file is not None:
-            running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file))
+            running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file, rack.daemon.played))
         listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
         try:
             ready = Ready(listener.address, [each.address for each in rack.handles])

@@ -9,8 +9,9 @@ Read before: daemon/daemon.py, http/operations.py, http/raw.py.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -61,6 +62,19 @@ class Api:
     body_max: int = BODY_MAX
 
 
+@attrs.frozen
+class Over:
+    """A request that is over; `response_code` None: whoever asked has gone away. Named as in logs (LG 1.2)."""
+
+    method: str
+    uri: str
+    response_code: int | None
+    latency_us: int
+    req_id: str
+
+
+OnRequest = Callable[[UUID, Over], None]
+
 SLED: Final = Api(ROUTER, NEWEST)
 
 
@@ -73,13 +87,15 @@ def make_server(
     on_newer_api: Callable[[str, str], None] | None = None,
     patience: Patience = PATIENCE,
     bodies: Bodies | None = None,
+    on_request: OnRequest | None = None,
 ) -> Server:
     """A server of sled `sled_id`: `loop.create_server(make_server(...), ...)` binds it, `.shutdown()` ends it.
 
     `api`: its own, or that of a server beside it.
 
     With `accept_newer_api` an `api-version` above the newest known one is taken as the newest known one, and
-    `on_newer_api(peer address, version text)` is called once per peer and version. Call it in a running loop.
+    `on_newer_api(peer address, version text)` is called once per peer and version. `on_request` is told of each
+    request when it is over. Call it in a running loop.
     """
     app = _App(
         host,
@@ -89,7 +105,8 @@ def make_server(
         accept_newer_api=accept_newer_api,
         on_newer_api=on_newer_api,
     )
-    return Server(cast("Handle", app.handle), cast("HandleError", malformed), patience=patience)
+    handle = app.handle if on_request is None else app.told(on_request)
+    return Server(cast("Handle", handle), cast("HandleError", malformed), patience=patience)
 
 
 def malformed(status: int, message: str) -> Response:
@@ -150,6 +167,21 @@ class _App:
             return Response(answer.status, request_id, answer.body)
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
+
+    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[Response | RawResponse]]:
+        """`handle`, with somebody who is told."""
+
+        async def handle(request: web.BaseRequest) -> Response | RawResponse:
+            now = asyncio.get_running_loop().time
+            began = now()
+            answer = await self.handle(request)
+            took_us = round((now() - began) * 1e6)
+            gone = request.transport is None or request.transport.is_closing()
+            status = None if gone else answer.status
+            on_request(self._sled_id, Over(request.method, request.raw_path, status, took_us, answer.request_id))
+            return answer
+
+        return handle
 
     def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...], Mapping[str, Any]]:
         """Row, path values and query values of a request line. Raises `Refused`.

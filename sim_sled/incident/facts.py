@@ -333,7 +333,7 @@ _VMM_STATE: Final = re.compile(
 _RUNTIME: Final = re.compile(r"state: (\w+)(?:\([^)]*\))?, gen(?:eration)?: Generation\((?:Generation\()?(\d+)")
 _PROPOLIS: Final = re.compile(r"PropolisInstanceState\((\w+)\)")
 _SIDE: Final = re.compile(r"migration_(in|out): (None|Some\(MigrationRuntimeState \{[^}]*?state: (\w+))")
-_STATUS: Final = re.compile(r"status: (\d{3})|\b([45]\d\d) [A-Z]")
+_STATUS: Final = re.compile(r"(?:status:|answered) (\d{3})|\b([45]\d\d) [A-Z]")
 _DURATION: Final = re.compile(r"(?:(\d+)m(?!s))?(?:([\d.]+)(ns|us|µs|ms|s))?")
 
 
@@ -349,6 +349,16 @@ def rust_duration_us(text: str) -> int | None:
 
 def _described(line: LogLine) -> list[Fact]:
     config, spec = line.text("local_config"), line.text("propolis_spec") + line.text("hardware")
+    if line.text("vm"):  # our own
+        memory_mib = line.number("memory_mib")
+        return _make(
+            Described,
+            line,
+            hostname=line.text("vm"),
+            ncpus=line.number("ncpus"),
+            memory=None if memory_mib is None else memory_mib * 1024**2,
+            migration=bool(line.text("migration_id")),
+        )
     host = re.search(r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware"))
     cpus = re.search(r"\b(?:n?cpus): (?:InstanceCpuCount\()?(\d+)", spec + config)
     memory = re.search(r"memory_mb: (\d+)", spec)
@@ -364,12 +374,34 @@ def _described(line: LogLine) -> list[Fact]:
     )
 
 
+_BEGINNINGS: Final = frozenset({"creating", "starting"})
+
+
 def _observed(line: LogLine) -> list[Fact]:
-    found = _PROPOLIS.search(line.text("state") or line.msg)
-    return _make(Observed, line, state=found[1].lower()) if found is not None else []
+    if line.text("to"):  # our own, and as exact as Propolis
+        found = _make(Observed, line, state=line.text("to"), exact=True)
+        if line.text("to") == "failed" and line.text("from") in _BEGINNINGS:
+            found += _ended(Ending.SETUP_FAILED)(line)
+        return found
+    named = _PROPOLIS.search(line.text("state") or line.msg)
+    return _make(Observed, line, state=named[1].lower()) if named is not None else []
+
+
+def _failed_at_last(line: LogLine) -> list[Fact]:
+    """A VMM that failed may have no Propolis to say so."""
+    if line.text("to") != "failed":
+        return []
+    gone = [] if line.text("from") in _BEGINNINGS else _ended(Ending.ZONE_GONE)(line)
+    return _make(Observed, line, state="failed") + gone
 
 
 def _published(line: LogLine) -> list[Fact]:
+    if line.text("to"):  # our own
+        sides = {side: line.text(f"migration_{side}") for side in ("in", "out")}
+        gen = line.number("gen") or 0
+        return _make(
+            Published, line, state=line.text("to"), gen=gen, migration_in=sides["in"], migration_out=sides["out"]
+        )
     found = _VMM_STATE.search(line.text("state")) or _RUNTIME.search(line.text("state"))
     if found is None:
         return []
@@ -476,6 +508,7 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("ensuring instance is registered", _described),  # 1
         ("observed new propolis state", _observed),  # 25
         ("observing new propolis state", _observed),  # 25 before 2025-04
+        ("vmm state changed", _failed_at_last),  # our own
         ("publishing instance state update to nexus", _published),  # 27
         ("failed to publish ", _not_taken),  # 28, 29
         ("configuring new omicron zone", _zone("configuring")),  # 14

@@ -58,6 +58,10 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
         found.append(("starting -> running", began, running.at_us - began, running))
     for before, after in zip(vmm.observed, vmm.observed[1:], strict=False):
         edge = f"{before.state} -> {after.state}"
+        if edge == "stopping -> destroyed" and after.exact:
+            # a monitor sees the last of what was published in one instant (PR 3.7): Stopped took no time
+            found.append(("stopping -> stopped", before.at_us, after.at_us - before.at_us, after))
+            found.append((TEARDOWN, after.at_us, 0, after))
         if edge in SLOW_US and edge != "starting -> running":
             found.append((edge, before.at_us, after.at_us - before.at_us, after))
     told, stopped = told_end(vmm), first(vmm, "stopped")

@@ -40,6 +40,8 @@ _LOOKER: Final = re.compile(
     r"(?P<name>[^\s(:/]+)(?:/(?P<pid>\d+))?(?: \((?P<component>(?:[^()]|\([^()]*\))*)\))?(?: on (?P<host>[^\s:]+))?: "
     r"(?P<msg>.*)"
 )
+OURS: Final = "sim-sled"
+"""The name in logs of our own daemons (daemon/saying.py)."""
 _LOOKER_KEY: Final = re.compile(r"    ([A-Za-z0-9_.]+) = (.*)")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _LEVELS: Final = {"FATA": 60, "ERRO": 50, "WARN": 40, "INFO": 30, "DEBG": 20, "TRAC": 10}
@@ -268,10 +270,13 @@ def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
         reading.strange(where, "no time", str(record.get("time")))
         return None
     level, pid = record.get("level"), record.get("pid")
+    host = str(record.get("hostname", ""))
+    if names[0] == OURS:  # one process has many sleds, and says in each line which one it is about
+        host = str(record.get("sled") or "")
     return LogLine(
         where,
-        program_of(names[0]),  # the first: Nexus writes its zone's id into a second one (LG 0 #3)
-        str(record.get("hostname", "")),
+        program_of(names[0]) if host or names[0] != OURS else OURS,  # the first: Nexus has a second one (LG 0 #3)
+        host,
         pid if isinstance(pid, int) else 0,
         level if isinstance(level, int) else 30,
         time_us,
@@ -344,7 +349,7 @@ def _other(text: str, where: Where, reading: Reading) -> Iterator[LogLine]:
 def program_of(name: str) -> str:
     """One word per program, whatever its version calls itself."""
     low = name.lower()
-    if low in ("sledagent", "sled-agent", "sled_agent", "sim-sled"):
+    if low in ("sledagent", "sled-agent", "sled_agent", OURS):
         return "sled-agent"
     if low.startswith("propolis"):
         return "propolis"

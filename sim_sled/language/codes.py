@@ -75,9 +75,10 @@ CODES: Final[dict[str, str]] = {
     "W311": "a user action that matches no instance",
     "W313": "a rule that fired, and an action of it that never had an effect",
     "W312": "a run in which every creation was refused; it is not ok",
+    "W314": "instances that somebody wants running and that no sled ever had room for",
 }
 
-RUN_CODES: Final = frozenset({"W312", "W313"})
+RUN_CODES: Final = frozenset({"W312", "W313", "W314"})
 """What only a run can tell."""
 
 CLIENT_TIMEOUT_US: Final = 60_000_000

@@ -10,6 +10,7 @@ import attrs
 
 from nexus_client.dropshot.text import shown
 from sim_sled.language.figures import show_duration
+from sim_sled.play.judge.expect import Failure
 from sim_sled.play.run import Result
 
 
@@ -48,9 +49,12 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
     if result.sled_variant:
         lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
-    for failure in result.failures:
-        lines.append(f"     {failure.at_us / 1e6:.3f} s: {shown(failure.text)}")
-        lines += [f"       {shown(said)}" for said in failure.why]
+    for alike in _alike(result.failures):
+        first, more = alike[0], alike[1:]
+        lines.append(f"     {first.at_us / 1e6:.3f} s: {shown(first.text)}")
+        lines += [f"       {shown(said)}" for said in first.why]
+        if more:  # a fault that hits a thousand VMMs is one fault; --json has them all
+            lines.append(f"       and {len(more)} more like it, the last at {more[-1].at_us / 1e6:.3f} s")
     lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
     if require_fired and result.unfired:
         lines.append(f"     never fired: {', '.join(result.unfired)}")
@@ -60,6 +64,14 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         clock = " --clock wall" if result.clock == "wall" else ""
         lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
     return "\n".join(lines) + "\n"
+
+
+def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:
+    """Failures of the same fault together, in the order in which each fault came first."""
+    found: dict[str, list[Failure]] = {}
+    for failure in failures:
+        found.setdefault(failure.key, []).append(failure)
+    return list(found.values())
 
 
 def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:

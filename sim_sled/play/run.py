@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import attrs
 
 from nexus_client.stub.config import Config
-from nexus_client.stub.records import InvariantBroken
+from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.records import IntendedState, InvariantBroken
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.actions import RebootSled, RestartAgent, RestartNexus
@@ -98,6 +99,8 @@ class How:
 
 
 Progress = Callable[[World], None]
+NAMED_MAX: Final = 5
+"""Instances that a warning names."""
 
 
 def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progress | None = None) -> Result:
@@ -183,6 +186,8 @@ class Finished(Protocol):
     @property
     def engine(self) -> Engine: ...
     @property
+    def nexus(self) -> Nexus: ...
+    @property
     def variant(self) -> str | None: ...
     @property
     def sled_variant(self) -> str | None: ...
@@ -245,8 +250,23 @@ def _warnings(world: Finished) -> list[Warned]:
         told = f"no instance was created: all {users.creations} were refused, the first with {users.first_refusal}"
         create = next(load.mark() for load in world.scenario.load if load.action() in ("create", "churn"))
         found.append(Warned("W312", told, create))
+    homeless = never_placed(world)
+    if homeless:
+        names = ", ".join(homeless[:NAMED_MAX]) + (", ..." if len(homeless) > NAMED_MAX else "")
+        many = f"{len(homeless)} instance{'s' * (len(homeless) != 1)}"
+        made_by = next((load.mark() for load in world.scenario.load if load.action() in ("create", "churn")), None)
+        if made_by is not None:
+            found.append(Warned("W314", f"{many} never found room on a sled: {names}", made_by))
     alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
     return found + [Warned("W311", _met_nobody(e), e.load.mark()) for e in alone]
+
+
+def never_placed(world: Finished) -> list[str]:
+    """Host names of instances that users want running and that never had a VMM, in order of their names."""
+    had = {who.instance_id for who in world.engine.cast.subjects.values()}
+    rows = world.nexus.records.instances.values()
+    wanted = [each for each in rows if each.intended_state is IntendedState.RUNNING and each.time_deleted is None]
+    return sorted(each.hostname for each in wanted if each.id not in had)
 
 
 def _met_nobody(entry: UserEntry) -> str:

@@ -11,6 +11,7 @@ from support import processes
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, serve_control
+from sim_sled.daemon.looking import MISSPELT_S, Unmet
 from sim_sled.daemon.small_rack import SmallRack
 
 
@@ -164,3 +165,22 @@ async def test_the_commands_take_names_and_exit_as_they_should(rack):
     code, out, _ = await command("events", *at)
     assert code == 0
     assert all(json.loads(line)["number"] for line in out.splitlines())
+
+
+async def test_a_misspelt_name_is_told_soon(rack):
+    """Nobody wants to wait for a minute to read that `wbe-1` never came."""
+    small, _ = rack
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(Unmet, match=r"no VMM is called 'wbe-1'.*did you mean 'web-1'"):
+        await small.expect("wbe-1", "running", within_s=60)
+    assert loop.time() - began < 30
+
+
+async def test_the_next_of_a_numbered_row_is_not_misspelt(rack):
+    small, _ = rack
+    waiting = asyncio.ensure_future(small.expect("web-3", "running", within_s=60))
+    await asyncio.sleep(MISSPELT_S * 1.5)
+    assert not waiting.done()
+    await small.create_instance("web-3")
+    assert (await waiting).hostname == "web-3"

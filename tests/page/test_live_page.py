@@ -103,6 +103,9 @@ async def test_both_sides_of_a_migration_are_shown_together(rack, page):
     heads = story.locator("table.events thead th")
     await expect(heads).to_have_text([re.compile("time"), re.compile("v1 .* source"), re.compile("v2 .* target")])
     await expect(story.locator(".lane-names")).to_contain_text("phase")
+    await expect(story.locator(".whys h3")).to_have_text([re.compile("v1 .* source"), re.compile("v2 .* target")])
+    await story.get_by_text("on the command line").click()
+    await expect(story.locator(".ids")).to_contain_text("migration")
 
 
 async def test_what_happens_is_seen_without_reloading(rack, page):
@@ -155,8 +158,19 @@ async def test_the_keyboard_is_enough(rack, page):
     await expect(story.get_by_role("heading", name=re.compile("web-"))).to_be_visible()
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="keys")).to_be_visible()
+    await expect(page.get_by_role("dialog", name="keys").locator("kbd").first).to_have_text("/")
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog", name="keys")).to_be_hidden()
+
+
+async def test_no_element_is_ever_shown_as_text(rack, page):
+    await rack.running("late-1")
+    await live(page, rack, "#v1")
+    await expect(page.get_by_role("region", name="one VM")).to_contain_text("sim-sled why")
+    await page.keyboard.press("?")
+    text = await page.locator("body").text_content()
+    assert "[object" not in text
+    assert "undefined" not in text
 
 
 async def test_every_button_is_reached_by_tab_and_says_what_it_is(rack, page):
@@ -229,16 +243,16 @@ async def test_time_is_stopped_stepped_and_goes_on(pages):
     async with a_rack(pace="dev") as rack:
         await live(page, rack)
         await page.get_by_role("button", name="Pause").click()
-        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await expect(page.get_by_text("Time stands")).to_be_visible()
         await rack.small.create_instance("web-1")
         await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
-        await expect(page.get_by_text("something is due in")).to_be_visible()
+        await expect(page.get_by_text("next in")).to_be_visible()
         chip = page.locator(".chip").filter(has_text=re.compile("^running")).locator("b")
         assert await chip.inner_text() == "0"
         await page.get_by_role("button", name="Step", exact=True).click()
         await page.get_by_role("button", name="+1 min").click()
         await expect(chip).to_have_text("1")
-        await expect(page.get_by_text("Time stands at")).to_be_visible()
+        await expect(page.get_by_text("Time stands")).to_be_visible()
         await page.get_by_role("button", name="Go on").click()
-        await expect(page.get_by_text("Time stands at")).to_be_hidden()
+        await expect(page.get_by_text("Time stands")).to_be_hidden()
         assert not rack.small.daemon.clock.stands

@@ -209,23 +209,27 @@ async def serve(
     port_file: Path | None = None,
     say: Callable[[str], None] = print,
     stop: asyncio.Event | None = None,
+    ready: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen.
+    """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen, and
+    `ready` is called with them.
 
     Raises the `AssertionError` that ended the core: a bug, or a wrong variant that broke a rule of the database.
     """
     async with server:
+        addresses = {
+            "pid": os.getpid(),
+            "address": server.internal,
+            "lockstep": server.lockstep,
+            "control": server.control,
+        }
         if port_file is not None:
-            ready = {
-                "pid": os.getpid(),
-                "address": server.internal,
-                "lockstep": server.lockstep,
-                "control": server.control,
-            }
             partial = port_file.with_name(port_file.name + ".tmp")
-            partial.write_text(json.dumps(ready) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(addresses) + "\n", encoding="utf-8")
             partial.replace(port_file)  # a reader never sees half a file
         say(banner(server))
+        if ready is not None:
+            ready(addresses)
         collector.started()
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed

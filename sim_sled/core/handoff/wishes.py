@@ -57,7 +57,7 @@ class Wishes:
     @property
     def lockstep(self) -> str:
         """Address of the lockstep API: the internal one's host with its own port."""
-        return str(SocketAddress(SocketAddress.parse(self.nexus_internal).host, self.lockstep_port))
+        return f"{self.nexus_internal.rpartition(':')[0]}:{self.lockstep_port}"
 
 
 @attrs.frozen

@@ -58,11 +58,11 @@ class Page {
     this.lock = this.lockDialog();
     this.side = el("aside", {}, this.story.node, this.failuresBox, el("section", { class: "look" }, this.listTitle, this.list), this.heldBox, this.rulesBox, this.plots.node);
     root.replaceChildren(
-      el("header", { class: "top" }, el("div", { class: "brand" }, this.title, this.link), this.totals, this.find, this.helpButton),
+      el("header", { class: "top" }, ...[el("div", { class: "brand" }, this.title, this.link), this.totals, this.recording ? null : this.transport.node, this.find, this.helpButton].filter(Boolean)),
       this.banner,
       this.chips,
       el("main", {}, el("div", { class: "left" }, this.empty, this.grid.node), this.side),
-      this.transport.node, this.toast, this.help, this.lock);
+      ...(this.recording ? [this.transport.node] : []), this.toast, this.help, this.lock);
   }
 
   async begin() {

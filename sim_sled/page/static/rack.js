@@ -128,5 +128,5 @@ export function matches(vm, sled, text) {
   return wanted.split(/\s+/).every((word) =>
     `v${vm.n}` === word || vm.name.toLowerCase().includes(word) || vm.state === word || troubleOf(vm) === word ||
     (sled?.name ?? "").toLowerCase() === word || (vm.rule ?? "").toLowerCase() === word ||
-    (word.length >= 4 && (vm.id.startsWith(word) || vm.instance.startsWith(word))));
+    (word.length >= 4 && (vm.id.startsWith(word) || vm.instance.startsWith(word) || (vm.migration ?? "").startsWith(word))));
 }

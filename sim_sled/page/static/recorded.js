@@ -114,7 +114,7 @@ export class Recorded {
     const life = (each) => {
       const now = this.vms.get(each);
       const about = this.run.vms.find((vm) => vm.n === each);
-      return { id: String(each), n: each, name: about.name, sled: String(about.sled), state: now?.state ?? "", acked: now?.acked ?? "", gone: now !== undefined && !now.there, events: this.ofVm.get(each) ?? [] };
+      return { id: String(each), n: each, name: about.name, sled: String(about.sled), state: now?.state ?? "", acked: now?.acked ?? "", gone: now !== undefined && !now.there, says: this.says(each), events: this.ofVm.get(each) ?? [] };
     };
     return {
       at_us: this.now,

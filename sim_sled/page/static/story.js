@@ -27,18 +27,21 @@ export class Story {
     if (text === this.shown) return;
     this.shown = text;
     const self = story.lives.find((life) => life.id === vm.id) ?? story.lives[0];
+    const opened = this.node.querySelector("details")?.open;
     const scroll = this.node.querySelector(".lane-box")?.scrollLeft;
     const focus = document.activeElement?.dataset?.keep;
     this.node.replaceChildren(...[
       this.head(self, vm, sledName),
-      el("ul", { class: "why" }, story.why.says.map((line) => el("li", { text: line }))),
+      this.whys(story, self),
       story.lives.length > 1 ? el("p", { class: "note", text: "Both sides of its migration, on one axis of time; pauses are shortened." }) : null,
       this.lanes(story, self, sledName, at),
       this.buttons(self, vm),
       this.events(story, self, sledName, at),
+      this.ids(self),
       story.others.length ? el("p", { class: "note" }, "Other lives of this instance: ", story.others.map((each) => el("button", { class: "link", onclick: () => this.doing.open(each.id), text: `v${each.n} (${each.state})` }))) : null,
     ].filter(Boolean));
     const box = this.node.querySelector(".lane-box");
+    if (opened) this.node.querySelector("details").open = true;
     if (box && at === null) box.scrollLeft = scroll ?? box.scrollWidth;
     else if (box) box.scrollLeft = this.cursorX - box.clientWidth / 2;
     if (focus) this.node.querySelector(`[data-keep="${focus}"]`)?.focus();
@@ -52,6 +55,20 @@ export class Story {
         el("h2", { text: self.name || `v${self.n}` }),
         el("p", { class: "dim" }, `v${self.n} on ${sledName(self.sled)} \u00b7 `, el("b", { text: vm.gone ? `gone, was ${state}` : state }), vm.role ? ` \u00b7 ${vm.role} of a migration (${vm.phase})` : "")),
       el("button", { class: "plain", "aria-label": "close", "data-keep": "close", title: "Esc", onclick: () => this.doing.close(), text: "\u2715" }));
+  }
+
+  // Of a migration each side has its own why: what one waits for is often what the other does not do.
+  whys(story, self) {
+    const list = (says) => el("ul", { class: "why" }, says.map((line) => el("li", { text: line })));
+    if (story.lives.length < 2) return list(story.why.says);
+    return el("div", { class: "whys" }, story.lives.map((life) => el("div", {}, el("h3", { class: life === self ? "self" : null, text: `v${life.n}${sideOf(life)}` }), list(life === self ? story.why.says : life.says))));
+  }
+
+  ids(self) {
+    const known = [["VMM", self.id], ["instance", self.instance], ...(self.migrations ?? []).map((id) => ["migration", id])].filter(([, id]) => id && id.length > 8);
+    return known.length ? el("details", { class: "ids" }, el("summary", { text: "ids, and the same on the command line" }),
+      el("dl", {}, known.map(([name, id]) => [el("dt", { text: name }), el("dd", {}, el("code", { text: id }))])),
+      el("p", {}, el("code", { text: `sim-sled why ${self.id}` })), el("p", {}, el("code", { text: `sim-sled log ${self.id}` }))) : null;
   }
 
   buttons(self, vm) {
@@ -119,7 +136,7 @@ export class Story {
     const zero = all[0].event.at_us;
     const two = lives.length > 1;
     return el("table", { class: two ? "events two" : "events" },
-      el("thead", {}, el("tr", {}, el("th", { text: "time" }), lives.map((life) => el("th", { text: two ? `v${life.n} on ${sledName(life.sled)}${sideOf(life)}` : "what happened" })))),
+      el("thead", {}, el("tr", {}, el("th", { text: "time", title: at === null ? `since ${clock(zero)} UTC` : null }), lives.map((life) => el("th", { text: two ? `v${life.n} on ${sledName(life.sled)}${sideOf(life)}` : "what happened" })))),
       el("tbody", {}, all.map(({ event, side }) => el("tr", { class: at !== null && event.at_us > at ? "later" : null },
         el("td", { class: "when", title: at === null ? clock(event.at_us) : null },
           at === null ? `+${((event.at_us - zero) / 1e6).toFixed(3)}` : el("button", { class: "link", onclick: () => this.doing.seek(event.at_us), text: (event.at_us / 1e6).toFixed(3) })),

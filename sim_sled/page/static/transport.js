@@ -1,7 +1,7 @@
 // Time in hand: the slider of a finished run; pause and step of a running daemon that offers them.
 
 import { el, setText } from "./dom.js";
-import { clock, seconds } from "./words.js";
+import { seconds } from "./words.js";
 
 const SPEEDS = [0.25, 1, 4, 16, 60];
 
@@ -10,7 +10,7 @@ export class Transport {
     this.source = source;
     this.recording = recording;
     this.doing = doing;
-    this.node = el("footer", { class: "transport", "aria-label": "time", hidden: true });
+    this.node = recording ? el("footer", { class: "transport", "aria-label": "time", hidden: true }) : el("div", { class: "pacing", role: "group", "aria-label": "time", hidden: true });
     if (recording) this.buildSlider();
   }
 
@@ -114,7 +114,7 @@ export class Transport {
     this.once.hidden = !(this.paused && this.doing.can("POST /step"));
     for (const skip of this.skips) skip.hidden = !(this.paused && this.doing.can("POST /until"));
     const due = rack.pace?.next_us;
-    setText(this.time, !this.paused ? "" : `Time stands at ${clock(rack.atUs)}; ${due ? `something is due in ${seconds(Math.max(0, due - rack.atUs))}` : "nothing is due"}.`);
+    setText(this.time, !this.paused ? "" : `Time stands; ${due ? `next in ${seconds(Math.max(0, due - rack.atUs))}` : "nothing is due"}`);
   }
 
   key(event) {

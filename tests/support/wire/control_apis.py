@@ -126,6 +126,7 @@ class DaemonServed(Served):
         yield "GET", beside, f"/sleds/{SLED}/companions", None
         yield "PUT", "/rules", "/rules", {"scenario": RULES}
         yield "GET", "/rules", "/rules", None
+        yield "GET", "/scenario", "/scenario", None
         yield "POST", "/fire/{name}", "/fire/go", None
         await self._vm("held")
         yield "POST", "/release/{name}", "/release/holds", None

@@ -3,7 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
+from nexus_client.dropshot.text import peer_address
 from sim_sled.cli.main import app
+from sim_sled.cli.nexus import beside, loopback_beside
 
 VMM = "11111111-1111-4111-8111-111111111111"
 
@@ -31,3 +33,41 @@ def test_a_daemon_that_is_not_there_is_told_in_plain_words():
     result = sim_sled("ps", "--at", "[::1]:1")
     assert result.exit_code == 3
     assert result.stderr == "sim-sled: no control API at [::1]:1: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("[::1]:12221", "[::1]:12221"),
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("nexus:12221", "nexus:12221"),
+        ("http://nexus:12221", "nexus:12221"),
+        ("http://Nexus.Example.org:12221/", "nexus.example.org:12221"),
+        ("HTTP://[fd00::1]:1", "[fd00::1]:1"),
+    ],
+)
+def test_a_peer_is_an_address_a_name_or_a_url(written, meant):
+    assert peer_address(written) == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "nexus", "nexus:", "nexus:0", "nexus:70000", "nexus:-1", "-nexus:80", "a..b:80", "300.1.1.1:80", "[::1]:0",
+     "https://nexus:1", "http://nexus:1/path", "nexus:12221:1", "ne xus:80", "\n:80", "x" * 300 + ":80", "nexus:１"],
+)  # fmt: skip
+def test_what_is_no_peer_is_bad_input(written):
+    with pytest.raises(ValueError, match=r"address|port 0|http"):
+        peer_address(written)
+    result = sim_sled("up", "--nexus", written)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert sim_sled("serve", VMM, "[::1]:0", written).exit_code == 2
+
+
+def test_the_models_other_listeners_follow_its_address():
+    """A machine without IPv6 has no [::1]."""
+    assert loopback_beside("127.0.0.1:12221") == "127.0.0.1:0"
+    assert loopback_beside("0.0.0.0:12221") == "127.0.0.1:0", "nobody else may use the control API without a token"
+    assert loopback_beside("[fd00::1]:12221") == "[::1]:0"
+    assert beside("127.0.0.1:12221", port=0) == "127.0.0.1:0"
+    assert beside("[fd00::1]:12221", port=0) == "[fd00::1]:0"

@@ -55,6 +55,50 @@ def test_a_run_that_is_cut_short_is_not_ok_while_expectations_wait(tmp_path):
     assert sim_sled("run", path, "--seed", 1, "--until", "20s").exit_code == 0
 
 
+def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
+    """A run of nothing looked as good as any."""
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "version: 1\nfleet: {sleds: 1, shape: {cpus: 4}}\n"
+        'load: [{at: 0s, create: {hostname: "web-{n}", count: 3, ncpus: 64}}]\n'
+    )
+    result = sim_sled("run", path, "--seed", 1)
+    assert "W314 3 instances never found room on a sled: web-1, web-2, web-3" in result.stdout
+    assert "W314" in sim_sled("run", path, "--seed", 1, "--json").stdout
+    explained = sim_sled("explain", path, "web-1", "--seed", 1)
+    assert "these found no room on any sled: web-1" in explained.stderr
+    assert "W314" not in sim_sled("run", LIBRARY / "happy.yaml", "--seed", 3).stdout
+
+
+def test_equal_failures_are_told_once_with_their_number(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        'version: 1\nload: [{at: 0s, create: {hostname: "web-{n}", count: 4}}]\n'
+        "rules: [{name: stuck, when: {state: starting}, do: {stall: forever}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 30s}]\n"
+    )
+    result = sim_sled("run", path, "--seed", 1)
+    assert result.exit_code == 1
+    assert result.stdout.count("expectation 'up'") == 1
+    assert "and 3 more like it, the last at" in result.stdout
+    assert len(json.loads(sim_sled("run", path, "--seed", 1, "--json").stdout)["runs"][0]["failures"]) == 4
+
+
+def test_files_of_runs_do_not_overwrite_each_other_and_minus_is_stdout(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.yaml").write_text(
+            "version: 1\nname: same\nload: [{at: 0s, create: {hostname: web}}]\n"
+        )
+    assert (
+        sim_sled("run", tmp_path / "a", tmp_path / "b", "--seed", 1, "--events", tmp_path / "ev.jsonl").exit_code == 0
+    )
+    assert sorted(each.name for each in tmp_path.glob("ev*")) == ["ev-same-2.jsonl", "ev-same.jsonl"]
+    result = sim_sled("run", tmp_path / "a" / "x.yaml", "--seed", 1, "--junit", "-")
+    assert "<testsuite" in result.stdout
+    assert not Path("-").exists()
+
+
 def test_a_rule_that_never_fired_exits_4_on_demand(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nrules: [{name: never, when: {state: running}, do: {note: hi}}]\n")
@@ -121,7 +165,7 @@ def test_the_language_documents_itself(command):
 
 def test_the_library_is_listed_as_json():
     listed = json.loads(sim_sled("scenario", "list", "--json").stdout)
-    assert len(listed) == len(list(LIBRARY.glob("*.yaml"))) > 30
+    assert len(listed) == len(list(LIBRARY.glob("*.yaml")))
     assert {"name", "file", "about", "issues"} == set(listed[0])
     assert next(one for one in listed if one["name"] == "race-404")["issues"] == ["omicron#6809"]
 

@@ -1,0 +1,179 @@
+"""What all our programs have in common as commands: their exit codes, and help that nobody has to widen a window for.
+
+    app = App(name="sim-sled", help=...)      # a typer.Typer
+
+Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every command takes `--json`: one that has
+no structured answer of its own tells its lines so. `--version` is on the program and on every command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from importlib.metadata import version
+from typing import Annotated, Any, Final, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+EXIT_CODES: Final = {
+    GOOD: "done; what was asked for is so",
+    FAILED: "what was asked for is not so: a run, an expectation or a check failed, a daemon is not ready",
+    BAD_INPUT: "bad input: an option, a file, a scenario; or nowhere to write to. Nothing was started or changed",
+    UNREACHABLE: "nobody is there: no daemon, no Nexus within the time given, or Nexus refuses the sleds",
+    NEVER_FIRED: "all is well, but a rule never fired (`run --require-fired`)",
+    ADDRESS_IN_USE: "an address is in use, or not ours to bind",
+    INTERRUPTED: "Ctrl-C",
+}
+"""Of every program and command (docs/commands.md)."""
+
+SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
+"""The same on a terminal and in a pipe."""
+
+
+def exit_codes() -> str:
+    """The table as Markdown."""
+    return "| code | what |\n|---|---|\n" + "".join(f"| {code} | {what} |\n" for code, what in EXIT_CODES.items())
+
+
+class Command(TyperCommand):
+    """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
+
+    def collect_usage_pieces(self, _ctx: Any, /) -> list[str]:
+        return [*([self.options_metavar] if self.options_metavar else []), *map(_piece, _arguments(self))]
+
+
+def _as_json(said: str, code: int) -> str:
+    """What is JSON stays what it is."""
+    with contextlib.suppress(ValueError):
+        if isinstance(told := json.loads(said), dict | list):
+            return json.dumps(told, indent=2)
+    return json.dumps({"exit_code": code, "lines": said.splitlines()}, indent=2)
+
+
+def _arguments(command: TyperCommand) -> Iterator[Any]:
+    return (each for each in command.params if each.param_type_name == "argument")
+
+
+def _piece(argument: Any) -> str:
+    name = (argument.metavar or argument.name or "").strip("[]")
+    name = name.removesuffix("...") if argument.metavar else name.upper()
+    several = "..." if argument.nargs != 1 else ""
+    return f"{name}{several}" if argument.required else f"[{name}]{several}"
+
+
+class Group(TyperGroup):
+    """Commands by name with their whole summaries."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, (command.help or "").partition("\n\n")[0].replace("\n", " ")))
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+def installed() -> str:
+    """Of whichever program: they come together."""
+    return f"sim-sled {version('sim-sled')}"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(installed())
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="print the version")]
+"""For the callback of a program."""
+LinesAsJson = Annotated[bool, typer.Option("--json", help="print JSON: the exit code, and the lines")]
+
+
+def manual(app: App, program: str) -> str:
+    """Every command with its help, and the exit codes, as Markdown."""
+    parts = [f"# {program}", "", "Exit codes of every command:", "", exit_codes()]
+    for path, command in walk(app):
+        name = " ".join([program, *path])
+        with command.make_context(name, [], resilient_parsing=True, **SETTINGS) as ctx:
+            parts += [f"## {name}", "", "```", command.get_help(ctx), "```", ""]
+    return "\n".join(parts)
+
+
+def walk(app: App) -> Iterator[tuple[list[str], Any]]:
+    """Every command of a program, groups too, by the words that lead to it."""
+
+    def below(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
+        yield path, command
+        for name, each in getattr(command, "commands", {}).items():
+            yield from below(each, [*path, name])
+
+    return below(typer.main.get_command(app), [])
+
+
+class App(typer.Typer):
+    """A program, or a group of its commands."""
+
+    def __init__(self, **more: Any) -> None:
+        # plain help: tables cut long option names
+        super().__init__(cls=Group, rich_markup_mode=None, context_settings=SETTINGS, **more)
+
+    def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:
+        """See `typer.Typer.command`; with `--json` and `--version`."""
+        settings: dict[str, Any] = {"cls": Command, "context_settings": SETTINGS} | more
+        register = super().command(name, **settings)
+
+        def decorate(function: Any) -> Any:
+            register(_with_manners(function))
+            return function
+
+        return decorate
+
+
+def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
+    """With the options that every command has, but for those that it has itself."""
+    signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
+    parameters = [each.replace(annotation=hints[name]) for name, each in signature.parameters.items()]
+    own = {option for hint in hints.values() for option in _options(hint)}
+    more = {"_version": Version} | ({} if "--json" in own else {"_lines_as_json": LinesAsJson})
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in more.items()
+    ]
+
+    @wraps(function)
+    def command(*, _version: bool, _lines_as_json: bool = False, **given: Any) -> Any:
+        if not _lines_as_json:
+            return function(**given)
+        said, code = io.StringIO(), GOOD
+        with contextlib.redirect_stdout(said):
+            try:
+                function(**given)
+            except typer.Exit as end:
+                code = end.exit_code
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else FAILED
+        sys.stdout.write(_as_json(said.getvalue(), code) + "\n")
+        raise typer.Exit(code)
+
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    del command.__wrapped__  # its annotations are those of before
+    return command
+
+
+def _options(hint: Any) -> list[str]:
+    """The option names in an annotation; the first is where a default would be (typer)."""
+    found = []
+    for each in getattr(hint, "__metadata__", ()):
+        found += [*(getattr(each, "param_decls", None) or ()), getattr(each, "default", None)]
+    return [each for each in found if isinstance(each, str) and each.startswith("--")]

@@ -1,0 +1,88 @@
+"""What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `docs`."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
+from propolis_stub.__main__ import app as propolis_stub
+from sim_sled.cli.main import app as sim_sled
+
+PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
+EVERYBODY = [(name, path, each) for name, app in PROGRAMS.items() for path, each in walk(app)]
+COMMANDS = [(name, path, each) for name, path, each in EVERYBODY if not hasattr(each, "commands")]
+
+
+def ids(rows):
+    return [" ".join([name, *path]) for name, path, _ in rows]
+
+
+def run(name, *words):
+    return CliRunner().invoke(PROGRAMS[name], list(words))
+
+
+@pytest.mark.parametrize(("name", "path", "command"), EVERYBODY, ids=ids(EVERYBODY))
+def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
+    """In a pipe; a terminal is given the same width."""
+    result = run(name, *path, "--help")
+    assert result.exit_code == 0
+    assert "…" not in result.output
+    assert not re.search(r"[{}]|\[\[", result.output.partition("\n")[0]), "as a person writes a usage line"
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    shown = set(re.findall(r"--[a-z0-9-]+", result.output))
+    assert {option for each in command.params for option in each.opts if option.startswith("--")} <= shown
+    for each in getattr(command, "commands", {}).values():
+        summary = each.help.partition("\n\n")[0].split()
+        assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
+
+
+@pytest.mark.parametrize(("name", "path", "command"), COMMANDS, ids=ids(COMMANDS))
+def test_every_command_has_json_and_version(name, path, command):
+    options = [option for each in command.params for option in each.opts]
+    assert options.count("--json") == 1
+    result = run(name, *path, "--version")
+    assert (result.exit_code, result.output.startswith("sim-sled ")) == (0, True), result.output
+
+
+def test_what_has_no_answer_of_its_own_tells_its_lines():
+    assert json.loads(run("sim-sled", "version", "--json").output)["lines"][0].startswith("sim-sled ")
+    assert json.loads(run("sim-sled", "scenario", "schema", "--json").output)["$schema"], (
+        "what is JSON stays what it is"
+    )
+    result = run("sim-sled", "scenario", "show", "stuck-stop", "--json")
+    assert "version: 1" in json.loads(result.output)["lines"]
+    failed = run("sim-sled", "down", "nowhere", "--json")
+    assert (failed.exit_code, json.loads(failed.stdout)) == (2, {"exit_code": 2, "lines": []})
+    assert "nowhere" in failed.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_docs_have_every_option_of_every_command(name):
+    told = manual(PROGRAMS[name], name)
+    assert run(name, "docs").output == told
+    for program, path, command in EVERYBODY:
+        if program == name:
+            assert f"## {' '.join([name, *path])}\n" in told
+            for each in command.params:
+                assert all(option in told for option in each.opts if option.startswith("--"))
+
+
+def test_the_page_has_the_table_of_exit_codes():
+    page = (Path(__file__).parents[4] / "docs" / "commands.md").read_text()
+    told = page.partition("<!-- exit-codes -->\n")[2].partition("<!-- /exit-codes -->")[0]
+    assert told == exit_codes()
+    assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 5, 130}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell):
+    done = subprocess.run(
+        [sys.executable, "-m", "sim_sled", "--show-completion", shell], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "COMPLETE" in done.stdout
