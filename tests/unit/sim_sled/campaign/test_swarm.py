@@ -205,3 +205,25 @@ expect: [{always: [no_unexplained_5xx]}]
     result = play(scenario, 1)
     assert any("500" in line.text for line in result.lines)
     assert result.failures == ()
+
+
+ENDED_BUT_NOT_TOLD = """
+version: 1
+name: ended-but-not-told
+fleet: {sleds: 1, shape: {ram: 16GiB, reservoir: 8GiB}}
+load:
+- {at: 0s, create: {hostname: "web-{n}", count: 2, memory: 4GiB}}
+- {at: 10s, stop: {}}
+- {at: 100s, start: {}}
+rules: [{name: silent, when: {state: stopping}, times: 2, do: {hold: {publish: "*", lasts: 5m}}}]
+expect: [{always: [capacity]}]
+"""
+
+
+def test_a_vmm_that_has_ended_takes_no_room_however_late_its_end_is_told():
+    """Found by the swarm over tests/campaign/crowd.yaml, seed 2704252310157845447: capacity."""
+    scenario, problems = parse_scenario(ENDED_BUT_NOT_TOLD)
+    assert scenario is not None, problems.text()
+    result = play(scenario, 1)
+    assert result.counts["vmms"] > 2
+    assert result.failures == ()
