@@ -116,12 +116,8 @@ def run_files(
     tasks, notes = _tasks(loaded, options)
     runs: list[Run] = []
     out: list[str] = []
-<<<<<<< HEAD
-    for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
-=======
     called = _called(tasks)
-    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
->>>>>>> main
+    for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
