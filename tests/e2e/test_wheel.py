@@ -48,6 +48,13 @@ def test_a_scenario_of_the_library_runs_by_name_where_there_is_no_checkout(insta
     assert "stuck-stop" in out
 
 
+def test_a_run_becomes_a_page_where_there_is_no_checkout(installed, tmp_path):
+    code, _, err = command(installed, "run", "stuck-stop", "--seed", "1", "--page", "run.html", folder=tmp_path)
+    assert (code, err) == (0, "")
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "class Page" in text, "the page's own files travel in the wheel"
+
+
 def test_the_library_is_listed_where_there_is_no_checkout(installed, tmp_path):
     code, out, _ = command(installed, "scenario", "list", folder=tmp_path)
     assert code == 0

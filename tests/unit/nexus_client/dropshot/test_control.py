@@ -6,12 +6,13 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from nexus_client.dropshot import openapi
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import BadToken, carries, require_token, token_from
 from nexus_client.dropshot.control import Guard, malformed
@@ -297,6 +298,17 @@ async def test_what_may_be_read_may_be_asked_for_its_head():
     async with serving() as ask:
         assert await ask("HEAD /look", "host: localhost") == (200, "")
         assert (await ask("HEAD /change", "host: localhost"))[0] == 405
+
+
+def test_an_answer_has_the_fields_that_its_type_names_and_no_other():
+    class Seen(TypedDict):
+        how: str
+
+    async def look(_owner: Owner, _call: Call[None]) -> Seen:
+        return Seen(how="well")
+
+    made = openapi.document(About("Ours", "For tests."), (Operation("GET", "/seen", look, "Look", Seen),))
+    assert made["components"]["schemas"]["Seen"]["additionalProperties"] is False
 
 
 async def test_a_browser_gets_a_page_and_a_terminal_a_list():

@@ -280,6 +280,25 @@ def put(size: int, sent: bytes, **headers: str) -> bytes:
     return f"PUT /a HTTP/1.1\r\nhost: x\r\n{more}content-length: {size}\r\n\r\n".encode() + sent
 
 
+@pytest.mark.parametrize(("size", "status"), [(9, 200), (10, 200), (11, 400)])
+async def test_a_body_that_comes_slowly_may_be_exactly_as_large_as_is_said(size, status):
+    reached = asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        reached.set()
+        try:
+            return _answer(str(len(await read_body(request, Bodies(), 10))))
+        except Refused as refused:
+            return _answer(refused.message, refused.status)
+
+    async with serving(handler) as connect:
+        client = await connect()
+        client.send(b"PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        await asyncio.wait_for(reached.wait(), WAIT_S)
+        client.send(f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n")
+        assert await client.status() == status
+
+
 async def test_a_body_that_ends_early_is_told_so():
     async with serving(reading(Bodies())) as connect:
         client = await connect()

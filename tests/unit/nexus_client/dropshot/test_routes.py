@@ -45,6 +45,8 @@ def test_what_is_found(paths, method, path, found):
         ("DELETE", "/a", 405, ("GET", "PUT")),
         ("PUT", "/a/b", 405, ("GET",)),
         ("GET", "/a/..", 400, ()),
+        ("GET", "/a/.", 400, ()),
+        ("GET", "/./a", 400, ()),
         ("GET", "/%ff", 400, ()),
         ("GET", "/ä", 400, ()),
     ],
