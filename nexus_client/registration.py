@@ -5,11 +5,15 @@ r"""How a sled makes itself known to Nexus: GET, then POST with the stored gener
        |                                      |
        |<-- WAITING <---- transient failure --+   (what was known is forgotten: GET again)
        |
+       |  (REGISTERED, every `recheck_us`: GET again, quietly; a Nexus that has forgotten the sled answers 404)
        +--Found, decommissioned--> SILENT, for ever
        +--4xx (either call)------> REFUSED, until the info changes
 
 This is the real sled's sequence. The original simulator POSTs generation 1 for ever, so it never comes back under
 an id that Nexus knows, and it takes a 4xx for a slow Nexus (SA 6 #34).
+
+With `recheck_us` the sled looks now and then whether Nexus still knows it, by the same GET. The real sled does not:
+its Nexus has a database. One without comes back empty, and would place nothing on this sled ever again.
 
 Pace: the first call is immediate and a POST follows its GET at once. After a transient failure the next GET
 waits by `RETRY`: it starts like the aggressive policy, so that a Nexus which comes up is found quickly, and its
@@ -136,12 +140,14 @@ class Registration:
     info: SledAgentInfo
     seed: int = 0
     retry: Policy = RETRY
+    recheck_us: int | None = None  # pause between two looks whether Nexus still knows it; None: never
     phase: Phase = attrs.field(init=False, default=Phase.NEW)
     why: str = attrs.field(init=False, default="")  # the last failure
     _stored: SledAgentInfo | None = attrs.field(init=False, default=None)  # what Nexus has, as far as known
     _sent: SledAgentInfo | None = attrs.field(init=False, default=None)  # the POST in flight
     _attempt: int = attrs.field(init=False, default=0)  # failures in a row
     _due_us: int = attrs.field(init=False, default=0)
+    _looking: bool = attrs.field(init=False, default=False)  # the GET in flight is such a look
 
     def handle(self, item: RegistrationInput, now_us: int) -> list[RegistrationEffect]:
         """Take one input; returns what shall be done about it, in this order.
@@ -156,13 +162,14 @@ class Registration:
             case PostReplied(outcome):
                 return self._posted(outcome, now_us) if self.phase is Phase.POSTING else []
             case InfoChanged(info):
-                return self._changed(info)
+                return self._changed(info, now_us)
             case _:
                 assert_never(item)
 
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
-        return self._due_us if self.phase in {Phase.NEW, Phase.WAITING} else None
+        looks = self.phase is Phase.REGISTERED and self.recheck_us is not None
+        return self._due_us if looks or self.phase in {Phase.NEW, Phase.WAITING} else None
 
     @property
     def generation(self) -> int | None:
@@ -174,6 +181,7 @@ class Registration:
         return self._read() if due_us is not None and due_us <= now_us else []
 
     def _read(self) -> list[RegistrationEffect]:
+        self._looking = self.phase is Phase.REGISTERED
         self.phase = Phase.READING
         return [GetSledAgent(self.sled_id)]
 
@@ -183,13 +191,18 @@ class Registration:
                 if info.decommissioned:
                     self.phase = Phase.SILENT
                     return [Decommissioned()]
+                same = self._looking and info == self._stored
                 self._stored = info
-                return self._compare()
+                compared = self._compare(now_us)
+                # nothing is news if it was so before
+                return [] if same and self.phase is Phase.REGISTERED else compared
             case NotFound():
                 self._stored = None
                 return self._post(FIRST_GENERATION)
             case Transient(why):
                 return self._later(why, now_us)
+            case Permanent() if self._looking:
+                return self._settled(now_us)  # a look is harmless, and so is its refusal
             case Permanent(why, status):
                 return self._refused(f"Nexus refuses to tell what it knows of sled {self.sled_id}: {why}", status)
             case _:
@@ -200,7 +213,7 @@ class Registration:
         match outcome:
             case Delivered():
                 self._stored = sent
-                return self._compare()  # the info may have changed while this was on its way
+                return self._compare(now_us)  # the info may have changed while this was on its way
             case Transient(why):
                 return self._later(why, now_us)
             case Permanent(why, status):
@@ -208,14 +221,19 @@ class Registration:
             case _:
                 assert_never(outcome)
 
-    def _compare(self) -> list[RegistrationEffect]:
+    def _settled(self, now_us: int) -> list[RegistrationEffect]:
+        self.phase = Phase.REGISTERED
+        self._due_us = now_us + (self.recheck_us or 0)
+        return []
+
+    def _compare(self, now_us: int) -> list[RegistrationEffect]:
         """What Nexus has is known: is there anything to tell?"""
         stored = self._stored
         assert stored is not None, "compared with nothing"
         self._attempt = 0
         self.why = ""
         if attrs.evolve(self.info, generation=stored.generation, decommissioned=stored.decommissioned) == stored:
-            self.phase = Phase.REGISTERED
+            self._settled(now_us)
             return [Registered(stored.generation)]
         if stored.generation >= GENERATION_MAX:
             return self._refused(f"sled {self.sled_id} is registered under the last generation there is", None)
@@ -242,11 +260,11 @@ class Registration:
         self.why = message
         return [RegistrationRefused(message, status)]
 
-    def _changed(self, info: SledAgentInfo) -> list[RegistrationEffect]:
+    def _changed(self, info: SledAgentInfo, now_us: int) -> list[RegistrationEffect]:
         self.info = info
         match self.phase:
             case Phase.REGISTERED:
-                return self._compare()
+                return self._compare(now_us)
             case Phase.REFUSED:
                 # perhaps the new info is acceptable; what was wrong with the old one is not ours to judge
                 self._attempt = 0

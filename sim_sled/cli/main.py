@@ -202,7 +202,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
-    from sim_sled.core.config import SECOND_US, SimMode, SledConfig
+    from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
     from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
@@ -248,6 +248,7 @@ def serve(
             hardware=made,
             repo_depot_port=repo_depot_port,
             stop_grace_us=int(stop_grace * SECOND_US),
+            recheck_us=RECHECK_US,
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
             enforce_capacity=enforce_capacity,

@@ -125,6 +125,8 @@ class SledConfig:
     """After an accepted stop a VMM may take this long; then the agent ends it (SA 2.12)."""
     poke_timeout_us: int = 15 * SECOND_US
     """A poke waits this long for Nexus: the time-out of the only known client (SA 2.10)."""
+    recheck_us: int | None = None
+    """Pause between two looks whether Nexus still knows this sled; None: it never looks, as the real one (NX 3.3)."""
     max_vcpus: int | None = None
     """Refuse larger VMMs with a 500, as the existing simulator does at 16 (None: no such limit)."""
     refuse_repeated_target: bool = False
@@ -139,6 +141,9 @@ class SledConfig:
     """Hazard: a stop of a VMM that was never started aborts the agent, and all its VMs are lost (SA 2.12). Nexus
     sends one while `starting` shows. Off: that VMM is destroyed, told and forgotten, as the real agent means it."""
 
+
+RECHECK_US: Final = 30 * SECOND_US
+"""How often a daemon's sled looks whether Nexus still knows it: as often as Nexus's health check looks at VMMs."""
 
 VMMS_MAX: Final = 1_000_000
 """Per sled. Far beyond any rack; it bounds memory at about 2 GB when a client runs wild."""

@@ -444,7 +444,9 @@ class Rack:
     def _announce(self, item: contract.Announce, effects: list[Effect]) -> None:
         sled = self.sleds[item.sled_id]
         if sled.registration is None:
-            sled.registration = reg.Registration(item.sled_id, item.info, seed=self.seed)
+            sled.registration = reg.Registration(
+                item.sled_id, item.info, seed=self.seed, recheck_us=sled.config.recheck_us
+            )
             done = sled.registration.handle(OutboxTick(), self._turn.now_us)
         else:
             done = sled.registration.handle(reg.InfoChanged(item.info), self._turn.now_us)

@@ -65,7 +65,7 @@ from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
+from sim_sled.engine.plans import Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
@@ -520,9 +520,6 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, TakeSnapshot):
-            vmms = sum(len(sled.vmms) for sled in self.rack.sleds.values())
-            self._log.info("snapshot", name=effect.name, vmms=vmms)
         elif isinstance(effect, Power | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):

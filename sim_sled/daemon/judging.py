@@ -1,10 +1,11 @@
 """A scenario's `expect` and invariants, judged on a running daemon: `serve|up --scenario F --junit OUT`.
 
 The judge is that of `run`. What it needs the Nexus model for (what users see, a migration's sides as Nexus has them)
-is only judged where the model runs in this process, and whatever is not judged or not played is said at the start
+is only judged where the model runs in this process; what users see also where `nexus.external` says whom to ask, and
+there the scenario's users are played, too (external.py). Whatever is not judged or not played is said at the start
 (`cannot`): an expectation that nobody judges must not look green.
 
-Read before: daemon/pausing.py, play/judge/expect.py, play/stage.py.
+Read before: daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
 Read next: daemon/on_sockets.py, daemon/serve.py.
 """
 
@@ -14,6 +15,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import attrs
 
@@ -39,23 +41,30 @@ from sim_sled.play.users import Users
 if TYPE_CHECKING:
     from nexus_client.stub.server.host import Host
     from sim_sled.daemon.daemon import Daemon
+    from sim_sled.daemon.external import External
 
 OF_THE_MODEL: Final = frozenset({"instance", "sled", "migration_in", "migration_out"})
 """What is only known of a Nexus whose records are here."""
-INVARIANTS_OF_THE_MODEL: Final = frozenset({"no_leaks", "nexus_properties"})
+ONLY_OF_RECORDS: Final = frozenset({"migration_in", "migration_out"})
+"""... and that the public API does not show."""
+INVARIANTS_OF_THE_MODEL: Final = frozenset({"no_leaks", "nexus_properties", "wishes_kept", "over_left_alone"})
 
 
-def needs_model(expect: Expect) -> bool:
-    """Whether it speaks of what only Nexus knows."""
-    return expect.that is not None and not OF_THE_MODEL.isdisjoint(expect.that.subjects())
+def needs_model(expect: Expect, *, external: bool = False) -> bool:
+    """Whether it speaks of what only Nexus knows. `external`: its public API can be asked."""
+    unknown = ONLY_OF_RECORDS if external else OF_THE_MODEL
+    return expect.that is not None and not unknown.isdisjoint(expect.that.subjects())
 
 
 def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list[str]:
     """What a daemon of so many sleds does not do of a file, a sentence each."""
     said = []
-    if scenario.load:
+    external = scenario.nexus.external is not None and not model
+    if external:
+        said += _not_public(scenario)
+    elif scenario.load:
         said.append("'load' is not played: on a daemon nobody plays users; ask the control plane for instances")
-    if scenario.has("nexus"):
+    if scenario.has("nexus") and not external:
         said.append("'nexus' is for the model of a closed world: this Nexus stays as it is")
     if not model and any(isinstance(action, RestartNexus) for rule in scenario.rules for action in rule.do):
         said.append(f"'{RestartNexus.key}' does nothing: this Nexus is not ours to restart")
@@ -65,9 +74,19 @@ def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list
     if scenario.expect and not judged:
         said.append("'expect' is not judged; --junit FILE does that")
     elif not model:
-        names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each)]
+        names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each, external=external)]
         if names:
             said.append(f"without the Nexus model nobody judges {', '.join(names)}")
+    return said
+
+
+def _not_public(scenario: Scenario) -> list[str]:
+    """What users cannot do by the public API."""
+    said = []
+    if any(load.migrate is not None or (load.churn is not None and load.churn.migrate) for load in scenario.load):
+        said.append("'migrate' of 'load' is refused: the public API has no migration, an operator's has")
+    if any(load.create is not None and load.create.silo is not None for load in scenario.load):
+        said.append("'silo' of 'create' means nothing: the silo is that of the token's user")
     return said
 
 
@@ -83,12 +102,15 @@ def look_at_call(judge: Judge, nexus_5xx: list[str], call: Call, ending: Carried
 
 @attrs.define(eq=False)
 class Judging:
-    """Of one daemon: a stage (`play/stage.py`) on which nobody plays users. `model`: the one in this process."""
+    """Of one daemon: a stage (`play/stage.py`). `model`: the one in this process. `external`: the real Nexus whose
+    users are played; without it nobody plays users.
+    """
 
     daemon: Daemon
     scenario: Scenario
     seed: int
     model: Host | None = None
+    external: External | None = None
     variant: str | None = None
     sled_variant: str | None = None
     steps: int = 0
@@ -101,6 +123,10 @@ class Judging:
 
     def __attrs_post_init__(self) -> None:
         self._nobody = Nexus(model_of(self.scenario, None), seed=self.seed)
+        if self.external is not None:
+            self._nobody = self.external.mirror
+            self.external.moved = self._seen
+            self.external.named = lambda project_id, name: self.engine.names.update({project_id: name})
         self.load(self.scenario)
         self.users = Users(self)
         self.daemon.judging = self
@@ -117,7 +143,7 @@ class Judging:
             judged = [
                 attrs.evolve(each, name=label_of(each, i))
                 for i, each in enumerate(scenario.expect)
-                if not needs_model(each)
+                if not needs_model(each, external=self.external is not None)
             ]
             scenario = attrs.evolve(scenario, expect=tuple(judged))
         self.scenario = scenario
@@ -149,12 +175,15 @@ class Judging:
     def elapsed_us(self) -> int:
         return max(0, self.now_us - self.engine.start_us) if self.daemon.conductor.begun else 0
 
-    def ask(self, _make: Callable[[int], Any], _answered: Answered, /) -> None:
-        raise AssertionError("nobody plays users here")
+    def ask(self, make: Callable[[int], Any], answered: Answered, /) -> None:
+        assert self.external is not None, "nobody plays users here"
+        self.external.ask(make, answered)
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
-        """Of all that is told only what failed: the rest is in the daemon's own log."""
-        if kind == "failed":
+        """Of all that is told what failed, and what users did: the rest is in the daemon's own log."""
+        if kind == "user":
+            logs.get("users").info(text)
+        elif kind == "failed":
             logs.get("judge").error(text, sled=sled, vmm=None if who is None else who.short)
 
     def readable(self, text: str) -> str:
@@ -181,6 +210,18 @@ class Judging:
         self.judge.touch_instance(instance.id)
         self._settle_soon()
 
+    def _seen(self, instance_id: UUID) -> None:
+        """Users see another state of an instance of the real Nexus."""
+        self.judge.touch_instance(instance_id)
+        self._settle_soon()
+
+    async def play_users(self) -> None:
+        """From when all sleds are registered on, as everywhere."""
+        for registered in list(self.daemon.registered.values()):
+            await registered.wait()
+        self.users.begin()
+        self.catch_up()
+
     def _settle_soon(self) -> None:
         """After this turn, whatever else happens in it: half of it is no state to be judged by."""
         if not self._soon:
@@ -192,17 +233,19 @@ class Judging:
     on_the_network: Final = 0
 
     def next_deadline_us(self) -> int | None:
-        return self.judge.next_deadline_us()
+        dues = (self.judge.next_deadline_us(), self.users.next_deadline_us())
+        return min((due for due in dues if due is not None), default=None)
 
     def catch_up(self) -> None:
         """Look at what has changed, and at what is due by now."""
         self._soon = False
+        self.users.act(self.now_us)
         self.judge.settle(self.now_us)
         self.judge.nexus_moved()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due_us = self.judge.next_deadline_us()
+        due_us = self.next_deadline_us()
         if due_us is not None and not self.daemon.clock.stands:
             delay_s = max(0.001, (due_us - self.now_us) / 1e6)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.catch_up)

@@ -34,6 +34,7 @@ from sim_sled.machine import cannot_bind
 
 if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
+    from sim_sled.daemon.external import External
     from sim_sled.daemon.judging import Judging
     from sim_sled.language.schema import Scenario
 
@@ -78,6 +79,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
     try:
         descriptors.allow(len(sleds))
         daemon = Daemon(sleds, options)
+        external = _external(daemon, serving)
     except ValueError as error:
         print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
         return BAD_INPUT
@@ -101,11 +103,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
-        judging = _judging(daemon, serving)
-        if serving.scenario is not None:
-            running = asyncio.get_running_loop()
-            running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario, daemon.played)
-            stack.callback(running.remove_signal_handler, signal.SIGHUP)
+        judging = _judging(daemon, serving, external)
+        _reload_on_hangup(stack, daemon, serving)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -129,8 +128,24 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT if logs.dropped() else code
 
 
-def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
-    """Says what is not done of the scenario; the judge, if there is to be one."""
+def _reload_on_hangup(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
+    if serving.scenario is not None:
+        running = asyncio.get_running_loop()
+        running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario, daemon.played)
+        stack.callback(running.remove_signal_handler, signal.SIGHUP)
+
+
+def _external(daemon: Daemon, serving: ServeOptions) -> External | None:
+    """The Nexus whose public API the scenario names. Raises `TokenUnreadable`, a ValueError."""
+    if serving.scenario is None or daemon.engine.scenario.nexus.external is None:
+        return None
+    from sim_sled.daemon.external import external_of  # noqa: PLC0415 -- few scenarios have users of a real Nexus
+
+    return external_of(daemon, daemon.engine.scenario, serving.scenario.parent)
+
+
+def _judging(daemon: Daemon, serving: ServeOptions, external: External | None) -> Judging | None:
+    """Says what is not done of the scenario; the judge, if there is to be one, or if users are played."""
     if serving.scenario is None:
         return None
     from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
@@ -138,7 +153,13 @@ def _judging(daemon: Daemon, serving: ServeOptions) -> Judging | None:
     daemon.played.file = str(serving.scenario)
     judged = serving.junit is not None
     say_what_is_left_out(daemon, model=False, judged=judged)
-    return Judging(daemon, daemon.engine.scenario, daemon.options.seed) if judged else None
+    if not judged and external is None:
+        return None
+    judging = Judging(daemon, daemon.engine.scenario, daemon.options.seed, external=external)
+    if external is not None:
+        daemon.in_background(external.run(), at_most=BACKGROUND_MAX)
+        daemon.in_background(judging.play_users(), at_most=BACKGROUND_MAX)
+    return judging
 
 
 def say_what_is_left_out(daemon: Daemon, *, model: bool, judged: bool) -> None:

@@ -25,7 +25,7 @@ from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config, UnknownVmm
 from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.config import RECHECK_US, Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
@@ -214,7 +214,7 @@ class SmallRack:
 
     def _config(self, number: int) -> SledConfig:
         hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
-        config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware)
+        config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware, recheck_us=RECHECK_US)
         if self.scenario is not None:
             config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)
         return config

@@ -50,6 +50,8 @@ class Action(Located):
     """Base of all actions; `key` is the word in `do`."""
 
     key: ClassVar[str] = ""
+    example: ClassVar[str] = "true"
+    """A value that has an effect and is soon over: for the reference page, and what `tests/parity` plays."""
 
 
 @attrs.frozen
@@ -60,6 +62,7 @@ class Delay(Action):
     """
 
     key: ClassVar[str] = "delay"
+    example: ClassVar[str] = "150ms"
     short: ClassVar[str] = "base"
     base: Distribution = f(DistributionKind(), "How long.", codes="E180 E230 W301")
     per_vmm: Distribution = f(
@@ -72,6 +75,7 @@ class Fail(Action):
     """Answer the request with an error instead of carrying it out."""
 
     key: ClassVar[str] = "fail"
+    example: ClassVar[str] = "503"
     short: ClassVar[str] = "status"
     status: int = f(Integer(400, 599, "E231"), "Status of the answer.", default=500, codes="E231")
     code: str | None = f(text("error code"), "`error_code` of the body.", default=None, words="none", codes="W302")
@@ -84,6 +88,7 @@ class Hang(Action):
     """Give no answer for that long, then carry out nothing and close the connection."""
 
     key: ClassVar[str] = "hang"
+    example: ClassVar[str] = "150ms"
     short: ClassVar[str] = "lasts"
     lasts: int = f(duration(forever=True), "How long the caller waits.", default=FOREVER, codes="E232")
 
@@ -100,6 +105,7 @@ class Hold(Action):
     """Keep publications back; released they go out in order. Under `publish`: the one that fired the rule."""
 
     key: ClassVar[str] = "hold"
+    example: ClassVar[str] = "{publish: running, lasts: 150ms}"
     short: ClassVar[str] = "lasts"
     publish: tuple[str, ...] = f(
         Many(attrs.evolve(published, code="E233"), "states"),
@@ -122,6 +128,7 @@ class Release(Action):
     """Let go what another rule holds."""
 
     key: ClassVar[str] = "release"
+    example: ClassVar[str] = "held"
     short: ClassVar[str] = "rule"
     rule: str = f(slug("E233", "rule"), "The rule that holds.", codes="E233")
 
@@ -131,6 +138,7 @@ class Drop(Action):
     """The publication is lost on its way. With `retry` the sled notices and sends again."""
 
     key: ClassVar[str] = "drop"
+    example: ClassVar[str] = "{retry: true}"
     retry: bool = f(Boolean(), "Whether the sled notices (a time-out) and sends again.", default=True, codes="E234")
 
 
@@ -139,6 +147,7 @@ class Duplicate(Action):
     """The publication arrives more than once."""
 
     key: ClassVar[str] = "duplicate"
+    example: ClassVar[str] = "{copies: 1, gap: 20ms}"
     short: ClassVar[str] = "copies"
     copies: int = f(Integer(1, 10), "How many more.", default=1, codes="E234")
     gap: Distribution = f(DistributionKind(), "Time between them.", default=Fixed(0))
@@ -149,6 +158,7 @@ class Reorder(Action):
     """The publication arrives after later ones of the same VMM."""
 
     key: ClassVar[str] = "reorder"
+    example: ClassVar[str] = "{window: 2}"
     short: ClassVar[str] = "window"
     window: int = f(Integer(2, 16), "It may fall behind that many less one.", default=2, codes="E234")
 
@@ -158,6 +168,7 @@ class Stale(Action):
     """An older publication of the VMM arrives again, after this one."""
 
     key: ClassVar[str] = "stale"
+    example: ClassVar[str] = "{back: 1}"
     short: ClassVar[str] = "back"
     back: int = f(Integer(1, 5), "How many publications older.", default=1, codes="E234")
 
@@ -167,6 +178,7 @@ class SetState(Action):
     """The VMM goes to another state than it would: under `edge` instead of the edge's end, elsewhere at once."""
 
     key: ClassVar[str] = "set_state"
+    example: ClassVar[str] = "failed"
     short: ClassVar[str] = "state"
     state: Truth = f(attrs.evolve(state, code="E240"), "The state.", codes="E240 E241")
     illegal: bool = f(Boolean(), "Allow a state that cannot follow.", default=False)
@@ -177,6 +189,7 @@ class Stall(Action):
     """The VMM stays where it is: what it waits for does not come."""
 
     key: ClassVar[str] = "stall"
+    example: ClassVar[str] = "150ms"
     short: ClassVar[str] = "lasts"
     lasts: int = f(duration(forever=True), "How long.", default=FOREVER, codes="E241")
 
@@ -186,6 +199,7 @@ class SkipStates(Action):
     """States that the VMM passes in no time, so that nobody sees them."""
 
     key: ClassVar[str] = "skip_states"
+    example: ClassVar[str] = "[stopping]"
     short: ClassVar[str] = "states"
     states: tuple[Truth, ...] = f(Many(attrs.evolve(state, code="E240"), "states"), "Which.", codes="E240 E241")
 
@@ -195,6 +209,7 @@ class KillPropolis(Action):
     """The Propolis process dies. If nobody answers in its place, the agent asks for ever (PR 3.9)."""
 
     key: ClassVar[str] = "kill_propolis"
+    example: ClassVar[str] = "{restart: true}"
     restart: bool = f(
         Boolean(),
         "An empty Propolis answers in its place: the agent calls the VMM failed.",
@@ -215,6 +230,7 @@ class MigrationFate(Action):
     """How a migration ends, and what becomes of both sides."""
 
     key: ClassVar[str] = "migration"
+    example: ClassVar[str] = "{result: failed, source: resumes, target: failed}"
     short: ClassVar[str] = "result"
     result: str = f(OneOf(("completed", "failed"), "E242", "result"), "Outcome.", default="completed", codes="E242")
     phase: str | None = f(
@@ -239,6 +255,7 @@ class RestartAgent(Action):
     """The agent process restarts: no answers while it is down, then only the VMMs that were kept are known."""
 
     key: ClassVar[str] = "restart_agent"
+    example: ClassVar[str] = "{down: 150ms, keep_vmms: 100%}"
     short: ClassVar[str] = "down"
     down: Distribution = f(DistributionKind(), "How long.", default=Fixed(5_000_000), codes="E243")
     keep_vmms: int = f(percent(), "How many of its VMMs it still knows.", default=SHARE_ONE, codes="E220")
@@ -249,6 +266,7 @@ class RebootSled(Action):
     """The sled reboots: its VMMs are lost, the agent answers again after `down`."""
 
     key: ClassVar[str] = "reboot_sled"
+    example: ClassVar[str] = "{down: 150ms}"
     short: ClassVar[str] = "down"
     down: Distribution = f(DistributionKind(), "How long.", default=Fixed(90_000_000), codes="E243")
     early_accept: int = f(
@@ -261,6 +279,7 @@ class PowerOffSled(Action):
     """The sled loses power: no TCP answer at all."""
 
     key: ClassVar[str] = "power_off_sled"
+    example: ClassVar[str] = "{lasts: 150ms}"
     short: ClassVar[str] = "lasts"
     lasts: int = f(duration(forever=True), "How long.", default=FOREVER, codes="E243")
 
@@ -270,6 +289,7 @@ class Partition(Action):
     """Messages do not pass between the sleds of `for` (or all) and a peer. `out`: what the sleds send is lost."""
 
     key: ClassVar[str] = "partition"
+    example: ClassVar[str] = "{from: nexus, lasts: 150ms}"
     short: ClassVar[str] = "from"
     from_: str = f(text("`nexus` or a sled"), "The peer.", codes="E244")
     direction: str = f(OneOf(("in", "out", "both"), "E111", "direction"), "As seen from the sled.", default="both")
@@ -281,6 +301,7 @@ class NexusReplies(Action):
     """Nexus answers reports (of the sleds of `for`) with this status, its records unchanged."""
 
     key: ClassVar[str] = "nexus_replies"
+    example: ClassVar[str] = "{status: 503, lasts: 150ms}"
     short: ClassVar[str] = "status"
     status: int = f(Integer(200, 599, "E231"), "Status.", codes="E231")
     chance: int = f(percent(), "Share of the reports.", default=SHARE_ONE, codes="E220")
@@ -296,6 +317,7 @@ class RestartNexus(Action):
     """
 
     key: ClassVar[str] = "restart_nexus"
+    example: ClassVar[str] = "{down: 150ms}"
     short: ClassVar[str] = "down"
     down: Distribution = f(DistributionKind(), "How long.", default=Fixed(5_000_000))
     point: str = f(OneOf(("now", "after_commit", "in_commit"), "E111", "point"), "Where it strikes.", default="now")
@@ -303,9 +325,10 @@ class RestartNexus(Action):
 
 @attrs.frozen
 class Snapshot(Action):
-    """Write the state of everything into the trace (a daemon: to a file) under this name."""
+    """Write the state of everything into the trace (of a daemon: into its log) under this name."""
 
     key: ClassVar[str] = "snapshot"
+    example: ClassVar[str] = "here"
     short: ClassVar[str] = "name"
     name: str = f(slug("E110", "name"), "Its name.")
 
@@ -315,6 +338,7 @@ class Note(Action):
     """A line of text in the trace."""
 
     key: ClassVar[str] = "note"
+    example: ClassVar[str] = "seen"
     short: ClassVar[str] = "text"
     text: str = f(text("text"), "What to say.")
 
@@ -324,6 +348,7 @@ class Fire(Action):
     """Fire a manual trigger."""
 
     key: ClassVar[str] = "fire"
+    example: ClassVar[str] = "further"
     short: ClassVar[str] = "manual"
     manual: str = f(slug("E245", "manual trigger"), "Its name.", codes="E245")
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from sim_sled.language import schema as language
-from sim_sled.language.actions import ACTIONS
+from sim_sled.language.actions import ACTIONS, Action
 from sim_sled.language.codes import CODES
 from sim_sled.language.presets import PRESETS
 from sim_sled.language.record import FACTORY, FieldInfo, Located, fields_of
@@ -138,6 +138,8 @@ def _section(cls: type[Located], title: str, level: int = 2) -> str:
         lines.append("")
     if cls.short:
         lines += [f"A single value is its `{cls.short}`.", ""]
+    if issubclass(cls, Action):
+        lines += [f"Example: `do: {{{cls.key}: {cls.example}}}`", ""]
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ from sim_sled.language.field_types import (
     text,
     url,
 )
-from sim_sled.language.figures import SHARE_ONE, BadValue, Span, clip
+from sim_sled.language.figures import FOREVER, SHARE_ONE, BadValue, Span, clip
 from sim_sled.language.latency import Latency, LatencyKind
 from sim_sled.language.load import Node, Scalar
 from sim_sled.language.record import Located, Struct, Words, f
@@ -204,6 +204,12 @@ class Agent(Located):
     noun: ClassVar[str] = "constant"
     stop_grace: int = f(
         duration(forever=True), "A stop not finished by then is forced.", default=600_000_000, words="10m"
+    )
+    recheck: int = f(
+        duration(forever=True),
+        "Pause between two looks whether Nexus still knows the sled, 1 s at least; if not, it registers again.",
+        default=FOREVER,
+        words="never",
     )
     queue: int = f(Integer(1, 10_000), "Requests one VMM may have waiting; more are answered 503.", default=32)
     reporting: str = f(

@@ -59,6 +59,8 @@ SILENCE_US: Final = 65_000_000
 """How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
+TOLD_MAX: Final = 200
+"""VMMs that a snapshot tells one by one: a line is read by people."""
 
 
 # ---- inputs
@@ -194,7 +196,7 @@ class Due:
     what: object
 
 
-Effect = Ended | Send | Due | Power | RestartNexus | TakeSnapshot | contract.Effect
+Effect = Ended | Send | Due | Power | RestartNexus | contract.Effect
 Input = Call | Answered | Begin | Step | Fire | LetGo | Load | contract.Input
 
 
@@ -582,8 +584,16 @@ class Conductor:
                 self.put(after_us, _Reply(publication, outcome))
             case Inject():
                 self._inject(effect)
+            case TakeSnapshot(name):
+                self._tell("snapshot", None, "-", f"{name}: {self._everything()}", None)
             case _:
                 self._out.append(effect)
+
+    def _everything(self) -> str:
+        """The state of everything in a line; of very many VMMs the first."""
+        there = sorted(self.engine.cast.living(), key=lambda who: who.ordinal)
+        states = " ".join(f"{who.short}={who.truth}" for who in there[:TOLD_MAX])
+        return f"{len(there)} VMMs, {len(self.engine.post.held)} reports held; {states}"
 
     def _inject(self, wanted: Inject) -> None:
         item = wanted.item

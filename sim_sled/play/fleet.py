@@ -15,9 +15,10 @@ from nexus_client.stub.config import Config, SagaMode
 from nexus_client.stub.hazards import DEFAULT, Hazard
 from nexus_client.stub.rules import RuleSet
 from nexus_client.types import SledCpuFamily, SledRole
-from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.config import SECOND_US, Hardware, SledConfig
 from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario, sleds_of
+from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario, Shape
 
 NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
@@ -54,6 +55,7 @@ def configs_of(scenario: Scenario, address: str | None = None) -> list[SledConfi
             f"[fd00:1122:3344:{0x101 + i:x}::1]:12345" if address is None else address,
             hardware=hardware_of(sled.shape),
             stop_grace_us=scenario.agent.stop_grace,
+            recheck_us=None if scenario.agent.recheck >= FOREVER else max(SECOND_US, scenario.agent.recheck),
             stop_before_start="stop_before_start" in scenario.agent.hazards,
         )
         for i, sled in enumerate(sleds_of(scenario.fleet))

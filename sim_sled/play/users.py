@@ -1,6 +1,6 @@
 """`load`: what users of the control plane do in the closed world.
 
-Read before: language/schema.py, play/stage.py. Read next: play/population.py, play/virtual.py.
+Read before: language/schema.py, play/stage.py. Read next: daemon/external.py, play/population.py, play/virtual.py.
 """
 
 from __future__ import annotations
@@ -304,4 +304,5 @@ class Users:
 
     def _sled_of(self, row: Instance) -> str:
         vmm = self.world.nexus.records.active_vmm(row)
-        return "" if vmm is None else self.world.engine.cast.by_id[vmm.sled_id].name
+        sled = None if vmm is None else self.world.engine.cast.by_id.get(vmm.sled_id)
+        return "" if sled is None else sled.name

@@ -34,7 +34,7 @@ from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus, TakeSnapshot
+from sim_sled.engine.plans import Power, RestartNexus
 from sim_sled.engine.reports import outcome_of
 from sim_sled.http.answers import refusal
 from sim_sled.language.distribution import Fixed
@@ -358,8 +358,6 @@ class World:
                     self._set_power(effect.sled_id, "a0" if effect.on else "off")
                 case RestartNexus():
                     self._restart_nexus(effect)
-                case TakeSnapshot():
-                    self.line("snapshot", f"{effect.name}: {self._snapshot()}")
                 case Due():
                     self._boot_nexus()
 
@@ -441,13 +439,6 @@ class World:
     def _boot_nexus(self) -> None:
         self.line("nexus", "up")
         self.tell_nexus(nx.Boot())
-
-    def _snapshot(self) -> str:
-        vmms = [
-            f"{who.short}={who.truth}" for who in sorted(self.engine.cast.subjects.values(), key=lambda w: w.ordinal)
-            if not who.gone
-        ]  # fmt: skip
-        return f"{len(vmms)} VMMs, {len(self.engine.post.held)} reports held; {' '.join(vmms[:200])}"
 
     def fire(self, name: str) -> None:
         """A person fires a manual trigger."""

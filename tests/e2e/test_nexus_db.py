@@ -18,7 +18,8 @@ LIMIT_S = 60
 
 async def start(tmp_path, db, internal="[::1]:0", control="[::1]:0"):
     port_file = tmp_path / f"{uuid.uuid4()}.json"
-    words = ("--db", str(db), "--control", control, "--watcher-period", "1", "--updater-period", "0.3")
+    keeps = () if db is None else ("--db", str(db))
+    words = (*keeps, "--control", control, "--watcher-period", "1", "--updater-period", "0.3")
     process = await sim_sled("nexus", internal, *words, "--port-file", str(port_file))
     return process, await ports(port_file, process)
 
@@ -85,6 +86,29 @@ async def test_killed_at_any_moment_it_finds_everything_again(tmp_path):
         finally:
             process.kill()
             await process.wait()
+
+
+async def test_one_without_a_file_that_has_forgotten_its_sleds_is_told_of_them_again(tmp_path):
+    process, bound = await start(tmp_path, None)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            sled = SledConfig(uuid.uuid4(), "[::1]:0", recheck_us=200_000)
+            daemon = Daemon([sled], Options(nexus=bound["address"], pacer=PresetPacer("instant"), shutdown_wait_s=1))
+            await daemon.start()
+            stack.push_async_callback(daemon.stop)
+            await asyncio.wait_for(daemon.registered[sled.sled_id].wait(), 20)
+            process.kill()
+            await process.wait()
+            process, bound = await start(tmp_path, None, bound["address"], bound["control"])
+            http = await stack.enter_async_context(aiohttp.ClientSession(f"http://{bound['control']}"))
+            async with asyncio.timeout(LIMIT_S):
+                while not (await ask(http, "GET", "/v1/sleds"))[1]["items"]:
+                    await asyncio.sleep(0.05)  # another process has no event
+            assert (await ask(http, "POST", "/v1/instances", {"name": "web"}))[0] == 201
+            await all_become(http, {"web"}, "running")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_file_that_is_none_of_ours_is_a_sentence(tmp_path):

@@ -1,7 +1,10 @@
 """`sim-sled tour`: it ends well, and it would say so if it did not."""
 
 import asyncio
+import json
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -20,6 +23,55 @@ async def test_the_tour_ends_with_the_model_and_the_sleds_agreeing(capsys):
     [db] = [line for line in said.splitlines() if line.startswith("db ")]
     assert "running > migrating > running" in db
     assert "Nexus: away" in said
+
+
+class Killed(Tour):
+    """The tour with a Nexus that keeps its records in a file, and is killed where users have just been answered."""
+
+    kills = 0
+    lost = ()
+
+    async def start(self, stack):
+        self.stack = stack
+        self.db = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "nexus.db"
+        self.nexus_words = ("[::1]:0", "--unknown-vmm", "rules", "--db", str(self.db))
+        await super().start(stack)
+
+    async def kill(self, away_s):
+        before = {each["name"]: each for each in (await super().ask("nexus", "GET", "/v1/instances"))["items"]}
+        ports = json.loads((self.folder / "nexus.json").read_text())
+        self.processes["nexus"].kill()
+        await self.processes["nexus"].wait()
+        (self.folder / "nexus.json").unlink()
+        await asyncio.sleep(away_s)
+        again = (ports["address"], *self.nexus_words[1:], "--control", ports["control"])
+        await self.spawn(self.stack, "nexus", "nexus", *again)
+        after = {each["name"]: each for each in (await super().ask("nexus", "GET", "/v1/instances"))["items"]}
+        sleds = (await super().ask("nexus", "GET", "/v1/sleds"))["items"]
+        self.kills += 1
+        if set(before) != set(after) or {n: e["id"] for n, e in before.items()} != {
+            n: e["id"] for n, e in after.items()
+        }:
+            self.lost += ((set(before), set(after)),)
+        assert len(sleds) == len(self.sled_ids), "sleds are records, too"
+
+    async def ask(self, who, method, path, body=None):
+        if path == "/v1/restart":
+            return await self.kill(tour.NEXUS_AWAY_MS / 1000)
+        answer = await super().ask(who, method, path, body)
+        if method == "POST" and path.endswith(("/cache/stop", "/db/migrate")):
+            await self.kill(0)
+        return answer
+
+
+async def test_a_nexus_that_is_killed_in_the_tour_loses_nothing(capsys, monkeypatch):
+    made = []
+    monkeypatch.setattr(tour, "Tour", lambda console: made.append(Killed(console)) or made[0])
+    # what users have seen is not kept over a kill: the states themselves are looked at
+    monkeypatch.setattr(Killed, "see_pass", lambda self, name, state, before: asyncio.sleep(0))
+    assert await tour.run() == 0, capsys.readouterr().out
+    assert "the model and the sleds agree" in capsys.readouterr().out
+    assert (made[0].kills, made[0].lost) == (3, ())
 
 
 class Told(Tour):

@@ -305,7 +305,9 @@ def test_figures_of_one_series_are_added_up_and_comments_said_once():
 
 def test_what_a_rack_of_workers_cannot_do_has_a_sentence():
     clocks = [("POST", f"/{word}") for word in ("pause", "resume", "step", "until")]
-    assert [key for key, spread in SPREAD.items() if spread is Spread.NOBODY] == [("POST", "/scale"), *clocks]
+    whole = [("GET", "/snapshot"), ("POST", "/restore")]
+    refused = {key for key, spread in SPREAD.items() if spread is Spread.NOBODY}
+    assert refused == {("POST", "/scale"), *clocks, *whole}
 
 
 async def frames(rack):

@@ -271,3 +271,56 @@ def test_property_27_against_a_nexus_that_loses_answers(data):
         assert stored is not None
         assert registration.generation == stored.generation
         assert attrs.evolve(registration.info, generation=stored.generation) == stored
+
+
+# ---- whether Nexus still knows it ----
+
+_LOOK = 30_000_000
+
+
+@pytest.fixture
+def looking():
+    """Registered under generation 3, and the time has come to look."""
+    registration = Registration(_SLED, _INFO, recheck_us=_LOOK)
+    registration.handle(Tick(), _T0)
+    assert _got(registration, _stored(3)) == [Registered(3)]
+    assert registration.next_deadline_us() == _T0 + _LOOK
+    assert registration.handle(Tick(), _T0 + _LOOK - 1) == []
+    assert registration.handle(Tick(), _T0 + _LOOK) == [_GET]
+    assert registration.next_deadline_us() is None, "one request at a time"
+    return registration
+
+
+def test_a_sled_that_is_still_known_says_nothing_and_looks_again(looking):
+    assert _got(looking, _stored(3), _T0 + _LOOK) == []
+    assert (looking.phase, looking.generation) == (Phase.REGISTERED, 3)
+    assert looking.next_deadline_us() == _T0 + 2 * _LOOK
+
+
+def test_a_sled_that_nexus_has_forgotten_registers_again(looking):
+    assert _got(looking, NotFound()) == [_post(1)]
+    assert _posted(looking, Delivered()) == [Registered(1)]
+
+
+def test_a_sled_that_nexus_remembers_otherwise_registers_under_the_next_generation(looking):
+    assert _got(looking, _stored(8, _BIGGER)) == [_post(9)]
+
+
+def test_a_sled_that_nexus_has_under_another_generation_says_so(looking):
+    assert _got(looking, _stored(8)) == [Registered(8)]
+    assert looking.generation == 8
+
+
+def test_a_look_that_is_refused_changes_nothing(looking):
+    assert _got(looking, Permanent("403: no", 403), _T0 + _LOOK) == []
+    assert looking.next_deadline_us() == _T0 + 2 * _LOOK
+
+
+def test_a_look_that_fails_is_repeated_soon(looking):
+    assert _got(looking, _DOWN, _T0 + _LOOK) == []
+    assert looking.next_deadline_us() <= _T0 + _LOOK + 3_000_000
+
+
+def test_a_look_that_finds_it_decommissioned_is_the_last(looking):
+    assert _got(looking, _stored(3, decommissioned=True)) == [Decommissioned()]
+    assert looking.next_deadline_us() is None

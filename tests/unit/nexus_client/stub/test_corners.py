@@ -9,6 +9,7 @@ from support.nexus.world import BAD, EPOCH_US, GONE, World, report, sled_id
 from nexus_client.stub.auto_restart import may_restart
 from nexus_client.stub.config import SECOND_US, Config, SagaMode
 from nexus_client.stub.contract import (
+    Answered,
     AttachIp,
     Boot,
     ErrorAnswered,
@@ -35,7 +36,7 @@ from nexus_client.stub.refusal import Refused
 from nexus_client.stub.rules import RULES, RuleSet
 from nexus_client.stub.sagas.lock import committed, unlocked
 from nexus_client.stub.sizes import check_hostname, check_name, check_sizes
-from nexus_client.types import GENERATION_MAX, MigrationState, VmmState
+from nexus_client.types import GENERATION_MAX, Asked, MigrationState, UpdatedRuntime, VmmState
 
 BUSY = ErrorAnswered(503, None, "busy")
 S, M, GIB = VmmState, MigrationState, 2**30
@@ -266,6 +267,49 @@ def test_without_it_the_instance_fails_and_nothing_shows_migrating_for_ever():
     world.ask(RunTask, Task.REINCARNATION)
     world.settle()
     assert world.public(web) == "running", "its user wants it to run"
+
+
+# ---- a stop in a migration ---------------------------------------------------------------------------------------
+
+
+def moved(*, stopped):
+    """With the hazard off an instance has migrated, and was perhaps stopped meanwhile; what Nexus then asks."""
+    world = World.make(hazards=DEFAULT - {Hazard.STOP_LOST_IN_MIGRATION}, **OFF)
+    web = world.running()
+    source = world.active(web)
+    world.migrate(web)
+    world.answer(world.calls[0])
+    world.answer(world.calls[0])
+    migration = world.row(web).migration_id
+    target = world.row(web).target_propolis_id
+    if stopped:
+        world.stop(web)
+        world.answer(world.calls[0])
+    world.report(source.id, report(S.MIGRATING, 60, out=(migration, M.COMPLETED, 9)))
+    assert not world.calls, "the target has not told its end"
+    world.report(target, report(S.RUNNING, 60, into=(migration, M.COMPLETED, 9)))
+    return world, web, target
+
+
+def test_with_that_hazard_off_the_target_is_stopped_once_it_is_all_there_is():
+    world, web, target = moved(stopped=True)
+    [call] = world.calls
+    assert (call.op.propolis_id, call.op.requested.type) == (target, Asked.STOPPED)
+    world.answer(call, Answered(UpdatedRuntime(report(S.DESTROYED, 61))))
+    assert world.public(web) == "stopped", "what the sled answers is news"
+
+
+def test_a_stop_that_the_target_refuses_leaves_it_to_the_health_check():
+    world, web, _ = moved(stopped=True)
+    world.answer(world.calls[0], BUSY)
+    assert world.public(web) == "running"
+    assert world.nexus.quiet
+
+
+def test_what_nobody_has_stopped_runs_on_after_its_migration():
+    world, web, _ = moved(stopped=False)
+    assert not world.calls
+    assert world.public(web) == "running"
 
 
 # ---- generations at the end of their range -------------------------------------------------------------------------

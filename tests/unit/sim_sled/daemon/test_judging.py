@@ -139,6 +139,18 @@ async def test_a_snapshot_keeps_what_is_waited_for(tmp_path):
             {"model": True, "judged": True},
             ["'load' is not played: on a daemon nobody plays users; ask the control plane for instances"],
         ),
+        (
+            (
+                "version: 1\nname: x\nnexus: {external: 'http://[::1]:1'}\n"
+                "load: [{at: 0s, create: {hostname: web, silo: s}}, {at: 1s, migrate: {}}]\n"
+            ),
+            {"model": False, "judged": True},
+            [
+                "'migrate' of 'load' is refused: the public API has no migration, an operator's has",
+                "'silo' of 'create' means nothing: the silo is that of the token's user",
+            ],
+        ),
+        (BOOTS + "nexus: {external: 'http://[::1]:1'}\n", {"model": False, "judged": True}, []),
     ],
 )
 def test_what_a_daemon_does_not_do_of_a_file_is_said(text, how, says):
