@@ -5,7 +5,8 @@ which key. A judge without a wrong sled here judges nothing.
 import attrs
 import pytest
 
-from sim_sled.cli.scenario_commands import RunOptions, explore_file, replay_file, run_files, shrink_file
+from sim_sled.cli.exploring import ExploreOptions, explore_file
+from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files, shrink_file
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import INVARIANTS
 from sim_sled.play.run import How, play
@@ -177,8 +178,8 @@ def test_a_run_says_that_its_sleds_are_wrong_and_how_to_see_it_again(tmp_path):
     assert "deliberately wrong sleds: 'clock-goes-back'" in outcome.out
     assert f"--seed 7 --sled-variant {variant}" in outcome.out
     assert replay_file(str(trace)).code == 0
-    explored, told = explore_file(str(path), 3, sled_variant=variant)
-    assert explored.found[0].keys == (key,)
+    explored, told = explore_file(str(path), ExploreOptions(runs=3, sled_variant=variant))
+    assert list(explored.groups) == [key]
     assert f"--sled-variant {variant}" in told.out
     small, reduced = shrink_file(str(path), 7, sled_variant=variant)
     assert small.key == key
