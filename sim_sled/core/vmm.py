@@ -48,7 +48,15 @@ from propolis_stub.waiting import Edge, Pacer, Point
 from sim_sled.core import observe
 from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.core.contract import Registration
-from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    Internal,
+    InvalidRequest,
+    PropolisRefused,
+    PropolisSilent,
+    VmmTerminating,
+)
 from sim_sled.core.rules import RULES, Verdict, refusal
 
 _NOTHING: Final[list[VmEffect]] = []
@@ -185,7 +193,7 @@ class Vmm:
         if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
         if self.silent is not None:
-            raise Internal("Propolis does not answer")
+            raise PropolisSilent("Propolis does not answer")
         if self.vm is None and verdict in _NEEDS_PROPOLIS:
             return self._without_propolis(verdict)
         return verdict

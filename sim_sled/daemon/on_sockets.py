@@ -36,10 +36,10 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
-from sim_sled.play.campaign import Played, Task
 from sim_sled.play.conductor import Call, Carried, Refused
 from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
+from sim_sled.play.many import Played, Task
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
@@ -284,7 +284,7 @@ async def play_on_sockets(
 
 
 def play_tasks(tasks: Iterable[Task], say: Callable[[str], None]) -> Iterator[Played]:
-    """As `campaign.play_all`, one after the other on real sockets."""
+    """As `many.play_all`, one after the other on real sockets."""
     for task in tasks:
         started = time.perf_counter()
         result = asyncio.run(play_on_sockets(task.scenario, task.seed, say, task.how))

@@ -4,7 +4,7 @@ A run ends when users, timed rules and expectations are through and nothing has 
 the background tasks of Nexus had their turn), or `OVERTIME_US` after that if something never comes to rest, e.g. a
 sled that is cut off for ever and retries.
 
-Read before: play/virtual.py. Read next: cli/scenario_commands.py, play/campaign.py.
+Read before: play/virtual.py. Read next: campaign/job.py, cli/scenario_commands.py, play/many.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ One heap holds what is on its way; the rack, the model, the rules and the users 
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
 Read before: core/rack.py, engine/engine.py, play/conductor.py, play/users.py.
-Read next: play/explain.py, play/run.py, play/translate.py.
+Read next: campaign/coverage.py, play/explain.py, play/run.py, play/translate.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.core.crucible.agents import equip
+from sim_sled.core.errors import PropolisSilent
 from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
@@ -254,7 +255,8 @@ class World:
         sled = self.engine.cast.by_id[call.item.sled_id]
         if isinstance(ending, Refused):
             answer = refusal(ending.error)
-            if answer.status >= 500:
+            # a Propolis that is silent was silenced by a rule, which explains the answer
+            if answer.status >= 500 and not isinstance(ending.error, PropolisSilent):
                 self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
             return
         if call.key in self._asked:
