@@ -152,6 +152,14 @@ def figures(explored: Explored) -> str:
     return text
 
 
+def brief(explored: Explored, rate: float) -> str:
+    """As `figures`, for a bar: with the bar and the time left it fits into 80 columns. `rate`: seeds per second."""
+    text = f"{explored.runs} runs, {rate:.0f}/s, {explored.virtual_us / HOUR_US:.1f} h, {explored.failed} failed"
+    if len(explored.groups) > 1:
+        text += f" in {len(explored.groups)}"
+    return text + (f", {explored.covered} tuples" if explored.covered else "")
+
+
 def text_of(job: Job, explored: Explored, kept: Sequence[Kept]) -> str:
     """For people: figures, then each group with how to see it again."""
     head = f"{job.shown}: {figures(explored)}"

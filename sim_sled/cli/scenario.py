@@ -419,7 +419,7 @@ def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], Non
 @contextmanager
 def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
     """As `_counting`, with the figures of a campaign; and sentences on the way, above the bar."""
-    from sim_sled.cli.exploring import figures
+    from sim_sled.cli.exploring import brief, figures
 
     latest: Any = None
     started = time.monotonic()  # noqa: TID251 -- the shell may look at the clock
@@ -433,7 +433,7 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
         if bar is not None:
             took_s = time.monotonic() - started  # noqa: TID251 -- same
             rate = (explored.runs - explored.resumed) / max(took_s, 0.001)
-            bar.update(task, completed=explored.runs, description=f"{figures(explored)}, {rate:.0f} seeds/s")
+            bar.update(task, completed=explored.runs, description=brief(explored, rate))
 
     def say(sentence: str) -> None:
         text = shown_lines(sentence)
@@ -448,7 +448,7 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn())
             bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
             task = bar.add_task("", total=total)
         yield told, say
