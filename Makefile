@@ -64,6 +64,13 @@ campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-tes
 hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes)
 	$(BIN)/python -m tests.campaign.hazards
 
+# Each part goes on whatever the one before it found; NIGHT="--runs 1000 --only happy" plays some of the library.
+campaign-night: $(STAMP)  ## days of work: 10^5 seeds of each library scenario (NIGHT="--runs 1000"), 10^6 property steps, outage, soak
+	-nice -n 15 $(BIN)/python -m tests.campaign.night $(NIGHT)
+	-SIM_SLED_PROFILE=nightly nice -n 15 $(BIN)/python -m pytest -q tests/model
+	-nice -n 15 $(BIN)/python -m tests.campaign.outage --seconds 3600
+	-nice -n 15 $(BIN)/python -m tests.bench.soak_propolis --seconds 3600
+
 mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some
 	$(BIN)/python -m tests.mutation $(MUTANTS)
 
