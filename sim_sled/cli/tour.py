@@ -44,14 +44,10 @@ class TourError(Exception):
 class Tour:
     """The three processes, what they say, and what is shown of it."""
 
-    nexus_words: tuple[str, ...] = ("[::1]:0", "--unknown-vmm", "rules")
-    """What the Nexus stub is started with."""
-
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live = console.is_terminal
         self.folder = Path()
-        self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.control: dict[str, str] = {}
         self.sled_ids: dict[str, str] = {}
         self.http: aiohttp.ClientSession
@@ -67,13 +63,13 @@ class Tour:
         """Start the Nexus stub, then two sleds; returns when both are registered."""
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sim-sled-tour-")))
         self.http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
-        nexus = await self.spawn(stack, "nexus", "nexus", *self.nexus_words)
+        nexus = await self._spawn(stack, "nexus", "nexus", "[::1]:0", "--unknown-vmm", "rules")
         self.control["nexus"] = nexus["control"]
         starting = []
         for name in ("sled-a", "sled-b"):
             self.sled_ids[name] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"tour/{name}"))
             starting.append(
-                self.spawn(
+                self._spawn(
                     stack,
                     name,
                     "serve",
@@ -91,8 +87,7 @@ class Tour:
         for name in self.sled_ids:
             await self.until(f"{name} is registered", partial(self._ready, name))
 
-    async def spawn(self, stack: contextlib.AsyncExitStack, name: str, *arguments: str) -> dict[str, Any]:
-        """Start a process under this name; returns its addresses. TourError if it ends at once."""
+    async def _spawn(self, stack: contextlib.AsyncExitStack, name: str, *arguments: str) -> dict[str, Any]:
         port_file = self.folder / f"{name}.json"
         log = (self.folder / f"{name}.log").open("wb")
         stack.callback(log.close)
@@ -107,7 +102,6 @@ class Tour:
             stderr=log,
             stdin=asyncio.subprocess.DEVNULL,
         )
-        self.processes[name] = process
         stack.push_async_callback(_end, process)
         async with asyncio.timeout(STEP_S):
             while not port_file.exists():
@@ -293,6 +287,8 @@ async def play(tour: Tour) -> None:
     await tour.until("Nexus is back and has heard everything", back)
     await tour.see("web", "running")
 
+    await stuck(tour)
+
     tour.say("everything is stopped")
     for name in ("web", "db"):
         await tour.ask("nexus", "POST", f"/v1/instances/{name}/stop")
@@ -304,6 +300,52 @@ async def play(tour: Tour) -> None:
         return not tour.vmms
 
     await tour.until("the sleds have forgotten every VMM", gone)
+
+
+_STUCK: Final = """version: 1
+name: tour
+rules:
+- name: stuck
+  for: {hostname: web}
+  when: {state: running}
+  times: 1
+  do: {hold: {publish: running}}
+"""
+
+
+async def stuck(tour: Tour) -> None:
+    """A VM sticks, is explained, and recovers."""
+    tour.say("the sleds get a rule: the next report that web runs is held. web is rebooted, and sticks")
+    for sled in tour.sled_ids:
+        await tour.ask(sled, "PUT", "/rules", {"scenario": _STUCK})
+    await tour.ask("nexus", "POST", "/v1/instances/web/reboot")
+    why: list[str] = []
+
+    async def held() -> bool:
+        await tour.look()
+        here = next((each["sled"] for each in tour.vmms.values() if each["hostname"] == "web"), None)
+        if here is not None:
+            says = (await tour.ask(here, "GET", "/vmms/web"))["says"]
+            why[:] = [here, *(each for each in says if "stuck" in each)]
+        return len(why) > 1
+
+    await tour.until("the rule holds web", held)
+    here, explained, *_ = why
+    tour.say(f"sim-sled why web: {explained}")
+    await tour.see("web", "rebooting")
+    tour.say("sim-sled release stuck: the report goes out, and users see web run again")
+    await tour.ask(here, "POST", "/release/stuck")
+    await tour.see("web", "running")
+
+
+_NEXT: Final = """
+What to do next:
+  sim-sled up                  a rack of your own, and a page at its control address
+  sim-sled ps, why NAME        what goes on, and why
+  sim-sled scenario list       incidents to play: sim-sled run stuck-stop
+  sim-sled up --nexus ADDR     the same beside your Nexus (docs/beside-nexus.md)
+  README.md                    everything else
+"""
 
 
 async def check(tour: Tour) -> list[str]:
@@ -381,4 +423,5 @@ async def run() -> int:
     for each in wrong:
         console.print(f"[red]disagreement[/red]: {each}", highlight=False)
     console.print("the model and the sleds agree" if not wrong else "the model and the sleds disagree")
+    console.print(_NEXT, end="", highlight=False, markup=False)
     return 1 if wrong else 0
