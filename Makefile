@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants stories clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,12 +54,22 @@ examples: $(STAMP)  ## the tests of examples/pytest, fifty times under -n 4
 soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="--seconds 600" for longer
 	$(BIN)/python -m tests.bench.soak_propolis $(SOAK)
 
+stories: $(STAMP)  ## the twelve stories of users, each by commands; STORIES="1 7" for some
+	@$(BIN)/python -m tests.stories $(STORIES)
+
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
 
 hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes)
 	$(BIN)/python -m tests.campaign.hazards
+
+# Each part goes on whatever the one before it found; NIGHT="--runs 1000 --only happy" plays some of the library.
+campaign-night: $(STAMP)  ## days of work: 10^5 seeds of each library scenario (NIGHT="--runs 1000"), 10^6 property steps, outage, soak
+	-nice -n 15 $(BIN)/python -m tests.campaign.night $(NIGHT)
+	-SIM_SLED_PROFILE=nightly nice -n 15 $(BIN)/python -m pytest -q tests/model
+	-nice -n 15 $(BIN)/python -m tests.campaign.outage --seconds 3600
+	-nice -n 15 $(BIN)/python -m tests.bench.soak_propolis --seconds 3600
 
 mutants: $(STAMP)  ## plant each known bug and see a test notice it; MUTANTS="--only CD1,H3" for some
 	$(BIN)/python -m tests.mutation $(MUTANTS)

@@ -54,6 +54,20 @@ class Histogram:
         self.counts[bisect_left(BOUNDS_US, took_us)] += 1
         self.total_us += took_us
 
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
+
+    def at_most_us(self, share: float) -> int:
+        """An upper bound of so large a share of them; 0 if there were none."""
+        least, total = share * self.count, 0
+        for bound_us, count in zip((*BOUNDS_US, 2 * BOUNDS_US[-1]), self.counts, strict=True):
+            total += count
+            if total and total >= least:
+                return bound_us
+        return 0
+
     def buckets(self) -> Iterator[tuple[str, int]]:
         """(upper bound in seconds, how many were at most that), as Prometheus wants them."""
         total = 0

@@ -4,7 +4,7 @@ aiohttp's `Response` keeps headers in a multidict, looks each of them up again a
 of what a whole request costs. All our answers have the same few headers, so the head is one format string here and
 goes out with the body in one write.
 
-Read before: dropshot/answers.py, dropshot/listen.py.
+Read before: dropshot/answers.py, dropshot/listen.py. Read next: sim_sled/http/spoiling.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from nexus_client.dropshot import collector
+from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
@@ -109,6 +109,8 @@ async def serve(
         if running.control is not None:
             tell(f"control for tests on http://{bound['control']}/control")
         collector.started()
+        service.tell("READY=1")
         await over.wait()
+        service.tell("STOPPING=1")
     finally:
         await running.close()

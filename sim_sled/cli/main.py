@@ -17,6 +17,7 @@ from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
 from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
+from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
@@ -116,6 +117,7 @@ def serve(
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
     scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -296,6 +298,7 @@ def serve(
         as_json=as_json,
         nexus_wait_s=nexus_wait,
         scenario=scenario,
+        watch=watch,
         junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
     )
@@ -630,6 +633,7 @@ app.command()(api)
 app.command()(handoff)
 add_to(app)
 up.add_to(app)
+app.command()(bench)
 
 
 @app.command()

@@ -36,6 +36,11 @@ FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
 ]
+Hazard = Annotated[
+    str | None,
+    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (docs/nexus-model.md)"),
+]
+Swarm = Annotated[bool, typer.Option("--swarm", help="the seed draws rules, latencies, sizes and faults, too")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
 
 
@@ -70,6 +75,8 @@ def run(
     jobs: Jobs = 1,
     variant: Variant = None,
     sled_variant: SledVariant = None,
+    hazard: Hazard = None,
+    swarm: Swarm = False,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     strict: Annotated[bool, typer.Option(help="a warning of the run fails it: exit 1")] = False,
@@ -96,6 +103,8 @@ def run(
         seed=seed,
         variant=variant,
         sled_variant=sled_variant,
+        hazard=hazard,
+        swarm=swarm,
         jobs=jobs,
         until_us=_duration(until),
         require_fired=require_fired,
@@ -181,31 +190,49 @@ def explore(
     runs: Annotated[int, typer.Option(help="seeds to try", min=1, max=10_000_000)] = 100,
     jobs: Jobs = 2,
     first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
-    failures: Annotated[int, typer.Option(help="stop after so many", min=1, max=1000)] = 1,
+    failures: Annotated[int, typer.Option(help="stop after so many; 0: never", min=0, max=10_000_000)] = 1,
     variant: Variant = None,
     sled_variant: SledVariant = None,
+    hazard: Hazard = None,
+    swarm: Swarm = False,
+    guide: Annotated[bool, typer.Option(help="of a swarm: follow the seeds that reach something new")] = True,
+    results: Annotated[Path | None, typer.Option(help="keep the campaign here, a line of JSON per run")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the file of --results")] = False,
+    on: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="play on a Dask cluster")] = None,
+    shrink: Annotated[bool, typer.Option("--shrink", help="reduce the first failure of each group")] = False,
+    found: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="a folder per group; NAME.found here, if missing")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="write the failing seeds here, one per line")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
+    junit: Annotated[Path | None, typer.Option(help="write JUnit XML: a test case per group")] = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Play many seeds in parallel processes until one fails. Exit 1 if one did."""
-    from sim_sled.cli.scenario_commands import explore_file, unwritable
+    """Play many seeds, here or on a cluster, and group what fails. Exit 1 if one did."""
+    from sim_sled.cli.exploring import ExploreOptions, explore_file
 
-    if (bad := unwritable([out])) is not None:
-        _say(bad)
-    with _counting(runs, "runs") as count:
-        explored, outcome = explore_file(
-            file,
-            runs,
-            jobs=jobs,
-            first_seed=first_seed,
-            variant=variant,
-            sled_variant=sled_variant,
-            stop_after=failures,
-            files_from=files_from or (),
-            told=count,
-        )
-    if out is not None and explored is not None:
-        write_text(out, "".join(f"{found.seed}\n" for found in explored.found))
+    options = ExploreOptions(
+        runs=runs,
+        jobs=jobs,
+        first_seed=first_seed,
+        stop_after=failures or None,
+        variant=variant,
+        sled_variant=sled_variant,
+        hazard=hazard,
+        swarm=swarm,
+        guided=guide,
+        results=results,
+        resume=resume,
+        on=on,
+        shrink=shrink,
+        found=found,
+        out=out,
+        as_json=json,
+        junit=junit,
+        files_from=tuple(files_from or ()),
+    )
+    with _campaign(runs) as (told, say):
+        _, outcome = explore_file(file, options, told, say)
     _say(outcome)
 
 
@@ -387,3 +414,41 @@ def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], Non
             bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
             task = bar.add_task(noun, total=total)
         yield count
+
+
+@contextmanager
+def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
+    """As `_counting`, with the figures of a campaign; and sentences on the way, above the bar."""
+    from sim_sled.cli.exploring import brief, figures
+
+    latest: Any = None
+    started = time.monotonic()  # noqa: TID251 -- the shell may look at the clock
+
+    def how_far() -> str:
+        return "0 runs" if latest is None else figures(latest)
+
+    def told(explored: Any) -> None:
+        nonlocal latest
+        latest = explored
+        if bar is not None:
+            took_s = time.monotonic() - started  # noqa: TID251 -- same
+            rate = (explored.runs - explored.resumed) / max(took_s, 0.001)
+            bar.update(task, completed=explored.runs, description=brief(explored, rate))
+
+    def say(sentence: str) -> None:
+        text = shown_lines(sentence)
+        if bar is not None:
+            bar.console.print(text, markup=False, highlight=False)
+        else:
+            sys.stderr.write(text + "\n")
+
+    with interruptible(how_far), ExitStack() as stack:
+        bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn())
+            bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+            task = bar.add_task("", total=total)
+        yield told, say

@@ -2,7 +2,7 @@
 
 Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
 
-Read before: cli/scenario_texts.py, play/run.py.
+Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 import attrs
 
 from nexus_client.stub.variants import VARIANTS
+from sim_sled.campaign.job import KNOWN_HAZARDS, Job
 from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
 from sim_sled.language import worlds
@@ -29,10 +30,10 @@ from sim_sled.language.schema import Scenario
 from sim_sled.language.source import Mark
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
-from sim_sled.play import campaign, library
-from sim_sled.play.campaign import Explored, Played, Task
+from sim_sled.play import library, many
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
+from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
@@ -58,6 +59,8 @@ class RunOptions:
     seed: int | None = None
     variant: str | None = None
     sled_variant: str | None = None
+    hazard: str | None = None
+    swarm: bool = False
     jobs: int = 1
     until_us: int | None = None
     require_fired: bool = False
@@ -103,7 +106,7 @@ def run_files(
         options.sequence and options.sequence[1],
         options.page,
     )
-    bad = _bad_variant(options.variant, options.sled_variant) or unwritable(written)
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard) or unwritable(written)
     if bad is not None:
         return bad
     loaded, problems = library.load(paths, options.files_from)
@@ -114,7 +117,7 @@ def run_files(
     runs: list[Run] = []
     out: list[str] = []
     called = _called(tasks)
-    for played in campaign.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
+    for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
@@ -136,13 +139,20 @@ def run_files(
     return Outcome("".join(out), code, err + notes)
 
 
-def _bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
+def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
     if variant is not None and variant not in VARIANTS:
         return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
     if sled_variant is not None and sled_variant not in SLED_VARIANTS:
         known = ", ".join(sorted(SLED_VARIANTS))
         return Outcome("", EXIT_BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
     return None
+
+
+def bad_hazard(hazard: str | None) -> Outcome | None:
+    """What is wrong with the name of a hazard; None if nothing is."""
+    if hazard is None or hazard in KNOWN_HAZARDS:
+        return None
+    return Outcome("", EXIT_BAD_INPUT, f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}\n")
 
 
 def _flags(variant: str | None, sled_variant: str | None) -> str:
@@ -184,7 +194,8 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        tasks.append(Task(one.shown, one.scenario, seed, how))
+        job = Job(one.shown, one.scenario, how, swarm=options.swarm, hazard=options.hazard)
+        tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 
 
@@ -314,7 +325,7 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
     except BadTrace as error:
         return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
-    bad = _bad_variant(recorded.variant or None, recorded.sled_variant or None)
+    bad = bad_variant(recorded.variant or None, recorded.sled_variant or None)
     if bad is not None:
         return bad
     scenario = scenario_of(recorded, path)
@@ -326,7 +337,7 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
         recorded.seed,
         How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None),
     )
-    [played] = campaign.play_all([task], 1, progress)
+    [played] = many.play_all([task], 1, progress)
     return _Again(recorded, played.result)
 
 
@@ -355,37 +366,6 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
 # ---- finding faults
 
 
-def explore_file(
-    path: str,
-    runs: int,
-    *,
-    jobs: int = 1,
-    first_seed: int = 0,
-    variant: str | None = None,
-    sled_variant: str | None = None,
-    stop_after: int = 1,
-    files_from: Sequence[Path] = (),
-    told: Callable[[int, int], None] | None = None,
-) -> tuple[Explored | None, Outcome]:
-    """Plays `runs` seeds; 1 if some failed, each told with its seed and how to see it again."""
-    bad = _bad_variant(variant, sled_variant)
-    if bad is not None:
-        return None, bad
-    [one, *_], problems = library.load([path], files_from)
-    if one.scenario is None:
-        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
-    task = Task(path, one.scenario, first_seed, How(variant=variant, sled_variant=sled_variant))
-    explored = campaign.explore(task, runs, jobs, stop_after=stop_after, told=told)
-    flag = _flags(variant, sled_variant)
-    lines = [f"{explored.runs} runs of {path}, {len(explored.found)} failed"]
-    for found in explored.found:
-        lines.append(f"  seed {found.seed}: {', '.join(found.keys)}")
-        lines.append(f"    {found.text}")
-        lines.append(f"    again: sim-sled run {path} --seed {found.seed}{flag}")
-        lines.append(f"    smaller: sim-sled shrink {path} --seed {found.seed}{flag}")
-    return explored, Outcome("\n".join(lines) + "\n", EXIT_FAILED if explored.found else EXIT_GOOD)
-
-
 def shrink_file(
     path: str,
     seed: int | None,
@@ -398,7 +378,7 @@ def shrink_file(
     told: Callable[[int, Scenario], None] | None = None,
 ) -> tuple[Shrunk | None, Outcome]:
     """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
-    bad = _bad_variant(variant, sled_variant)
+    bad = bad_variant(variant, sled_variant)
     if bad is not None:
         return None, bad
     [one, *_], problems = library.load([path], files_from)
@@ -407,7 +387,7 @@ def shrink_file(
     chosen = seed if seed is not None else one.scenario.seed
     task = Task(path, one.scenario, chosen or 0, How(variant=variant, sled_variant=sled_variant, keep=False))
     if key is None:
-        [played] = campaign.play_all([task], 1)
+        [played] = many.play_all([task], 1)
         if played.result.good:
             return None, Outcome("", EXIT_FAILED, f"{path} does not fail with seed {task.seed}\n")
         key = played.result.failures[0].key

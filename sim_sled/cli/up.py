@@ -5,6 +5,7 @@ Read before: daemon/front.py, daemon/workers.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
 import attrs
 import typer
@@ -30,6 +31,15 @@ START_S: Final = 60.0
 """How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
 END_S: Final = 60.0
 _LOOK_S: Final = 0.05
+
+
+class Guarded(NamedTuple):
+    """Where the control API is, and who may use it."""
+
+    address: str
+    token: str | None
+    hosts: tuple[str, ...]
+
 
 ToldAs = Callable[[dict[str, Any]], str]
 
@@ -49,10 +59,18 @@ def up(
     ] = None,
     sleds: Annotated[int, typer.Option(min=1)] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
+    ] = "[::1]:0",
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
+    control_host: Annotated[
+        list[str] | None, typer.Option(help="a name that leads to the control API, beside localhost")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
@@ -85,19 +103,23 @@ def up(
     from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
 
-    small = SmallRack(name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace)
+    small = SmallRack(
+        name=name, sleds=sleds, nexus=nexus, scenario=_scenario(scenario), seed=seed, pace=pace, address=listen
+    )
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
     logs.configure(level=log_level.value)
-    told = None if scenario is None else Told(scenario, junit)
-    raise typer.Exit(loop.run(_serve(rack, control, port_file, told, told_as)))
+    told = None if scenario is None else Told(scenario, junit, watch)
+    guarded = Guarded(control, control_token, tuple(control_host or ()))
+    raise typer.Exit(loop.run(_serve(rack, guarded, port_file, told, told_as)))
 
 
 @attrs.frozen
 class Told:
-    """The scenario as the person named it, and where the verdict goes."""
+    """The scenario as the person named it, where the verdict goes, and whether its file is watched."""
 
     scenario: str
     junit: Path | None
+    watch: bool
 
 
 def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
@@ -109,27 +131,24 @@ def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
 
     file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
     try:
-        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "")
+        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address)
         return WorkersRack(spec, workers, rack.nexus)
     except RackError as error:
         _bad(str(error))
 
 
-async def _control(rack: Any, control: str, scaled: Any) -> Any:
+async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
     """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
-    import asyncio
-
     from nexus_client.dropshot.text import SocketAddress
     from sim_sled.daemon.control import Control, serve_control
     from sim_sled.daemon.workers import WorkersRack
 
-    address = SocketAddress.parse(control)
+    address = SocketAddress.parse(control.address)
     if not isinstance(rack, WorkersRack):
-        return await serve_control(Control(rack.daemon, scale=scaled), address)
+        return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rack.workers.signal, signal.SIGHUP)
-    front = Front(rack.workers)
+    front = Front(rack.workers, control.token, control.hosts)
     await front.serve(address)
     return front
 
@@ -146,7 +165,7 @@ def _scenario(given: str | None) -> Any:
     return found.scenario
 
 
-async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | None, told_as: ToldAs) -> int:
+async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told | None, told_as: ToldAs) -> int:
     """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
     import asyncio
 
@@ -166,8 +185,10 @@ async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | N
                 return NO_NEXUS
             judging = _judging(rack, told)
             try:
-                files = [each for each in (file, port_file) if each is not None]
-                code = await _ready(rack, control, files, stop, told_as)
+                async with contextlib.AsyncExitStack() as stack:
+                    _follow(stack, rack, told)
+                    files = [each for each in (file, port_file) if each is not None]
+                    code = await _ready(rack, control, files, stop, told_as)
             finally:
                 if judging is not None:
                     judging.ending()
@@ -188,11 +209,29 @@ async def _serve(rack: Any, control: str, port_file: Path | None, told: Told | N
         return ADDRESS_IN_USE
 
 
-async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Future[int], told_as: ToldAs) -> int:
+def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> None:
+    """The rules of a rack are read again at SIGHUP, and when their file changes if it is watched."""
+    from functools import partial
+
+    from sim_sled.daemon.serve import follow, reload_from
+    from sim_sled.daemon.workers import WorkersRack
+    from sim_sled.play import library
+
+    if told is None:
+        return
+    path = Path(library.find(told.scenario)[0])
+    if isinstance(rack, WorkersRack):
+        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+    else:
+        again = partial(reload_from, rack.load, path, rack.daemon.played)
+    follow(stack, again, path if told.watch else None)
+
+
+async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.Future[int], told_as: ToldAs) -> int:
     """Serves the control API and says where everything is, until it is to end. `files`: of addresses; the first one
     follows whatever joins.
     """
-    from nexus_client.dropshot import collector
+    from nexus_client.dropshot import collector, service
     from sim_sled.daemon import racks as known
 
     bound_at: list[str] = []
@@ -210,7 +249,10 @@ async def _ready(rack: Any, control: str, files: list[Path], stop: asyncio.Futur
         sys.stdout.write(told_as(addresses))
         sys.stdout.flush()
         collector.started()
-        return await stop
+        service.tell("READY=1")
+        code = await stop
+        service.tell("STOPPING=1")
+        return code
     finally:
         await listener.close()
 
@@ -352,7 +394,7 @@ def scale(
 
     _, found = _found(rack)
     body = json.dumps({"sleds": sleds}).encode()
-    raise typer.Exit(control_client.post(found["control"], None, "/scale", body))
+    raise typer.Exit(control_client.post(found["control"], os.environ.get("SIM_SLED_TOKEN"), "/scale", body))
 
 
 def port(

@@ -5,7 +5,7 @@ sleds of a process know each other (`Agents`), because a disk lies on three sled
 
 Read before: core/crucible/agents.py, core/crucible/repairs.py, core/dns/zones.py, core/estate.py, core/mishaps.py,
 core/pantry/pantry.py.
-Read next: companions/asking.py, daemon/companion_faults.py.
+Read next: companions/asking.py, core/facts.py, daemon/companion_faults.py, play/asks.py.
 """
 
 from __future__ import annotations

@@ -203,6 +203,15 @@ class InjectGuest:
 
 
 @attrs.frozen
+class JumpClock:
+    """The sled's clock is `us` ahead of where it was (behind, if negative): times in what it says, and no wait."""
+
+    ticket: int
+    sled_id: UUID
+    us: int
+
+
+@attrs.frozen
 class PropolisInput:
     """Anything of the Propolis API for the VM of this VMM; answered by the `propolis_stub` effects it caused."""
 
@@ -250,8 +259,8 @@ class Tick:
     """Time has passed: whatever is due by now happens, in order."""
 
 
-Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput
-"""What somebody does to a VMM that no API offers: its `ticket` may be 0, then nobody waits for the answer."""
+Injection = InjectState | KillPropolis | ForgetVmm | InjectGuest | PropolisInput | CallArea | JumpClock
+"""What somebody does to a VMM or a sled that no API offers: its `ticket` may be 0, then nobody waits for it."""
 
 Input = (
     Register

@@ -56,6 +56,10 @@ class Internal(SledError):
     """500 `Internal`."""
 
 
+class PropolisSilent(Internal):
+    """... because the VMM's Propolis is gone or hangs. Only who misbehaves on purpose makes it so."""
+
+
 class Missing(SledError):
     """404 without a code: what the path names is not there; the text is for the log."""
 

@@ -10,7 +10,7 @@ Nothing here knows which areas there are, so a sled that is never asked about it
 
 Read before: core/sled.py.
 Read next: core/artifacts/store.py, core/bootstore/store.py, core/companions.py, core/omicron_config/ledger.py,
-core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py.
+core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py, play/asks.py.
 """
 
 from __future__ import annotations
@@ -194,5 +194,5 @@ class Estate:
 
     def time(self, at_us: int | None = None) -> str:
         """RFC 3339 of a core time, of now without one (SA 1.5)."""
-        when = _EPOCH + timedelta(microseconds=self.now_us if at_us is None else at_us)
+        when = _EPOCH + timedelta(microseconds=(self.now_us if at_us is None else at_us) + self.sled.clock_us)
         return when.isoformat(timespec="microseconds").replace("+00:00", "Z")

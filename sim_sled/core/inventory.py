@@ -2,7 +2,8 @@
 
 Everything comes from what is there: hardware, the ledgered configuration, what the last run made of it.
 
-Read before: core/omicron_config/ledger.py. Read next: core/diagnostics/queries.py, http/bodies_inventory.py.
+Read before: core/omicron_config/ledger.py.
+Read next: core/diagnostics/queries.py, core/facts.py, http/bodies_inventory.py.
 """
 
 from __future__ import annotations
@@ -137,7 +138,18 @@ class Inventory(Area):
             "last_reconciled_config": last.config.wire,
             "external_disks": as_wire(last.disks),
             "datasets": as_wire(last.datasets),
-            "orphaned_datasets": [],  # what left the configuration could be destroyed: nothing else holds it here
+            # what left the configuration is destroyed, unless somebody wants that to fail
+            "orphaned_datasets": [
+                {
+                    "name": {"pool_name": each.pool_name, "kind": each.kind},
+                    "reason": "failed to destroy dataset: dataset is busy",
+                    "id": key,
+                    "mounted": True,
+                    "available": last.pools[each.pool_name.partition("_")[2]].size,
+                    "used": 0,
+                }
+                for key, each in last.orphans.items()
+            ],
             "zones": as_wire(last.zones),
             "remove_mupdate_override": _removed(last.override_result),
             "boot_partitions": {

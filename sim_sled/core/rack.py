@@ -161,6 +161,9 @@ class Rack:
                 self._forget_vmm(item, effects)
             case contract.InjectGuest():
                 self._inject_guest(item, effects)
+            case contract.JumpClock(ticket, sled_id, us):
+                self.sleds[sled_id].jump(us)
+                effects.append(contract.Reply(ticket, None))
             case contract.Announce():
                 self._announce(item, effects)
             case contract.RegistrationReplied():

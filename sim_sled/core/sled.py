@@ -55,6 +55,8 @@ class Sled:
     threads_used: int = 0
     memory_mib_used: int = 0
     how: How = attrs.field(init=False)
+    clock_us: int = 0
+    """How far its clock is ahead of the time that passes: in times that it tells, and in no wait."""
     due_us: int | None = None
     armed: int = 0
     _estate: Estate | None = None
@@ -109,15 +111,21 @@ class Sled:
         if body.vmm_runtime.gen > GENERATION_MAX - GENERATIONS_LEFT:
             raise InvalidRequest(f"generation {body.vmm_runtime.gen} leaves no room for a life")
         self._check_room(body)
-        record = observe.registered(body.vmm_runtime, body.migration_id, now_us)
+        record = observe.registered(body.vmm_runtime, body.migration_id, now_us + self.clock_us)
         if not self.keep_specs and (body.vmm_spec is not None or body.crucible_disks):
             body = attrs.evolve(body, vmm_spec=None, crucible_disks=())
-        vmm = Vmm(self.config.sled_id, propolis_id, body, record, registered=True)
+        vmm = Vmm(self.config.sled_id, propolis_id, body, record, registered=True, clock_us=self.clock_us)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus
         self.memory_mib_used += body.memory_mib
         self.networking.vmm_registered(propolis_id, body)
         return vmm, True
+
+    def jump(self, us: int) -> None:
+        """The clock jumps ahead, or back."""
+        self.clock_us += us
+        for vmm in self.vmms.values():
+            vmm.clock_us = self.clock_us
 
     def remove(self, vmm: Vmm) -> None:
         """Forget a VMM and all that belongs to it."""

@@ -48,7 +48,15 @@ from propolis_stub.waiting import Edge, Pacer, Point
 from sim_sled.core import observe
 from sim_sled.core.config import ASKED_KEPT, MIGRATIONS_OUT_MAX, POKES_WAITING_MAX
 from sim_sled.core.contract import Registration
-from sim_sled.core.errors import AgentAborts, ChannelFull, Internal, InvalidRequest, PropolisRefused, VmmTerminating
+from sim_sled.core.errors import (
+    AgentAborts,
+    ChannelFull,
+    Internal,
+    InvalidRequest,
+    PropolisRefused,
+    PropolisSilent,
+    VmmTerminating,
+)
 from sim_sled.core.rules import RULES, Verdict, refusal
 
 _NOTHING: Final[list[VmEffect]] = []
@@ -133,6 +141,7 @@ class Vmm:
     source_addr: str = ""  # a target's: where Nexus says its source is
     tried: tuple[UUID, ...] = ()  # migrations out, whatever became of them
     asked: tuple[tuple[int, VmmStateRequested], ...] = ()
+    clock_us: int = 0  # how far its sled's clock is ahead: in times that are told, and in no wait
     due_us: int | None = None  # both for the scheduler
     armed: int = 0
 
@@ -184,7 +193,7 @@ class Vmm:
         if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
         if self.silent is not None:
-            raise Internal("Propolis does not answer")
+            raise PropolisSilent("Propolis does not answer")
         if self.vm is None and verdict in _NEEDS_PROPOLIS:
             return self._without_propolis(verdict)
         return verdict
@@ -264,7 +273,7 @@ class Vmm:
     def _stop(self, grace_us: int, now_us: int) -> list[VmEffect]:
         """Propolis is told to stop and the record says `stopping` at once, as the real agent has it."""
         effects = self._request(RequestKind.STOP, now_us)[1]
-        self.record = observe.transition(self.record, VmmState.STOPPING, now_us)
+        self.record = observe.transition(self.record, VmmState.STOPPING, now_us + self.clock_us)
         self.grace_us = now_us + grace_us
         return effects
 
@@ -285,7 +294,7 @@ class Vmm:
             return _NOTHING
         disposition, effects = self._request(RequestKind.REBOOT, now_us)
         if disposition is Disposition.QUEUED:
-            self.record = observe.transition(self.record, VmmState.REBOOTING, now_us)
+            self.record = observe.transition(self.record, VmmState.REBOOTING, now_us + self.clock_us)
         return effects
 
     def migrate_out_scripted(self, migration_id: UUID, succeeds: bool, now_us: int) -> list[VmEffect]:
@@ -367,14 +376,14 @@ class Vmm:
         into, out = seen.migration_in, seen.migration_out
         if into is not None or out is not None:
             into, out = _news(known.migration_in, into), _news(known.migration_out, out)
-        self.record = record = observe.observe(known, seen.state, into, out, now_us)
+        self.record = record = observe.observe(known, seen.state, into, out, now_us + self.clock_us)
         if self.terminal:
             self.grace_us = None
         return record
 
     def force(self, state: VmmState, now_us: int) -> list[VmEffect]:
         """The agent itself says how this VMM ends (or, for tests, anything else); a terminal one loses Propolis."""
-        self.record = observe.transition(self.record, state, now_us)
+        self.record = observe.transition(self.record, state, now_us + self.clock_us)
         if state not in TERMINAL:
             return _NOTHING
         return self.lose_propolis(now_us)

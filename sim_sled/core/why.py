@@ -69,7 +69,9 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
         due = answer["due_in_ms"]
         lines.append(f"Propolis waits: {answer['waits_for']}{_how_long(answer['waits_for'], due)}.")
     elif vmm.vm is None:
-        lines.append("It has no Propolis: none was needed yet, or it is gone.")
+        lines.append(
+            "Its Propolis is gone." if vmm.terminal or vmm.seen else "It has no Propolis: none was needed yet."
+        )
     else:
         lines.append("Propolis waits for nothing.")
     nexus = answer["told_nexus"]
@@ -81,10 +83,12 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
         )
     elif nexus["in_flight"]:
         lines.append(f"Nexus is being told {nexus['pending']} (attempt {nexus['attempt']}).")
+    elif nexus["last_failure"]:
+        again = nexus["retry_in_ms"]
+        when = "" if again is None else f"; next try in {again} ms"
+        lines.append(f"Nexus does not take {nexus['pending']}: {nexus['last_failure']}{when}.")
     else:
-        lines.append(
-            f"Nexus does not take {nexus['pending']}: {nexus['last_failure']}; next try in {nexus['retry_in_ms']} ms."
-        )
+        lines.append(f"Nexus is about to be told {nexus['pending']}.")
     return lines
 
 

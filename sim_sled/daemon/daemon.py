@@ -65,8 +65,9 @@ from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.engine import requests
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
+from sim_sled.http.spoiling import SPOIL
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
     SILENCE_US,
@@ -86,6 +87,7 @@ from sim_sled.play.conductor import (
     Lost,
     Refused,
     Send,
+    Spoilt,
 )
 from sim_sled.play.fleet import no_rules, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
@@ -231,7 +233,7 @@ class Daemon:
         self._state_dir: StateDir | None = None
         self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
         self._changed = asyncio.Event()
-        self.beyond: Callable[[Power | RestartNexus], None] = self._beyond
+        self.beyond: Callable[[Power | Expunge | RestartNexus], None] = self._beyond
         """What rules want of Nexus: whoever has a model beside the daemon does it."""
         self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
@@ -440,6 +442,9 @@ class Daemon:
         match ending:
             case Carried(value):
                 return value
+            case Spoilt(spoil, value):
+                SPOIL.set(spoil)
+                return value
             case Refused(error):
                 raise error
             case Failed(fail):
@@ -520,7 +525,7 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, Power | RestartNexus):
+        elif isinstance(effect, Power | Expunge | RestartNexus):
             self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             assert self.propolis is not None, "only a rack that serves Propolis has such effects"
@@ -741,7 +746,7 @@ class Daemon:
         for teller in self.tellers:
             teller(kind, who, sled, text)
 
-    def _beyond(self, effect: Power | RestartNexus) -> None:
+    def _beyond(self, effect: Power | Expunge | RestartNexus) -> None:
         self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
 
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:

@@ -52,7 +52,7 @@ BEYOND: Final = (
     "nexus_client.stub.server",
     "propolis_stub.server",
     "sim_sled.language.files",
-    "sim_sled.play.campaign",
+    "sim_sled.play.many",
     "sim_sled.play.library",
 )
 """... but for these, which do I/O."""

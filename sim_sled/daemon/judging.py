@@ -27,7 +27,7 @@ from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.files import write_text
 from sim_sled.http.answers import refusal
-from sim_sled.language.actions import RestartNexus
+from sim_sled.language.actions import ExpungeSled, RestartNexus
 from sim_sled.language.check import sleds_of
 from sim_sled.language.schema import Expect, Scenario
 from sim_sled.play.conductor import Call, Carried, Refused
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
     from sim_sled.daemon.external import External
 
-OF_THE_MODEL: Final = frozenset({"instance", "sled", "migration_in", "migration_out"})
+OF_THE_MODEL: Final = frozenset({"instance", "sled", "migration_in", "migration_out", "migration"})
 """What is only known of a Nexus whose records are here."""
-ONLY_OF_RECORDS: Final = frozenset({"migration_in", "migration_out"})
+ONLY_OF_RECORDS: Final = frozenset({"migration_in", "migration_out", "migration"})
 """... and that the public API does not show."""
 INVARIANTS_OF_THE_MODEL: Final = frozenset({"no_leaks", "nexus_properties", "wishes_kept", "over_left_alone"})
 
@@ -54,6 +54,11 @@ def needs_model(expect: Expect, *, external: bool = False) -> bool:
     """Whether it speaks of what only Nexus knows. `external`: its public API can be asked."""
     unknown = ONLY_OF_RECORDS if external else OF_THE_MODEL
     return expect.that is not None and not unknown.isdisjoint(expect.that.subjects())
+
+
+def needs_tasks(expect: Expect) -> bool:
+    """Whether it speaks of Nexus's own tasks, which nobody plays on a daemon."""
+    return expect.that is not None and expect.that.concerns_nobody
 
 
 def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list[str]:
@@ -68,11 +73,15 @@ def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list
         said.append("'nexus' is for the model of a closed world: this Nexus stays as it is")
     if not model and any(isinstance(action, RestartNexus) for rule in scenario.rules for action in rule.do):
         said.append(f"'{RestartNexus.key}' does nothing: this Nexus is not ours to restart")
+    if not model and any(isinstance(action, ExpungeSled) for rule in scenario.rules for action in rule.do):
+        said.append(f"'{ExpungeSled.key}' does nothing: this Nexus has its own operators")
     fleet = len(sleds_of(scenario.fleet))
     if scenario.has("fleet") and sleds < fleet:
         said.append(f"{sleds} of the fleet's {fleet} sleds are here")
     if scenario.expect and not judged:
         said.append("'expect' is not judged; --junit FILE does that")
+    elif names := [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_tasks(each)]:
+        said.append(f"without 'load' nobody judges {', '.join(names)}")
     elif not model:
         names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each, external=external)]
         if names:
@@ -139,13 +148,13 @@ class Judging:
     def load(self, scenario: Scenario) -> None:
         """Judge by this one from now on; what has failed has failed."""
         known = [] if not hasattr(self, "judge") else self.judge.failures
-        if self.model is None:
-            judged = [
-                attrs.evolve(each, name=label_of(each, i))
-                for i, each in enumerate(scenario.expect)
-                if not needs_model(each, external=self.external is not None)
-            ]
-            scenario = attrs.evolve(scenario, expect=tuple(judged))
+        judged = [
+            attrs.evolve(each, name=label_of(each, i))
+            for i, each in enumerate(scenario.expect)
+            if not needs_tasks(each)
+            and (self.model is not None or not needs_model(each, external=self.external is not None))
+        ]
+        scenario = attrs.evolve(scenario, expect=tuple(judged))
         self.scenario = scenario
         self.judge = Judge(scenario, self, known)
         if self.model is None:
@@ -178,6 +187,9 @@ class Judging:
     def ask(self, make: Callable[[int], Any], answered: Answered, /) -> None:
         assert self.external is not None, "nobody plays users here"
         self.external.ask(make, answered)
+
+    def request(self, _wish: object, _answered: object, /) -> None:
+        raise AssertionError("Nexus's own tasks are its own here")
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
         """Of all that is told what failed, and what users did: the rest is in the daemon's own log."""

@@ -3,7 +3,7 @@
 Counted as it happens: happenings and changes of state per sled, and how long reports take. Everything else is looked
 up when somebody scrapes.
 
-Read before: nexus_client/dropshot/observing.py, core/happenings.py. Read next: daemon/control.py.
+Read before: core/happenings.py, nexus_client/dropshot/observing.py. Read next: cli/bench.py, daemon/control.py.
 """
 
 from __future__ import annotations
@@ -72,6 +72,20 @@ class Counters:
     def label(self, sled_id: UUID) -> str:
         """As what a sled's series are told."""
         return self._slots.label(sled_id)
+
+    @property
+    def transitions(self) -> int:
+        """Changes of state of all VMMs."""
+        return sum(sum(tally.transitions.values()) for tally in self._of_slot.values())
+
+    @property
+    def reports(self) -> Histogram:
+        """How long reports of all sleds took."""
+        every = Histogram()
+        for tally in self._of_slot.values():
+            every.counts = [a + b for a, b in zip(every.counts, tally.reports.counts, strict=True)]
+            every.total_us += tally.reports.total_us
+        return every
 
     def families(self) -> Iterator[Family]:
         """What has been counted."""

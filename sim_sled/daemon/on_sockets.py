@@ -9,6 +9,7 @@ Read before: daemon/daemon.py, daemon/judging.py, daemon/on_model.py, play/stage
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections import deque
@@ -16,12 +17,14 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
+import aiohttp
 import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from nexus_client.stub.server.sled_client import TIMEOUT_S
+from sim_sled.companions.servers import Ports
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
@@ -30,12 +33,13 @@ from sim_sled.daemon.judging import look_at_call
 from sim_sled.daemon.on_model import do_to_model
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.schema import Scenario
-from sim_sled.play.campaign import Played, Task
+from sim_sled.play.asks import GONE, Answer, Ask
 from sim_sled.play.conductor import Call, Carried, Refused
-from sim_sled.play.fleet import configs_of, engine_for, model_of
+from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
+from sim_sled.play.many import Played, Task
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
@@ -48,6 +52,8 @@ SETTLE_S: float = 2.0
 """A run ends when nothing was said for that long and nothing is planned."""
 CALL_TIMEOUT_S: float = TIMEOUT_S
 """How long the model waits for a sled's answer: as long as Nexus."""
+SLED_VERSION: Final = "48.0.0"
+CRUCIBLE_VERSION: Final = "1.0.0"
 OVERTIME_S: Final = 120.0
 REGISTER_S: Final = 30.0
 LINES_MAX: Final = 1_000_000
@@ -75,6 +81,7 @@ class WallWorld:
     users: Users = attrs.field(init=False)
     _clock: Clock = attrs.field(factory=Clock)
     _asking: set[asyncio.Task[None]] = attrs.field(factory=set)
+    _session: aiohttp.ClientSession | None = None
 
     def __attrs_post_init__(self) -> None:
         self.judge = Judge(self.scenario, self)
@@ -120,6 +127,44 @@ class WallWorld:
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """See `Stage`; over HTTP, as Nexus."""
+
+        async def send() -> None:
+            answer = await self._send(wish)
+            if not answer.good:
+                told = f"{answer.status}" if answer.status else str(answer.body)
+                self.line("request", f"{wish.op}: {told}", None, self.engine.cast.by_id[wish.sled_id].name)
+            answered(answer)
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _send(self, wish: Ask) -> Answer:
+        address, version = self.daemon.addresses[wish.sled_id], SLED_VERSION
+        if wish.dataset is not None:
+            address, version = self.daemon.companions[wish.sled_id].addresses.crucible[wish.dataset], CRUCIBLE_VERSION
+        body = wish.body
+        if wish.depot is not None:
+            body = {"depot_base_url": f"http://{self.daemon.companions[wish.depot].addresses.repo_depot}"}
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_TIMEOUT_S))
+        headers = {"api-version": version}
+        url = f"http://{address}{wish.path}"
+        try:
+            async with self._session.request(wish.method, url, headers=headers, json=body, data=wish.data) as answer:
+                raw, status = await answer.read(), answer.status
+        except TimeoutError:
+            return Answer(GONE, f"no answer within {CALL_TIMEOUT_S:.0f} s")
+        except aiohttp.ClientError as error:
+            return Answer(GONE, str(error) or type(error).__name__)
+        try:
+            told = json.loads(raw) if raw else None
+        except ValueError:
+            return Answer(GONE, "an answer that nobody can read")
+        return Answer(status, told["message"] if status >= 400 and isinstance(told, dict) else told)
+
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
         """Each line is told as it happens."""
         self.active_us = self.now_us
@@ -140,7 +185,7 @@ class WallWorld:
         row = self.nexus.records.instances.get(UUID(key))
         return row.hostname if row is not None else key[:8]
 
-    def beyond(self, effect: Power | RestartNexus) -> None:
+    def beyond(self, effect: Power | Expunge | RestartNexus) -> None:
         """What rules want of Nexus, done to the model."""
         if isinstance(effect, RestartNexus) and effect.point == "now":
             self.line("nexus", "down")
@@ -184,7 +229,7 @@ class WallWorld:
             waiting = self._asking or any(len(sled.outbox) for sled in self.rack.sleds.values())
             through = elapsed >= end_us and not self.judge.pending and not waiting
             quiet_s = (self.now_us - self.active_us) / 1e6
-            if through and quiet_s >= SETTLE_S and self.users.next_deadline_us() is None:
+            if through and quiet_s >= SETTLE_S and self.users.is_through:
                 return True
             if elapsed > end_us + OVERTIME_S * 1e6 and not self.judge.pending:
                 return False
@@ -194,6 +239,8 @@ class WallWorld:
         for task in list(self._asking):
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
 
 
 async def play_on_sockets(
@@ -218,6 +265,7 @@ async def play_on_sockets(
                 shutdown_wait_s=0.2,
                 wrong=wrong,
                 silence_us=int(CALL_TIMEOUT_S * 1.1e6),
+                companions=Ports() if needs_servers(scenario) else None,
             ),
         )
         await daemon.start()
@@ -236,7 +284,7 @@ async def play_on_sockets(
 
 
 def play_tasks(tasks: Iterable[Task], say: Callable[[str], None]) -> Iterator[Played]:
-    """As `campaign.play_all`, one after the other on real sockets."""
+    """As `many.play_all`, one after the other on real sockets."""
     for task in tasks:
         started = time.perf_counter()
         result = asyncio.run(play_on_sockets(task.scenario, task.seed, say, task.how))

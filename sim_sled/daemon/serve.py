@@ -12,13 +12,14 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp.http_parser
 import attrs
 
-from nexus_client.dropshot import collector
+from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
@@ -51,6 +52,7 @@ class ServeOptions:
     """Whether the bound addresses are printed, as the port file has them."""
     nexus_wait_s: float | None = None
     scenario: Path | None = None
+    watch: bool = False  # the scenario is read again whenever its file changes
     junit: Path | None = None
     """Where the verdict on the scenario's `expect` goes; None: nobody judges."""
     handoff: Wishes | None = None
@@ -104,7 +106,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
         judging = _judging(daemon, serving, external)
-        _reload_on_hangup(stack, daemon, serving)
+        _reload(stack, daemon, serving)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -114,6 +116,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             daemon.handed_over = runner.done
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
         collector.started()
+        service.tell("READY=1")
         code = await _wait(daemon, stop, serving)
         if judging is not None:
             judging.ending()
@@ -128,11 +131,10 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT if logs.dropped() else code
 
 
-def _reload_on_hangup(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
+def _reload(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
     if serving.scenario is not None:
-        running = asyncio.get_running_loop()
-        running.add_signal_handler(signal.SIGHUP, reload_from, daemon.load, serving.scenario, daemon.played)
-        stack.callback(running.remove_signal_handler, signal.SIGHUP)
+        again = partial(reload_from, daemon.load, serving.scenario, daemon.played)
+        follow(stack, again, serving.scenario if serving.watch else None)
 
 
 def _external(daemon: Daemon, serving: ServeOptions) -> External | None:
@@ -239,12 +241,45 @@ def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
 
     def on(code: int) -> None:
         if not stop.done():
+            service.tell("STOPPING=1")
             stop.set_result(code)
 
     for number, code in ((signal.SIGTERM, GOOD), (signal.SIGINT, INTERRUPTED)):
         loop.add_signal_handler(number, on, code)
         stack.callback(loop.remove_signal_handler, number)
     return stop
+
+
+WATCH_S: Final = 0.5
+"""Between two looks at a scenario file: an author sees no delay, and a look costs microseconds."""
+
+
+def follow(stack: contextlib.AsyncExitStack, again: Callable[[], None], watched: Path | None) -> None:
+    """Rules are read again at SIGHUP and whenever the file `watched` is another; until the stack ends."""
+    running = asyncio.get_running_loop()
+    running.add_signal_handler(signal.SIGHUP, again)
+    stack.callback(running.remove_signal_handler, signal.SIGHUP)
+    if watched is not None:
+        stack.callback(running.create_task(_watch(again, watched)).cancel)
+
+
+async def _watch(again: Callable[[], None], path: Path) -> None:
+    seen = _mark(path)
+    while True:
+        await asyncio.sleep(WATCH_S)
+        now = _mark(path)
+        if now not in (seen, None):  # editors take a file away for a moment before the new one is there
+            seen = now
+            again()
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """What is another when a file was written or replaced; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def reload_from(load: Callable[[Scenario], None], path: Path, played: Played) -> None:

@@ -8,7 +8,7 @@ What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serial
 from the rack's name: the same rack is the same rack again.
 
 Read before: daemon/daemon.py, daemon/looking.py, daemon/on_model.py, daemon/racks.py, daemon/sightings.py.
-Read next: daemon/worker.py.
+Read next: cli/bench.py, daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.latency import Latency
 from sim_sled.language.schema import FLEET_MAX, Scenario
@@ -192,7 +192,7 @@ class SmallRack:
         if server is not None:
             await server.__aexit__()
 
-    def _beyond(self, effect: Power | RestartNexus) -> None:
+    def _beyond(self, effect: Power | Expunge | RestartNexus) -> None:
         """What rules want of Nexus."""
         if self.server is not None:
             self.daemon.in_background(do_to_model(self.server, effect), BEYOND_MAX)

@@ -42,6 +42,7 @@ class Spec(msgspec.Struct, frozen=True):
     seed: int
     pace: str
     token: str
+    listen: str = "[::1]:0"
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -78,6 +79,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         scenario=None if file is None else load_one(file),
         seed=spec.seed,
         pace=spec.pace,
+        address=spec.listen,
         # the other side of a migration may be in another process: it is found by its address, as on a real rack
         propolis=PropolisMode.REGISTERED,
         part=Part(spec.first, spec.count),

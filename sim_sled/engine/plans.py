@@ -1,7 +1,7 @@
 """Values between the engine and whoever runs it (the world or a daemon): plans for one thing that is about to
 happen, and effects for what shall be done besides.
 
-Read before: language/actions.py.
+Read before: core/spoil.py, language/actions.py.
 Read next: engine/act/firing.py, engine/match.py, engine/reports.py, engine/timers.py.
 """
 
@@ -15,6 +15,7 @@ import attrs
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState, VmmState
 from sim_sled.core import contract
+from sim_sled.core.spoil import Spoil
 from sim_sled.language.actions import Fail, MigrationFate
 from sim_sled.language.source import Mark
 from sim_sled.language.words import On, Truth
@@ -40,6 +41,8 @@ class RequestPlan:
     """No answer at all: no power, or the way is cut."""
     answer_lost: bool = False
     """Carried out, but the answer does not arrive."""
+    spoil: Spoil | None = None
+    """Carried out, but the answer does not arrive as it was."""
 
     @property
     def passes(self) -> bool:
@@ -135,6 +138,13 @@ class Power:
 
 
 @attrs.frozen
+class Expunge:
+    """An operator expunges the sled."""
+
+    sled_id: UUID
+
+
+@attrs.frozen
 class RestartNexus:
     """Nexus dies (at a point of its work, or now) and starts again after a while."""
 
@@ -147,7 +157,7 @@ class TakeSnapshot:
     name: str
 
 
-EngineEffect = Deliver | Answer | Inject | Power | RestartNexus | TakeSnapshot
+EngineEffect = Deliver | Answer | Inject | Power | Expunge | RestartNexus | TakeSnapshot
 
 
 @attrs.frozen
@@ -177,6 +187,7 @@ __all__ = [
     "Deliver",
     "EngineEffect",
     "Event",
+    "Expunge",
     "Fail",
     "Inject",
     "Listener",

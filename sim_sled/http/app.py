@@ -4,7 +4,7 @@ No aiohttp router, no middleware: the order of checks is the original's (version
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: daemon/daemon.py, http/operations.py, http/raw.py.
+Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/spoiling.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 import attrs
@@ -31,6 +31,7 @@ from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
 from sim_sled.http.routes import NEWEST, Answer, Call, RawAnswer, Route, Router
+from sim_sled.http.spoiling import SPOIL, SpoiltResponse
 
 VERSIONS_KEPT: Final = 256
 """Version texts remembered; clients send one or two."""
@@ -114,6 +115,9 @@ def malformed(status: int, message: str) -> Response:
     return refused_answer(Refused(status, message, close=True))
 
 
+_Response: TypeAlias = Response | RawResponse | SpoiltResponse
+
+
 class _App:
     """Dispatch of one sled's requests."""
 
@@ -137,8 +141,9 @@ class _App:
         self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> Response | RawResponse:
+    async def handle(self, request: web.BaseRequest) -> _Response:
         request_id = new_request_id()
+        SPOIL.set(None)  # a server may handle all requests of a connection in one context
         try:
             header = request.headers.get(_API_VERSION)
             level = self._levels.get(header)
@@ -163,15 +168,19 @@ class _App:
         except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
             _log.exception("%s %s failed", request.method, request.raw_path)
             return refused_answer(Refused(500, "Internal Server Error", "Internal"), request_id)
+        spoil = SPOIL.get()
+        if spoil is not None:
+            assert isinstance(answer, Answer | RawAnswer)
+            return SpoiltResponse(answer, spoil, request_id)
         if type(answer) is Answer:
             return Response(answer.status, request_id, answer.body)
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[Response | RawResponse]]:
+    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
         """`handle`, with somebody who is told."""
 
-        async def handle(request: web.BaseRequest) -> Response | RawResponse:
+        async def handle(request: web.BaseRequest) -> _Response:
             now = asyncio.get_running_loop().time
             began = now()
             answer = await self.handle(request)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
+from sim_sled.core.crucible.values import RegionState
 from sim_sled.language.distribution import Distribution, Fixed
 from sim_sled.language.field_types import (
     BAD,
@@ -17,6 +18,7 @@ from sim_sled.language.field_types import (
     DistributionKind,
     Integer,
     Many,
+    Mapped,
     OneOf,
     Reader,
     Texts,
@@ -28,7 +30,16 @@ from sim_sled.language.field_types import (
 from sim_sled.language.figures import FOREVER, SHARE_ONE
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.record import Located, Struct, f
-from sim_sled.language.words import PHASES, PUBLISHED_STATES, STATES, Truth, hint
+from sim_sled.language.words import (
+    DATASET_KINDS,
+    PHASES,
+    POOL_HEALTH,
+    PUBLISHED_STATES,
+    STATES,
+    ZONE_KINDS,
+    Truth,
+    hint,
+)
 
 NEVER_PUBLISHED: Final = {
     "stopped": "a sled never publishes it; it says stopping until destroyed",
@@ -98,6 +109,43 @@ class Reset(Action):
     """Close the connection without an answer, nothing carried out."""
 
     key: ClassVar[str] = "reset"
+
+
+@attrs.frozen
+class Dribble(Action):
+    """The request is carried out, and its answer comes in small pieces."""
+
+    key: ClassVar[str] = "dribble"
+    example: ClassVar[str] = "100ms"
+    short: ClassVar[str] = "lasts"
+    lasts: int = f(duration(), "How long the whole answer takes.", default=5_000_000, words="5s", codes="E232")
+
+
+@attrs.frozen
+class Truncate(Action):
+    """The request is carried out; its answer breaks off in the middle, and the connection with it."""
+
+    key: ClassVar[str] = "truncate"
+
+
+@attrs.frozen
+class Garbage(Action):
+    """The request is carried out; what is answered is nothing that anybody could read."""
+
+    key: ClassVar[str] = "garbage"
+
+
+@attrs.frozen
+class Clock(Action):
+    """The clock of the sled jumps: times in what it says are later from now on (`back`: earlier). Nothing waits
+    longer or shorter for it.
+    """
+
+    key: ClassVar[str] = "clock"
+    example: ClassVar[str] = "1h"
+    short: ClassVar[str] = "jump"
+    jump: int = f(duration(), "How far.", codes="E243")
+    back: bool = f(Boolean(), "Back instead of ahead.", default=False)
 
 
 @attrs.frozen
@@ -285,6 +333,157 @@ class PowerOffSled(Action):
 
 
 @attrs.frozen
+class ExpungeSled(Action):
+    """The operator removes the sled for good: Nexus gives up its VMMs and calls it no more (the built-in model only).
+
+    What the sled itself does goes on.
+    """
+
+    key: ClassVar[str] = "expunge_sled"
+
+
+@attrs.frozen
+class Guest(Action):
+    """The guest halts, resets or faults for good, which reboots it (PR 3.4): nobody asked for it."""
+
+    key: ClassVar[str] = "guest"
+    example: ClassVar[str] = "reset"
+    short: ClassVar[str] = "event"
+    event: str = f(OneOf(("halt", "reset", "triple-fault"), "E111", "event"), "What it does.", codes="E241")
+
+
+_region_state = OneOf(tuple(each.value for each in RegionState), "E111", "state of a region")
+
+
+@attrs.frozen
+class CrucibleKnobs(Located):
+    """How the Crucible agents of a sled work; what is not said stays as it is."""
+
+    born: str | None = f(
+        _region_state,
+        "What a new region becomes; `requested`: it never becomes anything else.",
+        default=None,
+        words="-",
+    )
+    create: int | None = f(duration(), "How long creating a region takes.", default=None, words="-")
+    delete: int | None = f(duration(), "... deleting one.", default=None, words="-")
+    run: int | None = f(duration(), "... running a snapshot.", default=None, words="-")
+    delete_fails: bool | None = f(Boolean(), "Regions fail instead of going.", default=None, words="-")
+    ports: int | None = f(Integer(0, 50), "Ports for regions and running snapshots.", default=None, words="-")
+
+    def knobs(self) -> dict[str, object]:
+        """As the agent calls them; only those that are said."""
+        named = {
+            "born": None if self.born is None else RegionState(self.born),
+            "create_us": self.create,
+            "delete_us": self.delete,
+            "run_us": self.run,
+            "delete_fails": self.delete_fails,
+            "ports": self.ports,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@attrs.frozen
+class PantryKnobs(Located):
+    """How the Crucible pantry of a sled works; what is not said stays as it is."""
+
+    activates: bool | None = f(Boolean(), "False: no volume ever becomes active.", default=None, words="-")
+    attach: int | None = f(duration(), "How long attaching a volume takes.", default=None, words="-")
+    jobs_ok: bool | None = f(Boolean(), "False: jobs fail.", default=None, words="-")
+    job: int | None = f(duration(), "How long a job takes.", default=None, words="-")
+    replace: int | None = f(duration(), "... replacing a region of a volume.", default=None, words="-")
+
+    def knobs(self) -> dict[str, object]:
+        """As the pantry calls them; only those that are said."""
+        named = {
+            "activates": self.activates,
+            "attach_us": self.attach,
+            "jobs_ok": self.jobs_ok,
+            "job_us": self.job,
+            "replace_us": self.replace,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+_number = Integer(1, 64)
+_dataset_kind = OneOf(DATASET_KINDS, "E111", "kind of dataset")
+
+
+@attrs.frozen
+class SetFacts(Action):
+    """Facts of a sled beside its VMMs; what is not said stays as it is. They hold until they are set again.
+
+    Disks and pools have numbers from 1, in the order of the inventory. The reconciler runs again when one of its
+    facts has changed; a text `ok` ends what another text began.
+    """
+
+    key: ClassVar[str] = "set"
+    example: ClassVar[str] = "{time_synchronized: false, pools: {1: degraded}, crucible: {born: failed}}"
+    reconciler: int | None = f(
+        duration(forever=True), "How long a run of the configuration's reconciler takes.", default=None, words="-"
+    )
+    time_synchronized: bool | None = f(Boolean(), "Whether NTP has the time.", default=None, words="-")
+    missing_disks: tuple[int, ...] | None = f(
+        Many(_number, "numbers", may_be_empty=True), "Disks that are not in the sled.", default=None, words="-"
+    )
+    pools: tuple[tuple[int, str], ...] | None = f(
+        Mapped(_number, OneOf(POOL_HEALTH, "E111", "health"), "a mapping of number to health"),
+        "What the inventory says of the health of pools.",
+        default=None,
+        words="-",
+    )
+    disks: tuple[tuple[int, str], ...] | None = f(
+        Mapped(_number, text("text", 200), "a mapping of number to text"),
+        "Disks that cannot be managed, and why.",
+        default=None,
+        words="-",
+    )
+    datasets: tuple[tuple[str, str], ...] | None = f(
+        Mapped(_dataset_kind, text("text", 200), "a mapping of kind to text"),
+        "Datasets that cannot be made, by kind, and why.",
+        default=None,
+        words="-",
+    )
+    zones: tuple[tuple[str, str], ...] | None = f(
+        Mapped(OneOf(ZONE_KINDS, "E111", "kind of zone"), text("text", 200), "a mapping of kind to text"),
+        "Zones that cannot be started, by kind, and why.",
+        default=None,
+        words="-",
+    )
+    orphans: bool | None = f(
+        Boolean(), "Datasets that leave the configuration cannot be destroyed.", default=None, words="-"
+    )
+    m2_disks: int | None = f(Integer(0, 2), "M.2 disks that take artifacts.", default=None, words="-")
+    unmounted: tuple[str, ...] | None = f(
+        Many(_dataset_kind, "kinds", may_be_empty=True),
+        "Kinds of datasets that are not mounted: their bundles cannot be reached.",
+        default=None,
+        words="-",
+    )
+    hash_mismatches: int | None = f(
+        Integer(0, 1_000_000), "So many bundles to come have another hash than announced.", default=None, words="-"
+    )
+    local_storage_errors: int | None = f(
+        Integer(0, 1_000_000), "So many calls to come for local storage are answered 503.", default=None, words="-"
+    )
+    trust_quorum_silent: bool | None = f(
+        Boolean(), "The sled acknowledges no trust quorum configuration.", default=None, words="-"
+    )
+    bootstore_strict: bool | None = f(
+        Boolean(), "Network configurations that are not newer are refused.", default=None, words="-"
+    )
+    crucible: CrucibleKnobs | None = f(Struct(CrucibleKnobs), "Its Crucible agents.", default=None, words="-")
+    regions: str | None = f(_region_state, "The state that all its regions take.", default=None, words="-")
+    pantry: PantryKnobs | None = f(Struct(PantryKnobs), "Its Crucible pantry.", default=None, words="-")
+    volumes_taken_over: bool | None = f(
+        Boolean(), "Others have activated the volumes of its pantry: who works on them is told 410.", default=None,
+        words="-",
+    )  # fmt: skip
+    depot_broken: bool | None = f(Boolean(), "Its repo depot fails whoever asks.", default=None, words="-")
+
+
+@attrs.frozen
 class Partition(Action):
     """Messages do not pass between the sleds of `for` (or all) and a peer. `out`: what the sleds send is lost."""
 
@@ -356,15 +555,17 @@ class Fire(Action):
 ACTIONS: Final[dict[str, type[Action]]] = {
     cls.key: cls
     for cls in (
-        Delay, Fail, Hang, Reset, Hold, Release, Drop, Duplicate, Reorder, Stale, SetState, Stall, SkipStates,
-        KillPropolis, ForgetVmm, MigrationFate, RestartAgent, RebootSled, PowerOffSled, Partition, NexusReplies,
-        RestartNexus, Snapshot, Note, Fire,
+        Delay, Fail, Hang, Reset, Dribble, Truncate, Garbage, Hold, Release, Drop, Duplicate, Reorder, Stale,
+        SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate, Guest, RestartAgent, RebootSled,
+        PowerOffSled, ExpungeSled, SetFacts, Clock, Partition, NexusReplies, RestartNexus, Snapshot, Note,
+        Fire,
     )
 }  # fmt: skip
-REQUEST_ONLY: Final = (Fail, Hang, Reset)
+SPOILING: Final = (Dribble, Truncate, Garbage)
+REQUEST_ONLY: Final = (Fail, Hang, Reset, *SPOILING)
 PUBLISH_ONLY: Final = (Drop, Duplicate, Reorder, Stale)
-ON_VMM: Final = (SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate)
-ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled)
+ON_VMM: Final = (SetState, Stall, SkipStates, KillPropolis, ForgetVmm, MigrationFate, Guest)
+ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock)
 
 
 @attrs.frozen

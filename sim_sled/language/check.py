@@ -20,7 +20,19 @@ from sim_sled.language.field_types import BAD, Reader
 from sim_sled.language.figures import show_duration, show_size
 from sim_sled.language.load import Advice, Map, Scalar, no_advice, read_text, read_tree
 from sim_sled.language.record import Struct
-from sim_sled.language.schema import VERSION, Expect, Fleet, Load, Override, Scenario, Shape, numbered
+from sim_sled.language.schema import (
+    NOBODYS,
+    USER_ACTIONS,
+    VERSION,
+    Expect,
+    Fleet,
+    Load,
+    Override,
+    Scenario,
+    Shape,
+    That,
+    numbered,
+)
 from sim_sled.language.selector import Selector, Trigger
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import hint
@@ -249,6 +261,8 @@ def _check_expect(e: Expect, index: int, s: Scenario, problems: Problems) -> Non
     if e.has("that"):
         if e.that is not None and not e.that.subjects() and not e.that.misspelt():
             problems.add("E250", e.mark("that"), f"{label} has no subject; write e.g. that: {{vmm: running}}")
+        if e.that is not None:
+            _check_nobodys(e.that, label, s, problems)
         if not e.has("within"):
             problems.add("E112", e.mark(), f"{label} has 'that' without 'within'; how long may it take?")
     elif not e.has("lasts"):
@@ -258,6 +272,20 @@ def _check_expect(e: Expect, index: int, s: Scenario, problems: Problems) -> Non
             check_trigger(trigger, label, problems, in_never=trigger is e.never)
     if e.after is not None and e.after.rule is not None:
         _check_armed_by_rule(e, label, s, problems)
+
+
+def _check_nobodys(that: That, label: str, s: Scenario, problems: Problems) -> None:
+    """Subjects that concern no VMM stand alone, and name what there is."""
+    given = that.subjects()
+    about = [name for name in given if name in NOBODYS]
+    if about and len(about) < len(given):
+        other = next(name for name in given if name not in NOBODYS)
+        told = f"{label}: '{about[0]}' concerns no VMM, '{other}' does; write two expectations"
+        problems.add("E250", that.mark(f"{other}:"), told)
+    tasks = {entry.name for entry in s.load if entry.task is not None and entry.name is not None}
+    for name, _ in that.task:
+        if name not in tasks:
+            problems.add("E253", that.mark("task"), f"{label}: no task '{name}' in 'load'{hint(name, tasks)}")
 
 
 def _check_armed_by_rule(e: Expect, label: str, s: Scenario, problems: Problems) -> None:
@@ -324,7 +352,7 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         problems.add("E260", entry.mark(key), f"{label} has 'at'; 'from' and 'to' go with 'every'")
     elif entry.from_ is not None and entry.to is not None and entry.from_ >= entry.to:
         problems.add("E221", entry.mark("to"), f"{label}: 'from' is not before 'to'")
-    actions = [a for a in ("create", "start", "stop", "reboot", "delete", "migrate", "churn") if entry.has(a)]
+    actions = [a for a in USER_ACTIONS if entry.has(a)]
     if len(actions) != 1 and not entry.misspelt():
         told = "has no action" if not actions else f"has two actions: '{actions[0]}' and '{actions[1]}'"
         problems.add("E264", entry.mark(f"{actions[1]}:") if actions else entry.mark(), f"{label} {told}")

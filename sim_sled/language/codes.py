@@ -49,7 +49,7 @@ CODES: Final[dict[str, str]] = {
     "E221": "an empty interval",
     "E230": "a negative delay",
     "E231": "`fail` with a status outside 400..599",
-    "E232": "`fail`, `hang` or `reset` where there is no request to answer",
+    "E232": "an action on a request (`fail`, `hang`, `reset`, `dribble`, ...) where there is none to answer",
     "E233": "`hold` or `release` that can hold or release nothing",
     "E234": "`drop`, `duplicate`, `reorder` or `stale` where nothing is published",
     "E240": "a state that cannot follow; `illegal: true` forces it",

@@ -324,6 +324,31 @@ class Texts:
 
 
 @attrs.frozen
+class Mapped:
+    """A mapping whose keys are of one kind and whose values are of another; read as pairs in the order given."""
+
+    keys: Kind
+    values: Kind
+    what: str
+
+    def read(self, node: Node, reader: Reader, field: str) -> Any:
+        if not isinstance(node, Map):
+            return reader.bad("E111", node.mark, f"'{field}' is {self.what}")
+        pairs = [(self.keys.read(key, reader, field), self.values.read(value, reader, key.text))
+                 for key, value in node.pairs]  # fmt: skip
+        return BAD if any(BAD in pair for pair in pairs) else tuple(pairs)
+
+    def show(self, value: Any) -> Any:
+        return {self.keys.show(key): self.values.show(one) for key, one in value}
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": self.values.schema()}
+
+    def words(self) -> str:
+        return self.what
+
+
+@attrs.frozen
 class DistributionKind:
     """How long something takes."""
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from sim_sled.language import schema as language
-from sim_sled.language.actions import ACTIONS, Action
+from sim_sled.language.actions import ACTIONS, Action, CrucibleKnobs, PantryKnobs
 from sim_sled.language.codes import CODES
 from sim_sled.language.presets import PRESETS
 from sim_sled.language.record import FACTORY, FieldInfo, Located, fields_of
@@ -32,6 +32,9 @@ _CLASSES: Final[tuple[type[Located], ...]] = (
     language.Create,
     language.Migrate,
     language.Churn,
+    language.Task,
+    CrucibleKnobs,
+    PantryKnobs,
 )
 
 

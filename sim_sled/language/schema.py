@@ -5,7 +5,7 @@ From these classes come the validation (`check.py`), the JSON Schema and the ref
 printing (`printing.py`). The classes are frozen values; two are equal if they say the same, wherever it stands.
 
 Read before: language/actions.py, language/selector.py.
-Read next: language/check.py, play/fleet.py, play/judge/expect.py, play/users.py.
+Read next: language/check.py, play/fleet.py, play/judge/expect.py, play/tasks.py, play/users.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sim_sled.language.field_types import (
     DistributionKind,
     Integer,
     Many,
+    Mapped,
     OneOf,
     Parsed,
     Reader,
@@ -44,11 +45,14 @@ from sim_sled.language.record import Located, Struct, Words, f
 from sim_sled.language.selector import EVERYTHING, Selector, Trigger
 from sim_sled.language.words import (
     ALL_OPERATIONS,
+    DATASET_KINDS,
     INVARIANTS,
     MIGRATION_STATES,
     PUBLIC_STATES,
     PUBLISHED_STATES,
     STATES,
+    TASKS,
+    Ended,
 )
 
 VERSION: Final = 1
@@ -245,6 +249,10 @@ def _states(states: tuple[str, ...]) -> Many:
     return Many(OneOf(states, "E253", "such state"), "states")
 
 
+NOBODYS: Final = ("task", "inventory")
+"""Subjects of expectations that concern no VMM."""
+
+
 @attrs.frozen
 class That(Located):
     """What must be so, all at one moment within the time; a list names alternatives."""
@@ -269,6 +277,10 @@ class That(Located):
     migration_out: tuple[str, ...] = f(
         _states(MIGRATION_STATES), "The source's side in Nexus's record.", default=(), words="-", codes="E253"
     )
+    migration: tuple[str, ...] = f(
+        _states(MIGRATION_STATES), "Nexus's own record of it: failed if a side has.", default=(), words="-",
+        codes="E253",
+    )  # fmt: skip
     sled: str | None = f(
         OneOf(("changed", "unchanged"), "E253", "such state"),
         "Where the instance is.",
@@ -283,9 +295,29 @@ class That(Located):
         words="-",
         codes="E212",
     )
+    task: tuple[tuple[str, str], ...] = f(
+        Mapped(slug("E253", "load entry"), OneOf(tuple(Ended), "E253", "outcome"), "a mapping of task to outcome"),
+        "What tasks of Nexus have come to.",
+        default=(),
+        words="-",
+        codes="E253",
+    )
+    inventory: tuple[tuple[str, str], ...] = f(
+        Texts("a mapping of dotted path to glob"),
+        "What Nexus saw last of each sled that `for` means; `*` in a path is each of a list or an object.",
+        default=(),
+        words="-",
+    )
+
+    @property
+    def concerns_nobody(self) -> bool:
+        """Whether it is about tasks and inventories, and so about no VMM."""
+        return bool(self.task or self.inventory)
 
     def subjects(self) -> list[str]:
-        names = ("vmm", "acked", "instance", "migration_in", "migration_out", "sled", "request")
+        names = (
+            "vmm", "acked", "instance", "migration_in", "migration_out", "migration", "sled", "request", *NOBODYS,
+        )  # fmt: skip
         return [n for n in names if (self.has(n) if self.marks else getattr(self, n) not in (None, ()))]
 
 
@@ -345,7 +377,25 @@ class Churn(Located):
     memory: int = f(size(), "Memory of the created.", default=4 * GIB, words="4GiB", codes="E140")
 
 
-USER_ACTIONS: Final = ("create", "start", "stop", "reboot", "delete", "migrate", "churn")
+@attrs.frozen
+class Task(Located):
+    """What Nexus itself does with sleds beside VMMs. Its outcome is told under the name of the load entry.
+
+    `collect`: one inventory; `config`: NTP, then Crucible and the datasets of every pool; `disk`: three regions;
+    `artifact`: on all sleds, twice on each; `bundle`: from all sleds to a debug dataset; `expunge_disk`: one leaves
+    the configuration with what lies on it; `remove_datasets`: all of a kind do. What can pass is tried again.
+    """
+
+    short: ClassVar[str] = "does"
+    does: str = f(OneOf(TASKS, "E111", "task"), "Which task.", codes="E111")
+    sled: tuple[str, ...] = f(Many(glob("E201", "glob"), "globs"), "With which sleds.", default=(), words="all")
+    round: int = f(duration(), "How long until it looks or tries again.", default=10_000_000, words="10s")
+    size: int = f(size(), "`disk`: how large.", default=GIB, words="1GiB", codes="E140")
+    disk: int = f(Integer(1, 64), "`expunge_disk`: its number.", default=1)
+    kind: str = f(OneOf(DATASET_KINDS, "E111", "kind of dataset"), "`remove_datasets`: which.", default="debug")
+
+
+USER_ACTIONS: Final = ("create", "start", "stop", "reboot", "delete", "migrate", "churn", "task")
 
 
 @attrs.frozen
@@ -364,6 +414,7 @@ class Load(Located):
     delete: Selector | None = f(Struct(Selector), "Delete these.", default=None, words="-", codes="W311")
     migrate: Migrate | None = f(Struct(Migrate), "Migrate these.", default=None, words="-", codes="E262 W311")
     churn: Churn | None = f(Struct(Churn), "Random actions.", default=None, words="-", codes="E263")
+    task: Task | None = f(Struct(Task), "Something that Nexus itself does.", default=None, words="-", codes="E111")
 
     def action(self) -> str:
         return next((a for a in USER_ACTIONS if getattr(self, a) is not None), "")

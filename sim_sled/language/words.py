@@ -15,6 +15,7 @@ from typing import Final
 
 from propolis_stub.table import TRANSITIONS
 from propolis_stub.types import InstanceState
+from sim_sled.core.mishaps import OPERATIONS as BESIDE
 
 
 def _words(text: str) -> frozenset[str]:
@@ -57,9 +58,9 @@ EARLIER_OPERATIONS: Final = _words(
     uplink_ensure zone_bundle_create zpools_get
     """
 )
-"""Operation ids that only earlier versions of the API have."""
+"""Operation ids that only earlier versions of the API have; `BESIDE` are those of the servers beside a sled."""
 
-ALL_OPERATIONS: Final = OPERATIONS | EARLIER_OPERATIONS
+ALL_OPERATIONS: Final = OPERATIONS | EARLIER_OPERATIONS | BESIDE
 
 
 class Truth(StrEnum):
@@ -144,6 +145,33 @@ MIGRATION_STATES: Final = ("pending", "in_progress", "completed", "failed")
 
 ASKED: Final = ("running", "stopped", "reboot", "migration_target")
 """Kinds of `vmm_put_state` (nexus_client.types.Asked)."""
+
+TASKS: Final = ("collect", "config", "disk", "artifact", "bundle", "expunge_disk", "remove_datasets")
+"""What Nexus does by itself with sleds beside VMMs, as far as `load` has it (SR 7)."""
+
+
+class Ended(StrEnum):
+    """What a task has come to."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+POOL_HEALTH: Final = ("online", "degraded", "faulted", "offline", "removed", "unavailable")
+"""What an inventory may say of a pool (SR 3.6)."""
+
+DATASET_KINDS: Final = (
+    "cockroachdb", "crucible", "clickhouse", "clickhouse_keeper", "clickhouse_server", "external_dns", "internal_dns",
+    "zone", "debug", "local_storage", "local_storage_unencrypted",
+)  # fmt: skip
+"""Of datasets in a sled's configuration (SR 3.3)."""
+
+ZONE_KINDS: Final = (
+    "boundary_ntp", "clickhouse", "clickhouse_keeper", "clickhouse_server", "cockroach_db", "crucible",
+    "crucible_pantry", "external_dns", "internal_dns", "internal_ntp", "nexus", "oximeter",
+)  # fmt: skip
+"""Of zones in a sled's configuration, as `zone_type` says."""
 
 INVARIANTS: Final = {
     "gen_monotonic": "generations published for one VMM never go down; equal ones carry equal states",

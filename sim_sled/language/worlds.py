@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from sim_sled.language.actions import Action, PowerOffSled, RestartNexus, SetState
+from sim_sled.language.actions import Action, ExpungeSled, PowerOffSled, RestartNexus, SetState
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.words import On
 
@@ -56,6 +56,7 @@ ONLY: Final = (
         "the report of the state and the answer leave at one moment, and either may come first",
     ),
     Only(RestartNexus, None, World.DAEMON, "that one is not restarted; the log says so"),
+    Only(ExpungeSled, None, World.DAEMON, "that one has operators of its own; the log says so"),
     Only(PowerOffSled, None, World.DAEMON, "that one is not told that the sled is off; its calls time out"),
 )
 """The first: if the report of a failure precedes the answer to the registration, the start saga is stuck (NX 4.3)."""

@@ -32,6 +32,7 @@ from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
+from sim_sled.core.spoil import Spoil
 from sim_sled.engine import requests, rule_pacer
 from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
@@ -41,6 +42,7 @@ from sim_sled.engine.plans import (
     Answer,
     Deliver,
     EngineEffect,
+    Expunge,
     Inject,
     Overrun,
     Power,
@@ -144,6 +146,14 @@ class Carried:
 
 
 @attrs.frozen
+class Spoilt:
+    """The request was carried out, and its answer does not arrive as it was. `value` as the rack replied."""
+
+    spoil: Spoil
+    value: object
+
+
+@attrs.frozen
 class Refused:
     """The sled refused it."""
 
@@ -157,7 +167,7 @@ class Failed:
     fail: Fail
 
 
-Ending = Carried | Refused | Failed | Lost
+Ending = Carried | Spoilt | Refused | Failed | Lost
 
 
 @attrs.frozen(eq=False)
@@ -196,7 +206,7 @@ class Due:
     what: object
 
 
-Effect = Ended | Send | Due | Power | RestartNexus | contract.Effect
+Effect = Ended | Send | Due | Power | Expunge | RestartNexus | contract.Effect
 Input = Call | Answered | Begin | Step | Fire | LetGo | Load | contract.Input
 
 
@@ -428,7 +438,7 @@ class Conductor:
             return
         plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
         opened = _Open(call, plan, who)
-        lasting = plan.delay_us or plan.hang_us is not None or plan.answer_lost
+        lasting = plan.delay_us or plan.hang_us is not None or plan.answer_lost or plan.spoil is not None
         if lasting and self.patience_us is not None:
             # only what may last gets a time-out: most calls end at once
             self.put(self.patience_us, _Ends(opened, Lost.NO_ANSWER))
@@ -500,8 +510,13 @@ class Conductor:
         if isinstance(ending, Carried):
             later_us = requests.on_response(self.engine, call.item, call.op, ending.value, self.now_us)
         self.watcher.carried(call, ending, opened.who)
+        told: Ending = ending
+        if isinstance(ending, Carried) and (spoil := opened.plan.spoil) is not None:
+            told = Spoilt(spoil, ending.value)
+            if self.patience_us is not None:  # else whoever sends the bytes takes the time
+                later_us += spoil.lasts_us
         if not opened.plan.answer_lost:
-            self.put(self.network(f"{call.op}/back", call.key) + later_us, _Ends(opened, ending))
+            self.put(self.network(f"{call.op}/back", call.key) + later_us, _Ends(opened, told))
         elif self.patience_us is None:
             self.put(self.silence_us, _Ends(opened, Lost.CLOSED))
         # else: the caller's time-out will notice
@@ -597,7 +612,11 @@ class Conductor:
 
     def _inject(self, wanted: Inject) -> None:
         item = wanted.item
-        who = self.engine.cast.subjects.get(item.propolis_id)
+        who = (
+            None
+            if isinstance(item, contract.CallArea | contract.JumpClock)
+            else self.engine.cast.subjects.get(item.propolis_id)
+        )
         try:
             self._rack(item)
         except SledError as error:
@@ -637,7 +656,13 @@ class Conductor:
             self.engine.begin(self.now_us)
 
 
-_VERBS: Final = {contract.InjectState: "force", contract.KillPropolis: "kill", contract.ForgetVmm: "forget"}
+_VERBS: Final = {
+    contract.InjectState: "force",
+    contract.KillPropolis: "kill",
+    contract.ForgetVmm: "forget",
+    contract.CallArea: "set",
+    contract.InjectGuest: "do as a guest",
+}
 STEP: Final = Step()
 _TICK: Final = contract.Tick()
 _LATER: Final = object()

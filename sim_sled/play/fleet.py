@@ -17,6 +17,7 @@ from nexus_client.stub.rules import RuleSet
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import SECOND_US, Hardware, SledConfig
 from sim_sled.engine.engine import Engine
+from sim_sled.language.actions import SetFacts
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.schema import Scenario, Shape
@@ -83,6 +84,12 @@ def model_of(scenario: Scenario, variant: str | None) -> Config:
     hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
     rules = RuleSet(scenario.nexus.rules)
     return Config(rules=rules, hazards=hazards, variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
+
+
+def needs_servers(scenario: Scenario) -> bool:
+    """Whether a scenario is about the servers beside its sleds: only then there are any."""
+    facts = [action for rule in scenario.rules for action in rule.do if isinstance(action, SetFacts)]
+    return bool(facts) or any(entry.task is not None for entry in scenario.load)
 
 
 def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: str | None = None) -> Engine:

@@ -3,6 +3,8 @@
 In a checkout the library is the folder `scenarios/`; a wheel carries the same files as package data
 (`sim_sled/library/`). Whoever takes a scenario takes what `find` takes: a file, a folder (all its files), or the name
 of one of the library.
+
+Read next: campaign/swarm.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A run ends when users, timed rules and expectations are through and nothing has 
 the background tasks of Nexus had their turn), or `OVERTIME_US` after that if something never comes to rest, e.g. a
 sled that is cut off for ever and retries.
 
-Read before: play/virtual.py. Read next: cli/scenario_commands.py, play/campaign.py.
+Read before: play/virtual.py. Read next: campaign/job.py, cli/scenario_commands.py, play/many.py.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def _warnings(world: Finished) -> list[Warned]:
         made_by = next((load.mark() for load in world.scenario.load if load.action() in ("create", "churn")), None)
         if made_by is not None:
             found.append(Warned("W314", f"{many} never found room on a sled: {names}", made_by))
-    alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn") and e.met == 0]
+    alone = [e for e in world.users.entries if e.load.action() not in ("create", "churn", "task") and e.met == 0]
     return found + [Warned("W311", _met_nobody(e), e.load.mark()) for e in alone]
 
 

@@ -4,7 +4,7 @@ Each pass proposes smaller scenarios, biggest bites first; one that is valid and
 start. Where no smaller one fails with this seed, neighbouring seeds are tried: with fewer people on fewer sleds a
 rare meeting needs another throw of the dice. It ends when no proposal is left, or after `runs_max` runs.
 
-Read before: play/campaign.py.
+Read before: play/many.py. Read next: campaign/groups.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Agent, Expect, Fleet, Load, Migrate, Rule, Scenario, numbered
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
-from sim_sled.play.campaign import Task, play_all
 from sim_sled.play.judge.expect import Failure, label_of
+from sim_sled.play.many import Task, play_all
 from sim_sled.play.users import Deed
 
 RUNS_MAX: Final = 2_000

@@ -1,7 +1,7 @@
 """Where a scenario is played, as users, expectations and explanations see it: the virtual world or the wall clock's.
 
 Read before: engine/engine.py.
-Read next: daemon/judging.py, daemon/on_sockets.py, play/judge/expect.py, play/users.py.
+Read next: daemon/judging.py, daemon/on_sockets.py, play/judge/expect.py, play/tasks.py, play/users.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sim_sled.engine.engine import Engine
 from sim_sled.language.schema import Scenario
 
 if TYPE_CHECKING:
+    from sim_sled.play.asks import Answer, Ask
     from sim_sled.play.judge.expect import Judge
+    from sim_sled.play.users import Users
 
 Answered = Callable[[nx.Reply | nx.Dropped], None]
 
@@ -28,6 +30,7 @@ class Stage(Protocol):
     scenario: Scenario
     seed: int
     judge: Judge
+    users: Users
     nexus_5xx: list[str]
 
     @property
@@ -57,6 +60,10 @@ class Stage(Protocol):
 
     def ask(self, make: Callable[[int], Any], answered: Answered) -> None:
         """Give the model an input that has a ticket; its answer comes back by `answered`."""
+        ...
+
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """Ask a sled, or a server beside it, as Nexus does for tasks of its own."""
         ...
 
     def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:

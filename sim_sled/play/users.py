@@ -1,6 +1,7 @@
 """`load`: what users of the control plane do in the closed world.
 
-Read before: language/schema.py, play/stage.py. Read next: daemon/external.py, play/population.py, play/virtual.py.
+Read before: language/schema.py, play/stage.py, play/tasks.py.
+Read next: daemon/external.py, play/population.py, play/virtual.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
 from sim_sled.play.population import Population
+from sim_sled.play.tasks import Tasks
 
 if TYPE_CHECKING:
     from sim_sled.play.stage import Stage
@@ -74,10 +76,18 @@ class Users:
     first_refusal: str = ""
     """What the first refused creation was told."""
     deeds: list[Deed] = attrs.field(factory=list)
-    _due: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
+    _due: list[tuple[int, int, bool, Callable[[], None]]] = attrs.field(factory=list)
+    _planned: int = 0
     _count: int = 0
     _start_us: int = 0
+    tasks: Tasks = attrs.field(init=False)
     _populations: dict[str, Population] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.tasks = Tasks(self.world, self._later)
+
+    def _later(self, after_us: int, act: Callable[[], None]) -> None:
+        self._at(self.world.now_us - self._start_us + after_us, act, planned=False)
 
     def begin(self) -> None:
         """Time starts."""
@@ -96,7 +106,9 @@ class Users:
     def act(self, now_us: int) -> None:
         """Whatever is due by now."""
         while self._due and self._due[0][0] <= now_us:
-            heapq.heappop(self._due)[2]()
+            _, _, planned, act = heapq.heappop(self._due)
+            self._planned -= planned
+            act()
 
     def last_us(self) -> int:
         """When the last planned action is, from the start."""
@@ -106,9 +118,15 @@ class Users:
             ends.append((load.at or 0) + spread if load.at is not None else (load.to or 0) + spread)
         return max(ends)
 
-    def _at(self, elapsed_us: int, act: Callable[[], None]) -> None:
+    @property
+    def is_through(self) -> bool:
+        """Whether everything that was planned has been done; a task may still wait, if need be for ever."""
+        return self._planned == 0
+
+    def _at(self, elapsed_us: int, act: Callable[[], None], *, planned: bool = True) -> None:
         self._count += 1
-        heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, act))
+        self._planned += planned
+        heapq.heappush(self._due, (self._start_us + elapsed_us, self._count, planned, act))
 
     def _acts(self, entry: UserEntry) -> Callable[[], None]:
         return lambda: self._once(entry)
@@ -132,6 +150,8 @@ class Users:
             self._create(entry, load.create)
         elif load.churn is not None:
             self._churn(entry, load.churn)
+        elif load.task is not None:
+            self.tasks.start(entry.label, load.task)
         else:
             verb = load.action()
             for row in self._meant(entry, getattr(load, verb)):

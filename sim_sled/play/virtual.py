@@ -8,7 +8,7 @@ One heap holds what is on its way; the rack, the model, the rules and the users 
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
 Read before: core/rack.py, engine/engine.py, play/conductor.py, play/users.py.
-Read next: play/explain.py, play/run.py, play/translate.py.
+Read next: campaign/coverage.py, play/explain.py, play/run.py, play/translate.py.
 """
 
 from __future__ import annotations
@@ -28,17 +28,22 @@ from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
+from sim_sled.core.crucible.agents import equip
+from sim_sled.core.errors import PropolisSilent
+from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
+from sim_sled.core.spoil import How as Spoiling
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Power, RestartNexus
+from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.engine.reports import outcome_of
 from sim_sled.http.answers import refusal
 from sim_sled.language.distribution import Fixed
 from sim_sled.language.draw import draw
 from sim_sled.language.schema import Scenario
+from sim_sled.play.asks import GONE, Answer, Ask
 from sim_sled.play.conductor import (
     STEP,
     Answered,
@@ -53,8 +58,9 @@ from sim_sled.play.conductor import (
     Lost,
     Refused,
     Send,
+    Spoilt,
 )
-from sim_sled.play.fleet import configs_of, ids_of, model_of, outbox_of
+from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
@@ -112,6 +118,8 @@ class World:
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
     ids: dict[str, str] = attrs.field(factory=dict)
     _nexus_down_us: int = 0
+    _asked: dict[int, tuple[Ask, Callable[[Answer], None]]] = attrs.field(factory=dict)
+    """Requests of Nexus's own tasks on their way, by the key of their call."""
 
     def __attrs_post_init__(self) -> None:
         ids = ids_of(self.scenario)
@@ -133,6 +141,8 @@ class World:
         self.users = Users(self)
         for config in configs_of(self.scenario):
             self.rack.add_sled(config).outbox = outbox_of(self.scenario, self.seed)
+        if needs_servers(self.scenario):
+            equip(self.rack.sleds.values())
 
     @property
     def engine(self) -> Engine:
@@ -245,9 +255,12 @@ class World:
         sled = self.engine.cast.by_id[call.item.sled_id]
         if isinstance(ending, Refused):
             answer = refusal(ending.error)
-            if answer.status >= 500:
+            # a Propolis that is silent was silenced by a rule, which explains the answer
+            if answer.status >= 500 and not isinstance(ending.error, PropolisSilent):
                 self.nexus_5xx.append(f"{call.op} answered {answer.status}: {ending.error.message}")
             return
+        if call.key in self._asked:
+            return  # its task tells what it comes to
         if call.op == "vmm_register":
             self.judge.invariants.registered(sled.id)
         if call.op != "vmm_get_state":
@@ -334,6 +347,14 @@ class World:
             self.judge.invariants.checked(call.op.propolis_id)
         self.conductor.put(self.network(op, call.call_id), Call(call.call_id, op, item))
 
+    def request(self, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        """See `Stage`; over the network and past the rules, as a call of the model."""
+        self._ticket += 1
+        key = -self._ticket  # the model counts its own from 1
+        self._asked[key] = (wish, answered)
+        item = contract.CallArea(self._ticket, wish.sled_id, ESTATE, wish.call, wish.op)
+        self.conductor.put(self.network(wish.op, self._ticket), Call(key, wish.op, item))
+
     def network(self, what: str, nth: int) -> int:
         latency = self.engine.takes("network", "network")
         if latency is None or isinstance(latency, Fixed):
@@ -354,6 +375,8 @@ class World:
                     self._register(effect)
                 case Power():
                     self._set_power(effect.sled_id, "a0" if effect.on else "off")
+                case Expunge():
+                    self._expunge(effect.sled_id)
                 case RestartNexus():
                     self._restart_nexus(effect)
                 case Due():
@@ -362,8 +385,17 @@ class World:
     def _set_power(self, sled_id: UUID, power: str) -> None:
         self.ask(lambda ticket: nx.SetSled(ticket, sled_id, power=power), lambda _: None)
 
+    def _expunge(self, sled_id: UUID) -> None:
+        self.ask(lambda ticket: nx.SetSled(ticket, sled_id, policy="expunged"), lambda _: None)
+
     def _ended(self, ended: Ended) -> None:
         call, ending = ended.call, ended.ending
+        if isinstance(ending, Spoilt) and ending.spoil.how is Spoiling.DRIBBLE:
+            ended = attrs.evolve(ended, ending=(ending := Carried(ending.value)))  # all of it has come by now
+        asked_by = self._asked.pop(call.key, None)
+        if asked_by is not None:
+            self._answered(ended, *asked_by)
+            return
         text = ""
         outcome: nx.Outcome
         match ending:
@@ -372,6 +404,8 @@ class World:
                     "what requests of VMMs are answered"
                 )
                 outcome = nx.Answered(value)
+            case Spoilt(spoil, _):
+                outcome, text = nx.Malformed(f"the answer {spoil.how.value}"), f"the answer {spoil.how.value}"
             case Refused(error):
                 answer = refusal(error)
                 outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)
@@ -387,6 +421,25 @@ class World:
             name = self.engine.cast.by_id[call.item.sled_id].name
             self.line("request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name)
         self.tell_nexus(nx.SledAnswered(call.key, outcome))
+
+    def _answered(self, ended: Ended, wish: Ask, answered: Callable[[Answer], None]) -> None:
+        match ended.ending:
+            case Carried(value):
+                answer = Answer(200, wish.told(value))
+            case Spoilt(spoil, _):
+                answer = Answer(GONE, f"the answer {spoil.how.value}")
+            case Refused(error):
+                said = refusal(error)
+                answer = Answer(said.status, said.message)
+            case Failed(fail):
+                answer = Answer(fail.status, fail.message)
+            case Lost():
+                answer = Answer(GONE, ended.ending.value)
+        if not answer.good:
+            name = self.engine.cast.by_id[wish.sled_id].name
+            told = f"{answer.status}" if answer.status else str(answer.body)
+            self.line("request", f"{wish.op}: {told}", None, name)
+        answered(answer)
 
     def _register(self, effect: contract.AskNexus) -> None:
         def got(reply: nx.Reply | nx.Dropped) -> None:

@@ -37,7 +37,8 @@ def tapes() -> list[Path]:
     """The tapes to play: `SIM_SLED_TAPES` names folders (separated as in PATH), else the copies under tests/data."""
     data = Path(__file__).resolve().parents[1] / "data"
     named = os.environ.get("SIM_SLED_TAPES")
-    folders = [Path(one) for one in named.split(os.pathsep)] if named else [data / "tapes", data / "tapes-ext"]
+    ours = [data / "tapes", data / "tapes-ext", data / "tapes-own"]
+    folders = [Path(one) for one in named.split(os.pathsep)] if named else ours
     return [path for folder in folders for path in sorted(folder.glob("*.jsonl"))]
 
 

@@ -128,6 +128,14 @@ class CrucibleMachine(RuleBasedStateMachine):
             lambda: self.agent.delete_snapshot(_id(region), name), lambda: self.oracle.delete_snapshot(region, name)
         )
 
+    @rule(region=regions, other=regions, name=names)
+    def two_snapshots_run(self, region, other, name):
+        """Steps that chance alone seldom puts in this order."""
+        for one in (region, other):
+            self.create(one, 1)
+            self.snapshot(one, name)
+            self.run(one, name)
+
     @rule()
     def restart(self):
         """What was acknowledged is there again."""

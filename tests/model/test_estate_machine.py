@@ -315,6 +315,23 @@ class EstateMachine(RuleBasedStateMachine):
         row = {"fmri": "svc:/system/fault:default", "zone": "global", "state": str(state)}
         self.driver.of(Inventory).services = None if state is None else [row]
 
+    @rule(row=st.sampled_from(DATASETS[:2]), bundle=ids)
+    def a_dataset_with_a_bundle_goes_and_comes_back(self, row: dict[str, Any], bundle: uuid.UUID) -> None:
+        """Steps that chance alone seldom puts in this order."""
+        if row["id"] not in (self.oracle.ledgered or {"datasets": {}})["datasets"]:
+            self.change_one_thing(row)
+        pool = uuid.UUID(row["name"]["pool_name"].removeprefix("oxp_"))
+        self.start_bundle(Where(pool, uuid.UUID(row["id"])), bundle)
+        self.change_one_thing(row)
+        self.change_one_thing(row)
+
+    @rule(sha256=hashes)
+    def an_artifact_comes_and_is_not_listed_any_more(self, sha256: str) -> None:
+        """The same of artifacts."""
+        self.put_artifact_config(1, frozenset({sha256}))
+        self.put_artifact(sha256, 0)
+        self.put_artifact_config(1, frozenset())
+
     @rule()
     def restart(self) -> None:
         """The process ends and another one takes up what was kept; VMMs end with it."""

@@ -68,7 +68,7 @@ expect: [{{always: [time_ordered]}}]
 
 
 def text_of(trigger, action):
-    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled")
+    about_sled = action in ("restart_agent", "reboot_sled", "power_off_sled", "expunge_sled", "set", "clock")
     untold = trigger in ("at", "every", "idle", "manual", "rule")
     whom = (
         "for: {sled: sled-1}"

@@ -7,9 +7,12 @@ from pathlib import Path
 import attrs
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
+from sim_sled.campaign.explore import explore, place_of
+from sim_sled.campaign.guide import OneByOne
+from sim_sled.campaign.job import Job
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Agent, Nexus
-from sim_sled.play.campaign import Task, explore
+from sim_sled.play.many import Task
 from sim_sled.play.run import How
 from sim_sled.play.shrink import shrink
 
@@ -81,8 +84,14 @@ def storm(hazard=None):
 
 def found(prey, first, runs, jobs=1):
     """The seed with which the judge notices it, or None."""
-    explored = explore(Task("storm.yaml", storm(prey.name), first, How()), runs, jobs)
-    return next((one.seed for one in explored.found if prey.key in one.keys), None)
+    job = Job("storm.yaml", storm(prey.name), How())
+    place = place_of(job, jobs)
+    try:
+        explored = explore(job, OneByOne(first), runs, place, stop_after=1)
+    finally:
+        place.close()
+    group = explored.groups.get(prey.key)
+    return None if group is None else group.seeds[0]
 
 
 def reduced(prey, seed):

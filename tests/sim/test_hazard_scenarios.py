@@ -8,9 +8,11 @@ import attrs
 import pytest
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
+from sim_sled.campaign.job import Job
 from sim_sled.language.schema import Load, Nexus
 from sim_sled.language.selector import Selector
-from sim_sled.play.campaign import Task, explore
 from sim_sled.play.run import How, play
 from tests.sim.hazard_hunt import (
     PREY,
@@ -67,8 +69,8 @@ def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
 
 
 def test_the_churn_is_quiet_with_nothing_wrong():
-    explored = explore(Task("storm.yaml", storm(), 0, How()), 4, 1)
-    assert [one.text for one in explored.found] == []
+    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), 4)
+    assert [group.text for group in explored.groups.values()] == []
 
 
 @pytest.mark.parametrize("prey", PREY, ids=[prey.name for prey in PREY])

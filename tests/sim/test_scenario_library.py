@@ -52,11 +52,21 @@ NAMES = [
     "target-lost",
     "stop-overruled",
     "stop-before-start",
+    "disk-stuck-creating",
+    "region-out-of-space",
+    "zpool-lost",
+    "inventory-timeouts",
+    "artifact-stuck",
+    "bundle-half-way",
+    "ntp-never-in-sync",
+    "config-refused",
+    "orphaned-datasets",
+    "expunged-disk",
     "both-sleds-lost",
     "stop-in-migration",
     "failed-still-checked",
 ]
-"""As the design lists them, and six that show hazards."""
+"""As the design lists them, ten about what a sled has beside VMMs (SR 8), and six that show hazards."""
 HAZARDOUS = (
     "target-lost",
     "stop-overruled",

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from nexus_client.stub.variants import VARIANTS
-from sim_sled.cli.scenario_commands import RunOptions, explore_file, run_files, shrink_file
-from sim_sled.language.check import load_scenarios, parse_scenario
-from sim_sled.play.campaign import Task, explore
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
+from sim_sled.campaign.job import Job
+from sim_sled.cli.exploring import ExploreOptions, explore_file
+from sim_sled.cli.scenario_commands import RunOptions, run_files, shrink_file
+from sim_sled.language.check import load_scenarios
 from sim_sled.play.run import How, play
 
 SHRUNK = Path(__file__).parent / "shrunk"
@@ -44,9 +47,8 @@ def test_every_variant_has_a_fitting_scenario():
 @pytest.mark.parametrize("variant", sorted(FITTING))
 def test_explore_finds_a_wrong_nexus_within_200_seeds(variant):
     scenario = scenario_of(LIBRARY / f"{FITTING[variant]}.yaml")
-    explored = explore(Task("x", scenario, 0, How(variant=variant)), 200, 1)
-    assert explored.found
-    assert explored.runs <= 200
+    explored = explore(Job("x", scenario, How(variant=variant)), OneByOne(0), 200, stop_after=1)
+    assert explored.failed
 
 
 @pytest.mark.parametrize("variant", sorted(FITTING))
@@ -61,10 +63,11 @@ def test_what_shrink_left_still_fails_and_only_with_the_wrong_nexus(variant):
 
 def test_a_run_is_found_and_reduced_live(tmp_path):
     path = str(LIBRARY / "race-404.yaml")
-    explored, outcome = explore_file(path, 200, variant="restarts-stopped")
+    explored, outcome = explore_file(path, ExploreOptions(runs=200, variant="restarts-stopped"))
     assert outcome.code == 1
-    assert explored.found[0].keys[0] == "expect/user-stop-wins"
-    small, reduced = shrink_file(path, explored.found[0].seed, variant="restarts-stopped")
+    [group] = explored.groups.values()
+    assert group.what == "expect/user-stop-wins"
+    small, reduced = shrink_file(path, group.seeds[0], variant="restarts-stopped")
     assert reduced.code == 0
     assert small.vmms <= 3
     assert small.scenario.fleet.sleds <= 2
@@ -80,16 +83,3 @@ def test_a_run_that_does_not_fail_is_not_reduced():
     assert small is None
     assert outcome.code == 1
     assert "does not fail" in outcome.err
-
-
-def test_parallel_processes_find_the_same_seeds():
-    text = "version: 1\nload: [{at: 0s, create: {hostname: a}}]\n"
-    text += "rules: [{name: dies, when: {state: starting}, chance: 30%, do: {note: x}}]\n"
-    text += "expect: [{after: {rule: dies}, within: 1s, that: {vmm: failed}}]\n"
-    scenario, problems = parse_scenario(text)
-    assert scenario is not None, problems.text()
-    task = Task("x", scenario, 0, How())
-    one = explore(task, 12, 1, stop_after=100)
-    two = explore(task, 12, 2, stop_after=100)
-    assert one == two
-    assert 0 < len(one.found) < 12

@@ -61,7 +61,10 @@ def test_workers_of_a_campaign_follow_it():
     thresholds, frozen = json.loads(done.stdout)
     assert tuple(thresholds) == collector.THRESHOLDS
     assert frozen > 1_000
-    assert "initializer=collector.worker" in (REPOSITORY / "sim_sled/play/campaign.py").read_text(encoding="utf-8")
+    many = (REPOSITORY / "sim_sled/play/many.py").read_text(encoding="utf-8")
+    assert "    collector.worker()\n" in many
+    assert "initializer=worker_begins" in many
+    assert "    worker_begins()\n" in (REPOSITORY / "sim_sled/campaign/places.py").read_text(encoding="utf-8")
 
 
 def test_a_process_that_is_not_ours_is_left_alone(monkeypatch):

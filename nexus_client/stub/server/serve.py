@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from nexus_client.dropshot import collector
+from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard, malformed
 from nexus_client.dropshot.listen import Listener, Server, listen
@@ -231,6 +231,7 @@ async def serve(
         if ready is not None:
             ready(addresses)
         collector.started()
+        service.tell("READY=1")
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed
         stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())
@@ -239,5 +240,6 @@ async def serve(
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            service.tell("STOPPING=1")
         if failed.done():
             raise failed.result()

@@ -1,6 +1,6 @@
 """The bootstore of one sled: the rack's network configuration and who else keeps it (SR 4.4).
 
-Read before: core/estate.py.
+Read before: core/estate.py. Read next: core/facts.py.
 """
 
 from __future__ import annotations

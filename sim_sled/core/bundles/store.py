@@ -3,7 +3,7 @@
 A bundle lies in a dataset of the ledgered configuration. What a client transfers goes to the bytes of
 `temporary_key`; a bundle that is finalised is those of `complete_key`.
 
-Read before: core/omicron_config/ledger.py. Read next: http/bundles.py.
+Read before: core/omicron_config/ledger.py. Read next: core/facts.py, http/bundles.py.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Bundles(Area):
         self.mismatches_left = 0
         self.unmounted: set[str] = set()
         """Datasets that are in the configuration and all the same not there (SR 8)."""
+        self.unmounted_kinds: frozenset[str] = frozenset()
+        """The same, for all of a kind."""
 
     def list(self, where: Where) -> list[tuple[UUID, str]]:
         """Bundles by id, with their states."""
@@ -190,7 +192,7 @@ class Bundles(Area):
             raise Internal(f"dataset {where.dataset_id} is on {dataset.pool_name}")
         if dataset.kind in ZONE_OWNED:
             raise Missing(f"dataset {where.dataset_id} belongs to a zone")
-        if str(where.dataset_id) in self.unmounted:
+        if str(where.dataset_id) in self.unmounted or dataset.kind in self.unmounted_kinds:
             raise Internal(f"dataset {where.dataset_id} is not mounted")
         return self.of_dataset.get(str(where.dataset_id), {})
 

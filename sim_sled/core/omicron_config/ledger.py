@@ -22,7 +22,7 @@ from sim_sled.core.contract import DropFiles
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.estate import Area, Estate, SledPoint
 from sim_sled.core.omicron_config.reconcile import Faults, HasDisk, Identity, Image, Reconciled, World, reconcile
-from sim_sled.core.omicron_config.values import ZONE_OWNED, OmicronConfig
+from sim_sled.core.omicron_config.values import ZONE_OWNED, DatasetWanted, OmicronConfig
 
 FIRST_IMAGES: Final[Mapping[str, Image]] = {
     name: Image(f"{digit}" * 32, 1000, bytes([byte]) * 32, "fake from debug_assume_success()", data_size=1000)
@@ -68,6 +68,8 @@ class Ledger(Area):
         self.run: Run | None = None
         self.ended: Ended | None = None
         self.faults = Faults()
+        self.takes_us: int | None = None
+        """How long a run takes, if somebody wants that to be other than the sled's pace (SR 8)."""
         self.strict_artifacts = estate.sled.config.strict
         self.override: str | None = None
         self.boot_slot = "a"
@@ -122,7 +124,9 @@ class Ledger(Area):
 
     def _start(self) -> None:
         assert self.ledgered is not None, "nothing to reconcile"
-        took_us = self.estate.pace_us(SledPoint.RECONCILE, self.runs)
+        took_us = self.takes_us
+        if took_us is None:
+            took_us = self.estate.pace_us(SledPoint.RECONCILE, self.runs)
         self.runs += 1
         self.run = Run(self.ledgered, self.estate.now_us, self.estate.now_us + took_us)
         if took_us == 0:
@@ -158,7 +162,12 @@ class Ledger(Area):
     # --- what the sled has ------------------------------------------------------------------------------------------
 
     def _world(self) -> World:
-        return World(self.disks(), self.images, self.slots, self.boot_slot, self.override, self.faults)
+        there: dict[str, DatasetWanted] = {}
+        if self.last is not None:
+            made = self.last.config.datasets
+            there = {key: made[key] for key, why in self.last.datasets.items() if why is None}
+            there |= self.last.orphans
+        return World(self.disks(), self.images, self.slots, self.boot_slot, self.override, self.faults, there)
 
     def disks(self) -> dict[Identity, HasDisk]:
         """All disks of this sled, the ones with pools first, in the order of their slots."""

@@ -52,7 +52,9 @@ HEADER_BYTES: Final = 4096
 
 @attrs.define
 class Faults:
-    """What somebody wants to go wrong (SR 8). Texts by id; `missing_disks` are serial numbers."""
+    """What somebody wants to go wrong (SR 8). Texts by id; `serials`: by serial number of a disk; `kinds`: by kind of
+    dataset or zone. `missing_disks` are serial numbers. `keeps_orphans`: datasets that left cannot be destroyed.
+    """
 
     disks: dict[str, str] = attrs.field(factory=dict)
     datasets: dict[str, str] = attrs.field(factory=dict)
@@ -61,6 +63,9 @@ class Faults:
     time_synchronized: bool = True
     boot_disk: str | None = None
     slots: dict[str, str] = attrs.field(factory=dict)
+    serials: dict[str, str] = attrs.field(factory=dict)
+    kinds: dict[str, str] = attrs.field(factory=dict)
+    keeps_orphans: bool = False
 
 
 @attrs.frozen
@@ -76,6 +81,8 @@ class World:
     boot_slot: str
     override: str | None
     faults: Faults
+    there: Mapping[str, DatasetWanted] = attrs.field(factory=dict)
+    """Datasets that earlier runs made, by id."""
 
 
 @attrs.frozen
@@ -94,6 +101,8 @@ class Reconciled:
     override_result: str | None
     """`removed`, `no_override`, or why it could not be removed; None: nobody asked."""
     override_left: str | None
+    orphans: Mapping[str, DatasetWanted] = attrs.field(factory=dict)
+    """Datasets that are there, are in no configuration any more, and could not be destroyed."""
 
 
 def reconcile(config: OmicronConfig, world: World) -> Reconciled:
@@ -109,7 +118,12 @@ def reconcile(config: OmicronConfig, world: World) -> Reconciled:
     datasets = {each.id: _dataset(each, pools, world.faults) for each in config.datasets.values()}
     failed = {config.datasets[key].name: why for key, why in datasets.items() if why is not None}
     zones = {zone.id: _zone(zone, pools, failed, world.faults) for zone in config.zones.values()}
-    return Reconciled(config, disks, datasets, zones, pools, slots, world.faults.boot_disk, result, left)
+    orphans = {
+        key: each
+        for key, each in world.there.items()
+        if world.faults.keeps_orphans and key not in config.datasets and pool_id(each.pool_name) in pools
+    }
+    return Reconciled(config, disks, datasets, zones, pools, slots, world.faults.boot_disk, result, left, orphans)
 
 
 def _override(wanted: str | None, there: str | None) -> tuple[str | None, str | None]:
@@ -141,20 +155,20 @@ def _disk(disk: DiskWanted, world: World) -> str | None:
         return f"Disk requested by control plane is an internal disk: {disk.id}"
     if has.pool_id is not None and has.pool_id != disk.pool_id:
         return f"Expected zpool UUID of {disk.pool_id}, but saw {has.pool_id}"
-    return world.faults.disks.get(disk.id)
+    return world.faults.disks.get(disk.id, world.faults.serials.get(disk.serial))
 
 
 def _dataset(dataset: DatasetWanted, pools: Mapping[str, HasDisk], faults: Faults) -> str | None:
     if pool_id(dataset.pool_name) not in pools:
         return f"could not find matching zpool {dataset.pool_name}"
-    return faults.datasets.get(dataset.id)
+    return faults.datasets.get(dataset.id, faults.kinds.get(dataset.kind))
 
 
 def _zone(zone: ZoneWanted, pools: Mapping[str, HasDisk], failed: Mapping[str, str], faults: Faults) -> str | None:
     """A dataset that the configuration does not name is taken to be there, as in the existing simulator: its tapes
     have zones without a root of their own.
     """
-    if (fault := faults.zones.get(zone.id)) is not None:
+    if (fault := faults.zones.get(zone.id, faults.kinds.get(zone.kind))) is not None:
         return fault
     if zone.needs_time and not faults.time_synchronized:
         return NOT_IN_TIME

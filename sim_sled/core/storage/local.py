@@ -1,6 +1,6 @@
 """Local storage: datasets with a volume in a pool, for disks of VMs that are not Crucible's (SR 3.4).
 
-Read before: core/omicron_config/ledger.py.
+Read before: core/omicron_config/ledger.py. Read next: core/facts.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ digests and secrets have the right lengths and follow from rack, epoch and membe
 
 Every refusal is a 500 on the wire.
 
-Read before: core/estate.py. Read next: http/trust_quorum.py.
+Read before: core/estate.py. Read next: core/facts.py, http/trust_quorum.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each action does: a function per action, in a module per subject, found by the action's class (`DOING`).
 
-Read before: engine/act/reports.py, engine/act/requests.py, engine/act/run.py, engine/act/sleds.py,
-engine/act/vmms.py. Read next: engine/engine.py.
+Read before: engine/act/estate.py, engine/act/reports.py, engine/act/requests.py, engine/act/run.py,
+engine/act/sleds.py, engine/act/vmms.py. Read next: engine/engine.py.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import attrs
 
-from sim_sled.engine.act import reports, requests, run, sleds, vmms
+from sim_sled.engine.act import estate, reports, requests, run, sleds, vmms
 from sim_sled.engine.act.firing import DOING, Doing, Firing, Needs
 from sim_sled.engine.plans import RequestPlan
 from sim_sled.language.actions import REQUEST_ONLY, Action, Delay
 from sim_sled.language.figures import show_duration
 
-__all__ = ["carry_out", "reports", "requests", "run", "sleds", "vmms"]
+__all__ = ["carry_out", "estate", "reports", "requests", "run", "sleds", "vmms"]
 
 
 def carry_out(firing: Firing) -> None:

@@ -1,7 +1,8 @@
 """One firing of a rule, as its actions see it, and which function does which action.
 
-Read before: engine/cast.py, engine/plans.py, engine/reports.py, engine/timers.py. Read next: engine/act/reports.py,
-engine/act/requests.py, engine/act/run.py, engine/act/sleds.py, engine/act/vmms.py.
+Read before: engine/cast.py, engine/plans.py, engine/reports.py, engine/timers.py.
+Read next: engine/act/estate.py, engine/act/reports.py, engine/act/requests.py, engine/act/run.py,
+engine/act/sleds.py, engine/act/vmms.py.
 """
 
 from __future__ import annotations

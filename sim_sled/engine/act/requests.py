@@ -5,9 +5,10 @@ Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
 
 from __future__ import annotations
 
+from sim_sled.core.spoil import How, Spoil
 from sim_sled.engine.act.firing import Firing, does, on
 from sim_sled.engine.plans import RequestPlan
-from sim_sled.language.actions import Delay, Fail, Hang, Reset
+from sim_sled.language.actions import Delay, Dribble, Fail, Garbage, Hang, Reset, Truncate
 from sim_sled.language.figures import FOREVER, show_duration
 
 
@@ -43,3 +44,24 @@ def reset(firing: Firing, _action: Reset) -> None:
     if isinstance(firing.plan, RequestPlan):
         firing.plan.reset = True
         firing.note("closes the connection")
+
+
+@does(Dribble, plans=on(RequestPlan))
+def dribble(firing: Firing, action: Dribble) -> None:
+    _spoil(firing, Spoil(How.DRIBBLE, action.lasts))
+
+
+@does(Truncate, plans=on(RequestPlan))
+def truncate(firing: Firing, _action: Truncate) -> None:
+    _spoil(firing, Spoil(How.TRUNCATE))
+
+
+@does(Garbage, plans=on(RequestPlan))
+def garbage(firing: Firing, _action: Garbage) -> None:
+    _spoil(firing, Spoil(How.GARBAGE))
+
+
+def _spoil(firing: Firing, spoil: Spoil) -> None:
+    if isinstance(firing.plan, RequestPlan):
+        firing.plan.spoil = spoil
+        firing.note(f"its answer {spoil.how.value}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from sim_sled.core import contract
 from sim_sled.engine.act.firing import NOBODY, Firing, Needs, does
 from sim_sled.engine.cast import Down
-from sim_sled.engine.plans import Power
-from sim_sled.language.actions import Action, PowerOffSled, RebootSled, RestartAgent
+from sim_sled.engine.plans import Expunge, Power
+from sim_sled.language.actions import Action, Clock, ExpungeSled, PowerOffSled, RebootSled, RestartAgent
 from sim_sled.language.draw import draw, happens
 from sim_sled.language.figures import FOREVER, show_duration
 
@@ -23,6 +23,19 @@ def restart_agent(firing: Firing, action: RestartAgent) -> None:
 def reboot_sled(firing: Firing, action: RebootSled) -> None:
     if _goes_down(firing, action, Down.REBOOT, action.down.at(firing.draw("down"))) and firing.sled is not None:
         firing.sled.no_disks_until_us = firing.sled.down_until_us + action.early_accept
+
+
+@does(Clock, needs=Needs.SLED)
+def clock(firing: Firing, action: Clock) -> None:
+    assert firing.sled is not None, "needed"
+    firing.inject(contract.JumpClock(NOBODY, firing.sled.id, -action.jump if action.back else action.jump), action)
+
+
+@does(ExpungeSled, needs=Needs.SLED)
+def expunge_sled(firing: Firing, _action: ExpungeSled) -> None:
+    assert firing.sled is not None, "needed"
+    firing.tell("sled", "expunged")
+    firing.want(Expunge(firing.sled.id))
 
 
 @does(PowerOffSled, needs=Needs.SLED)

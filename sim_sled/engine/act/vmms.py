@@ -6,12 +6,22 @@ Read before: engine/act/firing.py. Read next: engine/act/__init__.py.
 from __future__ import annotations
 
 from propolis_stub.contract import Hold, Release
+from propolis_stub.guest_events import GuestEvent
 from propolis_stub.types import Role
 from sim_sled.core import contract
 from sim_sled.engine.act.firing import NOBODY, Firing, Needs, does, on
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import PacePlan, vmm_state
-from sim_sled.language.actions import Action, ForgetVmm, KillPropolis, MigrationFate, SetState, SkipStates, Stall
+from sim_sled.language.actions import (
+    Action,
+    ForgetVmm,
+    Guest,
+    KillPropolis,
+    MigrationFate,
+    SetState,
+    SkipStates,
+    Stall,
+)
 from sim_sled.language.figures import FOREVER, show_duration
 from sim_sled.language.words import On
 
@@ -82,6 +92,13 @@ def forget_vmm(firing: Firing, action: ForgetVmm) -> None:
     who = _who(firing)
     firing.inject(contract.ForgetVmm(NOBODY, who.sled.id, who.propolis_id), action)
     firing.note("makes the agent forget it")
+
+
+@does(Guest, needs=Needs.VMM)
+def guest(firing: Firing, action: Guest) -> None:
+    who = _who(firing)
+    firing.inject(contract.InjectGuest(NOBODY, who.sled.id, who.propolis_id, GuestEvent(action.event)), action)
+    firing.note(f"lets its guest {action.event}")
 
 
 def _decides_this_phase(firing: Firing, action: MigrationFate) -> bool:

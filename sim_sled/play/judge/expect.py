@@ -6,7 +6,8 @@ Read before: language/schema.py, play/stage.py. Read next: daemon/judging.py, pl
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import attrs
@@ -23,6 +24,10 @@ from sim_sled.play.judge.invariants import Invariants
 
 if TYPE_CHECKING:
     from sim_sled.play.stage import Stage
+
+
+NOBODY: Final = UUID(int=0)
+"""Instead of an instance: of expectations about tasks and inventories."""
 
 
 @attrs.frozen
@@ -47,6 +52,11 @@ class _Armed:
     due_us: int
     requests: set[str] = attrs.field(factory=set)
     over: bool = False
+
+    @property
+    def key(self) -> UUID:
+        """Under which it waits: that of the instance."""
+        return NOBODY if self.who is None else self.who.instance_id
 
 
 @attrs.define(eq=False)
@@ -136,14 +146,20 @@ class Judge:
             ]
             if name is not None and expect.for_.names_sleds() and not means_sled(expect.for_, name):
                 subjects = []
-        lasts_us = (expect.within if expect.that is not None else expect.lasts) or 0
+        if expect.that is not None and expect.that.concerns_nobody:
+            subjects = []
+            self._arm_one(expect, label, None, now_us)
         for one in subjects:
-            self._count += 1
-            armed = _Armed(expect, label, one, self._sled_of(one), now_us + lasts_us)
-            self.armed_count[label] = self.armed_count.get(label, 0) + 1
-            self._waiting.setdefault(one.instance_id, []).append(armed)
-            heapq.heappush(self._due, (armed.due_us, self._count, armed))
-            self._dirty[one.instance_id] = None
+            self._arm_one(expect, label, one, now_us)
+
+    def _arm_one(self, expect: Expect, label: str, one: Subject | None, now_us: int) -> None:
+        lasts_us = (expect.within if expect.that is not None else expect.lasts) or 0
+        self._count += 1
+        armed = _Armed(expect, label, one, None if one is None else self._sled_of(one), now_us + lasts_us)
+        self.armed_count[label] = self.armed_count.get(label, 0) + 1
+        self._waiting.setdefault(armed.key, []).append(armed)
+        heapq.heappush(self._due, (armed.due_us, self._count, armed))
+        self._dirty[armed.key] = None
 
     def touch(self, who: Subject) -> None:
         """Something about this VMM changed."""
@@ -153,6 +169,10 @@ class Judge:
     def touch_instance(self, instance_id: UUID) -> None:
         if instance_id in self._waiting:
             self._dirty[instance_id] = None
+
+    def touch_tasks(self) -> None:
+        """A task has come further, or Nexus has seen a sled."""
+        self.touch_instance(NOBODY)
 
     def look(self) -> None:
         """Look at everything that waits, when nobody says what changed (on the wall clock)."""
@@ -193,8 +213,7 @@ class Judge:
             waiting = heapq.heappop(self._due)[2]
             if not waiting.over:
                 self._time_is_up(waiting)
-                assert waiting.who is not None
-                self._sweep(waiting.who.instance_id)
+                self._sweep(waiting.key)
 
     def _sweep(self, instance_id: UUID) -> None:
         left = [waiting for waiting in self._waiting.get(instance_id, ()) if not waiting.over]
@@ -254,6 +273,8 @@ class Judge:
     def _wrong_of(self, that: That, waiting: _Armed, *, first: bool) -> list[str]:
         """What is not as it should be, each as `subject is x, not y`; with `first` it stops at the first."""
         wrong: list[str] = []
+        if that.concerns_nobody:
+            return self._wrong_of_sleds(that, waiting.expect)
         for subject in that.subjects():
             wanted = getattr(that, subject)
             wants = (wanted,) if isinstance(wanted, str) else wanted
@@ -271,6 +292,22 @@ class Judge:
                     break
         return wrong
 
+    def _wrong_of_sleds(self, that: That, expect: Expect) -> list[str]:
+        """What tasks have not come to, and what Nexus has not seen of every sled that is meant."""
+        tasks, wrong = self.world.users.tasks, []
+        for name, wanted in that.task:
+            if (now := tasks.state.get(name, "not begun")) != wanted:
+                wrong.append(f"task {name} is {now}, not {wanted}")
+        for sled in self.world.engine.cast.sleds.values():
+            if not means_sled(expect.for_, sled.name):
+                continue
+            for path, pattern in that.inventory:
+                seen = tasks.path(sled.id, path)
+                if not any(fnmatchcase(one, pattern) for one in seen):
+                    told = " or ".join(dict.fromkeys(seen)) or "nothing"
+                    wrong.append(f"{path} of {sled.name} is {told[:200]}, not {pattern}")
+        return wrong
+
     def _seen(self, subject: str, waiting: _Armed) -> tuple[str, ...]:
         who = waiting.who
         assert who is not None
@@ -283,7 +320,7 @@ class Judge:
                 return (self._public(who.instance_id),)
             case "sled":
                 return ("unchanged" if self._sled_of(who) == waiting.sled_before else "changed",)
-            case "migration_in" | "migration_out":
+            case "migration_in" | "migration_out" | "migration":
                 return self._migration(subject, who)
         return ()
 
@@ -292,6 +329,11 @@ class Judge:
         row = self.world.nexus.records.migrations.get(who.migration_id) if who.migration_id is not None else None
         if row is None:
             return ()
+        if subject == "migration":
+            sides = {row.target_state.value, row.source_state.value}
+            # what one side alone says decides nothing but a failure
+            told = "failed" if "failed" in sides else sides.pop() if len(sides) == 1 else "in_progress"
+            return (told,)
         return ((row.target_state if subject == "migration_in" else row.source_state).value,)
 
     def _is_told(self, waiting: _Armed) -> bool:

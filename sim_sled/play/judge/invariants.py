@@ -183,10 +183,13 @@ class Invariants:
         sled = self.world.rack.sleds[sled_id]
         hardware = sled.config.hardware
         name = self.world.engine.cast.by_id[sled_id].name
-        if sled.threads_used > hardware.hardware_threads:
-            self.fail("capacity", f"{name} carries {sled.threads_used} of {hardware.hardware_threads} CPUs")
-        if sled.memory_mib_used * 2**20 > hardware.reservoir_size:
-            self.fail("capacity", f"{name} carries {sled.memory_mib_used} MiB, more than its reservoir")
+        # one that has ended carries nothing any more, however late its end is told; Nexus may have asked for it
+        living = [vmm.about for vmm in sled.vmms.values() if not vmm.terminal]
+        cpus, memory_mib = sum(one.ncpus for one in living), sum(one.memory_mib for one in living)
+        if cpus > hardware.hardware_threads:
+            self.fail("capacity", f"{name} carries {cpus} of {hardware.hardware_threads} CPUs")
+        if memory_mib * 2**20 > hardware.reservoir_size:
+            self.fail("capacity", f"{name} carries {memory_mib} MiB, more than its reservoir")
 
     # ---- at the end
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from sim_sled.language.check import load_scenarios
-from sim_sled.play.campaign import Task, play_all
+from sim_sled.play.many import Task, play_all
 from sim_sled.play.run import How
 
 FOLDER = Path(__file__).parents[3] / "scenarios"

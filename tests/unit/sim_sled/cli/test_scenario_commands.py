@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sim_sled.campaign.explore import Explored, Group
+from sim_sled.cli.exploring import brief
 from sim_sled.cli.main import app
 
 LIBRARY = Path(__file__).parents[4] / "scenarios"
@@ -204,3 +206,10 @@ def test_a_sequence_of_nobody_is_told(tmp_path):
     result = sim_sled("run", LIBRARY / "happy.yaml", "--seed", 1, "--sequence", f"nobody={tmp_path / 'x.mmd'}")
     assert result.exit_code == 0
     assert "there was no nobody; its sequence is empty" in result.stderr
+
+
+def test_the_bar_of_a_night_fits_into_80_columns_with_the_bar_itself_and_the_time_left():
+    groups = {str(n): Group(str(n), "") for n in range(20)}
+    night = Explored(99_999, 9_999, virtual_us=5_800 * 3_600_000_000, groups=groups, covered=9_999)
+    assert brief(night, 99.0) == "99999 runs, 99/s, 5800.0 h, 9999 failed in 20, 9999 tuples"
+    assert len(brief(night, 99.0)) + len(" ") + 8 + len(" 0:00:00") <= 80

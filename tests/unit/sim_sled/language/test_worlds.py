@@ -13,6 +13,7 @@ HEAD = "version: 1\nname: x\nseed: 1\nload: [{at: 0s, create: {hostname: web}}]\
 RULES = {
     "set_state": "- {name: r, when: {response: vmm_register}, do: {set_state: failed}}\n",
     "restart_nexus": "- {name: r, when: {at: 5s}, do: [{note: x}, {restart_nexus: {down: 1s}}]}\n",
+    "expunge_sled": "- {name: r, for: {sled: sled-1}, when: {at: 5s}, do: {expunge_sled: true}}\n",
     "power_off_sled": "- {name: r, for: {sled: sled-1}, when: {at: 5s}, do: {power_off_sled: {lasts: 1s}}}\n",
 }
 PLAIN = (

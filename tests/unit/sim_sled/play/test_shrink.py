@@ -6,7 +6,7 @@ import pytest
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.selector import EVERYTHING
 from sim_sled.play import shrink
-from sim_sled.play.campaign import Task
+from sim_sled.play.many import Task
 from sim_sled.play.run import How
 
 SCENARIO = """

@@ -1,18 +1,19 @@
-"""Many runs in parallel processes: `run --jobs`, `explore`, `shrink`. A run is its scenario and its seed, so it does
-not matter in which process it is played.
+"""Many runs in parallel processes: `run --jobs`, `shrink`. A run is its scenario and its seed, so it does not matter
+in which process it is played. Campaigns of many seeds are in `sim_sled/campaign`.
 
-Read before: play/run.py. Read next: play/shrink.py.
+Read before: play/run.py. Read next: play/shrink.py, campaign/job.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import Final
 
 import attrs
@@ -52,6 +53,22 @@ def play_task(task: Task) -> Played:
     return Played(task, result, time.perf_counter() - started)
 
 
+def worker_begins() -> None:
+    """Of a worker process: it ends when the process that started it has died, even by SIGKILL.
+
+    The pool alone does not see to that: its workers hold both ends of the pipe they read from, and wait for ever.
+    """
+    collector.worker()
+    threading.Thread(target=_ends_with_parent, daemon=True).start()
+
+
+def _ends_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "a worker has one"
+    parent.join()
+    os._exit(1)  # nobody is left to whom anything could be told
+
+
 def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None] | None = None) -> Iterator[Played]:
     """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest."""
     if jobs <= 1:
@@ -62,7 +79,7 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
             yield Played(task, result, time.perf_counter() - started)
         return
     # spawn: a worker begins as a new process would, whatever this one holds
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=collector.worker) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=worker_begins) as pool:
         waiting: dict[int, Future[Played]] = {}
         done: dict[int, Played] = {}
         numbered = enumerate(tasks)
@@ -70,7 +87,7 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
         try:
             while True:
                 while len(waiting) < jobs * AHEAD and (one := next(numbered, None)) is not None:
-                    with _children_without_ctrl_c():
+                    with children_without_ctrl_c():
                         waiting[one[0]] = pool.submit(play_task, one[1])
                 if not waiting and following not in done:
                     return
@@ -82,18 +99,16 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
                     yield done.pop(following)
                     following += 1
         except BaseException:
-            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for
+            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for. Nor cancelled:
+            # the pool tells what waits that its worker is gone, and trips over what has been cancelled.
             for worker in active_children():
                 worker.terminate()
             raise
-        finally:
-            for future in waiting.values():
-                future.cancel()
 
 
 @contextlib.contextmanager
-def _children_without_ctrl_c() -> Iterator[None]:
-    """A terminal sends Ctrl-C to all its processes; the first one answers for all.
+def children_without_ctrl_c() -> Iterator[None]:
+    """Around the start of a child. A terminal sends Ctrl-C to all its processes; the first one answers for all.
 
     Blocked, not ignored: children inherit it through exec, and what comes meanwhile reaches us afterwards.
     """
@@ -105,46 +120,3 @@ def _children_without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@attrs.frozen
-class Found:
-    """A failing run of a campaign."""
-
-    seed: int
-    keys: tuple[str, ...]
-    text: str
-
-
-@attrs.frozen
-class Explored:
-    """What a campaign found."""
-
-    runs: int
-    found: tuple[Found, ...]
-
-
-def explore(
-    task: Task,
-    runs: int,
-    jobs: int,
-    *,
-    stop_after: int = 1,
-    told: Callable[[int, int], None] | None = None,
-) -> Explored:
-    """Plays seeds from the task's on until so many failed; `told(done, failed)` after each."""
-    quick = attrs.evolve(task.how, keep=False)
-    tasks = (attrs.evolve(task, seed=(task.seed + i) % 2**64, how=quick) for i in range(runs))
-    found: list[Found] = []
-    done = 0
-    played = play_all(tasks, jobs)
-    for one in played:
-        done += 1
-        if not one.result.good:
-            keys = tuple(dict.fromkeys(failure.key for failure in one.result.failures))
-            found.append(Found(one.task.seed, keys, one.result.failures[0].text))
-        if told is not None:
-            told(done, len(found))
-        if len(found) >= stop_after:
-            break
-    return Explored(done, tuple(found))

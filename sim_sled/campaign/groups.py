@@ -1,0 +1,137 @@
+"""What a campaign found, one folder per reason: the smallest scenario that fails so, its run, the command.
+
+    DIR/expect-boots/minimal.yaml    the reduced scenario with its seed (without `--shrink`: the whole one)
+    DIR/expect-boots/minimal.trace   its run, for `replay`
+    DIR/expect-boots/minimal.html    its run, as a page for a browser
+    DIR/expect-boots/README.md       the reason, all that is known of the group, commands to paste
+
+Read before: campaign/explore.py, play/shrink.py. Read next: cli/exploring.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from nexus_client.dropshot.text import shown
+from sim_sled.campaign.explore import Group
+from sim_sled.campaign.job import Job
+from sim_sled.files import CannotWrite, write_text
+from sim_sled.language.printing import print_scenario
+from sim_sled.page.files import in_one_file
+from sim_sled.page.recording import TooManyEvents, recording_of
+from sim_sled.play.run import play
+from sim_sled.play.shrink import Shrunk, shrink
+
+GROUPS_MAX: Final = 100
+"""Folders of one campaign: whoever has more reasons has one more reason to begin with the first."""
+SHRINK_RUNS_MAX: Final = 500
+"""Runs of one group's reduction; `sim-sled shrink` goes on from there."""
+_SEEDS_SHOWN: Final = 10
+
+
+@attrs.frozen
+class Kept:
+    """A group that has its folder."""
+
+    group: Group
+    folder: Path
+    small: Shrunk | None
+
+
+def slug_of(what: str) -> str:
+    """The name of a group's folder."""
+    return re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")[:60] or "group"
+
+
+def keep_group(
+    job: Job,
+    group: Group,
+    into: Path,
+    *,
+    jobs: int = 1,
+    shrinks: bool = True,
+    told: Callable[[int], None] | None = None,
+) -> Kept:
+    """Shrinks a group's first run and writes its folder. Raises `CannotWrite`."""
+    seed = group.seeds[0]
+    task = job.task(seed)
+    # a crash of ours is no failure of a run, so there is nothing that `shrink` could hold on to
+    small = None
+    if shrinks and not group.what.startswith("crash/"):
+        small = shrink(
+            task,
+            group.what,
+            jobs=jobs,
+            runs_max=SHRINK_RUNS_MAX,
+            told=None if told is None else lambda runs, _: told(runs),
+        )
+    if small is not None:
+        seed = small.seed  # a smaller one may need another
+    scenario = attrs.evolve(task.scenario if small is None else small.scenario, seed=seed)
+    folder = _folder(into, slug_of(group.what))
+    told_by = f"{shown(group.text)}\nFound by a campaign over {Path(job.shown).name}, seed {group.seeds[0]}."
+    write_text(folder / "minimal.yaml", print_scenario(scenario, told_by))
+    if not group.what.startswith("crash/"):
+        result = play(scenario, seed, attrs.evolve(job.how, keep=True))
+        write_text(folder / "minimal.trace", result.trace().text())
+        with suppress(TooManyEvents):  # what no browser would show has its trace
+            write_text(folder / "minimal.html", in_one_file(recording_of(result)))
+    write_text(folder / "README.md", _readme(job, group, small))
+    return Kept(group, folder, small)
+
+
+def _folder(into: Path, name: str) -> Path:
+    """A new one: what an earlier campaign found is not overwritten."""
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for n in range(1, GROUPS_MAX + 1):
+            folder = into / (name if n == 1 else f"{name}-{n}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise CannotWrite(f"cannot write {into}: {error.strerror}") from None
+    raise CannotWrite(f"cannot write {into}: there are {GROUPS_MAX} folders {name} already")
+
+
+def flags_of(job: Job) -> str:
+    """The options that a single run needs to go as it did in the campaign."""
+    how = job.how
+    flag = f" --variant {how.variant}" if how.variant else ""
+    flag += f" --sled-variant {how.sled_variant}" if how.sled_variant else ""
+    return flag + (f" --hazard {job.hazard}" if job.hazard else "")
+
+
+def again(job: Job, seed: int) -> str:
+    """The command that plays one seed of a campaign again."""
+    return f"sim-sled run {job.shown} --seed {seed}{' --swarm' if job.swarm else ''}{flags_of(job)}"
+
+
+def _readme(job: Job, group: Group, small: Shrunk | None) -> str:
+    flags = flags_of(attrs.evolve(job, hazard=None))  # a hazard stands in the file
+    seeds = ", ".join(str(seed) for seed in group.seeds[:_SEEDS_SHOWN])
+    size = "the whole scenario"
+    if small is not None:
+        s = small.scenario
+        size = f"{s.fleet.sleds} sleds, {small.vmms} VMMs, {len(s.rules)} rules, after {small.runs} runs"
+    return f"""# {group.what}
+
+{shown(group.text)}
+
+{group.count} runs of `{Path(job.shown).name}` failed so; the first seeds: {seeds}.
+`minimal.yaml`: {size}.
+
+```sh
+sim-sled run minimal.yaml{flags}        # fails so
+sim-sled replay minimal.trace           # the same run, compared
+{again(job, group.seeds[0])}    # as the campaign played it
+```
+"""

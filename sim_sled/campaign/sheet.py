@@ -1,0 +1,153 @@
+"""The file of a campaign: JSON lines, only ever appended to. What was written is there after a kill -9.
+
+    {"campaign": 1, "of": "happy", "digest": "…", …}       which campaign this is: only the same one goes on in it
+    {"seed": 0, "virtual_us": …, "steps": …}               one line per run, in the order of the seeds
+    {"seed": 1, …, "failures": [{"what": …, "text": …}]}
+
+A last line without its end was being written when the process died: it is cut off, and its seed played again.
+
+Read before: campaign/job.py. Read next: campaign/explore.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+import attrs
+
+from sim_sled.campaign.job import Job, Ran, read_ran
+from sim_sled.files import CannotWrite
+from sim_sled.language.printing import print_scenario
+
+VERSION: Final = 1
+LINE_MAX: Final = 1 << 20
+"""Bytes of a line; ours have a few hundred."""
+
+
+class BadSheet(Exception):
+    """The file is not one of this campaign; the sentence says why."""
+
+
+def head_of(job: Job, order: str, version: str) -> str:
+    """The first line: everything that decides what a seed gives, and in which order seeds come."""
+    said = {
+        "campaign": VERSION,
+        "of": job.scenario.name,
+        "digest": digest(print_scenario(job.scenario)),
+        "variant": job.how.variant,
+        "sled_variant": job.how.sled_variant,
+        "hazard": job.hazard,
+        "seeds": order,
+        "version": version,
+    }
+    return json.dumps(said, ensure_ascii=True, separators=(",", ":")) + "\n"
+
+
+def digest(text: str) -> str:
+    """A short name for a text; not a secret."""
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@attrs.define(eq=False)
+class Sheet:
+    """An open file. `open` it, read what is there with `earlier`, then `append`; `close` at the end."""
+
+    path: Path
+    _file: int
+    _kept: int = 0
+    """Bytes that are whole lines."""
+
+    @classmethod
+    def open(cls, path: Path, head: str, *, resume: bool) -> Self:
+        """Raises `BadSheet` if the file is another campaign's, or there already without `resume`; `CannotWrite`."""
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise CannotWrite(f"cannot write {path}: {error.strerror}") from None
+        sheet = cls(path, file)
+        try:
+            sheet._begin(head, resume=resume)
+        except BaseException:
+            os.close(file)
+            raise
+        return sheet
+
+    def _begin(self, head: str, *, resume: bool) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadSheet(f"{self.path}: another campaign is writing it") from None
+        with self._reading() as lines:
+            first = lines.readline(LINE_MAX)
+        if not first.endswith(b"\n"):
+            # empty, or it died in its first line: nothing is lost (but nobody else's file is taken for that)
+            if not head.encode().startswith(first):
+                raise BadSheet(f"{self.path}: this is no file of a campaign")
+            os.ftruncate(self._file, 0)
+            self.write(head)
+            self._kept = len(head.encode())
+            return
+        if not resume:
+            raise BadSheet(f"{self.path} is there already; --resume goes on with it")
+        if first.decode(errors="replace") != head:
+            raise BadSheet(f"{self.path}: {_difference(first, head)}")
+        self._kept = len(first)
+
+    def earlier(self) -> Iterator[Ran]:
+        """The runs that are there, then cuts off what is no whole line. Raises `BadSheet` for a line that is none."""
+        with self._reading() as lines:
+            number = 1
+            lines.seek(self._kept)
+            while (line := lines.readline(LINE_MAX)).endswith(b"\n"):
+                number += 1
+                try:
+                    ran = read_ran(line.decode())
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    raise BadSheet(f"{self.path}: line {number} is no result of a run") from None
+                self._kept += len(line)
+                yield ran
+        os.ftruncate(self._file, self._kept)
+
+    def append(self, ran: Ran) -> None:
+        """One write for one line: the kernel has it whatever becomes of us."""
+        self.write(ran.line())
+
+    def write(self, text: str) -> None:
+        left = text.encode()
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            raise CannotWrite(f"cannot write {self.path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """What was written reaches the disk, too."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise CannotWrite(f"cannot write {self.path}: {error.strerror}") from None
+        finally:
+            os.close(self._file)
+
+    def _reading(self) -> BinaryIO:
+        """The file from its start, beside the appending."""
+        file = os.fdopen(os.dup(self._file), "rb")
+        file.seek(0)
+        return file
+
+
+def _difference(first: bytes, head: str) -> str:
+    try:
+        there, ours = json.loads(first), json.loads(head)
+        differ = [f"{key} {there.get(key)!r}, now {ours[key]!r}" for key in ours if there.get(key) != ours[key]]
+    except (ValueError, AttributeError):
+        differ = []
+    if not differ or "campaign" not in there:
+        return "this is no file of a campaign"
+    return f"it is of another campaign ({'; '.join(differ)})"

@@ -1,0 +1,305 @@
+"""A swarm: each seed plays another scenario, made of the file and of faults of the library. One number is all of it.
+
+The eight bytes of a seed are eight parts, each drawn by its own byte: so a seed can be changed in one part and keep
+the others, which is what guidance does (`guide.py`).
+
+    rules       which rules of the file are on
+    latency     how much faster or slower everything is
+    shares      how likely the rules' chances and shares are
+    fleet       how many sleds
+    load        how many instances; whether a crowd of users comes along
+    faults      which faults of the catalogue are added: rules of the library, freed from the names they mean
+    places      whom they mean, when and how often
+    chance      nothing of this: the run's own draws, which depend on the whole number
+
+What a file expects of its own rules need not hold with others. So a swarm is judged by invariants, which hold
+whatever rules do, unless it is to be told apart from a wrong Nexus or wrong sleds: then the right ones are asked,
+too (`job.py`).
+
+Read before: campaign/job.py, play/library.py. Read next: campaign/guide.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+import attrs
+
+from sim_sled.language.actions import Fire, Hold, Release
+from sim_sled.language.check import parse_scenario, sleds_of
+from sim_sled.language.distribution import (
+    Choice,
+    Distribution,
+    Exponential,
+    Fixed,
+    FromFile,
+    LogNormal,
+    Normal,
+    Uniform,
+)
+from sim_sled.language.draw import below, draw, happens
+from sim_sled.language.figures import DURATION_MAX, SHARE_ONE
+from sim_sled.language.latency import Latency, LatencyEntry
+from sim_sled.language.presets import PRESETS
+from sim_sled.language.printing import print_scenario
+from sim_sled.language.schema import FLEET_MAX, Churn, Expect, Fleet, Load, Rule, Scenario
+from sim_sled.language.selector import EVERYTHING, Selector
+from sim_sled.language.words import DEFAULT_INVARIANTS
+from sim_sled.play import library
+
+PARTS: Final = ("rules", "latency", "shares", "fleet", "load", "faults", "places", "chance")
+"""One byte of a seed each, the lowest first."""
+FAULTS_MAX: Final = 4
+"""Faults added to one run: more hide each other."""
+INSTANCES_MAX: Final = 24
+"""Of one `create`: a campaign wants many short runs, not a long one."""
+SECOND: Final = 1_000_000
+WHEN_US: Final = 120 * SECOND
+"""Added faults that have a time get one before this; the crowd of users is gone by then."""
+_FACTORS: Final = ((1, 20), (1, 4), (1, 1), (1, 1), (3, 1), (10, 1))
+_LONGEST_US: Final = 90 * SECOND
+"""No latency is scaled beyond: what takes longer than a saga's patience is a fault, and the catalogue has those."""
+
+
+@attrs.frozen
+class Draws:
+    """Draws of one part: they depend on its byte alone, and on what is drawn."""
+
+    part: str
+    byte: int
+
+    def below(self, what: str, n: int, nth: int = 0) -> int:
+        return below(draw(self.byte, f"swarm/{self.part}/{what}", "", nth), n)
+
+    def happens(self, what: str, share_ppm: int, nth: int = 0) -> bool:
+        return happens(draw(self.byte, f"swarm/{self.part}/{what}", "", nth), share_ppm)
+
+
+def byte_of(seed: int, part: str) -> int:
+    """The byte of a seed that draws a part."""
+    return seed >> (8 * PARTS.index(part)) & 0xFF
+
+
+def with_byte(seed: int, part: str, byte: int) -> int:
+    """The seed with another byte there."""
+    at = 8 * PARTS.index(part)
+    return seed & ~(0xFF << at) | byte << at
+
+
+def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) -> Scenario:
+    """The scenario that a seed of a swarm over this one plays. It is valid: printed and read it is the same."""
+    parts = {part: Draws(part, byte_of(seed, part)) for part in PARTS}
+    fleet = _fleet(scenario, parts["fleet"])
+    changed = attrs.evolve(
+        scenario,
+        seed=None,
+        fleet=fleet,
+        latency=_latency(scenario.latency, parts["latency"]),
+        load=_load(scenario, parts["load"]),
+        expect=scenario.expect if keeps_expectations else _invariants(scenario),
+    )
+    rules = _own(scenario, parts["rules"], parts["shares"])
+    added = _added(
+        {rule.name for rule in rules}, [sled.name for sled in sleds_of(fleet)], parts["faults"], parts["places"]
+    )
+    changed = attrs.evolve(changed, rules=(*rules, *added))
+    read, problems = parse_scenario(print_scenario(changed), scenario.name)
+    if read is None:  # a draw that does not fit this file (a test looks for it); it plays without what was added
+        assert problems.errors
+        return attrs.evolve(changed, rules=rules)
+    return read
+
+
+# ---- what the file has
+
+
+def _own(scenario: Scenario, on: Draws, shares: Draws) -> tuple[Rule, ...]:
+    """The file's rules, some of them off. Those that others refer to stay: half of a pair is another scenario."""
+    share = (SHARE_ONE, SHARE_ONE, SHARE_ONE * 3 // 4, SHARE_ONE // 2, SHARE_ONE // 4)[on.below("share", 5)]
+    needed = _referred(scenario)
+    rules = []
+    for n, rule in enumerate(scenario.rules):
+        enabled = rule.enabled and (rule.name in needed or on.happens("on", share, n))
+        chance = rule.chance
+        if shares.below("scales", 2):
+            chance = max(1, min(SHARE_ONE, chance * (1 + shares.below("factor", 8, n)) // 4))
+        rules.append(attrs.evolve(rule, enabled=enabled, chance=chance))
+    return tuple(rules)
+
+
+def _referred(scenario: Scenario) -> set[str]:
+    """Rules that others name, and that name others."""
+    names: set[str] = set()
+    for rule in scenario.rules:
+        others = {rule.when.rule} if rule.when.rule else set()
+        for action in rule.do:
+            if isinstance(action, Hold) and action.until:
+                others.add(action.until)
+            elif isinstance(action, Fire | Release):
+                others.add(rule.name)
+        if others:
+            names |= others | {rule.name}
+    for expect in scenario.expect:
+        if expect.after is not None and expect.after.rule:
+            names.add(expect.after.rule)
+    return names
+
+
+def _fleet(scenario: Scenario, draws: Draws) -> Fleet:
+    fleet = scenario.fleet
+    named = (
+        fleet.overrides
+        or any(rule.for_.names_sleds() for rule in scenario.rules)
+        or any(load.migrate is not None and load.migrate.to != "any" for load in scenario.load)
+    )
+    least = fleet.sleds if named else 1
+    counts = sorted({least, max(least, fleet.sleds // 2), fleet.sleds, fleet.sleds, fleet.sleds + 1, fleet.sleds + 2})
+    return attrs.evolve(fleet, sleds=min(FLEET_MAX, counts[draws.below("sleds", len(counts))]))
+
+
+def _latency(latency: Latency, draws: Draws) -> Latency:
+    """Everything times one factor, and some of it times another."""
+    factor = _FACTORS[draws.below("factor", len(_FACTORS))]
+    takes = dict(PRESETS[latency.preset].takes) | {(one.kind, one.what): one.takes for one in latency.entries}
+    entries = []
+    for n, ((kind, what), one) in enumerate(takes.items()):
+        own = (
+            _FACTORS[draws.below("own", len(_FACTORS), n)] if draws.happens("differs", SHARE_ONE // 5, n) else (1, 1)
+        )
+        entries.append(LatencyEntry(kind, what, scaled(one, factor[0] * own[0], factor[1] * own[1])))
+    return Latency(latency.preset, tuple(entries))
+
+
+def scaled(takes: Distribution, times: int, by: int) -> Distribution:
+    """The distribution with every time multiplied by `times / by`."""
+
+    def us(value: int) -> int:
+        scaled_us = value * times // by
+        # what was longer from the start stays as long
+        return scaled_us if scaled_us <= value else max(value, min(DURATION_MAX, _LONGEST_US, scaled_us))
+
+    match takes:
+        case Fixed():
+            return Fixed(us(takes.us))
+        case Uniform():
+            low, high = us(takes.low_us), us(takes.high_us)
+            return Uniform(low, high) if low < high else Fixed(low)
+        case Normal():
+            return Normal(us(takes.mean_us), us(takes.sigma_us))
+        case LogNormal():
+            low = max(1, us(takes.p50_us))
+            return LogNormal(low, max(low, us(takes.p99_us)))
+        case Exponential():
+            return Exponential(us(takes.mean_us))
+        case Choice():
+            parts = tuple((share, scaled(inner, times, by)) for share, inner in takes.parts)
+            return Choice(tuple((share, one) for share, one in parts if isinstance(one, Fixed | Uniform)))
+        case FromFile() | _:
+            return takes  # measured times stay what was measured
+
+
+def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
+    """Fewer or more instances, and with every second byte a crowd of users who do what they like."""
+    loads = []
+    for n, load in enumerate(scenario.load):
+        create = load.create
+        if create is not None and "{n" in create.hostname:
+            counts = sorted({1, max(1, create.count // 2), create.count, min(INSTANCES_MAX, create.count * 2)})
+            count = (
+                min(create.count, INSTANCES_MAX)
+                if draws.below("same", 2, n)
+                else counts[draws.below("n", len(counts), n)]
+            )
+            create = attrs.evolve(create, count=count)
+        loads.append(attrs.evolve(load, create=create))
+    if draws.below("crowd", 2):
+        loads.append(_crowd(draws))
+    return tuple(loads)
+
+
+def _crowd(draws: Draws) -> Load:
+    def weight(verb: str) -> int:
+        return (0, 1, 2, 4)[draws.below(verb, 4)]
+
+    churn = Churn(
+        population=1 + draws.below("population", 8),
+        create=3,
+        start=weight("start"),
+        stop=weight("stop"),
+        reboot=weight("reboot"),
+        migrate=weight("migrate"),
+        delete=weight("delete"),
+        hostname="swarm-{n}",
+    )
+    every = Uniform(SECOND // 10, SECOND * (1 + draws.below("pause", 5)))
+    return Load(name="swarm-crowd", every=every, from_=0, to=WHEN_US, churn=churn)
+
+
+def _invariants(scenario: Scenario) -> tuple[Expect, ...]:
+    names = dict.fromkeys(DEFAULT_INVARIANTS)
+    for expect in scenario.expect:
+        names |= dict.fromkeys(expect.always)
+    return (Expect(always=tuple(names)),)
+
+
+# ---- what comes from the library
+
+
+@cache
+def catalogue() -> tuple[Rule, ...]:
+    """The rules of all library scenarios that can stand alone, freed from the names and sleds they mean there."""
+    loaded, _ = library.load(library.names())
+    rules: dict[str, Rule] = {}
+    for one in loaded:
+        if one.scenario is None:
+            continue
+        tied = _referred(one.scenario) - _of_expectations(one.scenario)
+        for rule in one.scenario.rules:
+            if rule.name in tied or rule.when.manual or rule.when.idle is not None:
+                continue
+            freed = Selector(state=rule.for_.state, role=rule.for_.role)
+            if not rule.when.of_vmm() and rule.for_.names_vmms():
+                freed = attrs.evolve(freed, percent=SHARE_ONE // 2)  # a timer that means VMMs has to say which
+            rules.setdefault(f"{one.scenario.name}-{rule.name}", attrs.evolve(rule, for_=freed, between=None))
+    return tuple(attrs.evolve(rule, name=name[:60]) for name, rule in sorted(rules.items()))
+
+
+def _of_expectations(scenario: Scenario) -> set[str]:
+    alone = attrs.evolve(scenario, rules=())
+    return _referred(alone) - _referred(attrs.evolve(scenario, expect=()))
+
+
+def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws) -> list[Rule]:
+    known = catalogue()
+    rules = []
+    for n in range(which.below("count", FAULTS_MAX + 1)):
+        rule = placed(known[which.below("which", len(known), n)], n, sleds, places)
+        if rule.name not in taken:
+            rules.append(rule)
+    return rules
+
+
+def placed(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rule:
+    """A rule of the catalogue as the n-th fault of a run: whom it means, when and how often."""
+    when, for_ = rule.when, rule.for_
+    if when.at is not None:
+        when = attrs.evolve(when, at=SECOND * (1 + places.below("at", WHEN_US // SECOND, nth)))
+    if when.of_vmm():
+        share = (SHARE_ONE, SHARE_ONE, SHARE_ONE // 2, SHARE_ONE // 4)[places.below("share", 4, nth)]
+        for_ = attrs.evolve(for_, percent=share if share < SHARE_ONE else for_.percent)
+    elif for_.percent is None:
+        # a timer means everybody it does not leave out: one sled of it, else all were lost at once
+        for_ = attrs.evolve(for_, sled=(sleds[places.below("sled", len(sleds), nth)],))
+    return attrs.evolve(
+        rule,
+        name=f"swarm-{nth + 1}-{rule.name}"[:63],
+        for_=for_ if for_ != Selector() else EVERYTHING,
+        when=when,
+        times=(rule.times, rule.times, 1, 3)[places.below("times", 4, nth)],
+        skip=(0, 0, 1, 3)[places.below("skip", 4, nth)],
+    )
+
+
+__all__ = ["PARTS", "Draws", "byte_of", "catalogue", "placed", "scaled", "swarmed", "with_byte"]

@@ -1,0 +1,152 @@
+"""What may be wrong with a sled beside its VMMs, as one value that is set at once (SR 8).
+
+`SetFacts` is a call on a sled's estate like any other (`contract.CallArea`): rules make it in every world. What
+is None stays as it is. The reconciler runs again after each change that it depends on, as the real one does.
+
+Read before: core/artifacts/store.py, core/bootstore/store.py, core/bundles/store.py, core/companions.py,
+core/inventory.py, core/storage/local.py, core/trust_quorum/node.py.
+Read next: engine/act/estate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from sim_sled.core.artifacts.store import Artifacts
+from sim_sled.core.bootstore.store import Bootstore
+from sim_sled.core.bundles.store import Bundles
+from sim_sled.core.companions import Companions, Server
+from sim_sled.core.crucible.values import RegionState
+from sim_sled.core.errors import BadRequest
+from sim_sled.core.estate import Estate
+from sim_sled.core.inventory import Inventory
+from sim_sled.core.mishaps import Adjust, SetRegion
+from sim_sled.core.omicron_config.ledger import Ledger
+from sim_sled.core.storage.local import LocalStorage
+from sim_sled.core.trust_quorum.node import TrustQuorum
+
+WELL: Final = "ok"
+"""As a text of `disks`, `datasets`, `zones`: nothing is wrong with these any more."""
+
+
+@attrs.frozen
+class SetFacts:
+    """Kinds of datasets and zones are those of the API (`debug`, `internal_ntp`, ...); disks and pools are
+    numbered from 1 in the order of the inventory; delays in microseconds.
+
+    `m2_disks`: on how many M.2 disks artifacts are written. `unmounted`: kinds of datasets whose bundles cannot be
+    reached. `crucible`, `pantry`, `depot`: knobs of the servers beside the sled, by their names. `regions`: the state
+    that all regions of the sled take.
+    """
+
+    reconcile_us: int | None = None
+    time_synchronized: bool | None = None
+    missing_disks: tuple[int, ...] | None = None
+    pool_health: Mapping[int, str] | None = None
+    disks: Mapping[int, str] | None = None
+    datasets: Mapping[str, str] | None = None
+    zones: Mapping[str, str] | None = None
+    keeps_orphans: bool | None = None
+    m2_disks: int | None = None
+    unmounted: tuple[str, ...] | None = None
+    hash_mismatches: int | None = None
+    local_storage_errors: int | None = None
+    trust_quorum_silent: bool | None = None
+    bootstore_strict: bool | None = None
+    crucible: Mapping[str, object] | None = None
+    regions: RegionState | None = None
+    pantry: Mapping[str, object] | None = None
+    volumes_taken_over: bool | None = None
+    depot_broken: bool | None = None
+
+    def apply(self, area: object, now_us: int) -> None:
+        """See `contract.AreaCall`. Raises `BadRequest` for a disk that the sled has not, or a knob of no server."""
+        assert isinstance(area, Estate), "a call on a sled's estate"
+        area.now_us = now_us
+        self._check(area)
+        self._reconciler(area)
+        self._stores(area)
+        self._beside(area)
+
+    def _check(self, estate: Estate) -> None:
+        """Nothing is changed by what cannot be set."""
+        there = len(estate.of(Ledger).disks())
+        for number in (*(self.missing_disks or ()), *(self.disks or {}), *(self.pool_health or {})):
+            if not 1 <= number <= there:
+                raise BadRequest(f"the sled has {there} disks, none with the number {number}")
+        if self._needs_servers and estate.sled.regions is None:
+            raise BadRequest("there are no servers beside this sled")
+
+    @property
+    def _needs_servers(self) -> bool:
+        beside = (self.crucible, self.regions, self.pantry, self.volumes_taken_over, self.depot_broken)
+        return any(each is not None for each in beside)
+
+    def _reconciler(self, estate: Estate) -> None:
+        ledger = estate.of(Ledger)
+        faults = ledger.faults
+        before = attrs.evolve(
+            faults, kinds=dict(faults.kinds), disks=dict(faults.disks), missing_disks=set(faults.missing_disks)
+        )
+        serials = {number: key[2] for number, key in enumerate(ledger.disks(), 1)}
+        pools = list(ledger.pools())
+        if self.reconcile_us is not None:
+            ledger.takes_us = self.reconcile_us
+        if self.time_synchronized is not None:
+            faults.time_synchronized = self.time_synchronized
+        if self.missing_disks is not None:
+            faults.missing_disks = {serials[number] for number in self.missing_disks}
+        for number, why in (self.disks or {}).items():
+            _set(faults.serials, serials[number], why)
+        for kind, why in (*(self.datasets or {}).items(), *(self.zones or {}).items()):
+            _set(faults.kinds, kind, why)
+        if self.keeps_orphans is not None:
+            faults.keeps_orphans = self.keeps_orphans
+        for number, health in (self.pool_health or {}).items():
+            estate.of(Inventory).pool_health[pools[number - 1]] = health
+        if faults != before:
+            ledger.world_changed()
+
+    def _stores(self, estate: Estate) -> None:
+        if self.m2_disks is not None:
+            estate.of(Artifacts).disks = self.m2_disks
+        if self.unmounted is not None:
+            estate.of(Bundles).unmounted_kinds = frozenset(self.unmounted)
+        if self.hash_mismatches is not None:
+            estate.of(Bundles).mismatches_left = self.hash_mismatches
+        if self.local_storage_errors is not None:
+            estate.of(LocalStorage).errors_left = self.local_storage_errors
+        if self.trust_quorum_silent is not None:
+            estate.of(TrustQuorum).silent = self.trust_quorum_silent
+        if self.bootstore_strict is not None:
+            estate.of(Bootstore).strict = self.bootstore_strict
+
+    def _beside(self, estate: Estate) -> None:
+        if not self._needs_servers:
+            return
+        companions = estate.of(Companions)
+        for dataset in estate.hardware.crucible_datasets_of(estate.sled_id):
+            if self.crucible is not None:
+                changes = tuple(self.crucible.items())
+                companions.suffer(Adjust(Server.CRUCIBLE.value, changes, dataset.dataset_id))
+            if self.regions is not None:
+                for region_id in list(companions.agents.agent(dataset.dataset_id).regions):
+                    companions.suffer(SetRegion(dataset.dataset_id, UUID(region_id), self.regions))
+        if self.pantry is not None:
+            companions.suffer(Adjust(Server.PANTRY.value, tuple(self.pantry.items())))
+        if self.volumes_taken_over:
+            for volume_id in list(companions.pantry.volumes):
+                companions.pantry.take_over(volume_id)
+        if self.depot_broken is not None:
+            companions.suffer(Adjust(Server.REPO_DEPOT.value, (("broken", self.depot_broken),)))
+
+
+def _set(where: dict[str, str], key: str, why: str) -> None:
+    if why == WELL:
+        where.pop(key, None)
+    else:
+        where[key] = why

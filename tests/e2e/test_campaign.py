@@ -1,0 +1,154 @@
+"""A campaign that is killed goes on, and one on a cluster whose worker is killed gives the same bytes as one here."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from support import processes
+
+RUNS = 200
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+"""A cluster of five processes on two busy cores takes its time to start."""
+
+
+def explore(*words):
+    return processes.start(sys.executable, "-m", "sim_sled", "explore", "happy", *map(str, words))
+
+
+async def ended(process):
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def until(true, process=None):
+    """Files have no other way to say that they have grown."""
+    while not true():
+        assert process is None or process.returncode is None, (await ended(process))[1:]
+        await asyncio.sleep(0.02)
+
+
+def lines_of(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The file of the campaign that nobody interrupted, and which one process played."""
+    path = tmp_path_factory.mktemp("campaign") / "whole"
+
+    async def play():
+        code, _, err = await ended(await explore("--runs", RUNS, "--jobs", 1, "--results", path))
+        assert code == 0, err
+
+    asyncio.run(play())
+    return path.read_bytes()
+
+
+async def test_a_campaign_survives_kill_9(tmp_path, whole):
+    path = tmp_path / "results"
+    for wanted in (20, 60):
+        process = await explore("--runs", RUNS, "--jobs", 2, "--results", path, "--resume")
+        await until(lambda wanted=wanted: lines_of(path) > wanted, process)
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+        assert lines_of(path) < RUNS
+    with path.open("ab") as file:
+        file.write(b'{"seed":')  # the kernel writes a line whole; a machine that loses power may not
+    code, out, err = await ended(await explore("--runs", RUNS, "--jobs", 2, "--results", path, "--resume"))
+    assert code == 0, err
+    assert "of the runs were in the file" in out
+    assert path.read_bytes() == whole
+
+
+class DaskCluster:
+    """A scheduler and workers on loopback."""
+
+    def __init__(self, folder):
+        self.file = folder / "scheduler.json"
+        self.workers = []
+        self.all = []
+
+    async def start(self, command, *words, **env):
+        process = await processes.start(
+            *(sys.executable, "-m", f"distributed.cli.dask_{command}", *words, "--no-dashboard"),
+            *("--scheduler-file", str(self.file)),
+            env={**os.environ, **env},
+            cwd=self.file.parent,  # not this checkout: python -m would take its code first
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        self.all.append(process)
+        return process
+
+    async def begin(self, workers):
+        await self.start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        await until(lambda: self.file.exists() and self.file.read_text().endswith("}"), self.all[0])
+        for _ in range(workers):
+            await self.join()
+        return json.loads(self.file.read_text())["address"]
+
+    async def join(self, **env):
+        self.workers.append(await self.start("worker", "--nthreads", "1", "--no-nanny", **env))
+
+    async def end(self):
+        for process in self.all:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    one = DaskCluster(tmp_path)
+    yield one
+    await one.end()
+
+
+async def test_a_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path, whole, cluster):
+    path = tmp_path / "results"
+    address = await cluster.begin(workers=3)
+    process = await explore("--runs", RUNS, "--on", address, "--results", path)
+    await until(lambda: lines_of(path) > 20, process)
+    cluster.workers[0].send_signal(signal.SIGKILL)
+    await cluster.join()
+    code, _, err = await ended(process)
+    assert code == 0, err
+    assert path.read_bytes() == whole
+
+
+@pytest.fixture
+def other_code(tmp_path):
+    """A folder with this package, a comment longer."""
+    other = tmp_path / "other"
+    for package in ("sim_sled", "nexus_client", "propolis_stub", "scenarios"):
+        shutil.copytree(ROOT / package, other / package)
+    with (other / "sim_sled" / "files.py").open("a") as file:
+        file.write("# other code\n")
+    return other
+
+
+async def test_a_worker_with_other_code_is_refused_with_a_sentence(tmp_path, whole, other_code, cluster):
+    path = tmp_path / "results"
+    address = await cluster.begin(workers=0)
+    await cluster.join(PYTHONPATH=str(other_code))
+    alone = await ended(await explore("--runs", RUNS, "--on", address))
+    assert alone[0] == 3
+    assert "no worker of" in alone[2]
+    assert " is refused: it has sim-sled 0.1.0+" in alone[2]
+    await cluster.join()
+    code, _, err = await ended(await explore("--runs", RUNS, "--on", address, "--results", path))
+    assert code == 0, err
+    assert path.read_bytes() == whole
+
+
+async def test_no_scheduler_is_a_sentence():
+    code, out, err = await ended(await explore("--on", "tcp://127.0.0.1:1", "--runs", 1))
+    assert (code, out) == (3, "")
+    assert "no scheduler at tcp://127.0.0.1:1" in err
+    assert "Traceback" not in err

@@ -1,0 +1,151 @@
+"""Facts of sleds (SR 8) and the library's incidents about them, each played in virtual time and on real sockets.
+
+The same file must come to the same judgement in both: what a fact does is seen by Nexus's own tasks, over the core in
+one world and over HTTP in the other. That a scenario without its rule fails is proven for the library in tests/sim,
+and here for each fact.
+"""
+
+import asyncio
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from sim_sled.core.mishaps import OPERATIONS as BESIDE
+from sim_sled.daemon import logs, on_sockets
+from sim_sled.language.actions import SetFacts
+from sim_sled.language.check import load_scenarios, parse_scenario
+from sim_sled.language.record import fields_of
+from sim_sled.play.run import play
+
+SEED = 7
+LIBRARY = (
+    "disk-stuck-creating", "region-out-of-space", "zpool-lost", "inventory-timeouts", "artifact-stuck",
+    "bundle-half-way", "ntp-never-in-sync", "config-refused", "orphaned-datasets", "expunged-disk",
+)  # fmt: skip
+FOLDER = Path(__file__).parents[2] / "scenarios"
+
+CONFIG = "{name: t, at: 300ms, task: {does: config, sled: sled-1, round: 200ms}}"
+DISK = "{name: t, at: 300ms, task: disk}"
+ARTIFACT = "{name: t, at: 300ms, task: {does: artifact, round: 200ms}}"
+LOOK = "{name: t, at: 300ms, task: {does: collect, sled: sled-1}}"
+ALONE = "for: {sled: sled-1}"
+
+FACTS = {
+    "reconciler": ("reconciler: 20s", CONFIG, "inventory: {reconciler_status.status: running}"),
+    "time_synchronized": (
+        "time_synchronized: false", CONFIG,
+        'inventory: {"last_reconciliation.zones.*.message": "Time not yet synchronized"}',
+    ),
+    "pools": ("pools: {2: faulted}", LOOK, 'inventory: {"zpools.*.health": faulted}'),
+    "disks": ("disks: {1: broken}", CONFIG, 'inventory: {"last_reconciliation.external_disks.*.message": broken}'),
+    "datasets": ("datasets: {debug: full}", CONFIG, 'inventory: {"last_reconciliation.datasets.*.message": full}'),
+    "zones": ("zones: {crucible: no}", CONFIG, 'inventory: {"last_reconciliation.zones.*.message": "no"}'),
+    "m2_disks": ("m2_disks: 1", ARTIFACT, "task: {t: waiting}"),
+    "crucible": ("crucible: {born: failed}", DISK, "task: {t: failed}"),
+    "depot_broken": ("depot_broken: true", ARTIFACT, "task: {t: waiting}"),
+}  # fmt: skip
+"""fact -> the fact, a task that meets it, and what shows it."""
+ELSEWHERE = {
+    "orphans": "scenarios/orphaned-datasets.yaml",
+    "missing_disks": "scenarios/zpool-lost.yaml",
+    "unmounted": "scenarios/bundle-half-way.yaml",
+    "hash_mismatches": "CALLS",
+    "local_storage_errors": "CALLS",
+    "trust_quorum_silent": "CALLS",
+    "bootstore_strict": "CALLS",
+    "regions": "CALLS",
+    "pantry": "CALLS",
+    "volumes_taken_over": "CALLS",
+}
+"""Facts that a scenario of the library shows, or that no task of Nexus meets: those are met by calls of a test, in
+tests/unit/sim_sled/engine/test_facts.py in virtual time and in tests/e2e/test_facts.py on a live daemon."""
+
+TEXT = """version: 1
+fleet: {{sleds: 4, shape: {{zpools: 3}}}}
+latency: {{preset: instant}}
+load: [{load}]
+rules:
+- {{name: ours, {whom}, when: {{at: 0s}}, do: {{set: {{{fact}}}}}}}
+expect:
+- {{name: shows, {whom}, after: {{at: 4s}}, within: 10ms, that: {{{shows}}}}}
+"""
+
+
+def scenario_of(fact):
+    said, load, shows = FACTS[fact]
+    scenario, problems = parse_scenario(TEXT.format(fact=said, load=load, shows=shows, whom=ALONE))
+    assert scenario is not None, problems.text()
+    return scenario
+
+
+def without_rules(scenario):
+    return attrs.evolve(scenario, rules=tuple(attrs.evolve(rule, enabled=False) for rule in scenario.rules))
+
+
+async def on_real_sockets(wanted, side_by_side=8):
+    room = asyncio.Semaphore(side_by_side)
+
+    async def one(scenario):
+        async with room:
+            return await on_sockets.play_on_sockets(scenario, SEED, lambda _line: None)
+
+    return dict(zip(wanted, await asyncio.gather(*map(one, wanted.values())), strict=True))
+
+
+def test_every_fact_is_shown_somewhere():
+    assert set(FACTS) | set(ELSEWHERE) == set(fields_of(SetFacts))
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
+    scenario = scenario_of(fact)
+    assert [failure.text for failure in play(scenario, SEED).failures] == []
+    assert play(without_rules(scenario), SEED).failures, "the expectation notices nothing"
+
+
+@pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
+def test_facts_and_incidents_mean_the_same_on_real_sockets(monkeypatch):
+    logs.configure(level="critical")
+    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+    wanted = {fact: scenario_of(fact) for fact in FACTS}
+    for name in LIBRARY:
+        [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
+        assert loaded.scenario is not None, problems.text()
+        wanted[name] = loaded.scenario
+    results = asyncio.run(on_real_sockets(wanted))
+    # what fails in company is played again alone: a meaning differs then too, a late clock does not
+    again = {name: wanted[name] for name, result in results.items() if result.failures}
+    results |= asyncio.run(on_real_sockets(again, 1))
+    assert {name: [f.text for f in result.failures] for name, result in results.items() if result.failures} == {}
+
+
+REQUESTS = {
+    "omicron_config_put": CONFIG,
+    "artifact_put": ARTIFACT,
+    "region_create": DISK,
+    "inventory": LOOK,
+}
+
+
+@pytest.mark.timeout(300)
+def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(monkeypatch):
+    logs.configure(level="critical")
+    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+    doings = {"fail": "fail: 503", "reset": "reset: true", "delay": "delay: 100ms", "hang": "hang: 100ms"}
+    wanted = {}
+    for op, load in REQUESTS.items():
+        for name, doing in doings.items():
+            text = TEXT.format(fact="", load=load, shows="task: {t: done}", whom=ALONE)
+            text = re.sub(r"when: \{at: 0s\}, do: .*", f"when: {{request: {op}}}, times: 1, do: {{{doing}}}}}", text)
+            scenario, problems = parse_scenario(text)
+            assert scenario is not None, problems.text()
+            wanted[op, name] = scenario
+    assert set(REQUESTS) & BESIDE, "one of them is asked of a server beside a sled"
+    virtual = {key: play(scenario, SEED) for key, scenario in wanted.items()}
+    sockets = asyncio.run(on_real_sockets(wanted))
+    for key in wanted:
+        for result in (virtual[key], sockets[key]):
+            assert [failure.text for failure in result.failures] == [], key
+            assert any(line.kind == "rule" and "ours" in line.text for line in result.lines), f"{key}: never fired"

@@ -1,0 +1,161 @@
+"""The file of a campaign: what was written stays, what was torn is played again, another campaign's is refused."""
+
+import errno
+
+import pytest
+
+from sim_sled.campaign import sheet as sheets
+from sim_sled.campaign.explore import explore
+from sim_sled.campaign.guide import OneByOne
+from sim_sled.campaign.job import Job
+from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
+from sim_sled.files import CannotWrite
+from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import How
+
+TEXT = """
+version: 1
+name: x
+load: [{at: 0s, create: {hostname: a}}]
+rules: [{name: dies, when: {state: starting}, chance: 30%, do: {note: x}}]
+expect: [{after: {rule: dies}, within: 1s, that: {vmm: failed}}]
+"""
+
+
+def job(variant=None):
+    scenario, problems = parse_scenario(TEXT)
+    assert scenario is not None, problems.text()
+    return Job("x.yaml", scenario, How(variant=variant))
+
+
+def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None, version="1"):
+    one = job(variant)
+    sheet = Sheet.open(path, head_of(one, f"from {first}", version), resume=resume)
+    try:
+        return explore(one, OneByOne(first), runs, sheet=sheet, stop_after=stop_after)
+    finally:
+        sheet.close()
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """The file of ten runs that nobody interrupted."""
+    path = tmp_path / "whole"
+    campaign(path, 10)
+    return path.read_bytes()
+
+
+def test_a_file_is_one_head_and_a_line_per_run_in_the_order_of_the_seeds(whole):
+    lines = whole.decode().splitlines()
+    assert '"campaign":1' in lines[0]
+    assert [f'{{"seed":{n},' in line for n, line in enumerate(lines[1:])] == [True] * 10
+
+
+def test_a_campaign_goes_on_after_every_byte_at_which_it_could_have_died(tmp_path, whole):
+    path = tmp_path / "torn"
+    ends = [0, 1, 40, *(n + at for n, byte in enumerate(whole) if byte == 10 for at in (0, 1, 2, 20))]
+    for end in ends:
+        path.write_bytes(whole[:end])
+        explored = campaign(path, 10, resume=True)
+        assert path.read_bytes() == whole, end
+        assert explored.runs == 10
+        assert explored.resumed == max(0, whole[:end].count(b"\n") - 1), end
+
+
+def test_resumed_runs_are_counted_as_if_they_had_been_played_now(tmp_path, whole):
+    path = tmp_path / "half"
+    path.write_bytes(whole[: len(whole) // 2])
+    resumed, fresh = campaign(path, 10, resume=True), campaign(tmp_path / "fresh", 10)
+    assert (resumed.failed, resumed.virtual_us, resumed.groups) == (fresh.failed, fresh.virtual_us, fresh.groups)
+
+
+def test_more_runs_may_be_asked_for_and_fewer_are_read_from_the_file(tmp_path, whole):
+    path = tmp_path / "more"
+    path.write_bytes(whole)
+    assert campaign(path, 4, resume=True).runs == 4
+    assert path.read_bytes() == whole
+    assert campaign(path, 12, resume=True).resumed == 10
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_failure_in_the_file_ends_a_campaign_that_wants_one(tmp_path, whole):
+    path = tmp_path / "more"
+    path.write_bytes(whole)
+    explored = campaign(path, 1000, resume=True, stop_after=1)
+    assert explored.failed == 1
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param({"first": 5}, "seeds 'from 0', now 'from 5'", id="other seeds"),
+        pytest.param({"variant": "no-watcher"}, "variant None, now 'no-watcher'", id="a wrong Nexus"),
+        pytest.param({"version": "2"}, "version '1', now '2'", id="other code"),
+    ],
+)
+def test_the_file_of_another_campaign_is_refused_and_stays_as_it_is(tmp_path, whole, change, why):
+    path = tmp_path / "other"
+    path.write_bytes(whole)
+    with pytest.raises(BadSheet, match=why):
+        campaign(path, 10, resume=True, **change)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("there", [b"dear diary\n", b"dear diary", b"{}\n", b"\xff\xfe\n", b"[]\n"])
+def test_a_file_that_is_no_campaign_is_refused_and_stays_as_it_is(tmp_path, there):
+    path = tmp_path / "other"
+    path.write_bytes(there)
+    with pytest.raises(BadSheet, match="no file of a campaign"):
+        campaign(path, 10, resume=True)
+    assert path.read_bytes() == there
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"nonsense\n", b"7\n", b'{"seed":"x","virtual_us":1,"steps":1}\n'])
+def test_a_line_that_is_no_result_is_named_and_nothing_is_cut_off(tmp_path, whole, line):
+    path = tmp_path / "bad"
+    head = whole.splitlines(keepends=True)[:3]
+    path.write_bytes(b"".join([*head, line, *head[1:]]))
+    before = path.read_bytes()
+    with pytest.raises(BadSheet, match="line 4 is no result"):
+        campaign(path, 10, resume=True)
+    assert path.read_bytes() == before
+
+
+def test_a_line_with_a_seed_that_does_not_come_there_is_named(tmp_path, whole):
+    path = tmp_path / "bad"
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], lines[5]]))
+    with pytest.raises(BadSheet, match="line 4 of the file has seed 4; this campaign has 2 there"):
+        campaign(path, 10, resume=True)
+
+
+def test_without_resume_a_file_that_is_there_is_not_touched(tmp_path, whole):
+    path = tmp_path / "there"
+    path.write_bytes(whole)
+    with pytest.raises(BadSheet, match="--resume goes on with it"):
+        campaign(path, 10)
+    assert path.read_bytes() == whole
+
+
+def test_two_campaigns_do_not_write_one_file(tmp_path):
+    path = tmp_path / "one"
+    sheet = Sheet.open(path, head_of(job(), "from 0", "1"), resume=False)
+    with pytest.raises(BadSheet, match="another campaign is writing it"):
+        campaign(path, 10, resume=True)
+    sheet.close()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sheets.os, "write", full)
+    with pytest.raises(CannotWrite, match="x: No space left on device"):
+        campaign(tmp_path / "x", 1)
+
+
+def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path):
+    with pytest.raises(CannotWrite, match="No such file or directory"):
+        campaign(tmp_path / "none" / "x", 1)
+    assert list(tmp_path.iterdir()) == []
