@@ -44,10 +44,14 @@ class TourError(Exception):
 class Tour:
     """The three processes, what they say, and what is shown of it."""
 
+    nexus_words: tuple[str, ...] = ("[::1]:0", "--unknown-vmm", "rules")
+    """What the Nexus stub is started with."""
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live = console.is_terminal
         self.folder = Path()
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.control: dict[str, str] = {}
         self.sled_ids: dict[str, str] = {}
         self.http: aiohttp.ClientSession
@@ -63,13 +67,13 @@ class Tour:
         """Start the Nexus stub, then two sleds; returns when both are registered."""
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sim-sled-tour-")))
         self.http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
-        nexus = await self._spawn(stack, "nexus", "nexus", "[::1]:0", "--unknown-vmm", "rules")
+        nexus = await self.spawn(stack, "nexus", "nexus", *self.nexus_words)
         self.control["nexus"] = nexus["control"]
         starting = []
         for name in ("sled-a", "sled-b"):
             self.sled_ids[name] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"tour/{name}"))
             starting.append(
-                self._spawn(
+                self.spawn(
                     stack,
                     name,
                     "serve",
@@ -87,7 +91,8 @@ class Tour:
         for name in self.sled_ids:
             await self.until(f"{name} is registered", partial(self._ready, name))
 
-    async def _spawn(self, stack: contextlib.AsyncExitStack, name: str, *arguments: str) -> dict[str, Any]:
+    async def spawn(self, stack: contextlib.AsyncExitStack, name: str, *arguments: str) -> dict[str, Any]:
+        """Start a process under this name; returns its addresses. TourError if it ends at once."""
         port_file = self.folder / f"{name}.json"
         log = (self.folder / f"{name}.log").open("wb")
         stack.callback(log.close)
@@ -102,6 +107,7 @@ class Tour:
             stderr=log,
             stdin=asyncio.subprocess.DEVNULL,
         )
+        self.processes[name] = process
         stack.push_async_callback(_end, process)
         async with asyncio.timeout(STEP_S):
             while not port_file.exists():
