@@ -293,6 +293,8 @@ async def play(tour: Tour) -> None:
     await tour.until("Nexus is back and has heard everything", back)
     await tour.see("web", "running")
 
+    await stuck(tour)
+
     tour.say("everything is stopped")
     for name in ("web", "db"):
         await tour.ask("nexus", "POST", f"/v1/instances/{name}/stop")
@@ -304,6 +306,52 @@ async def play(tour: Tour) -> None:
         return not tour.vmms
 
     await tour.until("the sleds have forgotten every VMM", gone)
+
+
+_STUCK: Final = """version: 1
+name: tour
+rules:
+- name: stuck
+  for: {hostname: web}
+  when: {state: running}
+  times: 1
+  do: {hold: {publish: running}}
+"""
+
+
+async def stuck(tour: Tour) -> None:
+    """A VM sticks, is explained, and recovers."""
+    tour.say("the sleds get a rule: the next report that web runs is held. web is rebooted, and sticks")
+    for sled in tour.sled_ids:
+        await tour.ask(sled, "PUT", "/rules", {"scenario": _STUCK})
+    await tour.ask("nexus", "POST", "/v1/instances/web/reboot")
+    why: list[str] = []
+
+    async def held() -> bool:
+        await tour.look()
+        here = next((each["sled"] for each in tour.vmms.values() if each["hostname"] == "web"), None)
+        if here is not None:
+            says = (await tour.ask(here, "GET", "/vmms/web"))["says"]
+            why[:] = [here, *(each for each in says if "stuck" in each)]
+        return len(why) > 1
+
+    await tour.until("the rule holds web", held)
+    here, explained, *_ = why
+    tour.say(f"sim-sled why web: {explained}")
+    await tour.see("web", "rebooting")
+    tour.say("sim-sled release stuck: the report goes out, and users see web run again")
+    await tour.ask(here, "POST", "/release/stuck")
+    await tour.see("web", "running")
+
+
+_NEXT: Final = """
+What to do next:
+  sim-sled up                  a rack of your own, and a page at its control address
+  sim-sled ps, why NAME        what goes on, and why
+  sim-sled scenario list       incidents to play: sim-sled run stuck-stop
+  sim-sled up --nexus ADDR     the same beside your Nexus (docs/beside-nexus.md)
+  README.md                    everything else
+"""
 
 
 async def check(tour: Tour) -> list[str]:
@@ -381,4 +429,5 @@ async def run() -> int:
     for each in wrong:
         console.print(f"[red]disagreement[/red]: {each}", highlight=False)
     console.print("the model and the sleds agree" if not wrong else "the model and the sleds disagree")
+    console.print(_NEXT, end="", highlight=False, markup=False)
     return 1 if wrong else 0

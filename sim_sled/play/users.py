@@ -283,6 +283,10 @@ class Users:
     def _answered(self, what: str, *, creates: bool = False) -> Callable[[nx.Reply | nx.Dropped], None]:
         def answered(reply: nx.Reply | nx.Dropped) -> None:
             if isinstance(reply, nx.Dropped):
+                if creates:  # for all its user knows there is nothing: a run of only such proves nothing
+                    self.creations += 1
+                    self.creations_refused += 1
+                    self.first_refusal = self.first_refusal or "no answer"
                 self.world.line("user", f"{what}: no answer")
                 return
             self.done += 1

@@ -147,3 +147,15 @@ async def test_trouble_is_told_and_the_public_api_is_asked_again(api, tmp_path):
     assert "is asked too often (429)" in said
     assert "answers what is not in its document" in said
     assert "the public API answers" in said
+
+
+async def test_a_public_api_that_is_not_there_is_a_sentence_and_no_good_run(api, tmp_path):
+    api.url = "http://[::1]:1"
+    async with serving(api, tmp_path) as process:
+        await ports(tmp_path / "ports.json", process)
+        await until(lambda: api.server.nexus.records.sleds)
+        await asyncio.sleep(2)  # its users have tried
+        code, said = await verdict(process)
+    assert "the public API at http://[::1]:1 cannot be asked" in said
+    assert "create web-1: no answer" in said
+    assert code == 1, "a run in which nobody got an instance proves nothing"

@@ -1,12 +1,13 @@
-"""The examples of README.md and docs/, pasted into a shell as a reader would.
+"""The examples of README.md and docs/, pasted into each shell that is there, one after the other, all in one folder.
 
-A block between `<!-- example: NAME -->` and `<!-- /example -->` is run by bash in an empty folder. Each `# -> text`
-at the end of a line says what its command prints: the texts must show up in the output, in this order.
+A block between `<!-- example: NAME -->` and `<!-- /example -->` is run as a reader would. Each `# -> text` at the end
+of a line says what its command prints: the texts must show up in the output, in this order.
 """
 
 import asyncio
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -19,27 +20,44 @@ LIMIT_S = 90
 """Examples start several processes on a machine that may be busy."""
 
 
+SHELLS = {
+    "bash": ["--norc", "-eu", "-o", "pipefail"],
+    "dash": ["-eu"],
+    "zsh": ["-f", "-eu", "-o", "pipefail"],
+}
+"""With the options of a script that stops at what goes wrong."""
+
+
 def examples():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for name, block in re.findall(
             r"<!-- example: ([\w-]+) -->\n```sh\n(.*?)```\n<!-- /example -->", page.read_text(), re.DOTALL
         ):
-            yield pytest.param(block, id=f"{page.name} {name}")
+            yield f"{page.name} {name}", block
 
 
 def expectations(block):
     return re.findall(r"#\s*->\s*(.+?)\s*$", block, re.MULTILINE)
 
 
-@pytest.mark.parametrize("block", list(examples()))
-async def test_the_example_prints_what_it_says(block, tmp_path):
-    assert expectations(block), "an example without a `# -> text` proves nothing"
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])
+async def test_the_examples_print_what_they_say(shell, tmp_path):
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")  # a reader stands in the checkout
+    blocks = list(examples())
+    assert len(blocks) > 5
+    for name, block in blocks:
+        assert expectations(block), f"{name}: an example without a `# -> text` proves nothing"
+        await played(name, block, shell, tmp_path)
+
+
+async def played(name, block, shell, tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # a session of its own, so that whatever the example left running can be ended with it
     process = await processes.start(
-        "bash", "-eu", "-o", "pipefail", "-c", block,
-        cwd=tmp_path, env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        shell, *SHELLS[shell], "-c", block,
+        cwd=tmp_path, env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(tmp_path)},
+        start_new_session=True,
     )  # fmt: skip
     output = []
 
@@ -51,15 +69,17 @@ async def test_the_example_prints_what_it_says(block, tmp_path):
     try:
         async with asyncio.timeout(LIMIT_S):
             code = await process.wait()
+    except TimeoutError:
+        raise AssertionError(f"{name} in {shell} does not end:\n{''.join(output)}") from None
     finally:
         _end(process.pid)
         await asyncio.gather(*readers)
     text = "".join(output)
-    assert code == 0, text
+    assert code == 0, f"{name} in {shell} ended with {code}:\n{text}"
     position = 0
     for expected in expectations(block):
         found = text.find(expected, position)
-        assert found >= 0, f"{expected!r} is missing after position {position} of:\n{text}"
+        assert found >= 0, f"{name} in {shell}: {expected!r} is missing after position {position} of:\n{text}"
         position = found + len(expected)
 
 
