@@ -173,7 +173,7 @@ class Oracle:
         }
         if not fits[asked]:
             return errors.InvalidRequest
-        return errors.Internal if row.silent else None
+        return errors.PropolisSilent if row.silent else None
 
     def _put_loose(self, row: Row, asked: str, rest: str) -> set[type[Exception] | None]:
         if asked == "running" and rest == "starting":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sim_sled.core import contract, facts
+from sim_sled.core import contract
 from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.estate import ESTATE
 from sim_sled.engine.act.firing import NOBODY, Firing, Needs, does
@@ -19,6 +19,8 @@ K = TypeVar("K", int, str)
 @does(SetFacts, needs=Needs.SLED)
 def set_facts(firing: Firing, action: SetFacts) -> None:
     """One call on the sled's estate; what of it cannot be set is told, and nothing is."""
+    from sim_sled.core import facts  # noqa: PLC0415 -- it brings every area of a sled along, and few rules need one
+
     assert firing.sled is not None, "needed"
     wanted = facts.SetFacts(
         reconcile_us=action.reconciler,

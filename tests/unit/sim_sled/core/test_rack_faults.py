@@ -182,7 +182,7 @@ def test_a_propolis_that_stays_dead_is_only_silent():
     driver.run_until_idle()
     assert driver.posts == []
     assert told(driver.get()) == "running gen 4"
-    assert type(_refused_untouched(driver, driver.put, STOPPED)) is errors.Internal
+    assert type(_refused_untouched(driver, driver.put, STOPPED)) is errors.PropolisSilent
     assert told(driver.put(RUNNING)) == "running gen 4"
     assert told(driver.unregister()) == "failed gen 5"
 
