@@ -105,6 +105,7 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     assert play(without_rules(scenario), SEED).failures, "the expectation notices nothing"
 
 
+@pytest.mark.waits
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
 def test_facts_and_incidents_mean_the_same_on_real_sockets(monkeypatch):
     logs.configure(level="critical")
