@@ -419,7 +419,7 @@ def port(
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (KeyError, ValueError, IndexError, TypeError):
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
-            _bad(f"there is no {part!r} in {field!r}; there is: {there}")
+            _bad(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
 
 
