@@ -5,7 +5,7 @@ is only judged where the model runs in this process; what users see also where `
 there the scenario's users are played, too (external.py). Whatever is not judged or not played is said at the start
 (`cannot`): an expectation that nobody judges must not look green.
 
-Read before: daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
+Read before: antithesis.py, daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
 Read next: daemon/on_sockets.py, daemon/serve.py.
 """
 
@@ -40,6 +40,7 @@ from sim_sled.play.users import Users
 
 if TYPE_CHECKING:
     from nexus_client.stub.server.host import Host
+    from sim_sled.antithesis import Assertions, Tally
     from sim_sled.daemon.daemon import Daemon
     from sim_sled.daemon.external import External
 
@@ -112,7 +113,7 @@ def look_at_call(judge: Judge, nexus_5xx: list[str], call: Call, ending: Carried
 @attrs.define(eq=False)
 class Judging:
     """Of one daemon: a stage (`play/stage.py`). `model`: the one in this process. `external`: the real Nexus whose
-    users are played; without it nobody plays users.
+    users are played; without it nobody plays users. `assertions`: of an Antithesis environment, told as it goes.
     """
 
     daemon: Daemon
@@ -122,6 +123,7 @@ class Judging:
     external: External | None = None
     variant: str | None = None
     sled_variant: str | None = None
+    assertions: Assertions | None = None
     steps: int = 0
     nexus_5xx: list[str] = attrs.field(factory=list)
     judge: Judge = attrs.field(init=False)
@@ -129,6 +131,7 @@ class Judging:
     _nobody: Nexus = attrs.field(init=False)
     _timer: asyncio.TimerHandle | None = None
     _soon: bool = False
+    _tally: Tally | None = None
 
     def __attrs_post_init__(self) -> None:
         self._nobody = Nexus(model_of(self.scenario, None), seed=self.seed)
@@ -161,6 +164,12 @@ class Judging:
             names = self.judge.invariants.names
             self.judge.invariants.names = tuple(name for name in names if name not in INVARIANTS_OF_THE_MODEL)
         self.engine.listener = self.judge
+        if self.assertions is not None:
+            from sim_sled.antithesis import Tally  # noqa: PLC0415 -- nobody else pays for it
+
+            watched = self.judge.invariants.names + (("nexus_properties",) if self.model is not None else ())
+            self._tally = Tally(self.assertions, scenario, self.seed, watched)
+            self._tally.skip(len(known))
 
     # ---- a stage
 
@@ -254,6 +263,7 @@ class Judging:
         self.users.act(self.now_us)
         self.judge.settle(self.now_us)
         self.judge.nexus_moved()
+        self._tell()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -262,6 +272,11 @@ class Judging:
             delay_s = max(0.001, (due_us - self.now_us) / 1e6)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.catch_up)
 
+    def _tell(self, *, over: bool = False) -> None:
+        if self._tally is not None:
+            fired = {name: counter.fired for name, counter in self.engine.counters.items()}
+            self._tally.look(self.judge.failures, self.judge.met_count, fired, self.elapsed_us, over=over)
+
     # ---- the end
 
     def ending(self) -> None:
@@ -269,12 +284,14 @@ class Judging:
         self.judge.look()
         self.catch_up()
         self.judge.undecided()
+        self._tell()
         if self._timer is not None:
             self._timer.cancel()
 
     def result(self) -> Result:
         """After the daemon has told Nexus what it could."""
         self.judge.invariants.finish(settled=False, leaks=self.model is not None)
+        self._tell(over=True)
         return result_of(self, f"{self.elapsed_us / 1e6:.3f} s, on a daemon", (), "daemon")
 
 
