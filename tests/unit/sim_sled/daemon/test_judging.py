@@ -145,7 +145,7 @@ async def test_one_expectation_that_was_met_does_not_speak_for_another(tmp_path)
         text, good = await judged.told(tmp_path / "out.xml")
     assert not good
     assert "2/2 expectations met" in text
-    assert "expectation 'goes-down' (-:6) was not judged" in text, text
+    assert "expectation 'goes-down' (-:7) was not judged" in text, text
 
 
 async def test_the_same_rules_read_again_forget_no_verdict(tmp_path):
