@@ -3,7 +3,7 @@
 The judge is that of `run`. What it needs the Nexus model for (what users see, a migration's sides as Nexus has them)
 is only judged where the model runs in this process; what users see also where `nexus.external` says whom to ask, and
 there the scenario's users are played, too (external.py). Whatever is not judged or not played is said at the start
-(`cannot`): an expectation that nobody judges must not look green.
+(`cannot`), and at the end it is no success: an expectation that nobody judges must not look green.
 
 Read before: antithesis.py, daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
 Read next: daemon/on_sockets.py, daemon/serve.py.
@@ -30,6 +30,7 @@ from sim_sled.http.answers import refusal
 from sim_sled.language.actions import ExpungeSled, RestartNexus
 from sim_sled.language.check import sleds_of
 from sim_sled.language.schema import Expect, Scenario
+from sim_sled.language.source import Mark
 from sim_sled.play.conductor import Call, Carried, Refused
 from sim_sled.play.fleet import model_of
 from sim_sled.play.judge.expect import Judge, label_of
@@ -81,13 +82,37 @@ def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list
         said.append(f"{sleds} of the fleet's {fleet} sleds are here")
     if scenario.expect and not judged:
         said.append("'expect' is not judged; --junit FILE does that")
-    elif names := [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_tasks(each)]:
-        said.append(f"without 'load' nobody judges {', '.join(names)}")
-    elif not model:
-        names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each, external=external)]
-        if names:
-            said.append(f"without the Nexus model nobody judges {', '.join(names)}")
+    elif judged:
+        by_why: dict[str, list[str]] = {}
+        for each in unjudged(scenario, model=model):
+            by_why.setdefault(each.why, []).append(each.label)
+        said += [f"{why} nobody judges {', '.join(names)}: exit 1 at the end" for why, names in by_why.items()]
     return said
+
+
+@attrs.frozen
+class Unjudged:
+    """An expectation on which a daemon can reach no verdict. `why` ends before `nobody judges it`."""
+
+    label: str
+    mark: Mark
+    why: str
+
+
+def unjudged(scenario: Scenario, *, model: bool) -> list[Unjudged]:
+    """Those of a file that nobody judges on a daemon; the invariants that a file asks for by name, too."""
+    external = scenario.nexus.external is not None and not model
+    found = []
+    for i, each in enumerate(scenario.expect):
+        label = label_of(each, i)
+        if needs_tasks(each):
+            found.append(Unjudged(label, each.mark(), "without 'load'"))
+        elif not model and needs_model(each, external=external):
+            found.append(Unjudged(label, each.mark(), "without the Nexus model"))
+        elif not model:
+            names = [name for name in each.always if name in INVARIANTS_OF_THE_MODEL]
+            found += [Unjudged(name, each.mark(), "without the Nexus model") for name in names]
+    return found
 
 
 def _not_public(scenario: Scenario) -> list[str]:
@@ -129,6 +154,7 @@ class Judging:
     judge: Judge = attrs.field(init=False)
     users: Users = attrs.field(init=False)
     _nobody: Nexus = attrs.field(init=False)
+    _unjudged: dict[str, Unjudged] = attrs.field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _soon: bool = False
     _tally: Tally | None = None
@@ -150,16 +176,19 @@ class Judging:
 
     def load(self, scenario: Scenario) -> None:
         """Judge by this one from now on; what has failed has failed."""
-        known = [] if not hasattr(self, "judge") else self.judge.failures
+        beyond = unjudged(scenario, model=self.model is not None)
+        self._unjudged = {each.label: each for each in beyond}
         judged = [
             attrs.evolve(each, name=label_of(each, i))
             for i, each in enumerate(scenario.expect)
-            if not needs_tasks(each)
-            and (self.model is not None or not needs_model(each, external=self.external is not None))
+            if label_of(each, i) not in self._unjudged or each.always
         ]
         scenario = attrs.evolve(scenario, expect=tuple(judged))
         self.scenario = scenario
-        self.judge = Judge(scenario, self, known)
+        before = getattr(self, "judge", None)
+        self.judge = Judge(scenario, self, [] if before is None else before.failures)
+        if before is not None:
+            self.judge.goes_on_from(before)
         if self.model is None:
             names = self.judge.invariants.names
             self.judge.invariants.names = tuple(name for name in names if name not in INVARIANTS_OF_THE_MODEL)
@@ -285,6 +314,8 @@ class Judging:
         self.catch_up()
         self.judge.undecided()
         self._tell()
+        for each in self._unjudged.values():
+            self.judge.unjudged(each.label, each.mark, f"{each.why} nobody can")
         if self._timer is not None:
             self._timer.cancel()
 
