@@ -207,9 +207,9 @@ class Tally:
         expected = [one for both in self._expected.values() for one in both]
         return [*map(invariant, self.invariants), *expected, *self._rules.values()]
 
-    def skip(self, failures: int) -> None:
-        """So many were there before, and are told."""
-        self._failures = failures
+    def goes_on_from(self, failures: Sequence[Failure], met: Mapping[str, int], fired: Mapping[str, int]) -> None:
+        """So far it was before this file was read, and that has been told."""
+        self._failures, self._met, self._fired = len(failures), dict(met), dict(fired)
 
     def look(
         self,

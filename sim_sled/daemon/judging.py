@@ -198,7 +198,7 @@ class Judging:
 
             watched = self.judge.invariants.names + (("nexus_properties",) if self.model is not None else ())
             self._tally = Tally(self.assertions, scenario, self.seed, watched)
-            self._tally.skip(len(known))
+            self._tally.goes_on_from(self.judge.failures, self.judge.met_count, self._fired())
 
     # ---- a stage
 
@@ -303,8 +303,10 @@ class Judging:
 
     def _tell(self, *, over: bool = False) -> None:
         if self._tally is not None:
-            fired = {name: counter.fired for name, counter in self.engine.counters.items()}
-            self._tally.look(self.judge.failures, self.judge.met_count, fired, self.elapsed_us, over=over)
+            self._tally.look(self.judge.failures, self.judge.met_count, self._fired(), self.elapsed_us, over=over)
+
+    def _fired(self) -> dict[str, int]:
+        return {name: counter.fired for name, counter in self.engine.counters.items()}
 
     # ---- the end
 
