@@ -1,5 +1,7 @@
 """The file in which a server tells where it listens. Nobody ever reads half of one, nor that of one long gone.
 
+A server that ends takes its file away; of one that was killed it stays.
+
 An earlier file is removed at the start of another server only if its process is gone: a second server that then
 cannot bind must not take the first one's from those who look for it.
 
@@ -8,8 +10,10 @@ Read before: language/files.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,15 +42,35 @@ def write(path: Path, ports: dict[str, Any]) -> None:
     fresh.replace(path)
 
 
-def _is_of_a_living_one(path: Path) -> bool:
+@contextlib.contextmanager
+def told(path: Path, ports: dict[str, Any]) -> Iterator[None]:
+    """`write`, and the end of it. Raises OSError if it cannot be written."""
+    write(path, ports)
+    try:
+        yield
+    finally:
+        if _pid(path) == os.getpid():  # else somebody else tells the same people where to go
+            path.unlink(missing_ok=True)
+
+
+def _pid(path: Path) -> int:
+    """Whose it is; 0: nobody's."""
     try:
         pid = json.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
+    except (TooLong, OSError, ValueError, TypeError, KeyError, RecursionError):
+        return 0
+    return pid if isinstance(pid, int) and pid > 0 else 0
+
+
+def _is_of_a_living_one(path: Path) -> bool:
+    pid = _pid(path)
+    try:
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (TooLong, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (OSError, OverflowError):
         return False
-    return isinstance(pid, int) and pid > 0 and pid != os.getpid()
+    return pid not in (0, os.getpid())
 
 
 def _fresh(path: Path) -> Path:

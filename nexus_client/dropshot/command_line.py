@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -21,7 +22,10 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+from nexus_client.dropshot import ending
+
+GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
+INTERRUPTED = ending.CODES[signal.SIGINT]
 
 EXIT_CODES: Final = {
     GOOD: "done; what was asked for is so",
@@ -31,6 +35,7 @@ EXIT_CODES: Final = {
     NEVER_FIRED: "all is well, but a rule never fired (`run --require-fired`)",
     ADDRESS_IN_USE: "an address is in use, or not ours to bind",
     INTERRUPTED: "Ctrl-C",
+    ending.TERMINATED: "SIGTERM, but for servers: once they begin to serve, it ends them in order with 0",
 }
 """Of every program and command (docs/commands.md)."""
 
