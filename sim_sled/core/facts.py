@@ -22,7 +22,7 @@ from sim_sled.core.bundles.store import Bundles
 from sim_sled.core.companions import Companions, Server
 from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.errors import BadRequest
-from sim_sled.core.estate import Estate
+from sim_sled.core.estate import Estate, OnEstate
 from sim_sled.core.inventory import FMD_WELL, Inventory
 from sim_sled.core.mishaps import Adjust, SetRegion
 from sim_sled.core.omicron_config.ledger import Ledger
@@ -37,7 +37,7 @@ NONE: Final = "none"
 
 
 @attrs.frozen
-class SetFacts:
+class SetFacts(OnEstate[None]):
     """Kinds of datasets and zones are those of the API (`debug`, `internal_ntp`, ...); disks and pools are
     numbered from 1 in the order of the inventory; delays in microseconds.
 
@@ -83,14 +83,12 @@ class SetFacts:
     volumes_taken_over: bool | None = None
     depot_broken: bool | None = None
 
-    def apply(self, area: object, now_us: int) -> None:
-        """See `contract.AreaCall`. Raises `BadRequest` for a disk that the sled has not, or a knob of no server."""
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        self._check(area)
-        self._reconciler(area)
-        self._stores(area)
-        self._beside(area)
+    def on(self, estate: Estate) -> None:
+        """Raises `BadRequest` for a disk that the sled has not, or a knob of no server."""
+        self._check(estate)
+        self._reconciler(estate)
+        self._stores(estate)
+        self._beside(estate)
 
     def _check(self, estate: Estate) -> None:
         """Nothing is changed by what cannot be set."""

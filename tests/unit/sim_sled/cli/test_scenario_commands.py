@@ -57,6 +57,19 @@ def test_a_run_that_is_cut_short_is_not_ok_while_expectations_wait(tmp_path):
     assert sim_sled("run", path, "--seed", 1, "--until", "20s").exit_code == 0
 
 
+def test_a_run_that_is_cut_short_before_anything_is_judged_is_not_ok(tmp_path):
+    """0 of 0 expectations met: that is no verdict."""
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "version: 1\nload: [{at: 5s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 30s}]\n"
+    )
+    result = sim_sled("run", path, "--seed", 1, "--until", "2s")
+    assert result.exit_code == 1
+    assert "was not judged: what arms it did not happen before the run ended" in result.stdout
+    assert "W310" not in result.stdout, "said once"
+
+
 def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
     """A run of nothing looked as good as any."""
     path = tmp_path / "x.yaml"
