@@ -11,6 +11,7 @@ Read next: engine/act/estate.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Final
 from uuid import UUID
 
@@ -136,9 +137,7 @@ class SetFacts(OnEstate[None]):
     def _reconciler(self, estate: Estate) -> None:
         ledger = estate.of(Ledger)
         faults = ledger.faults
-        before = attrs.evolve(
-            faults, kinds=dict(faults.kinds), disks=dict(faults.disks), missing_disks=set(faults.missing_disks)
-        )
+        before = deepcopy(faults)
         serials = {number: key[2] for number, key in enumerate(ledger.disks(), 1)}
         pools = list(ledger.pools())
         if self.reconcile_us is not None:
@@ -157,6 +156,7 @@ class SetFacts(OnEstate[None]):
             estate.of(Inventory).pool_health[pools[number - 1]] = health
         for number, size in (self.pool_sizes or {}).items():
             ledger.resized[pools[number - 1]] = size
+            ledger.world_changed()
         if self.boot_disk is not None:
             faults.boot_disk = None if self.boot_disk == WELL else self.boot_disk
         for slot, why in (self.slots or {}).items():
@@ -165,11 +165,12 @@ class SetFacts(OnEstate[None]):
             ledger.boot_slot = self.boot_slot
         if self.override is not None:
             ledger.override = None if self.override == NONE else self.override
+            ledger.world_changed()
         if self.strict_artifacts is not None:
             ledger.strict_artifacts = self.strict_artifacts
         if self.boot_slot is not None or self.override is not None:
             ledger.changed()
-        if faults != before or self.pool_sizes or self.override is not None:
+        if faults != before:
             ledger.world_changed()
 
     def _stores(self, estate: Estate) -> None:

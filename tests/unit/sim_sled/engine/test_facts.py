@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from support.rack.estate import SLED, EstateDriver, an_id
+from support.rack.estate import SLED, EstateDriver, an_id, config
 
 from sim_sled.core.artifacts.store import Artifacts
 from sim_sled.core.bootstore.store import Bootstore
@@ -140,6 +140,24 @@ def test_what_the_sled_has_not_is_told_and_nothing_is_set():
     assert told == ["cannot set: the sled has 2 disks, none with the number 9"]
     assert estate(world).of(Artifacts).disks == 2
     assert world.engine.counters["ours"].futile["set"][0] == 1
+
+
+RUN_AGAIN = (
+    {"disks": {1: "broken"}}, {"disks": {1: "ok"}}, {"missing_disks": (1,)}, {"datasets": {"debug": "full"}},
+    {"zones": {"nexus": "no"}}, {"time_synchronized": False}, {"boot_disk": "gone"}, {"slots": {"a": "broken"}},
+    {"pool_sizes": {1: 2**30}}, {"override": OVERRIDE}, {"keeps_orphans": True},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", RUN_AGAIN, ids=str)
+def test_the_reconciler_runs_again_for_each_fact_that_it_depends_on(said):
+    driver = EstateDriver()
+    one = driver.rack.sleds[SLED].estate
+    SetFacts(disks={1: "sick"}).apply(one, driver.now_us)
+    driver.ask(Ledger, Ledger.put, config(2))
+    runs = one.of(Ledger).runs
+    SetFacts(**said).apply(one, driver.now_us)
+    assert one.of(Ledger).runs == runs + 1
 
 
 def test_a_text_ok_ends_what_another_began():
