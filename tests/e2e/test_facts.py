@@ -42,7 +42,7 @@ async def test_a_person_says_facts_in_the_words_of_a_rule(cluster):
     assert told["zpools"][0] == {"id": told["zpools"][0]["id"], "total_size": 3 * 2**30, "health": "faulted"}
     for said, why in (
         ({"pools": {"1": "unwell"}}, "no health 'unwell'"),
-        ({"pool": {}}, "unknown key 'pool', did you mean 'pools'"),
+        ({"pool": {}}, "unknown key 'pool' .did you mean 'pools'"),
         ({}, "names no fact"),
     ):
         with pytest.raises(Refused, match=why):
