@@ -5,7 +5,7 @@ is only judged where the model runs in this process; what users see also where `
 there the scenario's users are played, too (external.py). Whatever is not judged or not played is said at the start
 (`cannot`), and at the end it is no success: an expectation that nobody judges must not look green.
 
-Read before: daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
+Read before: antithesis.py, daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
 Read next: daemon/on_sockets.py, daemon/serve.py.
 """
 
@@ -41,6 +41,7 @@ from sim_sled.play.users import Users
 
 if TYPE_CHECKING:
     from nexus_client.stub.server.host import Host
+    from sim_sled.antithesis import Assertions, Tally
     from sim_sled.daemon.daemon import Daemon
     from sim_sled.daemon.external import External
 
@@ -137,7 +138,7 @@ def look_at_call(judge: Judge, nexus_5xx: list[str], call: Call, ending: Carried
 @attrs.define(eq=False)
 class Judging:
     """Of one daemon: a stage (`play/stage.py`). `model`: the one in this process. `external`: the real Nexus whose
-    users are played; without it nobody plays users.
+    users are played; without it nobody plays users. `assertions`: of an Antithesis environment, told as it goes.
     """
 
     daemon: Daemon
@@ -147,6 +148,7 @@ class Judging:
     external: External | None = None
     variant: str | None = None
     sled_variant: str | None = None
+    assertions: Assertions | None = None
     steps: int = 0
     nexus_5xx: list[str] = attrs.field(factory=list)
     judge: Judge = attrs.field(init=False)
@@ -155,6 +157,7 @@ class Judging:
     _unjudged: dict[str, Unjudged] = attrs.field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _soon: bool = False
+    _tally: Tally | None = None
 
     def __attrs_post_init__(self) -> None:
         self._nobody = Nexus(model_of(self.scenario, None), seed=self.seed)
@@ -190,6 +193,12 @@ class Judging:
             names = self.judge.invariants.names
             self.judge.invariants.names = tuple(name for name in names if name not in INVARIANTS_OF_THE_MODEL)
         self.engine.listener = self.judge
+        if self.assertions is not None:
+            from sim_sled.antithesis import Tally  # noqa: PLC0415 -- nobody else pays for it
+
+            watched = self.judge.invariants.names + (("nexus_properties",) if self.model is not None else ())
+            self._tally = Tally(self.assertions, scenario, self.seed, watched)
+            self._tally.goes_on_from(self.judge.failures, self.judge.met_count, self._fired())
 
     # ---- a stage
 
@@ -283,6 +292,7 @@ class Judging:
         self.users.act(self.now_us)
         self.judge.settle(self.now_us)
         self.judge.nexus_moved()
+        self._tell()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -291,6 +301,13 @@ class Judging:
             delay_s = max(0.001, (due_us - self.now_us) / 1e6)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.catch_up)
 
+    def _tell(self, *, over: bool = False) -> None:
+        if self._tally is not None:
+            self._tally.look(self.judge.failures, self.judge.met_count, self._fired(), self.elapsed_us, over=over)
+
+    def _fired(self) -> dict[str, int]:
+        return {name: counter.fired for name, counter in self.engine.counters.items()}
+
     # ---- the end
 
     def ending(self) -> None:
@@ -298,6 +315,7 @@ class Judging:
         self.judge.look()
         self.catch_up()
         self.judge.undecided()
+        self._tell()
         for each in self._unjudged.values():
             self.judge.unjudged(each.label, each.mark, f"{each.why} nobody can")
         if self._timer is not None:
@@ -306,6 +324,7 @@ class Judging:
     def result(self) -> Result:
         """After the daemon has told Nexus what it could."""
         self.judge.invariants.finish(settled=False, leaks=self.model is not None)
+        self._tell(over=True)
         return result_of(self, f"{self.elapsed_us / 1e6:.3f} s, on a daemon", (), "daemon")
 
 

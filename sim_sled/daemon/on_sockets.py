@@ -54,7 +54,8 @@ CALL_TIMEOUT_S: float = TIMEOUT_S
 """How long the model waits for a sled's answer: as long as Nexus."""
 SLED_VERSION: Final = "48.0.0"
 CRUCIBLE_VERSION: Final = "1.0.0"
-OVERTIME_S: Final = 120.0
+OVERTIME_S: float = 120.0
+"""A run that is never quiet ends so long after the last planned event: nobody waits for what Nexus tries for ever."""
 REGISTER_S: Final = 30.0
 LINES_MAX: Final = 1_000_000
 """The oldest are forgotten: memory is bounded however long people let it run."""

@@ -66,6 +66,10 @@ class Result:
     clock: str = "virtual"
     deeds: tuple[Deed, ...] = ()
     """What users asked for, one by one."""
+    met: dict[str, int] = attrs.field(factory=dict)
+    """How often each expectation was met, by its label."""
+    fired: dict[str, int] = attrs.field(factory=dict)
+    """How often each rule fired, by its name."""
 
     @property
     def good(self) -> bool:
@@ -226,6 +230,8 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         counts,
         clock,
         tuple(world.users.deeds),
+        dict(world.judge.met_count),
+        {name: counter.fired for name, counter in world.engine.counters.items()},
     )
 
 

@@ -1,6 +1,6 @@
 """Expectations: armed by an event for each VMM anew, met or broken within their time.
 
-Read before: language/schema.py, play/stage.py. Read next: daemon/judging.py, play/judge/invariants.py.
+Read before: language/schema.py, play/stage.py. Read next: antithesis.py, daemon/judging.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations
@@ -80,10 +80,7 @@ class Judge:
     _count: int = 0
 
     def __attrs_post_init__(self) -> None:
-        always: list[str] = []
-        for expect in self.scenario.expect:
-            always += [name for name in expect.always if name not in always]
-        self.invariants = Invariants(self.world, tuple(always) or DEFAULT_INVARIANTS, self.failures)
+        self.invariants = Invariants(self.world, watched(self.scenario), self.failures)
         kinds: set[On] = set()
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
@@ -373,6 +370,12 @@ class Judge:
         row = self.world.nexus.records.instances.get(who.instance_id)
         vmm = None if row is None else self.world.nexus.records.active_vmm(row)
         return None if vmm is None else vmm.sled_id
+
+
+def watched(scenario: Scenario) -> tuple[str, ...]:
+    """Which invariants a file wants, or those it has if it wants none."""
+    wanted = dict.fromkeys(name for expect in scenario.expect for name in expect.always)
+    return tuple(wanted) or DEFAULT_INVARIANTS
 
 
 def label_of(expect: Expect, index: int) -> str:
