@@ -13,7 +13,7 @@ from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, w
 from propolis_stub.__main__ import app as propolis_stub
 from propolis_stub.presets import PRESETS
 from sim_sled.cli.main import app as sim_sled
-from sim_sled.language.presets import PRESETS as of_scenarios
+from sim_sled.language.presets import PRESETS as OF_SCENARIOS
 
 PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
 EVERYBODY = [(name, path, each) for name, app in PROGRAMS.items() for path, each in walk(app)]
@@ -98,5 +98,5 @@ def test_paces_have_the_same_names_wherever_there_is_one():
     for name, path, _ in asked:
         told = " ".join(run(name, *path, "--help").output.split())
         assert all(re.search(rf"how long things take: [^;]*\b{preset}\b", told) for preset in PRESETS), path
-    assert set(PRESETS) == set(of_scenarios)
+    assert set(PRESETS) == set(OF_SCENARIOS)
     assert run("propolis-stub", "serve", "[::1]:0", "--pace", "consol").exit_code == 2
