@@ -22,7 +22,7 @@ import typer
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import peer_address
-from sim_sled.daemon.logs import LogLevel
+from sim_sled.daemon.log_words import LogLevel
 
 if TYPE_CHECKING:
     import asyncio
