@@ -9,8 +9,8 @@ from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import SledError
 from sim_sled.core.happenings import Kind
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.language.check import parse_scenario
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.play.calls import STEP, Begin, Call, Load, Send
 from sim_sled.play.passage import Passage
 
