@@ -82,6 +82,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/sleds/{sled_id}/networking"): Spread.HOLDER,
     ("GET", "/sleds/{sled_id}/companions"): Spread.HOLDER,
     ("POST", "/sleds/{sled_id}/companions"): Spread.HOLDER,
+    ("POST", "/sleds/{sled_id}/facts"): Spread.HOLDER,
     ("GET", "/vmms"): Spread.LIST,
     ("GET", "/vmms/{who}"): Spread.OWNER,
     ("GET", "/vmms/{who}/log"): Spread.OWNER,
