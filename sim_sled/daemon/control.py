@@ -21,7 +21,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.observing import exposition, observed, probed
@@ -516,4 +516,4 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
 async def serve_control(control: Control, address: SocketAddress) -> Listener:
     """Serve at `address`. Raises `BadToken` beyond loopback without a token, `OSError`."""
     require_token(address, control.token)
-    return await listen(Server(control.api.handle, malformed), address)
+    return await listen(Server(control.api.handle), address)
