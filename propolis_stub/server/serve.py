@@ -18,7 +18,8 @@ from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
-from propolis_stub.pacers import STANDALONE, SettablePacer
+from propolis_stub.pacers import SettablePacer
+from propolis_stub.presets import paces
 from propolis_stub.server.app import make_server, malformed
 from propolis_stub.server.config_file import Config
 from propolis_stub.server.control import control_api
@@ -66,7 +67,7 @@ async def start(
     config = config or Config()
     if control is not None:
         require_token(control, config.token)
-    pacer = SettablePacer(STANDALONE if base_paces else {})
+    pacer = SettablePacer(paces(config.preset) if base_paces else {})
     for point, (pace, times) in config.paces.items():
         pacer.set(point, pace, times)
     server = PropolisServer()

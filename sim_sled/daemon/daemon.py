@@ -49,7 +49,6 @@ from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
@@ -68,6 +67,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.language.schema import Scenario
 from sim_sled.play.conductor import (
     SILENCE_US,

@@ -86,7 +86,16 @@ def without_rules(scenario):
     return attrs.evolve(scenario, rules=tuple(attrs.evolve(rule, enabled=False) for rule in scenario.rules))
 
 
-async def on_real_sockets(wanted, side_by_side=8):
+@pytest.fixture(name="quick_ends")
+def _quick_ends(monkeypatch):
+    """What is judged has been judged by the time nothing is planned any more; some tasks are tried for ever."""
+    logs.configure(level="critical")
+    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+    monkeypatch.setattr(on_sockets, "OVERTIME_S", 5.0)
+
+
+async def on_real_sockets(wanted, side_by_side=20):
+    """Most of a run is waiting: a second of processor time is enough for five of them."""
     room = asyncio.Semaphore(side_by_side)
 
     async def one(scenario):
@@ -109,9 +118,7 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
 
 @pytest.mark.waits
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
-def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(monkeypatch):
-    logs.configure(level="critical")
-    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}
     for name in (*LIBRARY, *PROPERTIES):
         [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
@@ -133,9 +140,7 @@ REQUESTS = {
 
 
 @pytest.mark.timeout(300)
-def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(monkeypatch):
-    logs.configure(level="critical")
-    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(quick_ends):
     doings = {"fail": "fail: 503", "reset": "reset: true", "delay": "delay: 100ms", "hang": "hang: 100ms"}
     wanted = {}
     for op, load in REQUESTS.items():

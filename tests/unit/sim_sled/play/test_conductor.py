@@ -8,9 +8,9 @@ from nexus_client.outbox import Transient
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import SledError
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.engine.plans import CLIENT_LOST_US, Overrun
 from sim_sled.language.check import parse_scenario
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.play import conductor as conducting
 from sim_sled.play.conductor import (
     STEP,
