@@ -3,9 +3,9 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
-daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/page.py,
-daemon/page_api.py, daemon/snapshot.py.
+Read before: daemon/companion_faults.py, daemon/control_answers.py, daemon/daemon.py, daemon/looking.py,
+daemon/metrics.py, daemon/page.py, daemon/page_api.py, daemon/sled_facts.py, daemon/snapshot.py,
+nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -21,7 +21,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.observing import exposition, observed, probed
@@ -49,6 +49,7 @@ from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
     Expected,
+    FactsWanted,
     Fired,
     ForgetFault,
     GuestFault,
@@ -386,6 +387,12 @@ class Control:
         await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
         return Injected(injected=call.body)
 
+    async def set_facts(self, call: Call[FactsWanted]) -> Injected:
+        from sim_sled.daemon import sled_facts  # noqa: PLC0415 -- with the language and all areas of a sled
+
+        await sled_facts.set_facts(self.daemon, call.uuid("sled_id"), call.body.set)
+        return Injected(injected=call.body)
+
     def _played(self) -> None:
         if not self.daemon.conductor.has_rules:
             raise Refused(404, "this daemon plays no scenario")
@@ -471,6 +478,8 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               CompanionsShown, parameters=(_SLED,)),
     Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
               parameters=(_SLED,), body=_COMPANION_FAULT),
+    Operation("POST", "/sleds/{sled_id}/facts", Control.set_facts, "Facts of a sled, as a rule sets them", Injected,
+              parameters=(_SLED,), body=FactsWanted),
     Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
@@ -507,4 +516,4 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
 async def serve_control(control: Control, address: SocketAddress) -> Listener:
     """Serve at `address`. Raises `BadToken` beyond loopback without a token, `OSError`."""
     require_token(address, control.token)
-    return await listen(Server(control.api.handle, malformed), address)
+    return await listen(Server(control.api.handle), address)

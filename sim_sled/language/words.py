@@ -161,6 +161,9 @@ class Ended(StrEnum):
 POOL_HEALTH: Final = ("online", "degraded", "faulted", "offline", "removed", "unavailable")
 """What an inventory may say of a pool (SR 3.6)."""
 
+SMF_STATES: Final = ("offline", "degraded", "maintenance", "unrecognized")
+"""Of services that are enabled and not online (SR 3.6); versions before 46 have no word for `unrecognized`."""
+
 DATASET_KINDS: Final = (
     "cockroachdb", "crucible", "clickhouse", "clickhouse_keeper", "clickhouse_server", "external_dns", "internal_dns",
     "zone", "debug", "local_storage", "local_storage_unencrypted",
