@@ -24,7 +24,7 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
-from sim_sled.daemon.logs import LogLevel
+from sim_sled.daemon.log_words import LogLevel
 
 if TYPE_CHECKING:
     import asyncio
