@@ -54,10 +54,9 @@ class Links:
 
     def remove_source(self, vmm: Vmm) -> None:
         """An address that was given anew stays with the newer VMM."""
-        address = vmm.about.propolis_addr
-        if self._sources.get(address) is vmm:
-            del self._sources[address]
-            self._gone[address] = None
+        if self._sources.get(vmm.about.propolis_addr) is vmm:
+            del self._sources[vmm.about.propolis_addr]
+            self._gone[vmm.about.propolis_addr] = None
             if len(self._gone) > GONE_MAX:
                 del self._gone[next(iter(self._gone))]
 
