@@ -244,7 +244,7 @@ def watcher_check(_rules, given):
 
 
 def auto_restart_status(_rules, given):
-    """NX 4.6: who needs it, who may, and when."""
+    """NX 2, last table: who needs it, who may, and when."""
     row, vmm = given["instance"], given["active_vmm"]
     lost = row["state"] == "failed" or (vmm is not None and vmm["state"] == "saga_unwound" and row["state"] == "vmm")
     needs = lost and row["intended_state"] == "running"

@@ -7,7 +7,7 @@ from sim_sled.campaign.explore import explore, place_of
 from sim_sled.campaign.groups import keep_group
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job, play_seed, read_ran
-from sim_sled.campaign.places import Batch, Future, NobodyPlays, Sizer, in_order, play_batch
+from sim_sled.campaign.places import Batch, Future, NobodyPlays, Processes, Sizer, in_order, play_batch
 from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.many import Task, play_all
@@ -164,6 +164,31 @@ def test_batches_grow_until_they_take_half_a_second():
     assert sizer.size == 100
     sizer.learn(Batch(runs=(None,), took_s=7.0))
     assert sizer.size == 1
+
+
+class NobodyAnswers:
+    """A pool of processes that takes everything and does nothing."""
+
+    def __init__(self):
+        self.futures, self.ended = [], []
+
+    def submit(self, *_):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def shutdown(self, **how):
+        self.ended.append(how)
+
+
+def test_what_is_under_way_when_a_campaign_ends_is_not_cancelled():
+    """Its worker is ended; the pool tells each future so, and trips over a cancelled one (InvalidStateError)."""
+    place = Processes(job(), 2)
+    place._pool = pool = NobodyAnswers()
+    for seed in range(4):
+        place.submit((seed,))
+    place.close()
+    assert pool.ended == [{"wait": True}]
+    assert not any(future.cancelled() for future in pool.futures)
 
 
 def test_runs_come_in_the_order_of_their_tasks():
