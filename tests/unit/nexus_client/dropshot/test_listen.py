@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -433,6 +434,28 @@ def test_a_range_goes_round_once_from_anywhere():
     ports = list(PortRange(2**128 - 1)._left)
     assert sorted(ports) == list(range(PortRange.FIRST, PortRange.END))
     assert all((one + 1 - two) % len(ports) == 0 for one, two in pairwise(ports))
+
+
+async def test_a_connection_that_comes_as_the_listener_closes_is_closed_too():
+    """Both in one turn of the loop, in this order; a socket that nobody has would fail the test as a warning."""
+    listener = await listen(Server(echo, malformed), SocketAddress("::1", 0))
+    here, there = socket.socketpair()
+    address = SocketAddress.parse(listener.address)
+    with here, there, socket.create_connection((address.host, address.port), WAIT_S) as client:
+        closing = asyncio.Event()
+
+        def close() -> None:
+            asyncio.get_running_loop().remove_reader(here)
+            listener.accept_no_more()
+            closing.set()
+
+        asyncio.get_running_loop().add_reader(here, close)
+        there.send(b"now")
+        await closing.wait()
+        await listener.close()
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()
 
 
 async def test_what_is_wrong_with_an_address_is_said_at_the_first_port():
