@@ -49,6 +49,27 @@ FACTS = {
     "depot_broken": ("depot_broken: true", ARTIFACT, "task: {t: waiting}"),
 }  # fmt: skip
 """fact -> the fact, a task that meets it, and what shows it."""
+TOLD = {
+    "pool_sizes": ("pool_sizes: {2: 1GiB}", CONFIG, 'inventory: {"zpools.1.total_size": "1073741824"}'),
+    "boot_slot": ("boot_slot: b", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.boot_disk.ok": B}'),
+    "boot_disk": (
+        "boot_disk: gone", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.boot_disk.err": gone}',
+    ),
+    "slots": (
+        "slots: {b: unreadable}", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.slot_b.err": unreadable}',
+    ),
+    "mupdate_override": (
+        "mupdate_override: 2b7a8e2c-6f4b-4d0a-9d6e-3c1f5a7b9d10", LOOK,
+        'inventory: {"file_source_resolver.mupdate_override.boot_override.ok.mupdate_override_id": "2b7a8e2c-*"}',
+    ),
+    "services": (
+        "services: {'svc:/system/ipcc:default': maintenance}", LOOK,
+        'inventory: {"smf_services_enabled_not_online.value.services.*.state": maintenance}',
+    ),
+    "fmd": ("fmd: no answer", LOOK, 'inventory: {"fmd.err": "no answer"}'),
+}  # fmt: skip
+"""Facts that an inventory tells and nothing else is changed by: on sockets all of them are set at once, except that
+a boot disk is known or not."""
 ELSEWHERE = {
     "orphans": "scenarios/orphaned-datasets.yaml",
     "missing_disks": "scenarios/zpool-lost.yaml",
@@ -56,6 +77,8 @@ ELSEWHERE = {
     "hash_mismatches": "CALLS",
     "local_storage_errors": "CALLS",
     "trust_quorum_silent": "CALLS",
+    "trust_quorum_pending": "CALLS",
+    "strict_artifacts": "CALLS",
     "bootstore_strict": "CALLS",
     "regions": "CALLS",
     "pantry": "CALLS",
@@ -76,8 +99,17 @@ expect:
 
 
 def scenario_of(fact):
-    said, load, shows = FACTS[fact]
-    scenario, problems = parse_scenario(TEXT.format(fact=said, load=load, shows=shows, whom=ALONE))
+    said, load, shows = (FACTS | TOLD)[fact]
+    return parsed(said, load, shows)
+
+
+def parsed(said, load, *shows):
+    further = "".join(
+        f"- {{name: also-{n}, {ALONE}, after: {{at: 4s}}, within: 10ms, that: {{{show}}}}}\n"
+        for n, show in enumerate(shows[1:])
+    )
+    text = TEXT.format(fact=said, load=load, shows=shows[0], whom=ALONE) + further
+    scenario, problems = parse_scenario(text)
     assert scenario is not None, problems.text()
     return scenario
 
@@ -114,10 +146,10 @@ def judged_on_sockets(wanted):
 
 
 def test_every_fact_is_shown_somewhere():
-    assert set(FACTS) | set(ELSEWHERE) == set(fields_of(SetFacts))
+    assert set(FACTS) | set(TOLD) | set(ELSEWHERE) == set(fields_of(SetFacts))
 
 
-@pytest.mark.parametrize("fact", FACTS)
+@pytest.mark.parametrize("fact", [*FACTS, *TOLD])
 def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     scenario = scenario_of(fact)
     assert [failure.text for failure in play(scenario, SEED).failures] == []
@@ -128,6 +160,9 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
 def test_facts_and_incidents_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}
+    said, _, shows = zip(*(row for fact, row in TOLD.items() if fact != "boot_disk"), strict=True)
+    wanted["told"] = parsed(", ".join(said), CONFIG, *shows)
+    wanted["boot_disk"] = scenario_of("boot_disk")
     for name in LIBRARY:
         [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
         assert loaded.scenario is not None, problems.text()

@@ -19,9 +19,9 @@ from sim_sled.core.dns.zones import Dns, DnsConfig, Record, Srv, Zone
 from sim_sled.core.errors import BadRequest, ConnectionDropped, DnsBusy, Injected, Missing
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.mishaps import Adjust, BreakDownstairs, Refuse, SetRegion, TakeOver
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.pantry.pantry import Pantry
 from sim_sled.core.rack import Rack
+from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID(int=1)
 REGION = RegionRequest(UUID(int=10), 512, 131072, 2, True)
