@@ -1,4 +1,5 @@
-"""Facts of sleds (SR 8) and the library's incidents about them, each played in virtual time and on real sockets.
+"""Facts of sleds (SR 8), the library's incidents about them, and its scenarios of properties, each played in virtual
+time and on real sockets.
 
 The same file must come to the same judgement in both: what a fact does is seen by Nexus's own tasks, over the core in
 one world and over HTTP in the other. That a scenario without its rule fails is proven for the library in tests/sim,
@@ -26,6 +27,7 @@ LIBRARY = (
     "disk-stuck-creating", "region-out-of-space", "zpool-lost", "inventory-timeouts", "artifact-stuck",
     "bundle-half-way", "ntp-never-in-sync", "config-refused", "orphaned-datasets", "expunged-disk",
 )  # fmt: skip
+PROPERTIES = ("sagas-settle", "reservations-bounded", "life-cycle-converges", "accounting", "registration-converges")
 FOLDER = Path(__file__).parents[2] / "scenarios"
 
 CONFIG = "{name: t, at: 300ms, task: {does: config, sled: sled-1, round: 200ms}}"
@@ -158,12 +160,12 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
 
 @pytest.mark.waits
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
-def test_facts_and_incidents_mean_the_same_on_real_sockets(quick_ends):
+def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}
     said, _, shows = zip(*(row for fact, row in TOLD.items() if fact != "boot_disk"), strict=True)
     wanted["told"] = parsed(", ".join(said), CONFIG, *shows)
     wanted["boot_disk"] = scenario_of("boot_disk")
-    for name in LIBRARY:
+    for name in (*LIBRARY, *PROPERTIES):
         [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
         assert loaded.scenario is not None, problems.text()
         wanted[name] = loaded.scenario
