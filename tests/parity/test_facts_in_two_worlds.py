@@ -21,7 +21,7 @@ from sim_sled.language.record import fields_of
 from sim_sled.play.run import play
 
 SEED = 7
-ALONE = 3
+AGAIN = 3
 """What fails in company is played so often again, alone: a meaning differs each time, a late clock does not."""
 LIBRARY = (
     "disk-stuck-creating", "region-out-of-space", "zpool-lost", "inventory-timeouts", "artifact-stuck",
@@ -141,7 +141,7 @@ async def on_real_sockets(wanted, side_by_side=20):
 
 def judged_on_sockets(wanted):
     results = asyncio.run(on_real_sockets(wanted))
-    for _ in range(ALONE):
+    for _ in range(AGAIN):
         again = {name: wanted[name] for name, result in results.items() if result.failures}
         results |= asyncio.run(on_real_sockets(again, 1))
     return results
