@@ -30,7 +30,7 @@ NAMES = {
     "vmm_specs",
 }  # fmt: skip
 DOCUMENT = f"sled-agent/{NEWEST}.0.0"
-ANYTHING = settings(max_examples=200, deadline=None)
+ANYTHING = settings(max_examples=60, deadline=None)
 
 
 def test_the_public_names_stay():
