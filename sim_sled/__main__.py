@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mimetypes
+
 from nexus_client.dropshot import ending
 
 
@@ -10,12 +12,12 @@ def main() -> None:
     ending.begin("sim-sled")
     from nexus_client.dropshot import collector  # noqa: PLC0415 -- as below
 
+    mimetypes.init([])  # else aiohttp reads the system's 70 kB of file endings, of which nothing here depends
     collector.begin()  # before the imports: a hundred thousand objects come, and none of them goes
     from sim_sled.cli import surface  # noqa: PLC0415 -- this is what takes its time
     from sim_sled.cli.main import app  # noqa: PLC0415 -- same
 
-    ending.imported()
-    surface.run(app)
+    surface.run(app, ctrl_c=ending.hears_ctrl_c())
 
 
 if __name__ == "__main__":

@@ -25,13 +25,14 @@ TERMINATED: Final = 143
 """Of whatever else SIGTERM ends: what it was to do is not done. As a shell says it."""
 
 _begun = False
+_hears_ctrl_c = False
 
 
 def begin(program: str) -> None:
     """At the start of a process that is ours. Python would answer Ctrl-C with a traceback out of the middle of some
     import, and the first process of a container does not hear SIGTERM at all as long as nobody handles it.
     """
-    global _begun  # noqa: PLW0603 -- of the process, as signals are
+    global _begun, _hears_ctrl_c  # noqa: PLW0603 -- of the process, as signals are
     _begun = True
 
     def too_early(_signal: int, _frame: object) -> None:
@@ -41,15 +42,21 @@ def begin(program: str) -> None:
     def terminated(_signal: int, _frame: object) -> None:
         os._exit(TERMINATED)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    _hears_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if _hears_ctrl_c:
         signal.signal(signal.SIGINT, too_early)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, terminated)
 
 
+def hears_ctrl_c() -> bool:
+    """Whether Ctrl-C is ours to answer: not where whoever started us has shut it off."""
+    return _hears_ctrl_c
+
+
 def imported() -> None:
     """Everything is there: from now on Ctrl-C is a `KeyboardInterrupt`, which commands answer."""
-    if _begun and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    if _hears_ctrl_c:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

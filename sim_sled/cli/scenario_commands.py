@@ -24,6 +24,7 @@ from sim_sled.files import write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
+from sim_sled.language.latency import paced
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
@@ -63,6 +64,7 @@ class RunOptions:
     hazard: str | None = None
     swarm: bool = False
     jobs: int = 1
+    pace: str | None = None
     until_us: int | None = None
     require_fired: bool = False
     strict: bool = False
@@ -204,7 +206,7 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        job = Job(one.shown, one.scenario, how, swarm=options.swarm, hazard=options.hazard)
+        job = Job(one.shown, paced(one.scenario, options.pace), how, swarm=options.swarm, hazard=options.hazard)
         tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 

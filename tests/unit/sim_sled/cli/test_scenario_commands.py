@@ -70,6 +70,25 @@ def test_a_run_that_is_cut_short_before_anything_is_judged_is_not_ok(tmp_path):
     assert "W310" not in result.stdout, "said once"
 
 
+def test_a_run_has_the_pace_that_is_asked_for_unless_the_scenario_says_its_own(tmp_path):
+    path = tmp_path / "x.yaml"
+    text = (
+        "version: 1\nname: paced\nload: [{at: 0s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 2s}]\n"
+    )
+    path.write_text(text)
+    assert sim_sled("run", path, "--seed", 1).exit_code == 0
+    assert sim_sled("run", path, "--seed", 1, "--pace", "console").exit_code == 1
+    trace = tmp_path / "x.trace"
+    assert sim_sled("run", path, "--seed", 1, "--pace", "fast", "--trace", trace).exit_code == 0
+    assert sim_sled("replay", trace).exit_code == 0, "the pace is in the trace"
+    path.write_text(text + "latency: instant\n")
+    assert sim_sled("run", path, "--seed", 1, "--pace", "console").exit_code == 0
+    wrong = sim_sled("run", path, "--pace", "consol")
+    assert wrong.exit_code == 2
+    assert "did you mean 'console'?" in wrong.stderr
+
+
 def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
     """A run of nothing looked as good as any."""
     path = tmp_path / "x.yaml"
