@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -67,8 +69,9 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
+from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import Rule, Scenario
 from sim_sled.play.conductor import (
     SILENCE_US,
     STEP,
@@ -144,6 +147,28 @@ class Played:
     revision: int = 1
     file: str | None = None
     last_error: str | None = None
+
+
+INJECTED: Final = "injected-"
+"""Begins the names of rules that a person has fired by `inject`."""
+_OF_A_PERSON: Final = re.compile(rf"{INJECTED}\d{{1,9}}")
+INJECTED_MAX: Final = 100
+"""So many of them are kept; older ones are not listed any more (what they did stays done)."""
+
+
+def one_rule(name: str, hostname: str, action: str) -> Rule:
+    """A rule that does that to a VM of this name when its trigger is fired. ValueError with every problem of it."""
+    scenario, problems = parse_scenario(
+        f"version: 1\nrules:\n- name: {name}\n  for: {{hostname: {json.dumps(hostname)}}}\n"
+        f"  when: {{manual: {name}}}\n  do: {{{action}}}\n",
+        "do",
+    )
+    if scenario is None:
+        raise ValueError("; ".join(one.text for one in sorted(problems.found)))
+    rule = scenario.rules[0]
+    if not rule.do:
+        raise ValueError("there is no action in it; write e.g. stall: 30s")
+    return rule
 
 
 @attrs.frozen
@@ -729,6 +754,23 @@ class Daemon:
         known = any(rule.when.manual == name for rule in self.engine.scenario.rules)
         self._turn(Fire(name), None)
         return known
+
+    def do_once(self, propolis_id: UUID, action: str) -> str:
+        """Does an action of the scenario language to one VMM, now: by a rule of its own, which is fired once; so
+        `why` names it, and what it holds can be released. Returns the rule's name. ValueError with every problem
+        of the action, or if the rules do not know the VMM.
+        """
+        who = self.engine.cast.subjects.get(propolis_id)
+        if who is None:
+            raise ValueError("no rule ever sees this VMM")
+        before = [int(known[len(INJECTED) :]) for known in self.engine.counters if _OF_A_PERSON.fullmatch(known)]
+        name = f"{INJECTED}{max(before, default=0) + 1}"
+        rule = one_rule(name, who.hostname, action)
+        theirs = [each for each in self.engine.scenario.rules if not each.name.startswith(INJECTED)]
+        ours = [each for each in self.engine.scenario.rules if each.name.startswith(INJECTED)][-INJECTED_MAX + 1 :]
+        self._turn(Load(attrs.evolve(self.engine.scenario, rules=(*theirs, *ours, rule))), None)
+        self._turn(Fire(name, propolis_id), None)
+        return name
 
     def release(self, rule: str) -> bool:
         """Let go what a rule holds. False if it holds nothing."""
