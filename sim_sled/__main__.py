@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import signal
 
@@ -18,13 +19,12 @@ def main() -> None:
         signal.signal(signal.SIGINT, _too_early)
     from nexus_client.dropshot import collector  # noqa: PLC0415 -- as below
 
+    mimetypes.init([])  # else aiohttp reads the system's 70 kB of file endings, of which nothing here depends
     collector.begin()  # before the imports: a hundred thousand objects come, and none of them goes
     from sim_sled.cli import surface  # noqa: PLC0415 -- this is what takes its time
     from sim_sled.cli.main import app  # noqa: PLC0415 -- same
 
-    if signal.getsignal(signal.SIGINT) is _too_early:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    surface.run(app)
+    surface.run(app, ctrl_c=signal.getsignal(signal.SIGINT) is _too_early)
 
 
 if __name__ == "__main__":

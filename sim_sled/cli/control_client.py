@@ -1,4 +1,7 @@
-"""What the commands ask a running daemon's control API, and how they print it."""
+"""What the commands ask a running daemon's control API, and how they print it.
+
+Read next: cli/asking.py.
+"""
 
 from __future__ import annotations
 

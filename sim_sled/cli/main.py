@@ -21,7 +21,7 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.daemon.logs import LogFormat, LogLevel
+from sim_sled.daemon.log_words import LogFormat, LogLevel
 
 app = App(
     name="sim-sled",

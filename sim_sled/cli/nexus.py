@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -155,6 +154,8 @@ def nexus(
     if port_file is not None:
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
             port_files.prepare(port_file)
+    import asyncio
+
     with contextlib.ExitStack() as stack:
         tell_antithesis(server.host, stack)
         raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))
@@ -209,6 +210,8 @@ def _print_json(addresses: dict[str, Any]) -> None:
 
 
 async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> int:
+    import asyncio
+
     from nexus_client.stub.server.serve import NexusServer, serve
 
     assert isinstance(server, NexusServer)

@@ -25,7 +25,7 @@ from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.daemon.logs import LogLevel
+from sim_sled.daemon.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:

@@ -8,17 +8,15 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py.
+daemon/doing.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
-http/app.py, play/conductor.py.
+http/app.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,23 +61,17 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
-from sim_sled.engine import requests
-from sim_sled.engine.cast import Subject
-from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
-from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
-from sim_sled.language.schema import Rule, Scenario
-from sim_sled.play.conductor import (
+from sim_sled.play.calls import (
     SILENCE_US,
     STEP,
     Answered,
     Begin,
     Call,
     Carried,
-    Conductor,
+    Due,
     Effect,
     Ended,
     Ending,
@@ -92,11 +84,17 @@ from sim_sled.play.conductor import (
     Send,
     Spoilt,
 )
-from sim_sled.play.fleet import no_rules, outbox_of
-from sim_sled.play.wrong_sleds import WrongSled
+from sim_sled.play.passage import Passage
 
 if TYPE_CHECKING:
+    from sim_sled.daemon.judging import Judging
     from sim_sled.daemon.propolis_api import PropolisApis
+    from sim_sled.engine.cast import Subject
+    from sim_sled.engine.engine import Engine
+    from sim_sled.engine.plans import Expunge, Power, RestartNexus
+    from sim_sled.language.schema import Scenario
+    from sim_sled.play.conductor import Conductor
+    from sim_sled.play.wrong_sleds import WrongSled
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -106,10 +104,6 @@ DRAWN_MAX: Final = 512
 
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
-
-
-if TYPE_CHECKING:
-    from sim_sled.daemon.judging import Judging
 
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
@@ -149,28 +143,6 @@ class Played:
     last_error: str | None = None
 
 
-INJECTED: Final = "injected-"
-"""Begins the names of rules that a person has fired by `inject`."""
-_OF_A_PERSON: Final = re.compile(rf"{INJECTED}\d{{1,9}}")
-INJECTED_MAX: Final = 100
-"""So many of them are kept; older ones are not listed any more (what they did stays done)."""
-
-
-def one_rule(name: str, hostname: str, action: str) -> Rule:
-    """A rule that does that to a VM of this name when its trigger is fired. ValueError with every problem of it."""
-    scenario, problems = parse_scenario(
-        f"version: 1\nrules:\n- name: {name}\n  for: {{hostname: {json.dumps(hostname)}}}\n"
-        f"  when: {{manual: {name}}}\n  do: {{{action}}}\n",
-        "do",
-    )
-    if scenario is None:
-        raise ValueError("; ".join(one.text for one in sorted(problems.found)))
-    rule = scenario.rules[0]
-    if not rule.do:
-        raise ValueError("there is no action in it; write e.g. stall: 30s")
-    return rule
-
-
 @attrs.frozen
 class Undelivered:
     """What a daemon could not tell Nexus before it ended."""
@@ -194,8 +166,8 @@ class Daemon:
         self.played = Played()
         self.clock = clock or Clock()
         self.history = History()
-        self.conductor = Conductor(
-            options.engine or no_rules(options.seed),
+        self.passage = Passage(
+            options.engine,
             options.seed,
             self,
             options.pacer,
@@ -205,7 +177,7 @@ class Daemon:
             sled_pacer=options.sled_pacer,
             wrong=options.wrong,
         )
-        self.rack = self.conductor.rack
+        self.rack = self.passage.rack
         self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
             from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
@@ -229,7 +201,7 @@ class Daemon:
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
-                sled.outbox = outbox_of(options.engine.scenario, options.seed)
+                self._retries_as_ruled(sled)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
@@ -297,8 +269,8 @@ class Daemon:
         except (OSError, ValueError):
             self.rack.remove_sled(config.sled_id, self.clock.now_us())
             raise
-        if self.conductor.has_rules:
-            sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
+        if self.passage.has_rules:
+            self._retries_as_ruled(sled)
             self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
@@ -313,7 +285,7 @@ class Daemon:
         if self._agents is not None and sled is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self._agents.remove(each.dataset_id for each in datasets)
-        self.engine.cast.leave(sled_id)
+        self.passage.leave(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -410,6 +382,11 @@ class Daemon:
         started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
         await started.start()
 
+    def _retries_as_ruled(self, sled: Sled) -> None:
+        from sim_sled.play.fleet import outbox_of  # noqa: PLC0415 -- most daemons have no rules
+
+        sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
+
     def _depot_port(self, sled: Sled) -> int:
         """What Nexus is told."""
         there = self.companions.get(sled.config.sled_id)
@@ -454,7 +431,7 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
-        op = requests.operation(item) if self.conductor.has_rules else ""
+        op = contract.operation(item) if self.passage.has_rules else ""
         if not op:
             return await self._carry(item)
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -506,9 +483,8 @@ class Daemon:
         """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
-        conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            effects = conduct(item, now_us)
+            effects = self.passage.run(item, now_us)
             if self._state_dir is not None:
                 self._save(self._state_dir)
             for effect in effects:
@@ -550,14 +526,15 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, Power | Expunge | RestartNexus):
-            self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
                 self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
+        else:
+            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus), "done above, or never"
+            self.beyond(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)
@@ -649,7 +626,7 @@ class Daemon:
             self.registered[effect.sled_id].set()
             self._unregistered.discard(effect.sled_id)
             self._not_ready.pop(effect.sled_id, None)
-            if not self.conductor.begun and not self._unregistered:
+            if not self.passage.begun and not self._unregistered:
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=sled, why=news.message)
@@ -662,7 +639,7 @@ class Daemon:
 
     def _rearm(self, now_us: int) -> None:
         # a clock that stands never gets there: whoever moves it comes by `catch_up`
-        due_us = None if self.clock.stands else self.conductor.next_deadline_us()
+        due_us = None if self.clock.stands else self.passage.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -679,7 +656,7 @@ class Daemon:
 
     def next_deadline_us(self) -> int | None:
         """When something is due next."""
-        return self.conductor.next_deadline_us()
+        return self.passage.next_deadline_us()
 
     def catch_up(self) -> None:
         """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
@@ -699,8 +676,7 @@ class Daemon:
 
     def sled_name(self, sled_id: UUID) -> str:
         """As the scenario's fleet calls it; its id if none does."""
-        info = self.engine.cast.by_id.get(sled_id)
-        return str(sled_id) if info is None else info.name
+        return self.passage.name_of(sled_id) or str(sled_id)
 
     @property
     def tickets(self) -> int:
@@ -737,8 +713,13 @@ class Daemon:
     # --- the scenario -------------------------------------------------------------------------------------------
 
     @property
+    def conductor(self) -> Conductor:
+        """Made when somebody asks for it: a daemon without a scenario needs none."""
+        return self.passage.conductor
+
+    @property
     def engine(self) -> Engine:
-        """The rules; none of a daemon without a scenario."""
+        """The rules; none of a daemon without a scenario. See `conductor`."""
         return self.conductor.engine
 
     def load(self, scenario: Scenario) -> None:
@@ -760,15 +741,13 @@ class Daemon:
         `why` names it, and what it holds can be released. Returns the rule's name. ValueError with every problem
         of the action, or if the rules do not know the VMM.
         """
+        from sim_sled.daemon.doing import with_one_more  # noqa: PLC0415 -- few people do
+
         who = self.engine.cast.subjects.get(propolis_id)
         if who is None:
             raise ValueError("no rule ever sees this VMM")
-        before = [int(known[len(INJECTED) :]) for known in self.engine.counters if _OF_A_PERSON.fullmatch(known)]
-        name = f"{INJECTED}{max(before, default=0) + 1}"
-        rule = one_rule(name, who.hostname, action)
-        theirs = [each for each in self.engine.scenario.rules if not each.name.startswith(INJECTED)]
-        ours = [each for each in self.engine.scenario.rules if each.name.startswith(INJECTED)][-INJECTED_MAX + 1 :]
-        self._turn(Load(attrs.evolve(self.engine.scenario, rules=(*theirs, *ours, rule))), None)
+        scenario, name = with_one_more(self.engine, who.hostname, action)
+        self._turn(Load(scenario), None)
         self._turn(Fire(name, propolis_id), None)
         return name
 

@@ -31,7 +31,7 @@ from sim_sled.language.actions import ExpungeSled, RestartNexus
 from sim_sled.language.check import sleds_of
 from sim_sled.language.schema import Expect, Scenario
 from sim_sled.language.source import Mark
-from sim_sled.play.conductor import Call, Carried, Refused
+from sim_sled.play.calls import Call, Carried, Refused
 from sim_sled.play.fleet import model_of
 from sim_sled.play.judge.expect import Judge, label_of
 from sim_sled.play.report import Run, junit, text_of
@@ -220,7 +220,7 @@ class Judging:
 
     @property
     def elapsed_us(self) -> int:
-        return max(0, self.now_us - self.engine.start_us) if self.daemon.conductor.begun else 0
+        return max(0, self.now_us - self.engine.start_us) if self.daemon.passage.begun else 0
 
     def ask(self, make: Callable[[int], Any], answered: Answered, /) -> None:
         assert self.external is not None, "nobody plays users here"

@@ -36,7 +36,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
-from sim_sled.play.conductor import Call, Carried, Refused
+from sim_sled.play.calls import Call, Carried, Refused
 from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.many import Played, Task

@@ -8,7 +8,7 @@ What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serial
 from the rack's name: the same rack is the same rack again.
 
 Read before: daemon/daemon.py, daemon/looking.py, daemon/on_model.py, daemon/racks.py, daemon/sightings.py.
-Read next: cli/bench.py, daemon/worker.py.
+Read next: cli/load.py, daemon/worker.py.
 """
 
 from __future__ import annotations

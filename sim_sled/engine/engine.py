@@ -14,8 +14,9 @@ first of `fail`, `hang`, `reset` and `drop` ends the request.
 What it consists of knows nothing of it: who is there (cast), what is due (timers), whom a rule means (match), what an
 action does (act), the way of reports (reports).
 
-Read before: engine/act/__init__.py, engine/match.py, language/check.py. Read next: engine/requests.py,
-engine/rule_pacer.py, play/conductor.py, play/stage.py, play/virtual.py.
+Read before: engine/act/__init__.py, engine/match.py, language/check.py.
+Read next: daemon/doing.py, engine/requests.py, engine/rule_pacer.py, play/conductor.py, play/stage.py,
+play/virtual.py.
 """
 
 from __future__ import annotations
@@ -130,8 +131,11 @@ class Engine:
     def begin(self, now_us: int) -> None:
         """Scenario time starts: the fleet is registered. Arms `at`, `every` and `idle`."""
         self.start_us = self._active_us = now_us
+        armed: list[Trigger] = []
         for expect in self.scenario.expect:
-            if expect.after is not None:
+            # what waits for the same moment hears of it at once: of a timer of its own each would hear for all others
+            if expect.after is not None and expect.after not in armed:
+                armed.append(expect.after)
                 self._arm_expectation(expect.after, now_us)
         for rule in self.scenario.rules:
             self._arm(rule, now_us)
@@ -176,7 +180,7 @@ class Engine:
     def _arm_expectation(self, when: Trigger, now_us: int) -> None:
         """Timed triggers of expectations have timers of their own, which come before those of rules."""
         if when.at is not None:
-            event = Event(On.AT, (when.at,))
+            event = Event(On.AT, (when.at,), timed=when)
             self.timers.at(now_us + when.at, lambda then_us: self._hear(event, None, None, then_us), trigger=True)
         elif when.every is not None:
             self.timers.at(
@@ -191,7 +195,7 @@ class Engine:
         assert when.every is not None
         if self._is_past(when, now_us):
             return
-        self._hear(Event(On.EVERY, (when.every,)), None, None, now_us)
+        self._hear(Event(On.EVERY, (when.every,), timed=when), None, None, now_us)
         pause = when.every.at(draw(self.seed, "every/expect", "", occurrence))
         again_us = now_us + max(EVERY_MIN_US, pause)
         self.timers.at(again_us, lambda then_us: self._hear_every(when, occurrence + 1, then_us), trigger=True)
@@ -200,7 +204,7 @@ class Engine:
         assert when.idle is not None
         quiet_us = now_us - self._active_us
         if quiet_us >= when.idle:
-            self._hear(Event(On.IDLE, (when.idle,)), None, None, now_us)
+            self._hear(Event(On.IDLE, (when.idle,), timed=when), None, None, now_us)
         else:
             again_us = now_us + max(IDLE_MIN_US, when.idle - quiet_us)
             self.timers.at(again_us, lambda then_us: self._hear_idle(when, then_us), trigger=True)

@@ -44,13 +44,12 @@ from sim_sled.language.draw import draw
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
-from sim_sled.play.conductor import (
+from sim_sled.play.calls import (
     STEP,
     Answered,
     Begin,
     Call,
     Carried,
-    Conductor,
     Due,
     Ended,
     Failed,
@@ -60,6 +59,7 @@ from sim_sled.play.conductor import (
     Send,
     Spoilt,
 )
+from sim_sled.play.conductor import Conductor
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line

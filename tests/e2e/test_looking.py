@@ -11,7 +11,7 @@ from support import processes
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import logs
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import INJECTED_MAX
+from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, Unmet
 from sim_sled.daemon.small_rack import SmallRack
 
@@ -200,11 +200,11 @@ async def test_actions_that_are_bad_or_many_do_no_harm(rack):
     assert (status, "is not a duration" in told["message"]) == (400, True)
     assert small.daemon.engine.scenario is before
     assert (await injected(address, "web-9", "stall: 1s"))[0] == 404
-    for _ in range(INJECTED_MAX + 5):
+    for _ in range(KEPT_MAX + 5):
         status, told = await injected(address, "web-1", "note: again")
         assert status == 200
-    assert told["rule"] == f"injected-{INJECTED_MAX + 5}"
-    assert len(small.daemon.engine.scenario.rules) == INJECTED_MAX
+    assert told["rule"] == f"injected-{KEPT_MAX + 5}"
+    assert len(small.daemon.engine.scenario.rules) == KEPT_MAX
 
 
 async def test_a_misspelt_name_is_told_soon(rack):

@@ -113,7 +113,12 @@ class Judge:
             if never is not None and never.kind() is event.kind and self._is_same(waiting, who, never.same):
                 self._forbidden(waiting, event)
         for expect, after, label in self._after.get(event.kind, ()):
-            if hits(getattr(after, event.kind), event, after.to, after.body):
+            due = (
+                after == event.timed
+                if event.timed is not None
+                else hits(getattr(after, event.kind), event, after.to, after.body)
+            )
+            if due:
                 self._arm(expect, label, who, _sled, now_us)
 
     def _is_same(self, waiting: _Armed, who: Subject | None, same: str | None) -> bool:

@@ -124,6 +124,8 @@ class DaemonServed(Served):
         ):
             yield "POST", beside, f"/sleds/{SLED}/companions", fault
         yield "GET", beside, f"/sleds/{SLED}/companions", None
+        facts = {"time_synchronized": False, "pool_sizes": {"1": "3GiB"}, "crucible": {"create": "2s"}}
+        yield "POST", "/sleds/{sled_id}/facts", f"/sleds/{SLED}/facts", {"set": facts}
         yield "PUT", "/rules", "/rules", {"scenario": RULES}
         yield "GET", "/rules", "/rules", None
         yield "GET", "/scenario", "/scenario", None

@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from sim_sled.cli.asking import _fault
-from sim_sled.daemon.daemon import one_rule
+from sim_sled.daemon.doing import one_rule
 
 
 @pytest.mark.parametrize(

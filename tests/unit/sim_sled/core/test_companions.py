@@ -71,6 +71,14 @@ def _bench():
     return Bench()
 
 
+def test_a_pantry_that_has_crashed_answers_nothing_and_the_other_servers_go_on(bench):
+    bench.suffer(Adjust("pantry", (("crashed", True),)))
+    for op, how, *args in (("pantry_status", Pantry.status), ("detach", Pantry.detach, "v")):
+        with pytest.raises(ConnectionDropped, match="crashed"):
+            bench.pantry(op, how, *args)
+    assert bench.crucible("region_list", lambda agent: len(agent.regions)) == 0
+
+
 def test_the_next_answers_of_an_operation_are_refused_at_one_agent_only(bench):
     bench.suffer(Refuse("region_create", 503, 2, bench.datasets[0]))
     bench.create(dataset=1)
