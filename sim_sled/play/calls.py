@@ -68,9 +68,10 @@ STEP: Final = Step()
 
 
 class Fire(Struct, frozen=True):
-    """A person fires a manual trigger."""
+    """A person fires a manual trigger, for one VMM if it is named."""
 
     name: str
+    propolis_id: UUID | None = None
 
 
 class LetGo(Struct, frozen=True):
