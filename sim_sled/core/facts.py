@@ -106,11 +106,10 @@ class SetFacts(OnEstate[None]):
         if self._needs_servers and estate.sled.regions is None:
             raise BadRequest("there are no servers beside this sled")
         self._meant_regions(estate)
-        for dataset, region, _ in self._broken(estate):
-            if (
-                there := estate.of(Companions).agents.agent(dataset).get(str(region))
-            ).state is not RegionState.CREATED:
-                raise BadRequest(f"region {region} is {there.state.value}, nobody writes to it")
+        for dataset, region_id, _ in self._broken(estate):
+            region = estate.of(Companions).agents.agent(dataset).get(str(region_id))
+            if region.state is not RegionState.CREATED:
+                raise BadRequest(f"region {region_id} is {region.state.value}, nobody writes to it")
 
     @property
     def _needs_servers(self) -> bool:
