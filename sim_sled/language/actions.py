@@ -549,7 +549,7 @@ class SetFacts(Action):
     broken_downstairs: tuple[tuple[str, int], ...] | None = f(
         Mapped(_region, duration(forever=True), "a mapping of number or id to duration"),
         "Regions whose downstairs stops now, named as in `regions`, and how long its repair takes; `forever`: it is "
-        "given up, and the region fails. Whoever writes to it tells Nexus: stopped, repair started, half done, finished.",
+        "given up, and the region fails. Whoever writes to it tells Nexus: stopped, repair, progress, finished.",
         default=None,
         words="-",
     )
