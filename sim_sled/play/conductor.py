@@ -11,7 +11,7 @@ What is on its way (a delayed request, a held answer, a report on the network) i
 
 Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py,
 play/fleet.py.
-Read next: play/virtual.py, play/wrong_sleds.py.
+Read next: play/virtual.py, play/wrong_sleds.py, recording/lines.py.
 """
 
 from __future__ import annotations
