@@ -61,8 +61,8 @@ campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-tes
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
 	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
 
-hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes)
-	$(BIN)/python -m tests.campaign.hazards
+hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes); HAZARDS=--live: on sockets
+	$(BIN)/python -m tests.campaign.hazards $(HAZARDS)
 
 # Each part goes on whatever the one before it found; NIGHT="--runs 1000 --only happy" plays some of the library.
 campaign-night: $(STAMP)  ## days of work: 10^5 seeds of each library scenario (NIGHT="--runs 1000"), 10^6 property steps, outage, soak

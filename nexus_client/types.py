@@ -34,6 +34,11 @@ def time_of(now_us: int) -> datetime:
     return _EPOCH + now_us * _MICROSECOND  # half the time of timedelta(microseconds=now_us)
 
 
+def stamp(now_us: int) -> str:
+    """The same as text: RFC 3339 with microseconds."""
+    return time_of(now_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def us_of(when: datetime) -> int:
     """Microseconds since the Unix epoch of an aware datetime."""
     return (when - _EPOCH) // _MICROSECOND

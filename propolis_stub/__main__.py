@@ -7,10 +7,12 @@ import errno
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import attrs
 import typer
 
 from nexus_client.dropshot.command_line import App, Version, manual
 from propolis_stub import diagram as drawing
+from propolis_stub.pace_option import Pace
 
 app = App(
     name="propolis-stub",
@@ -60,6 +62,7 @@ def serve(
         Path | None, typer.Option(help="Write the bound addresses here as JSON, once ready.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token.")] = None,
+    pace: Pace = None,
 ) -> None:
     """Serve one Propolis until SIGTERM."""
     # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
@@ -70,6 +73,8 @@ def serve(
 
     try:
         settings = configuration.Config() if config is None else configuration.load(config)
+        if pace is not None:
+            settings = attrs.evolve(settings, preset=pace)
         api = SocketAddress.typed(address)
         control_address = None if control is None else SocketAddress.typed(control)
         if control_address is not None:

@@ -1,6 +1,6 @@
 """A pacer whose paces are set from outside: by a configuration file, the control API, or a test.
 
-Read before: waiting.py. Read next: server/host.py.
+Read before: presets.py. Read next: server/host.py.
 """
 
 from __future__ import annotations
@@ -11,20 +11,11 @@ from uuid import UUID
 
 import attrs
 
+from propolis_stub.presets import paces
 from propolis_stub.waiting import Pace, Point
 
-STANDALONE: Final[Mapping[Point, Pace]] = {
-    # A life that a person can watch, and short enough for tests that use it as it is. Rundown lasts a moment so that
-    # console clients have their close frame before Destroyed is told (PR 3.1).
-    Point.BACKENDS: Pace(100_000),
-    Point.REBOOT: Pace(200_000),
-    Point.HALT: Pace(100_000),
-    Point.RUNDOWN: Pace(20_000),
-    Point.M_RAM_PUSH: Pace(200_000),
-    Point.M_RAM_PUSH_DIRTY: Pace(50_000),
-    Point.M_DEVICE: Pace(20_000),
-}
-"""What `propolis-stub serve` starts with; every other point is instant."""
+STANDALONE: Final[Mapping[Point, Pace]] = paces("stub")
+"""What `propolis-stub serve` starts with unless `--pace` says otherwise."""
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ In timed mode the VM asks its `Pacer` at each one; in stepped mode every *milest
 Points that are passed in the same instant are passed in one `handle`, so that whoever watches by the monitor
 sees only the last publication, exactly as a slow monitor client does (PR 1.1, 3.7).
 
-Read next: driver.py, migration/messages.py, pacers.py.
+Read next: driver.py, migration/messages.py, presets.py.
 """
 
 from __future__ import annotations

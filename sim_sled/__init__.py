@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sim_sled.core.config import Hardware, SimMode, SledConfig
     from sim_sled.core.errors import SledError
-    from sim_sled.core.pacers import PresetPacer
     from sim_sled.core.rack import Rack
     from sim_sled.core.sled import Sled
     from sim_sled.core.vmm import Vmm
     from sim_sled.daemon.daemon import Daemon, Options
     from sim_sled.daemon.propolis_mode import PropolisMode
+    from sim_sled.language.pacer import PresetPacer
 
 __all__ = [
     "Daemon",
@@ -38,7 +38,7 @@ _HOMES: Final = {
     "SimMode": "sim_sled.core.config",
     "SledConfig": "sim_sled.core.config",
     "SledError": "sim_sled.core.errors",
-    "PresetPacer": "sim_sled.core.pacers",
+    "PresetPacer": "sim_sled.language.pacer",
     "Rack": "sim_sled.core.rack",
     "Sled": "sim_sled.core.sled",
     "Vmm": "sim_sled.core.vmm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import signal
 
@@ -18,6 +19,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, _too_early)
     from nexus_client.dropshot import collector  # noqa: PLC0415 -- as below
 
+    mimetypes.init([])  # else aiohttp reads the system's 70 kB of file endings, of which nothing here depends
     collector.begin()  # before the imports: a hundred thousand objects come, and none of them goes
     from sim_sled.cli import surface  # noqa: PLC0415 -- this is what takes its time
     from sim_sled.cli.main import app  # noqa: PLC0415 -- same

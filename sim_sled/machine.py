@@ -1,10 +1,15 @@
-"""What the machine lacks, told in a sentence."""
+"""Where we run: what the machine lacks, told in a sentence, and whether it is an Antithesis environment."""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sim_sled.antithesis import Assertions
 
 NO_IPV6: Final = (
     "this machine has no IPv6: [::1] cannot be bound, and a sled's address has to be IPv6 (NX 3.3). "
@@ -28,3 +33,13 @@ def cannot_bind(error: OSError) -> str:
     if error.errno in _MISSING and not has_ipv6():
         return f"cannot bind: {NO_IPV6}"
     return f"cannot bind: {error.strerror or error}"
+
+
+def assertions() -> Assertions | None:
+    """What an Antithesis environment is to be told by this process; None anywhere else. Raises `CannotWrite`."""
+    folder = os.environ.get("ANTITHESIS_OUTPUT_DIR")
+    if not folder:
+        return None
+    from sim_sled.antithesis import Assertions  # noqa: PLC0415 -- nobody else pays for it
+
+    return Assertions(Path(folder) / "sdk.jsonl")

@@ -17,6 +17,7 @@ Imported by every pytest of an environment that has sim-sled: nothing heavy is i
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -250,9 +251,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--sim-nexus", metavar="ADDR", help="the Nexus that sim_rack tells its states to; default: the model"
     )
     group.addoption(
-        "--sim-pace", default="instant", metavar="PRESET", help="latency preset of sim_rack (default: instant)"
+        "--sim-pace",
+        default="instant",
+        metavar="PRESET",
+        type=_preset,
+        help="latency preset of sim_rack (default: instant)",
     )
     group.addoption("--sim-seed", type=int, default=0, help="seed of sim_rack, where its marker says none")
+
+
+def _preset(name: str) -> str:
+    from propolis_stub.presets import NoPreset, preset_named
+
+    try:
+        return preset_named(name)
+    except NoPreset as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,11 +12,15 @@ import contextlib
 import inspect
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import wraps
-from importlib.metadata import version
-from typing import Annotated, Any, Final, get_type_hints
+from enum import Enum
+from functools import partial, wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_type_hints
+from uuid import UUID
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -46,8 +50,87 @@ def exit_codes() -> str:
 class Command(TyperCommand):
     """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _read_plainly(super().get_params(ctx))
+
     def collect_usage_pieces(self, _ctx: Any, /) -> list[str]:
         return [*([self.options_metavar] if self.options_metavar else []), *map(_piece, _arguments(self))]
+
+
+class Plain:
+    """Values of a parameter as typer makes them, without the library that it asks about each.
+
+    Typer describes every parameter to pydantic, whose import and descriptions are a quarter of the time until a
+    daemon is ready. What is plainly right needs neither; whatever else is said, typer itself is asked, and says what
+    is wrong with it.
+    """
+
+    def __init__(self, parameter: Any) -> None:
+        self._parameter = parameter
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """See `typer`'s `RuntimeParam`."""
+        several = param.multiple or param.nargs == -1
+        if value is None:
+            return () if several else None
+        try:
+            described = param.type_descriptor
+            if not several:
+                return _plain(value, described.annotation, described.parameter_info)
+            (kind,) = get_args(described.annotation)
+            return [_plain(each, kind, described.parameter_info) for each in value]
+        except _NotPlain:
+            return type(self._parameter).get_runtime_param(self._parameter).coerce(value, param=param, ctx=ctx)
+
+
+def _read_plainly(parameters: list[Any]) -> list[Any]:
+    for each in parameters:
+        each.get_runtime_param = partial(Plain, each)
+    return parameters
+
+
+class _NotPlain(Exception):
+    """Typer has to say."""
+
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+
+def _plain(value: Any, kind: Any, about: Any) -> Any:
+    if about.parser is None:
+        if kind is str and isinstance(value, str):
+            return value
+        if kind is UUID and isinstance(value, str) and _ID.fullmatch(value):
+            return UUID(value)
+        if kind is Path and isinstance(value, str | Path) and not _has_wishes(about, value):
+            return Path(value)
+        if kind in (int, float):
+            return _number(value, kind, about)
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            for each in kind:
+                if value is each or value == each.value:
+                    return each
+    raise _NotPlain
+
+
+def _number(value: Any, kind: Any, about: Any) -> Any:
+    if (isinstance(value, str) and not _NUMBER.fullmatch(value)) or isinstance(value, bool):
+        raise _NotPlain
+    if kind is int and not isinstance(value, int) and "." in str(value):
+        raise _NotPlain
+    number = kind(value)
+    least, most = about.min, about.max
+    if about.clamp or (least is not None and number < least) or (most is not None and number > most):
+        raise _NotPlain
+    return number
+
+
+def _has_wishes(about: Any, path: str | Path) -> bool:
+    """Whether there is something to be checked about a path; as typer, one that is there has to be readable."""
+    wishes = about.exists or about.writable or about.resolve_path or about.path_type or about.allow_dash
+    plain = about.file_okay and about.dir_okay and not wishes
+    return not plain or (os.path.exists(path) and not os.access(path, os.R_OK))  # noqa: PTH110 -- no exceptions
 
 
 def _as_json(said: str, code: int) -> str:
@@ -72,6 +155,9 @@ def _piece(argument: Any) -> str:
 class Group(TyperGroup):
     """Commands by name with their whole summaries."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _read_plainly(super().get_params(ctx))
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = []
         for name in self.list_commands(ctx):
@@ -85,6 +171,8 @@ class Group(TyperGroup):
 
 def installed() -> str:
     """Of whichever program: they come together."""
+    from importlib.metadata import version  # noqa: PLC0415 -- it reads e-mail, and few ask
+
     return f"sim-sled {version('sim-sled')}"
 
 

@@ -12,16 +12,15 @@ Read before: dropshot/answers.py, dropshot/bearer.py. Read next: dropshot/contro
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
 from nexus_client.dropshot.answers import JSON_TYPE, Refused
 from nexus_client.dropshot.bearer import carries
 from nexus_client.dropshot.body import check_content_type
-from nexus_client.dropshot.response import refused_answer
 
 ALWAYS: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 """Names of loopback that no name server can make lead elsewhere, or that are only believed by the machine itself."""
@@ -39,9 +38,6 @@ SAFE_HEADERS: Final[Mapping[str, str]] = {
 
 NOT_BY_A_PAGE: Final = frozenset({"cross-site", "same-site"})
 """Of `sec-fetch-site`: a page of elsewhere loads this, as an image or a script, which says no origin."""
-
-RefusalOf = Callable[[Exception], Refused | None]
-"""What a program's own error is told as; None: it is a bug."""
 
 
 class Guard:
@@ -108,8 +104,3 @@ def _without_port(host: str) -> str:
         return text[1:].partition("]")[0] if "]" in text else ""
     name, colon, port = text.rpartition(":")
     return name if colon and ":" not in name and (port.isdigit() or not port) else text
-
-
-def malformed(status: int, message: str) -> web.StreamResponse:
-    """The answer to what is no HTTP."""
-    return cast("web.StreamResponse", refused_answer(Refused(status, message, close=True)))

@@ -1,7 +1,7 @@
 """Answers the requests of a control API by its table (dropshot/operations.py).
 
     api = ControlApi(control, OPERATIONS, guard, about)
-    Server(api.handle, malformed)
+    Server(api.handle)
 
 `GET /` lists the table for people, `GET /openapi.json` for programs.
 
@@ -11,7 +11,6 @@ Read next: propolis_stub/server/control.py, stub/server/control.py, sim_sled/dae
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -19,17 +18,15 @@ import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot import openapi
-from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id, not_found
+from nexus_client.dropshot.answers import Refused, bad_request, new_request_id
 from nexus_client.dropshot.body import Bodies, Decoder, read_json
-from nexus_client.dropshot.control import SAFE_HEADERS, Guard, RefusalOf
+from nexus_client.dropshot.control import SAFE_HEADERS, Guard
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.operations import About, Answered, Call, OneOf, Operation, Text, Value
-from nexus_client.dropshot.response import Response, refused_answer
+from nexus_client.dropshot.response import RefusalOf, Response, failed_answer
 from nexus_client.dropshot.routes import Paths, names, split_target
 
 O = TypeVar("O")  # noqa: E741 -- the owner of the handlers
-
-log = logging.getLogger(__name__)
 
 BODY_MAX: Final = 64 * 1024
 """Control requests are a few words; the largest is a scenario."""
@@ -79,20 +76,9 @@ class ControlApi(Generic[O]):
             row, call = await self._read(request)
             owner = self if row.handler in {_index, _document} else self._owner
             return self.told(row, await row.handler(owner, call), request_id)
-        except Refused as refused:
-            return self._refused(refused, request_id)
-        except Unanswered:
-            if request.transport is not None:
-                request.transport.close()
-            return self._refused(not_found(), request_id)  # goes nowhere
-        except ConnectionError:
-            raise  # nobody is there to be told
-        except Exception as error:
-            told = self._refusal_of(error)
-            if told is None:
-                log.exception("%s %s failed", request.method, request.raw_path)
-                told = Refused(500, "Internal Server Error", "Internal")
-            return self._refused(told, request_id)
+        except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
+            failed = failed_answer(error, request, request_id, self._refusal_of, self._headers)
+            return cast("web.StreamResponse", failed)
 
     def find(self, method: str, target: str) -> tuple[Operation[Any, Any], tuple[str, ...]]:
         """The row and the texts of its path. What may be read may be asked for its head. Raises `Refused`."""
@@ -150,10 +136,6 @@ class ControlApi(Generic[O]):
             return web.Response(status=done.status, body=str(done.value).encode(), headers=headers)
         body = None if kind is None else _ENCODER.encode(done.value)
         return cast("web.StreamResponse", Response(done.status, request_id, body, headers=headers))
-
-    def _refused(self, refused: Refused, request_id: str) -> web.StreamResponse:
-        refused.headers = {**self._headers, **refused.headers}
-        return cast("web.StreamResponse", refused_answer(refused, request_id))
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)  # addresses and the like are shown as their texts

@@ -9,7 +9,7 @@ A connection that has had an answer and asks nothing more, and one with half a r
 `Patience.idle_s`; one that never sent anything stays, as in the original. A client that has shut its sending side is
 answered if that takes no longer than `Patience.half_closed_s`.
 
-Read before: dropshot/text.py. Read next: dropshot/body.py, dropshot/response.py.
+Read before: dropshot/response.py, dropshot/text.py. Read next: dropshot/body.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 from aiohttp import web
@@ -29,6 +29,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from nexus_client.dropshot.response import malformed
 from nexus_client.dropshot.text import SocketAddress
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,11 @@ HEAD_MAX: Final = 417_792
 
 BACKLOG: Final = 1_024
 """Pending connections per listener: a background round of Nexus opens some hundreds at once."""
+
+_TURNS_TO_CLOSE: Final = 4
+"""Of the event loop, until a connection that was accepted as the last is made, told that all is over, and closed. A
+loop that ends before leaves its socket open.
+"""
 
 SHUTDOWN_S: Final = 1.0
 """How long `Listener.close` waits for requests under way: long polls have no end of their own."""
@@ -66,14 +72,8 @@ PATIENCE: Final = Patience()
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class HandleError(Protocol):
-    """Makes the answer to what is no HTTP (400), or to a bug outside of all handlers (500)."""
-
-    def __call__(self, status: int, message: str, /) -> web.StreamResponse: ...
-
-
 class Server(web.Server):
-    """`handle` answers every request, `malformed` what is none: `loop.create_server(server, …)` binds it.
+    """`handle` answers every request: `loop.create_server(server, …)` binds it.
 
     With `cancels`, a handler ends when its client goes away; without, it runs to its end, as the original's do.
     """
@@ -81,7 +81,6 @@ class Server(web.Server):
     def __init__(
         self,
         handle: Handle,
-        malformed: HandleError,
         *,
         patience: Patience = PATIENCE,
         cancels: bool = False,
@@ -96,7 +95,6 @@ class Server(web.Server):
             max_line_size=TARGET_MAX + 1,
             max_field_size=HEAD_MAX,
         )
-        self.malformed: Final = malformed
         self.patience: Final = patience
         self.over = False
 
@@ -104,6 +102,8 @@ class Server(web.Server):
         """Ends every connection, also one that was accepted just before and is only now being made."""
         self.over = True
         await super().shutdown(timeout)
+        for _ in range(_TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -113,14 +113,13 @@ class Connection(RequestHandler):
     """aiohttp's connection, with the manners told above."""
 
     __slots__ = (
-        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_malformed", "_patience", "_pipelines",
+        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
         "_server",
     )  # fmt: skip
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._server = server
-        self._malformed = server.malformed
         self._patience = server.patience
         self._head = bytearray()  # of a request that has begun to arrive
         self._line = False  # whether its first line has, and is one
@@ -296,7 +295,7 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {one_line(message or '')}"
-        return self._malformed(status, text)
+        return malformed(status, text)
 
 
 def one_line(error: BaseException | str) -> str:
@@ -372,13 +371,17 @@ class Listener:
 
     def accept_no_more(self) -> None:
         """No new connections, and no new requests on those that are open."""
-        self._listening.close()
+        loop = asyncio.get_running_loop()
+        for each in self._listening.sockets:
+            loop.remove_reader(each.fileno())
+        # A turn later: of one that was accepted in this turn asyncio makes the transport in the next, and where its
+        # server is closed by then it fails and leaves the socket open (CPython 3.11).
+        loop.call_soon(self._listening.close)
         self._server.pre_shutdown()
 
     async def close(self, wait_s: float = SHUTDOWN_S) -> None:
         """Ends every connection; what is under way has `wait_s` seconds."""
-        self._listening.close()
-        self._server.pre_shutdown()
+        self.accept_no_more()
         await self._server.shutdown(wait_s)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
 
 import attrs
@@ -114,6 +113,8 @@ def exposition(service: str, families: Iterable[Family]) -> Answered:
     """The answer to a scrape: `families`, what this process needs of its machine, and who it is (`target_info`, the
     name that OpenTelemetry gives to resource attributes).
     """
+    from importlib.metadata import version  # noqa: PLC0415 -- it reads e-mail; once per scrape's server
+
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415 -- see above
     from prometheus_client.core import (  # noqa: PLC0415 -- same
         CounterMetricFamily,

@@ -4,20 +4,23 @@ aiohttp's `Response` keeps headers in a multidict, looks each of them up again a
 of what a whole request costs. All our answers have the same few headers, so the head is one format string here and
 goes out with the body in one write.
 
-Read before: dropshot/answers.py, dropshot/listen.py. Read next: sim_sled/http/spoiling.py.
+Read before: dropshot/answers.py. Read next: dropshot/listen.py, sim_sled/http/spoiling.py.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from nexus_client.dropshot.answers import JSON_TYPE, Refused, error_body, new_request_id
+from nexus_client.dropshot.answers import JSON_TYPE, Refused, Unanswered, error_body, internal, new_request_id
+
+log = logging.getLogger(__name__)
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+:[\t\x20-\x7e]*")
 _BODILESS: Final = frozenset({204, 304})
@@ -115,3 +118,41 @@ def refused_answer(refused: Refused, request_id: str | None = None) -> Response:
     return Response(
         refused.status, request_id, body, allow=refused.allow, close=refused.close, headers=refused.headers
     )
+
+
+RefusalOf = Callable[[Exception], Refused | Unanswered | None]
+"""What a program's own error is told as; None: it is a bug."""
+
+
+def failed_answer(
+    error: Exception,
+    request: web.BaseRequest,
+    request_id: str,
+    refusal_of: RefusalOf,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """What whoever asked is told when `error` ended its request: of all servers the last line. A bug of ours costs
+    its own request and nothing else; the log has it.
+
+    Raises `ConnectionError` again: nobody is there to be told.
+    """
+    if isinstance(error, ConnectionError):
+        raise error
+    refused = error if isinstance(error, Refused | Unanswered) else refusal_of(error)
+    if refused is not None and refused is not error:
+        log.debug("%s %s refused: %s", request.method, request.raw_path, error)
+    if isinstance(refused, Unanswered):
+        if request.transport is not None:
+            request.transport.abort()  # what is answered after this goes nowhere
+        return refused_answer(Refused(503, "connection dropped", close=True), request_id)
+    if refused is None:
+        log.error("%s %s failed", request.method, request.raw_path, exc_info=error)
+        refused = internal()
+    if headers:
+        refused.headers = {**headers, **refused.headers}
+    return refused_answer(refused, request_id)
+
+
+def malformed(status: int, message: str) -> web.StreamResponse:
+    """The answer to what is no HTTP, or to a bug outside of all handlers."""
+    return cast("web.StreamResponse", refused_answer(Refused(status, message, close=True)))

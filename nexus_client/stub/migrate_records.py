@@ -1,10 +1,8 @@
 """The data migration of schema 70.0.0: rows of the old shared state enum to the new ones (NX 1.4).
 
-Input and output are JSON: `{"instances": [{"id", "state", "active_propolis_id"}, …], "vmms": [{"id", "state"},
-…]}`; other
-fields are passed through. What the original's later steps would fail on is reported, all of it at once, and nothing
-is
-written then.
+Input and output are JSON: `{"instances": [{"id", "state", "active_propolis_id"}, …], "vmms": [{"id", "state"}, …]}`;
+other fields are passed through. What the original's later steps would fail on is reported, all of it at once, and
+nothing is written then.
 """
 
 from __future__ import annotations
@@ -15,23 +13,11 @@ from typing import Annotated, Any, Final
 import attrs
 import msgspec
 
+from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import InstanceDbState
 
-OLD_STATES: Final = frozenset(
-    {
-        "creating",
-        "starting",
-        "running",
-        "stopping",
-        "stopped",
-        "rebooting",
-        "migrating",
-        "repairing",
-        "failed",
-        "destroyed",
-    }
-)
-"""The one enum which instances and VMMs shared before #5854 (NX 1.1)."""
+OLD_STATES: Final = frozenset(state.value for state in PublicState)
+"""The one enum which instances and VMMs shared before #5854; users still read it (NX 1.1)."""
 
 NEW_VMM_STATES: Final = OLD_STATES - {"creating", "repairing"}
 """What the text of an old VMM state can be cast to; the other two were never used."""

@@ -4,7 +4,7 @@ The *target* VMM's state never matters, and neither does a target id alone. `sto
 when a
 start can proceed, and that needs the old VMM to be unlinked; hence the many `stopping` of the later rule sets.
 
-Read before: stub/records.py. Read next: stub/actions.py.
+Read before: stub/records.py. Read next: stub/actions.py, stub/server/control_answers.py.
 """
 
 from __future__ import annotations

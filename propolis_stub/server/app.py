@@ -13,23 +13,20 @@ Read before: server/operations.py, server/streams.py. Read next: server/host.py,
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 
-from nexus_client.dropshot.answers import Refused, internal, not_found
+from nexus_client.dropshot.answers import new_request_id, not_found
 from nexus_client.dropshot.listen import PATIENCE, Patience, Server
+from nexus_client.dropshot.response import failed_answer
 from nexus_client.dropshot.routes import Paths, names, split_target
-from propolis_stub.errors import PropolisError
 from propolis_stub.server import operations as ops
 from propolis_stub.server import streams
 from propolis_stub.server.base import answer_refusal, level_of
 from propolis_stub.server.instance import PropolisServer
 from propolis_stub.server.refusals import refusal_of
-
-log = logging.getLogger("propolis_stub")
 
 Operation = Callable[[PropolisServer, web.BaseRequest, int, dict[str, str]], Awaitable[web.StreamResponse]]
 Resolve = Callable[[web.BaseRequest], PropolisServer | None]
@@ -93,20 +90,13 @@ def make_handler(resolve: Resolve) -> Handler:
             if transport is not None:
                 server.connections.add(transport)
             return await operation(server, request, level, parameters)
-        except Refused as refusal:
-            return answer_refusal(refusal)
-        except PropolisError as error:
-            return answer_refusal(refusal_of(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # the client has gone away, or the process ends
             raise ConnectionResetError("the VM this request waited for has crashed") from None
-        except ConnectionError:
-            raise
-        except Exception:
-            log.exception("an operation of the Propolis API failed")
-            return answer_refusal(internal())
+        except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
+            return cast("web.StreamResponse", failed_answer(error, request, new_request_id(), refusal_of))
         finally:
             if server is not None and transport is not None:
                 server.connections.discard(transport)
@@ -116,9 +106,4 @@ def make_handler(resolve: Resolve) -> Handler:
 
 def make_server(resolve: Resolve, patience: Patience = PATIENCE) -> Server:
     """A server around `make_handler`: `listen` binds it, or `loop.create_server`."""
-    return Server(make_handler(resolve), malformed, patience=patience, cancels=True)
-
-
-def malformed(status: int, message: str) -> web.StreamResponse:
-    """The answer to what is no HTTP."""
-    return answer_refusal(Refused(status, message, close=True))
+    return Server(make_handler(resolve), patience=patience, cancels=True)

@@ -52,6 +52,8 @@ class Config:
     token: str | None = None
     paces: Mapping[Point, tuple[Pace, int | None]] = attrs.Factory(dict)
     control_hosts: tuple[str, ...] = ()
+    preset: str = "stub"
+    """How long a point takes without a pace of its own (presets.py); `--pace`, not of the file."""
 
 
 def load(path: Path) -> Config:

@@ -36,8 +36,8 @@ def backend_error(text: str) -> Refused:
     return Refused(400, text, text)
 
 
-def refusal_of(error: PropolisError) -> Refused:
-    """The answer for what the core refused."""
+def refusal_of(error: Exception) -> Refused | None:
+    """The answer for what the core refused; None: a bug of ours."""
     match error:
         case NoInstance():
             return no_instance()
@@ -49,5 +49,7 @@ def refusal_of(error: PropolisError) -> Refused:
             return bad_request(str(error))
         case QueueFull():
             return Refused(503, "Service Unavailable")
-        case _:
+        case PropolisError():
             return internal()
+        case _:
+            return None

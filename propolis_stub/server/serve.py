@@ -18,8 +18,9 @@ from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
-from propolis_stub.pacers import STANDALONE, SettablePacer
-from propolis_stub.server.app import make_server, malformed
+from propolis_stub.pacers import SettablePacer
+from propolis_stub.presets import paces
+from propolis_stub.server.app import make_server
 from propolis_stub.server.config_file import Config
 from propolis_stub.server.control import control_api
 from propolis_stub.server.host import StandaloneHost
@@ -66,7 +67,7 @@ async def start(
     config = config or Config()
     if control is not None:
         require_token(control, config.token)
-    pacer = SettablePacer(STANDALONE if base_paces else {})
+    pacer = SettablePacer(paces(config.preset) if base_paces else {})
     for point, (pace, times) in config.paces.items():
         pacer.set(point, pace, times)
     server = PropolisServer()
@@ -75,7 +76,7 @@ async def start(
     server.address = api.address
     listener = None
     if control is not None:
-        handler = Server(control_api(host, config.token, config.control_hosts).handle, malformed)
+        handler = Server(control_api(host, config.token, config.control_hosts).handle)
         try:
             listener = await listen(handler, control)
         except OSError:

@@ -4,16 +4,13 @@ Users make so many VMs per sled, all at once; when all run they stop them all. E
 model's calls to the sleds, the sleds' reports to Nexus. With `--nexus` and `--users` the model is a process of its
 own, or whatever has its control API; without, it is in this process, whose memory counts it.
 
-Read before: daemon/small_rack.py, daemon/metrics.py.
+Read before: cli/load.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-import time
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import attrs
@@ -21,11 +18,6 @@ import typer
 
 LIMITS_BROKEN: Final = 1
 NO_NEXUS: Final = 3
-AT_ONCE: Final = 64
-"""Requests of users under way: more only wait in line at the model."""
-WITHIN_S: Final = 600.0
-"""No phase of a rack of the largest size takes longer."""
-MIB: Final = 2**20
 
 
 @attrs.frozen
@@ -76,6 +68,7 @@ def bench(
     """Put a rack under load; exit 1 if it does not keep its limits."""
     import aiohttp
 
+    from sim_sled.cli import load
     from sim_sled.daemon import descriptors, logs, loop
     from sim_sled.daemon.small_rack import RackError
 
@@ -86,7 +79,7 @@ def bench(
     figures: dict[str, Any] = {}
 
     async def whole() -> int:
-        figures.update(await _run(sleds, vms_per_sled, nexus, users, token))
+        figures.update(await load.run(sleds, vms_per_sled, nexus, users, token))
         return 0
 
     try:
@@ -106,109 +99,3 @@ def bench(
 
 def _shown(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
-
-
-async def _run(
-    sleds: int, vms_per_sled: int, nexus: str | None, users: str | None, token: str | None
-) -> dict[str, Any]:
-    import aiohttp
-
-    from sim_sled.core.config import GIB, Hardware
-    from sim_sled.daemon.metrics import Counters
-    from sim_sled.daemon.small_rack import SmallRack
-
-    vms = sleds * vms_per_sled
-    room = Hardware(
-        hardware_threads=vms_per_sled + 8,
-        physical_ram=(2 * vms_per_sled + 64) * GIB,
-        reservoir_size=(vms_per_sled + 8) * GIB,
-        zpools=1,
-    )
-    rack = SmallRack(name="bench", sleds=sleds, nexus=nexus, hardware=room)
-    began = _now()
-    async with rack:
-        start_s = _now() - began
-        counters, reached = Counters(), Reached()
-        rack.daemon.watchers += [counters.add, reached.add]
-        where = users if rack.server is None else rack.server.control
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        async with aiohttp.ClientSession(f"http://{where}", headers=headers) as http:
-            asked = Asking(http)
-            run_s = await _phase(asked, reached, "running", vms, lambda n: ("", _wish(n)))
-            rss_mib = _rss_mib()
-            stop_s = await _phase(asked, reached, "destroyed", vms, lambda n: (f"/bench-{n}/stop", None))
-    transitions, reports = counters.transitions, counters.reports
-    return {
-        "sleds": sleds,
-        "vms": vms,
-        "start_s": round(start_s, 3),
-        "run_s": round(run_s, 3),
-        "stop_s": round(stop_s, 3),
-        "transitions": transitions,
-        "transitions_per_s": round(transitions / (run_s + stop_s), 1),
-        "reports": reports.count,
-        "reports_per_s": round(reports.count / (run_s + stop_s), 1),
-        "report_p50_ms": reports.at_most_us(0.5) / 1000,
-        "report_p99_ms": reports.at_most_us(0.99) / 1000,
-        "rss_mib": round(max(rss_mib, _rss_mib()), 1),
-    }
-
-
-@attrs.define(eq=False)
-class Reached:
-    """How many VMMs Nexus knows to be in a state: counted at its acknowledgements."""
-
-    counts: dict[str, int] = attrs.field(factory=dict)
-    _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
-
-    def add(self, happening: Any) -> None:
-        if happening.kind.value != "acked":
-            return
-        state = happening.data.vmm_state.state.value
-        self.counts[state] = self.counts.get(state, 0) + 1
-        self._changed.set()
-
-    async def until(self, state: str, count: int) -> None:
-        while self.counts.get(state, 0) < count:
-            self._changed.clear()
-            await self._changed.wait()
-
-
-@attrs.frozen
-class Asking:
-    """What users ask of Nexus; not too much at once. Raises `RackError` for a refusal."""
-
-    http: Any
-    _at_once: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(AT_ONCE))
-
-    async def post(self, path: str, body: Any) -> None:
-        from sim_sled.daemon.small_rack import RackError
-
-        async with self._at_once, self.http.post(f"/v1/instances{path}", json=body) as answer:
-            if answer.status >= 400:
-                raise RackError(f"a user was refused: {answer.status} {await answer.text()}")
-
-
-def _wish(number: int) -> dict[str, Any]:
-    return {"name": f"bench-{number}", "ncpus": 1, "memory": 2**30}
-
-
-async def _phase(asked: Asking, reached: Reached, state: str, vms: int, request: Any) -> float:
-    """Every VM is asked for something; the seconds until all are in the state."""
-    began = _now()
-    async with asyncio.timeout(WITHIN_S):
-        await asyncio.gather(*(asked.post(*request(number)) for number in range(vms)))
-        await reached.until(state, vms)
-    return _now() - began
-
-
-def _now() -> float:
-    return time.monotonic()  # noqa: TID251 -- a bench looks at the clock of whoever waits for it
-
-
-def _rss_mib() -> float:
-    """Of this process, now; 0 where nobody says."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / MIB
-    except OSError:
-        return 0.0

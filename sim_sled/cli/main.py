@@ -15,13 +15,14 @@ import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
 from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
+from propolis_stub.pace_option import Pace
 from sim_sled.cli import rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.daemon.logs import LogFormat, LogLevel
+from sim_sled.daemon.log_words import LogFormat, LogLevel
 
 app = App(
     name="sim-sled",
@@ -48,13 +49,6 @@ class PropolisName(Enum):
     NONE = "none"
     LOOPBACK = "loopback"
     REGISTERED = "registered"
-
-
-class PaceName(Enum):
-    SIM = "sim"
-    DEV = "dev"
-    FAST = "fast"
-    INSTANT = "instant"
 
 
 def _fail(message: str) -> NoReturn:
@@ -122,7 +116,7 @@ def serve(
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
     plays: Annotated[str | None, typer.Option(help="which sled of the scenario's fleet this one is")] = None,
-    pace: Annotated[PaceName, typer.Option(help="how long things take in auto mode")] = PaceName.SIM,
+    pace: Pace = None,
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sled's hardware")] = None,
     hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
@@ -210,11 +204,11 @@ def serve(
     """Serve one sled (or more, with --also) until SIGTERM."""
     from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
-    from sim_sled.core.pacers import PresetPacer
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
     from sim_sled.daemon.daemon import Options
     from sim_sled.daemon.propolis_mode import PropolisMode
+    from sim_sled.language.pacer import PresetPacer
 
     wishes = rss.wishes(
         nexus_addr,
@@ -269,12 +263,14 @@ def serve(
     beside = len(sleds) <= rss.SLEDS_BESIDE_MAX if companions is None else companions
     engine = None
     if scenario is not None:
-        engine, sleds = _engine(scenario, seed, plays, sleds)
+        engine, sleds = _engine(scenario, seed, plays, pace, sleds)
     elif plays is not None:
         _fail("--plays needs --scenario")
     elif junit is not None:
         _fail("--junit needs --scenario")
-    pacer = PresetPacer(pace.value, seed or 0)
+    if pace == "dev" and scenario is None:
+        logs.get("serve").info("--pace dev is `latency: dev` now; a real rack's times, its old ones, are --pace rack")
+    pacer = PresetPacer(pace or "sim", seed or 0)
     options = Options(
         engine=engine,
         nexus=nexus_addr,
@@ -329,15 +325,18 @@ def _token(text: str | None, file: Path | None) -> str | None:
         _fail(str(bad))
 
 
-def _engine(path: Path, seed: int | None, plays: str | None, sleds: list[Any]) -> tuple[Any, list[Any]]:
+def _engine(
+    path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]
+) -> tuple[Any, list[Any]]:
     """The rules of a scenario, and the sleds as it wants them. Exits with 2 and every problem of the file."""
     import attrs
 
     from sim_sled.daemon.serve import BadScenario, load_one
+    from sim_sled.language.latency import paced
     from sim_sled.play.fleet import NotInFleet, engine_for
 
     try:
-        loaded = load_one(path)
+        loaded = paced(load_one(path), pace)
         chosen = seed if seed is not None else loaded.seed or 0
         engine = engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
     except (BadScenario, NotInFleet) as bad:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
 import signal
 import sys
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD, INTERRUPTED
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
-from sim_sled.machine import cannot_bind
+from sim_sled.machine import assertions, cannot_bind
+
+if TYPE_CHECKING:
+    from nexus_client.stub.server.host import Host
 
 ROWS_MAX = 512 * 2**20
 """Bytes of records to migrate."""
@@ -151,7 +154,22 @@ def nexus(
     if port_file is not None:
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
             port_files.prepare(port_file)
-    raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))
+    import asyncio
+
+    with contextlib.ExitStack() as stack:
+        tell_antithesis(server.host, stack)
+        raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))
+
+
+def tell_antithesis(host: Host, stack: contextlib.ExitStack) -> None:
+    """An Antithesis environment hears what becomes of this model, until the stack ends."""
+    told = assertions()
+    if told is not None:
+        from sim_sled.antithesis import declare_model, tell_model
+
+        stack.callback(told.close)
+        declare_model(told)
+        host.on_happened = partial(tell_model, told)
 
 
 def beside(address: str, *, port: int) -> str:
@@ -192,6 +210,8 @@ def _print_json(addresses: dict[str, Any]) -> None:
 
 
 async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> int:
+    import asyncio
+
     from nexus_client.stub.server.serve import NexusServer, serve
 
     assert isinstance(server, NexusServer)

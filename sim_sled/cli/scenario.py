@@ -17,6 +17,7 @@ import typer
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.command_line import App
 from nexus_client.dropshot.text import shown_lines
+from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.surface import interruptible
 from sim_sled.files import write_text
@@ -77,6 +78,7 @@ def run(
     sled_variant: SledVariant = None,
     hazard: Hazard = None,
     swarm: Swarm = False,
+    pace: Pace = None,
     until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     strict: Annotated[bool, typer.Option(help="a warning of the run fails it: exit 1")] = False,
@@ -106,6 +108,7 @@ def run(
         hazard=hazard,
         swarm=swarm,
         jobs=jobs,
+        pace=pace,
         until_us=_duration(until),
         require_fired=require_fired,
         strict=strict,

@@ -24,10 +24,12 @@ from sim_sled.files import write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
+from sim_sled.language.latency import paced
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import Mark
+from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
 from sim_sled.play import library, many
@@ -62,6 +64,7 @@ class RunOptions:
     hazard: str | None = None
     swarm: bool = False
     jobs: int = 1
+    pace: str | None = None
     until_us: int | None = None
     require_fired: bool = False
     strict: bool = False
@@ -117,15 +120,24 @@ def run_files(
     runs: list[Run] = []
     out: list[str] = []
     called = _called(tasks)
+    told = assertions()
+    if told is not None:
+        from sim_sled.antithesis import begin_runs, tell_result
+
+        begin_runs(told, ((task.scenario, task.seed) for task in tasks))
     for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
         run = Run(played.task.shown, played.result, played.took_s, options.strict)
         runs.append(run)
         after_each(run)
+        if told is not None:
+            tell_result(told, played.result)
         notes += _write_files(played, options, called, only=len(tasks) == 1)
         if options.sequence is not None and all(who.hostname != options.sequence[0] for who in played.result.lines):
             notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
             out.append(text_of(run, require_fired=options.require_fired))
+    if told is not None:
+        told.close()
     if options.junit is not None:
         write_text(options.junit, junit(runs, require_fired=options.require_fired))
     if options.as_json:
@@ -194,7 +206,7 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        job = Job(one.shown, one.scenario, how, swarm=options.swarm, hazard=options.hazard)
+        job = Job(one.shown, paced(one.scenario, options.pace), how, swarm=options.swarm, hazard=options.hazard)
         tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 

@@ -22,10 +22,14 @@ import typer
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import peer_address
-from sim_sled.daemon.logs import LogLevel
+from propolis_stub.pace_option import Pace
+from propolis_stub.presets import DEFAULT
+from sim_sled.daemon.log_words import LogLevel
 
 if TYPE_CHECKING:
     import asyncio
+
+    from sim_sled.antithesis import Assertions
 
 START_S: Final = 60.0
 """How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
@@ -61,7 +65,7 @@ def up(
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
-    pace: Annotated[str, typer.Option(help="latency preset where the scenario has none")] = "dev",
+    pace: Pace = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
     listen: Annotated[
         str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
@@ -86,7 +90,6 @@ def up(
 ) -> None:
     """Start a rack of simulated sleds; alone it is a whole small rack with a model of Nexus to play with."""
     from sim_sled.daemon import racks as known
-    from sim_sled.language.presets import PRESETS
 
     if known.NAME.fullmatch(name) is None:
         _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
@@ -95,8 +98,6 @@ def up(
             nexus = peer_address(nexus)
         except ValueError as error:
             _bad(f"--nexus: {error}")
-    if pace not in PRESETS:
-        _bad(f"--pace is one of {', '.join(PRESETS)}, not {pace!r}")
     if junit is not None and scenario is None:
         _bad("--junit needs --scenario")
     if junit is not None and workers > 1:
@@ -109,6 +110,7 @@ def up(
     from sim_sled.cli.recording import recorder_of
     from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
+    from sim_sled.machine import assertions
 
     small = SmallRack(
         name=name,
@@ -116,7 +118,7 @@ def up(
         nexus=nexus,
         scenario=_scenario(scenario),
         seed=seed,
-        pace=pace,
+        pace=pace or DEFAULT,
         address=listen,
         record=recorder_of(record, scenario),
     )
@@ -124,7 +126,11 @@ def up(
     logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit, watch)
     guarded = Guarded(control, control_token, tuple(control_host or ()))
-    raise typer.Exit(loop.run(_serve(rack, guarded, port_file, told, told_as)))
+    with contextlib.ExitStack() as stack:
+        antithesis = assertions()
+        if antithesis is not None:
+            stack.callback(antithesis.close)
+        raise typer.Exit(loop.run(_serve(rack, guarded, port_file, told, told_as, antithesis)))
 
 
 @attrs.frozen
@@ -179,7 +185,14 @@ def _scenario(given: str | None) -> Any:
     return found.scenario
 
 
-async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told | None, told_as: ToldAs) -> int:
+async def _serve(
+    rack: Any,
+    control: Guarded,
+    port_file: Path | None,
+    told: Told | None,
+    told_as: ToldAs,
+    antithesis: Assertions | None,
+) -> int:
     """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
     import asyncio
 
@@ -197,11 +210,13 @@ async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
-            judging = _judging(rack, told)
+            judging = _judging(rack, told, antithesis)
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     _follow(stack, rack, told)
                     files = [each for each in (file, port_file) if each is not None]
+                    if antithesis is not None:  # every sled is registered
+                        antithesis.set_up(program="up", sleds=len(rack.handles))
                     code = await _ready(rack, control, files, stop, told_as)
             finally:
                 if judging is not None:
@@ -213,6 +228,8 @@ async def _serve(rack: Any, control: Guarded, port_file: Path | None, told: Told
                     sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
             if judging is not None and told is not None and told.junit is not None:
                 code = max(code, conclude(judging, told.scenario, told.junit))
+            elif judging is not None:
+                judging.result()
             return code
     except known.NameTaken as error:
         _bad(f"{error}; give another --name, or sim-sled down {rack.name}")
@@ -271,19 +288,22 @@ async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.F
         await listener.close()
 
 
-def _judging(rack: Any, told: Told | None) -> Any:
-    """Says what is not done of the scenario; the judge, if there is to be one."""
+def _judging(rack: Any, told: Told | None, antithesis: Assertions | None) -> Any:
+    """Says what is not done of the scenario; the judge, if there is to be one. Each worker has its own."""
     from sim_sled.daemon.judging import Judging
     from sim_sled.daemon.serve import say_what_is_left_out
     from sim_sled.daemon.workers import WorkersRack
 
-    if told is None or isinstance(rack, WorkersRack):
+    if isinstance(rack, WorkersRack):
         return None
-    rack.daemon.played.file = told.scenario
-    judged = told.junit is not None
-    say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
+    judged = antithesis is not None or (told is not None and told.junit is not None)
+    if told is not None:
+        rack.daemon.played.file = told.scenario
+        say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
+    if not judged:
+        return None
     host = None if rack.server is None else rack.server.host
-    return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host) if judged else None
+    return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host, assertions=antithesis)
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:

@@ -107,6 +107,8 @@ class Companions(Area):
         get the time as their last argument.
         """
         self._gate(where, op)
+        if where.server is Server.PANTRY and self.pantry.knobs.crashed:
+            raise ConnectionDropped("somebody wants this pantry to have crashed")
         now_us = self.estate.now_us
         if getattr(how, "timed", False):
             args = (*args, now_us)
@@ -147,7 +149,7 @@ class Companions(Area):
             case Adjust():
                 self._adjust(mishap)
             case SetRegion():
-                self._own_agent(mishap.dataset).get(str(mishap.region_id)).state = mishap.state
+                self._own_agent(mishap.dataset).set_state(str(mishap.region_id), mishap.state)
             case TakeOver():
                 self.pantry.take_over(mishap.volume_id)
             case BreakDownstairs():

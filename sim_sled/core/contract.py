@@ -9,7 +9,7 @@ Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -357,3 +357,18 @@ class TellNexus:
 
 
 Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | TellNexus
+
+
+def operation(item: object) -> str:
+    """The operation id of an input ("" for what is no operation of the API)."""
+    if isinstance(item, CallArea):
+        return item.op
+    return _OPERATIONS.get(type(item), "")
+
+
+_OPERATIONS: Final[dict[type, str]] = {
+    Register: "vmm_register",
+    Unregister: "vmm_unregister",
+    GetState: "vmm_get_state",
+    PutState: "vmm_put_state",
+}

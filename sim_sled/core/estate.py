@@ -105,19 +105,32 @@ R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 
 
+class OnEstate(Generic[R_co]):
+    """Base of calls (`contract.AreaCall`) on the estate of a sled."""
+
+    __slots__ = ()
+
+    def apply(self, area: object, now_us: int) -> R_co:
+        """See `contract.AreaCall`."""
+        assert isinstance(area, Estate), f"a call on a sled's estate went to {type(area).__name__}"
+        area.now_us = now_us
+        return self.on(area)
+
+    def on(self, estate: Estate) -> R_co:
+        """Carry it out. Raises `SledError`, and has changed nothing then."""
+        raise NotImplementedError
+
+
 @attrs.frozen
-class Ask(Generic[R_co]):
+class Ask(OnEstate[R_co]):
     """A call on an area as a value: `how` is one of its methods."""
 
     area: type[Area]
     how: Callable[..., R_co]
     args: tuple[Any, ...]
 
-    def apply(self, area: object, now_us: int) -> R_co:
-        """See `contract.AreaCall`; `area` is the sled's estate."""
-        assert isinstance(area, Estate), f"a call on {self.area.__name__} went to {type(area).__name__}"
-        area.now_us = now_us
-        return self.how(area.of(self.area), *self.args)
+    def on(self, estate: Estate) -> R_co:
+        return self.how(estate.of(self.area), *self.args)
 
 
 def ask(area: type[A], how: Callable[Concatenate[A, P], R_co], *args: P.args, **none: P.kwargs) -> Ask[R_co]:

@@ -11,6 +11,7 @@ Read next: engine/act/estate.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Final
 from uuid import UUID
 
@@ -22,25 +23,35 @@ from sim_sled.core.bundles.store import Bundles
 from sim_sled.core.companions import Companions, Server
 from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.errors import BadRequest
-from sim_sled.core.estate import Estate
-from sim_sled.core.inventory import Inventory
+from sim_sled.core.estate import Estate, OnEstate
+from sim_sled.core.inventory import FMD_WELL, Inventory
 from sim_sled.core.mishaps import Adjust, SetRegion
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalStorage
 from sim_sled.core.trust_quorum.node import TrustQuorum
 
 WELL: Final = "ok"
-"""As a text of `disks`, `datasets`, `zones`: nothing is wrong with these any more."""
+"""As a text of `disks`, `datasets`, `zones`, `slots`, `boot_disk`, `fmd`: nothing is wrong with these any more."""
+
+NONE: Final = "none"
+"""As `override`: there is none."""
 
 
 @attrs.frozen
-class SetFacts:
+class SetFacts(OnEstate[None]):
     """Kinds of datasets and zones are those of the API (`debug`, `internal_ntp`, ...); disks and pools are
     numbered from 1 in the order of the inventory; delays in microseconds.
 
+    `pool_sizes` in bytes. `boot_slot`: `a` or `b`, from which M.2 disk the sled booted; `boot_disk`: why that is not
+    known; `slots`: why a host phase 2 slot cannot be read or written. `override`: id of the MUPdate override on disk,
+    or NONE. `services`: SMF services that are enabled and not online, by name, with their state: all there are.
+    `fmd`: why the fault manager says nothing. `strict_artifacts`: configurations with artifacts that are not in the
+    store are refused.
+
     `m2_disks`: on how many M.2 disks artifacts are written. `unmounted`: kinds of datasets whose bundles cannot be
     reached. `crucible`, `pantry`, `depot`: knobs of the servers beside the sled, by their names. `regions`: the state
-    that all regions of the sled take.
+    that all regions of the sled take; `some_regions`: that of single ones, by id or by number from 1 in the order of
+    the datasets, then of their making.
     """
 
     reconcile_us: int | None = None
@@ -53,45 +64,80 @@ class SetFacts:
     keeps_orphans: bool | None = None
     m2_disks: int | None = None
     unmounted: tuple[str, ...] | None = None
+    pool_sizes: Mapping[int, int] | None = None
+    boot_slot: str | None = None
+    boot_disk: str | None = None
+    slots: Mapping[str, str] | None = None
+    override: str | None = None
+    services: Mapping[str, str] | None = None
+    fmd: str | None = None
+    strict_artifacts: bool | None = None
     hash_mismatches: int | None = None
     local_storage_errors: int | None = None
     trust_quorum_silent: bool | None = None
+    trust_quorum_pending: bool | None = None
     bootstore_strict: bool | None = None
     crucible: Mapping[str, object] | None = None
     regions: RegionState | None = None
+    some_regions: Mapping[str, RegionState] | None = None
     pantry: Mapping[str, object] | None = None
     volumes_taken_over: bool | None = None
     depot_broken: bool | None = None
 
-    def apply(self, area: object, now_us: int) -> None:
-        """See `contract.AreaCall`. Raises `BadRequest` for a disk that the sled has not, or a knob of no server."""
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        self._check(area)
-        self._reconciler(area)
-        self._stores(area)
-        self._beside(area)
+    def on(self, estate: Estate) -> None:
+        """Raises `BadRequest` for a disk that the sled has not, or a knob of no server."""
+        self._check(estate)
+        self._reconciler(estate)
+        self._stores(estate)
+        self._beside(estate)
 
     def _check(self, estate: Estate) -> None:
         """Nothing is changed by what cannot be set."""
-        there = len(estate.of(Ledger).disks())
-        for number in (*(self.missing_disks or ()), *(self.disks or {}), *(self.pool_health or {})):
-            if not 1 <= number <= there:
-                raise BadRequest(f"the sled has {there} disks, none with the number {number}")
+        ledger = estate.of(Ledger)
+        for what, there, meant in (
+            ("disks", len(ledger.disks()), (*(self.missing_disks or ()), *(self.disks or {}))),
+            ("pools", len(ledger.pools()), (*(self.pool_health or {}), *(self.pool_sizes or {}))),
+        ):
+            for number in meant:
+                if not 1 <= number <= there:
+                    raise BadRequest(f"the sled has {there} {what}, none with the number {number}")
         if self._needs_servers and estate.sled.regions is None:
             raise BadRequest("there are no servers beside this sled")
+        self._meant_regions(estate)
 
     @property
     def _needs_servers(self) -> bool:
-        beside = (self.crucible, self.regions, self.pantry, self.volumes_taken_over, self.depot_broken)
+        beside = (
+            self.crucible, self.regions, self.some_regions, self.pantry, self.volumes_taken_over, self.depot_broken,
+        )  # fmt: skip
         return any(each is not None for each in beside)
+
+    def _meant_regions(self, estate: Estate) -> list[tuple[UUID, UUID, RegionState]]:
+        """Dataset, id and new state of the regions that are to change. Raises `BadRequest` for one that is not there,
+        or whose port another one has by now.
+        """
+        if self.regions is None and self.some_regions is None:
+            return []
+        agents = estate.of(Companions).agents
+        there = [
+            (dataset.dataset_id, UUID(region_id))
+            for dataset in estate.hardware.crucible_datasets_of(estate.sled_id)
+            for region_id in agents.agent(dataset.dataset_id).regions
+        ]
+        meant = {where: self.regions for where in there if self.regions is not None}
+        for name, state in (self.some_regions or {}).items():
+            found = [where for number, where in enumerate(there, 1) if name.lower() in {str(number), str(where[1])}]
+            if not found:
+                raise BadRequest(f"the sled has {len(there)} regions, none is {name}")
+            meant |= dict.fromkeys(found, state)
+        for (dataset, region), state in meant.items():
+            agents.agent(dataset).check_state(str(region), state)
+        return [(*where, state) for where, state in meant.items()]
 
     def _reconciler(self, estate: Estate) -> None:
         ledger = estate.of(Ledger)
         faults = ledger.faults
-        before = attrs.evolve(
-            faults, kinds=dict(faults.kinds), disks=dict(faults.disks), missing_disks=set(faults.missing_disks)
-        )
+        before = deepcopy(faults)
         serials = {number: key[2] for number, key in enumerate(ledger.disks(), 1)}
         pools = list(ledger.pools())
         if self.reconcile_us is not None:
@@ -108,10 +154,33 @@ class SetFacts:
             faults.keeps_orphans = self.keeps_orphans
         for number, health in (self.pool_health or {}).items():
             estate.of(Inventory).pool_health[pools[number - 1]] = health
+        for number, size in (self.pool_sizes or {}).items():
+            ledger.resized[pools[number - 1]] = size
+            ledger.world_changed()
+        if self.boot_disk is not None:
+            faults.boot_disk = None if self.boot_disk == WELL else self.boot_disk
+        for slot, why in (self.slots or {}).items():
+            _set(faults.slots, slot, why)
+        if self.boot_slot is not None:
+            ledger.boot_slot = self.boot_slot
+        if self.override is not None:
+            ledger.override = None if self.override == NONE else self.override
+            ledger.world_changed()
+        if self.strict_artifacts is not None:
+            ledger.strict_artifacts = self.strict_artifacts
+        if self.boot_slot is not None or self.override is not None:
+            ledger.changed()
         if faults != before:
             ledger.world_changed()
 
     def _stores(self, estate: Estate) -> None:
+        inventory = estate.of(Inventory)
+        if self.services is not None:
+            inventory.services = [
+                {"fmri": name, "zone": "global", "state": state} for name, state in self.services.items()
+            ]
+        if self.fmd is not None:
+            inventory.fmd = FMD_WELL if self.fmd == WELL else {"err": self.fmd}
         if self.m2_disks is not None:
             estate.of(Artifacts).disks = self.m2_disks
         if self.unmounted is not None:
@@ -122,6 +191,8 @@ class SetFacts:
             estate.of(LocalStorage).errors_left = self.local_storage_errors
         if self.trust_quorum_silent is not None:
             estate.of(TrustQuorum).silent = self.trust_quorum_silent
+        if self.trust_quorum_pending is not None:
+            estate.of(TrustQuorum).pending = self.trust_quorum_pending
         if self.bootstore_strict is not None:
             estate.of(Bootstore).strict = self.bootstore_strict
 
@@ -133,9 +204,8 @@ class SetFacts:
             if self.crucible is not None:
                 changes = tuple(self.crucible.items())
                 companions.suffer(Adjust(Server.CRUCIBLE.value, changes, dataset.dataset_id))
-            if self.regions is not None:
-                for region_id in list(companions.agents.agent(dataset.dataset_id).regions):
-                    companions.suffer(SetRegion(dataset.dataset_id, UUID(region_id), self.regions))
+        for dataset_id, region_id, state in self._meant_regions(estate):
+            companions.suffer(SetRegion(dataset_id, region_id, state))
         if self.pantry is not None:
             companions.suffer(Adjust(Server.PANTRY.value, tuple(self.pantry.items())))
         if self.volumes_taken_over:

@@ -30,6 +30,9 @@ _REFERENCE: Final = (
 )
 """The existing simulator's (SA 3.5); Nexus only stores them."""
 
+FMD_WELL: Final[Mapping[str, Any]] = {"ok": {"cases": [], "resources": []}}
+"""What the fault manager says of a sled without faults."""
+
 
 class Inventory(Area):
     """A view of the other areas, and the faults that only a view has (SR 8)."""
@@ -41,7 +44,7 @@ class Inventory(Area):
         self.services: list[dict[str, str]] | None = None
         """SMF services that are enabled and not online: `{fmri, zone, state}`; None: nobody has looked yet."""
         self.reference_measurements: tuple[Mapping[str, Any], ...] = _REFERENCE
-        self.fmd: Mapping[str, Any] = {"ok": {"cases": [], "resources": []}}
+        self.fmd: Mapping[str, Any] = FMD_WELL
 
     def read(self) -> dict[str, Any]:
         """The inventory, in the shape of 48.0.0."""

@@ -6,7 +6,7 @@ A refusal is raised as a `SledError` and has changed nothing.
 It is made of the sleds, a turn (turn.py) and the links between migrating VMMs (links.py).
 
 Read before: core/contract.py, core/links.py, core/sled.py.
-Read next: daemon/daemon.py, play/conductor.py, play/virtual.py.
+Read next: daemon/daemon.py, play/conductor.py, play/passage.py, play/virtual.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from nexus_client.outbox import Tick as OutboxTick
 from nexus_client.types import TERMINAL, UpdatedRuntime, VmmState
 from propolis_stub.contract import Guest, MigrateOut
 from propolis_stub.errors import PropolisError, QueueFull, RepairingRejected, RequestDenied
+from propolis_stub.pacers import SettablePacer
+from propolis_stub.presets import paces
 from propolis_stub.types import Level
 from propolis_stub.waiting import Pacer
 from sim_sled.core import contract
@@ -46,7 +48,6 @@ from sim_sled.core.errors import (
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
 from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind, Watch
 from sim_sled.core.links import Links
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
 from sim_sled.core.turn import Turn
@@ -77,7 +78,7 @@ class Rack:
         watch: Watch | None = None,
     ) -> None:
         self.sleds: dict[UUID, Sled] = {}
-        self.pacer: Pacer = PresetPacer() if pacer is None else pacer
+        self.pacer: Pacer = SettablePacer(paces("sim")) if pacer is None else pacer
         self.sled_pacer: SledPacer = AtOnce() if sled_pacer is None else sled_pacer
         self.seed = seed
         self.remote_peers = remote_peers

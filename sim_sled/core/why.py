@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexus_client.types import SledVmmState, time_of
+from nexus_client.types import SledVmmState, stamp
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
 
@@ -49,11 +49,6 @@ def why(sled: Sled, vmm: Vmm, now_us: int) -> dict[str, Any]:
     }
     answer["says"] = _sentences(vmm, answer)
     return answer
-
-
-def stamp(now_us: int) -> str:
-    """RFC 3339 with microseconds."""
-    return time_of(now_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:

@@ -3,9 +3,9 @@
 Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
 it, and how errors look, says nexus_client/dropshot/control.py.
 
-Read before: nexus_client/dropshot/control_api.py, daemon/control_answers.py, daemon/companion_faults.py,
-daemon/daemon.py, daemon/looking.py, daemon/metrics.py, daemon/page.py,
-daemon/page_api.py, daemon/snapshot.py.
+Read before: daemon/companion_faults.py, daemon/control_answers.py, daemon/daemon.py, daemon/looking.py,
+daemon/metrics.py, daemon/page.py, daemon/page_api.py, daemon/sled_facts.py, daemon/snapshot.py,
+nexus_client/dropshot/control_api.py.
 Read next: daemon/front.py, daemon/worker.py.
 """
 
@@ -21,7 +21,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.observing import exposition, observed, probed
@@ -40,15 +40,16 @@ from nexus_client.dropshot.operations import (
     uuid_in_path,
 )
 from nexus_client.dropshot.text import SocketAddress
+from nexus_client.types import stamp
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.sled import Sled
-from sim_sled.core.why import stamp
 from sim_sled.daemon import page_api, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
     Expected,
+    FactsWanted,
     Fired,
     ForgetFault,
     GuestFault,
@@ -88,7 +89,6 @@ from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.language.words import STATES
-from sim_sled.play.fleet import NotInFleet
 
 if TYPE_CHECKING:
     from sim_sled.daemon.companion_faults import CompanionFault
@@ -274,6 +274,7 @@ class Control:
     async def load(self, call: Call[ScenarioText]) -> Rules | Answered:
         """A bad one changes nothing and has every problem in its answer."""
         from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most daemons are given none
+        from sim_sled.play.fleet import NotInFleet  # noqa: PLC0415 -- same
 
         scenario, problems = parse_scenario(call.body.scenario, "scenario")
         if scenario is None:
@@ -386,8 +387,14 @@ class Control:
         await companion_faults.suffer(self.daemon, call.uuid("sled_id"), call.body)
         return Injected(injected=call.body)
 
+    async def set_facts(self, call: Call[FactsWanted]) -> Injected:
+        from sim_sled.daemon import sled_facts  # noqa: PLC0415 -- with the language and all areas of a sled
+
+        await sled_facts.set_facts(self.daemon, call.uuid("sled_id"), call.body.set)
+        return Injected(injected=call.body)
+
     def _played(self) -> None:
-        if not self.daemon.conductor.has_rules:
+        if not self.daemon.passage.has_rules:
             raise Refused(404, "this daemon plays no scenario")
 
     def _seen(self, call: Call[Any]) -> Sighting:
@@ -471,6 +478,8 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               CompanionsShown, parameters=(_SLED,)),
     Operation("POST", _BESIDE, Control.suffer, "One fault of the servers beside a sled", Injected,
               parameters=(_SLED,), body=_COMPANION_FAULT),
+    Operation("POST", "/sleds/{sled_id}/facts", Control.set_facts, "Facts of a sled, as a rule sets them", Injected,
+              parameters=(_SLED,), body=FactsWanted),
     Operation("GET", "/vmms", Control.vmms, "The VMMs, a row each", list[VmmRow]),
     Operation("GET", "/vmms/{who}", Control.why, "Everything about a VMM, also of one that is gone", Why,
               parameters=(_WHO,)),
@@ -507,4 +516,4 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
 async def serve_control(control: Control, address: SocketAddress) -> Listener:
     """Serve at `address`. Raises `BadToken` beyond loopback without a token, `OSError`."""
     require_token(address, control.token)
-    return await listen(Server(control.api.handle, malformed), address)
+    return await listen(Server(control.api.handle), address)

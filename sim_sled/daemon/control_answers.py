@@ -61,6 +61,12 @@ class ScenarioText(_Body):
     scenario: str
 
 
+class FactsWanted(_Body):
+    """Facts of a sled, in the words of the language (docs/scenario-reference.md, SetFacts)."""
+
+    set: dict[str, Any]
+
+
 class SledsWanted(_Body):
     """How many sleds the rack is to have."""
 

@@ -8,9 +8,9 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py.
+daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
-daemon/small_rack.py, http/app.py, play/conductor.py.
+daemon/small_rack.py, http/app.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -50,7 +49,6 @@ from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
 from sim_sled.core.happenings import Happening
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.sled import Sled
 from sim_sled.daemon import logs
 from sim_sled.daemon.blobs import Blobs
@@ -60,25 +58,20 @@ from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_mode import PropolisMode
-from sim_sled.daemon.recorder import CannotRecord, Recorder
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
-from sim_sled.engine import requests
-from sim_sled.engine.cast import Subject
-from sim_sled.engine.engine import Engine
-from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
-from sim_sled.language.schema import Scenario
-from sim_sled.play.conductor import (
+from sim_sled.language.pacer import PresetPacer
+from sim_sled.play.calls import (
     SILENCE_US,
     STEP,
     Answered,
     Begin,
     Call,
     Carried,
-    Conductor,
+    Due,
     Effect,
     Ended,
     Ending,
@@ -91,11 +84,18 @@ from sim_sled.play.conductor import (
     Send,
     Spoilt,
 )
-from sim_sled.play.fleet import no_rules, outbox_of
-from sim_sled.play.wrong_sleds import WrongSled
+from sim_sled.play.passage import Passage
 
 if TYPE_CHECKING:
+    from sim_sled.daemon.judging import Judging
     from sim_sled.daemon.propolis_api import PropolisApis
+    from sim_sled.daemon.recorder import Recorder
+    from sim_sled.engine.cast import Subject
+    from sim_sled.engine.engine import Engine
+    from sim_sled.engine.plans import Expunge, Power, RestartNexus
+    from sim_sled.language.schema import Scenario
+    from sim_sled.play.conductor import Conductor
+    from sim_sled.play.wrong_sleds import WrongSled
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -105,10 +105,6 @@ DRAWN_MAX: Final = 512
 
 SHUTDOWN_WAIT_S: Final = 5.0
 """On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
-
-
-if TYPE_CHECKING:
-    from sim_sled.daemon.judging import Judging
 
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
@@ -172,8 +168,8 @@ class Daemon:
         self.played = Played()
         self.clock = clock or Clock()
         self.history = History()
-        self.conductor = Conductor(
-            options.engine or no_rules(options.seed),
+        self.passage = Passage(
+            options.engine,
             options.seed,
             self,
             options.pacer,
@@ -183,7 +179,7 @@ class Daemon:
             sled_pacer=options.sled_pacer,
             wrong=options.wrong,
         )
-        self.rack = self.conductor.rack
+        self.rack = self.passage.rack
         self.propolis: PropolisApis | None = None
         if options.propolis is not PropolisMode.NONE:
             from sim_sled.daemon.propolis_api import PropolisApis  # noqa: PLC0415 -- most daemons have none
@@ -206,7 +202,7 @@ class Daemon:
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
-                sled.outbox = outbox_of(options.engine.scenario, options.seed)
+                self._retries_as_ruled(sled)
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
@@ -246,8 +242,6 @@ class Daemon:
             self.rack.add_sled(config)
         recorder = self.options.record
         if recorder is not None:
-            if self.propolis is not None:
-                raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
             recorder.begin(self.options, sleds, self.clock.now_us())
         return recorder
 
@@ -283,8 +277,8 @@ class Daemon:
         try:
             if self._agents is not None:
                 equip([sled], self._agents)
-            if self.conductor.has_rules:
-                sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
+            if self.passage.has_rules:
+                self._retries_as_ruled(sled)
                 self.engine.cast.join(name or str(config.sled_id), config.sled_id)
             await self._listen(sled)
         except (OSError, ValueError):
@@ -319,7 +313,7 @@ class Daemon:
         if self._agents is not None and sled is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self._agents.remove(each.dataset_id for each in datasets)
-        self.engine.cast.leave(sled_id)
+        self.passage.leave(sled_id)
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
@@ -410,6 +404,11 @@ class Daemon:
         started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
         await started.start()
 
+    def _retries_as_ruled(self, sled: Sled) -> None:
+        from sim_sled.play.fleet import outbox_of  # noqa: PLC0415 -- most daemons have no rules
+
+        sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
+
     def _depot_port(self, sled: Sled) -> int:
         """What Nexus is told."""
         there = self.companions.get(sled.config.sled_id)
@@ -456,7 +455,7 @@ class Daemon:
 
     async def submit(self, item: Any) -> object:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
-        op = requests.operation(item) if self.conductor.has_rules else ""
+        op = contract.operation(item) if self.passage.has_rules else ""
         if not op:
             return await self._carry(item)
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -508,11 +507,11 @@ class Daemon:
         """One input and all its effects; the answer to `ticket`, `_LATER` if it is still to come."""
         now_us = self.clock.now_us()
         answer: object = _LATER
-        conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            if self.recorder is not None:
-                conduct = partial(self.recorder.turn, conduct)
-            effects = conduct(item, now_us)
+            if self.recorder is None:
+                effects = self.passage.run(item, now_us)
+            else:
+                effects = self.recorder.turn(self.passage.run, item, now_us)
             if self._state_dir is not None:
                 self._save(self._state_dir)
             for effect in effects:
@@ -554,14 +553,15 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, Power | Expunge | RestartNexus):
-            self.beyond(effect)
         elif isinstance(effect, contract.FromPropolis):
             assert self.propolis is not None, "only a rack that serves Propolis has such effects"
             try:
                 self.propolis.perform(effect)
             except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
                 self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
+        else:
+            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus), "done above, or never"
+            self.beyond(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
         waiting = self._waiting.get(ticket)
@@ -653,7 +653,7 @@ class Daemon:
             self.registered[effect.sled_id].set()
             self._unregistered.discard(effect.sled_id)
             self._not_ready.pop(effect.sled_id, None)
-            if not self.conductor.begun and not self._unregistered:
+            if not self.passage.begun and not self._unregistered:
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(news, RegistrationRefused):
             self._log.error("Nexus refuses the registration", sled=sled, why=news.message)
@@ -666,7 +666,7 @@ class Daemon:
 
     def _rearm(self, now_us: int) -> None:
         # a clock that stands never gets there: whoever moves it comes by `catch_up`
-        due_us = None if self.clock.stands else self.conductor.next_deadline_us()
+        due_us = None if self.clock.stands else self.passage.next_deadline_us()
         if due_us == self._armed_us and (due_us is None or self._timer is not None):
             return
         if self._timer is not None:
@@ -683,7 +683,7 @@ class Daemon:
 
     def next_deadline_us(self) -> int | None:
         """When something is due next."""
-        return self.conductor.next_deadline_us()
+        return self.passage.next_deadline_us()
 
     def catch_up(self) -> None:
         """The clock was stopped, moved or started: what is due by now happens, and the timer is set anew."""
@@ -703,8 +703,7 @@ class Daemon:
 
     def sled_name(self, sled_id: UUID) -> str:
         """As the scenario's fleet calls it; its id if none does."""
-        info = self.engine.cast.by_id.get(sled_id)
-        return str(sled_id) if info is None else info.name
+        return self.passage.name_of(sled_id) or str(sled_id)
 
     @property
     def tickets(self) -> int:
@@ -743,8 +742,13 @@ class Daemon:
     # --- the scenario -------------------------------------------------------------------------------------------
 
     @property
+    def conductor(self) -> Conductor:
+        """Made when somebody asks for it: a daemon without a scenario needs none."""
+        return self.passage.conductor
+
+    @property
     def engine(self) -> Engine:
-        """The rules; none of a daemon without a scenario."""
+        """The rules; none of a daemon without a scenario. See `conductor`."""
         return self.conductor.engine
 
     def load(self, scenario: Scenario) -> None:

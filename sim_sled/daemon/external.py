@@ -16,7 +16,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -84,11 +84,17 @@ class _Seen(msgspec.Struct):
     memory: int
 
 
+class _Project(msgspec.Struct):
+    id: UUID
+
+
 class _Error(msgspec.Struct):
     message: str
     error_code: str | None = None
 
 
+_T = TypeVar("_T")
+_PROJECT: Final = msgspec.json.Decoder(_Project)
 _PAGE: Final = msgspec.json.Decoder(_Page)
 _SEEN: Final = msgspec.json.Decoder(_Seen)
 _ERROR: Final = msgspec.json.Decoder(_Error)
@@ -127,10 +133,7 @@ class Told:
 
 def sentence(told: Told, url: str) -> str:
     """What went wrong, for the person who wrote the scenario."""
-    try:
-        said = shown(_ERROR.decode(told.body).message)[:200]
-    except msgspec.DecodeError:
-        said = "no error body that could be read"
+    said = shown(_error_in(told).message)[:200]
     match told.status:
         case 0:
             return f"the public API at {url} cannot be asked: {told.why}"
@@ -213,6 +216,8 @@ class External:
             one = _read(_SEEN, told)
             if one is None:
                 return self._in_trouble(told)
+            if one.id != instance_id:
+                return self._in_trouble(Told(0, why="asked for one instance, it tells of another"))
             seen[instance_id] = one
         if self._trouble:
             self._trouble = ""
@@ -225,6 +230,9 @@ class External:
 
     async def _list(self, project: str, seen: dict[UUID, _Seen]) -> Told | None:
         """All pages; what went wrong, or None. A project that is not there yet has no instances."""
+        wrong = await self._find_project(project)
+        if wrong is not None:
+            return None if wrong.status == 404 else wrong
         query = f"project={quote(project, safe='')}"
         for _ in range(PAGES_MAX):
             told = await self._request("GET", f"/v1/instances?limit={PAGE}&{query}")
@@ -233,11 +241,14 @@ class External:
             page = _read(_PAGE, told)
             if page is None:
                 return told
+            if any(one.project_id != self.projects[project] for one in page.items):
+                # whoever forgets the parameter lists everybody's: none of those may be taken for ours
+                return Told(0, why=f"asked for instances of project {project}, it lists those of another")
             seen.update((one.id, one) for one in page.items)
             if page.next_page is None or not page.items:
                 return None
             query = f"page_token={quote(page.next_page, safe='')}"
-        return None
+        return Told(0, why=f"project {project} has more than {PAGES_MAX} pages of instances")
 
     def _in_trouble(self, told: Told) -> float:
         """Said once per cause."""
@@ -326,10 +337,7 @@ class External:
         elif told.good:
             answered(nx.Reply(0, told.status))
         else:
-            try:
-                error = _ERROR.decode(told.body)
-            except msgspec.DecodeError:
-                error = _Error("no error body that could be read")
+            error = _error_in(told)
             answered(nx.Reply(0, told.status, nx.ErrorBody(error.error_code, error.message)))
         if told.status in (0, 401, 403, 429) or told.status >= 500:
             self._in_trouble(told)
@@ -370,20 +378,28 @@ class External:
 
     async def _project(self, name: str) -> Told | None:
         """Make sure that there is one; what went wrong, or None."""
+        wrong = await self._find_project(name)
+        if wrong is None or wrong.status != 404:
+            return wrong
+        told = await self._request("POST", "/v1/projects", {"name": name, "description": "made by sim-sled"})
+        if told.status == 400 and b"ObjectAlreadyExists" in told.body:  # somebody was quicker
+            return await self._find_project(name)
+        return self._learn_project(name, told)
+
+    async def _find_project(self, name: str) -> Told | None:
+        """Know its id; what went wrong, or None."""
         if self.projects.get(name) is not None:
             return None
-        told = await self._request("GET", f"/v1/projects/{quote(name, safe='')}")
-        if told.status == 404:
-            told = await self._request("POST", "/v1/projects", {"name": name, "description": "made by sim-sled"})
-            if told.status == 400 and b"ObjectAlreadyExists" in told.body:  # somebody was quicker
-                told = await self._request("GET", f"/v1/projects/{quote(name, safe='')}")
+        return self._learn_project(name, await self._request("GET", f"/v1/projects/{quote(name, safe='')}"))
+
+    def _learn_project(self, name: str, told: Told) -> Told | None:
         if not told.good:
             return told
-        try:
-            found = self.projects[name] = UUID(msgspec.json.decode(told.body)["id"])
-        except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+        project = _decoded(_PROJECT, told.body)
+        if project is None:
             return Told(0, why="its answer about a project is not in its document")
-        self.named(found, name)
+        self.projects[name] = project.id
+        self.named(project.id, name)
         return None
 
     async def _request(self, method: str, path: str, body: Any = None) -> Told:
@@ -429,11 +445,18 @@ def _seconds(text: str) -> float:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0.0
 
 
-def _read(decoder: msgspec.json.Decoder[Any], told: Told) -> Any:
+def _read(decoder: msgspec.json.Decoder[_T], told: Told) -> _T | None:
     """The value of a good answer; None: it is none."""
-    if told.status != 200:
-        return None
+    return _decoded(decoder, told.body) if told.status == 200 else None
+
+
+def _error_in(told: Told) -> _Error:
+    return _decoded(_ERROR, told.body) or _Error("no error body that could be read")
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T | None:
+    """None: not in its document, whatever else it is; also a thousand brackets, which no decoder follows."""
     try:
-        return decoder.decode(told.body)
-    except msgspec.DecodeError:
+        return decoder.decode(body)
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
         return None

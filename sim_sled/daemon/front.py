@@ -25,7 +25,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.observing import MEDIA
@@ -82,6 +82,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/sleds/{sled_id}/networking"): Spread.HOLDER,
     ("GET", "/sleds/{sled_id}/companions"): Spread.HOLDER,
     ("POST", "/sleds/{sled_id}/companions"): Spread.HOLDER,
+    ("POST", "/sleds/{sled_id}/facts"): Spread.HOLDER,
     ("GET", "/vmms"): Spread.LIST,
     ("GET", "/vmms/{who}"): Spread.OWNER,
     ("GET", "/vmms/{who}/log"): Spread.OWNER,
@@ -166,7 +167,7 @@ class Front:
             timeout=aiohttp.ClientTimeout(total=ANSWER_S), connector=aiohttp.TCPConnector(limit=0)
         )
         try:
-            self._listener = await listen(Server(self.api.handle, malformed), address)
+            self._listener = await listen(Server(self.api.handle), address)
         except BaseException:
             await self.close()
             raise

@@ -3,9 +3,9 @@
 The judge is that of `run`. What it needs the Nexus model for (what users see, a migration's sides as Nexus has them)
 is only judged where the model runs in this process; what users see also where `nexus.external` says whom to ask, and
 there the scenario's users are played, too (external.py). Whatever is not judged or not played is said at the start
-(`cannot`): an expectation that nobody judges must not look green.
+(`cannot`), and at the end it is no success: an expectation that nobody judges must not look green.
 
-Read before: daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
+Read before: antithesis.py, daemon/external.py, daemon/pausing.py, play/judge/expect.py, play/stage.py.
 Read next: daemon/on_sockets.py, daemon/serve.py.
 """
 
@@ -30,7 +30,8 @@ from sim_sled.http.answers import refusal
 from sim_sled.language.actions import ExpungeSled, RestartNexus
 from sim_sled.language.check import sleds_of
 from sim_sled.language.schema import Expect, Scenario
-from sim_sled.play.conductor import Call, Carried, Refused
+from sim_sled.language.source import Mark
+from sim_sled.play.calls import Call, Carried, Refused
 from sim_sled.play.fleet import model_of
 from sim_sled.play.judge.expect import Judge, label_of
 from sim_sled.play.report import Run, junit, text_of
@@ -40,6 +41,7 @@ from sim_sled.play.users import Users
 
 if TYPE_CHECKING:
     from nexus_client.stub.server.host import Host
+    from sim_sled.antithesis import Assertions, Tally
     from sim_sled.daemon.daemon import Daemon
     from sim_sled.daemon.external import External
 
@@ -80,13 +82,37 @@ def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list
         said.append(f"{sleds} of the fleet's {fleet} sleds are here")
     if scenario.expect and not judged:
         said.append("'expect' is not judged; --junit FILE does that")
-    elif names := [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_tasks(each)]:
-        said.append(f"without 'load' nobody judges {', '.join(names)}")
-    elif not model:
-        names = [label_of(each, i) for i, each in enumerate(scenario.expect) if needs_model(each, external=external)]
-        if names:
-            said.append(f"without the Nexus model nobody judges {', '.join(names)}")
+    elif judged:
+        by_why: dict[str, list[str]] = {}
+        for each in unjudged(scenario, model=model):
+            by_why.setdefault(each.why, []).append(each.label)
+        said += [f"{why} nobody judges {', '.join(names)}: exit 1 at the end" for why, names in by_why.items()]
     return said
+
+
+@attrs.frozen
+class Unjudged:
+    """An expectation on which a daemon can reach no verdict. `why` ends before `nobody judges it`."""
+
+    label: str
+    mark: Mark
+    why: str
+
+
+def unjudged(scenario: Scenario, *, model: bool) -> list[Unjudged]:
+    """Those of a file that nobody judges on a daemon; the invariants that a file asks for by name, too."""
+    external = scenario.nexus.external is not None and not model
+    found = []
+    for i, each in enumerate(scenario.expect):
+        label = label_of(each, i)
+        if needs_tasks(each):
+            found.append(Unjudged(label, each.mark(), "without 'load'"))
+        elif not model and needs_model(each, external=external):
+            found.append(Unjudged(label, each.mark(), "without the Nexus model"))
+        elif not model:
+            names = [name for name in each.always if name in INVARIANTS_OF_THE_MODEL]
+            found += [Unjudged(name, each.mark(), "without the Nexus model") for name in names]
+    return found
 
 
 def _not_public(scenario: Scenario) -> list[str]:
@@ -112,7 +138,7 @@ def look_at_call(judge: Judge, nexus_5xx: list[str], call: Call, ending: Carried
 @attrs.define(eq=False)
 class Judging:
     """Of one daemon: a stage (`play/stage.py`). `model`: the one in this process. `external`: the real Nexus whose
-    users are played; without it nobody plays users.
+    users are played; without it nobody plays users. `assertions`: of an Antithesis environment, told as it goes.
     """
 
     daemon: Daemon
@@ -122,13 +148,16 @@ class Judging:
     external: External | None = None
     variant: str | None = None
     sled_variant: str | None = None
+    assertions: Assertions | None = None
     steps: int = 0
     nexus_5xx: list[str] = attrs.field(factory=list)
     judge: Judge = attrs.field(init=False)
     users: Users = attrs.field(init=False)
     _nobody: Nexus = attrs.field(init=False)
+    _unjudged: dict[str, Unjudged] = attrs.field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _soon: bool = False
+    _tally: Tally | None = None
 
     def __attrs_post_init__(self) -> None:
         self._nobody = Nexus(model_of(self.scenario, None), seed=self.seed)
@@ -147,20 +176,29 @@ class Judging:
 
     def load(self, scenario: Scenario) -> None:
         """Judge by this one from now on; what has failed has failed."""
-        known = [] if not hasattr(self, "judge") else self.judge.failures
+        beyond = unjudged(scenario, model=self.model is not None)
+        self._unjudged = {each.label: each for each in beyond}
         judged = [
             attrs.evolve(each, name=label_of(each, i))
             for i, each in enumerate(scenario.expect)
-            if not needs_tasks(each)
-            and (self.model is not None or not needs_model(each, external=self.external is not None))
+            if label_of(each, i) not in self._unjudged or each.always
         ]
         scenario = attrs.evolve(scenario, expect=tuple(judged))
         self.scenario = scenario
-        self.judge = Judge(scenario, self, known)
+        before = getattr(self, "judge", None)
+        self.judge = Judge(scenario, self, [] if before is None else before.failures)
+        if before is not None:
+            self.judge.goes_on_from(before)
         if self.model is None:
             names = self.judge.invariants.names
             self.judge.invariants.names = tuple(name for name in names if name not in INVARIANTS_OF_THE_MODEL)
         self.engine.listener = self.judge
+        if self.assertions is not None:
+            from sim_sled.antithesis import Tally  # noqa: PLC0415 -- nobody else pays for it
+
+            watched = self.judge.invariants.names + (("nexus_properties",) if self.model is not None else ())
+            self._tally = Tally(self.assertions, scenario, self.seed, watched)
+            self._tally.goes_on_from(self.judge.failures, self.judge.met_count, self._fired())
 
     # ---- a stage
 
@@ -182,7 +220,7 @@ class Judging:
 
     @property
     def elapsed_us(self) -> int:
-        return max(0, self.now_us - self.engine.start_us) if self.daemon.conductor.begun else 0
+        return max(0, self.now_us - self.engine.start_us) if self.daemon.passage.begun else 0
 
     def ask(self, make: Callable[[int], Any], answered: Answered, /) -> None:
         assert self.external is not None, "nobody plays users here"
@@ -254,6 +292,7 @@ class Judging:
         self.users.act(self.now_us)
         self.judge.settle(self.now_us)
         self.judge.nexus_moved()
+        self._tell()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -262,6 +301,13 @@ class Judging:
             delay_s = max(0.001, (due_us - self.now_us) / 1e6)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self.catch_up)
 
+    def _tell(self, *, over: bool = False) -> None:
+        if self._tally is not None:
+            self._tally.look(self.judge.failures, self.judge.met_count, self._fired(), self.elapsed_us, over=over)
+
+    def _fired(self) -> dict[str, int]:
+        return {name: counter.fired for name, counter in self.engine.counters.items()}
+
     # ---- the end
 
     def ending(self) -> None:
@@ -269,12 +315,16 @@ class Judging:
         self.judge.look()
         self.catch_up()
         self.judge.undecided()
+        self._tell()
+        for each in self._unjudged.values():
+            self.judge.unjudged(each.label, each.mark, f"{each.why} nobody can")
         if self._timer is not None:
             self._timer.cancel()
 
     def result(self) -> Result:
         """After the daemon has told Nexus what it could."""
         self.judge.invariants.finish(settled=False, leaks=self.model is not None)
+        self._tell(over=True)
         return result_of(self, f"{self.elapsed_us / 1e6:.3f} s, on a daemon", (), "daemon")
 
 

@@ -2,7 +2,7 @@
 
 Nothing on the hot path logs: a request that goes well is a metric, not a line.
 
-Read next: daemon/saying.py.
+Read before: daemon/log_words.py. Read next: daemon/saying.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import logging
 import os
 import socket
 import sys
-from enum import Enum
 from typing import Any, Final, TextIO, cast
 
 from nexus_client.dropshot.text import shown, shown_lines
-from sim_sled.core.why import stamp
+from nexus_client.types import stamp
+from sim_sled.daemon.log_words import LogFormat
 from sim_sled.files import CannotWrite
 from sim_sled.imports import without
 
@@ -24,19 +24,6 @@ with without("rich"):  # structlog takes it for tracebacks that we never draw: 5
     import structlog
 
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
-
-
-class LogFormat(Enum):
-    AUTO = "auto"
-    HUMAN = "human"
-    BUNYAN = "bunyan"
-
-
-class LogLevel(Enum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:

@@ -17,9 +17,10 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.types import stamp
 from sim_sled.core.event import Event, event_of
 from sim_sled.core.happenings import Happening
-from sim_sled.core.why import row, stamp, why
+from sim_sled.core.why import row, why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting, Sightings
 
@@ -120,7 +121,7 @@ class Looking:
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
         answer["registered_at"] = stamp(seen.registered_us)
-        who = self.daemon.engine.cast.subjects.get(seen.propolis_id)
+        who = self.daemon.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
             {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
@@ -166,7 +167,7 @@ class Looking:
 
     def _rule(self, propolis_id: UUID) -> str | None:
         """The rule that last had a hand in it."""
-        who = self.daemon.engine.cast.subjects.get(propolis_id)
+        who = self.daemon.passage.who(propolis_id)
         return None if who is None or not who.notes else who.notes[-1].rule
 
     # ---- waiting

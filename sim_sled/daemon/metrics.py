@@ -3,7 +3,7 @@
 Counted as it happens: happenings and changes of state per sled, and how long reports take. Everything else is looked
 up when somebody scrapes.
 
-Read before: core/happenings.py, nexus_client/dropshot/observing.py. Read next: cli/bench.py, daemon/control.py.
+Read before: core/happenings.py, nexus_client/dropshot/observing.py. Read next: cli/load.py, daemon/control.py.
 """
 
 from __future__ import annotations
@@ -137,5 +137,5 @@ def families(daemon: Daemon, counters: Counters) -> Iterator[Family]:
     yield one("sim_sled_answers_awaited", "Answers of Nexus that are waited for", "gauge", daemon.on_the_network)
     yield Family(
         "sim_sled_faults_fired_total", "How often each rule of the scenario fired", "counter", ("rule",),
-        {(name,): counter.fired for name, counter in daemon.engine.counters.items()},
+        {(name,): count for name, count in daemon.passage.fired().items()},
     )  # fmt: skip

@@ -36,7 +36,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
-from sim_sled.play.conductor import Call, Carried, Refused
+from sim_sled.play.calls import Call, Carried, Refused
 from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.many import Played, Task
@@ -50,11 +50,15 @@ POLL_S: Final = 0.02
 """How often users and expectations are looked after."""
 SETTLE_S: float = 2.0
 """A run ends when nothing was said for that long and nothing is planned."""
+SOON_S: float = 10.0
+"""... and a VMM that will go on by itself within that long, or a rule that has begun, is waited for: a phase of a
+migration or a boot takes seconds. What comes later (a forced stop) is not."""
 CALL_TIMEOUT_S: float = TIMEOUT_S
 """How long the model waits for a sled's answer: as long as Nexus."""
 SLED_VERSION: Final = "48.0.0"
 CRUCIBLE_VERSION: Final = "1.0.0"
-OVERTIME_S: Final = 120.0
+OVERTIME_S: float = 120.0
+"""A run that is never quiet ends so long after the last planned event: nobody waits for what Nexus tries for ever."""
 REGISTER_S: Final = 30.0
 LINES_MAX: Final = 1_000_000
 """The oldest are forgotten: memory is bounded however long people let it run."""
@@ -229,11 +233,19 @@ class WallWorld:
             waiting = self._asking or any(len(sled.outbox) for sled in self.rack.sleds.values())
             through = elapsed >= end_us and not self.judge.pending and not waiting
             quiet_s = (self.now_us - self.active_us) / 1e6
-            if through and quiet_s >= SETTLE_S and self.users.is_through:
+            if through and quiet_s >= SETTLE_S and self.users.is_through and not self._goes_on():
                 return True
             if elapsed > end_us + OVERTIME_S * 1e6 and not self.judge.pending:
                 return False
             await asyncio.sleep(POLL_S)
+
+    def _goes_on(self) -> bool:
+        """Whether somebody has something to do soon, although all is quiet."""
+        until_us = self.now_us + int(SOON_S * 1e6)
+        vmms = (vmm for sled in self.rack.sleds.values() for vmm in sled.vmms.values())
+        return self.engine.timers.has_planned(until_us) or any(
+            vmm.due_us is not None and vmm.due_us <= until_us for vmm in vmms
+        )
 
     async def close(self) -> None:
         for task in list(self._asking):

@@ -29,11 +29,10 @@ from sim_sled.core.vmm import Vmm
 from sim_sled.daemon.control_answers import Brief, Life, LifeEvent, Story, Why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.printing import rule_in_words
-from sim_sled.language.schema import Scenario
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
+    from sim_sled.language.schema import Scenario
 
 FRAME_S: Final = 0.2
 """Between two frames: quick enough for the eye, and a thousand changes in it cost one row each."""
@@ -189,7 +188,7 @@ class Feed:
             "at_us": self._daemon.clock.now_us(),
             "fields": list(VmRow.__struct_fields__),
             "sled_fields": list(SledRow.__struct_fields__),
-            "scenario": engine.scenario.name if self._daemon.conductor.has_rules else "",
+            "scenario": engine.scenario.name if self._daemon.passage.has_rules else "",
             "nexus": self._daemon.options.nexus,
             "history": self._daemon.options.history,
             "counts": _counted(happening for _, happening, _ in self._daemon.look.happenings),
@@ -280,7 +279,7 @@ class Feed:
         daemon, engine = self._daemon, self._daemon.engine
         return {
             "sleds": [self._sled_row(sled) for sled in daemon.rack.sleds.values()],
-            "rules": self._rules() if daemon.conductor.has_rules else [],
+            "rules": self._rules() if daemon.passage.has_rules else [],
             "held": [self._held_row(one) for one in islice(engine.post.held, HELD_MAX)],
             "held_total": len(engine.post.held),
             "pace": self._pace(),
@@ -313,6 +312,8 @@ class Feed:
     def _rules(self) -> list[RuleRow]:
         engine = self._daemon.engine
         if self._described is not engine.scenario:
+            from sim_sled.language.printing import rule_in_words  # noqa: PLC0415 -- most daemons play none
+
             self._described = engine.scenario
             self._words = {rule.name: rule_in_words(rule) for rule in engine.scenario.rules}
         words = self._words

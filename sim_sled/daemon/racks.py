@@ -8,6 +8,7 @@ Read next: daemon/small_rack.py.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -48,17 +49,34 @@ def claimed(name: str) -> Iterator[Path]:
     where = folder()
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock, file = where / f"{name}.lock", where / f"{name}.json"
-    with lock.open("a+", encoding="utf-8") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise NameTaken(f"a rack called {name!r} runs already") from None
-        file.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        with _alone(where):
+            held = stack.enter_context(lock.open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise NameTaken(f"a rack called {name!r} runs already") from None
+            file.unlink(missing_ok=True)
         try:
             yield file
         finally:
-            file.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            with _alone(where):
+                file.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(where: Path) -> Iterator[None]:
+    """Nobody else claims, gives back or looks meanwhile: who looks must take a lock for a moment to see whether it is
+    free, which is no rack, and takes away the lock of a dead one, which somebody may be about to take. As long as a
+    few calls about files take, so nobody waits for long.
+    """
+    itself = os.open(where, os.O_RDONLY)
+    try:
+        fcntl.flock(itself, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(itself)
 
 
 def publish(file: Path, addresses: dict[str, Any]) -> None:
@@ -70,18 +88,21 @@ def publish(file: Path, addresses: dict[str, Any]) -> None:
 
 def running() -> dict[str, dict[str, Any]]:
     """Name -> addresses of every rack that runs and is ready, sorted. Files of dead ones are removed."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     where = folder()
-    for lock in sorted(where.glob("*.lock")) if where.is_dir() else ():
-        file = lock.with_suffix(".json")
-        if _is_free(lock):
-            file.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
-            continue
-        try:
-            found[lock.stem] = json.loads(file.read_bytes()[:_FILE_MAX])
-        except (OSError, ValueError):
-            continue  # it is starting, or ends
+    if not where.is_dir():
+        return found
+    with _alone(where):
+        for lock in sorted(where.glob("*.lock")):
+            file = lock.with_suffix(".json")
+            if _is_free(lock):
+                file.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+                continue
+            try:
+                found[lock.stem] = json.loads(file.read_bytes()[:_FILE_MAX])
+            except (OSError, ValueError):
+                continue  # it is starting, or ends
     return found
 
 

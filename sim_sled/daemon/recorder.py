@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,16 +20,17 @@ from uuid import UUID
 
 import msgspec
 
+from nexus_client.types import stamp
 from sim_sled.core.config import SledConfig
-from sim_sled.core.why import stamp
 from sim_sled.daemon import logs
 from sim_sled.daemon.graph import program
-from sim_sled.engine.cast import Subject
+from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Options
+    from sim_sled.engine.cast import Subject
 
 PART: Final = "part-{:05}.jsonl"
 PART_BYTES: Final = 64 * 1024 * 1024
@@ -75,6 +76,8 @@ class Recorder:
 
     def begin(self, options: Options, sleds: list[SledConfig], now_us: int) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
+        if options.propolis is not PropolisMode.NONE:
+            raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
         if options.wrong is not None:
             raise CannotRecord("sleds that are wrong on purpose are not recorded")
         try:
@@ -106,7 +109,7 @@ class Recorder:
 
     # ---- what happens
 
-    def turn(self, conduct: Callable[[Any, int], list[Any]], item: Any, now_us: int) -> list[Any]:
+    def turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
         """One turn of the core, and its line."""
         if self.ended:
             return conduct(item, now_us)

@@ -31,9 +31,10 @@ from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options, Played
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
-from sim_sled.machine import cannot_bind
+from sim_sled.machine import assertions, cannot_bind
 
 if TYPE_CHECKING:
+    from sim_sled.antithesis import Assertions
     from sim_sled.core.handoff.wishes import Wishes
     from sim_sled.daemon.external import External
     from sim_sled.daemon.judging import Judging
@@ -66,10 +67,14 @@ _CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno
 
 def run(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
     """Serve until a signal or a refused registration; returns the exit code."""
-    return loop.run(_serve(sleds, options, serving))
+    with contextlib.ExitStack() as stack:
+        told = assertions()
+        if told is not None:
+            stack.callback(told.close)
+        return loop.run(_serve(sleds, options, serving, told))
 
 
-async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
+async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOptions, told: Assertions | None) -> int:
     log = logs.get("serve")
     if aiohttp.http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
         log.warning("aiohttp runs without its C extensions: expect a third of the speed")
@@ -105,7 +110,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
-        judging = _judging(daemon, serving, external)
+        judging = _judging(daemon, serving, external, told)
         _reload(stack, daemon, serving)
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
@@ -117,6 +122,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             daemon.in_background(runner.run(), at_most=BACKGROUND_MAX)
         collector.started()
         service.tell("READY=1")
+        if told is not None:
+            daemon.in_background(_set_up(daemon, told), at_most=BACKGROUND_MAX)
         code = await _wait(daemon, stop, serving)
         if judging is not None:
             judging.ending()
@@ -126,8 +133,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 "not delivered to Nexus", vmm=str(each.propolis_id), state=each.state, gen=each.gen, why=each.why
             )
         log.info("stopped", undelivered=len(left_over))
-        if judging is not None and serving.junit is not None:
-            code = max(code, conclude(judging, str(serving.scenario), serving.junit))
+        if judging is not None:
+            code = max(code, _concluded(judging, serving))
         return BAD_INPUT if logs.dropped() else code
 
 
@@ -146,18 +153,24 @@ def _external(daemon: Daemon, serving: ServeOptions) -> External | None:
     return external_of(daemon, daemon.engine.scenario, serving.scenario.parent)
 
 
-def _judging(daemon: Daemon, serving: ServeOptions, external: External | None) -> Judging | None:
-    """Says what is not done of the scenario; the judge, if there is to be one, or if users are played."""
-    if serving.scenario is None:
+def _judging(
+    daemon: Daemon, serving: ServeOptions, external: External | None, told: Assertions | None
+) -> Judging | None:
+    """Says what is not done of the scenario; the judge, if there is to be one, or if users are played. An Antithesis
+    environment is told of the invariants of a daemon without a scenario, too.
+    """
+    if serving.scenario is None and told is None:
         return None
     from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- most daemons judge nothing
 
-    daemon.played.file = str(serving.scenario)
-    judged = serving.junit is not None
-    say_what_is_left_out(daemon, model=False, judged=judged)
+    judged = serving.junit is not None or told is not None
+    if serving.scenario is not None:
+        daemon.played.file = str(serving.scenario)
+        say_what_is_left_out(daemon, model=False, judged=judged)
     if not judged and external is None:
         return None
-    judging = Judging(daemon, daemon.engine.scenario, daemon.options.seed, external=external)
+    scenario, seed = daemon.engine.scenario, daemon.options.seed
+    judging = Judging(daemon, scenario, seed, external=external, assertions=told)
     if external is not None:
         daemon.in_background(external.run(), at_most=BACKGROUND_MAX)
         daemon.in_background(judging.play_users(), at_most=BACKGROUND_MAX)
@@ -170,6 +183,14 @@ def say_what_is_left_out(daemon: Daemon, *, model: bool, judged: bool) -> None:
 
     for sentence in cannot(daemon.engine.scenario, len(daemon.rack.sleds), model=model, judged=judged):
         logs.get("scenario").warning(sentence)
+
+
+def _concluded(judging: Judging, serving: ServeOptions) -> int:
+    """The verdict; one that nobody wants in a file is still told to an Antithesis environment."""
+    if serving.junit is not None:
+        return conclude(judging, str(serving.scenario), serving.junit)
+    judging.result()
+    return GOOD
 
 
 def conclude(judging: Judging, shown: str, out: Path) -> int:
@@ -227,6 +248,12 @@ async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions
         if ready is not None and ready.exception() is not None:
             logs.get("serve").error("Nexus cannot be reached", waited_s=serving.nexus_wait_s)
             return NO_NEXUS
+
+
+async def _set_up(daemon: Daemon, told: Assertions) -> None:
+    """An Antithesis environment begins to disturb us once Nexus knows every sled."""
+    await _registered(daemon)
+    told.set_up(program="serve", sleds=len(daemon.registered))
 
 
 async def _registered(daemon: Daemon) -> None:

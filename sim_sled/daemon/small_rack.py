@@ -8,7 +8,7 @@ What `sim-sled up` serves and what the pytest plugin hands to tests. Ids, serial
 from the rack's name: the same rack is the same rack again.
 
 Read before: daemon/daemon.py, daemon/looking.py, daemon/on_model.py, daemon/racks.py, daemon/sightings.py.
-Read next: cli/bench.py, daemon/worker.py.
+Read next: cli/load.py, daemon/worker.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
-from sim_sled.language.latency import Latency
+from sim_sled.language.latency import paced
 from sim_sled.language.schema import FLEET_MAX, Scenario
 from sim_sled.play.fleet import engine_for
 
@@ -245,8 +245,7 @@ class SmallRack:
         if scenario is None:
             scenario, _ = parse_scenario(f"version: 1\nname: {_slug(self.name)}\n")
             assert scenario is not None
-        if not scenario.has("latency"):
-            scenario = attrs.evolve(scenario, latency=Latency(self.pace, ()))
+        scenario = paced(scenario, self.pace)
         fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))
         return attrs.evolve(scenario, fleet=fleet)
 

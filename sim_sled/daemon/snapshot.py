@@ -17,13 +17,12 @@ from __future__ import annotations
 import base64
 import zlib
 from hashlib import blake2b
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import msgspec
 
-from sim_sled.core.why import stamp
+from nexus_client.types import stamp
 from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Snapshots:
         now_us = daemon.clock.now_us()
         file = File(
             snapshot=FORMAT,
-            version=version("sim-sled"),
+            version=_version(),
             program=program(),
             taken=stamp(now_us),
             now_us=now_us,
@@ -159,6 +158,7 @@ class Snapshots:
     def _cores(self) -> dict[str, object]:
         daemon = self.daemon
         found: dict[str, object] = {
+            "passage": daemon.passage,
             "conductor": daemon.conductor,
             "rack": daemon.rack,
             "sightings": daemon.look.sightings,
@@ -177,6 +177,12 @@ class Snapshots:
         return {**self._cores(), **{name: shell for name, shell in shells.items() if shell is not None}}
 
 
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 -- it reads e-mail, and few daemons are kept
+
+    return version("sim-sled")
+
+
 def read(text: bytes) -> File:
     """Of a file's text. Raises `Refused`: it is none, of another version, or not as it was written."""
     try:
@@ -191,6 +197,6 @@ def read(text: bytes) -> File:
     if file.digest != file.sealed():
         raise Refused("the snapshot is not as it was written: its digest does not fit")
     if file.program != program():
-        both = f"{file.version}; this is {version('sim-sled')}"
+        both = f"{file.version}; this is {_version()}"
         raise Refused(f"the snapshot was made by another sim-sled ({both}): only the very same understands it")
     return file

@@ -12,8 +12,10 @@ Read before: daemon/control.py, daemon/serve.py, daemon/small_rack.py. Read next
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +28,8 @@ from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
+from sim_sled.files import CannotWrite
+from sim_sled.machine import assertions
 
 NO_RACK: Final = 3
 
@@ -59,7 +63,7 @@ async def _main() -> int:
     transport, _ = await running.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
     try:
         return await _serve(msgspec.json.decode(await reader.readline(), type=Spec), reader)
-    except (RackError, BadScenario, OSError, ValueError) as error:
+    except (RackError, BadScenario, CannotWrite, OSError, ValueError) as error:
         sys.stderr.write(f"sim-sled: {error}\n")
         return NO_RACK
     finally:
@@ -95,12 +99,31 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
             sys.stdout.buffer.write(msgspec.json.encode(ready) + b"\n")
             sys.stdout.flush()
             collector.started()
-            await _until(stop, parent)
+            with told_of(rack):
+                await _until(stop, parent)
         finally:
             await listener.close()
     finally:
         await rack.stop()
     return 0
+
+
+@contextlib.contextmanager
+def told_of(rack: SmallRack) -> Iterator[None]:
+    """An Antithesis environment hears what each worker sees of its own sleds; the parent says when all are there."""
+    told = assertions()
+    if told is None:
+        yield
+        return
+    from sim_sled.daemon.judging import Judging  # noqa: PLC0415 -- nobody else pays for it
+
+    judging = Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, assertions=told)
+    try:
+        yield
+    finally:
+        judging.ending()
+        judging.result()
+        told.close()
 
 
 async def _until(stop: asyncio.Event, parent: asyncio.StreamReader) -> None:

@@ -130,8 +130,11 @@ class Engine:
     def begin(self, now_us: int) -> None:
         """Scenario time starts: the fleet is registered. Arms `at`, `every` and `idle`."""
         self.start_us = self._active_us = now_us
+        armed: list[Trigger] = []
         for expect in self.scenario.expect:
-            if expect.after is not None:
+            # what waits for the same moment hears of it at once: of a timer of its own each would hear for all others
+            if expect.after is not None and expect.after not in armed:
+                armed.append(expect.after)
                 self._arm_expectation(expect.after, now_us)
         for rule in self.scenario.rules:
             self._arm(rule, now_us)
@@ -164,40 +167,46 @@ class Engine:
     def _arm(self, rule: Rule, now_us: int) -> None:
         when = rule.when
         if when.at is not None and self.start_us + when.at >= now_us:
-            self.timers.at(self.start_us + when.at, lambda then_us: self._timed(rule, then_us))
+            self.timers.at(self.start_us + when.at, lambda then_us: self._timed(rule, then_us), trigger=True)
         elif when.every is not None:
             first_us = max(now_us, self.start_us + (when.from_ or 0))
-            self.timers.at(first_us, lambda then_us: self._every(rule, 0, then_us))
+            self.timers.at(first_us, lambda then_us: self._every(rule, 0, then_us), trigger=True)
         elif when.idle is not None:
-            self.timers.at(now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._idle(rule, then_us))
+            self.timers.at(
+                now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._idle(rule, then_us), trigger=True
+            )
 
     def _arm_expectation(self, when: Trigger, now_us: int) -> None:
         """Timed triggers of expectations have timers of their own, which come before those of rules."""
         if when.at is not None:
-            event = Event(On.AT, (when.at,))
-            self.timers.at(now_us + when.at, lambda then_us: self._hear(event, None, None, then_us))
+            event = Event(On.AT, (when.at,), timed=when)
+            self.timers.at(now_us + when.at, lambda then_us: self._hear(event, None, None, then_us), trigger=True)
         elif when.every is not None:
-            self.timers.at(now_us + (when.from_ or 0), lambda then_us: self._hear_every(when, 0, then_us))
+            self.timers.at(
+                now_us + (when.from_ or 0), lambda then_us: self._hear_every(when, 0, then_us), trigger=True
+            )
         elif when.idle is not None:
-            self.timers.at(now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._hear_idle(when, then_us))
+            self.timers.at(
+                now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._hear_idle(when, then_us), trigger=True
+            )
 
     def _hear_every(self, when: Trigger, occurrence: int, now_us: int) -> None:
         assert when.every is not None
         if self._is_past(when, now_us):
             return
-        self._hear(Event(On.EVERY, (when.every,)), None, None, now_us)
+        self._hear(Event(On.EVERY, (when.every,), timed=when), None, None, now_us)
         pause = when.every.at(draw(self.seed, "every/expect", "", occurrence))
         again_us = now_us + max(EVERY_MIN_US, pause)
-        self.timers.at(again_us, lambda then_us: self._hear_every(when, occurrence + 1, then_us))
+        self.timers.at(again_us, lambda then_us: self._hear_every(when, occurrence + 1, then_us), trigger=True)
 
     def _hear_idle(self, when: Trigger, now_us: int) -> None:
         assert when.idle is not None
         quiet_us = now_us - self._active_us
         if quiet_us >= when.idle:
-            self._hear(Event(On.IDLE, (when.idle,)), None, None, now_us)
+            self._hear(Event(On.IDLE, (when.idle,), timed=when), None, None, now_us)
         else:
             again_us = now_us + max(IDLE_MIN_US, when.idle - quiet_us)
-            self.timers.at(again_us, lambda then_us: self._hear_idle(when, then_us))
+            self.timers.at(again_us, lambda then_us: self._hear_idle(when, then_us), trigger=True)
 
     def _is_past(self, when: Trigger, now_us: int) -> bool:
         """Whether `every ... to` is over."""
@@ -219,7 +228,7 @@ class Engine:
         self._wide(rule, On.EVERY, now_us)
         pause = when.every.at(draw(self.seed, f"every/{rule.name}", "", occurrence))
         again_us = now_us + max(EVERY_MIN_US, pause)
-        self.timers.at(again_us, lambda then_us: self._every(rule, occurrence + 1, then_us))
+        self.timers.at(again_us, lambda then_us: self._every(rule, occurrence + 1, then_us), trigger=True)
 
     def _idle(self, rule: Rule, now_us: int) -> None:
         assert rule.when.idle is not None
@@ -231,7 +240,7 @@ class Engine:
             self._wide(rule, On.IDLE, now_us)
             quiet_us = 0
         again_us = now_us + max(IDLE_MIN_US, rule.when.idle - quiet_us)
-        self.timers.at(again_us, lambda then_us: self._idle(rule, then_us))
+        self.timers.at(again_us, lambda then_us: self._idle(rule, then_us), trigger=True)
 
     def fire(self, name: str, now_us: int, who: Subject | None = None, sled: SledInfo | None = None) -> bool:
         """A manual trigger: by a person, or by `fire`. False if no rule has it."""

@@ -17,6 +17,7 @@ from nexus_client.types import SledVmmState, VmmState
 from sim_sled.core import contract
 from sim_sled.core.spoil import Spoil
 from sim_sled.language.actions import Fail, MigrationFate
+from sim_sled.language.selector import Trigger
 from sim_sled.language.source import Mark
 from sim_sled.language.words import On, Truth
 
@@ -162,12 +163,15 @@ EngineEffect = Deliver | Answer | Inject | Power | Expunge | RestartNexus | Take
 
 @attrs.frozen
 class Event:
-    """Something a trigger may wait for. `words` are the names it goes by (`running`, `vmm_register`, ...)."""
+    """Something a trigger may wait for. `words` are the names it goes by (`running`, `vmm_register`, ...). `timed`:
+    the trigger whose time has come; `every: 5s` from 1m on is not that of another who begins at once.
+    """
 
     kind: On
     words: tuple[object, ...]
     to: str | None = None
     body: object = None
+    timed: Trigger | None = None
 
 
 class Listener(Protocol):

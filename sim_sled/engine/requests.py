@@ -22,26 +22,11 @@ from sim_sled.language.draw import draw
 from sim_sled.language.words import TRUTH_OF, On, Truth
 
 
-def operation(item: object) -> str:
-    """The operation id of an input of the rack ("" for what is no operation of the API)."""
-    if isinstance(item, contract.CallArea):
-        return item.op
-    return _OPERATIONS.get(type(item), "")
-
-
 def _meant(item: object) -> UUID | None:
     """The VMM of which an input of the rack is, also one that concerns its networks."""
     at = item.call if isinstance(item, contract.CallArea) else item
     propolis_id: UUID | None = getattr(at, "propolis_id", None)
     return propolis_id
-
-
-_OPERATIONS: dict[type, str] = {
-    contract.Register: "vmm_register",
-    contract.Unregister: "vmm_unregister",
-    contract.GetState: "vmm_get_state",
-    contract.PutState: "vmm_put_state",
-}
 
 
 def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[RequestPlan, Subject | None]:

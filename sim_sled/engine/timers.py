@@ -24,15 +24,21 @@ Act = Callable[[int], None]
 class Timers:
     """Those that are armed; of equal times the one that was armed first comes first."""
 
-    _heap: list[tuple[int, int, Act]] = attrs.field(factory=list)
+    _heap: list[tuple[int, int, Act, bool]] = attrs.field(factory=list)
     _count: int = 0
 
-    def at(self, due_us: int, act: Act) -> None:
-        """Do something then. Raises `Overrun` beyond `TIMERS_MAX`."""
+    def at(self, due_us: int, act: Act, *, trigger: bool = False) -> None:
+        """Do something then. `trigger`: `at`, `every` or `idle` looks whether it fires, which may be so for ever.
+        Raises `Overrun` beyond `TIMERS_MAX`.
+        """
         if len(self._heap) >= TIMERS_MAX:
             raise Overrun(f"more than {TIMERS_MAX} timers of rules")
         self._count += 1
-        heapq.heappush(self._heap, (due_us, self._count, act))
+        heapq.heappush(self._heap, (due_us, self._count, act, trigger))
+
+    def has_planned(self, until_us: int) -> bool:
+        """Whether something that a rule has set off goes on by then: no trigger. It looks at all of them."""
+        return any(due_us <= until_us and not trigger for due_us, _, _, trigger in self._heap)
 
     def next_us(self) -> int | None:
         """When the next is due."""

@@ -10,7 +10,6 @@ Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/spoiling.py
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
@@ -19,10 +18,10 @@ import attrs
 from aiohttp import web
 from multidict import istr
 
-from nexus_client.dropshot.answers import Refused, new_request_id
+from nexus_client.dropshot.answers import Refused, Unanswered, new_request_id
 from nexus_client.dropshot.body import BODY_MAX, Bodies, read_json
-from nexus_client.dropshot.listen import PATIENCE, Handle, HandleError, Patience, Server
-from nexus_client.dropshot.response import Response, refused_answer
+from nexus_client.dropshot.listen import PATIENCE, Handle, Patience, Server
+from nexus_client.dropshot.response import Response, failed_answer
 from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
@@ -44,8 +43,6 @@ TARGET_KEPT_MAX: Final = 256
 
 PEERS_TOLD: Final = 1024
 """(peer, version) pairs whose newer version was reported."""
-
-_log = logging.getLogger(__name__)
 
 _API_VERSION: Final = istr("api-version")
 
@@ -107,12 +104,7 @@ def make_server(
         on_newer_api=on_newer_api,
     )
     handle = app.handle if on_request is None else app.told(on_request)
-    return Server(cast("Handle", handle), cast("HandleError", malformed), patience=patience)
-
-
-def malformed(status: int, message: str) -> Response:
-    """The answer to what is no HTTP, or to a bug outside of all handlers."""
-    return refused_answer(Refused(status, message, close=True))
+    return Server(cast("Handle", handle), patience=patience)
 
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
@@ -155,19 +147,8 @@ class _App:
             if route.body is not None:
                 call.body = await read_json(request, route.body, self._bodies, self._api.body_max)
             answer = await route.handler(call)
-        except Refused as refused:
-            return refused_answer(refused, request_id)
-        except ConnectionDropped as dropped:
-            _log.debug("%s %s: %s", request.method, request.raw_path, dropped)
-            if request.transport is not None:
-                request.transport.abort()  # what is answered after this goes nowhere
-            return refused_answer(Refused(503, "connection dropped", close=True), request_id)
-        except SledError as error:
-            _log.debug("%s %s refused: %s", request.method, request.raw_path, error)
-            return refused_answer(refusal(error), request_id)
-        except Exception:  # noqa: BLE001 -- a bug of ours costs its own request and nothing else
-            _log.exception("%s %s failed", request.method, request.raw_path)
-            return refused_answer(Refused(500, "Internal Server Error", "Internal"), request_id)
+        except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
+            return failed_answer(error, request, request_id, _refusal_of)
         spoil = SPOIL.get()
         if spoil is not None:
             assert isinstance(answer, Answer | RawAnswer)
@@ -226,3 +207,9 @@ class _App:
             return
         self._told.add((peer, version))
         self._on_newer_api(peer, version)
+
+
+def _refusal_of(error: Exception) -> Refused | Unanswered | None:
+    if isinstance(error, ConnectionDropped):  # first: an agent that aborts is a refusal of the core, too
+        return Unanswered()
+    return refusal(error) if isinstance(error, SledError) else None

@@ -86,7 +86,7 @@ class PrivateV4(Struct, kw_only=True):
 class PrivateV6(Struct, kw_only=True):
     ip: Ipv6
     subnet: Ipv6Net
-    transit_ips: tuple[Ipv6Net, ...]
+    transit_ips: tuple[Ipv6Net, ...] = ()  # the documents demand it, the parser does not (SR 2.1)
 
     def __post_init__(self) -> None:
         if why := _why_not_in(self.ip, self.subnet):

@@ -63,8 +63,12 @@ class SpoiltResponse:
             await request.writer.write_eof(data)
             return
         step = -(-len(data) // PIECES)
-        pieces = [data[at : at + step] for at in range(0, len(data), step)]
-        for piece in pieces:
+        first, *others = [data[at : at + step] for at in range(0, len(data), step)]
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        await request.writer.write(first)
+        for nth, piece in enumerate(others, 1):
+            # each has its own time from the beginning: with the last one the answer is there, and no sooner
+            await asyncio.sleep(begun_s + spoil.lasts_us / 1e6 * nth / len(others) - loop.time())
             await request.writer.write(piece)
-            await asyncio.sleep(spoil.lasts_us / 1e6 / len(pieces))
         await request.writer.write_eof()

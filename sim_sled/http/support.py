@@ -34,8 +34,19 @@ class Dimension(Enum):
 
 
 class Duration(Struct, kw_only=True):
+    """Nanoseconds beyond a second are carried, as serde does."""
+
     secs: U64
     nanos: U32
+
+    def __post_init__(self) -> None:
+        if self.secs + self.nanos // 10**9 >= 2**64:
+            raise ValueError("overflow deserializing Duration")
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Seconds, and nanoseconds below one."""
+        return self.secs + self.nanos // 10**9, self.nanos % 10**9
 
 
 Priority = Annotated[tuple[Dimension, ...], msgspec.Meta(min_length=2, max_length=2)]
@@ -151,7 +162,7 @@ async def get_context(call: Call) -> Answer:
 
 async def put_context(call: Call) -> Answer:
     body = call.body
-    period = None if body.period is None else (int(body.period.secs), int(body.period.nanos))
+    period = None if body.period is None else body.period.carried
     priority = None if body.priority is None else (body.priority[0].value, body.priority[1].value)
     await ask(call, ZoneBundles, ZoneBundles.update, period, body.storage_limit, priority)
     return NO_CONTENT

@@ -1,12 +1,15 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: language/record.py. Read next: engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
+Read before: language/record.py.
+Read next: daemon/sled_facts.py, engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 import attrs
 
@@ -16,18 +19,21 @@ from sim_sled.language.field_types import (
     BAD,
     Boolean,
     DistributionKind,
+    Either,
     Integer,
     Many,
     Mapped,
     OneOf,
+    Parsed,
     Reader,
     Texts,
     duration,
     percent,
+    size,
     slug,
     text,
 )
-from sim_sled.language.figures import FOREVER, SHARE_ONE
+from sim_sled.language.figures import FOREVER, SHARE_ONE, BadValue, clip
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.record import Located, Struct, f
 from sim_sled.language.words import (
@@ -35,6 +41,7 @@ from sim_sled.language.words import (
     PHASES,
     POOL_HEALTH,
     PUBLISHED_STATES,
+    SMF_STATES,
     STATES,
     ZONE_KINDS,
     Truth,
@@ -368,6 +375,7 @@ class CrucibleKnobs(Located):
     create: int | None = f(duration(), "How long creating a region takes.", default=None, words="-")
     delete: int | None = f(duration(), "... deleting one.", default=None, words="-")
     run: int | None = f(duration(), "... running a snapshot.", default=None, words="-")
+    run_fails: bool | None = f(Boolean(), "Running snapshots fail instead of running.", default=None, words="-")
     delete_fails: bool | None = f(Boolean(), "Regions fail instead of going.", default=None, words="-")
     ports: int | None = f(Integer(0, 50), "Ports for regions and running snapshots.", default=None, words="-")
 
@@ -378,6 +386,7 @@ class CrucibleKnobs(Located):
             "create_us": self.create,
             "delete_us": self.delete,
             "run_us": self.run,
+            "run_fails": self.run_fails,
             "delete_fails": self.delete_fails,
             "ports": self.ports,
         }
@@ -393,6 +402,9 @@ class PantryKnobs(Located):
     jobs_ok: bool | None = f(Boolean(), "False: jobs fail.", default=None, words="-")
     job: int | None = f(duration(), "How long a job takes.", default=None, words="-")
     replace: int | None = f(duration(), "... replacing a region of a volume.", default=None, words="-")
+    crashed: bool | None = f(
+        Boolean(), "It answers nobody, and its volumes and jobs are gone.", default=None, words="-"
+    )
 
     def knobs(self) -> dict[str, object]:
         """As the pantry calls them; only those that are said."""
@@ -402,11 +414,35 @@ class PantryKnobs(Located):
             "jobs_ok": self.jobs_ok,
             "job_us": self.job,
             "replace_us": self.replace,
+            "crashed": self.crashed,
         }
         return {name: value for name, value in named.items() if value is not None}
 
 
 _number = Integer(1, 64)
+_slot = OneOf(("a", "b"), "E111", "slot")
+
+
+def _parse_override(word: str) -> str:
+    if word == "none":
+        return word
+    try:
+        return str(UUID(word))
+    except ValueError:
+        raise BadValue("E111", f"'{clip(word)}' is no UUID, nor none") from None
+
+
+def _parse_region(word: str) -> str:
+    if re.fullmatch("[1-9][0-9]{0,5}", word):
+        return word
+    try:
+        return str(UUID(word))
+    except ValueError:
+        raise BadValue("E111", f"'{clip(word)}' is neither the number of a region nor its UUID") from None
+
+
+_override = Parsed("UUID or `none`", _parse_override)
+_region = Parsed("number or UUID", _parse_region, plain_number=True)
 _dataset_kind = OneOf(DATASET_KINDS, "E111", "kind of dataset")
 
 
@@ -433,6 +469,9 @@ class SetFacts(Action):
         default=None,
         words="-",
     )
+    pool_sizes: tuple[tuple[int, int], ...] | None = f(
+        Mapped(_number, size(), "a mapping of number to size"), "How large pools are.", default=None, words="-"
+    )
     disks: tuple[tuple[int, str], ...] | None = f(
         Mapped(_number, text("text", 200), "a mapping of number to text"),
         "Disks that cannot be managed, and why.",
@@ -454,6 +493,29 @@ class SetFacts(Action):
     orphans: bool | None = f(
         Boolean(), "Datasets that leave the configuration cannot be destroyed.", default=None, words="-"
     )
+    boot_slot: str | None = f(
+        _slot, "The M.2 disk that the sled booted from: after a reboot another.", default=None, words="-"
+    )
+    boot_disk: str | None = f(text("text", 200), "Why the boot disk is not known.", default=None, words="-")
+    slots: tuple[tuple[str, str], ...] | None = f(
+        Mapped(_slot, text("text", 200), "a mapping of `a` or `b` to text"),
+        "Host phase 2 slots that can be neither read nor written, and why.",
+        default=None,
+        words="-",
+    )
+    mupdate_override: str | None = f(
+        _override, "The MUPdate override on its disks, or `none`.", default=None, words="-"
+    )
+    services: tuple[tuple[str, str], ...] | None = f(
+        Mapped(text("name", 200), OneOf(SMF_STATES, "E111", "state of a service"), "a mapping of name to state"),
+        "SMF services that are enabled and not online: all there are.",
+        default=None,
+        words="-",
+    )
+    fmd: str | None = f(text("text", 200), "Why its fault manager says nothing.", default=None, words="-")
+    strict_artifacts: bool | None = f(
+        Boolean(), "Configurations with artifacts that it does not have are refused.", default=None, words="-"
+    )
     m2_disks: int | None = f(Integer(0, 2), "M.2 disks that take artifacts.", default=None, words="-")
     unmounted: tuple[str, ...] | None = f(
         Many(_dataset_kind, "kinds", may_be_empty=True),
@@ -470,11 +532,20 @@ class SetFacts(Action):
     trust_quorum_silent: bool | None = f(
         Boolean(), "The sled acknowledges no trust quorum configuration.", default=None, words="-"
     )
+    trust_quorum_pending: bool | None = f(
+        Boolean(), "It commits no trust quorum configuration: that stays pending.", default=None, words="-"
+    )
     bootstore_strict: bool | None = f(
         Boolean(), "Network configurations that are not newer are refused.", default=None, words="-"
     )
     crucible: CrucibleKnobs | None = f(Struct(CrucibleKnobs), "Its Crucible agents.", default=None, words="-")
-    regions: str | None = f(_region_state, "The state that all its regions take.", default=None, words="-")
+    regions: str | tuple[tuple[str, str], ...] | None = f(
+        Either(_region_state, Mapped(_region, _region_state, "a mapping of number or id to state")),
+        "The state that all its regions take, or single ones: by id, or by number in the order of the datasets, then "
+        "of their making.",
+        default=None,
+        words="-",
+    )
     pantry: PantryKnobs | None = f(Struct(PantryKnobs), "Its Crucible pantry.", default=None, words="-")
     volumes_taken_over: bool | None = f(
         Boolean(), "Others have activated the volumes of its pantry: who works on them is told 410.", default=None,

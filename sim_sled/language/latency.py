@@ -5,7 +5,7 @@ Read next: language/presets.py.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -15,6 +15,9 @@ from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.presets import DEFAULT_PRESET, PRESETS
 from sim_sled.language.record import Located
 from sim_sled.language.words import ALL_OPERATIONS, EDGES, PHASES, hint, nearest, nearest_two
+
+if TYPE_CHECKING:
+    from sim_sled.language.schema import Scenario
 
 _EDGE_NAMES = {f"{a} -> {b}" for a, b in EDGES}
 
@@ -46,6 +49,13 @@ class Latency(Located):
         return PRESETS[self.preset].takes.get((kind, what))
 
 
+def paced(scenario: Scenario, pace: str | None) -> Scenario:
+    """The scenario at that pace, unless it has latencies of its own (`--pace`)."""
+    if pace is None or scenario.has("latency"):
+        return scenario
+    return attrs.evolve(scenario, latency=Latency(pace))
+
+
 @attrs.frozen
 class LatencyKind:
     """A preset's name, or a mapping."""
@@ -71,7 +81,9 @@ class LatencyKind:
     def _preset(self, node: Scalar, reader: Reader) -> str | None:
         if node.text in PRESETS:
             return node.text
-        reader.bad("E170", node.mark, f"no preset '{node.text[:60]}'; known: {', '.join(PRESETS)}")
+        reader.bad(
+            "E170", node.mark, f"no preset '{node.text[:60]}'{hint(node.text, PRESETS)}; known: {', '.join(PRESETS)}"
+        )
         return None
 
     def _key(self, key: Scalar, reader: Reader) -> tuple[str, str] | None:

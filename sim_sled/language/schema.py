@@ -166,6 +166,12 @@ class Nexus(Located):
         default=None,
         words="those that docs/nexus-model.md marks as played",
     )
+    saga_node: int = f(
+        duration(),
+        "How long each node of a saga of the built-in model takes: the time in which something can come between.",
+        default=5_000,
+        words="5ms",
+    )
 
 
 @attrs.frozen

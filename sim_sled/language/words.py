@@ -161,6 +161,9 @@ class Ended(StrEnum):
 POOL_HEALTH: Final = ("online", "degraded", "faulted", "offline", "removed", "unavailable")
 """What an inventory may say of a pool (SR 3.6)."""
 
+SMF_STATES: Final = ("offline", "degraded", "maintenance", "unrecognized")
+"""Of services that are enabled and not online (SR 3.6); versions before 46 have no word for `unrecognized`."""
+
 DATASET_KINDS: Final = (
     "cockroachdb", "crucible", "clickhouse", "clickhouse_keeper", "clickhouse_server", "external_dns", "internal_dns",
     "zone", "debug", "local_storage", "local_storage_unencrypted",
@@ -180,7 +183,7 @@ INVARIANTS: Final = {
     "no_leaks": "at the end nothing is left behind: VMMs that Nexus has forgotten, records that nobody refers to",
     "capacity": "no sled ever carries more CPUs or memory than its shape has",
     "no_unexplained_5xx": "every 5xx answer to Nexus or from Nexus was made by a rule",
-    "wishes_kept": "at the end nothing runs that its user has stopped; what failed does not turn `stopped` unasked",
+    "wishes_kept": "at the end nothing runs whose stop was accepted; what failed does not turn `stopped` unasked",
     "over_left_alone": "Nexus asks no sled for a VMM that it knows to be failed or destroyed (virtual time only)",
     "agents_live": "no sled agent aborts",
     "time_ordered": "`time_updated` of one VMM never goes back",

@@ -22,7 +22,7 @@ from sim_sled.core.crucible.agent import Agent
 from sim_sled.core.crucible.values import Region, RegionRequest
 from sim_sled.core.diagnostics.queries import Diagnostics
 from sim_sled.core.errors import Missing
-from sim_sled.core.estate import Estate, ask
+from sim_sled.core.estate import Estate, OnEstate, ask
 from sim_sled.core.inventory import Inventory
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.omicron_config.values import OmicronConfig
@@ -101,20 +101,17 @@ def list_artifacts(sled: UUID) -> Ask:
 
 
 @attrs.frozen
-class _PutArtifact:
+class _PutArtifact(OnEstate[None]):
     """Both steps of writing one, with nothing between."""
 
     sha256: str
     generation: int
     data: bytes
 
-    def apply(self, area: object, now_us: int) -> object:
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        artifacts = area.of(Artifacts)
+    def on(self, estate: Estate) -> None:
+        artifacts = estate.of(Artifacts)
         artifacts.check_put(self.sha256, self.generation)
         artifacts.stored(self.sha256, len(self.data), self.data)
-        return None
 
 
 def put_artifact(sled: UUID, data: bytes, generation: int) -> Ask:
@@ -124,21 +121,19 @@ def put_artifact(sled: UUID, data: bytes, generation: int) -> Ask:
 
 
 @attrs.frozen
-class _CopyArtifact:
+class _CopyArtifact(OnEstate[None]):
     """The same from the depot beside another sled of this rack."""
 
     put: _PutArtifact
     source: UUID
 
-    def apply(self, area: object, now_us: int) -> object:
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        area.of(Artifacts).check_put(self.put.sha256, self.put.generation)
-        there = next(each for each in area.neighbours if each.sled_id == self.source)
-        there.now_us = now_us
+    def on(self, estate: Estate) -> None:
+        estate.of(Artifacts).check_put(self.put.sha256, self.put.generation)
+        there = next(each for each in estate.neighbours if each.sled_id == self.source)
+        there.now_us = estate.now_us
         if not there.of(Companions).has_artifact(self.put.sha256):
             raise Missing(f"the depot has no artifact {self.put.sha256}")
-        return self.put.apply(area, now_us)
+        self.put.on(estate)
 
 
 def copy_artifact(sled: UUID, data: bytes, generation: int, source: UUID) -> Ask:
@@ -174,14 +169,12 @@ def start_bundle(sled: UUID, where: Where, bundle: UUID) -> Ask:
 
 
 @attrs.frozen
-class _Transfer:
+class _Transfer(OnEstate[object]):
     where: Where
     bundle: UUID
 
-    def apply(self, area: object, now_us: int) -> object:
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        bundles = area.of(Bundles)
+    def on(self, estate: Estate) -> object:
+        bundles = estate.of(Bundles)
         return bundles.transferred(self.where, self.bundle, bundles.check_transfer(self.where, self.bundle))
 
 
@@ -191,21 +184,18 @@ def transfer(sled: UUID, where: Where, bundle: UUID, offset: int, data: bytes) -
 
 
 @attrs.frozen
-class _Finalize:
+class _Finalize(OnEstate[None]):
     """In virtual time all bytes arrive, so the hash that was announced is the one that is found."""
 
     where: Where
     bundle: UUID
     sha256: str
 
-    def apply(self, area: object, now_us: int) -> object:
-        assert isinstance(area, Estate), "a call on a sled's estate"
-        area.now_us = now_us
-        bundles = area.of(Bundles)
+    def on(self, estate: Estate) -> None:
+        bundles = estate.of(Bundles)
         which = bundles.check_finalize(self.where, self.bundle, self.sha256)
         if which is not None:
             bundles.finalize(self.where, self.bundle, self.sha256, self.sha256, which)
-        return None
 
 
 def finalize(sled: UUID, where: Where, bundle: UUID, sha256: str) -> Ask:

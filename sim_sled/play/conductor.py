@@ -5,34 +5,31 @@
 
 `handle(input, now_us) -> effects` takes inputs of its own and those of the rack; `next_deadline_us()` is when `Step`
 has something to do. In virtual time the model of Nexus stands around it (virtual.py); in a daemon an event loop does
-(daemon/daemon.py). A daemon without a scenario is the same with no rules: then everything passes straight through.
+(daemon/daemon.py). A daemon without a scenario has none: there everything passes straight through (play/passage.py).
 
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
-Read before: core/rack.py, daemon/daemon.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py,
-play/fleet.py.
-Read next: play/virtual.py, play/wrong_sleds.py, recording/lines.py.
+Read before: core/rack.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py, play/calls.py, play/fleet.py,
+play/passage.py.
+Read next: play/virtual.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
 from nexus_client.outbox import Outcome, Transient
-from nexus_client.types import SledVmmState
 from propolis_stub.waiting import Edge, Pace, Pacer, Point
 from sim_sled.core import contract
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
-from sim_sled.core.spoil import Spoil
 from sim_sled.engine import requests, rule_pacer
 from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
@@ -42,192 +39,43 @@ from sim_sled.engine.plans import (
     Answer,
     Deliver,
     EngineEffect,
-    Expunge,
     Inject,
     Overrun,
-    Power,
     Publication,
     RequestPlan,
-    RestartNexus,
     TakeSnapshot,
 )
-from sim_sled.language.actions import Fail
 from sim_sled.language.figures import FOREVER
-from sim_sled.language.schema import Scenario
+from sim_sled.play.calls import (
+    SILENCE_US,
+    STEP,
+    Answered,
+    Begin,
+    Call,
+    Carried,
+    Due,
+    Effect,
+    Ended,
+    Ending,
+    Failed,
+    Fire,
+    LetGo,
+    Load,
+    Lost,
+    Plain,
+    Refused,
+    Send,
+    Spoilt,
+    Step,
+    Watcher,
+)
 from sim_sled.play.fleet import engine_for, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
 
-SILENCE_US: Final = 65_000_000
-"""How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
 TOLD_MAX: Final = 200
 """VMMs that a snapshot tells one by one: a line is read by people."""
-
-
-# ---- inputs
-
-
-@attrs.frozen(eq=False)
-class Call:
-    """Nexus makes a request. `item`: the rack's input, or a `Plain` that a rack need not see. `key` counts calls."""
-
-    key: int
-    op: str
-    item: Any
-
-
-@attrs.frozen
-class Plain:
-    """A request that changes nothing in the rack (addresses, inventory)."""
-
-    ticket: int
-    sled_id: UUID
-    propolis_id: UUID | None
-
-
-@attrs.frozen
-class Answered:
-    """Nexus has answered a `Send`."""
-
-    send: Send
-    outcome: Outcome
-
-
-@attrs.frozen
-class Begin:
-    """The fleet is registered: scenario time starts."""
-
-
-@attrs.frozen
-class Step:
-    """The next thing that is due, and only that one."""
-
-
-@attrs.frozen
-class Fire:
-    """A person fires a manual trigger."""
-
-    name: str
-
-
-@attrs.frozen
-class LetGo:
-    """A person lets go what a rule holds."""
-
-    rule: str
-
-
-@attrs.frozen
-class Load:
-    """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay."""
-
-    scenario: Scenario
-
-
-# ---- effects
-
-
-class Lost(Enum):
-    """How a request ends to which no answer comes; the value is what its caller sees."""
-
-    REFUSED = "connection refused"
-    RESET = "connection reset"
-    CLOSED = "connection closed"
-    SILENT = "timed out"
-    NO_ANSWER = "no answer within 60 s"
-
-
-@attrs.frozen
-class Carried:
-    """The request was carried out. `value` as the rack replied."""
-
-    value: object
-
-
-@attrs.frozen
-class Spoilt:
-    """The request was carried out, and its answer does not arrive as it was. `value` as the rack replied."""
-
-    spoil: Spoil
-    value: object
-
-
-@attrs.frozen
-class Refused:
-    """The sled refused it."""
-
-    error: SledError
-
-
-@attrs.frozen
-class Failed:
-    """A rule answered instead."""
-
-    fail: Fail
-
-
-Ending = Carried | Spoilt | Refused | Failed | Lost
-
-
-@attrs.frozen(eq=False)
-class Ended:
-    """A call is over: this is its answer, or that there is none. `who` is the VMM that it concerned."""
-
-    call: Call
-    ending: Ending
-    who: Subject | None
-
-
-@attrs.frozen
-class Send:
-    """Tell Nexus now; its answer comes back by `Answered`. `answered`: the sled waits for it. `answer_lost`: it will
-    not hear it.
-    """
-
-    publication: Publication
-    body: SledVmmState
-    answered: bool
-    answer_lost: bool = False
-
-    @property
-    def propolis_id(self) -> UUID:
-        return self.publication.propolis_id
-
-    @property
-    def attempt(self) -> int:
-        return self.publication.attempt
-
-
-@attrs.frozen
-class Due:
-    """Something of the world around that was put on its way (`Conductor.put`) has arrived."""
-
-    what: object
-
-
-Effect = Ended | Send | Due | Power | Expunge | RestartNexus | contract.Effect
-Input = Call | Answered | Begin | Step | Fire | LetGo | Load | contract.Input
-
-
-class Watcher(Protocol):
-    """Who is told what happens, at once. None of these may call back."""
-
-    def happened(self, happening: Happening, who: Subject | None, /) -> None:
-        """The rack's happening, before rules make anything of it."""
-        ...
-
-    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
-        """A line: a rule fired, a note, a sled went down, a request hangs, ..."""
-        ...
-
-    def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
-        """The rack has carried out a request, or refused it; its answer is not back yet."""
-        ...
-
-    def lost(self, who: Subject, /) -> None:
-        """A rule made the agent forget a VMM."""
-        ...
 
 
 # ---- the core
@@ -281,7 +129,8 @@ class Conductor:
     """`network`: how long a way takes, in microseconds, by name and ordinal. `patience_us`: when the caller of a
     request gives it up, None where a real caller does so; `silence_us`: how long a connection is kept to
     which nothing answers. `base`: the pacer while there are no rules. `first_name`: which sled of a fleet the first
-    is. `watched`: whether the watcher is told happenings (a rack without is faster).
+    is. `watched`: whether the watcher is told happenings (a rack without is faster). `rack`: its own, or one that
+    was there before, whose pacer and watch ask this conductor.
     """
 
     engine: Engine
@@ -296,7 +145,7 @@ class Conductor:
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     wrong: WrongSled | None = None
     """Sleds that are wrong on purpose, to prove a judge."""
-    rack: Rack = attrs.field(init=False)
+    rack: Rack = attrs.field()
     now_us: int = 0
     begun: bool = False
     _heap: list[tuple[int, int, Any]] = attrs.field(factory=list)
@@ -306,9 +155,12 @@ class Conductor:
     _late: dict[int, _Open] = attrs.field(factory=dict)
     """Requests that the rack answers later, by ticket."""
 
+    @rack.default
+    def _own_rack(self) -> Rack:
+        watch = self.watch if self.watched or self.has_rules else None
+        return Rack(pacer=self, seed=self.seed, watch=watch, sled_pacer=self.sled_pacer)
+
     def __attrs_post_init__(self) -> None:
-        watch = self._watch if self.watched or self.has_rules else None
-        self.rack = Rack(pacer=self, seed=self.seed, watch=watch, sled_pacer=self.sled_pacer)
         self.engine.tell = self._tell
         # what each input of its own does; every other is the rack's
         self._acts = {
@@ -557,7 +409,8 @@ class Conductor:
             else:
                 self._out.append(effect)
 
-    def _watch(self, happening: Happening) -> None:
+    def watch(self, happening: Happening) -> None:
+        """The rack's watch."""
         if self.wrong is not None:
             happening = self.wrong.seen(happening)
         who = self.engine.cast.who(happening.propolis_id)
@@ -663,7 +516,6 @@ _VERBS: Final = {
     contract.CallArea: "set",
     contract.InjectGuest: "do as a guest",
 }
-STEP: Final = Step()
 _TICK: Final = contract.Tick()
 _LATER: Final = object()
 _PASSES: Final = RequestPlan()

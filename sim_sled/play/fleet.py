@@ -83,7 +83,13 @@ def model_of(scenario: Scenario, variant: str | None) -> Config:
     named = scenario.nexus.hazards
     hazards = DEFAULT if named is None else frozenset(Hazard(name) for name in named if name != "none")
     rules = RuleSet(scenario.nexus.rules)
-    return Config(rules=rules, hazards=hazards, variant=variant, saga_mode=SagaMode.QUEUED, saga_node_us=5_000)
+    return Config(
+        rules=rules,
+        hazards=hazards,
+        variant=variant,
+        saga_mode=SagaMode.QUEUED,
+        saga_node_us=scenario.nexus.saga_node,
+    )
 
 
 def needs_servers(scenario: Scenario) -> bool:

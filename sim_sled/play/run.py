@@ -25,7 +25,7 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark
-from sim_sled.play.judge.expect import Failure, Judge, label_of
+from sim_sled.play.judge.expect import UNJUDGED, Failure, Judge, label_of
 from sim_sled.play.trace import Line, Trace
 from sim_sled.play.users import Deed, UserEntry, Users
 from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
@@ -66,6 +66,10 @@ class Result:
     clock: str = "virtual"
     deeds: tuple[Deed, ...] = ()
     """What users asked for, one by one."""
+    met: dict[str, int] = attrs.field(factory=dict)
+    """How often each expectation was met, by its label."""
+    fired: dict[str, int] = attrs.field(factory=dict)
+    """How often each rule fired, by its name."""
 
     @property
     def good(self) -> bool:
@@ -226,6 +230,8 @@ def result_of(world: Finished, end: str, lines: Iterable[Line], clock: str = "vi
         counts,
         clock,
         tuple(world.users.deeds),
+        dict(world.judge.met_count),
+        {name: counter.fired for name, counter in world.engine.counters.items()},
     )
 
 
@@ -241,9 +247,10 @@ def _warnings(world: Finished) -> list[Warned]:
                 often = f"{counter.fired} time{'s' * (counter.fired != 1)}"
                 told = f"rule '{rule.name}' fired {often}, but '{action}' had no effect ({times} x: {why})"
                 found.append(Warned("W313", world.readable(told), rule.mark()))
+    failed = {failure.key for failure in world.judge.failures}
     for i, expect in enumerate(world.scenario.expect):
-        if not expect.always and world.judge.armed_count.get(label_of(expect, i), 0) == 0:
-            label = label_of(expect, i)
+        label = label_of(expect, i)
+        if not expect.always and not world.judge.armed_count.get(label) and f"{UNJUDGED}/{label}" not in failed:
             found.append(Warned("W310", f"expectation '{label}' was never armed in this run", expect.mark("after")))
     users = world.users
     if users.creations and users.creations == users.creations_refused:

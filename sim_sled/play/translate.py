@@ -12,7 +12,7 @@ from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
 from propolis_stub.spec.build import cpus_fault
 from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
-from sim_sled.play.conductor import Plain
+from sim_sled.play.calls import Plain
 
 _OTHER = {
     nx.PutExternalIp: "vmm_put_external_ip",

@@ -221,7 +221,11 @@ class Users:
         if verb != "migrate":
             make = items[verb]
             self._did(verb, row.hostname)
-            self.world.ask(lambda ticket: make(ticket, row.id), self._answered(f"{verb} {row.hostname}"))
+            self.world.judge.invariants.wished(row.id, verb)
+            self.world.ask(
+                lambda ticket: make(ticket, row.id),
+                self._answered(f"{verb} {row.hostname}", stops=row.id if verb == "stop" else None),
+            )
             return
         target = self._target(entry, row, "any" if migrate is None else migrate.to)
         if target is None:
@@ -280,8 +284,15 @@ class Users:
             found.follow(self.world.nexus)
         return found
 
-    def _answered(self, what: str, *, creates: bool = False) -> Callable[[nx.Reply | nx.Dropped], None]:
+    def _answered(
+        self, what: str, *, creates: bool = False, stops: UUID | None = None
+    ) -> Callable[[nx.Reply | nx.Dropped], None]:
+        """`stops`: the instance that was asked to stop."""
+
         def answered(reply: nx.Reply | nx.Dropped) -> None:
+            if stops is not None:
+                accepted = isinstance(reply, nx.Reply) and reply.status < 400
+                self.world.judge.invariants.stop_answered(stops, accepted=accepted)
             if isinstance(reply, nx.Dropped):
                 if creates:  # for all its user knows there is nothing: a run of only such proves nothing
                     self.creations += 1

@@ -32,7 +32,6 @@ from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import PropolisSilent
 from sim_sled.core.estate import ESTATE
 from sim_sled.core.happenings import Happening, Kind
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.spoil import How as Spoiling
 from sim_sled.engine.cast import Subject
@@ -42,15 +41,15 @@ from sim_sled.engine.reports import outcome_of
 from sim_sled.http.answers import refusal
 from sim_sled.language.distribution import Fixed
 from sim_sled.language.draw import draw
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
-from sim_sled.play.conductor import (
+from sim_sled.play.calls import (
     STEP,
     Answered,
     Begin,
     Call,
     Carried,
-    Conductor,
     Due,
     Ended,
     Failed,
@@ -60,6 +59,7 @@ from sim_sled.play.conductor import (
     Send,
     Spoilt,
 )
+from sim_sled.play.conductor import Conductor
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.trace import LINES_MAX, Line

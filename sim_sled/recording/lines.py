@@ -10,24 +10,26 @@ INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An 
 type; it is compared and never read back, so it is written as it comes: {"Reply": {...}}. What rules say they do
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
-Read before: play/conductor.py, recording/forms.py.
+Read before: play/calls.py, recording/forms.py.
 Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
 import msgspec
 
 from sim_sled.core.config import SledConfig
-from sim_sled.engine.cast import Subject
-from sim_sled.play.conductor import Answered, Ended, Send
+from sim_sled.play.calls import Answered, Ended, Send
 from sim_sled.recording.forms import NoForm, form
+
+if TYPE_CHECKING:
+    from sim_sled.engine.cast import Subject
 
 FORMAT: Final = 1
 
@@ -36,7 +38,7 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The first line of a part; all but the first three fields only of the first part.
 
     `of`: which recording; `program`: a fingerprint of the sources. `sleds`, `scenario`, `pacer` and `sled_pacer` are
-    forms; `scenario` None: no rules. `plays`: see `Conductor.first_name`.
+    forms; `scenario` None: no rules. `plays`: see `Passage.first_name`.
     """
 
     recording: int
@@ -187,7 +189,7 @@ class Scribe:
         except (NoForm, RecursionError) as error:
             return {"~": "lost", "what": type(item).__name__, "why": str(error)}
 
-    def turn(self, at_us: int, item: Any, effects: list[Any]) -> bytes:
+    def turn(self, at_us: int, item: Any, effects: Sequence[Any]) -> bytes:
         """The line of a turn; `item` as `input` has it, effects as the core has them."""
         out = []
         for effect in effects:
@@ -201,7 +203,7 @@ class Scribe:
         """The line of a turn that raised."""
         return self._line(at_us, item, [raised(error)], [])
 
-    def _line(self, at_us: int, item: Any, out: list[Any], effects: list[Any]) -> bytes:
+    def _line(self, at_us: int, item: Any, out: list[Any], effects: Sequence[Any]) -> bytes:
         line = {"at": at_us, "in": item, "out": out}
         if self._told:
             line["told"], self._told = self._told, []

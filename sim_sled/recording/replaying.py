@@ -3,7 +3,7 @@
 Closed loop: what Nexus answered is one of the inputs, so nothing but the core decides. Time is what the lines say.
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
-Read before: play/fleet.py, recording/lines.py. Read next: daemon/recordings.py.
+Read before: play/fleet.py, play/passage.py, recording/lines.py. Read next: daemon/recordings.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from sim_sled.core.sled import Sled
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.schema import Scenario
-from sim_sled.play.conductor import Answered, Call, Carried, Conductor, Input, Refused, Send
-from sim_sled.play.fleet import NotInFleet, engine_for, no_rules, outbox_of
+from sim_sled.play.calls import Answered, Call, Carried, Input, Refused, Send
+from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
+from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
 from sim_sled.recording.lines import Did, End, Header, Line, Turn, effects_as_written, raised
 
@@ -82,7 +83,7 @@ class _Told:
 class Rack:
     """The rack of a recording, in this process and without sockets."""
 
-    conductor: Conductor
+    passage: Passage
     told: _Told
     agents: Agents | None
     seed: int
@@ -110,9 +111,8 @@ class Rack:
 
     def turn(self, item: Input, now_us: int) -> list[Any]:
         """What comes of it, as a line has it."""
-        conduct = self.conductor.run if self.conductor.has_rules else self.conductor.handle
         try:
-            effects = conduct(item, now_us)
+            effects = self.passage.run(item, now_us)
         except Overrun:
             raise
         except Exception as error:  # noqa: BLE001 -- a refusal or a bug: what was recorded may be the very same
@@ -146,23 +146,24 @@ class Rack:
             raise CannotReplay(f"{did.get('kind')!r:.40} cannot be done: {error}") from error
 
     def _sled(self, told: str) -> Sled:
-        return self.conductor.rack.sleds[UUID(told)]
+        return self.passage.rack.sleds[UUID(told)]
 
     def _joins(self, config: SledConfig, name: str) -> None:
-        sled = self.conductor.rack.add_sled(config)
+        sled = self.passage.rack.add_sled(config)
         if self.agents is not None:
             equip([sled], self.agents)
-        if self.conductor.has_rules:
-            sled.outbox = outbox_of(self.conductor.engine.scenario, self.seed)
-            self.conductor.engine.cast.join(name or str(config.sled_id), config.sled_id)
+        if self.passage.has_rules:
+            engine = self.passage.conductor.engine
+            sled.outbox = outbox_of(engine.scenario, self.seed)
+            engine.cast.join(name or str(config.sled_id), config.sled_id)
 
     def _leaves(self, sled_id: UUID, now_us: int) -> None:
-        sled = self.conductor.rack.sleds[sled_id]
-        self.conductor.rack.remove_sled(sled_id, now_us)
+        sled = self.passage.rack.sleds[sled_id]
+        self.passage.rack.remove_sled(sled_id, now_us)
         if self.agents is not None:
             datasets = sled.config.hardware.crucible_datasets_of(sled_id)
             self.agents.remove(each.dataset_id for each in datasets)
-        self.conductor.engine.cast.leave(sled_id)
+        self.passage.leave(sled_id)
 
 
 def rack_of(header: Header) -> Rack:
@@ -176,13 +177,9 @@ def rack_of(header: Header) -> Rack:
         if scenario is not None and not isinstance(scenario, Scenario):
             raise CannotReplay("what the first line has for a scenario is none")
         ids = [each.sled_id for each in configs]
-        engine = (
-            no_rules(header.rules_seed)
-            if scenario is None
-            else engine_for(scenario, header.rules_seed, ids, header.plays)
-        )
+        engine = None if scenario is None else engine_for(scenario, header.rules_seed, ids, header.plays)
         told = _Told()
-        conductor = Conductor(
+        passage = Passage(
             engine,
             header.seed,
             told,
@@ -193,8 +190,8 @@ def rack_of(header: Header) -> Rack:
             sled_pacer=sled_pacer,
         )
         for config in configs:
-            conductor.rack.add_sled(config)
-        sleds = list(conductor.rack.sleds.values())
+            passage.rack.add_sled(config)
+        sleds = list(passage.rack.sleds.values())
         agents = equip(sleds) if header.companions else None
         if scenario is not None:
             for sled in sleds:
@@ -203,7 +200,7 @@ def rack_of(header: Header) -> Rack:
         if isinstance(error, CannotReplay):
             raise
         raise CannotReplay(f"the rack of the first line cannot be made: {error}") from error
-    return Rack(conductor, told, agents, header.seed)
+    return Rack(passage, told, agents, header.seed)
 
 
 def replay(lines: Iterator[tuple[str, Line]], notes: Iterable[str] = ()) -> Replayed:

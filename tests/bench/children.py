@@ -35,9 +35,9 @@ from nexus_client.types import (
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.metrics import Counters
+from sim_sled.language.pacer import PresetPacer
 from tests.bench import lives, wire
 
 _RUNNING = SledVmmState(VmmRuntimeState(VmmState.RUNNING, 3, time_of(lives.T0_US)))

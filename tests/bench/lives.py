@@ -18,8 +18,8 @@ from nexus_client.types import (
 from propolis_stub.types import InstanceState
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
+from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID(int=1)
 T0_US = 1_700_000_000_000_000

@@ -24,9 +24,9 @@ from nexus_client.types import Asked, VmmStateRequested
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon import logs, loop
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.pacer import PresetPacer
 from tests.bench import lives, wire
 from tests.bench.children import vmm_id
 

@@ -156,7 +156,7 @@ async def test_probes_need_no_token_and_everything_else_does():
     async with a_daemon() as served:
         control = Control(served.daemon)
         api = ControlApi(control, OPERATIONS, Guard("secret"), ABOUT)
-        listener = await listen(Server(api.handle, api.handle), SocketAddress("::1", 0))
+        listener = await listen(Server(api.handle), SocketAddress("::1", 0))
         served.url = f"http://{listener.address}"
         try:
             assert await served.ask("GET", "/healthz") == (200, "application/json", {"status": "ok"})

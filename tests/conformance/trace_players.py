@@ -26,9 +26,9 @@ from propolis_stub.types import InstanceState, MigrationPhase, MigrationStatus
 from sim_sled.core import contract, observe
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.core.errors import SledError
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.rack import Rack
 from sim_sled.core.vmm import How, Vmm
+from sim_sled.language.pacer import PresetPacer
 
 START_US = 1_700_000_000_000_000
 SLED = ident("sled")

@@ -17,10 +17,10 @@ from support.wire.register_body import register_body
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SimMode, SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.language.pacer import PresetPacer
 
 SERVE = ["serve", str(uuid.UUID(int=0x51ED)), "[::1]:0", "[::1]:1"]
 HEADERS = {"api-version": "48.0.0"}

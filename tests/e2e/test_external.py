@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 import uuid
+import xml.etree.ElementTree as ET
 
 import pytest
 from support.daemon.process import ports, sim_sled
@@ -160,3 +161,43 @@ async def test_a_public_api_that_is_not_there_is_a_sentence_and_no_good_run(api,
     assert "the public API at http://[::1]:1 cannot be asked" in said
     assert "create web-1: no answer" in said
     assert code == 1, "a run in which nobody got an instance proves nothing"
+
+
+PLAIN = """version: 1
+name: plain
+fleet: {{sleds: 1}}
+latency: instant
+expect: [{{name: comes-up, after: {{state: starting}}, within: 20s, that: {{{what}: running}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "created", "wanted", "says"),
+    [
+        ("vmm", True, 0, "1/1 expectations met"),
+        ("vmm", False, 1, "plain.yaml:5) was not judged: what arms it did not happen"),
+        ("instance", True, 1, "was not judged: without the Nexus model nobody can"),
+    ],
+    ids=["met", "never-armed", "nobody-can"],
+)
+async def test_a_verdict_that_was_not_reached_is_no_success(api, tmp_path, what, created, wanted, says):
+    """`serve --junit` beside a Nexus of somebody else."""
+    (tmp_path / "plain.yaml").write_text(PLAIN.format(what=what))
+    files = {"scenario": "plain.yaml", "junit": "out.xml", "port-file": "ports.json"}
+    words = [word for option, file in files.items() for word in (f"--{option}", str(tmp_path / file))]
+    process = await sim_sled("serve", str(uuid.uuid4()), "[::1]:0", api.server.internal, *words)
+    try:
+        await ports(tmp_path / "ports.json", process)
+        if created:
+            await until(lambda: api.server.nexus.records.sleds)
+            await api.server.host.submit(lambda ticket: nx.CreateInstance(ticket, "web", "web"))
+            await until(lambda: publics(api) == ["running"])
+        code, said = await verdict(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    assert code == wanted, said
+    assert says in said
+    [case] = ET.parse(tmp_path / "out.xml").getroot().iter("testcase")
+    assert (case.find("failure") is not None) == bool(wanted)

@@ -3,11 +3,15 @@
 import io
 import uuid
 
+import aiohttp
 import pytest
 from support.daemon.cluster import VERSIONED, Cluster
 from support.rack.estate import an_id
 
+from nexus_client.dropshot.answers import Refused
 from sim_sled.core.bootstore.store import FIRST
+from sim_sled.core.errors import BadRequest
+from sim_sled.daemon.sled_facts import set_facts
 from sim_sled.language.check import parse_scenario
 
 
@@ -29,6 +33,25 @@ async def _cluster():
 def turn(cluster, fact):
     cluster.daemon.load(rules(fact))
     assert cluster.daemon.fire("go")
+
+
+async def test_a_person_says_facts_in_the_words_of_a_rule(cluster):
+    sled = cluster.sleds[0]
+    await set_facts(cluster.daemon, sled, {"pools": {"1": "faulted"}, "pool_sizes": {"1": "3GiB"}})
+    told = await cluster.sled(0, "GET", "/inventory")
+    assert told["zpools"][0] == {"id": told["zpools"][0]["id"], "total_size": 3 * 2**30, "health": "faulted"}
+    for said, why in (
+        ({"pools": {"1": "unwell"}}, "no health 'unwell'"),
+        ({"pool": {}}, "unknown key 'pool' .did you mean 'pools'"),
+        ({}, "names no fact"),
+    ):
+        with pytest.raises(Refused, match=why):
+            await set_facts(cluster.daemon, sled, said)
+    with pytest.raises(BadRequest, match="none with the number 9"):
+        await set_facts(cluster.daemon, sled, {"pools": {"1": "online", "9": "online"}})
+    with pytest.raises(Refused, match="no sled"):
+        await set_facts(cluster.daemon, uuid.uuid4(), {"fmd": "silent"})
+    assert (await cluster.sled(0, "GET", "/inventory"))["zpools"][0]["health"] == "faulted", "nothing was set"
 
 
 async def test_local_storage_fails_so_often(cluster):
@@ -60,6 +83,34 @@ async def test_a_member_never_acknowledges(cluster):
     await cluster.sled(1, "POST", "/trust-quorum/configuration", wish)
     told = await cluster.sled(1, "GET", "/trust-quorum/coordinator-status")
     assert len(told["acked_prepares"]) == 2
+
+
+async def test_a_commit_stays_pending(cluster):
+    boards = [(await cluster.sled(which, "GET", "/inventory"))["baseboard_id"] for which in range(3)]
+    rack = str(uuid.uuid4())
+    wish = {"rack_id": rack, "epoch": 1, "last_committed_epoch": None, "members": boards, "threshold": 2}
+    await cluster.sled(1, "POST", "/trust-quorum/configuration", wish)
+    config = (await cluster.sled(1, "GET", "/trust-quorum/coordinator-status"))["config"]
+    turn(cluster, "trust_quorum_pending: true")
+    await cluster.sled(0, "PUT", "/trust-quorum/commit", {"rack_id": rack, "epoch": 1}, (500,))
+    prepared = {"config": config}
+    assert await cluster.sled(0, "PUT", "/trust-quorum/prepare-and-commit", prepared) == "pending"
+    await cluster.sled(2, "PUT", "/trust-quorum/commit", {"rack_id": rack, "epoch": 1})
+    turn(cluster, "trust_quorum_pending: false")
+    assert await cluster.sled(0, "PUT", "/trust-quorum/prepare-and-commit", prepared) == "committed"
+
+
+async def test_a_configuration_with_artifacts_that_are_not_there_is_refused(cluster):
+    slots = {"slot_a": {"type": "artifact", "hash": "ab" * 32}, "slot_b": {"type": "current_contents"}}
+    config = {
+        "generation": 2, "disks": {}, "datasets": {}, "zones": {}, "remove_mupdate_override": None,
+        "host_phase_2": slots, "measurements": [],
+    }  # fmt: skip
+    turn(cluster, "strict_artifacts: true")
+    told = await cluster.sled(0, "PUT", "/omicron-config", config, (400,))
+    assert told["message"].startswith("sled config is invalid: ")
+    turn(cluster, "strict_artifacts: false")
+    await cluster.sled(0, "PUT", "/omicron-config", config)
 
 
 async def test_a_bundle_has_another_hash(cluster):
@@ -101,6 +152,40 @@ async def test_regions_fail(cluster):
     for address, region, _ in disk.regions:
         states.append((await cluster.ask("GET", f"http://{address}/crucible/0/regions/{region}"))["state"])
     assert states == ["failed", "created", "created"]
+
+
+async def test_one_region_fails_and_the_others_of_its_sled_do_not(cluster):
+    disks = [await cluster.make_disk(), await cluster.make_disk()]
+    agents = [f"http://{address}/crucible/0/regions" for address in (each.regions[0][0] for each in disks)]
+    turn(cluster, "regions: {2: failed}")
+    told = [await cluster.ask("GET", url) for url in dict.fromkeys(agents)]
+    assert sorted(region["state"] for regions in told for region in regions) == ["created", "failed"]
+    turn(cluster, f"regions: {{{disks[0].regions[0][1]}: tombstoned}}")
+    one = await cluster.ask("GET", f"{agents[0]}/{disks[0].regions[0][1]}")
+    assert one["state"] == "tombstoned"
+
+
+async def test_a_snapshot_cannot_be_run(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    snapshot = str(uuid.uuid4())
+    await cluster.ask("POST", f"{disk.volume()}/snapshot", {"snapshot_id": snapshot})
+    turn(cluster, "crucible: {run_fails: true}")
+    states = []
+    for address, region, _ in disk.regions:
+        url = f"http://{address}/crucible/0/regions/{region}/snapshots/{snapshot}/run"
+        states.append((await cluster.ask("POST", url))["state"])
+    assert states == ["failed", "created", "created"]
+
+
+async def test_a_pantry_crashes_and_has_forgotten_its_volumes_when_it_is_back(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    turn(cluster, "pantry: {crashed: true}")
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await cluster.ask("GET", disk.volume())
+    turn(cluster, "pantry: {crashed: false}")
+    await cluster.ask("GET", disk.volume(), None, (404,))
 
 
 async def test_a_rule_fails_the_next_answers_of_a_server_beside_a_sled(cluster):

@@ -24,8 +24,8 @@ from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
 from sim_sled.core.handoff.wishes import Wishes
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.pacer import PresetPacer
 
 ZONE = "control-plane.oxide.internal"
 HASH = "$argon2id$v=19$m=98304,t=23,p=1$c2FsdHNhbHRzYWx0$aGFzaA"

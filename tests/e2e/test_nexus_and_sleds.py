@@ -10,9 +10,9 @@ import aiohttp
 from nexus_client.stub.config import Config
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.language.pacer import PresetPacer
 
 INSTANCES = 100
 ROOMY = Hardware(hardware_threads=1024, physical_ram=2**42, reservoir_size=2**41)

@@ -8,8 +8,8 @@ import aiohttp
 from support.daemon.process import ports, sim_sled
 
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.pacer import PresetPacer
 
 INSTANCES = 12
 KILLS = 4

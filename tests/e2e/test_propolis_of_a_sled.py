@@ -19,9 +19,9 @@ from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from sim_sled.core.config import SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.language.pacer import PresetPacer
 
 SLED_HEADERS = {"api-version": "48.0.0"}
 PROPOLIS_HEADERS = {"api-version": "5.0.0"}

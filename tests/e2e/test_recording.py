@@ -12,12 +12,12 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, play_file, tapes
 
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.recorder import CannotRecord, Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.recording.replaying import CannotReplay, replay
 
 RULES = """
@@ -204,7 +204,7 @@ def other_recording(folder):
 
 
 def forged_input(folder):
-    change(folder, '"~":"sim_sled.play.conductor:Step"', '"~":"os:system"')
+    change(folder, '"~":"sim_sled.play.calls:Step"', '"~":"os:system"')
 
 
 def forged_sleds(folder):

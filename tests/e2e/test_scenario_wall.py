@@ -8,6 +8,7 @@ import structlog
 from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
+from sim_sled.daemon import on_sockets
 from sim_sled.daemon.on_sockets import play_on_sockets
 from sim_sled.language.check import parse_scenario
 
@@ -63,6 +64,26 @@ expect:
 def test_a_stop_in_a_migration_is_lost_on_sockets_as_in_virtual_time(hazards, fails):
     failures, _ = play(STOPPED_WHILE_IT_MOVES.replace("hazards: none", f"hazards: {hazards}"))
     assert any("is-stopped" in text for text in failures) is fails
+
+
+IT_GOES_ON = """version: 1
+name: wall
+fleet: {sleds: 1}
+latency: {preset: instant, starting -> running: 600ms}
+load:
+- {at: 0s, create: {hostname: web}}
+rules:
+- {name: later, for: {hostname: web}, when: {state: running}, do: [{delay: 600ms}, {kill_propolis: {}}]}
+expect: []
+"""
+
+
+def test_a_run_waits_for_what_a_vmm_or_a_rule_has_begun_however_quiet_it_is(monkeypatch):
+    """Both sleds of a migration were lost between two phases, and the run was over before (`both-sleds-lost`)."""
+    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.1)
+    _, said = play(IT_GOES_ON)
+    assert "starting -> running" in said
+    assert "propolis killed" in said
 
 
 def test_an_expectation_that_is_not_met_fails_there_too():

@@ -173,7 +173,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
     ("args", "code", "said"),
     [
         (["up", "--name", "No Such"], 2, "a rack's name is of a-z"),
-        (["up", "--pace", "warp"], 2, "--pace is one of"),
+        (["up", "--pace", "warp"], 2, "there is no 'warp'; it is one of dev, instant"),
         (["up", "--scenario", "no-such"], 2, "cannot be read"),
         (["up", "--sleds", "0"], 2, "--sleds"),
         (["up", "--control", "0.0.0.0:0"], 2, "token"),

@@ -1,4 +1,5 @@
-"""Facts of sleds (SR 8) and the library's incidents about them, each played in virtual time and on real sockets.
+"""Facts of sleds (SR 8), the library's incidents about them, and its scenarios of properties, each played in virtual
+time and on real sockets.
 
 The same file must come to the same judgement in both: what a fact does is seen by Nexus's own tasks, over the core in
 one world and over HTTP in the other. That a scenario without its rule fails is proven for the library in tests/sim,
@@ -24,6 +25,7 @@ LIBRARY = (
     "disk-stuck-creating", "region-out-of-space", "zpool-lost", "inventory-timeouts", "artifact-stuck",
     "bundle-half-way", "ntp-never-in-sync", "config-refused", "orphaned-datasets", "expunged-disk",
 )  # fmt: skip
+PROPERTIES = ("sagas-settle", "reservations-bounded", "life-cycle-converges", "accounting", "registration-converges")
 FOLDER = Path(__file__).parents[2] / "scenarios"
 
 CONFIG = "{name: t, at: 300ms, task: {does: config, sled: sled-1, round: 200ms}}"
@@ -47,6 +49,27 @@ FACTS = {
     "depot_broken": ("depot_broken: true", ARTIFACT, "task: {t: waiting}"),
 }  # fmt: skip
 """fact -> the fact, a task that meets it, and what shows it."""
+TOLD = {
+    "pool_sizes": ("pool_sizes: {2: 1GiB}", CONFIG, 'inventory: {"zpools.1.total_size": "1073741824"}'),
+    "boot_slot": ("boot_slot: b", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.boot_disk.ok": B}'),
+    "boot_disk": (
+        "boot_disk: gone", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.boot_disk.err": gone}',
+    ),
+    "slots": (
+        "slots: {b: unreadable}", CONFIG, 'inventory: {"last_reconciliation.boot_partitions.slot_b.err": unreadable}',
+    ),
+    "mupdate_override": (
+        "mupdate_override: 2b7a8e2c-6f4b-4d0a-9d6e-3c1f5a7b9d10", LOOK,
+        'inventory: {"file_source_resolver.mupdate_override.boot_override.ok.mupdate_override_id": "2b7a8e2c-*"}',
+    ),
+    "services": (
+        "services: {'svc:/system/ipcc:default': maintenance}", LOOK,
+        'inventory: {"smf_services_enabled_not_online.value.services.*.state": maintenance}',
+    ),
+    "fmd": ("fmd: no answer", LOOK, 'inventory: {"fmd.err": "no answer"}'),
+}  # fmt: skip
+"""Facts that an inventory tells and nothing else is changed by: on sockets all of them are set at once, except that
+a boot disk is known or not."""
 ELSEWHERE = {
     "orphans": "scenarios/orphaned-datasets.yaml",
     "missing_disks": "scenarios/zpool-lost.yaml",
@@ -54,6 +77,8 @@ ELSEWHERE = {
     "hash_mismatches": "CALLS",
     "local_storage_errors": "CALLS",
     "trust_quorum_silent": "CALLS",
+    "trust_quorum_pending": "CALLS",
+    "strict_artifacts": "CALLS",
     "bootstore_strict": "CALLS",
     "regions": "CALLS",
     "pantry": "CALLS",
@@ -74,8 +99,17 @@ expect:
 
 
 def scenario_of(fact):
-    said, load, shows = FACTS[fact]
-    scenario, problems = parse_scenario(TEXT.format(fact=said, load=load, shows=shows, whom=ALONE))
+    said, load, shows = (FACTS | TOLD)[fact]
+    return parsed(said, load, shows)
+
+
+def parsed(said, load, *shows):
+    further = "".join(
+        f"- {{name: also-{n}, {ALONE}, after: {{at: 4s}}, within: 10ms, that: {{{show}}}}}\n"
+        for n, show in enumerate(shows[1:])
+    )
+    text = TEXT.format(fact=said, load=load, shows=shows[0], whom=ALONE) + further
+    scenario, problems = parse_scenario(text)
     assert scenario is not None, problems.text()
     return scenario
 
@@ -84,7 +118,16 @@ def without_rules(scenario):
     return attrs.evolve(scenario, rules=tuple(attrs.evolve(rule, enabled=False) for rule in scenario.rules))
 
 
-async def on_real_sockets(wanted, side_by_side=8):
+@pytest.fixture(name="quick_ends")
+def _quick_ends(monkeypatch):
+    """What is judged has been judged by the time nothing is planned any more; some tasks are tried for ever."""
+    logs.configure(level="critical")
+    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+    monkeypatch.setattr(on_sockets, "OVERTIME_S", 5.0)
+
+
+async def on_real_sockets(wanted, side_by_side=20):
+    """Most of a run is waiting: a second of processor time is enough for five of them."""
     room = asyncio.Semaphore(side_by_side)
 
     async def one(scenario):
@@ -95,10 +138,10 @@ async def on_real_sockets(wanted, side_by_side=8):
 
 
 def test_every_fact_is_shown_somewhere():
-    assert set(FACTS) | set(ELSEWHERE) == set(fields_of(SetFacts))
+    assert set(FACTS) | set(TOLD) | set(ELSEWHERE) == set(fields_of(SetFacts))
 
 
-@pytest.mark.parametrize("fact", FACTS)
+@pytest.mark.parametrize("fact", [*FACTS, *TOLD])
 def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     scenario = scenario_of(fact)
     assert [failure.text for failure in play(scenario, SEED).failures] == []
@@ -107,11 +150,12 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
 
 @pytest.mark.waits
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
-def test_facts_and_incidents_mean_the_same_on_real_sockets(monkeypatch):
-    logs.configure(level="critical")
-    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}
-    for name in LIBRARY:
+    said, _, shows = zip(*(row for fact, row in TOLD.items() if fact != "boot_disk"), strict=True)
+    wanted["told"] = parsed(", ".join(said), CONFIG, *shows)
+    wanted["boot_disk"] = scenario_of("boot_disk")
+    for name in (*LIBRARY, *PROPERTIES):
         [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
         assert loaded.scenario is not None, problems.text()
         wanted[name] = loaded.scenario
@@ -131,9 +175,7 @@ REQUESTS = {
 
 
 @pytest.mark.timeout(300)
-def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(monkeypatch):
-    logs.configure(level="critical")
-    monkeypatch.setattr(on_sockets, "SETTLE_S", 0.5)
+def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(quick_ends):
     doings = {"fail": "fail: 503", "reset": "reset: true", "delay": "delay: 100ms", "hang": "hang: 100ms"}
     wanted = {}
     for op, load in REQUESTS.items():

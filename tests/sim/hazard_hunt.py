@@ -26,7 +26,9 @@ def scenario_of(name):
 
 
 def with_nexus(*hazards):
-    return lambda scenario: attrs.evolve(scenario, nexus=Nexus(hazards=tuple(hazard.value for hazard in hazards)))
+    return lambda scenario: attrs.evolve(
+        scenario, nexus=attrs.evolve(scenario.nexus, hazards=tuple(hazard.value for hazard in hazards))
+    )
 
 
 def with_agent(scenario):

@@ -11,7 +11,7 @@ from nexus_client.stub.hazards import DEFAULT, Hazard
 from sim_sled.campaign.explore import explore
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
-from sim_sled.language.schema import Load, Nexus
+from sim_sled.language.schema import Load
 from sim_sled.language.selector import Selector
 from sim_sled.play.run import How, play
 from tests.sim.hazard_hunt import (
@@ -89,5 +89,6 @@ def test_shrink_makes_it_small(prey):
 
 
 def test_a_scenario_without_a_word_of_it_plays_what_was_recorded():
-    plain = attrs.evolve(scenario_of("stop-overruled"), nexus=Nexus())
+    scenario = scenario_of("stop-overruled")
+    plain = attrs.evolve(scenario, nexus=attrs.evolve(scenario.nexus, hazards=None))
     assert play(plain, 1, How(keep=False)).failures

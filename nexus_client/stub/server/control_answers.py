@@ -1,6 +1,6 @@
 """Schemas of the answers of the Nexus model's control API. What the model shows is made in stub/views.py.
 
-Read before: dropshot/openapi.py. Read next: stub/server/control.py.
+Read before: dropshot/openapi.py, stub/public_state.py. Read next: stub/server/control.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from nexus_client.dropshot.openapi import ref
+from nexus_client.stub.public_state import PublicState
+from nexus_client.types import MigrationState
 
 Json = dict[str, Any]
 
@@ -35,19 +37,8 @@ def _array(items: Json) -> Json:
     return {"type": "array", "items": items}
 
 
-_STATES: Final = [
-    "creating",
-    "starting",
-    "running",
-    "stopping",
-    "stopped",
-    "rebooting",
-    "migrating",
-    "repairing",
-    "failed",
-    "destroyed",
-]
-_SIDES: Final[Json] = {"enum": ["pending", "in_progress", "completed", "failed"]}
+_STATES: Final = [state.value for state in PublicState]
+_SIDES: Final[Json] = {"enum": [state.value for state in MigrationState]}
 
 SCHEMAS: Final[dict[str, Json]] = {
     "Ping": _object(status=_STR),

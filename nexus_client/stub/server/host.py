@@ -59,6 +59,8 @@ class Host:
         self.events: deque[tuple[int, Happened]] = deque(maxlen=EVENTS_MAX)
         self.on_crash: Callable[[], None] | None = None
         """Called when the core has died (armed crash or `crash`): the server then takes its listener down."""
+        self.on_happened: Callable[[Happened], None] | None = None
+        """Called for each line of the timeline."""
         self._call = call
         self._clock = clock
         self._waiting: dict[int, asyncio.Future[Reply | Dropped]] = {}
@@ -129,6 +131,8 @@ class Host:
                     self.counters.add(effect)
                     self.events.append((self._next_event, effect))
                     self._next_event += 1
+                    if self.on_happened is not None:
+                        self.on_happened(effect)
                 case Crashed():
                     if self.on_crash is not None:
                         self.on_crash()

@@ -8,29 +8,26 @@ Read before: stub/handoff.py, stub/upstairs.py. Read next: stub/server/serve.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 from aiohttp import web
 
-from nexus_client.dropshot.answers import Unanswered
+from nexus_client.dropshot.answers import Refused, Unanswered
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.listen import Server
-from nexus_client.stub.contract import ErrorBody, Migrate, SledGot, SledPosted, VmmReported
+from nexus_client.stub import refusal
+from nexus_client.stub.contract import Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.handoff import HandoffBody
-from nexus_client.stub.refusal import Refused
 from nexus_client.stub.server.host import Host
 from nexus_client.stub.server.wire import (
-    REQUEST_ID,
+    Answer,
     Handler,
     Layer,
     Table,
     answer,
-    error_response,
-    json_response,
-    manners,
     path_uuid,
     read_json,
     versioned,
@@ -61,7 +58,7 @@ _MIGRATE: Final = Json(_MigrateBody)
 def faulty(host: Host) -> Layer:
     """A layer: what control has asked for to go wrong."""
 
-    async def strike(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+    async def strike(request: web.BaseRequest, handler: Handler) -> Answer:
         struck = host.faults.strike(request.path)
         if struck is None:
             return await handler(request)
@@ -76,10 +73,10 @@ def faulty(host: Host) -> Layer:
                 await asyncio.sleep(fault.delay_ms / 1000)
                 return await handler(request)
             case "answer":
-                body = ErrorBody(fault.error_code, fault.message)
-                return error_response(fault.status, body, request[REQUEST_ID])
+                raise Refused(fault.status, fault.message, fault.error_code)
             case "lose":
-                await handler(request)
+                with contextlib.suppress(Refused, refusal.Refused):  # whatever was answered is lost
+                    await handler(request)
                 raise Unanswered
 
     return strike
@@ -88,40 +85,39 @@ def faulty(host: Host) -> Layer:
 def make_internal_server(host: Host) -> Server:
     """The internal API, version 1.0.0 required in each request."""
 
-    async def put_vmm(request: web.BaseRequest) -> web.Response:
+    async def put_vmm(request: web.BaseRequest) -> Answer:
         propolis_id = path_uuid(request, "propolis_id")
         report = await read_json(request, _REPORT)
-        return answer(await host.report(lambda ticket: VmmReported(ticket, propolis_id, report)), request)
+        return answer(await host.report(lambda ticket: VmmReported(ticket, propolis_id, report)))
 
-    async def post_sled(request: web.BaseRequest) -> web.Response:
+    async def post_sled(request: web.BaseRequest) -> Answer:
         sled_id = path_uuid(request, "sled_id")
         info = await read_json(request, _INFO)
-        return answer(await host.submit(lambda ticket: SledPosted(ticket, sled_id, info)), request)
+        return answer(await host.submit(lambda ticket: SledPosted(ticket, sled_id, info)))
 
-    async def get_sled(request: web.BaseRequest) -> web.Response:
+    async def get_sled(request: web.BaseRequest) -> Answer:
         sled_id = path_uuid(request, "sled_id")
-        return answer(await host.submit(lambda ticket: SledGot(ticket, sled_id)), request)
+        return answer(await host.submit(lambda ticket: SledGot(ticket, sled_id)))
 
-    async def ping(_request: web.BaseRequest) -> web.Response:
-        return json_response({"status": "ok"})
+    async def ping(_request: web.BaseRequest) -> Answer:
+        return Answer(200, {"status": "ok"})
 
-    async def put_disk(request: web.BaseRequest) -> web.Response:
+    async def put_disk(request: web.BaseRequest) -> Answer:
         path_uuid(request, "disk_id")
         await read_json(request, _ANY)
-        body = ErrorBody("InvalidRequest", "removed due to incorrect abstraction")
-        return error_response(400, body, request[REQUEST_ID])
+        raise Refused(400, "removed due to incorrect abstraction", "InvalidRequest")
 
-    async def gone(request: web.BaseRequest) -> web.Response:
-        return error_response(410, ErrorBody("Gone", "Gone"), request[REQUEST_ID])
+    async def gone(_request: web.BaseRequest) -> Answer:
+        raise Refused(410, "Gone", "Gone")
 
-    async def post_producer(request: web.BaseRequest) -> web.Response:
+    async def post_producer(request: web.BaseRequest) -> Answer:
         await read_json(request, _ANY)
-        return json_response({"lease_duration": {"secs": LEASE_S, "nanos": 0}}, 201)
+        return Answer(201, {"lease_duration": {"secs": LEASE_S, "nanos": 0}})
 
-    async def put_switch(request: web.BaseRequest) -> web.Response:
+    async def put_switch(request: web.BaseRequest) -> Answer:
         path_uuid(request, "switch_id")
         await read_json(request, _ANY)
-        return json_response({})
+        return Answer(200, {})
 
     table = Table()
     _add_upstairs(table, host)
@@ -134,37 +130,33 @@ def make_internal_server(host: Host) -> Server:
     table.add("POST", "/refresh-vpc-routes", gone)
     table.add("POST", "/metrics/producers", post_producer)
     table.add("PUT", "/switch/{switch_id}", put_switch)
-    return table.server(manners, faulty(host), versioned)
+    return table.server(faulty(host), versioned)
 
 
 def _add_upstairs(table: Table, host: Host) -> None:
     """What upstairs tell of repairs (SR 7.10)."""
 
-    def kept(request: web.BaseRequest, keep: Callable[[], None]) -> web.Response:
-        try:
-            keep()
-        except Refused as refused:
-            why = refused.refusal
-            return error_response(why.status, ErrorBody(why.error_code, why.message), request[REQUEST_ID])
-        return web.Response(status=204)
-
-    async def repair_start(request: web.BaseRequest) -> web.Response:
+    async def repair_start(request: web.BaseRequest) -> Answer:
         upstairs_id, body = path_uuid(request, "upstairs"), await read_json(request, _REPAIR_START)
-        return kept(request, lambda: host.upstairs.started(upstairs_id, body))
+        host.upstairs.started(upstairs_id, body)
+        return Answer(204)
 
-    async def repair_finish(request: web.BaseRequest) -> web.Response:
+    async def repair_finish(request: web.BaseRequest) -> Answer:
         upstairs_id, body = path_uuid(request, "upstairs"), await read_json(request, _REPAIR_FINISH)
-        return kept(request, lambda: host.upstairs.finished(upstairs_id, body))
+        host.upstairs.finished(upstairs_id, body)
+        return Answer(204)
 
-    async def repair_progress(request: web.BaseRequest) -> web.Response:
+    async def repair_progress(request: web.BaseRequest) -> Answer:
         upstairs_id, repair_id = path_uuid(request, "upstairs"), path_uuid(request, "repair")
         body = await read_json(request, _REPAIR_PROGRESS)
-        return kept(request, lambda: host.upstairs.progressed(upstairs_id, repair_id, body))
+        host.upstairs.progressed(upstairs_id, repair_id, body)
+        return Answer(204)
 
-    async def downstairs(request: web.BaseRequest) -> web.Response:
+    async def downstairs(request: web.BaseRequest) -> Answer:
         upstairs_id, downstairs_id = path_uuid(request, "upstairs"), path_uuid(request, "downstairs")
         body, kind = await read_json(request, _STOPPED), request.path.rpartition("/")[2]
-        return kept(request, lambda: host.upstairs.downstairs(kind, upstairs_id, downstairs_id, body))
+        host.upstairs.downstairs(kind, upstairs_id, downstairs_id, body)
+        return Answer(204)
 
     upstairs = "/crucible/0/upstairs/{upstairs}"
     table.add("POST", upstairs + "/repair-start", repair_start)
@@ -177,22 +169,18 @@ def _add_upstairs(table: Table, host: Host) -> None:
 def make_lockstep_server(host: Host) -> Server:
     """Of the lockstep API: the hand-off of a rack and an operator's migrate. Unversioned."""
 
-    async def rack_complete(request: web.BaseRequest) -> web.Response:
+    async def rack_complete(request: web.BaseRequest) -> Answer:
         rack_id = path_uuid(request, "rack_id")
         body = await read_json(request, _HANDOFF)
-        try:
-            host.rack.complete(rack_id, body)
-        except Refused as refused:
-            why = refused.refusal
-            return error_response(why.status, ErrorBody(why.error_code, why.message), request[REQUEST_ID])
-        return web.Response(status=204)
+        host.rack.complete(rack_id, body)
+        return Answer(204)
 
-    async def migrate(request: web.BaseRequest) -> web.Response:
+    async def migrate(request: web.BaseRequest) -> Answer:
         instance_id = path_uuid(request, "instance_id")
         body = await read_json(request, _MIGRATE)
-        return answer(await host.submit(lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id)), request)
+        return answer(await host.submit(lambda ticket: Migrate(ticket, instance_id, body.dst_sled_id)))
 
     table = Table()
     table.add("PUT", "/racks/{rack_id}/initialization-complete", rack_complete)
     table.add("POST", "/instances/{instance_id}/migrate", migrate)
-    return table.server(manners, faulty(host))
+    return table.server(faulty(host))

@@ -24,7 +24,7 @@ import attrs
 
 from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
@@ -101,7 +101,7 @@ class NexusServer:
         self._internal = _Listener(address, lambda: make_internal_server(self.host))
         self._lockstep = _Listener(lockstep, lambda: make_lockstep_server(self.host))
         api = control_api(self.host, self.restart, guard)
-        self._control = _Listener(control, lambda: Server(api.handle, malformed))
+        self._control = _Listener(control, lambda: Server(api.handle))
         self._moves: set[asyncio.Task[None]] = set()
         self._moving = asyncio.Lock()
         self._restarting = False

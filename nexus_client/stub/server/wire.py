@@ -5,26 +5,24 @@ Errors are those of the web framework of the original (SA 1.2, 1.3; NX 3). Shell
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 from uuid import UUID
 
+import attrs
 import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot import body
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id
-from nexus_client.dropshot.control import malformed
 from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.dropshot.listen import Server
+from nexus_client.dropshot.response import Response, failed_answer
 from nexus_client.dropshot.routes import Paths, names, split_target
 from nexus_client.dropshot.version import BadVersion, level_of
+from nexus_client.stub import refusal
 from nexus_client.stub.contract import Dropped, ErrorBody, Reply
-
-log = logging.getLogger(__name__)
 
 NOT_NEXUS: Final = "this is not Nexus"
 _BODIES: Final = body.Bodies()
@@ -34,67 +32,37 @@ API_VERSION: Final = 1
 
 VARIABLES: Final = web.RequestKey("variables", dict[str, str])
 """Of the path, by name."""
-REQUEST_ID: Final = web.RequestKey("request_id", str)
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+T = TypeVar("T")
+_ENCODER: Final = msgspec.json.Encoder()
+_HEADERS: Final = {"x-sim-sled": NOT_NEXUS}
+
+
+@attrs.frozen
+class Answer:
+    """A success. `body` None: there is none."""
+
+    status: int
+    body: Any = None
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[Answer]]
 
 
 class Layer(Protocol):
     """Something around a handler."""
 
-    def __call__(self, request: web.BaseRequest, handler: Handler) -> Awaitable[web.StreamResponse]: ...
+    def __call__(self, request: web.BaseRequest, handler: Handler) -> Awaitable[Answer]: ...
 
 
-T = TypeVar("T")
-_ENCODER: Final = msgspec.json.Encoder()
-
-
-def json_response(body: Any, status: int = 200) -> web.Response:
-    return web.Response(body=_ENCODER.encode(body), status=status, content_type="application/json")
-
-
-def error_response(status: int, error: ErrorBody, ident: str) -> web.Response:
-    body: dict[str, Any] = {"request_id": ident, "message": error.message}
-    if error.error_code is not None:
-        body["error_code"] = error.error_code
-    return json_response(body, status)
-
-
-def answer(outcome: Reply | Dropped, request: web.BaseRequest) -> web.Response:
-    """The core's answer on the wire. Raises `Unanswered` if Nexus died meanwhile."""
+def answer(outcome: Reply | Dropped) -> Answer:
+    """The core's answer on the wire. Raises `Refused`, or `Unanswered` if Nexus died meanwhile."""
     if isinstance(outcome, Dropped):
         raise Unanswered
     if isinstance(outcome.body, ErrorBody):
-        return error_response(outcome.status, outcome.body, request[REQUEST_ID])
-    if outcome.body is None:
-        return web.Response(status=outcome.status)
-    return json_response(outcome.body, outcome.status)
-
-
-async def manners(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
-    """Request id, `x-sim-sled` header, and JSON errors for everything that goes wrong on the way."""
-    ident = request[REQUEST_ID] = new_request_id()
-    response: web.StreamResponse
-    try:
-        response = await handler(request)
-    except Refused as bad:
-        response = error_response(bad.status, ErrorBody(bad.error_code, bad.message), ident)
-        for method in bad.allow:
-            response.headers.add("allow", method)
-        if bad.close:
-            response.force_close()
-    except Unanswered:
-        if request.transport is not None:
-            request.transport.close()
-        response = web.Response(status=500)  # goes nowhere: the transport is closed
-    except (asyncio.CancelledError, ConnectionError):
-        raise
-    except Exception:
-        log.exception("%s %s failed", request.method, request.raw_path)
-        response = error_response(500, ErrorBody("Internal", "Internal Server Error"), ident)
-    response.headers["x-request-id"] = ident
-    response.headers["x-sim-sled"] = NOT_NEXUS
-    return response
+        raise Refused(outcome.status, outcome.body.message, outcome.body.error_code)
+    return Answer(outcome.status, outcome.body)
 
 
 def check_version(request: web.BaseRequest) -> None:
@@ -105,7 +73,7 @@ def check_version(request: web.BaseRequest) -> None:
         raise bad_request(bad.message) from None
 
 
-async def versioned(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+async def versioned(request: web.BaseRequest, handler: Handler) -> Answer:
     check_version(request)
     return await handler(request)
 
@@ -134,12 +102,35 @@ class Table:
 
     def server(self, *layers: Layer) -> Server:
         """A server, whose `layers` come one in the other before the operation is looked for."""
-        handle: Handler = self._dispatch
+        inner: Handler = self._dispatch
         for layer in reversed(layers):
-            handle = functools.partial(layer, handler=handle)
-        return Server(handle, malformed)
+            inner = functools.partial(layer, handler=inner)
 
-    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return cast("web.StreamResponse", await _told(request, inner))
+
+        return Server(handle)
+
+    async def _dispatch(self, request: web.BaseRequest) -> Answer:
         (handler, variables), values = self._paths.find(request.method, split_target(request.raw_path)[0])
         request[VARIABLES] = dict(zip(variables, values, strict=True))
         return await handler(request)
+
+
+async def _told(request: web.BaseRequest, handler: Handler) -> Response:
+    """The answer with its request id, and that this is not Nexus; JSON errors for all that goes wrong on the way."""
+    request_id = new_request_id()
+    try:
+        done = await handler(request)
+        body = None if done.body is None else _ENCODER.encode(done.body)
+    except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
+        return failed_answer(error, request, request_id, _refusal_of, _HEADERS)
+    return Response(done.status, request_id, body, headers=_HEADERS)
+
+
+def _refusal_of(error: Exception) -> Refused | None:
+    """What the model's own rooms refuse."""
+    if not isinstance(error, refusal.Refused):
+        return None
+    why = error.refusal
+    return Refused(why.status, why.message, why.error_code)

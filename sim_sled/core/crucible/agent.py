@@ -48,6 +48,7 @@ class Knobs:
     """How an agent misbehaves (SR 8). Delays in microseconds; `ports` is how many of `PORTS` may be used.
 
     `born`: what a new region becomes after `create_us`; `REQUESTED` means it never becomes anything else.
+    `delete_fails`: what is deleted fails instead of going; `run_fails`: a running snapshot fails instead of running.
     """
 
     born: RegionState = RegionState.CREATED
@@ -55,6 +56,7 @@ class Knobs:
     delete_us: int = 0
     delete_fails: bool = False
     run_us: int = 0
+    run_fails: bool = False
     ports: int = PORTS
 
 
@@ -115,6 +117,25 @@ class Agent:
             raise Unavailable(f"region {region_id} is being created")
         region.state = RegionState.TOMBSTONED
         self._later(region, None, now_us + self.knobs.delete_us, now_us)
+
+    def check_state(self, region_id: str, state: RegionState) -> None:
+        """Whether a region can be in a state. Raises `Missing`; `BadRequest` for one that was destroyed, if another
+        has its port by now.
+        """
+        region = self.get(region_id)
+        taken = {each.port for each in self.regions.values() if each.state is not RegionState.DESTROYED}
+        if region.state is RegionState.DESTROYED is not state and region.port in taken:
+            raise BadRequest(f"region {region_id} was destroyed, its port {region.port} is another's")
+
+    def set_state(self, region_id: str, state: RegionState) -> None:
+        """A region is in another state, because somebody wants it to be: what was under way with it is over."""
+        self.check_state(region_id, state)
+        region = self.get(region_id)
+        self._waiting.pop(_key(region, None), None)
+        region.due_us = None
+        region.state = state
+        if state is RegionState.DESTROYED:
+            region.blocks.clear()
 
     # --- snapshots --------------------------------------------------------------------------------------------------
 
@@ -235,7 +256,8 @@ class Agent:
         what = running or region
         what.due_us = None
         if what.state is RegionState.REQUESTED:
-            what.state = RegionState.CREATED if running is not None else self.knobs.born
+            failed = RegionState.FAILED if self.knobs.run_fails else RegionState.CREATED
+            what.state = self.knobs.born if running is None else failed
         elif self.knobs.delete_fails:
             what.state = RegionState.FAILED
         else:

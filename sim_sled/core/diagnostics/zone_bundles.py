@@ -26,6 +26,16 @@ BUNDLE_BYTES: Final = 4096
 """What a bundle is taken to occupy: it is made when it is read."""
 
 
+def duration_text(secs: int, nanos: int) -> str:
+    """As Rust writes a `Duration` for people: `59.5s`, `1ms`, `1.5µs`, `0ns`."""
+    for unit, scale in (("s", 10**9), ("ms", 10**6), ("µs", 10**3), ("ns", 1)):
+        whole, rest = divmod(secs * 10**9 + nanos, scale)
+        if whole or unit == "ns":
+            digits = f"{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
+            return f"{whole}.{digits}{unit}" if digits else f"{whole}{unit}"
+    raise AssertionError("the last unit takes everything")
+
+
 @attrs.frozen
 class CleanupContext:
     """`storage_limit` in per cent of a quota."""
@@ -88,7 +98,7 @@ class ZoneBundles(Area):
         if period is not None:
             secs, nanos = period
             if secs not in PERIOD_S or (secs == PERIOD_S[-1] and nanos > 0):
-                told = f"{secs}s" if nanos == 0 else f"{secs + nanos / 1e9:.9f}".rstrip("0") + "s"
+                told = duration_text(secs, nanos)
                 raise BadRequest(f"invalid cleanup period ({told}): must be between 60s and 86400s, inclusive")
         if limit is not None and limit not in LIMIT:
             raise BadRequest(f"invalid storage limit ({limit}): must be expressed as a percentage in (0, 50]")

@@ -78,6 +78,8 @@ class Ledger(Area):
         self.slots: dict[str, Image] = dict(FIRST_IMAGES)
         self.pool_of: dict[Identity, str] = {}
         """Pools that were made on bare disks: they stay when the disk is not managed any more."""
+        self.resized: dict[str, int] = {}
+        """Sizes that somebody gave to pools, by id (SR 8)."""
         self.runs = 0
 
     # --- calls ------------------------------------------------------------------------------------------------------
@@ -174,11 +176,12 @@ class Ledger(Area):
         hardware, sled_id = self.estate.hardware, self.estate.sled_id
         found: dict[Identity, HasDisk] = {}
         for pool in hardware.pools_of(sled_id):
-            disk = pool.disk
-            found[disk.vendor, disk.model, disk.serial] = HasDisk(str(pool.id), pool.total_size)
+            disk, key = pool.disk, str(pool.id)
+            found[disk.vendor, disk.model, disk.serial] = HasDisk(key, self._size(key, pool.total_size))
         for bare in hardware.disks:
             identity = (bare.disk.vendor, bare.disk.model, bare.disk.serial)
-            found[identity] = HasDisk(self.pool_of.get(identity), bare.size)
+            there = self.pool_of.get(identity)
+            found[identity] = HasDisk(there, self._size(there, bare.size))
         return found
 
     def pools(self) -> dict[str, int]:
@@ -186,7 +189,10 @@ class Ledger(Area):
         found = {str(pool.id): pool.total_size for pool in self.estate.hardware.pools_of(self.estate.sled_id)}
         if self.last is not None:
             found |= {key: disk.size for key, disk in self.last.pools.items()}
-        return found
+        return {key: self._size(key, size) for key, size in found.items()}
+
+    def _size(self, pool: str | None, size: int) -> int:
+        return size if pool is None else self.resized.get(pool, size)
 
     def dataset_name(self, dataset_id: str) -> str | None:
         """Full name of a dataset that the last run made; None if there is none."""

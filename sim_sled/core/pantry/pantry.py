@@ -44,7 +44,8 @@ HASHED_AT_ONCE: Final = 8 * 1024 * 1024
 class Knobs:
     """How a pantry misbehaves (SR 8). Times in microseconds.
 
-    `activates`: False and no volume ever becomes active. `jobs_ok`: False and every job fails.
+    `activates`: False and no volume ever becomes active. `jobs_ok`: False and every job fails. `crashed`: it answers
+    nobody, and its volumes and jobs are gone.
     """
 
     activates: bool = True
@@ -52,6 +53,7 @@ class Knobs:
     jobs_ok: bool = True
     job_us: int = 0
     replace_us: int = 0
+    crashed: bool = False
 
 
 @attrs.define(eq=False)
@@ -329,6 +331,8 @@ class Pantry:
 
     def go_on(self, now_us: int) -> None:
         """A knob was turned: volumes that were never to become active become so after all, if it says so now."""
+        if self.knobs.crashed:
+            self.volumes.clear()
         if not self.knobs.activates:
             return
         for volume in self.volumes.values():

@@ -78,7 +78,7 @@ class NetworkBlob:
 
 
 class TrustQuorum(Area):
-    """`silent`: prepares of others are not acknowledged (SR 8)."""
+    """`silent`: prepares of others are not acknowledged. `pending`: no commit comes to its end (SR 8)."""
 
     kept_as = "trust-quorum"
 
@@ -93,6 +93,7 @@ class TrustQuorum(Area):
         self.collecting: dict[int, int] = {}  # epoch to when its share is there
         self.network: NetworkBlob | None = None
         self.silent = False
+        self.pending = False
 
     @property
     def board(self) -> Baseboard:
@@ -162,6 +163,8 @@ class TrustQuorum(Area):
             return
         if epoch not in self.shares:
             raise Internal(f"epoch {epoch} is not prepared")
+        if self.pending:
+            raise Internal("commit returned Pending")
         self._commit(epoch)
 
     def prepare_and_commit(self, config: Configuration) -> str:
@@ -176,7 +179,7 @@ class TrustQuorum(Area):
                 took_us = self.estate.pace_us(SledPoint.TRUST_QUORUM_ACK, config.epoch)
                 self.collecting[config.epoch] = self.estate.now_us + took_us
             self._collect(config)
-        if config.epoch not in self.shares:
+        if config.epoch not in self.shares or (self.pending and config.epoch not in self.commits):
             return "pending"
         if config.epoch not in self.commits:
             self._commit(config.epoch)

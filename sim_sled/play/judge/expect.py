@@ -1,6 +1,6 @@
 """Expectations: armed by an event for each VMM anew, met or broken within their time.
 
-Read before: language/schema.py, play/stage.py. Read next: daemon/judging.py, play/judge/invariants.py.
+Read before: language/schema.py, play/stage.py. Read next: antithesis.py, daemon/judging.py, play/judge/invariants.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sim_sled.play.stage import Stage
 
 
+UNJUDGED: Final = "unjudged"
+"""Begins the key of a failure that is not a broken expectation but one on which no verdict was reached."""
 NOBODY: Final = UUID(int=0)
 """Instead of an instance: of expectations about tasks and inventories."""
 
@@ -74,16 +76,15 @@ class Judge:
     _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
     _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
     _dirty: dict[UUID, None] = attrs.field(factory=dict)
+    _marks: dict[str, Mark] = attrs.field(factory=dict)
     _count: int = 0
 
     def __attrs_post_init__(self) -> None:
-        always: list[str] = []
-        for expect in self.scenario.expect:
-            always += [name for name in expect.always if name not in always]
-        self.invariants = Invariants(self.world, tuple(always) or DEFAULT_INVARIANTS, self.failures)
+        self.invariants = Invariants(self.world, watched(self.scenario), self.failures)
         kinds: set[On] = set()
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
+                self._marks[label_of(expect, i)] = expect.mark()
                 self.armed_count[label_of(expect, i)] = 0
             after = None if expect.after is None else expect.after.kind()
             if expect.after is not None and after is not None:
@@ -112,7 +113,12 @@ class Judge:
             if never is not None and never.kind() is event.kind and self._is_same(waiting, who, never.same):
                 self._forbidden(waiting, event)
         for expect, after, label in self._after.get(event.kind, ()):
-            if hits(getattr(after, event.kind), event, after.to, after.body):
+            due = (
+                after == event.timed
+                if event.timed is not None
+                else hits(getattr(after, event.kind), event, after.to, after.body)
+            )
+            if due:
                 self._arm(expect, label, who, _sled, now_us)
 
     def _is_same(self, waiting: _Armed, who: Subject | None, same: str | None) -> bool:
@@ -231,7 +237,9 @@ class Judge:
         self._fail(waiting, f"not within {show_duration(waiting.expect.within or 0)}: {wrong}")
 
     def undecided(self) -> None:
-        """The run is cut short: what still waits has not been met, and that is no green."""
+        """The run is cut short: what still waits has not been met, what was never armed was not judged, and neither
+        is green. (In a run that came to rest by itself all that its file plans has happened; there W310 says so.)
+        """
         for instance_id in list(self._waiting):
             for waiting in self._waiting.get(instance_id, ()):
                 if waiting.over:
@@ -244,6 +252,22 @@ class Judge:
                 else:
                     self._fail(waiting, f"not yet so when the run ended, {rest}: {', '.join(self._wrong(waiting))}")
             self._sweep(instance_id)
+        for label, mark in self._marks.items():
+            if not self.armed_count.get(label):
+                self.unjudged(label, mark, "what arms it did not happen before the run ended")
+
+    def unjudged(self, label: str, mark: Mark | None, why: str) -> None:
+        """No verdict was reached on an expectation: it must not look green."""
+        where = "" if mark is None else f" ({mark})"
+        told = f"expectation '{label}'{where} was not judged: {why}"
+        self.failures.append(Failure(f"{UNJUDGED}/{label}", told, self.world.elapsed_us, mark))
+        self.world.line("failed", told)
+
+    def goes_on_from(self, before: Judge) -> None:
+        """Other rules are judged by from now on: what was armed and met by the same name has been judged."""
+        for label in self._marks.keys() & before._marks.keys():
+            self.armed_count[label] = before.armed_count.get(label, 0)
+            self.met_count[label] = before.met_count.get(label, 0)
 
     def _fail(self, waiting: _Armed, text: str) -> None:
         who = waiting.who
@@ -351,6 +375,12 @@ class Judge:
         row = self.world.nexus.records.instances.get(who.instance_id)
         vmm = None if row is None else self.world.nexus.records.active_vmm(row)
         return None if vmm is None else vmm.sled_id
+
+
+def watched(scenario: Scenario) -> tuple[str, ...]:
+    """Which invariants a file wants, or those it has if it wants none."""
+    wanted = dict.fromkeys(name for expect in scenario.expect for name in expect.always)
+    return tuple(wanted) or DEFAULT_INVARIANTS
 
 
 def label_of(expect: Expect, index: int) -> str:

@@ -45,6 +45,8 @@ class Invariants:
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
     _shown: dict[UUID, str] = attrs.field(factory=dict)
     """What users saw last."""
+    _stops: dict[UUID, bool] = attrs.field(factory=dict)
+    """Whether a stop was accepted since the instance's user last wanted it to run. No entry: none is answered."""
 
     def fail(self, key: str, text: str, who: Subject | None = None) -> None:
         """Each fault is told once."""
@@ -238,11 +240,22 @@ class Invariants:
                 hostname = instance.hostname if instance is not None else "?"
                 self.fail("nexus_properties", f"43: a VMM of {hostname} is {vmm.state.value} and was never reaped")
 
+    def wished(self, instance_id: UUID, verb: str) -> None:
+        """A user of the scenario asks for this."""
+        if verb in ("start", "reboot"):
+            self._stops.pop(instance_id, None)
+
+    def stop_answered(self, instance_id: UUID, *, accepted: bool) -> None:
+        """What the user was told. A stop that is refused, or not answered, promises nothing, although it has changed
+        the intended state already (NX 4.2, quirk): its user knows, and may ask again.
+        """
+        self._stops[instance_id] = accepted or self._stops.get(instance_id, False)
+
     def _wishes(self) -> None:
         """Whose user has stopped it does not run, unless its sled cannot be reached."""
         for row in self.world.nexus.instances():
             vmm = self.world.nexus.records.active_vmm(row)
-            if row.intended_state is not IntendedState.STOPPED or vmm is None:
+            if row.intended_state is not IntendedState.STOPPED or vmm is None or not self._stops.get(row.id, True):
                 continue
             sled = self.world.engine.cast.by_id.get(vmm.sled_id)
             if self.world.nexus.public_state(row.id) in _RUNS and (sled is None or not sled.down):

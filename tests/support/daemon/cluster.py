@@ -10,9 +10,9 @@ from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.pacer import PresetPacer
 
 BLOCK, EXTENT = 512, 131_072
 CHUNK = 512 * 1024

@@ -17,10 +17,10 @@ from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import NoSuchVmm
 from sim_sled.core.networking.facts import Networking
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.sled import Sled
 from sim_sled.daemon.blobs import Blobs
 from sim_sled.http.app import make_server
+from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID("2dd26437-062c-4ece-8f50-53c8f0b951a7")
 VMM = "d31bd461-9749-4a5c-8d40-887bf363708b"

@@ -23,9 +23,9 @@ from propolis_stub.server.control import control_api
 from propolis_stub.server.serve import start
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.language.pacer import PresetPacer
 
 SLED, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 NOBODY = uuid.UUID(int=99)
@@ -124,6 +124,8 @@ class DaemonServed(Served):
         ):
             yield "POST", beside, f"/sleds/{SLED}/companions", fault
         yield "GET", beside, f"/sleds/{SLED}/companions", None
+        facts = {"time_synchronized": False, "pool_sizes": {"1": "3GiB"}, "crucible": {"create": "2s"}}
+        yield "POST", "/sleds/{sled_id}/facts", f"/sleds/{SLED}/facts", {"set": facts}
         yield "PUT", "/rules", "/rules", {"scenario": RULES}
         yield "GET", "/rules", "/rules", None
         yield "GET", "/scenario", "/scenario", None

@@ -15,7 +15,7 @@ from aiohttp import web
 from nexus_client.dropshot import openapi
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import BadToken, carries, require_token, token_from
-from nexus_client.dropshot.control import Guard, malformed
+from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Server, listen
 from nexus_client.dropshot.operations import About, Answered, Call, Operation, flag, number, one_of
@@ -72,7 +72,7 @@ async def serving(token=None, hosts=(), host="127.0.0.1"):
 
     about = About("Ours & theirs", "For tests.")
     api = ControlApi(Owner(), OPERATIONS, Guard(token, hosts), about, refusal_of=refusal_of, body_max=1000)
-    listener = await listen(Server(api.handle, malformed), SocketAddress(host, 0))
+    listener = await listen(Server(api.handle), SocketAddress(host, 0))
     port = SocketAddress.parse(listener.address).port
 
     async def ask(line: str, *headers: str, body: bytes = b"", whole: bool = False):

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
 from propolis_stub.__main__ import app as propolis_stub
+from propolis_stub.presets import PRESETS
 from sim_sled.cli.main import app as sim_sled
+from sim_sled.language.presets import PRESETS as OF_SCENARIOS
 
 PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
 EVERYBODY = [(name, path, each) for name, app in PROGRAMS.items() for path, each in walk(app)]
@@ -86,3 +88,15 @@ def test_a_shell_completes_commands(shell):
     )
     assert done.returncode == 0, done.stderr
     assert "COMPLETE" in done.stdout
+
+
+def test_paces_have_the_same_names_wherever_there_is_one():
+    """One vocabulary: `--pace` of every program, and `latency:` of a scenario."""
+    asked = [(name, path, each) for name, path, each in COMMANDS if any("--pace" in p.opts for p in each.params)]
+    assert {path[-1] for _, path, _ in asked} >= {"serve", "up", "run"}
+    assert {name for name, _, _ in asked} == set(PROGRAMS)
+    for name, path, _ in asked:
+        told = " ".join(run(name, *path, "--help").output.split())
+        assert all(re.search(rf"how long things take: [^;]*\b{preset}\b", told) for preset in PRESETS), path
+    assert set(PRESETS) == set(OF_SCENARIOS)
+    assert run("propolis-stub", "serve", "[::1]:0", "--pace", "consol").exit_code == 2

@@ -57,6 +57,38 @@ def test_a_run_that_is_cut_short_is_not_ok_while_expectations_wait(tmp_path):
     assert sim_sled("run", path, "--seed", 1, "--until", "20s").exit_code == 0
 
 
+def test_a_run_that_is_cut_short_before_anything_is_judged_is_not_ok(tmp_path):
+    """0 of 0 expectations met: that is no verdict."""
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "version: 1\nload: [{at: 5s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 30s}]\n"
+    )
+    result = sim_sled("run", path, "--seed", 1, "--until", "2s")
+    assert result.exit_code == 1
+    assert "was not judged: what arms it did not happen before the run ended" in result.stdout
+    assert "W310" not in result.stdout, "said once"
+
+
+def test_a_run_has_the_pace_that_is_asked_for_unless_the_scenario_says_its_own(tmp_path):
+    path = tmp_path / "x.yaml"
+    text = (
+        "version: 1\nname: paced\nload: [{at: 0s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 2s}]\n"
+    )
+    path.write_text(text)
+    assert sim_sled("run", path, "--seed", 1).exit_code == 0
+    assert sim_sled("run", path, "--seed", 1, "--pace", "console").exit_code == 1
+    trace = tmp_path / "x.trace"
+    assert sim_sled("run", path, "--seed", 1, "--pace", "fast", "--trace", trace).exit_code == 0
+    assert sim_sled("replay", trace).exit_code == 0, "the pace is in the trace"
+    path.write_text(text + "latency: instant\n")
+    assert sim_sled("run", path, "--seed", 1, "--pace", "console").exit_code == 0
+    wrong = sim_sled("run", path, "--pace", "consol")
+    assert wrong.exit_code == 2
+    assert "did you mean 'console'?" in wrong.stderr
+
+
 def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
     """A run of nothing looked as good as any."""
     path = tmp_path / "x.yaml"

@@ -10,6 +10,10 @@ from support.daemon.process import ports
 
 NOT_ASKED_FOR = {
     "check": (
+        "asyncio",
+        "structlog",
+        "pydantic",
+        "sim_sled.core.sled",
         "aiohttp",
         "sim_sled.play.virtual",
         "sim_sled.engine",
@@ -17,8 +21,8 @@ NOT_ASKED_FOR = {
         "propolis_stub.server",
     ),
     "scenario list": ("aiohttp", "sim_sled.play.virtual", "sim_sled.engine", "nexus_client.stub.nexus"),
-    "version": ("aiohttp", "sim_sled.language.check", "sim_sled.play"),
-    "run": ("aiohttp", "uvloop", "sim_sled.daemon.daemon", "dns", "argon2"),
+    "version": ("aiohttp", "asyncio", "structlog", "pydantic", "yaml", "sim_sled.language.check", "sim_sled.play"),
+    "run": ("aiohttp", "uvloop", "structlog", "pydantic", "sim_sled.daemon.daemon", "dns", "argon2"),
 }
 
 
@@ -38,6 +42,12 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path, command):
 
 
 NOT_AT_START = (
+    "pydantic",
+    "yaml",
+    "prometheus_client",
+    "sim_sled.language.schema",
+    "sim_sled.engine",
+    "sim_sled.play.conductor",
     "rich.console",
     "pygments",
     "tomllib",

@@ -19,9 +19,9 @@ from sim_sled.core.dns.zones import Dns, DnsConfig, Record, Srv, Zone
 from sim_sled.core.errors import BadRequest, ConnectionDropped, DnsBusy, Injected, Missing
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.mishaps import Adjust, BreakDownstairs, Refuse, SetRegion, TakeOver
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.pantry.pantry import Pantry
 from sim_sled.core.rack import Rack
+from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID(int=1)
 REGION = RegionRequest(UUID(int=10), 512, 131072, 2, True)
@@ -69,6 +69,14 @@ class Bench:
 @pytest.fixture(name="bench")
 def _bench():
     return Bench()
+
+
+def test_a_pantry_that_has_crashed_answers_nothing_and_the_other_servers_go_on(bench):
+    bench.suffer(Adjust("pantry", (("crashed", True),)))
+    for op, how, *args in (("pantry_status", Pantry.status), ("detach", Pantry.detach, "v")):
+        with pytest.raises(ConnectionDropped, match="crashed"):
+            bench.pantry(op, how, *args)
+    assert bench.crucible("region_list", lambda agent: len(agent.regions)) == 0
 
 
 def test_the_next_answers_of_an_operation_are_refused_at_one_agent_only(bench):

@@ -12,8 +12,8 @@ from sim_sled.core import sled as sled_module
 from sim_sled.core.config import GENERATIONS_LEFT, Hardware, SimMode, SledConfig
 from sim_sled.core.contract import Nic
 from sim_sled.core.errors import Internal, InvalidRequest, NoSuchVmm
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.sled import Sled
+from sim_sled.language.pacer import PresetPacer
 
 
 def _sled(**config):

@@ -42,9 +42,9 @@ from propolis_stub.waiting import Pace, Point
 from sim_sled.core import errors
 from sim_sled.core.config import Hardware, SimMode, SledConfig
 from sim_sled.core.contract import Nic, Tick
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.core.why import told
 from sim_sled.daemon.control import Control, serve_control
+from sim_sled.language.pacer import PresetPacer
 
 # --- 1 to 4 ---------------------------------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ from support.rack.driving import (
     target,
 )
 
-from nexus_client.types import VmmState
+from nexus_client.types import VmmState, stamp
 from propolis_stub.waiting import Pace, Point
 from sim_sled.core.config import ASKED_KEPT, SimMode
-from sim_sled.core.why import row, stamp, why
+from sim_sled.core.why import row, why
 
 
 def _why(driver, propolis_id=V1, *, on=SLED_A):

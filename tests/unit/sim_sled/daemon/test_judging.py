@@ -123,11 +123,71 @@ async def test_a_snapshot_keeps_what_is_waited_for(tmp_path):
     assert text.count("comes-up") == 1, text
 
 
+async def test_what_was_never_armed_is_not_green(tmp_path):
+    """Nobody asked for a VM: nothing was judged, and 0/0 must not look like success."""
+    async with Judged(BOOTS) as judged:
+        await judged.goes_by(60)
+        text, good = await judged.told(tmp_path / "out.xml")
+    assert not good
+    for name in ("comes-up", "users-see-it"):
+        assert f"expectation '{name}' (-:" in text, text
+    assert text.count("was not judged: what arms it did not happen before the run ended") == 2
+    assert "W310" not in text, "said once"
+    failure = ET.parse(tmp_path / "out.xml").getroot().find("testcase/failure")
+    assert "comes-up" in failure.get("message")
+
+
+async def test_one_expectation_that_was_met_does_not_speak_for_another(tmp_path):
+    stops = "  - {name: goes-down, after: {state: stopping}, that: {vmm: destroyed}, within: 20s}\n"
+    async with Judged(BOOTS + stops) as judged:
+        await judged.rack.create_instance("web")
+        await judged.goes_by(60)
+        text, good = await judged.told(tmp_path / "out.xml")
+    assert not good
+    assert "2/2 expectations met" in text
+    assert "expectation 'goes-down' (-:7) was not judged" in text, text
+
+
+async def test_the_same_rules_read_again_forget_no_verdict(tmp_path):
+    async with Judged(BOOTS) as judged:
+        await judged.rack.create_instance("web")
+        await judged.goes_by(60)
+        judged.rack.load(scenario(BOOTS))
+        text, good = await judged.told(tmp_path / "out.xml")
+    assert good, text
+    assert "2/2 expectations met" in text
+
+
+async def test_what_needs_a_model_is_not_green_beside_another_nexus(tmp_path):
+    """The model runs in another process here: nobody can look into its records."""
+    async with SmallRack() as other:
+        rack = SmallRack(name="beside", nexus=other.server.internal, scenario=scenario(BOOTS), pace="instant")
+        await rack.start()
+        try:
+            judging = Judging(rack.daemon, rack.daemon.engine.scenario, 0, None)
+            rack.daemon.pausing.pause()
+            judging.ending()
+        finally:
+            await rack.stop()
+        text, good = verdict(judging, "boots.yaml", tmp_path / "out.xml", 1.0)
+    assert not good
+    assert "was not judged: without the Nexus model nobody can" in text
+
+
 @pytest.mark.parametrize(
     ("text", "how", "says"),
     [
         (BOOTS, {"model": True, "judged": True}, []),
-        (BOOTS, {"model": False, "judged": True}, ["without the Nexus model nobody judges users-see-it"]),
+        (
+            BOOTS,
+            {"model": False, "judged": True},
+            ["without the Nexus model nobody judges users-see-it: exit 1 at the end"],
+        ),
+        (
+            BOOTS + "  - {always: [no_leaks, gen_monotonic]}\n",
+            {"model": False, "judged": True},
+            ["without the Nexus model nobody judges users-see-it, no_leaks: exit 1 at the end"],
+        ),
         (BOOTS, {"model": True, "judged": False}, ["'expect' is not judged; --junit FILE does that"]),
         (
             "version: 1\nname: x\nfleet: {sleds: 3}\n",

@@ -1,12 +1,18 @@
 """`set` in virtual time, fact by fact: what a rule says is what the sled's areas have, and no other sled's (SR 8)."""
 
+from uuid import UUID
+
 import pytest
+from support.rack.estate import SLED, EstateDriver, an_id, config
 
 from sim_sled.core.artifacts.store import Artifacts
 from sim_sled.core.bootstore.store import Bootstore
 from sim_sled.core.bundles.store import Bundles
 from sim_sled.core.companions import Companions
+from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk
 from sim_sled.core.crucible.values import RegionState
+from sim_sled.core.errors import BadRequest
+from sim_sled.core.facts import SetFacts
 from sim_sled.core.inventory import Inventory
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalStorage
@@ -44,6 +50,8 @@ def agents(one):
     ]
 
 
+OVERRIDE = "2b7a8e2c-6f4b-4d0a-9d6e-3c1f5a7b9d10"
+
 FACTS = {
     "reconciler: 3s": lambda one: one.of(Ledger).takes_us == 3_000_000,
     "time_synchronized: false": lambda one: not one.of(Ledger).faults.time_synchronized,
@@ -59,6 +67,18 @@ FACTS = {
     "local_storage_errors: 3": lambda one: one.of(LocalStorage).errors_left == 3,
     "trust_quorum_silent: true": lambda one: one.of(TrustQuorum).silent,
     "bootstore_strict: true": lambda one: one.of(Bootstore).strict,
+    "trust_quorum_pending: true": lambda one: one.of(TrustQuorum).pending,
+    "strict_artifacts: true": lambda one: one.of(Ledger).strict_artifacts,
+    "pool_sizes: {2: 3GiB}": lambda one: list(one.of(Ledger).pools().values()) == [2**40, 3 * 2**30],
+    "boot_slot: b": lambda one: one.of(Ledger).boot_slot == "b",
+    "boot_disk: gone": lambda one: one.of(Ledger).faults.boot_disk == "gone",
+    "slots: {b: broken}": lambda one: one.of(Ledger).faults.slots == {"b": "broken"},
+    f"mupdate_override: {OVERRIDE}": lambda one: one.of(Ledger).override == OVERRIDE,
+    "services: {'svc:/a:default': maintenance}": lambda one: one.of(Inventory).services
+    == [{"fmri": "svc:/a:default", "zone": "global", "state": "maintenance"}],
+    "fmd: silent": lambda one: one.of(Inventory).fmd == {"err": "silent"},
+    "crucible: {run_fails: true}": lambda one: all(agent.knobs.run_fails for agent in agents(one)),
+    "pantry: {crashed: true}": lambda one: one.of(Companions).pantry.knobs.crashed,
     "crucible: {born: failed, create: 1s, ports: 3}": lambda one: {
         (agent.knobs.born, agent.knobs.create_us, agent.knobs.ports) for agent in agents(one)
     } == {(RegionState.FAILED, 1_000_000, 3)},
@@ -85,12 +105,59 @@ def test_all_regions_of_a_sled_take_a_state():
     assert states == {RegionState.CREATED}
 
 
+def test_single_regions_take_a_state_by_number_or_id_and_the_others_keep_theirs():
+    text = TEXT.format(fact="regions: {1: failed}", at="5s").replace(
+        "task: disk}", "task: {does: disk, sled: [sled-1, sled-2, sled-3]}}, {name: more, at: 2s, task: disk}"
+    )
+    scenario, problems = parse_scenario(text)
+    assert scenario is not None, problems.text()
+    again, _ = parse_scenario(print_scenario(scenario))
+    assert again == scenario
+    world = World(scenario, 1)
+    run_to_end(world, How())
+    first, second = (region for agent in agents(estate(world)) for region in agent.regions.values())
+    assert (first.state, second.state) == (RegionState.FAILED, RegionState.CREATED)
+    driver = estate(world)
+    SetFacts(some_regions={str(second.request.id): RegionState.TOMBSTONED}).apply(driver, driver.now_us)
+    assert (first.state, second.state) == (RegionState.FAILED, RegionState.TOMBSTONED)
+    with pytest.raises(BadRequest, match="the sled has 2 regions, none is 3"):
+        SetFacts(some_regions={"1": RegionState.CREATED, "3": RegionState.CREATED}).apply(driver, driver.now_us)
+    assert first.state is RegionState.FAILED, "what cannot be set changes nothing"
+
+
+def test_a_pool_that_is_not_there_is_told_even_if_there_is_a_disk_for_it():
+    bare = BareDisk(PhysicalDisk(UUID(an_id(1)), "vendor", "model", "serial"), 2**30)
+    driver = EstateDriver(hardware=Hardware(zpools=1, disks=(bare,)))
+    one = driver.rack.sleds[SLED].estate
+    SetFacts(missing_disks=(2,), pool_health={1: "faulted"}).apply(one, 0)
+    with pytest.raises(BadRequest, match="the sled has 1 pools, none with the number 2"):
+        SetFacts(pool_health={2: "faulted"}).apply(one, 0)
+
+
 def test_what_the_sled_has_not_is_told_and_nothing_is_set():
     world = played("missing_disks: [9], m2_disks: 0")
     told = [line.text for line in world.lines if "cannot set" in line.text]
     assert told == ["cannot set: the sled has 2 disks, none with the number 9"]
     assert estate(world).of(Artifacts).disks == 2
     assert world.engine.counters["ours"].futile["set"][0] == 1
+
+
+RUN_AGAIN = (
+    {"disks": {1: "broken"}}, {"disks": {1: "ok"}}, {"missing_disks": (1,)}, {"datasets": {"debug": "full"}},
+    {"zones": {"nexus": "no"}}, {"time_synchronized": False}, {"boot_disk": "gone"}, {"slots": {"a": "broken"}},
+    {"pool_sizes": {1: 2**30}}, {"override": OVERRIDE}, {"keeps_orphans": True},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", RUN_AGAIN, ids=str)
+def test_the_reconciler_runs_again_for_each_fact_that_it_depends_on(said):
+    driver = EstateDriver()
+    one = driver.rack.sleds[SLED].estate
+    SetFacts(disks={1: "sick"}).apply(one, driver.now_us)
+    driver.ask(Ledger, Ledger.put, config(2))
+    runs = one.of(Ledger).runs
+    SetFacts(**said).apply(one, driver.now_us)
+    assert one.of(Ledger).runs == runs + 1
 
 
 def test_a_text_ok_ends_what_another_began():
@@ -112,6 +179,14 @@ def test_a_text_ok_ends_what_another_began():
         ("datasets: [debug]", "E111"),
         ("m2_disks: 3", "E111"),
         ("crucible: {born: alive}", "E111"),
+        ("regions: {0: failed}", "E111"),
+        ("regions: {1: alive}", "E111"),
+        ("regions: alive", "E111"),
+        ("pool_sizes: {1: many}", "E140"),
+        ("boot_slot: c", "E111"),
+        ("slots: {c: broken}", "E111"),
+        ("mupdate_override: yes", "E111"),
+        ("services: {x: unwell}", "E111"),
         ("pantry: {attaches: false}", "E102"),
         ("reconciler: 5", "E180"),
     ],

@@ -7,8 +7,8 @@ import pytest
 from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.export import mermaid, trace_events
-from sim_sled.play.run import How, play
-from sim_sled.play.virtual import Bounds
+from sim_sled.play.run import How, play, run_to_end
+from sim_sled.play.virtual import Bounds, World
 
 HEAD = "version: 1\nname: x\n"
 ONE = "load: [{at: 0s, create: {hostname: web-1}}]\n"
@@ -331,3 +331,25 @@ def test_a_run_can_be_read_as_a_sequence_diagram():
     assert text.startswith("sequenceDiagram\n")
     assert "N->>S0: v1 vmm_register: 200" in text
     assert "U->>N: stop web-1: 202" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "armed"),
+    [
+        ("{at: 5s}", "{at: 5s}", (1, 1)),
+        ("{at: 5s}", "{at: 6s}", (1, 1)),
+        ("{every: 5s, to: 11s}", "{every: 5s, to: 11s}", (2, 2)),  # at 0s there is no VMM
+        ("{every: 5s, to: 11s}", "{every: 5s, from: 1s, to: 5s}", (2, 1)),
+        ("{idle: 4s}", "{idle: 4s}", (1, 1)),
+    ],
+)
+def test_expectations_that_wait_for_the_same_moment_are_armed_once_each(first, second, armed):
+    text = (
+        f"expect:\n- {{name: a, after: {first}, within: 1s, that: {{vmm: running}}}}\n"
+        f"- {{name: b, after: {second}, within: 1s, that: {{vmm: running}}}}\n"
+    )
+    scenario, problems = parse_scenario(HEAD + "latency: {preset: instant}\n" + text + ONE)
+    assert scenario is not None, problems.text()
+    world = World(scenario, 1)
+    run_to_end(world, How())
+    assert tuple(world.judge.armed_count[label] for label in ("a", "b")) == armed

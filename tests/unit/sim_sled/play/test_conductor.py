@@ -8,17 +8,16 @@ from nexus_client.outbox import Transient
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import SledError
-from sim_sled.core.pacers import PresetPacer
 from sim_sled.engine.plans import CLIENT_LOST_US, Overrun
 from sim_sled.language.check import parse_scenario
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.play import conductor as conducting
-from sim_sled.play.conductor import (
+from sim_sled.play.calls import (
     STEP,
     Answered,
     Begin,
     Call,
     Carried,
-    Conductor,
     Due,
     Ended,
     Failed,
@@ -27,6 +26,7 @@ from sim_sled.play.conductor import (
     Refused,
     Send,
 )
+from sim_sled.play.conductor import Conductor
 from sim_sled.play.fleet import engine_for, no_rules
 
 HEAD = "version: 1\nname: x\nfleet: {sleds: 1}\nlatency: {preset: instant}\n"

@@ -5,8 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from nexus_client.stub.records import InstanceDbState, ReservationKind, VmmDbState
+from nexus_client.stub.public_state import PublicState
+from nexus_client.stub.records import InstanceDbState, IntendedState, ReservationKind, VmmDbState
+from sim_sled.language.check import parse_scenario
 from sim_sled.play.judge.invariants import Invariants
+from sim_sled.play.run import play
 
 WEB, VMM, SLED = UUID(int=1), UUID(int=2), UUID(int=3)
 
@@ -147,3 +150,49 @@ def test_who_migrates_is_shown_migrating():
     found.changed[WEB] = None
     found.nexus_moved()
     assert numbers(found) == ["40"]
+
+
+ZONE_GONE = """version: 1
+nexus: {hazards: none}
+fleet: {sleds: 1}
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 40s, stop: {hostname: web}}
+rules:
+- {name: vanishes, for: {hostname: web}, when: {at: 20s}, do: {kill_propolis: {restart: false}}}
+expect:
+- always: [wishes_kept]
+"""
+
+
+def test_a_stop_that_is_refused_is_no_wish_that_was_broken():
+    """Nobody notices that the zone is gone: the stop is answered 500, and its user knows (omicron#7563; NX 4.2)."""
+    scenario, _ = parse_scenario(ZONE_GONE)
+    result = play(scenario, 1)
+    assert any("stop web: 500" in str(line) for line in result.lines)
+    assert result.failures == ()
+
+
+@pytest.mark.parametrize(
+    ("story", "blamed"),
+    [
+        ([True], True),
+        ([False], False),
+        ([True, False], True),  # the second one was not needed
+        ([True, "start", False], False),
+        ([], True),  # it was made to be stopped
+    ],
+)
+def test_what_runs_at_the_end_is_blamed_if_a_stop_was_accepted_since_its_user_wanted_it_to_run(story, blamed):
+    row = an_instance(state=InstanceDbState.VMM, active_propolis_id=VMM, intended_state=IntendedState.STOPPED)
+    one = judge(Records(row, a_vmm(VmmDbState.RUNNING, sled_id=SLED)), public=PublicState.RUNNING)
+    one.world.nexus.public_state = lambda _: PublicState.RUNNING
+    one.world.nexus.instances = lambda: [row]
+    one.world.engine = SimpleNamespace(cast=SimpleNamespace(by_id={}))
+    for each in story:
+        if isinstance(each, bool):
+            one.stop_answered(WEB, accepted=each)
+        else:
+            one.wished(WEB, each)
+    one._wishes()
+    assert bool(one.failures) is blamed

@@ -1,69 +1,14 @@
 """Records that survive the process: after a crash at any single write the same comes to be as without one."""
 
 import sqlite3
-from pathlib import Path
 
-import attrs
 import pytest
-from support.nexus.world import FakeSled, World, sled_id, sled_info
+from support.nexus.stored import end_of, stored, until
+from support.nexus.world import sled_id
 
-from nexus_client.stub.config import Config, SagaMode
-from nexus_client.stub.contract import AttachIp, Boot, CreateInstance, IpKind, Migrate, SledPosted
-from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.config import SagaMode
+from nexus_client.stub.contract import AttachIp, Boot, CreateInstance, IpKind, Migrate
 from nexus_client.stub.server.store import VERSION, Store, StoreFailed
-
-
-@attrs.define(eq=False)
-class StoredWorld(World):
-    """A world whose Nexus keeps its records in a file, and is killed after one of its writes."""
-
-    path: Path = None
-    store: Store = None
-    mode: SagaMode = SagaMode.INLINE
-    writes: int = 0
-    dies_after: int | None = None
-
-    def begin(self):
-        if self.store is not None:
-            self.store.close()
-        self.store = Store(self.path)
-        self.nexus = Nexus(Config(saga_mode=self.mode), self.store.seed(7))
-        self.store.load_into(self.nexus)
-
-    def do(self, item):
-        """As the shell does it: handled, written, and only then heard of."""
-        effects = self.nexus.handle(item, self.now_us)
-        before = self.store._db.total_changes
-        self.store.save(self.nexus)
-        if self.store._db.total_changes != before:
-            self.writes += 1
-            if self.writes == self.dies_after:
-                self.calls.clear()
-                self.begin()
-                return self.do(Boot())
-        return self.hear(item, effects)
-
-
-def stored(path, mode=SagaMode.INLINE, dies_after=None):
-    world = StoredWorld(nexus=None, path=path, mode=mode, dies_after=dies_after)
-    world.real_agents = True
-    world.begin()
-    world.do(Boot())
-    for number in (1, 2):
-        world.sleds[sled_id(number)] = FakeSled(sled_id(number), world)
-        if sled_id(number) not in world.nexus.records.sleds:  # it may have been written, and never acknowledged
-            world.ask(SledPosted, sled_id(number), sled_info(number))
-    return world
-
-
-def until(world, goal, do):
-    """A user, or an operator, who asks again when no answer came."""
-    for _ in range(4):
-        if goal():
-            return
-        do()
-        world.rest()
-    assert goal()
 
 
 def a_life(world):
@@ -97,22 +42,6 @@ def a_life(world):
     return end_of(world)
 
 
-def end_of(world):
-    """What must be the same, whatever ids and generations it took."""
-    records = world.nexus.records
-    return {
-        "instances": sorted((row.name, world.public(row.id), row.intended_state) for row in world.nexus.instances()),
-        "live VMMs": sorted((vmm.state.value, vmm.sled_id) for vmm in records.live_vmms()),
-        "reservations": sorted((held.kind.value, held.sled_id) for held in records.reservations.values()),
-        "addresses": sorted((ip.address, ip.state.value) for ip in records.external_ips.values()),
-        "provisions": len(records.provisions),
-        "sleds": sorted(records.sleds),
-        "sagas": [(saga.kind, saga.stuck) for saga in world.nexus.sagas],
-        "ids left": [row.migration_id for row in world.nexus.instances()],
-        "guests": sorted(vmm.state.value for sled in world.sleds.values() for vmm in sled.vmms.values()),
-    }
-
-
 @pytest.mark.parametrize(("mode", "step"), [(SagaMode.INLINE, 1), (SagaMode.QUEUED, 5)])
 def test_a_crash_after_any_single_write_changes_nothing_of_the_end(tmp_path, mode, step):
     undisturbed = stored(tmp_path / "undisturbed.db", mode)
@@ -120,7 +49,7 @@ def test_a_crash_after_any_single_write_changes_nothing_of_the_end(tmp_path, mod
     assert end["instances"][0][:2] == ("web", "running")
     assert undisturbed.writes > 30
     for dies_after in range(1, undisturbed.writes + 1, step):
-        world = stored(tmp_path / f"{dies_after}.db", mode, dies_after)
+        world = stored(tmp_path / f"{dies_after}.db", mode, [dies_after])
         assert a_life(world) == end, f"killed after write {dies_after}"
         assert not world.nexus.broken
 

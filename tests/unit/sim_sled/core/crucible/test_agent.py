@@ -206,6 +206,43 @@ def test_two_sleds_on_one_address_never_share_a_port_and_run_out_of_them_with_a_
         agents.add_sled("::1", [UUID(int=number) for number in range(400, 440)])
 
 
+def test_the_datasets_of_a_host_have_ports_apart_and_the_last_of_them_is_a_port():
+    agents = Agents()
+    agents.add_sled("::1", (some := [UUID(int=number) for number in range(1, 4)]))
+    assert [agents.agent(each).first_port for each in some] == [1000, 1050, 1100]
+    for number in range(100, 163):  # a thousand ports each
+        agents.add_sled("::1", [UUID(int=number)])
+    agents.add_sled("::1", (last := [UUID(int=number) for number in range(200, 210)]))
+    assert agents.agent(last[-1]).first_port + PORTS - 1 <= 65_535
+    with pytest.raises(ValueError, match="no ports left"):
+        agents.add_sled("::1", [UUID(int=300)])
+
+
+def test_a_running_snapshot_keeps_its_port_from_others_until_it_is_gone(agent):
+    regions = [agent.create(request(number), 0) for number in (10, 11)]
+    for region in regions:
+        agent.take_snapshot(region, "s", 0)
+    running = [agent.run_snapshot(str(region.request.id), "s", 0) for region in regions]
+    third = agent.create(request(12), 0)
+    ports = [each.port for each in (*regions, *running, third)]
+    assert ports == [agent.first_port + nth for nth in range(5)]
+    agent.stop_snapshot(str(regions[0].request.id), "s", 0)
+    assert agent.create(request(13), 0).port == running[0].port
+
+
+def test_the_bytes_of_a_region_go_with_it_and_not_with_a_snapshot_that_stops(agents, agent):
+    before = agents.memory.left
+    region = agent.create(request(), 0)
+    region.blocks.write(0, b"x" * 512)
+    agent.take_snapshot(region, "s", 0)
+    agent.run_snapshot(str(UUID(int=10)), "s", 0)
+    agent.stop_snapshot(str(UUID(int=10)), "s", 0)
+    assert region.blocks.read(0, 1) == b"x"
+    agent.delete_snapshot(str(UUID(int=10)), "s")
+    agent.delete(str(UUID(int=10)), 0)
+    assert agents.memory.left == before
+
+
 def test_nobody_is_found_at_the_port_of_a_snapshot_that_runs_no_more(agent):
     region_id = str(UUID(int=10))
     region = agent.create(request(), 0)

@@ -6,12 +6,15 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from propolis_stub.spec.volumes import Region, RegionOptions, Volume
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.values import RegionRequest, RegionState
 from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, Unavailable
 from sim_sled.core.pantry.pantry import CHUNK_MAX, Pantry
+from sim_sled.core.pantry.request import DEPTH_MAX
 
 DATASETS = [UUID(int=number) for number in (1, 2, 3, 4)]
 BLOCK = 512
@@ -269,3 +272,82 @@ def test_the_job_of_one_volume_cannot_be_that_of_another(pantry):
     pantry.detach("v")
     pantry.attach_in_background("w", volume(upstairs=6), "job", 0)
     assert pantry.is_ok("job")
+
+
+@pytest.mark.parametrize(("why", "ok"), [(None, True), ("the depot is gone", False)])
+def test_an_import_ends_when_and_how_whoever_carries_it_out_says(pantry, why, ok):
+    pantry.attach("v", volume(), 0)
+    job = pantry.start_import("v")
+    pantry.tick(10**12)
+    assert (pantry.is_finished(job), pantry.is_ok(job)) == (False, None), "time alone ends no import"
+    pantry.job_done(job, why)
+    pantry.job_done(job, None if why else "too late: it has ended")
+    assert (pantry.is_finished(job), pantry.is_ok(job)) == (True, ok)
+
+
+# ---- bytes, against an array of bytes
+
+SIZES = (300, 77, 260)
+"""Blocks of the parts: none ends where a piece of memory does."""
+WHOLE = sum(SIZES)
+
+
+def part(ports, blocks, upstairs, *, read_only=False):
+    targets = tuple(f"[::1]:{port}" for port in ports)
+    opts = RegionOptions(id=UUID(int=upstairs), target=targets, lossy=False, read_only=read_only)
+    return Region(block_size=BLOCK, blocks_per_extent=blocks, extent_count=1, opts=opts, gen=1)
+
+
+@st.composite
+def _spans(draw):
+    first = draw(st.integers(0, WHOLE - 1))
+    return first * BLOCK, draw(st.integers(1, WHOLE - first)) * BLOCK
+
+
+@given(
+    parent_blocks=st.sampled_from([0, 1, 129, 350, 500, WHOLE]),
+    writes=st.lists(st.tuples(_spans(), st.integers(1, 255)), max_size=4),
+    reads=st.lists(_spans(), min_size=1, max_size=4),
+)
+def test_a_volume_of_parts_over_an_image_is_one_array_of_bytes(parent_blocks, writes, reads):
+    """Where nothing was written the image shows, which may be shorter than the disk; behind it are zeros."""
+    agents = Agents()
+    agents.add_sled("::1", DATASETS)
+    image = agents.agent(DATASETS[3]).create(RegionRequest(UUID(int=13), BLOCK, 131072, 2, True), 0)
+    seen = bytes(at // BLOCK % 251 + 1 for at in range(parent_blocks * BLOCK))
+    image.blocks.write(0, seen)
+    parent = part([1150] * 3, parent_blocks, 6, read_only=True) if parent_blocks else None
+    # the first and the last part lie on one region each, at other places than in the volume; the middle one nowhere
+    for dataset in DATASETS[:2]:
+        agents.agent(dataset).create(RegionRequest(UUID(int=dataset.int + 9), BLOCK, 131072, 2, True), 0)
+    parts = tuple(part([port] * 3, blocks, 5) for port, blocks in zip((1000, 9000, 1050), SIZES, strict=True))
+    pantry = Pantry(agents, UUID(int=9))
+    pantry.attach("v", Volume(id=UUID(int=5), block_size=BLOCK, sub_volumes=parts, read_only_parent=parent), 0)
+    oracle = bytearray(seen.ljust(WHOLE * BLOCK, b"\0"))
+    for (offset, size), byte in writes:
+        pantry.bulk_write("v", offset, b64(bytes([byte]) * size))
+        oracle[offset : offset + size] = bytes([byte]) * size
+    for offset, size in reads:
+        assert read(pantry, "v", offset, size) == oracle[offset : offset + size]
+
+
+def test_what_lay_nowhere_gives_its_memory_back_at_the_detach(agents, pantry):
+    before = agents.memory.left
+    pantry.attach("v", volume(7000, 7050, 7100), 0)
+    pantry.bulk_write("v", 0, b64(b"x" * BLOCK))
+    assert agents.memory.left < before
+    pantry.detach("v")
+    assert agents.memory.left == before
+
+
+def nested(depth):
+    inner = region()
+    for _ in range(depth):
+        inner = Volume(id=UUID(int=5), block_size=BLOCK, sub_volumes=(inner,), read_only_parent=None)
+    return inner
+
+
+def test_volumes_are_nested_as_deep_as_it_says_and_no_deeper(pantry):
+    pantry.attach("v", nested(DEPTH_MAX - 1), 0)
+    with pytest.raises(BadRequest, match=f"more than {DEPTH_MAX} deep"):
+        pantry.attach("w", nested(DEPTH_MAX), 0)

@@ -1,0 +1,59 @@
+"""How long things take by a preset, as a `propolis_stub.waiting.Pacer`: for whoever plays no scenario.
+
+The same presets as `latency:` and every `--pace` (`propolis_stub/presets.py`); times are drawn from
+their distributions.
+
+Read before: language/presets.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from propolis_stub.presets import row_at
+from propolis_stub.types import InstanceState
+from propolis_stub.waiting import MILESTONES, Edge, Pace, Point
+from sim_sled.core.estate import SledPoint
+from sim_sled.language.distribution import Distribution, Fixed
+from sim_sled.language.draw import draw
+from sim_sled.language.presets import PRESETS
+
+SEEN_US: Final = 1
+"""What a milestone lasts at least: states that are passed in the same instant are published as one (waiting.py)."""
+
+_YOUNG: Final = frozenset({None, InstanceState.CREATING, InstanceState.MIGRATING})
+"""Where a VM is woken for the first time."""
+
+
+@attrs.define(eq=False)
+class PresetPacer:
+    """A pacer from a preset: the same seed, VMM, point and occurrence always give the same pace. KeyError if there is
+    no such preset.
+    """
+
+    preset: str = "sim"
+    seed: int = 0
+    _takes: dict[str, Distribution] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for (kind, what), takes in PRESETS[self.preset].takes.items():
+            self._takes[f"{kind} {what}" if kind in ("migration", "request") else what] = takes
+
+    def sled_pace_us(self, sled_id: UUID, point: SledPoint, occurrence: int) -> int:
+        """See `core.estate.SledPacer`."""
+        takes = PRESETS[self.preset].sled.get(point.value)
+        return 0 if takes is None else takes.at(draw(self.seed, point.value, sled_id, occurrence))
+
+    def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
+        """See `propolis_stub.waiting.Pacer`."""
+        takes = self._takes.get(row_at(point, born=edge.state not in _YOUNG))
+        if takes is None:
+            us = 0
+        elif isinstance(takes, Fixed):  # the usual: nothing to draw
+            us = takes.us
+        else:
+            us = takes.at(draw(self.seed, point.value, vm_id, occurrence))
+        return Pace(max(us, SEEN_US if point in MILESTONES else 0))

@@ -1,0 +1,198 @@
+"""What passes between whoever runs a rack and its conductor, as values: inputs, effects, and who is told of it.
+
+Of a module of their own, since a daemon without a scenario knows them and has no conductor (play/passage.py).
+
+Read next: play/conductor.py, play/passage.py, recording/lines.py.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from uuid import UUID
+
+import attrs
+
+from nexus_client.outbox import Outcome
+from nexus_client.types import SledVmmState
+from sim_sled.core import contract
+from sim_sled.core.errors import SledError
+from sim_sled.core.happenings import Happening
+from sim_sled.core.spoil import Spoil
+
+if TYPE_CHECKING:
+    from sim_sled.engine.cast import Subject
+    from sim_sled.engine.plans import Expunge, Power, Publication, RestartNexus
+    from sim_sled.language.actions import Fail
+    from sim_sled.language.schema import Scenario
+
+SILENCE_US: Final = 65_000_000
+"""How long a connection is kept without an answer where nothing answers: longer than Nexus waits (60 s)."""
+
+
+# ---- inputs
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """Nexus makes a request. `item`: the rack's input, or a `Plain` that a rack need not see. `key` counts calls."""
+
+    key: int
+    op: str
+    item: Any
+
+
+@attrs.frozen
+class Plain:
+    """A request that changes nothing in the rack (addresses, inventory)."""
+
+    ticket: int
+    sled_id: UUID
+    propolis_id: UUID | None
+
+
+@attrs.frozen
+class Answered:
+    """Nexus has answered a `Send`."""
+
+    send: Send
+    outcome: Outcome
+
+
+@attrs.frozen
+class Begin:
+    """The fleet is registered: scenario time starts."""
+
+
+@attrs.frozen
+class Step:
+    """The next thing that is due, and only that one."""
+
+
+STEP: Final = Step()
+
+
+@attrs.frozen
+class Fire:
+    """A person fires a manual trigger."""
+
+    name: str
+
+
+@attrs.frozen
+class LetGo:
+    """A person lets go what a rule holds."""
+
+    rule: str
+
+
+@attrs.frozen
+class Load:
+    """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay."""
+
+    scenario: Scenario
+
+
+# ---- effects
+
+
+class Lost(Enum):
+    """How a request ends to which no answer comes; the value is what its caller sees."""
+
+    REFUSED = "connection refused"
+    RESET = "connection reset"
+    CLOSED = "connection closed"
+    SILENT = "timed out"
+    NO_ANSWER = "no answer within 60 s"
+
+
+@attrs.frozen
+class Carried:
+    """The request was carried out. `value` as the rack replied."""
+
+    value: object
+
+
+@attrs.frozen
+class Spoilt:
+    """The request was carried out, and its answer does not arrive as it was. `value` as the rack replied."""
+
+    spoil: Spoil
+    value: object
+
+
+@attrs.frozen
+class Refused:
+    """The sled refused it."""
+
+    error: SledError
+
+
+@attrs.frozen
+class Failed:
+    """A rule answered instead."""
+
+    fail: Fail
+
+
+Ending = Carried | Spoilt | Refused | Failed | Lost
+
+
+@attrs.frozen(eq=False)
+class Ended:
+    """A call is over: this is its answer, or that there is none. `who` is the VMM that it concerned."""
+
+    call: Call
+    ending: Ending
+    who: Subject | None
+
+
+@attrs.frozen
+class Send:
+    """Tell Nexus now; its answer comes back by `Answered`. `answered`: the sled waits for it. `answer_lost`: it will
+    not hear it.
+    """
+
+    publication: Publication
+    body: SledVmmState
+    answered: bool
+    answer_lost: bool = False
+
+    @property
+    def propolis_id(self) -> UUID:
+        return self.publication.propolis_id
+
+    @property
+    def attempt(self) -> int:
+        return self.publication.attempt
+
+
+@attrs.frozen
+class Due:
+    """Something of the world around that was put on its way (`Conductor.put`) has arrived."""
+
+    what: object
+
+
+Effect: TypeAlias = "Ended | Send | Due | Power | Expunge | RestartNexus | contract.Effect"
+Input: TypeAlias = "Call | Answered | Begin | Step | Fire | LetGo | Load | contract.Input"
+
+
+class Watcher(Protocol):
+    """Who is told what happens, at once. None of these may call back."""
+
+    def happened(self, happening: Happening, who: Subject | None, /) -> None:
+        """The rack's happening, before rules make anything of it."""
+        ...
+
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        """A line: a rule fired, a note, a sled went down, a request hangs, ..."""
+        ...
+
+    def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
+        """The rack has carried out a request, or refused it; its answer is not back yet."""
+        ...
+
+    def lost(self, who: Subject, /) -> None:
+        """A rule made the agent forget a VMM."""
+        ...

@@ -1,0 +1,80 @@
+"""Values of a command line: what is read without typer's library is what typer makes of it."""
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nexus_client.dropshot import command_line
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+app = command_line.App()
+
+
+@app.command()
+def command(
+    text: Annotated[str, typer.Option()] = "",
+    identity: Annotated[UUID | None, typer.Option()] = None,
+    path: Annotated[Path | None, typer.Option()] = None,
+    folder: Annotated[Path | None, typer.Option(file_okay=False)] = None,
+    there: Annotated[Path | None, typer.Option(exists=True)] = None,
+    number: Annotated[int, typer.Option(min=-5, max=500)] = 7,
+    any_number: Annotated[int | None, typer.Option()] = None,
+    share: Annotated[float, typer.Option(min=0)] = 1,
+    colour: Annotated[Colour, typer.Option()] = Colour.RED,
+    flag: Annotated[bool | None, typer.Option("--flag/--no-flag")] = None,
+    many: Annotated[list[str] | None, typer.Option()] = None,
+    numbers: Annotated[list[int] | None, typer.Option()] = None,
+    ids: Annotated[list[UUID] | None, typer.Argument()] = None,
+) -> None:
+    print([text, identity, path, folder, there, number, any_number, share, colour, flag, many, numbers, ids])
+
+
+ID = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
+SAID = [
+    *(["--number", text] for text in ("0", "-5", "-6", "501", "007", "+3", "1_0", "3.0", "x", "٣", "", " 3")),
+    *(["--any-number", text] for text in ("9" * 18, "9" * 19, "-0", "1" * 5000)),
+    *(["--share", text] for text in ("0", "1", "1.5", ".5", "1.", "-1", "inf", "nan", "1e3", "0x1", "1,5")),
+    *(["--identity", text] for text in (ID, ID.upper(), ID[:-1], ID.replace("-", ""), f"{{{ID}}}", f"{ID}\n", "")),
+    *(["--colour", text] for text in ("red", "RED", "blue", "green", "")),
+    *(["--path", text] for text in ("", ".", "nowhere", "-", "a\\b", "{here}", "{locked}")),
+    *(["--folder", text] for text in (".", "{here}", "nowhere")),
+    *(["--there", text] for text in (".", "nowhere")),
+    *(["--text", text] for text in ("", "x", "ü")),
+    ["--flag"],
+    ["--no-flag"],
+    ["--many", "a", "--many", ""],
+    ["--numbers", "1", "--numbers", "2"],
+    ["--numbers", "1", "--numbers", "two"],
+    [ID, ID],
+    [ID, "x"],
+    [],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: " ".join(said)[:40])
+def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
+    here, locked = tmp_path / "here", tmp_path / "locked"
+    here.touch()
+    locked.touch()
+    locked.chmod(0)
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != locked)  # also where a test may read all
+    said = [each.replace("{here}", str(here)).replace("{locked}", str(locked)) for each in said]
+    plainly = CliRunner().invoke(app, said)
+
+    def nothing_is_plain(*_):
+        raise command_line._NotPlain
+
+    monkeypatch.setattr(command_line, "_plain", nothing_is_plain)
+    by_typer = CliRunner().invoke(app, said)
+    assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
