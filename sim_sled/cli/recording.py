@@ -24,11 +24,11 @@ _SIDE_MAX: Final = 4_000
 
 def recorder_of(folder: Path | None, scenario: str | None) -> Recorder | None:
     """Of `--record`; None without. `scenario`: the file, or its name in the library. Exits with 2."""
+    if folder is None:
+        return None
     from sim_sled.daemon.recorder import CannotRecord, Recorder
     from sim_sled.play import library
 
-    if folder is None:
-        return None
     try:
         files = [] if scenario is None else [Path(each) for each in library.find(scenario)]
         return Recorder(folder, {each.name: each.read_text(encoding="utf-8") for each in files})
