@@ -24,9 +24,7 @@ def main() -> None:
     from sim_sled.cli import surface  # noqa: PLC0415 -- this is what takes its time
     from sim_sled.cli.main import app  # noqa: PLC0415 -- same
 
-    if signal.getsignal(signal.SIGINT) is _too_early:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    surface.run(app)
+    surface.run(app, ctrl_c=signal.getsignal(signal.SIGINT) is _too_early)
 
 
 if __name__ == "__main__":

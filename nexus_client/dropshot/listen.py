@@ -371,18 +371,29 @@ class Listener:
 
     def accept_no_more(self) -> None:
         """No new connections, and no new requests on those that are open."""
-        loop = asyncio.get_running_loop()
-        for each in self._listening.sockets:
-            loop.remove_reader(each.fileno())
-        # A turn later: of one that was accepted in this turn asyncio makes the transport in the next, and where its
-        # server is closed by then it fails and leaves the socket open (CPython 3.11).
-        loop.call_soon(self._listening.close)
+        stop_accepting(self._listening)
         self._server.pre_shutdown()
 
     async def close(self, wait_s: float = SHUTDOWN_S) -> None:
         """Ends every connection; what is under way has `wait_s` seconds."""
         self.accept_no_more()
+        await asyncio.sleep(0)  # the turn in which what was accepted last becomes a connection
         await self._server.shutdown(wait_s)
+
+
+def stop_accepting(listening: asyncio.AbstractServer) -> None:
+    """Closes a bound listener, in the next turn of the loop at the latest.
+
+    asyncio accepts in one turn and makes the connection in the next, which fails if the listener has been closed in
+    between: nobody would ever close that socket (`Server._attach`). uvloop does both at once.
+    """
+    if not isinstance(listening, asyncio.Server):
+        listening.close()
+        return
+    loop = asyncio.get_running_loop()
+    for each in listening.sockets:
+        loop.remove_reader(each.fileno())
+    loop.call_soon(listening.close)
 
 
 class PortRange:

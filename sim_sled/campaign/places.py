@@ -129,8 +129,9 @@ class Processes:
     def submit(self, seeds: Seeds) -> Future[Batch]:
         with children_without_ctrl_c():
             future = self._pool.submit(_play, seeds)
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
+            # before Ctrl-C can come: `close` must know of it
+            self._under_way.add(future)
+            future.add_done_callback(self._under_way.discard)
         return future
 
     def look(self) -> None:

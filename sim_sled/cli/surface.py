@@ -25,23 +25,27 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-def run(command: Callable[[], object]) -> NoReturn:
-    """Run a command and exit with its code; see above."""
+def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
+    """Run a command and exit with its code; see above. `ctrl_c`: from here on it is a KeyboardInterrupt, and whoever
+    is under way says how far he came; False leaves its handler as it is.
+    """
     _take_streams()
     code: int | str | None = 0
     try:
-        command()
-    except SystemExit as end:
-        code = _flushed(end.code)
-        if code == INTERRUPTED and _comes_of_ctrl_c(end):
-            _interrupted("")
-    except KeyboardInterrupt:
+        try:
+            if ctrl_c:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            command()
+            code = _flushed(0)
+        except SystemExit as end:
+            code = _flushed(end.code)
+            if code == INTERRUPTED and _comes_of_ctrl_c(end):
+                _interrupted("")
+        except CannotWrite as error:
+            code = _say(str(error))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over: nothing is left to be interrupted
+    except KeyboardInterrupt:  # out of the command, or of any line above
         code = _interrupted("")
-    except CannotWrite as error:
-        code = _say(str(error))
-    else:
-        code = _flushed(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over: nothing is left to be interrupted
     if code == BAD_INPUT:
         _forget_streams()
     sys.exit(code)

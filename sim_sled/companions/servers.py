@@ -18,6 +18,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.listen import stop_accepting
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SledConfig
 from sim_sled.core.sled import Sled
@@ -157,13 +158,14 @@ class Companions:
     def stop_accepting(self) -> None:
         """Connections that are open go on."""
         for listener in self._listeners:
-            listener.close()
+            stop_accepting(listener)
         for server in self._servers:
             server.pre_shutdown()
 
     async def close(self) -> None:
         for listener in self._listeners:
-            listener.close()
+            stop_accepting(listener)
+        await asyncio.sleep(0)  # the turn in which what was accepted last becomes a connection
         if self._udp is not None:
             self._udp.close()
         self._lookup.close()

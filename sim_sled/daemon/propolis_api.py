@@ -22,7 +22,7 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from nexus_client.dropshot.listen import Server
+from nexus_client.dropshot.listen import Server, stop_accepting
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from nexus_client.types import VmmState
 from propolis_stub import contract as propolis
@@ -172,7 +172,7 @@ class PropolisApis:
         if key in self._servers:
             self._listeners[key] = listener
         else:
-            listener.close()
+            stop_accepting(listener)
 
     def _wanted(self, key: _Key) -> str:
         sled_id, propolis_id = key
@@ -208,7 +208,7 @@ class PropolisApis:
         server = self._servers.pop(key, None)
         listener = self._listeners.pop(key, None)
         if listener is not None:
-            listener.close()
+            stop_accepting(listener)
         if server is not None:
             self._by_name = {name: each for name, each in self._by_name.items() if each is not server}
             if server.host is not None:

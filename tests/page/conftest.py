@@ -4,19 +4,27 @@ Every page is watched: an error on its console, a refusal by its policy or a dia
 """
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright
 from support.page.browser import WITHIN_MS, Watched, a_rack, browser_path
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items):
+    """All in one loop: it is what the one browser of all tests lives in."""
+    for item in items:
+        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def rack():
     """Three sleds, and the rules above."""
     async with a_rack() as one:
         yield one
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser():
+    """Its start takes longer than most tests; what they must not share is in a context each."""
     async with async_playwright() as playwright:
         args = ["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
         started = await playwright.chromium.launch(executable_path=browser_path(), args=args)
@@ -26,13 +34,15 @@ async def browser():
             await started.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def pages(browser):
     """Makes pages: `await pages(width=390, scheme="dark")`."""
     made = []
+    contexts = []
 
     async def make(width=1280, height=800, scheme="light", **more):
         context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
+        contexts.append(context)
         page = await context.new_page()
         page.set_default_timeout(WITHIN_MS)
         watched = Watched(page)
@@ -47,10 +57,12 @@ async def pages(browser):
         return page
 
     yield make
+    for context in contexts:
+        await context.close()
     for watched in made:
         assert watched.complaints() == []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(pages):
     return await pages()

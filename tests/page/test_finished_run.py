@@ -97,7 +97,7 @@ async def test_events_are_stepped_through_and_the_run_plays(file, page):
     await expect(page.locator(".time")).to_have_text(re.compile("^0.000 s"))
     await page.get_by_label("speed").select_option("60")
     await page.get_by_role("button", name="Play").click()
-    await expect(page.get_by_role("button", name="Play")).to_be_visible(timeout=20_000)
+    await expect(page.get_by_role("button", name="Play")).to_be_visible()
     await expect(page.get_by_text("0 VMs on 2 sleds")).to_be_visible()
 
 

@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import expect
 from support.page.browser import a_rack, live
@@ -13,7 +14,7 @@ from sim_sled.core import contract
 EVIL = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def elsewhere():
     """Another site: serves whatever text is put at a path."""
     texts = {}
@@ -133,6 +134,7 @@ async def test_a_daemon_with_a_token_asks_for_it_and_takes_no_other(pages):
         await page.get_by_label("control token").last.fill("open-sesame")
         await page.keyboard.press("Enter")
         await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
+        await page.close()
 
 
 async def test_a_token_behind_the_hash_opens_the_page_and_leaves_the_address(pages):
@@ -143,3 +145,4 @@ async def test_a_token_behind_the_hash_opens_the_page_and_leaves_the_address(pag
         await expect(page.get_by_text("1 VM on 3 sleds")).to_be_visible()
         assert "sesame" not in page.url
         assert not any("sesame" in url for url in page.watched.asked)
+        await page.close()

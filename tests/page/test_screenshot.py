@@ -15,11 +15,11 @@ async def test_the_picture_of_readme_is_of_this_page(pages):
     async with a_rack(sleds=4, pace="dev") as rack:
         await rack.running(*(f"web-{i}" for i in range(1, 15)), "late-1", "late-2", "stuck-1")
         await rack.small.stop_instance("stuck-1")
-        await rack.small.expect("stuck-1", "stopping", within_s=20)
+        await rack.small.expect("stuck-1", "stopping", within_s=60)
         source = rack.small.meant("web-3")
         target = next(handle for handle in rack.small.handles if handle.id != source.sled_id)
         await rack.small.migrate_instance("web-3", target.id)
-        await rack.small.expect("v18", "running", within_s=30)
+        await rack.small.expect("v18", "running", within_s=60)
         await live(page, rack, "#v18")
         story = page.get_by_role("region", name="one VM")
         await expect(story).to_contain_text("Both sides of its migration")

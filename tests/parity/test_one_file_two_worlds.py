@@ -26,6 +26,8 @@ SETTLE_S = 0.6
 CALL_TIMEOUT_S = 1.0
 REPORT_LOST_US = 400_000
 SIDE_BY_SIDE = 10
+AGAIN = 3
+"""What differs in company is played so often again, alone: a meaning differs each time, a late clock does not."""
 UNTIL_US = 12_000_000
 """Before the first round of Nexus's background tasks: on sockets nobody waits for it."""
 
@@ -46,7 +48,7 @@ TEXT = """version: 1
 name: parity
 seed: {seed}
 fleet: {{sleds: {sleds}}}
-agent: {{stop_grace: 700ms, retry: {{first: 60ms, factor: 1, max: 60ms}}}}
+agent: {{stop_grace: 700ms, retry: {{first: 100ms, factor: 1, max: 100ms}}}}
 latency: {{preset: instant, starting -> running: 120ms, stopping -> stopped: 80ms, stopped -> destroyed: 80ms,
           rebooting -> running: 80ms, migration sync: 80ms}}
 load:
@@ -201,7 +203,7 @@ def test_each_action_means_the_same_under(trigger, monkeypatch):
     monkeypatch.setattr(virtual, "CONNECT_SILENT_US", int(CALL_TIMEOUT_S * 1e6))
     wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
     found = differences(wanted, asyncio.run(on_real_sockets(wanted, SIDE_BY_SIDE)))
-    # what differs in company is played again alone: a meaning differs then too, a late clock does not
-    again = {pair: wanted[pair] for pair in found}
-    found = differences(again, asyncio.run(on_real_sockets(again, 1)))
+    for _ in range(AGAIN):
+        again = {pair: wanted[pair] for pair in found}
+        found = differences(again, asyncio.run(on_real_sockets(again, 1)))
     assert not found, "\n".join(found.values())

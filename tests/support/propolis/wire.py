@@ -25,7 +25,7 @@ from propolis_stub.server.serve import Running, start
 from propolis_stub.types import RequestKind
 from propolis_stub.waiting import Pace, Point
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 VERSION = "5.0.0"
 NOBODY = "127.0.0.1:9"  # the discard port: refused at once
 NAMESPACE = UUID(int=0x57AB)

@@ -1,13 +1,16 @@
 """Campaigns: which seeds are played, and when they end; whoever plays them, the results are the same bytes."""
 
+import contextlib
+
 import pytest
 
 from sim_sled.campaign import job as jobs
+from sim_sled.campaign import places
 from sim_sled.campaign.explore import explore, place_of
 from sim_sled.campaign.groups import keep_group
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job, play_seed, read_ran
-from sim_sled.campaign.places import Batch, Future, NobodyPlays, Sizer, in_order, play_batch
+from sim_sled.campaign.places import Batch, Future, NobodyPlays, Processes, Sizer, in_order, play_batch
 from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.many import Task, play_all
@@ -166,6 +169,31 @@ def test_batches_grow_until_they_take_half_a_second():
     assert sizer.size == 1
 
 
+class NobodyAnswers:
+    """A pool of processes that takes everything and does nothing."""
+
+    def __init__(self):
+        self.futures, self.ended = [], []
+
+    def submit(self, *_):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def shutdown(self, **how):
+        self.ended.append(how)
+
+
+def test_what_is_under_way_when_a_campaign_ends_is_not_cancelled():
+    """Its worker is ended; the pool tells each future so, and trips over a cancelled one (InvalidStateError)."""
+    place = Processes(job(), 2)
+    place._pool = pool = NobodyAnswers()
+    for seed in range(4):
+        place.submit((seed,))
+    place.close()
+    assert pool.ended == [{"wait": True}]
+    assert not any(future.cancelled() for future in pool.futures)
+
+
 def test_runs_come_in_the_order_of_their_tasks():
     assert [one.task.seed for one in play_all([task(3), task(1), task(2)], 1)] == [3, 1, 2]
 
@@ -203,3 +231,27 @@ def test_a_group_has_its_folder_with_all_that_is_needed_to_see_it_again(tmp_path
     assert replay_file(str(kept.folder / "minimal.trace")).code == 0
     assert f"seed {group.seeds[0]}" in (kept.folder / "minimal.yaml").read_text()
     assert keep_group(job(SOME_FAIL), group, tmp_path / "found").folder != kept.folder
+
+
+def test_ctrl_c_while_a_batch_is_handed_over_waits_for_nobody(monkeypatch):
+    """It is kept back while a worker process starts, and comes right behind: what was handed over is under way."""
+
+    @contextlib.contextmanager
+    def with_ctrl_c():
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(places, "children_without_ctrl_c", with_ctrl_c)
+    place = Processes(job(ENDLESS), 1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            place.submit((1,))
+    finally:
+        place.close()
+
+
+ENDLESS = """
+version: 1
+load:
+- {every: 1s, from: 0s, to: 10000h, churn: {population: 40, create: 6, stop: 2, start: 1, reboot: 2, delete: 2}}
+"""
