@@ -8,7 +8,7 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
+daemon/doing.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
 http/app.py.
 """
@@ -735,6 +735,21 @@ class Daemon:
         known = any(rule.when.manual == name for rule in self.engine.scenario.rules)
         self._turn(Fire(name), None)
         return known
+
+    def do_once(self, propolis_id: UUID, action: str) -> str:
+        """Does an action of the scenario language to one VMM, now: by a rule of its own, which is fired once; so
+        `why` names it, and what it holds can be released. Returns the rule's name. ValueError with every problem
+        of the action, or if the rules do not know the VMM.
+        """
+        from sim_sled.daemon.doing import with_one_more  # noqa: PLC0415 -- few people do
+
+        who = self.engine.cast.subjects.get(propolis_id)
+        if who is None:
+            raise ValueError("no rule ever sees this VMM")
+        scenario, name = with_one_more(self.engine, who.hostname, action)
+        self._turn(Load(scenario), None)
+        self._turn(Fire(name, propolis_id), None)
+        return name
 
     def release(self, rule: str) -> bool:
         """Let go what a rule holds. False if it holds nothing."""

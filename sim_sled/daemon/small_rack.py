@@ -145,7 +145,8 @@ class SmallRack:
         if Nexus refuses or does not take the sleds within `READY_S`.
         """
         if self.nexus is None:
-            self.server = NexusServer(self.address, config=self._model(), seed=self.seed, clock=self.clock.now_us)
+            beside = f"{self.address.rpartition(':')[0]}:0"  # a port that is given is the sled's
+            self.server = NexusServer(beside, config=self._model(), seed=self.seed, clock=self.clock.now_us)
             await self.server.__aenter__()
             self.nexus = self.server.internal
         try:

@@ -74,9 +74,10 @@ STEP: Final = Step()
 
 @attrs.frozen
 class Fire:
-    """A person fires a manual trigger."""
+    """A person fires a manual trigger, for one VMM if it is named."""
 
     name: str
+    propolis_id: UUID | None = None
 
 
 @attrs.frozen
