@@ -143,10 +143,3 @@ class PutProbes(Struct, frozen=True):
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).put_probes(self.probes)
-
-
-class ReadNetworking(Struct, frozen=True):
-    """The read interface of SA 6 #26, for the control API."""
-
-    def apply(self, area: object, now_us: int) -> dict[str, object]:
-        return _of(area).snapshot()
