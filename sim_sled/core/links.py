@@ -1,7 +1,8 @@
 """The connections between migrating VMMs of one rack, and who is a source at which address.
 
 What Propolis says to its peer is carried to the other VMM of the same rack; a source that is here is never imagined,
-or one guest would run twice. Messages are queued and delivered when the turn settles.
+or one guest would run twice. Nor is one that was here and is gone, with the power of its sled or otherwise: nobody
+answers at its address, and no guest comes from nowhere. Messages are queued and delivered when the turn settles.
 
 Read before: core/turn.py. Read next: core/rack.py.
 """
@@ -27,6 +28,9 @@ from sim_sled.core.vmm import BaggageOf, Vmm, no_baggage
 MESSAGES_MAX: Final = 10_000
 """Messages between two VMMs in one turn: a whole migration is about 40; more is a loop, and a bug."""
 
+GONE_MAX: Final = 100_000
+"""Addresses of VMMs that are gone; the oldest are forgotten, and a source there is imagined again."""
+
 
 @attrs.define(eq=False)
 class Links:
@@ -38,6 +42,7 @@ class Links:
     expose: bool = False
     baggage: BaggageOf = no_baggage
     _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
+    _gone: dict[str, None] = attrs.field(factory=dict)  # addresses where nobody is any more, the oldest first
     _messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
 
     # --- who is where -----------------------------------------------------------------------------------------------
@@ -45,11 +50,15 @@ class Links:
     def add_source(self, vmm: Vmm) -> None:
         """From now on this VMM is what can be migrated from at its address, also if another one was before."""
         self._sources[vmm.about.propolis_addr] = vmm
+        self._gone.pop(vmm.about.propolis_addr, None)
 
     def remove_source(self, vmm: Vmm) -> None:
         """An address that was given anew stays with the newer VMM."""
         if self._sources.get(vmm.about.propolis_addr) is vmm:
             del self._sources[vmm.about.propolis_addr]
+            self._gone[vmm.about.propolis_addr] = None
+            if len(self._gone) > GONE_MAX:
+                del self._gone[next(iter(self._gone))]
 
     def source_at(self, address: str, target: Vmm) -> Vmm | None:
         """The VMM of this rack that `target` shall migrate from, if it is here. Whether it can is seen when it is
@@ -57,6 +66,10 @@ class Links:
         """
         source = self._sources.get(canonical_address(address))
         return None if source is target else source
+
+    def is_gone(self, address: str) -> bool:
+        """Whether a VMM of this rack was there, and nobody is now."""
+        return canonical_address(address) in self._gone
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
@@ -67,9 +80,12 @@ class Links:
     def after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self.turn.touched.append(vmm)
-        if vmm.peer is None and not self.expose:
+        if vmm.peer is None and not self.expose and not vmm.source_gone:
             return
         for effect in rest:
+            if vmm.source_gone and isinstance(effect, Dial):
+                self._messages.append((vmm, vmm, effect))
+                continue
             if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
                 self._messages.append((vmm, vmm.peer, effect))
                 continue
@@ -100,8 +116,11 @@ class Links:
             self._part(receiver, "the peer closed the connection", effects)
 
     def _dial(self, target: Vmm, source: Vmm, migration_id: UUID, effects: list[Effect]) -> None:
-        """A target asks its source to migrate; what the source's queue denies, the target sees as a lost peer."""
-        if source.vm is None or source.peer is not None:
+        """A target asks its source to migrate; what the source's queue denies, the target sees as a lost peer.
+
+        A target that would dial a source which is gone stands for both.
+        """
+        if source is target or source.vm is None or source.peer is not None:
             self._part(target, "the source is not there", effects)
             return
         baggage = self.baggage(source.sled_id, source.propolis_id)

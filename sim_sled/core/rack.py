@@ -224,7 +224,8 @@ class Rack:
         before = vmm.record
         where = item.requested.value
         source = None if where is None else self._links.source_at(where.src_propolis_addr, vmm)
-        scripted = source is None and not self.remote_peers
+        gone = where is not None and source is None and self._links.is_gone(where.src_propolis_addr)
+        scripted = source is None and not gone and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)
         except AgentAborts as aborts:
@@ -242,8 +243,13 @@ class Rack:
         if verdict is Verdict.NO_OP and not rest:
             return
         if verdict is Verdict.MIGRATE_IN:
-            vmm.peer = source
-            how = "in this rack" if source else "imagined" if scripted else "looked for on the network"
+            vmm.peer, vmm.source_gone = source, gone and not self.remote_peers
+            how = (
+                "in this rack" if source
+                else "imagined" if scripted
+                else "gone from this rack" if vmm.source_gone
+                else "looked for on the network"
+            )  # fmt: skip
             self._turn.tell(vmm, Kind.MIGRATION, f"source {vmm.source_addr} {how}")
         elif verdict is Verdict.DESTROY_NOW:
             self._publish(sled, vmm, effects)  # nothing else would ever report it (SA 6 #15)

@@ -139,6 +139,7 @@ class Vmm:
     pokes: deque[WaitingPoke] | None = None
     peer: Vmm | None = None  # the other VMM of a migration within this rack
     source_addr: str = ""  # a target's: where Nexus says its source is
+    source_gone: bool = False  # a target's: a VMM of this rack was there, and nobody is
     tried: tuple[UUID, ...] = ()  # migrations out, whatever became of them
     asked: tuple[tuple[int, VmmStateRequested], ...] = ()
     clock_us: int = 0  # how far its sled's clock is ahead: in times that are told, and in no wait

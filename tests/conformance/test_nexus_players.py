@@ -5,17 +5,18 @@ of the database, which the model says; nothing else may come out of a player but
 """
 
 import json
-import random
 from functools import cache
 
 import pytest
 from conformance.nexus_players import PLAYERS
 from conformance.test_nexus_traces import FILES, delays_fit, function_of, judge, lines_in
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nexus_client.stub.records import InvariantBroken
 
-MIXED = 40
-"""Of each function and rule set."""
+MIXED, MIXINGS = 10, 5
+"""Of each function and rule set, and how often: other ones each time."""
 IMPOSSIBLE = (InvariantBroken,)
 
 
@@ -44,8 +45,9 @@ def mixed(dice, one, other):
 
 
 @pytest.mark.parametrize("function", sorted(PLAYERS))
-def test_inputs_that_were_never_recorded_are_played(function):
-    dice = random.Random(function)
+@given(dice=st.randoms(use_true_random=False))
+@settings(max_examples=MIXINGS, deadline=None)
+def test_inputs_that_were_never_recorded_are_played(function, dice):
     for (name, rules), lines in recorded().items():
         if name != function:
             continue

@@ -11,6 +11,7 @@ from sim_sled.cli.main import app
 from sim_sled.daemon import on_sockets
 from sim_sled.daemon.on_sockets import play_on_sockets
 from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import play as in_virtual_time
 
 TEXT = """version: 1
 name: wall
@@ -84,6 +85,33 @@ def test_a_run_waits_for_what_a_vmm_or_a_rule_has_begun_however_quiet_it_is(monk
     _, said = play(IT_GOES_ON)
     assert "starting -> running" in said
     assert "propolis killed" in said
+
+
+SOURCE_WITHOUT_POWER = """version: 1
+name: wall
+nexus: {hazards: none}
+fleet: {sleds: 2}
+latency: instant
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 600ms, migrate: {hostname: web}}
+rules:
+- {name: dark, for: {hostname: web}, when: {at: 500ms}, do: {power_off_sled: {lasts: forever}}}
+expect: []
+"""
+
+
+@pytest.mark.parametrize("world", ["virtual", "sockets"])
+def test_no_guest_comes_out_of_a_sled_without_power(world, monkeypatch):
+    """Nexus does not know yet, and migrates it: the target fails, in both worlds."""
+    if world == "virtual":
+        lines = [str(line) for line in in_virtual_time(parse_scenario(SOURCE_WITHOUT_POWER)[0], 1).lines]
+    else:
+        monkeypatch.setattr(on_sockets, "SETTLE_S", 0.3)
+        lines = play(SOURCE_WITHOUT_POWER)[1].splitlines()
+    told = [line for line in lines if "sent" in line and "v2 web" in line]
+    assert "failed" in told[-1]
+    assert not [line for line in told if "completed" in line]
 
 
 def test_an_expectation_that_is_not_met_fails_there_too():

@@ -4,7 +4,6 @@
 
 import attrs
 from hypothesis import Phase, assume, given, note, settings
-from support.scenarios.strategies import scenarios
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.actions import SetState
@@ -12,6 +11,7 @@ from sim_sled.language.check import parse_scenario
 from sim_sled.language.printing import print_scenario
 from sim_sled.play.run import How, play
 from sim_sled.play.virtual import Bounds
+from sim_sled.strategies.scenario import scenarios
 
 BOUNDS = Bounds(steps_max=60_000, heap_max=100_000, lines_max=200_000)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)

@@ -169,6 +169,31 @@ def test_batches_grow_until_they_take_half_a_second():
     assert sizer.size == 1
 
 
+class NobodyAnswers:
+    """A pool of processes that takes everything and does nothing."""
+
+    def __init__(self):
+        self.futures, self.ended = [], []
+
+    def submit(self, *_):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def shutdown(self, **how):
+        self.ended.append(how)
+
+
+def test_what_is_under_way_when_a_campaign_ends_is_not_cancelled():
+    """Its worker is ended; the pool tells each future so, and trips over a cancelled one (InvalidStateError)."""
+    place = Processes(job(), 2)
+    place._pool = pool = NobodyAnswers()
+    for seed in range(4):
+        place.submit((seed,))
+    place.close()
+    assert pool.ended == [{"wait": True}]
+    assert not any(future.cancelled() for future in pool.futures)
+
+
 def test_runs_come_in_the_order_of_their_tasks():
     assert [one.task.seed for one in play_all([task(3), task(1), task(2)], 1)] == [3, 1, 2]
 

@@ -45,7 +45,7 @@ from nexus_client.types import MIGRATION_TERMINAL, MigrationState, VmmState
 from propolis_stub.contract import FromPeer, Hold, Release
 from propolis_stub.migration.messages import Malformed
 from propolis_stub.waiting import Pace, Point
-from sim_sled.core import contract, errors
+from sim_sled.core import contract, errors, links
 from sim_sled.core.config import MIGRATIONS_OUT_MAX, SimMode
 from sim_sled.core.happenings import Kind
 from sim_sled.core.why import told
@@ -389,12 +389,37 @@ def test_a_target_is_not_its_own_source():
     assert state_of(driver.published(V2)) == "running"
 
 
+@pytest.mark.parametrize("gone_by", ["unregister", "forget"])
+def test_a_source_that_is_gone_is_not_imagined_and_no_guest_comes_from_nowhere(gone_by):
+    """As on a network: nobody answers at the address where it was."""
+    driver = pair()
+    getattr(driver, gone_by)(V1)
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert sides(driver) == (None, ("failed", "failed"))
+    texts = [each.data for each in driver.happened if each.kind is Kind.MIGRATION and each.propolis_id == V2]
+    assert texts == [f"source {address_of(V1)} gone from this rack"]
+
+
 def test_an_address_is_free_again_when_its_vmm_is_gone():
     driver = pair()
     driver.unregister(V1)
+    driver.running(V3, propolis_addr=address_of(V1))
     driver.put(IN, V2, on=SLED_B)
     driver.run_until_idle()
-    assert sides(driver) == (None, ("running", "completed")), "nobody is there any more: imagined"
+    assert state_of(driver.published(V3)) == "destroyed"
+    assert told(driver.get(V2, on=SLED_B)).startswith("running")
+
+
+def test_so_many_addresses_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr(links, "GONE_MAX", 1)
+    driver = pair()
+    driver.running(V3)
+    driver.unregister(V1)
+    driver.unregister(V3)
+    driver.put(IN, V2, on=SLED_B)
+    driver.run_until_idle()
+    assert sides(driver) == (None, ("running", "completed")), "as one that never was here"
 
 
 # --- two targets ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.scenarios.strategies import distributions, scenarios
 from support.wire import documents
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
@@ -20,6 +19,7 @@ from sim_sled.language.figures import BadValue
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.play import library
+from sim_sled.strategies.scenario import distributions, scenarios
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "tests" / "data" / "scenarios").glob("*.yaml"))
