@@ -41,8 +41,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long begins first, some with each worker, who has a stretch of the list: what is left of it at the end
-    is short, and stolen by whoever has nothing to do.
+    """What takes long begins first, some of it with each worker, who has a stretch of the list: what is left at the
+    end is short, and stolen by whoever has nothing to do.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     long = [item for item in items if item.get_closest_marker("long") is not None]
