@@ -207,7 +207,7 @@ async def test_a_suspect_that_is_answered_is_one_no_more():
 
 async def test_the_number_of_remembered_suspects_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "SUSPECTS_MAX", 3)
-    async with _nexus(hangs=lambda _: True) as address, _senders(address, timeout_s=0.1) as (senders, replies):
+    async with _nexus(hangs=lambda _: True) as address, _senders(address, timeout_s=1.0) as (senders, replies):
         for serial in range(5):
             senders.send(_send(serial))
         await replies.until(5)
@@ -323,7 +323,7 @@ async def test_without_a_breaker_every_send_is_tried():
 async def test_a_nexus_that_hangs_or_refuses_opens_no_breaker():
     async with (
         _nexus(hangs=lambda vmm: vmm % 2) as address,
-        _senders(address, timeout_s=0.2) as (senders, replies),
+        _senders(address, timeout_s=5.0) as (senders, replies),  # enough for all to have connected
     ):
         for serial in range(4 * OPENS_AFTER):
             senders.send(_send(serial))
