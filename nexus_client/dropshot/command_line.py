@@ -9,6 +9,7 @@ no structured answer of its own tells its lines so. `--version` is on the progra
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import io
 import json
@@ -31,12 +32,15 @@ EXIT_CODES: Final = {
     GOOD: "done; what was asked for is so",
     FAILED: "what was asked for is not so: a run, an expectation or a check failed, a daemon is not ready",
     BAD_INPUT: "bad input: an option, a file, a scenario; or nowhere to write to. Nothing was started or changed",
-    UNREACHABLE: "nobody is there: no daemon, no Nexus within the time given, or Nexus refuses the sleds",
+    UNREACHABLE: "nobody is there: no rack, no daemon, no cluster, no Nexus in time; or Nexus refuses the sleds",
     NEVER_FIRED: "all is well, but a rule never fired (`run --require-fired`)",
     ADDRESS_IN_USE: "an address is in use, or not ours to bind",
     INTERRUPTED: "Ctrl-C",
 }
-"""Of every program and command (docs/commands.md)."""
+"""Of every program and command; `docs` and docs/commands.md print them. Nothing else says which number means what."""
+
+CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
+"""What binding an address ends with where it is `ADDRESS_IN_USE`."""
 
 SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
 """The same on a terminal and in a pipe."""

@@ -266,7 +266,8 @@ class Conductor:
         self.engine.begin(self.now_us)
 
     def _fire(self, item: Fire) -> None:
-        self.engine.fire(item.name, self.now_us)
+        who = None if item.propolis_id is None else self.engine.cast.subjects.get(item.propolis_id)
+        self.engine.fire(item.name, self.now_us, who)
 
     def _let_go(self, item: LetGo) -> None:
         self.engine.post.release(item.rule, self.now_us)

@@ -381,6 +381,8 @@ class World:
                     self._restart_nexus(effect)
                 case Due():
                     self._boot_nexus()
+                case contract.TellNexus(sled_id, path, _):
+                    self.line("upstairs", self.readable(path), None, self.engine.cast.by_id[sled_id].name)
 
     def _set_power(self, sled_id: UUID, power: str) -> None:
         self.ask(lambda ticket: nx.SetSled(ticket, sled_id, power=power), lambda _: None)

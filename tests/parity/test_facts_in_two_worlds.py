@@ -83,6 +83,7 @@ ELSEWHERE = {
     "strict_artifacts": "CALLS",
     "bootstore_strict": "CALLS",
     "regions": "CALLS",
+    "broken_downstairs": "CALLS",
     "pantry": "CALLS",
     "volumes_taken_over": "CALLS",
 }
