@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import App, Version, manual
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, App, Version, manual
 from propolis_stub import diagram as drawing
 from propolis_stub.pace_option import Pace
 
@@ -42,7 +41,7 @@ def diagram(
         changed = drawing.write(write)
     except (OSError, ValueError) as problem:
         typer.echo(f"{write}: {problem}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(BAD_INPUT) from None
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
 
 
@@ -80,11 +79,11 @@ def serve(
         if control_address is not None:
             require_token(control_address, settings.token)
     except (ValueError, OSError) as problem:
-        _give_up(str(problem), 2)
+        _give_up(str(problem), BAD_INPUT)
     try:
         asyncio.run(serving.serve(api, control_address, settings, port_file, typer.echo))
     except OSError as problem:
-        _give_up(f"cannot serve: {problem}", 5 if problem.errno == errno.EADDRINUSE else 2)
+        _give_up(f"cannot serve: {problem}", ADDRESS_IN_USE if problem.errno in CLOSED_ADDRESS else BAD_INPUT)
 
 
 def _give_up(why: str, code: int) -> NoReturn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +35,15 @@ def cannot_bind(error: OSError) -> str:
     if error.errno in _MISSING and not has_ipv6():
         return f"cannot bind: {NO_IPV6}"
     return f"cannot bind: {error.strerror or error}"
+
+
+@contextmanager
+def binding(option: str) -> Iterator[None]:
+    """What cannot be bound in here is told with the option that says where: OSError, its `strerror` the sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{cannot_bind(error)}; {option} says where") from None
 
 
 def assertions() -> Assertions | None:

@@ -453,3 +453,8 @@ class _Parsed(Protocol):
 def scalar_hook(kind: type, raw: object) -> Any:
     """The `dec_hook` of every decoder: `kind` is one of the classes above."""
     return cast("type[_Parsed]", kind).parse(raw)  # msgspec hands over only classes that it does not know itself
+
+
+def counted(count: int, what: str) -> str:
+    """`1 sled`, `2 sleds`, `1,000 sleds`: for people."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from nexus_client.dropshot.text import shown
+from nexus_client.dropshot.text import counted, shown
 from sim_sled.campaign.explore import Group
 from sim_sled.campaign.job import Job
 from sim_sled.files import CannotWrite, write_text
@@ -121,12 +121,15 @@ def _readme(job: Job, group: Group, small: Shrunk | None) -> str:
     size = "the whole scenario"
     if small is not None:
         s = small.scenario
-        size = f"{s.fleet.sleds} sleds, {small.vmms} VMMs, {len(s.rules)} rules, after {small.runs} runs"
+        size = (
+            f"{counted(s.fleet.sleds, 'sled')}, {counted(small.vmms, 'VMM')}, {counted(len(s.rules), 'rule')}, "
+            f"after {counted(small.runs, 'run')}"
+        )
     return f"""# {group.what}
 
 {shown(group.text)}
 
-{group.count} runs of `{Path(job.shown).name}` failed so; the first seeds: {seeds}.
+{counted(group.count, "run")} of `{Path(job.shown).name}` failed so; the first seeds: {seeds}.
 `minimal.yaml`: {size}.
 
 ```sh

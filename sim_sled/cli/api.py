@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-GOOD, UNFIT, BAD_INPUT = 0, 1, 2
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""
@@ -115,7 +115,7 @@ def _validate(operation: str, version: str, part: Part | None, *, as_json: bool)
         typer.echo("\n".join(faults))
     else:
         typer.echo(f"fits the {part.value} of {operation} in {version}")
-    raise typer.Exit(UNFIT if faults else GOOD)
+    raise typer.Exit(FAILED if faults else GOOD)
 
 
 def _stdin() -> Any:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import attrs
 import typer
 
-LIMITS_BROKEN: Final = 1
-NO_NEXUS: Final = 3
+from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
 
 
 @attrs.frozen
@@ -48,8 +47,8 @@ class Limits:
 
 
 def bench(
-    sleds: Annotated[int, typer.Option(min=1, max=20_000)] = 8,
-    vms_per_sled: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    sleds: Annotated[int, typer.Option(min=1, max=20_000, help="how many")] = 8,
+    vms_per_sled: Annotated[int, typer.Option(min=1, max=10_000, help="created, then stopped")] = 50,
     nexus: Annotated[
         str | None, typer.Option(metavar="ADDR", help="internal API; the model comes along if missing")
     ] = None,
@@ -87,14 +86,14 @@ def bench(
         loop.run(whole())
     except (RackError, aiohttp.ClientError, TimeoutError, OSError) as error:
         sys.stderr.write(f"sim-sled: the bench ended early: {str(error) or type(error).__name__}\n")
-        raise typer.Exit(NO_NEXUS) from None
+        raise typer.Exit(UNREACHABLE) from None
     broken = limits.broken(figures)
     if json_:
         sys.stdout.write(json.dumps(figures | {"limits": attrs.asdict(limits), "broken": broken}, indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{name:18} {_shown(value)}\n" for name, value in figures.items()))
         sys.stdout.write("".join(f"beyond its limit: {each}\n" for each in broken) or "all limits are kept\n")
-    raise typer.Exit(LIMITS_BROKEN if broken else 0)
+    raise typer.Exit(FAILED if broken else GOOD)
 
 
 def _shown(value: float) -> str:

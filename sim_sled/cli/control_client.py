@@ -1,4 +1,7 @@
-"""What the commands ask a running daemon's control API, and how they print it."""
+"""What the commands ask a running daemon's control API, and how they print it.
+
+Read next: cli/asking.py.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
-from nexus_client.dropshot.text import shown, shown_lines
+from nexus_client.dropshot.text import counted, shown, shown_lines
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
@@ -34,7 +38,6 @@ SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 """Bytes of a snapshot; the daemon makes no larger one."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
-_PIPE_WIDTH: Final = 200
 
 
 class AskError(Exception):
@@ -45,9 +48,17 @@ class AskError(Exception):
         self.code = code
 
 
+@attrs.frozen
+class Found:
+    """A daemon that was looked for: where its control API is, and whose token is sent."""
+
+    address: str
+    token: str | None = None
+
+
 def where(at: str | None, port_file: Path | None, rack: str | None = None) -> str:
-    """The control API's address, from an option, the environment, a port file, or of the only rack that runs. Exits
-    with 2 if there is none.
+    """The control API's address, from an option, the environment, a port file, or of a rack that runs: the named one,
+    or the only one. Exits with 2 for what is no port file and if several racks run, 3 if none does.
     """
     if at is not None:
         return at
@@ -59,12 +70,17 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
+    return str(rack_named(rack)[1]["control"])
+
+
+def rack_named(rack: str | None) -> tuple[str, dict[str, Any]]:
+    """The rack of this name, or the only one; its addresses. Exits as `where`."""
     try:
-        control = racks.find(rack)[1]["control"]
-    except (racks.NoRack, KeyError) as error:
-        _say(f"which daemon? give --at ADDR, --port-file FILE or SIM_SLED_CONTROL; {error}")
-        raise SystemExit(BAD_INPUT) from None
-    return str(control)
+        return racks.find(rack)
+    except racks.NoRack as error:
+        hint = "" if error.several or rack is not None else "; a daemon elsewhere: --at ADDR, --port-file FILE"
+        _say(f"{error}{hint}")
+        raise SystemExit(BAD_INPUT if error.several else UNREACHABLE) from None
 
 
 def ps(address: str, token: str | None, as_json: bool) -> int:
@@ -76,8 +92,7 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
     if as_json:
         _print(rows)
         return GOOD
-    # piped, nothing may be cut off to fit a terminal that is not there
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(_ps_table(rows))
+    show(_PS, _ps_rows(rows), _ps_table)
     return GOOD
 
 
@@ -88,7 +103,7 @@ def watch_ps(address: str, token: str | None) -> int:
     try:
         with Live(console=Console(), auto_refresh=False, screen=False) as live:
             while True:
-                live.update(_ps_table(_get(address, "/vmms", token)), refresh=True)
+                live.update(_ps_table(_ps_rows(_get(address, "/vmms", token))), refresh=True)
                 time.sleep(_WATCH_S)
     except AskError as error:
         return _failed(error)
@@ -96,17 +111,22 @@ def watch_ps(address: str, token: str | None) -> int:
         return INTERRUPTED
 
 
-def _ps_table(rows: list[dict[str, Any]]) -> Table:
-    # On 80 columns something has to give way: the id, whose beginning (and the VMM's and host name) names it as well.
-    names = ("VMM", "host name", "state", "since", "asked", "rule", "acked")
-    table = Table(
-        *(Column(name, no_wrap=True) for name in names),
-        *(Column(name, no_wrap=True, justify="right") for name in ("unacked", "starts")),
-        Column("id", overflow="ellipsis"),
-        box=None,
-    )
-    for each in sorted(rows, key=lambda row: (len(row["ordinal"]), row["ordinal"])):
-        table.add_row(
+def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list[str]]], Table]) -> None:
+    """A table for people on a terminal. In a pipe nothing may be cut off to fit a window that is not there: a line of
+    names, then a line per row, with tabs between.
+    """
+    if sys.stdout.isatty():
+        Console().print(table(rows))
+    else:
+        sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
+
+
+_PS: Final = ("VMM", "host name", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+
+
+def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
             each["ordinal"],
             shown(each["hostname"]),
             each["in"],
@@ -117,7 +137,21 @@ def _ps_table(rows: list[dict[str, Any]]) -> Table:
             str(each["unacknowledged"] or "-"),
             str(each["restarts"] + 1),
             each["propolis_id"],
-        )
+        ]
+        for each in sorted(rows, key=lambda row: (len(row["ordinal"]), row["ordinal"]))
+    ]
+
+
+def _ps_table(rows: list[list[str]]) -> Table:
+    # On 80 columns something has to give way: the id, whose beginning (and the VMM's and host name) names it as well.
+    table = Table(
+        *(Column(name, no_wrap=True) for name in _PS[:7]),
+        *(Column(name, no_wrap=True, justify="right") for name in _PS[7:9]),
+        Column(_PS[9], overflow="ellipsis"),
+        box=None,
+    )
+    for cells in rows:
+        table.add_row(*cells)
     return table
 
 
@@ -213,12 +247,21 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     return GOOD
 
 
-def inject(address: str, token: str | None, vmm: str, fault: str) -> int:
+def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        _print(_get(address, f"/vmms/{_who(vmm)}/inject", token, fault.encode()))
+        answer = _get(address, f"/vmms/{_who(vmm)}/inject", token, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
+    if as_json:
+        _print(answer)
+        return GOOD
+    [(kind, what)] = [(kind, what) for kind, what in fault.items() if kind != "illegal"]
+    told = {"state": f"goes to {what}", "guest": f"its guest does: {what}", "forget_vmm": "its agent forgets it",
+            "kill_propolis": "its Propolis dies", "do": f"{what}"}.get(kind, kind)  # fmt: skip
+    rule = answer.get("rule")
+    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if 'hold' in str(what) else ''})"
+    sys.stdout.write(f"{shown(vmm)}: {shown(told)}{by}\n")
     return GOOD
 
 
@@ -234,10 +277,16 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
         return GOOD
     if played["last_error"] is not None:
         _say(f"not in effect, the rules before it are: {played['last_error']}")
-    table = Table(Column("rule", no_wrap=True), "at", "matched", "fired", box=None)
-    for each in rows:
-        table.add_row(shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"]))
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    names = ("rule", "at", "matched", "fired")
+    cells = [[shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"])] for each in rows]
+
+    def table(cells: list[list[str]]) -> Table:
+        drawn = Table(Column(names[0], no_wrap=True), *names[1:], box=None)
+        for row in cells:
+            drawn.add_row(*row)
+        return drawn
+
+    show(names, cells, table)
     return GOOD
 
 
@@ -289,11 +338,6 @@ def _held(sleds: int, vmms: int, model: bool) -> str:
     return f"{counted(sleds, 'sled')}, {counted(vmms, 'VMM')}{', the Nexus model' if model else ''}"
 
 
-def counted(count: int, what: str) -> str:
-    """`1 sled`, `2 sleds`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def moment(address: str, token: str | None, path: str, as_json: bool) -> int:
     """`pause`, `resume`: what time it is then; returns the exit code."""
     try:
@@ -326,12 +370,16 @@ def _time_told(answer: dict[str, Any]) -> str:
     return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
 
 
-def post(address: str, token: str | None, path: str, body: bytes = b"") -> int:
-    """A control call with a body of JSON, or none; returns the exit code."""
+def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, body: bytes = b"") -> int:
+    """A control call with a body of JSON, or none; `told` puts its answer as a sentence. Returns the exit code."""
     try:
-        _print(_get(address, path, token, body, SCALE_S if body else TIMEOUT_S))
+        answer = _get(to.address, path, to.token, body, SCALE_S if body else TIMEOUT_S)
     except AskError as error:
         return _failed(error)
+    if as_json:
+        _print(answer)
+    else:
+        sys.stdout.write(shown(told(answer)) + "\n")
     return GOOD
 
 

@@ -16,19 +16,19 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, UNREACHABLE
+from nexus_client.dropshot.text import counted
 from sim_sled.campaign.explore import Explored, explore, place_of
 from sim_sled.campaign.groups import GROUPS_MAX, Kept, again, flags_of, keep_group
 from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
-from sim_sled.cli.scenario_commands import EXIT_FAILED, Outcome, bad_hazard, bad_variant, unwritable
-from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
+from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, unwritable
 from sim_sled.files import write_text
 from sim_sled.play import library
 from sim_sled.play.run import How
 
-EXIT_NOBODY: Final = 3
 HOUR_US: Final = 3_600_000_000
 
 
@@ -39,7 +39,7 @@ class ExploreOptions:
     runs: int = 100
     jobs: int = 1
     first_seed: int = 0
-    stop_after: int | None = 1
+    stop_after: int | None = None
     variant: str | None = None
     sled_variant: str | None = None
     results: Path | None = None
@@ -66,12 +66,12 @@ def explore_file(
     bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
     bad = bad or unwritable((options.out, options.junit, options.results))
     if bad is None and options.resume and options.results is None:
-        bad = Outcome("", EXIT_BAD_INPUT, "--resume goes on with a file: say which by --results FILE\n")
+        bad = Outcome("", BAD_INPUT, "--resume goes on with a file: say which by --results FILE\n")
     if bad is not None:
         return None, bad
     [one, *_], problems = library.load([path], options.files_from)
     if one.scenario is None:
-        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
+        return None, Outcome("", BAD_INPUT, problems.text())
     how = How(variant=options.variant, sled_variant=options.sled_variant)
     covers = options.swarm and options.guided
     job = Job(path, one.scenario, how, swarm=options.swarm, covers=covers, hazard=options.hazard)
@@ -99,19 +99,26 @@ def explore_file(
                 job, guide, options.runs, place, sheet=sheet, stop_after=options.stop_after, told=count
             )
     except BadSheet as error:
-        return None, Outcome("", EXIT_BAD_INPUT, f"{error}\n")
+        return None, Outcome("", BAD_INPUT, f"{error}\n")
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        return None, Outcome("", EXIT_NOBODY, f"{error} (after {explored.runs} runs{hint})\n")
+        return None, Outcome("", UNREACHABLE, f"{error} (after {counted(explored.runs, 'run')}{hint})\n")
     kept = _keep(job, explored, options, say)
     if options.out is not None:
         write_text(options.out, "".join(f"{seed}\n" for group in explored.groups.values() for seed in group.seeds))
     if options.junit is not None:
         write_text(options.junit, junit(job, explored))
-    code = EXIT_FAILED if explored.failed else EXIT_GOOD
+    code = FAILED if explored.failed else GOOD
     if options.as_json:
         return explored, Outcome(json.dumps(plain(job, explored, kept), indent=1) + "\n", code)
-    return explored, Outcome(text_of(job, explored, kept), code)
+    return explored, Outcome(text_of(job, explored, kept, _ended(explored, options)), code)
+
+
+def _ended(explored: Explored, options: ExploreOptions) -> str:
+    """What ended a campaign before its last run."""
+    if options.stop_after is None or explored.runs >= options.runs or explored.failed < options.stop_after:
+        return ""
+    return f"; ended by --failures {options.stop_after}, of {counted(options.runs, 'run')}"
 
 
 def guide_of(options: ExploreOptions) -> Guide:
@@ -144,7 +151,8 @@ def _keep(job: Job, explored: Explored, options: ExploreOptions, say: Callable[[
 
 def figures(explored: Explored) -> str:
     """`100 runs of 5.8 virtual hours, 3 failed in 2 groups`."""
-    text = f"{explored.runs} runs, {explored.virtual_us / HOUR_US:.1f} virtual hours, {explored.failed} failed"
+    hours = explored.virtual_us / HOUR_US
+    text = f"{counted(explored.runs, 'run')}, {hours:.1f} virtual hours, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)} groups"
     if explored.covered:
@@ -160,12 +168,12 @@ def brief(explored: Explored, rate: float) -> str:
     return text + (f", {explored.covered} tuples" if explored.covered else "")
 
 
-def text_of(job: Job, explored: Explored, kept: Sequence[Kept]) -> str:
+def text_of(job: Job, explored: Explored, kept: Sequence[Kept], ended: str = "") -> str:
     """For people: figures, then each group with how to see it again."""
     head = f"{job.shown}: {figures(explored)}"
     if explored.resumed:
         head += f" ({explored.resumed} of the runs were in the file)"
-    lines = [head]
+    lines = [head + ended]
     folders = {one.group.what: one for one in kept}
     for group in explored.groups.values():
         first = group.seeds[0]
@@ -175,7 +183,12 @@ def text_of(job: Job, explored: Explored, kept: Sequence[Kept]) -> str:
         lines.append(f"    again: {again(job, first)}")
         one = folders.get(group.what)
         if one is not None:
-            size = "" if one.small is None else f": {one.small.scenario.fleet.sleds} sleds, {one.small.vmms} VMMs"
+            small = one.small
+            size = (
+                ""
+                if small is None
+                else f": {counted(small.scenario.fleet.sleds, 'sled')}, {counted(small.vmms, 'VMM')}"
+            )
             lines.append(f"    kept: {one.folder}{size}")
         elif not job.swarm and job.hazard is None:
             lines.append(f"    smaller: sim-sled shrink {job.shown} --seed {first}{flags_of(job)}")
@@ -219,7 +232,8 @@ def junit(job: Job, explored: Explored) -> str:
     """For `--junit`: a test case per group that failed, and one for all that did not."""
     name = job.scenario.name
     good = explored.runs - explored.failed
-    cases = [f'  <testcase classname="campaign" name={quoteattr(f"{name}: {good} runs are good")}/>']
+    told = quoteattr(f"{name}: {counted(good, 'run')} good")
+    cases = [f'  <testcase classname="campaign" name={told}/>']
     for group in explored.groups.values():
         about = f"{group.text}\nseeds {', '.join(map(str, group.seeds))}\nagain: {again(job, group.seeds[0])}"
         failed = f"<failure message={quoteattr(group.text)}>{escape(about)}</failure>"

@@ -11,9 +11,8 @@ from uuid import UUID
 
 import typer
 
+from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE
 from sim_sled.cli import rss
-
-NO_NEXUS = 3
 
 
 def handoff(
@@ -28,7 +27,7 @@ def handoff(
     ] = False,
     also: Annotated[list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled (repeatable)")] = None,
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sleds' hardware")] = None,
-    zpools: Annotated[int | None, typer.Option(min=0)] = None,
+    zpools: Annotated[int | None, typer.Option(min=0, help="of each sled, a U.2 disk each")] = None,
     role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
     rss_nexus_external_addr: rss.NexusExternal = None,
     rss_nexus_id: rss.NexusId = None,
@@ -88,7 +87,7 @@ def handoff(
         made = make(wishes, facts_of(wishes, sleds, beside, Clock().now_us(), password_hash(wishes)))
     except HandoffImpossible as why:
         typer.echo(f"sim-sled: no hand-off can be made of this: {why}", err=True)
-        raise typer.Exit(rss.BAD_INPUT) from None
+        raise typer.Exit(BAD_INPUT) from None
     for told in made.told:
         typer.echo(f"sim-sled: {told}", err=True)
     if configs:
@@ -99,8 +98,8 @@ def handoff(
         answer = asyncio.run(send(wishes, made.body))
         if answer.status is None:
             typer.echo(f"sim-sled: {unreachable('the lockstep API', wishes.lockstep, answer.message)}", err=True)
-            raise typer.Exit(NO_NEXUS)
+            raise typer.Exit(UNREACHABLE)
         if answer.status != 204:
             typer.echo(f"sim-sled: {explain(answer.status, answer.message, wishes)}", err=True)
-            raise typer.Exit(NO_NEXUS)
+            raise typer.Exit(UNREACHABLE)
         typer.echo(f"the rack {wishes.rack_id} is handed over")

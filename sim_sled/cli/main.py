@@ -5,7 +5,6 @@ Read before: cli/rss.py.
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,7 +15,7 @@ import typer
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
 from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 from propolis_stub.pace_option import Pace
-from sim_sled.cli import rss, up
+from sim_sled.cli import asking, rss, up
 from sim_sled.cli.api import api
 from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
@@ -79,10 +78,6 @@ def _peer_address(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
-def _optional_address(text: str | None) -> str | None:
-    return None if text is None else _peer_address(text)
-
-
 PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
 Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
 
@@ -119,16 +114,16 @@ def serve(
     pace: Pace = None,
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sled's hardware")] = None,
-    hardware_threads: Annotated[int | None, typer.Option(min=1)] = None,
+    hardware_threads: Annotated[int | None, typer.Option(min=1, help="hyperthreads of its CPUs")] = None,
     physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
     reservoir_size: Annotated[str | None, typer.Option(help="like 32GiB; smaller than the RAM")] = None,
-    zpools: Annotated[int | None, typer.Option(min=0)] = None,
+    zpools: Annotated[int | None, typer.Option(min=0, help="how many, a U.2 disk each")] = None,
     zpool_size: Annotated[str | None, typer.Option(help="like 1TiB")] = None,
     cpu_family: Annotated[str | None, typer.Option(help="amd_milan, amd_turin, amd_turin_dense, unknown")] = None,
     role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
-    baseboard_model: Annotated[str | None, typer.Option()] = None,
-    baseboard_serial: Annotated[str | None, typer.Option()] = None,
-    baseboard_revision: Annotated[int | None, typer.Option(min=0)] = None,
+    baseboard_model: Annotated[str | None, typer.Option(help="as its inventory names it")] = None,
+    baseboard_serial: Annotated[str | None, typer.Option(help="by which Nexus knows the hardware")] = None,
+    baseboard_revision: Annotated[int | None, typer.Option(min=0, help="of the board")] = None,
     repo_depot_port: Annotated[
         int, typer.Option(min=0, max=65535, help="where the depot listens; 0: 12348, or any port on loopback")
     ] = 0,
@@ -164,6 +159,10 @@ def serve(
     state_dir: Annotated[
         Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
+    ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     rss_nexus_external_addr: rss.NexusExternal = None,
     rss_nexus_id: rss.NexusId = None,
@@ -198,6 +197,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
@@ -278,6 +278,7 @@ def serve(
         propolis=PropolisMode(propolis.value),
         propolis_nets=tuple(map(_net, propolis_net or ())),
         companions=rss.ports(wishes, sleds) if beside else None,
+        record=recorder_of(record, None if scenario is None else str(scenario)),
     )
     if wishes is not None and wishes.lockstep_port:
         if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():
@@ -367,269 +368,10 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
         raise typer.Exit(BAD_INPUT) from None
 
 
-At = Annotated[
-    str | None,
-    typer.Option("--at", envvar="SIM_SLED_CONTROL", callback=_optional_address, help="address of the control API"),
-]
-FromPortFile = Annotated[Path | None, typer.Option("--port-file", help="take the address from a port file")]
-Token = Annotated[str | None, typer.Option("--token", envvar="SIM_SLED_TOKEN")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
-
-
-@app.command()
-def page(
-    trace: Annotated[
-        Path | None, typer.Argument(metavar="TRACE", help="a finished run, as `run --trace` writes it")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="TRACE.html, if missing")] = None,
-    at: At = None,
-    port_file: FromPortFile = None,
-) -> None:
-    """Print where a running daemon's live page is; of a TRACE make one, with a time slider, all in one file."""
-    if trace is None:
-        from sim_sled.cli import control_client
-
-        sys.stdout.write(f"http://{control_client.where(at, port_file)}/page\n")
-        return
-    from sim_sled.cli.scenario import page_of
-
-    page_of(trace, out or trace.with_suffix(".html"))
-
-
-@app.command()
-def ps(
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="draw it again every second, until Ctrl-C")] = False,
-) -> None:
-    """List the VMMs of a running daemon."""
-    from sim_sled.cli import control_client
-
-    where = control_client.where(at, port_file)
-    raise typer.Exit(control_client.watch_ps(where, token) if watch else control_client.ps(where, token, as_json))
-
-
-@app.command()
-def expect(
-    vmm: Vmm,
-    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")],
-    within: Annotated[str, typer.Option(metavar="DURATION", help="how long it may take, like 30s")] = "30s",
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="a state that was passed within so long also counts, like 1m"),
-    ] = None,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Wait until a VMM is in a state. Exit 1 with its timeline and why it is where it is, if not in time."""
-    from sim_sled.cli import control_client
-
-    where = control_client.where(at, port_file)
-    asked = control_client.Asked(
-        vmm, state, _us(within, "--within"), None if since is None else _us(since, "--since")
-    )
-    raise typer.Exit(control_client.expect(where, token, asked, as_json=as_json))
-
-
-@app.command()
-def events(
-    follow: Annotated[bool, typer.Option("--follow", help="and go on until Ctrl-C")] = False,
-    after: Annotated[int, typer.Option(min=0, help="only those behind this number")] = 0,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    _as_json: Annotated[bool, typer.Option("--json", help="the lines are JSON anyway")] = False,
-) -> None:
-    """Print what happens on a running daemon, a JSON line each."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.events(control_client.where(at, port_file), token, after, follow=follow))
-
-
-def _us(text: str, option: str) -> int:
-    from sim_sled.language.figures import FOREVER, BadValue, parse_duration
-
-    try:
-        return min(parse_duration(text), FOREVER)
-    except BadValue as error:
-        _fail(f"{option}: {error.text}")
-
-
-@app.command()
-def pause(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Let time stand on a running daemon: nothing that takes time goes on, requests are answered."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.moment(control_client.where(at, port_file), token, "/pause", as_json))
-
-
-@app.command()
-def resume(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
-    """Let time go on after pause, step or until."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.moment(control_client.where(at, port_file), token, "/resume", as_json))
-
-
-@app.command()
-def step(
-    steps: Annotated[int, typer.Argument(metavar="COUNT", min=1, max=10_000)] = 1,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let what is due next happen, or so many such moments; time stands afterwards."""
-    from sim_sled.cli import control_client
-
-    where = control_client.where(at, port_file)
-    raise typer.Exit(control_client.move(where, token, "/step", {"steps": steps}, as_json))
-
-
-@app.command()
-def until(
-    what: Annotated[str, typer.Argument(metavar="VMM|DURATION", help="whom to wait for, or how long, like 90s")],
-    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")] = "",
-    within: Annotated[str, typer.Option(metavar="DURATION", help="how much time may go by at most")] = "1h",
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let time fly until a VMM is in a state, or for so long; time stands afterwards.
-
-    Durations are of the daemon's own time. Exit 1 with the VMM's timeline and why if it is not so in time.
-    """
-    from sim_sled.cli import control_client
-
-    wanted: dict[str, Any] = {"within_ms": _us(within if state else what, "--within" if state else "until") // 1000}
-    if state:
-        wanted |= {"who": what, "state": state}
-    raise typer.Exit(control_client.move(control_client.where(at, port_file), token, "/until", wanted, as_json))
-
-
-@app.command()
-def snapshot(
-    out: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="where to write it; stdout if missing or -")
-    ] = None,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-) -> None:
-    """Write a whole rack to one file, timers and the Nexus model included."""
-    from sim_sled.cli import control_client
-
-    file = None if out == Path("-") else out
-    raise typer.Exit(control_client.snapshot(control_client.where(at, port_file), token, file))
-
-
-@app.command()
-def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="of `snapshot`; - is stdin")],
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let a rack of the same name and size go on from where a snapshot was taken."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.restore(control_client.where(at, port_file), token, file, as_json))
-
-
-@app.command()
-def ready(
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    wait: Annotated[float, typer.Option(min=0, help="seconds to wait for it")] = 0.0,
-) -> None:
-    """Succeed once every sled of a daemon is registered with Nexus."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.ready(control_client.where(at, port_file), token, wait))
-
-
-@app.command()
-def why(
-    vmm: Vmm,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Explain why a VMM is where it is."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.why(control_client.where(at, port_file), token, vmm, as_json))
-
-
-@app.command()
-def log(
-    vmm: Vmm,
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what happened to a VMM lately."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.log(control_client.where(at, port_file), token, vmm, as_json))
-
-
-@app.command()
-def inject(
-    vmm: Vmm,
-    fault: Annotated[str, typer.Argument(help='JSON, like \'{"state": "failed"}\' or \'{"guest": "halt"}\'')],
-    at: At = None,
-    port_file: FromPortFile = None,
-    token: Token = None,
-) -> None:
-    """Make a VMM misbehave."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.inject(control_client.where(at, port_file), token, vmm, fault))
-
-
-@app.command()
-def rules(at: At = None, port_file: FromPortFile = None, token: Token = None, as_json: AsJson = False) -> None:
-    """List the rules of a daemon's scenario, and how often they fired."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.rules(control_client.where(at, port_file), token, as_json))
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME")]
-
-
-@app.command()
-def fire(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
-    """Fire a manual trigger of a daemon's scenario."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.post(control_client.where(at, port_file), token, f"/fire/{name}"))
-
-
-@app.command()
-def release(name: Name, at: At = None, port_file: FromPortFile = None, token: Token = None) -> None:
-    """Let go what a rule of a daemon's scenario holds."""
-    from sim_sled.cli import control_client
-
-    raise typer.Exit(control_client.post(control_client.where(at, port_file), token, f"/release/{name}"))
-
-
 app.command()(nexus)
 app.command()(api)
 app.command()(handoff)
+asking.add_to(app)
 add_to(app)
 up.add_to(app)
 app.command()(bench)

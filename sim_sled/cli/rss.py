@@ -12,12 +12,13 @@ from uuid import UUID
 
 import typer
 
+from nexus_client.dropshot.command_line import BAD_INPUT
+
 if TYPE_CHECKING:
     from sim_sled.companions.servers import Ports
     from sim_sled.core.config import SledConfig
     from sim_sled.core.handoff.wishes import Wishes
 
-BAD_INPUT: Final = 2
 SLEDS_BESIDE_MAX: Final = 32
 """Sleds of a process that get servers beside them without being asked for: each has fourteen sockets by default, and
 the ports of regions on one address suffice for 64."""

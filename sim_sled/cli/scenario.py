@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from nexus_client.dropshot.command_line import BAD_INPUT, App
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
-from nexus_client.dropshot.command_line import App
-from nexus_client.dropshot.text import shown_lines
+from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.surface import interruptible
@@ -60,7 +61,11 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="scenario")
 
 
-def check(files: Files, json: Annotated[bool, typer.Option("--json")] = False, files_from: FilesFrom = None) -> None:
+def check(
+    files: Files,
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    files_from: FilesFrom = None,
+) -> None:
     """Validate scenarios: every problem of every file, with line and column. Exit 2 if there is an error."""
     from sim_sled.cli.scenario_texts import check_files
 
@@ -129,7 +134,7 @@ def run(
         nonlocal played
         played += 1
 
-    with interruptible(lambda: f"{played} runs"), _watching() as progress:
+    with interruptible(lambda: counted(played, "run")), _watching() as progress:
         outcome = run_files(files, options, progress, after_each=one_more)
     _say(outcome)
 
@@ -154,8 +159,17 @@ def _on_sockets(files: list[str], options: Any) -> Any:
         raise typer.Exit(NO_NEXUS) from None
 
 
-def replay(file: Annotated[str, typer.Argument(help="trace file")]) -> None:
-    """Play a recorded run again and compare. Exit 1 if it is not the same."""
+def replay(
+    file: Annotated[str, typer.Argument(metavar="TRACE|DIR", help="a trace of `run`, or what --record has written")],
+    as_json: Annotated[bool, typer.Option("--json", help="of a DIR: print JSON")] = False,
+) -> None:
+    """Play a run, or the recording of a rack, again and compare. Exit 1 if it is not the same."""
+    from pathlib import Path
+
+    if Path(file).is_dir():
+        from sim_sled.cli.recording import replay_folder
+
+        raise typer.Exit(replay_folder(Path(file), as_json=as_json))
     from sim_sled.cli.scenario_commands import replay_file
 
     with _watching() as progress:
@@ -193,7 +207,7 @@ def explore(
     runs: Annotated[int, typer.Option(help="seeds to try", min=1, max=10_000_000)] = 100,
     jobs: Jobs = 2,
     first_seed: Annotated[int, typer.Option(help="the first one", min=0, max=2**64 - 1)] = 0,
-    failures: Annotated[int, typer.Option(help="stop after so many; 0: never", min=0, max=10_000_000)] = 1,
+    failures: Annotated[int, typer.Option(help="stop after so many; 0: never", min=0, max=10_000_000)] = 0,
     variant: Variant = None,
     sled_variant: SledVariant = None,
     hazard: Hazard = None,
@@ -267,7 +281,10 @@ def shrink(
         )
     if small is not None:
         sleds = small.scenario.fleet.sleds
-        sys.stderr.write(f"{small.runs} runs: {sleds} sleds, {small.vmms} VMMs, {len(small.scenario.rules)} rules\n")
+        sys.stderr.write(
+            f"{counted(small.runs, 'run')}: {counted(sleds, 'sled')}, {counted(small.vmms, 'VMM')}, "
+            f"{counted(len(small.scenario.rules), 'rule')}\n"
+        )
     if out is not None and small is not None:
         write_text(out, outcome.out)
         raise typer.Exit(outcome.code)
@@ -275,11 +292,12 @@ def shrink(
 
 
 @group.command("list")
-def list_command(json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """The scenarios of the library, each with the incident it reproduces."""
+def list_command(json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """The scenarios of the library, each with the incident it reproduces; in a pipe, tabs lie between."""
     from sim_sled.cli.scenario_texts import list_text
 
-    sys.stdout.write(list_text(as_json=json))
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    sys.stdout.write(list_text(as_json=json, width=width))
 
 
 Library = Annotated[str, typer.Argument(metavar="NAME", help="as `scenario list` prints it")]
@@ -349,7 +367,7 @@ def _say(outcome: Any) -> None:
 
 def _bad(text: str) -> NoReturn:
     sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
-    raise typer.Exit(2)
+    raise typer.Exit(BAD_INPUT)
 
 
 def _duration(text: str | None) -> int | None:

@@ -17,9 +17,9 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, NEVER_FIRED
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.campaign.job import KNOWN_HAZARDS, Job
-from sim_sled.cli.scenario_texts import EXIT_BAD_INPUT, EXIT_GOOD
 from sim_sled.files import write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
@@ -45,8 +45,6 @@ from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
 __all__ = ["reference_md", "schema_json"]
 
-EXIT_FAILED: Final = 1
-EXIT_NEVER_FIRED: Final = 4
 TRACE_MAX: Final = 512 * 2**20
 """Bytes of a trace: twice what a run of `play.trace.LINES_MAX` lines writes."""
 
@@ -114,7 +112,7 @@ def run_files(
         return bad
     loaded, problems = library.load(paths, options.files_from)
     if problems.errors:
-        return Outcome("", EXIT_BAD_INPUT, problems.text())
+        return Outcome("", BAD_INPUT, problems.text())
     err = problems.text() if problems.warnings else ""
     tasks, notes = _tasks(loaded, options)
     runs: list[Run] = []
@@ -143,20 +141,20 @@ def run_files(
     if options.as_json:
         shown = {"runs": [plain(run, require_fired=options.require_fired) for run in runs]}
         out = [json.dumps(shown, indent=1) + "\n"]
-    code = EXIT_GOOD
+    code = GOOD
     if any(not run.good for run in runs):
-        code = EXIT_FAILED
+        code = FAILED
     elif any(not run.passed(require_fired=options.require_fired) for run in runs):
-        code = EXIT_NEVER_FIRED
+        code = NEVER_FIRED
     return Outcome("".join(out), code, err + notes)
 
 
 def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
     if variant is not None and variant not in VARIANTS:
-        return Outcome("", EXIT_BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+        return Outcome("", BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
     if sled_variant is not None and sled_variant not in SLED_VARIANTS:
         known = ", ".join(sorted(SLED_VARIANTS))
-        return Outcome("", EXIT_BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
+        return Outcome("", BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
     return None
 
 
@@ -164,7 +162,7 @@ def bad_hazard(hazard: str | None) -> Outcome | None:
     """What is wrong with the name of a hazard; None if nothing is."""
     if hazard is None or hazard in KNOWN_HAZARDS:
         return None
-    return Outcome("", EXIT_BAD_INPUT, f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}\n")
+    return Outcome("", BAD_INPUT, f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}\n")
 
 
 def _flags(variant: str | None, sled_variant: str | None) -> str:
@@ -186,7 +184,7 @@ def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
             why = "permission denied"
         else:
             continue
-        return Outcome("", EXIT_BAD_INPUT, f"cannot write {path}: {why}\n")
+        return Outcome("", BAD_INPUT, f"cannot write {path}: {why}\n")
     return None
 
 
@@ -289,8 +287,8 @@ def replay_file(path: str, progress: Progress | None = None) -> Outcome:
         return again
     difference = compare(again.recorded, again.result.trace())
     if difference:
-        return Outcome(f"{path}: {difference}", EXIT_FAILED)
-    return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", EXIT_GOOD)
+        return Outcome(f"{path}: {difference}", FAILED)
+    return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", GOOD)
 
 
 def page_of_trace(path: str, out: Path, progress: Progress | None = None) -> Outcome:
@@ -313,10 +311,10 @@ def page_of_trace(path: str, out: Path, progress: Progress | None = None) -> Out
             recording = recording_of(again.result)
         write_text(out, in_one_file(recording))
     except TooManyEvents as error:
-        return Outcome("", EXIT_BAD_INPUT, f"{path}: no page: {error}\n")
+        return Outcome("", BAD_INPUT, f"{path}: no page: {error}\n")
     except (ValueError, IndexError) as error:
-        return Outcome("", EXIT_BAD_INPUT, f"{path}: a line of it cannot be read: {error}\n")
-    return Outcome(f"{out}\n", EXIT_GOOD, notes)
+        return Outcome("", BAD_INPUT, f"{path}: a line of it cannot be read: {error}\n")
+    return Outcome(f"{out}\n", GOOD, notes)
 
 
 @attrs.frozen
@@ -332,17 +330,17 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
     try:
         recorded = read_trace(read_bounded(Path(path), TRACE_MAX).decode())
     except TooLong:
-        return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: more than {TRACE_MAX // 2**20} MiB\n")
+        return Outcome("", BAD_INPUT, f"{path}: cannot be read: more than {TRACE_MAX // 2**20} MiB\n")
     except (OSError, ValueError) as error:
-        return Outcome("", EXIT_BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
+        return Outcome("", BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
     except BadTrace as error:
-        return Outcome("", EXIT_BAD_INPUT, f"{path}: {error}\n")
+        return Outcome("", BAD_INPUT, f"{path}: {error}\n")
     bad = bad_variant(recorded.variant or None, recorded.sled_variant or None)
     if bad is not None:
         return bad
     scenario = scenario_of(recorded, path)
     if isinstance(scenario, str):
-        return Outcome("", EXIT_BAD_INPUT, scenario)
+        return Outcome("", BAD_INPUT, scenario)
     task = Task(
         path,
         scenario,
@@ -357,7 +355,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
     loaded, problems = library.load([path], options.files_from)
     if problems.errors:
-        return Outcome("", EXIT_BAD_INPUT, problems.text())
+        return Outcome("", BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
     world = World(task.scenario, task.seed, variant=options.variant, sled_variant=options.sled_variant, keep=False)
     run_to_end(world, How(until_us=at_us))
@@ -369,10 +367,10 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
         known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])
         homeless = ", ".join(never_placed(world))
         room = f"; these found no room on any sled: {homeless}" if homeless else ""
-        return Outcome("", EXIT_BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
+        return Outcome("", BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
-    return Outcome(head + "".join(f"  {line}\n" for line in said), EXIT_GOOD, notes)
+    return Outcome(head + "".join(f"  {line}\n" for line in said), GOOD, notes)
 
 
 # ---- finding faults
@@ -395,17 +393,17 @@ def shrink_file(
         return None, bad
     [one, *_], problems = library.load([path], files_from)
     if one.scenario is None:
-        return None, Outcome("", EXIT_BAD_INPUT, problems.text())
+        return None, Outcome("", BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed
     task = Task(path, one.scenario, chosen or 0, How(variant=variant, sled_variant=sled_variant, keep=False))
     if key is None:
         [played] = many.play_all([task], 1)
         if played.result.good:
-            return None, Outcome("", EXIT_FAILED, f"{path} does not fail with seed {task.seed}\n")
+            return None, Outcome("", FAILED, f"{path} does not fail with seed {task.seed}\n")
         key = played.result.failures[0].key
     small = shrink(task, key, jobs=jobs, told=told)
     if small is None:
-        return None, Outcome("", EXIT_FAILED, f"{path} does not fail with '{key}' and seed {task.seed}\n")
+        return None, Outcome("", FAILED, f"{path} does not fail with '{key}' and seed {task.seed}\n")
     flag = _flags(variant, sled_variant)
     comment = (
         f"{small.text}\n"
@@ -413,4 +411,4 @@ def shrink_file(
         f"sim-sled run THIS --seed {small.seed}{flag}"
     )
     smaller = attrs.evolve(small.scenario, seed=small.seed)
-    return small, Outcome(print_scenario(smaller, comment), EXIT_GOOD)
+    return small, Outcome(print_scenario(smaller, comment), GOOD)

@@ -6,17 +6,15 @@ Read before: language/check.py, language/worlds.py. Read next: cli/scenario_comm
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.command_line import BAD_INPUT, GOOD
 from sim_sled.language import worlds
 from sim_sled.play import library
-
-EXIT_GOOD: Final = 0
-EXIT_BAD_INPUT: Final = 2
 
 
 def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequence[Path] = ()) -> tuple[str, int]:
@@ -24,7 +22,7 @@ def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequ
     there is an error.
     """
     loaded, problems = library.load(paths, files_from)
-    code = EXIT_BAD_INPUT if problems.errors else EXIT_GOOD
+    code = BAD_INPUT if problems.errors else GOOD
     if not as_json:
         told = [note for one in loaded if one.scenario is not None for note in worlds.notes(one.scenario)]
         return "".join(f"{note}\n" for note in told) + problems.text(), code
@@ -44,10 +42,20 @@ def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequ
     return json.dumps(document, indent=1) + "\n", code
 
 
-def list_text(folder: Path | None = None, *, as_json: bool = False) -> str:
-    """The library as a table, or as JSON."""
+def list_text(folder: Path | None = None, *, as_json: bool = False, width: int | None = None) -> str:
+    """The library as JSON, as a table of the terminal's `width`, or (None: a pipe) a line each, tabs between."""
     listed = library.listed(folder)
     if as_json:
         return json.dumps([attrs.asdict(one) for one in listed], indent=1) + "\n"
-    width = max((len(one.name) for one in listed), default=0)
-    return "".join(f"{one.name:{width}}  {one.about}\n" for one in listed)
+    if width is None:
+        return "".join(f"{one.name}\t{one.about}\n" for one in listed)
+    names = max((len(one.name) for one in listed), default=0) + 2
+    lines = [
+        line
+        for one in listed
+        for line in textwrap.wrap(
+            f"{one.name:{names}}{one.about}", max(width, names + 20), subsequent_indent=" " * names,
+            break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+        )
+    ]  # fmt: skip
+    return "".join(f"{line}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""`up`, `down`, `racks`, `scale`, `port`: a rack by its name. `add_to(app)` mounts them.
+"""`up`, `down`, `racks`, `port`: a rack by its name. `add_to(app)` mounts them.
 
 Read before: daemon/front.py, daemon/workers.py.
 """
@@ -21,10 +21,12 @@ import typer
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
-from nexus_client.dropshot.text import peer_address
+from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
+from sim_sled.cli.asking import Rack, one_name
 from sim_sled.daemon.log_words import LogLevel
+from sim_sled.machine import binding
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +54,7 @@ Name = Annotated[str | None, typer.Argument(metavar="RACK", help="its name; the 
 
 def add_to(app: typer.Typer) -> None:
     """Mount the commands on the program's app."""
-    for name, command in (("up", up), ("down", down), ("racks", racks), ("scale", scale), ("port", port)):
+    for name, command in (("up", up), ("down", down), ("racks", racks), ("port", port)):
         app.command(name)(command)
 
 
@@ -61,12 +63,12 @@ def up(
         str | None,
         typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
-    sleds: Annotated[int, typer.Option(min=1)] = 1,
+    sleds: Annotated[int, typer.Option(min=1, help="how many; more if the scenario's fleet has more")] = 1,
     scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Pace = "dev",
-    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="decides every draw")] = 0,
     listen: Annotated[
         str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
     ] = "[::1]:0",
@@ -80,6 +82,10 @@ def up(
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every address as JSON, not for people")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="info: the rare; debug: everything")] = LogLevel.WARNING,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -98,9 +104,12 @@ def up(
         _bad("--junit needs --scenario")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
+    if record is not None and workers > 1:
+        _bad("--record and --workers do not go together: each process would have a part of the rack")
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled.cli.recording import recorder_of
     from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
@@ -113,6 +122,7 @@ def up(
         seed=seed,
         pace=pace or DEFAULT,
         address=listen,
+        record=recorder_of(record, scenario),
     )
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
     logs.configure(level=log_level.value)
@@ -157,11 +167,13 @@ async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
 
     address = SocketAddress.parse(control.address)
     if not isinstance(rack, WorkersRack):
-        return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
+        with binding("--control"):
+            return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
 
     front = Front(rack.workers, control.token, control.hosts)
-    await front.serve(address)
+    with binding("--control"):
+        await front.serve(address)
     return front
 
 
@@ -198,7 +210,8 @@ async def _serve(
         with known.claimed(rack.name) as file:
             try:
                 descriptors.allow(rack.sleds_wanted)
-                await rack.start()
+                with binding("--listen"):
+                    await rack.start()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
@@ -380,11 +393,12 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     return code
 
 
-def down(rack: Name = None) -> None:
+def down(name: Name = None, rack: Rack = None) -> None:
     """End a rack; returns when it is gone."""
+    from sim_sled.cli.control_client import rack_named
     from sim_sled.daemon import racks as known
 
-    name, found = _found(rack)
+    name, found = rack_named(one_name(name, rack))
     os.kill(found["pid"], signal.SIGTERM)
     until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
     while name in known.running():
@@ -403,30 +417,16 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
-    from sim_sled.cli.control_client import counted
-
     for name, each in found.items():
         sys.stdout.write(
             f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"
         )
 
 
-def scale(
-    rack: Name = None,
-    sleds: Annotated[int, typer.Option(min=1, help="how many there shall be")] = 1,
-) -> None:
-    """Let sleds join, or the newest leave with their VMs, while the rack runs."""
-    from sim_sled.cli import control_client
-
-    _, found = _found(rack)
-    body = json.dumps({"sleds": sleds}).encode()
-    raise typer.Exit(control_client.post(found["control"], os.environ.get("SIM_SLED_TOKEN"), "/scale", body))
-
-
 def port(
     field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
     file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
-    rack: Annotated[str | None, typer.Option(metavar="RACK")] = None,
+    rack: Rack = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file is there")] = 0.0,
 ) -> None:
     """Print one address out of a port file, for scripts."""
@@ -434,7 +434,9 @@ def port(
     while file is not None and not file.exists() and time.monotonic() < until:  # noqa: TID251 -- same
         time.sleep(_LOOK_S)
     if file is None:
-        value: Any = _found(rack)[1]
+        from sim_sled.cli.control_client import rack_named
+
+        value: Any = rack_named(rack)[1]
     else:
         try:
             value = json.loads(file.read_text(encoding="utf-8"))
@@ -447,15 +449,6 @@ def port(
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
             _bad(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
-
-
-def _found(name: str | None) -> tuple[str, dict[str, Any]]:
-    from sim_sled.daemon import racks as known
-
-    try:
-        return known.find(name)
-    except known.NoRack as error:
-        _bad(str(error))
 
 
 def _bad(text: str) -> NoReturn:

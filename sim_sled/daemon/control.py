@@ -48,6 +48,7 @@ from sim_sled.daemon import page_api, snapshot
 from sim_sled.daemon.control_answers import (
     BadScenario,
     CompanionsShown,
+    DoFault,
     Expected,
     FactsWanted,
     Fired,
@@ -229,6 +230,12 @@ class Control:
 
     async def inject(self, call: Call[VmmFault]) -> Injected:
         propolis_id = self._seen(call).propolis_id
+        if isinstance(call.body, DoFault):
+            self._played()
+            try:
+                return Injected(injected=call.body, rule=self.daemon.do_once(propolis_id, call.body.do))
+            except ValueError as error:
+                raise bad_request(str(error)) from error
         sled_id = self._sled_of(propolis_id).config.sled_id
         ticket = self.daemon.ticket()
         item: contract.Input
@@ -450,7 +457,13 @@ _EVENTS: Final = (
 )
 _FAULT: Final[OneOf[VmmFault]] = OneOf(
     "VmmFault",
-    lambda: {"state": StateFault, "kill_propolis": KillFault, "forget_vmm": ForgetFault, "guest": GuestFault},
+    lambda: {
+        "state": StateFault,
+        "kill_propolis": KillFault,
+        "forget_vmm": ForgetFault,
+        "guest": GuestFault,
+        "do": DoFault,
+    },
 )
 
 

@@ -52,7 +52,13 @@ class GuestFault(_Body):
     guest: GuestEvent
 
 
-VmmFault = StateFault | KillFault | ForgetFault | GuestFault
+class DoFault(_Body):
+    """An action of the scenario language is done to it, as a rule would: `stall: 30s`, `hold: {publish: running}`."""
+
+    do: str
+
+
+VmmFault = StateFault | KillFault | ForgetFault | GuestFault | DoFault
 
 
 class ScenarioText(_Body):
@@ -307,9 +313,10 @@ class Expected(TypedDict):
 
 
 class Injected(TypedDict):
-    """The fault as it was understood."""
+    """The fault as it was understood. `rule`: of an action, by which it is known from now on."""
 
     injected: Any
+    rule: NotRequired[str]
 
 
 class RuleRow(TypedDict):

@@ -79,7 +79,7 @@ def cannot(scenario: Scenario, sleds: int, *, model: bool, judged: bool) -> list
         said.append(f"'{ExpungeSled.key}' does nothing: this Nexus has its own operators")
     fleet = len(sleds_of(scenario.fleet))
     if scenario.has("fleet") and sleds < fleet:
-        said.append(f"{sleds} of the fleet's {fleet} sleds are here")
+        said.append(f"{sleds} of the fleet's {fleet} sleds {'is' if sleds == 1 else 'are'} here")
     if scenario.expect and not judged:
         said.append("'expect' is not judged; --junit FILE does that")
     elif judged:

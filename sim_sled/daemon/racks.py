@@ -29,7 +29,11 @@ class NameTaken(Exception):
 
 
 class NoRack(LookupError):
-    """No rack of this name runs, or none was named and there are several; the text lists them."""
+    """No rack of this name runs. `several`: none was named, and there are several; the text lists them."""
+
+    def __init__(self, text: str, *, several: bool = False) -> None:
+        super().__init__(text)
+        self.several = several
 
 
 def folder() -> Path:
@@ -124,4 +128,6 @@ def find(name: str | None = None) -> tuple[str, dict[str, Any]]:
         raise NoRack(f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)")
     if len(racks) == 1:
         return next(iter(racks.items()))
-    raise NoRack(f"which rack? there are: {', '.join(racks)}" if racks else "no rack runs (sim-sled up starts one)")
+    if not racks:
+        raise NoRack("no rack runs (sim-sled up starts one)")
+    raise NoRack(f"{len(racks)} racks run: {', '.join(racks)}; say which with --rack NAME", several=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import signal
 import sys
@@ -21,7 +20,7 @@ import attrs
 
 from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import BadToken
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, INTERRUPTED
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, FAILED, GOOD, INTERRUPTED
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
@@ -31,7 +30,7 @@ from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Options, Played
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
-from sim_sled.machine import assertions, cannot_bind
+from sim_sled.machine import assertions, binding
 
 if TYPE_CHECKING:
     from sim_sled.antithesis import Assertions
@@ -61,8 +60,6 @@ class ServeOptions:
 
 BACKGROUND_MAX: Final = 1_000
 """The hand-off begins before anything else can be under way."""
-
-_CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
 def run(sleds: list[SledConfig], options: Options, serving: ServeOptions) -> int:
@@ -101,8 +98,8 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- same
             return BAD_INPUT
         except OSError as error:
-            print(f"sim-sled: {cannot_bind(error)}", file=sys.stderr)  # noqa: T201 -- same
-            return ADDRESS_IN_USE if error.errno in _CLOSED_ADDRESS else BAD_INPUT
+            print(f"sim-sled: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
+            return ADDRESS_IN_USE if error.errno in CLOSED_ADDRESS else BAD_INPUT
         _say_where(daemon, control, as_json=serving.as_json)
         if serving.port_file is not None:
             try:
@@ -222,10 +219,12 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
     control = Control(daemon, serving.token, serving.control_hosts)
     if serving.control is not None:
         # before the sleds: nothing is told to Nexus when this fails
-        listener = await serve_control(control, SocketAddress.parse(serving.control))
+        with binding("--control"):
+            listener = await serve_control(control, SocketAddress.parse(serving.control))
         stack.push_async_callback(listener.close)
         bound = listener.address
-    await daemon.start()
+    with binding("SLED_ADDR, --also or a port option"):
+        await daemon.start()
     return bound
 
 

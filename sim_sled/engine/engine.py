@@ -14,8 +14,9 @@ first of `fail`, `hang`, `reset` and `drop` ends the request.
 What it consists of knows nothing of it: who is there (cast), what is due (timers), whom a rule means (match), what an
 action does (act), the way of reports (reports).
 
-Read before: engine/act/__init__.py, engine/match.py, language/check.py. Read next: engine/requests.py,
-engine/rule_pacer.py, play/conductor.py, play/stage.py, play/virtual.py.
+Read before: engine/act/__init__.py, engine/match.py, language/check.py.
+Read next: daemon/doing.py, engine/requests.py, engine/rule_pacer.py, play/conductor.py, play/stage.py,
+play/virtual.py.
 """
 
 from __future__ import annotations

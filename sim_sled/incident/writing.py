@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from textwrap import wrap
 from typing import Final
 
+from nexus_client.dropshot.text import counted
 from sim_sled.incident.lines import Reading
 from sim_sled.incident.sheet import Draft, Entry
 
@@ -87,8 +88,9 @@ def summary_text(draft: Draft, reading: Reading) -> str:
     """What is said on stderr: what was read, what came of it, what is uncertain."""
     records = sum(reading.records.values())
     created = sum(1 for _, entry in draft.load if any(line.startswith("create") for line in entry.text))
-    read = f"{records} records of {len(reading.records)} files"
-    out = [f"{read}; {len(draft.hosts)} sleds, {created} instances, {len(draft.rules)} rules"]
+    read = f"{counted(records, 'record')} of {counted(len(reading.records), 'file')}"
+    rules = counted(len(draft.rules), "rule")
+    out = [f"{read}; {counted(len(draft.hosts), 'sled')}, {counted(created, 'instance')}, {rules}"]
     out += [f"  {note}" for note in draft.notes]
     out += [f"  {count} lines were no records ({kind})" for kind, count in sorted(reading.odd.items())]
     out += [f"    {_flat(each)}" for each in reading.quoted[:5]]

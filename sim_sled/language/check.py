@@ -2,7 +2,8 @@
 
 `load_scenarios` is the door: files in, scenarios and all problems of all files out. Nothing is ever half accepted.
 
-Read before: language/schema.py. Read next: cli/scenario_texts.py, engine/engine.py, language/check_rules.py.
+Read before: language/schema.py.
+Read next: cli/scenario_texts.py, daemon/doing.py, engine/engine.py, language/check_rules.py.
 """
 
 from __future__ import annotations

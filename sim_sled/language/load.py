@@ -221,7 +221,7 @@ def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, r
         return None
     except OSError as err:
         more = budget.advice(shown) if isinstance(err, FileNotFoundError) else ""
-        problems.add("E120", here, f"cannot be read: {err.strerror or err}{more}")
+        problems.add("E120", here, f"cannot be read: {more or err.strerror or err}")
         return None
     try:
         return data.decode("utf-8-sig")

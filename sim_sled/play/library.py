@@ -18,7 +18,7 @@ import attrs
 from sim_sled.language.check import Loaded, load_scenarios
 from sim_sled.language.load import STDIN
 from sim_sled.language.source import Problems
-from sim_sled.language.words import hint
+from sim_sled.language.words import nearest
 
 SUFFIXES: Final = (".yaml", ".yml")
 
@@ -62,10 +62,15 @@ def load(given: Iterable[str], files_from: Iterable[Path] = ()) -> tuple[list[Lo
 
 
 def meant(given: str) -> str:
-    """What to say of a name that is neither a file nor one of the library; "" of what is written like a file."""
+    """What to say of a name that is neither a file nor one of the library, first what was meant; "" if it is written
+    like a file.
+    """
     if not _is_word(given):
         return ""
-    return f", nor is it one of the library{hint(given, names()) or ' (sim-sled scenario list)'}"
+    near = nearest(given, names())
+    if near is not None:
+        return f"did you mean '{near}'? There is no such file, and none in the library"
+    return "there is no such file, and none in the library (sim-sled scenario list)"
 
 
 def _is_word(given: str) -> bool:

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from nexus_client.dropshot.text import shown
+from nexus_client.dropshot.text import counted, shown
 from sim_sled.language.figures import show_duration
 from sim_sled.play.judge.expect import Failure
 from sim_sled.play.run import Result
@@ -39,7 +39,8 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     seconds = result.elapsed_us // 1_000_000 * 1_000_000
     head = (
         f"{verdict} {result.scenario.name}  seed {result.seed}  {show_duration(seconds)} in {run.took_s:.2f} s"
-        f"  {counts['steps']} steps, {counts['vmms']} VMMs, {counts['rules_fired']} rules fired,"
+        f"  {counted(counts['steps'], 'step')}, {counted(counts['vmms'], 'VMM')}, "
+        f"{counted(counts['rules_fired'], 'rule')} fired,"
         f" {counts['expectations_met']}/{counts['expectations_armed']} expectations met"
     )
     if counts["user_refused"]:

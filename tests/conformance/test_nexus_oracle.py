@@ -386,6 +386,51 @@ def agent_publish_failure(_rules, given):
     return "transient" if again else "permanent"
 
 
+def start_unregister_undo(_rules, given):
+    """NX 4.3: 404 + code is trouble; the mark is from the generation that was registered, whatever came since."""
+    stuck = sled_error_gone(_rules, given["answer"])["vmm_gone"]
+    marks = given["registered_gen"] if stuck else None
+    return {"undo": "stuck" if stuck else "goes on", "marks_failed_from_gen": marks}
+
+
+def migrate_unregister_undo(_rules, given):
+    return {"undo": "stuck" if sled_error_gone(_rules, given["answer"])["vmm_gone"] else "goes on"}
+
+
+def vmm_mark_saga_unwound(_rules, given):
+    """NX 4.3: each time, never a deleted row; the reason of a Failed one stays, which the database refuses."""
+    vmm = given["vmm"]
+    if vmm["deleted"]:
+        return {"result": {"updated": False}, "vmm": vmm}
+    if vmm["state"] == "failed":
+        return {"result": internal('database error: Check("failure_reason_iff_failed")'), "vmm": vmm}
+    gen = vmm["state_generation"] + 1
+    return {"result": {"updated": True}, "vmm": vmm | {"state": "saga_unwound", "state_generation": gen}}
+
+
+def instance_migrate(rules, given):
+    """NX 4.2, the migrate checks in their order; what a disk is on was not asked before."""
+    row, vmm = given["instance"], given["active_vmm"]
+    instance_id = "00000000-0000-0000-0000-000000000001"
+    message, status, code = "", 400, "InvalidRequest"
+    if given["uses_local_storage"] and rules == "head":
+        message = f"cannot migrate instance {instance_id} as it uses local storage"
+    elif vmm is None or vmm["state"] != "running":
+        message = "instance must be running before it can migrate"
+    elif vmm["sled_id"] == given["dst_sled_id"]:
+        message = "instance is already running on destination sled"
+    elif row["migration_id"] is not None:
+        message, status, code = "instance is already migrating", 409, "Conflict"
+    return {"error": answer(status, code, message)} if message else {"do": "saga", "saga": True}
+
+
+def agent_monitor_poll(_rules, given):
+    """SA 2.10: a Propolis that cannot be reached is gone only if its zone is."""
+    if given["answer"] == "ok":
+        return {"update": "state"}
+    return "transient" if given["zone"] in ("running", "cannot tell") else {"update": "zone_gone"}
+
+
 # ---- inputs --------------------------------------------------------------------------------------------------------
 
 GENS = st.integers(1, 2**40)
@@ -615,6 +660,26 @@ def inheritances(draw):
     return {"instance": row, "parent": {"updater_id": "L1", "locked_gen": gen}, "child_lock_id": "L2"}
 
 
+@st.composite
+def unregisterings(draw):
+    """What a sled answers to DELETE, and what it has told meanwhile."""
+    registered = draw(st.integers(2, 2**40))
+    stored = registered + draw(st.sampled_from([0, 0, 1, 5]))
+    return {"answer": draw(errors()), "registered_gen": registered, "stored_gen": stored}
+
+
+@st.composite
+def migrates(draw):
+    sled, local = draw(st.sampled_from(["sled1", "sled2"])), draw(st.booleans())
+    return draw(situations(("running", "running", *STATES))) | {"dst_sled_id": sled, "uses_local_storage": local}
+
+
+LOST = st.sampled_from(["refused", "reset", "timeout", "name"]).map(lambda what: {"communication": what})
+POLLS = st.builds(
+    lambda told, zone: {"answer": told, "zone": zone},
+    st.just("ok") | LOST,
+    st.sampled_from(["running", "cannot tell", "none", "installed", "shutting down"]),
+)
 VMMS = st.composite(lambda draw: {"vmm": a_vmm(draw)})()
 OLD_STATES = tuple(state for state in STATES if state not in ("creating", "saga_unwound"))
 FAILURES = st.one_of(errors(), st.just({"kind": "communication", "what": "refused"}))
@@ -627,6 +692,14 @@ HEAD = st.just("head")
 ANY_RULES = st.sampled_from(["5854", "5855", "5749", "6455", "head"])
 
 ORACLES = {
+    "start_unregister_undo": (start_unregister_undo, st.tuples(HEAD, unregisterings())),
+    "migrate_unregister_undo": (
+        migrate_unregister_undo,
+        st.tuples(HEAD, st.builds(lambda told: {"answer": told}, errors())),
+    ),
+    "vmm_mark_saga_unwound": (vmm_mark_saga_unwound, st.tuples(HEAD, VMMS)),
+    "instance_migrate": (instance_migrate, st.tuples(HEAD, migrates())),
+    "agent_monitor_poll": (agent_monitor_poll, st.tuples(HEAD, POLLS)),
     "effective_state": (effective_state, RULE_SETS),
     "instance_start": (instance_start, st.tuples(HEAD, situations())),
     "select_runtime_change_action": (stop_or_reboot, st.tuples(HEAD, stops_and_reboots())),

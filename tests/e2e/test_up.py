@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -177,11 +178,14 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         (["up", "--scenario", "no-such"], 2, "cannot be read"),
         (["up", "--sleds", "0"], 2, "--sleds"),
         (["up", "--control", "0.0.0.0:0"], 2, "token"),
-        (["down"], 2, "no rack runs"),
-        (["down", "nobody"], 2, "no rack called 'nobody' runs; there are: none"),
-        (["scale", "--sleds", "2"], 2, "no rack runs"),
-        (["ps"], 2, "no rack runs"),
-        (["port", "control"], 2, "no rack runs"),
+        (["down"], 3, "no rack runs"),
+        (["down", "nobody"], 3, "no rack called 'nobody' runs; there are: none"),
+        (["down", "a", "--rack", "b"], 2, "which rack, a or --rack b?"),
+        (["scale", "--sleds", "2"], 3, "no rack runs"),
+        (["scale"], 2, "scale --sleds COUNT"),
+        (["ps"], 3, "no rack runs"),
+        (["ps", "--rack", "nobody"], 3, "no rack called 'nobody' runs"),
+        (["port", "control"], 3, "no rack runs"),
         (["port", "x", "--port-file", "missing.json"], 2, "is no port file"),
     ],
 )
@@ -218,3 +222,38 @@ def test_port_reads_any_field_of_a_port_file(home):
     assert sim("port", "n", *file)[1] == "3\n"
     code, _, err = sim("port", "sleds.1.address", *file)
     assert (code, "there is no '1'" in err) == (2, True)
+
+
+def test_of_two_racks_one_is_named_by_each_command(home):
+    for name, more in (("one", ("--listen", "[::1]:0")), ("two", ())):
+        assert sim("up", "--name", name, "--pace", "instant", "--detach", *more)[0] == 0
+    try:
+        code, _, err = sim("ps")
+        assert (code, err) == (2, "sim-sled: 2 racks run: one, two; say which with --rack NAME\n")
+        taken = sim("port", "control", "--rack", "one")[1].strip()
+        ask(sim("port", "model.control", "--rack", "two")[1].strip(), "/v1/instances", {"name": "web"})
+        assert sim("expect", "--rack", "two", "web", "running")[:2] == (0, "web is running\n")
+        names, row = sim("ps", "--rack", "two")[1].splitlines()
+        assert names.split("\t")[:3] == ["VMM", "host name", "state"]
+        assert row.split("\t")[:3] == ["v1", "web", "running"]
+        assert sim("ps", "--rack", "one")[1].count("\n") == 1
+        assert sim("why", "web", "--rack", "one")[0] == 2
+        assert sim("scale", "--rack", "one", "--sleds", "2")[1] == "the rack has 2 sleds now\n"
+        code, _, err = sim("up", "--name", "three", "--control", taken)
+        assert (code, "address already in use; --control says where" in err) == (5, True), err
+        sled = json.loads(sim("racks", "--json")[1])["one"]["sleds"][0]["address"]
+        code, _, err = sim("up", "--name", "three", "--listen", sled)
+        assert (code, "--listen says where" in err) == (5, True), err
+    finally:
+        assert [sim("down", "--rack", name)[0] for name in ("one", "two")] == [0, 0]
+
+
+def test_a_port_that_is_given_is_the_sleds(home):
+    """The model beside it took it first."""
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    code, out, err = sim("up", "--listen", f"[::1]:{port}", "--pace", "instant", "--detach")
+    assert code == 0, err
+    assert f"http://[::1]:{port}" in out
+    assert sim("down")[0] == 0

@@ -59,7 +59,7 @@ def test_what_has_no_answer_of_its_own_tells_its_lines():
     result = run("sim-sled", "scenario", "show", "stuck-stop", "--json")
     assert "version: 1" in json.loads(result.output)["lines"]
     failed = run("sim-sled", "down", "nowhere", "--json")
-    assert (failed.exit_code, json.loads(failed.stdout)) == (2, {"exit_code": 2, "lines": []})
+    assert (failed.exit_code, json.loads(failed.stdout)) == (3, {"exit_code": 3, "lines": []})
     assert "nowhere" in failed.stderr
 
 
@@ -100,3 +100,38 @@ def test_paces_have_the_same_names_wherever_there_is_one():
         assert all(re.search(rf"how long things take: [^;]*\b{preset}\b", told) for preset in PRESETS), path
     assert set(PRESETS) == set(OF_SCENARIOS)
     assert run("propolis-stub", "serve", "[::1]:0", "--pace", "consol").exit_code == 2
+
+
+ASKING = {
+    "ps", "why", "log", "expect", "events", "pause", "resume", "step", "until", "snapshot", "restore", "ready",
+    "inject", "rules", "fire", "release", "scale",
+}  # fmt: skip
+
+
+def test_whoever_asks_a_daemon_says_which_in_the_same_way():
+    for name, path, command in COMMANDS:
+        options = {option for each in command.params for option in each.opts}
+        if name == "sim-sled" and path[0] in ASKING:
+            assert options >= {"--at", "--rack", "--port-file", "--token", "--json"}, path
+
+
+def test_every_option_says_what_it_is():
+    silent = [
+        f"{name} {' '.join(path)} {each.opts[-1]}"
+        for name, path, command in COMMANDS
+        for each in command.params
+        if each.param_type_name == "option" and not each.help
+    ]
+    assert silent == []
+
+
+def test_a_number_means_the_same_wherever_a_program_exits():
+    """The numbers stand in one module: nothing else in our programs has one for `exit`."""
+    root = Path(__file__).parents[4]
+    said = re.compile(
+        r"(?:\bExit\(|\bsys\.exit\(|\bSystemExit\(|^[A-Z_]+(?:: Final)? = )(?:[1-5]|130)\)?$", re.MULTILINE
+    )
+    table = root / "nexus_client/dropshot/command_line.py"
+    for path in [*root.glob("sim_sled/cli/*.py"), *root.glob("*/__main__.py"), root / "sim_sled/daemon/serve.py"]:
+        codes = [line for line in path.read_text().splitlines() if said.search(line) and "exit" in line.lower()]
+        assert codes == [], f"{path}: {codes}; take them of {table.name}"

@@ -1,0 +1,59 @@
+"""`inject VMM FAULT [VALUE]`: names for what can go wrong, told as the control API takes it."""
+
+import pytest
+import typer
+
+from sim_sled.cli.asking import _fault
+from sim_sled.daemon.doing import one_rule
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (("failed",), {"state": "failed"}),
+        (("chipset-halt",), {"guest": "chipset-halt"}),
+        (("stall",), {"do": "stall: {}"}),
+        (("stall", "30s"), {"do": "stall: 30s"}),
+        (("hold",), {"do": "hold: {publish: '*'}"}),
+        (("hold", "publish: running, lasts: 2s"), {"do": "hold: {publish: running, lasts: 2s}"}),
+        (("migration",), {"do": "migration: failed"}),
+        (('{"state": "failed", "illegal": true}',), {"state": "failed", "illegal": True}),
+    ],
+)
+def test_a_fault_has_a_name(words, body):
+    assert _fault(words[0], *(words[1:] or ("",))) == body
+
+
+@pytest.mark.parametrize(
+    "words", [("stal", ""), ("failed", "30s"), ("{", ""), ('{"state": "failed"}', "now"), ("drop", "")]
+)
+def test_what_is_none_is_bad_input(words, capsys):
+    with pytest.raises(typer.Exit) as ended:
+        _fault(*words)
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith("sim-sled: ")
+
+
+def test_the_nearest_name_is_told(capsys):
+    with pytest.raises(typer.Exit):
+        _fault("stal", "")
+    assert "there is no 'stal' to inject (did you mean 'stall'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "action", ["stall: forever", "hold: {publish: '*'}", "kill_propolis: {}", "forget_vmm: {}", "guest: halt"]
+)
+def test_an_action_is_a_rule_that_is_fired_by_hand(action):
+    rule = one_rule("injected-1", "web", action)
+    assert (rule.name, rule.when.manual, rule.for_.hostname) == ("injected-1", "injected-1", ("web",))
+    assert [each.key for each in rule.do] == [action.partition(":")[0]]
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["stall: soon", "stal: 1s", "", "stall: 1s}\n- {name: more", "x" * 70_000, "note: \x00"],
+    ids=["a bad value", "no action", "nothing", "more rules", "too long", "no text"],
+)
+def test_a_bad_action_is_refused_with_its_problem(action):
+    with pytest.raises(ValueError, match=r"\w"):
+        one_rule("injected-1", "web", action)
