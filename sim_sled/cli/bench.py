@@ -18,12 +18,18 @@ import typer
 
 from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
 
+TRANSITIONS_MIN: Final = 200.0
+"""By processor time: what others do on the machine moves it little, while by the wall's the same rack made from 25 to
+500 a second on one machine. A rack with its model makes some 500 to 600 on a core of 2024: a half is left for slower cores, and a
+rack that has become twice as slow is noticed.
+"""
+
 
 @attrs.frozen
 class Limits:
     """What a run has to keep."""
 
-    transitions_per_s_min: float
+    transitions_per_cpu_s_min: float
     rss_mib_max: float
     start_s_max: float
     report_p99_ms_max: float
@@ -31,10 +37,10 @@ class Limits:
     def broken(self, figures: dict[str, Any]) -> list[str]:
         """A sentence for each that was not kept."""
         said = []
-        if figures["transitions_per_s"] < self.transitions_per_s_min:
+        if figures["transitions_per_cpu_s"] < self.transitions_per_cpu_s_min:
             said.append(
-                f"{figures['transitions_per_s']:.0f} transitions per second, at least "
-                f"{self.transitions_per_s_min:.0f} were wanted"
+                f"{figures['transitions_per_cpu_s']:.0f} transitions per second of processor time, at least "
+                f"{self.transitions_per_cpu_s_min:.0f} were wanted"
             )
         for name, most, unit in (
             ("rss_mib", self.rss_mib_max, "MiB"),
@@ -56,7 +62,9 @@ def bench(
         str | None, typer.Option(metavar="ADDR", help="with --nexus: where users create VMs (a model's control API)")
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="of --users")] = None,
-    min_transitions: Annotated[float, typer.Option(min=0, help="least changes of state per second")] = 25.0,
+    min_transitions: Annotated[
+        float, typer.Option(min=0, help="least changes of state per second of processor time")
+    ] = TRANSITIONS_MIN,
     max_rss: Annotated[float, typer.Option(min=0, help="most memory, in MiB")] = 1024.0,
     max_start: Annotated[float, typer.Option(min=0, help="most seconds until every sled is registered")] = 10.0,
     max_p99: Annotated[

@@ -702,8 +702,10 @@ class Daemon:
         return said
 
     def taken_up(self, tickets: int) -> None:
-        """The state of all cores is another: no ticket is given out that it knows."""
-        self._tickets = max(self._tickets, tickets)
+        """The state of all cores is another: tickets go on from there. Nobody waits for an answer to one of before
+        (`only_here`), so none means two things.
+        """
+        self._tickets = tickets
 
     @property
     def on_the_network(self) -> int:
