@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import attrs
 import typer
@@ -19,9 +19,9 @@ import typer
 from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
 
 TRANSITIONS_MIN: Final = 200.0
-"""By processor time: what others do on the machine moves it little, while by the wall's the same rack made from 25 to
-500 a second on one machine. A rack with its model makes some 500 to 600 on a core of 2024: a half is left for slower cores, and a
-rack that has become twice as slow is noticed.
+"""By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25 to
+500 on one machine. With its model it makes some 500 on a core of 2024: slower cores have room, and a rack that has
+become half as quick is noticed.
 """
 
 
