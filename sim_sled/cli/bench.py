@@ -19,8 +19,8 @@ import typer
 from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
 
 TRANSITIONS_MIN: Final = 200.0
-"""By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25 to
-500 on one machine. With its model it makes some 500 on a core of 2024: slower cores have room, and a rack that has
+"""By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25
+to 500. With its model it makes some 500 on a core of 2024: slower cores have room, and a rack that has
 become half as quick is noticed.
 """
 
