@@ -369,8 +369,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
         homeless = never_placed(world)
         if vmm in homeless:
             others = f" ({counted(len(homeless), 'instance')} like it)" if len(homeless) > 1 else ""
-            return Outcome(f"{vmm} was never placed: no sled had room for it by then{others}
-", GOOD, notes)
+            return Outcome(f"{vmm} was never placed: no sled had room for it by then{others}\n", GOOD, notes)
         listed = ", ".join(homeless[:20]) + (", ..." if len(homeless) > 20 else "")
         room = f"; these found no room on any sled: {listed}" if homeless else ""
         return Outcome("", BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
