@@ -136,8 +136,11 @@ def check(s: Scenario, problems: Problems) -> None:
 
 def _check_room(s: Scenario, sleds: list[Sled], problems: Problems) -> None:
     """Whether what is created fits at all: each entry by itself on empty sleds, and all that nobody ever stops. What
-    `every` creates, and a fleet that shrinks, only a run can tell (W314).
+    `every` creates, and a fleet that shrinks, only a run can tell (W314). A file without `fleet` is for a rack of any
+    size (`up --sleds`).
     """
+    if not s.has("fleet"):
+        return
     frees = any(entry.stop is not None or entry.delete is not None or entry.churn is not None for entry in s.load)
     cpus = sum(sled.shape.cpus for sled in sleds)
     memory = sum(sled.shape.reservoir for sled in sleds)
