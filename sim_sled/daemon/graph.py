@@ -4,7 +4,7 @@
     unpack(table, anchors, doors)  the same again, in new objects; an anchor gets its state in place
 
 Why not pickle: a pickle is a program, and whoever loads it runs it. Here a file can only name classes and functions
-of `ROOMS`, which do no I/O (contracts of import-linter), and loading calls none of them: state is put into fields.
+of `names.ROOMS`, which do no I/O (contracts of import-linter), and loading calls none: state is put into fields.
 Why not a `dump` and `load` per class, or cattrs: a rack is a net of some ninety classes that point at each other,
 with a rule's timers among them; what somebody forgets to write down there is lost without a word. Here whatever
 cannot be kept is refused by name (`CannotKeep`), and a field that is added tomorrow is kept from the start.
@@ -13,7 +13,7 @@ What is the same object before is the same object after; circles are no trouble.
 loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
 `doors` may be called: the methods that its core was given.
 
-Read next: daemon/snapshot.py.
+Read before: recording/names.py. Read next: daemon/snapshot.py.
 """
 
 from __future__ import annotations
@@ -36,28 +36,7 @@ from uuid import UUID
 
 import msgspec
 
-ROOMS: Final = (
-    "sim_sled.core",
-    "sim_sled.engine",
-    "sim_sled.language",
-    "sim_sled.play",
-    "nexus_client",
-    "propolis_stub",
-)
-"""What may be named: pure rooms."""
-BEYOND: Final = (
-    "nexus_client.client",
-    "nexus_client.exchange",
-    "nexus_client.senders",
-    "nexus_client.stub.server",
-    "propolis_stub.server",
-    "sim_sled.language.files",
-    "sim_sled.play.many",
-    "sim_sled.play.library",
-)
-"""... but for these, which do I/O."""
-BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
-"""Values of the daemon's."""
+from sim_sled.recording.names import by_name, class_of, enum_of, is_ours, ours, slots_of, state_of
 
 Table = list[Any]
 """Rows: what kind of thing, and what it is made of. A list of one number in a row is another row."""
@@ -69,15 +48,6 @@ class CannotKeep(TypeError):
 
 class BadTable(ValueError):
     """The table is none of `pack`'s, or of another program."""
-
-
-def is_ours(module: str) -> bool:
-    """Whether a table may name what is in there."""
-    return (_within(module, ROOMS) and not _within(module, BEYOND)) or _within(module, BESIDE)
-
-
-def _within(module: str, rooms: Iterable[str]) -> bool:
-    return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
 def program() -> str:
@@ -184,7 +154,7 @@ class _Packer:
         return ["obj", self._name(kind), self._fields(value)]
 
     def _fields(self, value: object) -> dict[str, Any]:
-        return {name: self._value(each, f".{name}") for name, each in _state(value)}
+        return {name: self._value(each, f".{name}") for name, each in state_of(value)}
 
     def _cell(self, cell: CellType) -> list[Any]:
         try:
@@ -196,7 +166,7 @@ class _Packer:
         module, code = function.__module__, function.__code__
         if not is_ours(module):
             raise self._cannot(f"the function {module}.{function.__qualname__}")
-        named = _by_name(module, function.__qualname__)
+        named = by_name(module, function.__qualname__)
         if named is function:
             return ["named function", f"{module}:{function.__qualname__}"]
         closed = zip(code.co_freevars, function.__closure__ or (), strict=True)
@@ -229,28 +199,6 @@ class _Packer:
 def _order(value: object) -> tuple[str, str]:
     """Of a set, whose own differs from process to process."""
     return type(value).__name__, str(value)
-
-
-def _state(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, msgspec.Struct):
-        yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return
-    for name in _slots(type(value)):
-        if hasattr(value, name):  # else it is not set yet
-            yield name, getattr(value, name)
-    yield from getattr(value, "__dict__", {}).items()
-
-
-def _slots(kind: type) -> dict[str, None]:
-    """Of a class and those that it is made of, in order."""
-    found: dict[str, None] = {}
-    for each in kind.__mro__:
-        slots = each.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if slot not in ("__weakref__", "__dict__"):
-                private = slot.startswith("__") and not slot.endswith("__")
-                found[f"_{each.__name__.lstrip('_')}{slot}" if private else slot] = None
-    return found
 
 
 # ---- unpacking
@@ -308,26 +256,26 @@ class _Unpacker:
         match kind:
             case "one":
                 module, _, name = rest[0].partition(":")
-                return vars(import_module(_ours(module)))[name]
+                return vars(import_module(ours(module)))[name]
             case "anchor" | "shell":
                 if rest[0] not in self._anchors:
                     raise BadTable(f"there is no {rest[0]} here")
                 return self._anchors[rest[0]]
             case "obj":
-                kept: Any = _class(rest[0])
+                kept: Any = class_of(rest[0])
                 return kept.__new__(kept)
             case "enum":
-                return _enum(rest[0])[rest[1]]
+                return enum_of(rest[0])[rest[1]]
             case "class":
-                return _class(rest[0])
+                return class_of(rest[0])
             case "named function":
                 module, _, name = rest[0].partition(":")
-                function = _by_name(_ours(module), name)
+                function = by_name(ours(module), name)
                 if isinstance(function, FunctionType) and function.__module__ == module:
                     return function
             case "function":
                 module, name, cells, _, _ = rest
-                code = _codes(_ours(module))[name]
+                code = _codes(ours(module))[name]
                 made = FunctionType(code, vars(import_module(module)), None, None, tuple(map(self._value, cells)))
                 made.__module__ = module
                 return made
@@ -348,7 +296,7 @@ class _Unpacker:
             case "tuple":
                 return tuple(map(self._value, rest))
             case "named":
-                named = _class(rest[0])
+                named = class_of(rest[0])
                 return tuple.__new__(named, map(self._value, rest[1:]))
             case "count":
                 return count(rest[0])
@@ -391,7 +339,7 @@ class _Unpacker:
                 self._keyed.append(lambda: made.update(members))
 
     def _put(self, made: Any, state: dict[str, Any]) -> None:
-        known = _slots(type(made))
+        known = slots_of(type(made))
         for name, value in state.items():
             if isinstance(made, msgspec.Struct):
                 msgspec.structs.force_setattr(made, name, value)
@@ -402,34 +350,6 @@ class _Unpacker:
 
 
 # ---- names
-
-
-def _ours(module: str) -> str:
-    if not is_ours(module):
-        raise BadTable(f"{module!r:.60} is no room of ours")
-    return module
-
-
-def _class(name: str) -> type:
-    module, _, qualified = name.partition(":")
-    found = _by_name(_ours(module), qualified)
-    if not isinstance(found, type) or found.__module__ != module:
-        raise BadTable(f"{name!r:.80} is no class of ours")
-    return found
-
-
-def _enum(name: str) -> type[Enum]:
-    found = _class(name)
-    if not issubclass(found, Enum):
-        raise BadTable(f"{name!r:.80} is no Enum")
-    return found
-
-
-def _by_name(module: str, qualified: str) -> object:
-    found: object = import_module(module)
-    for part in qualified.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def _code_name(code: CodeType) -> str:

@@ -26,8 +26,6 @@ ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
-_WORD: Final = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}
-_SLOW_WORD: Final = {"starting -> running": "start", "stopping -> stopped": "stop", TEARDOWN: "teardown"}
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
 _EXPLAINS: Final = frozenset(
     {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED, Ending.RUNNER_EXITED}

@@ -22,7 +22,6 @@ from sim_sled.incident.timeline import Incident, Instance, Vmm
 
 BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
-_VERB_OF: Final = {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}
 
 
 def derive(incident: Incident, name: str) -> Draft:

@@ -83,7 +83,7 @@ class Teller:
         (self.folder / name).write_text(text)
 
     def get(self, address: str, path: str) -> str:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as response:
             return response.read().decode()
 
     def post(self, address: str, path: str, body: Any = None) -> Any:
@@ -91,7 +91,7 @@ class Teller:
         request = urllib.request.Request(
             f"http://{address}{path}", data=data, headers={"content-type": "application/json"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read() or b"null")
 
     def port(self, field: str, more: str = "") -> str:
@@ -311,7 +311,7 @@ def page(t: Teller) -> None:
     address = t.sh("sim-sled page").strip().split()[-1].removeprefix("http://")
     host, _, path = address.partition("/")
     request = urllib.request.Request(f"http://{host}/{path}", headers={"accept": "text/html"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         html = response.read().decode()
         must("default-src 'none'" in response.headers.get("content-security-policy", ""), "no strict policy")
     must("<title>" in html, "no title")

@@ -159,11 +159,3 @@ class PutProbes:
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).put_probes(self.probes)
-
-
-@attrs.frozen
-class ReadNetworking:
-    """The read interface of SA 6 #26, for the control API."""
-
-    def apply(self, area: object, now_us: int) -> dict[str, object]:
-        return _of(area).snapshot()

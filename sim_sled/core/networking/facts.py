@@ -111,9 +111,6 @@ class Networking:
 
     # ---- the sled's side -------------------------------------------------------------------------------------------
 
-    def is_registered(self, propolis_id: UUID) -> bool:
-        return propolis_id in self._vmms
-
     def vmm_registered(self, propolis_id: UUID, registration: Registration) -> None:
         """Call on every accepted registration. A repeated one changes nothing but may bring further routers.
 

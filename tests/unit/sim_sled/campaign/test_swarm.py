@@ -151,6 +151,7 @@ def test_what_reached_something_new_is_changed_in_the_next_round():
     assert sum(count >= len(PARTS) - 3 for count in alike) == ROUND // 2
 
 
+@pytest.mark.long
 def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_number_of_players(tmp_path):
     one = job("stuck-stop")
     runs = 2 * ROUND + 5

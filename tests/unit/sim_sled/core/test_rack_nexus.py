@@ -203,6 +203,8 @@ def test_a_life_leaves_nothing_behind():
         what["_turn"]["scheduler"] = None  # counts on
         for sled in what["sleds"].values():
             sled["outbox"].pop("_serial")
+    gone = left["_links"].pop("_gone"), empty["_links"].pop("_gone")
+    assert tuple(map(len, gone)) == (1, 0), "where somebody was: one address, however often it was used"
     assert left == empty
     assert driver.rack._turn.scheduler._heap == []
 
