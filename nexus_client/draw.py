@@ -37,15 +37,3 @@ def draw(seed: int, /, *key: KeyPart) -> int:
         else:
             parts.append(b"b%d:%b" % (len(part), part))
     return int.from_bytes(blake2b(b"|".join(parts), digest_size=8).digest(), "big")
-
-
-def draw_unit(seed: int, /, *key: KeyPart) -> float:
-    """A uniform float in [0, 1), with 53 random bits."""
-    return (draw(seed, *key) >> 11) * 2.0**-53
-
-
-def draw_between(low: int, high: int, seed: int, /, *key: KeyPart) -> int:
-    """A uniform integer in [low, high], both included. ValueError if the interval is empty."""
-    if low > high:
-        raise ValueError(f"nothing between {low} and {high}")
-    return low + (draw(seed, *key) * (high - low + 1) >> DRAW_BITS)

@@ -1,7 +1,5 @@
 """The file in which a server tells where it listens. Nobody ever reads half of one, nor that of one long gone.
 
-A server that ends takes its file away; of one that was killed it stays.
-
 An earlier file is removed at the start of another server only if its process is gone: a second server that then
 cannot bind must not take the first one's from those who look for it.
 
@@ -10,13 +8,13 @@ Read before: language/files.py.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from nexus_client.dropshot.port_file import told_in
 from sim_sled.language.files import TooLong, read_bounded
 
 BYTES_MAX: Final = 4 * 2**20
@@ -35,42 +33,20 @@ def prepare(path: Path) -> None:
     fresh.unlink()
 
 
-def write(path: Path, ports: dict[str, Any]) -> None:
-    """Write `ports`, and whose they are, as JSON."""
-    fresh = _fresh(path)
-    fresh.write_text(json.dumps({"pid": os.getpid(), **ports}, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
-
-
-@contextlib.contextmanager
-def told(path: Path, ports: dict[str, Any]) -> Iterator[None]:
-    """`write`, and the end of it. Raises OSError if it cannot be written."""
-    write(path, ports)
-    try:
-        yield
-    finally:
-        if _pid(path) == os.getpid():  # else somebody else tells the same people where to go
-            path.unlink(missing_ok=True)
-
-
-def _pid(path: Path) -> int:
-    """Whose it is; 0: nobody's."""
-    try:
-        pid = json.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
-    except (TooLong, OSError, ValueError, TypeError, KeyError, RecursionError):
-        return 0
-    return pid if isinstance(pid, int) and pid > 0 else 0
+def told(path: Path, ports: dict[str, Any]) -> AbstractContextManager[None]:
+    """The file has `ports`, and whose they are, as JSON, as long as this lasts. OSError if it cannot be written."""
+    return told_in(path, json.dumps({"pid": os.getpid(), **ports}, indent=2) + "\n")
 
 
 def _is_of_a_living_one(path: Path) -> bool:
-    pid = _pid(path)
     try:
+        pid = json.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (OSError, OverflowError):
+    except (TooLong, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False
-    return pid not in (0, os.getpid())
+    return isinstance(pid, int) and pid > 0 and pid != os.getpid()
 
 
 def _fresh(path: Path) -> Path:

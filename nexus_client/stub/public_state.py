@@ -92,9 +92,6 @@ BY_RECORD: Final[Mapping[I, P]] = {
     I.DESTROYED: P.DESTROYED,
 }
 
-PLAIN: Final[Mapping[I, P]] = {**BY_RECORD, I.VMM: P.RUNNING}
-"""The record's state alone, as the original converts it where it does not look for a VMM."""
-
 
 def public_state(rules: RuleSet, state: I, active: V | None, *, migrating: bool) -> PublicState:
     """The public state; `active` is the state of the active VMM's undeleted record, `migrating`: the migration id

@@ -159,6 +159,10 @@ def serve(
     state_dir: Annotated[
         Path | None, typer.Option(help="keep configurations, artifacts and bundles here over restarts")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
+    ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
     rss_nexus_external_addr: rss.NexusExternal = None,
     rss_nexus_id: rss.NexusId = None,
@@ -193,6 +197,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
     from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
@@ -273,6 +278,7 @@ def serve(
         propolis=PropolisMode(propolis.value),
         propolis_nets=tuple(map(_net, propolis_net or ())),
         companions=rss.ports(wishes, sleds) if beside else None,
+        record=recorder_of(record, None if scenario is None else str(scenario)),
     )
     if wishes is not None and wishes.lockstep_port:
         if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():

@@ -160,8 +160,17 @@ def _on_sockets(files: list[str], options: Any) -> Any:
         raise typer.Exit(NO_NEXUS) from None
 
 
-def replay(file: Annotated[str, typer.Argument(help="trace file")]) -> None:
-    """Play a recorded run again and compare. Exit 1 if it is not the same."""
+def replay(
+    file: Annotated[str, typer.Argument(metavar="TRACE|DIR", help="a trace of `run`, or what --record has written")],
+    as_json: Annotated[bool, typer.Option("--json", help="of a DIR: print JSON")] = False,
+) -> None:
+    """Play a run, or the recording of a rack, again and compare. Exit 1 if it is not the same."""
+    from pathlib import Path
+
+    if Path(file).is_dir():
+        from sim_sled.cli.recording import replay_folder
+
+        raise typer.Exit(replay_folder(Path(file), as_json=as_json))
     from sim_sled.cli.scenario_commands import replay_file
 
     with _watching() as progress:

@@ -82,6 +82,10 @@ def up(
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every address as JSON, not for people")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="info: the rare; debug: everything")] = LogLevel.WARNING,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")
     ] = None,
@@ -100,9 +104,12 @@ def up(
         _bad("--junit needs --scenario")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
+    if record is not None and workers > 1:
+        _bad("--record and --workers do not go together: each process would have a part of the rack")
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled.cli.recording import recorder_of
     from sim_sled.daemon import logs, loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
@@ -115,6 +122,7 @@ def up(
         seed=seed,
         pace=pace or DEFAULT,
         address=listen,
+        record=recorder_of(record, scenario),
     )
     rack = small if workers == 1 else _shared_out(small, scenario, workers)
     logs.configure(level=log_level.value)

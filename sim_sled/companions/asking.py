@@ -28,11 +28,8 @@ LOOK_S: Final = 0.05
 async def ask(call: Call, where: Where, how: Callable[..., R], *args: Any) -> R:
     """What `how` of the core at `where` returns; raises its refusal."""
     op = call.op  # `asking.ask` tells it once only
-    return await asking.ask(call, Companions, _through, where, op, how, args)
-
-
-def _through(area: Companions, where: Where, op: str, how: Callable[..., R], args: tuple[Any, ...]) -> R:
-    return area.call(where, op, how, args)
+    made: R = await asking.ask(call, Companions, Companions.call, where, op, how, args)
+    return made
 
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:

@@ -69,7 +69,7 @@ class _Handlers:
         self._where = where
 
     async def region_list(self, call: Call) -> Answer:
-        regions = await ask(call, self._where, _all_regions)
+        regions = await ask(call, self._where, Agent.all)
         return ok([_region(each) for each in regions])
 
     async def region_create(self, call: Call) -> Answer:
@@ -118,10 +118,6 @@ class _Handlers:
     async def region_delete_running_snapshot(self, call: Call) -> Answer:
         await ask(call, self._where, Agent.stop_snapshot, str(call.path[0]), call.path[1])
         return NO_CONTENT
-
-
-def _all_regions(agent: Agent) -> list[Region]:
-    return list(agent.regions.values())
 
 
 def _region(region: Region) -> dict[str, Any]:

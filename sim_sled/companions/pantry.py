@@ -5,7 +5,7 @@ Read before: companions/asking.py, companions/imports.py, core/pantry/pantry.py.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import U64, Uuid
@@ -94,20 +94,10 @@ async def _status(call: Call) -> Answer:
 
 
 async def _volume(call: Call) -> Answer:
-    told = await ask(call, _HERE, _told, call.path[0])
+    told = await ask(call, _HERE, Pantry.told, call.path[0])
     if call.level < VERSION:
         del told["info"]  # version 1 does not tell it
     return ok(told)
-
-
-def _told(pantry: Pantry, volume_id: str) -> dict[str, Any]:
-    volume = pantry.volume(volume_id)
-    return {
-        "active": volume.active,
-        "seen_active": volume.seen_active,
-        "num_job_handles": len(volume.jobs),
-        "info": pantry.info(volume_id),
-    }
 
 
 async def _attach(call: Call) -> Answer:

@@ -25,7 +25,7 @@ from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.estate import Estate, OnEstate
 from sim_sled.core.inventory import FMD_WELL, Inventory
-from sim_sled.core.mishaps import Adjust, SetRegion
+from sim_sled.core.mishaps import Adjust, BreakDownstairs, SetRegion
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalStorage
 from sim_sled.core.trust_quorum.node import TrustQuorum
@@ -51,7 +51,8 @@ class SetFacts(OnEstate[None]):
     `m2_disks`: on how many M.2 disks artifacts are written. `unmounted`: kinds of datasets whose bundles cannot be
     reached. `crucible`, `pantry`, `depot`: knobs of the servers beside the sled, by their names. `regions`: the state
     that all regions of the sled take; `some_regions`: that of single ones, by id or by number from 1 in the order of
-    the datasets, then of their making.
+    the datasets, then of their making. `broken_downstairs`: those whose downstairs stops now, named the same way, and
+    how long their repair takes in microseconds; None: it is given up, and the region fails.
     """
 
     reconcile_us: int | None = None
@@ -80,6 +81,7 @@ class SetFacts(OnEstate[None]):
     crucible: Mapping[str, object] | None = None
     regions: RegionState | None = None
     some_regions: Mapping[str, RegionState] | None = None
+    broken_downstairs: Mapping[str, int | None] | None = None
     pantry: Mapping[str, object] | None = None
     volumes_taken_over: bool | None = None
     depot_broken: bool | None = None
@@ -104,11 +106,16 @@ class SetFacts(OnEstate[None]):
         if self._needs_servers and estate.sled.regions is None:
             raise BadRequest("there are no servers beside this sled")
         self._meant_regions(estate)
+        for dataset, region_id, _ in self._broken(estate):
+            region = estate.of(Companions).agents.agent(dataset).get(str(region_id))
+            if region.state is not RegionState.CREATED:
+                raise BadRequest(f"region {region_id} is {region.state.value}, nobody writes to it")
 
     @property
     def _needs_servers(self) -> bool:
         beside = (
-            self.crucible, self.regions, self.some_regions, self.pantry, self.volumes_taken_over, self.depot_broken,
+            self.crucible, self.regions, self.some_regions, self.broken_downstairs, self.pantry,
+            self.volumes_taken_over, self.depot_broken,
         )  # fmt: skip
         return any(each is not None for each in beside)
 
@@ -118,21 +125,20 @@ class SetFacts(OnEstate[None]):
         """
         if self.regions is None and self.some_regions is None:
             return []
-        agents = estate.of(Companions).agents
-        there = [
-            (dataset.dataset_id, UUID(region_id))
-            for dataset in estate.hardware.crucible_datasets_of(estate.sled_id)
-            for region_id in agents.agent(dataset.dataset_id).regions
-        ]
+        there = _regions(estate)
         meant = {where: self.regions for where in there if self.regions is not None}
         for name, state in (self.some_regions or {}).items():
-            found = [where for number, where in enumerate(there, 1) if name.lower() in {str(number), str(where[1])}]
-            if not found:
-                raise BadRequest(f"the sled has {len(there)} regions, none is {name}")
-            meant |= dict.fromkeys(found, state)
+            meant[_named(there, name)] = state
         for (dataset, region), state in meant.items():
-            agents.agent(dataset).check_state(str(region), state)
+            estate.of(Companions).agents.agent(dataset).check_state(str(region), state)
         return [(*where, state) for where, state in meant.items()]
+
+    def _broken(self, estate: Estate) -> list[tuple[UUID, UUID, int | None]]:
+        """Dataset and id of the regions whose downstairs stop, and how long their repair takes."""
+        if self.broken_downstairs is None:
+            return []
+        there = _regions(estate)
+        return [(*_named(there, name), repair_us) for name, repair_us in self.broken_downstairs.items()]
 
     def _reconciler(self, estate: Estate) -> None:
         ledger = estate.of(Ledger)
@@ -204,6 +210,9 @@ class SetFacts(OnEstate[None]):
             if self.crucible is not None:
                 changes = tuple(self.crucible.items())
                 companions.suffer(Adjust(Server.CRUCIBLE.value, changes, dataset.dataset_id))
+        for dataset_id, region_id, repair_us in self._broken(estate):
+            mishap = BreakDownstairs(dataset_id, region_id, repair_us or 0, aborted=repair_us is None)
+            companions.suffer(mishap)
         for dataset_id, region_id, state in self._meant_regions(estate):
             companions.suffer(SetRegion(dataset_id, region_id, state))
         if self.pantry is not None:
@@ -213,6 +222,24 @@ class SetFacts(OnEstate[None]):
                 companions.pantry.take_over(volume_id)
         if self.depot_broken is not None:
             companions.suffer(Adjust(Server.REPO_DEPOT.value, (("broken", self.depot_broken),)))
+
+
+def _regions(estate: Estate) -> list[tuple[UUID, UUID]]:
+    """Dataset and id of all regions of the sled, as they are numbered."""
+    agents = estate.of(Companions).agents
+    return [
+        (dataset.dataset_id, UUID(region_id))
+        for dataset in estate.hardware.crucible_datasets_of(estate.sled_id)
+        for region_id in agents.agent(dataset.dataset_id).regions
+    ]
+
+
+def _named(there: list[tuple[UUID, UUID]], name: str) -> tuple[UUID, UUID]:
+    """The region of this number or id. Raises `BadRequest`."""
+    for number, where in enumerate(there, 1):
+        if name.lower() in {str(number), str(where[1])}:
+            return where
+    raise BadRequest(f"the sled has {len(there)} regions, none is {name}")
 
 
 def _set(where: dict[str, str], key: str, why: str) -> None:

@@ -15,9 +15,6 @@ from sim_sled.core.estate import Area, Estate
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.omicron_config.reconcile import HEADER_BYTES, Image, Reconciled, as_wire
 
-INTERNAL_DISKS: Final = 2
-"""M.2 disks of a sled (SR 3.6); the configuration and the artifacts are kept on them."""
-
 NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 _MANIFEST: Final = "/fake/path/install/zones.json"

@@ -9,8 +9,8 @@ turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
 daemon/doing.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
-Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/small_rack.py,
-http/app.py.
+Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
+daemon/small_rack.py, http/app.py.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ from sim_sled.play.passage import Passage
 if TYPE_CHECKING:
     from sim_sled.daemon.judging import Judging
     from sim_sled.daemon.propolis_api import PropolisApis
+    from sim_sled.daemon.recorder import Recorder
     from sim_sled.engine.cast import Subject
     from sim_sled.engine.engine import Engine
     from sim_sled.engine.plans import Expunge, Power, RestartNexus
@@ -132,6 +133,7 @@ class Options:
     companions: Ports | None = None  # servers beside each sled; None: there are none
     sled_pacer: SledPacer = attrs.field(factory=AtOnce)
     state_dir: Path | None = None  # None: nothing outlives the daemon
+    record: Recorder | None = None  # who writes down every turn
 
 
 @attrs.define
@@ -193,8 +195,7 @@ class Daemon:
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
         ]  # fmt: skip
-        for config in sleds:
-            self.rack.add_sled(config)
+        self.recorder = self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
@@ -235,6 +236,15 @@ class Daemon:
         self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
+    def _take_in(self, sleds: list[SledConfig]) -> Recorder | None:
+        """The rack's first sleds, and whoever writes down what becomes of them. Raises `CannotRecord`."""
+        for config in sleds:
+            self.rack.add_sled(config)
+        recorder = self.options.record
+        if recorder is not None:
+            recorder.begin(self.options, sleds, self.clock.now_us())
+        return recorder
+
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -262,16 +272,18 @@ class Daemon:
     async def join(self, config: SledConfig, name: str = "") -> None:
         """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
         sled = self.rack.add_sled(config)
+        if self.recorder is not None:
+            self.recorder.joins(config, name, self.clock.now_us())
         try:
             if self._agents is not None:
                 equip([sled], self._agents)
+            if self.passage.has_rules:
+                self._retries_as_ruled(sled)
+                self.engine.cast.join(name or str(config.sled_id), config.sled_id)
             await self._listen(sled)
         except (OSError, ValueError):
-            self.rack.remove_sled(config.sled_id, self.clock.now_us())
+            self._gone(config.sled_id)
             raise
-        if self.passage.has_rules:
-            self._retries_as_ruled(sled)
-            self.engine.cast.join(name or str(config.sled_id), config.sled_id)
         self.registered[config.sled_id] = asyncio.Event()
         self._unregistered.add(config.sled_id)
         await self._start_companions(sled)
@@ -280,12 +292,7 @@ class Daemon:
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
-        sled = self.rack.sleds.get(sled_id)
-        self.rack.remove_sled(sled_id, self.clock.now_us())
-        if self._agents is not None and sled is not None:
-            datasets = sled.config.hardware.crucible_datasets_of(sled_id)
-            self._agents.remove(each.dataset_id for each in datasets)
-        self.passage.leave(sled_id)
+        self._gone(sled_id)
         self.addresses.pop(sled_id, None)
         self.registered.pop(sled_id, None)
         self._unregistered.discard(sled_id)
@@ -296,6 +303,17 @@ class Daemon:
         listener = self._listener_of.pop(sled_id)
         self._listeners.remove(listener)
         await listener.close()
+
+    def _gone(self, sled_id: UUID) -> None:
+        """The cores know the sled no more. Raises ValueError if there is no such sled."""
+        sled, now_us = self.rack.sleds.get(sled_id), self.clock.now_us()
+        self.rack.remove_sled(sled_id, now_us)
+        if self.recorder is not None:
+            self.recorder.leaves(sled_id, now_us)
+        if self._agents is not None and sled is not None:
+            datasets = sled.config.hardware.crucible_datasets_of(sled_id)
+            self._agents.remove(each.dataset_id for each in datasets)
+        self.passage.leave(sled_id)
 
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
@@ -339,6 +357,8 @@ class Daemon:
         for sled_id, sled in self.rack.sleds.items():
             self._blobs[sled_id] = self._state_dir.take(sled.estate)
             if sled.estate.kept:
+                if self.recorder is not None:
+                    self.recorder.keeps(sled_id, sled.estate.kept, self.clock.now_us())
                 try:
                     if sled.regions is not None:
                         sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
@@ -370,6 +390,8 @@ class Daemon:
         self._listeners.append(listener)
         self._listener_of[sled.config.sled_id] = listener
         sled.address = self.addresses[sled.config.sled_id] = listener.address
+        if self.recorder is not None:
+            self.recorder.listens(sled.config.sled_id, listener.address, self.clock.now_us())
 
     async def _start_companions(self, sled: Sled) -> None:
         ports = self.options.companions
@@ -421,6 +443,8 @@ class Daemon:
             waiting.cancel()
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
+        if self.recorder is not None:
+            self.recorder.close()
 
     # --- the core's door --------------------------------------------------------------------------------------------
 
@@ -484,7 +508,10 @@ class Daemon:
         now_us = self.clock.now_us()
         answer: object = _LATER
         try:
-            effects = self.passage.run(item, now_us)
+            if self.recorder is None:
+                effects = self.passage.run(item, now_us)
+            else:
+                effects = self.recorder.turn(self.passage.run, item, now_us)
             if self._state_dir is not None:
                 self._save(self._state_dir)
             for effect in effects:
@@ -702,8 +729,12 @@ class Daemon:
         return said
 
     def taken_up(self, tickets: int) -> None:
-        """The state of all cores is another: no ticket is given out that it knows."""
-        self._tickets = max(self._tickets, tickets)
+        """The state of all cores is another: tickets go on from there. Nobody waits for an answer to one of before
+        (`only_here`), so none means two things.
+        """
+        if self.recorder is not None:
+            self.recorder.end("a snapshot was restored: what follows does not follow from what is recorded")
+        self._tickets = tickets
 
     @property
     def on_the_network(self) -> int:
@@ -764,6 +795,8 @@ class Daemon:
             watcher(happening)
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str, /) -> None:
+        if self.recorder is not None:
+            self.recorder.tell(kind, who, sled, text)
         for teller in self.tellers:
             teller(kind, who, sled, text)
 

@@ -4,7 +4,8 @@
     unpack(table, anchors, doors)  the same again, in new objects; an anchor gets its state in place
 
 Why not pickle: a pickle is a program, and whoever loads it runs it. Here a file can only name classes and functions
-of `ROOMS`, which do no I/O (contracts of import-linter), and loading calls none of them: state is put into fields.
+of `names.ROOMS`, which do no I/O (contracts of import-linter), and loading calls none: state is put into fields;
+only structs, which are values, are made of theirs.
 Why not a `dump` and `load` per class, or cattrs: a rack is a net of some ninety classes that point at each other,
 with a rule's timers among them; what somebody forgets to write down there is lost without a word. Here whatever
 cannot be kept is refused by name (`CannotKeep`), and a field that is added tomorrow is kept from the start.
@@ -13,7 +14,7 @@ What is the same object before is the same object after; circles are no trouble.
 loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
 `doors` may be called: the methods that its core was given.
 
-Read next: daemon/snapshot.py.
+Read before: recording/names.py. Read next: daemon/snapshot.py.
 """
 
 from __future__ import annotations
@@ -37,28 +38,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-ROOMS: Final = (
-    "sim_sled.core",
-    "sim_sled.engine",
-    "sim_sled.language",
-    "sim_sled.play",
-    "nexus_client",
-    "propolis_stub",
-)
-"""What may be named: pure rooms."""
-BEYOND: Final = (
-    "nexus_client.client",
-    "nexus_client.exchange",
-    "nexus_client.senders",
-    "nexus_client.stub.server",
-    "propolis_stub.server",
-    "sim_sled.language.files",
-    "sim_sled.play.many",
-    "sim_sled.play.library",
-)
-"""... but for these, which do I/O."""
-BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
-"""Values of the daemon's."""
+from sim_sled.recording.names import by_name, class_of, enum_of, is_ours, ours, slots_of, state_of
 
 Table = list[Any]
 """Rows: what kind of thing, and what it is made of. A list of one number in a row is another row."""
@@ -70,15 +50,6 @@ class CannotKeep(TypeError):
 
 class BadTable(ValueError):
     """The table is none of `pack`'s, or of another program."""
-
-
-def is_ours(module: str) -> bool:
-    """Whether a table may name what is in there."""
-    return (_within(module, ROOMS) and not _within(module, BEYOND)) or _within(module, BESIDE)
-
-
-def _within(module: str, rooms: Iterable[str]) -> bool:
-    return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
 def program() -> str:
@@ -182,10 +153,10 @@ class _Packer:
                 return ["named", self._name(kind), *self._all(value)]
             case count():
                 return ["count", int(repr(value)[6:-1].split(",")[0])]
-        return ["obj", self._name(kind), self._fields(value)]
+        return ["struct" if isinstance(value, msgspec.Struct) else "obj", self._name(kind), self._fields(value)]
 
     def _fields(self, value: object) -> dict[str, Any]:
-        return {name: self._value(each, f".{name}") for name, each in _state(value)}
+        return {name: self._value(each, f".{name}") for name, each in state_of(value)}
 
     def _cell(self, cell: CellType) -> list[Any]:
         try:
@@ -197,7 +168,7 @@ class _Packer:
         module, code = function.__module__, function.__code__
         if not is_ours(module):
             raise self._cannot(f"the function {module}.{function.__qualname__}")
-        named = _by_name(module, function.__qualname__)
+        named = by_name(module, function.__qualname__)
         if named is function:
             return ["named function", f"{module}:{function.__qualname__}"]
         closed = zip(code.co_freevars, function.__closure__ or (), strict=True)
@@ -232,28 +203,6 @@ def _order(value: object) -> tuple[str, str]:
     return type(value).__name__, str(value)
 
 
-def _state(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, msgspec.Struct):
-        yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return
-    for name in _slots(type(value)):
-        if hasattr(value, name):  # else it is not set yet
-            yield name, getattr(value, name)
-    yield from getattr(value, "__dict__", {}).items()
-
-
-def _slots(kind: type) -> dict[str, None]:
-    """Of a class and those that it is made of, in order."""
-    found: dict[str, None] = {}
-    for each in kind.__mro__:
-        slots = each.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if slot not in ("__weakref__", "__dict__"):
-                private = slot.startswith("__") and not slot.endswith("__")
-                found[f"_{each.__name__.lstrip('_')}{slot}" if private else slot] = None
-    return found
-
-
 # ---- unpacking
 
 
@@ -266,7 +215,7 @@ def unpack(
     """The first row's object. `holds` looks at it when everything is in place, and raises something if it is not what
     it should be. Raises `BadTable`, and has changed no anchor then.
     """
-    before = [(each, dict(_state(each))) for each in anchors.values() if is_ours(type(each).__module__)]
+    before = [(each, dict(state_of(each))) for each in anchors.values() if is_ours(type(each).__module__)]
     try:
         root = _Unpacker(table, anchors, doors).all()
         holds(root)
@@ -281,7 +230,7 @@ def unpack(
 
 
 def _put_back(anchor: object, state: Mapping[str, object]) -> None:
-    for name in [name for name, _ in _state(anchor) if name not in state]:
+    for name in [name for name, _ in state_of(anchor) if name not in state]:
         object.__delattr__(anchor, name)
     for name, value in state.items():
         object.__setattr__(anchor, name, value)
@@ -329,26 +278,31 @@ class _Unpacker:
         match kind:
             case "one":
                 module, _, name = rest[0].partition(":")
-                return vars(import_module(_ours(module)))[name]
+                return vars(import_module(ours(module)))[name]
             case "anchor" | "shell":
                 if rest[0] not in self._anchors:
                     raise BadTable(f"there is no {rest[0]} here")
                 return self._anchors[rest[0]]
             case "obj":
-                kept: Any = _class(rest[0])
+                kept: Any = class_of(rest[0])
                 return kept.__new__(kept)
+            case "struct":
+                kept = class_of(rest[0])
+                if not issubclass(kept, msgspec.Struct):
+                    raise BadTable(f"{rest[0]} is no struct")
+                return kept(**{name: self._value(each) for name, each in rest[1].items()})
             case "enum":
-                return _enum(rest[0])[rest[1]]
+                return enum_of(rest[0])[rest[1]]
             case "class":
-                return _class(rest[0])
+                return class_of(rest[0])
             case "named function":
                 module, _, name = rest[0].partition(":")
-                function = _by_name(_ours(module), name)
+                function = by_name(ours(module), name)
                 if isinstance(function, FunctionType) and function.__module__ == module:
                     return function
             case "function":
                 module, name, cells, _, _ = rest
-                code = _codes(_ours(module))[name]
+                code = _codes(ours(module))[name]
                 made = FunctionType(code, vars(import_module(module)), None, None, tuple(map(self._value, cells)))
                 made.__module__ = module
                 return made
@@ -369,7 +323,7 @@ class _Unpacker:
             case "tuple":
                 return tuple(map(self._value, rest))
             case "named":
-                named = _class(rest[0])
+                named = class_of(rest[0])
                 return tuple.__new__(named, map(self._value, rest[1:]))
             case "count":
                 return count(rest[0])
@@ -417,11 +371,9 @@ class _Unpacker:
                 self._keyed.append(lambda: made.update(members))
 
     def _put(self, made: Any, state: dict[str, Any]) -> None:
-        known = _slots(type(made))
+        known = slots_of(type(made))
         for name, value in state.items():
-            if isinstance(made, msgspec.Struct):
-                msgspec.structs.force_setattr(made, name, value)
-            elif name in known or hasattr(made, "__dict__"):
+            if name in known or hasattr(made, "__dict__"):
                 object.__setattr__(made, name, value)
             else:
                 raise BadTable(f"a {type(made).__name__} has no {name}")
@@ -429,10 +381,7 @@ class _Unpacker:
 
 def _whole(kind: type, told: Mapping[str, Any]) -> None:
     """Whether everything that its maker must be given is told. Raises `BadTable`."""
-    if issubclass(kind, msgspec.Struct):
-        needed = set(kind.__struct_fields__)
-    else:
-        needed = {each.name for each in attrs.fields(kind) if each.init} if attrs.has(kind) else set()
+    needed = {each.name for each in attrs.fields(kind) if each.init} if attrs.has(kind) else set()
     if missing := needed.difference(told):
         raise BadTable(f"a {kind.__name__} has {', '.join(sorted(missing))}, and the table does not say what")
 
@@ -452,34 +401,6 @@ def _alike(told: object, here: object) -> bool:
 
 
 # ---- names
-
-
-def _ours(module: str) -> str:
-    if not is_ours(module):
-        raise BadTable(f"{module!r:.60} is no room of ours")
-    return module
-
-
-def _class(name: str) -> type:
-    module, _, qualified = name.partition(":")
-    found = _by_name(_ours(module), qualified)
-    if not isinstance(found, type) or found.__module__ != module:
-        raise BadTable(f"{name!r:.80} is no class of ours")
-    return found
-
-
-def _enum(name: str) -> type[Enum]:
-    found = _class(name)
-    if not issubclass(found, Enum):
-        raise BadTable(f"{name!r:.80} is no Enum")
-    return found
-
-
-def _by_name(module: str, qualified: str) -> object:
-    found: object = import_module(module)
-    for part in qualified.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def _code_name(code: CodeType) -> str:

@@ -31,6 +31,7 @@ from sim_sled.daemon.daemon import Daemon, Options, Undelivered
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
@@ -110,7 +111,7 @@ def model_of_rack(rack: str) -> Config:
 class SmallRack:
     """`nexus` None: the model comes with it. `scenario`: rules and fleet, whose sleds win over `sleds`. `pace`: a
     latency preset, for a scenario that has no latencies of its own. `part`: only these sleds of it are here; others
-    are in other processes (daemon/workers.py).
+    are in other processes (daemon/workers.py). `record`: who writes down every turn of its sleds.
     """
 
     name: str = "rack"
@@ -125,6 +126,7 @@ class SmallRack:
     model: Config | None = None
     shutdown_wait_s: float | None = None
     part: Part | None = None
+    record: Recorder | None = None
     clock: Clock = attrs.field(factory=Clock, init=False)
     server: NexusServer | None = attrs.field(default=None, init=False)
     daemon: Daemon = attrs.field(init=False)
@@ -234,6 +236,7 @@ class SmallRack:
             plays=plays,
             own_ports=self.part is not None,
             propolis=self.propolis,
+            record=self.record,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
         return Daemon(configs, options, self.clock)

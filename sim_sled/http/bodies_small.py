@@ -299,5 +299,3 @@ FIREWALL: Final = ((1, Json(FirewallV1)), (10, Json(FirewallV10)), (31, Json(Fir
 GATEWAYS: Final = Json(GatewaysBody)
 PROBES: Final = ((6, Json(ProbesV6)), (10, Json(ProbesV10)))
 ADD_SLED: Final = Json(AddSledBody)
-ANY_JSON: Final = Json(Any)
-"""For operations that are not offered: that there is JSON is checked, its shape is not."""

@@ -26,8 +26,6 @@ ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
-_WORD: Final = {Op.REGISTER: "register", Op.PUT_STATE: "put", Op.GET_STATE: "check", Op.UNREGISTER: "unregister"}
-_SLOW_WORD: Final = {"starting -> running": "start", "stopping -> stopped": "stop", TEARDOWN: "teardown"}
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
 _EXPLAINS: Final = frozenset(
     {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED, Ending.RUNNER_EXITED}
@@ -405,6 +403,14 @@ class Departures:
                 by_kind[(asked.op, asked.status)].append(asked)
         for (op, status), found in by_kind.items():
             first = found[0]
+            if (op, status) == (Op.PUT_STATE, 403):
+                # Propolis's queue denied what the sled let pass (PR 3.9): it would do so again, and a rule would
+                # refuse another request than this one
+                self.sheet.draft.notes.append(
+                    f"{first.where}: {op.value} for {instance.shown} was answered {status}: Propolis refused it in "
+                    f"the state it was in. Who asked is not known, so nobody asks here ({len(found)} x)."
+                )
+                continue
             code = (
                 ", code: INSTANCE_CHANNEL_FULL"
                 if "channel at capacity" in first.why

@@ -22,7 +22,6 @@ from sim_sled.incident.timeline import Incident, Instance, Vmm
 
 BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
-_VERB_OF: Final = {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}
 
 
 def derive(incident: Incident, name: str) -> Draft:
@@ -193,6 +192,9 @@ class _Deriver:
                 for edge, began, took, seen in edges(vmm):
                     agents_part = edge == TEARDOWN and seen.at_us == began
                     if took > SLOW_US[edge] or blocked(vmm, began, began + took) or (agents_part and gone):
+                        continue
+                    if edge != TEARDOWN:  # what a VMM does several times, like a reboot, took each time what it took
+                        samples[edge].append((took, seen))
                         continue
                     before = parts[edge][0] if edge in parts else 0
                     parts[edge] = (before + took, seen)

@@ -18,7 +18,6 @@ import attrs
 from sim_sled.incident.lines import LogLine, Where
 
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_GIB: Final = 1024**3
 
 
 class Op(Enum):

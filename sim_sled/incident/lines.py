@@ -9,7 +9,6 @@ Read next: incident/facts.py, incident/importing.py.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
 import sys
@@ -103,7 +102,6 @@ class Reading:
     unreadable: list[str] = attrs.field(factory=list)
     bytes_read: int = 0
     dates_missing: int = 0
-    ended_unfinished: list[str] = attrs.field(factory=list)
 
     def strange(self, where: Where, kind: str, text: str) -> None:
         self.odd[kind] += 1
@@ -368,9 +366,3 @@ def parse_time(text: str) -> int:
         moment -= timedelta(hours=hours, minutes=minutes) * (-1 if zone[0] == "-" else 1)
     micros = int((found[3] or "0").ljust(6, "0")[:6])
     return round(moment.timestamp()) * 1_000_000 + micros
-
-
-def text_source(text: str, shown: str = "text") -> Source:
-    """A log that is a text, for tests and for what a program already has in hand."""
-    data = text.encode()
-    return Source(shown, lambda: io.BytesIO(data), len(data))

@@ -546,6 +546,13 @@ class SetFacts(Action):
         default=None,
         words="-",
     )
+    broken_downstairs: tuple[tuple[str, int], ...] | None = f(
+        Mapped(_region, duration(forever=True), "a mapping of number or id to duration"),
+        "Regions whose downstairs stops now, named as in `regions`, and how long its repair takes; `forever`: it is "
+        "given up, and the region fails. Whoever writes to it tells Nexus: stopped, repair, progress, finished.",
+        default=None,
+        words="-",
+    )
     pantry: PantryKnobs | None = f(Struct(PantryKnobs), "Its Crucible pantry.", default=None, words="-")
     volumes_taken_over: bool | None = f(
         Boolean(), "Others have activated the volumes of its pantry: who works on them is told 410.", default=None,

@@ -1,6 +1,6 @@
 """The fleet of a scenario as sleds of a rack: ids, hardware, outboxes, and which rules mean which sled.
 
-Read before: language/schema.py, core/config.py. Read next: play/conductor.py.
+Read before: language/schema.py, core/config.py. Read next: play/conductor.py, recording/replaying.py.
 """
 
 from __future__ import annotations

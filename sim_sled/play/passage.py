@@ -7,7 +7,7 @@ The rules engine and the language are half of what a daemon would import, so the
 for it: by rules, by `engine`, by a snapshot. The rack is the same before and after; it has this as its pacer and its
 watch, which ask the conductor once there is one.
 
-Read before: core/rack.py, play/calls.py. Read next: daemon/daemon.py, play/conductor.py.
+Read before: core/rack.py, play/calls.py. Read next: daemon/daemon.py, play/conductor.py, recording/replaying.py.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from typing import Any
 from uuid import UUID
 
-from propolis_stub.waiting import Pace, Point
+from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon import hardware_file
 from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.recorder import Recorder
 
 _PACE = {
     Point.WAKE: Pace(500_000),
@@ -30,9 +31,10 @@ class _TapePacer:
 class DaemonSled:
     """One sled in a daemon of its own, on a real socket of the loopback interface."""
 
-    def __init__(self, *, explicit: bool) -> None:
+    def __init__(self, *, explicit: bool, pacer: Pacer | None = None, record: Recorder | None = None) -> None:
         self.explicit = explicit
-
+        self._pacer = pacer or _TapePacer()
+        self._record = record
         self.capabilities = frozenset({"zpools", "crucible-agent", "depot", "sim-endpoints"})
         self._sled_id = UUID(int=0)
         self._daemon: Daemon | None = None
@@ -45,7 +47,8 @@ class DaemonSled:
         mode = SimMode.EXPLICIT if self.explicit else SimMode.AUTO
         config = SledConfig(sled_id, "[::1]:0", mode=mode, hardware=hardware)
         self._daemon = Daemon(
-            [config], Options(nexus=nexus, pacer=_TapePacer(), shutdown_wait_s=1.0, companions=Ports())
+            [config],
+            Options(nexus=nexus, pacer=self._pacer, shutdown_wait_s=1.0, companions=Ports(), record=self._record),
         )
         await self._daemon.start()
         return self._daemon.addresses[sled_id]

@@ -1,11 +1,12 @@
 """`set` on a live daemon: facts of a sled that no task of Nexus's meets, each met by a call over sockets (SR 8)."""
 
+import asyncio
 import io
 import uuid
 
 import aiohttp
 import pytest
-from support.daemon.cluster import VERSIONED, Cluster
+from support.daemon.cluster import LIMIT_S, VERSIONED, Cluster
 from support.rack.estate import an_id
 
 from nexus_client.dropshot.answers import Refused
@@ -163,6 +164,18 @@ async def test_one_region_fails_and_the_others_of_its_sled_do_not(cluster):
     turn(cluster, f"regions: {{{disks[0].regions[0][1]}: tombstoned}}")
     one = await cluster.ask("GET", f"{agents[0]}/{disks[0].regions[0][1]}")
     assert one["state"] == "tombstoned"
+
+
+async def test_a_rule_breaks_a_downstairs_and_its_upstairs_tells_nexus(cluster):
+    disk = await cluster.make_disk()
+    await disk.attach()
+    turn(cluster, "broken_downstairs: {1: 1ms}")
+    records = cluster.nexus.host.upstairs.records
+    async with asyncio.timeout(LIMIT_S):
+        while len(records) < 4:
+            await asyncio.sleep(0.01)  # until Nexus has heard all of it; it has no event for that
+    assert [told.kind for told in records] == ["stopped", "repair-start", "progress", "repair-finish"]
+    assert {told.upstairs_id for told in records} == {disk.id}
 
 
 async def test_a_snapshot_cannot_be_run(cluster):

@@ -73,6 +73,10 @@ class Agent:
 
     # --- regions ----------------------------------------------------------------------------------------------------
 
+    def all(self) -> list[Region]:
+        """Destroyed ones too."""
+        return list(self.regions.values())
+
     def get(self, region_id: str) -> Region:
         region = self.regions.get(region_id)
         if region is None:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import attrs
+from msgspec.structs import asdict
 
 from sim_sled.core.contract import AttachedSubnet, ExternalIp, MulticastMembership, Registration
 from sim_sled.core.errors import Conflict, Internal, InvalidRequest, TooMany
@@ -110,9 +111,6 @@ class Networking:
         self._probes: tuple[Mapping[str, object], ...] = ()
 
     # ---- the sled's side -------------------------------------------------------------------------------------------
-
-    def is_registered(self, propolis_id: UUID) -> bool:
-        return propolis_id in self._vmms
 
     def vmm_registered(self, propolis_id: UUID, registration: Registration) -> None:
         """Call on every accepted registration. A repeated one changes nothing but may bring further routers.
@@ -280,7 +278,7 @@ class Networking:
         """Everything, as JSON values in a stable order: what the control API shows (SA 6 #26)."""
         return {
             "vmms": {str(key): _vmm_json(self._vmms[key]) for key in sorted(self._vmms)},
-            "v2p": [attrs.asdict(mapping) for mapping in self.list_v2p()],
+            "v2p": [asdict(mapping) for mapping in self.list_v2p()],
             "vpc_routes": [
                 {
                     "vni": router.vni,

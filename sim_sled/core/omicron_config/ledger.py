@@ -30,9 +30,8 @@ FIRST_IMAGES: Final[Mapping[str, Image]] = {
 }
 """What both host phase 2 slots hold at first: the existing simulator's two fakes (SR 3.2)."""
 
-IDLE_BEFORE_US: Final = 10_000_000
 RAN_FOR_US: Final = 3_000_000
-"""The existing simulator's figures for a run that was never seen: ended 10 s ago, took 3 s (SR 3.2)."""
+"""The existing simulator's figure for a run that was never seen (SR 3.2)."""
 
 
 @attrs.frozen
@@ -193,12 +192,6 @@ class Ledger(Area):
 
     def _size(self, pool: str | None, size: int) -> int:
         return size if pool is None else self.resized.get(pool, size)
-
-    def dataset_name(self, dataset_id: str) -> str | None:
-        """Full name of a dataset that the last run made; None if there is none."""
-        if self.last is None or self.last.datasets.get(dataset_id, "absent") is not None:
-            return None
-        return self.last.config.datasets[dataset_id].name
 
     def has_dataset(self, pool: str, kind: str) -> bool:
         """Whether the last run made a dataset of this kind on this pool."""

@@ -30,7 +30,6 @@ class HasDisk:
 
     pool_id: str | None
     size: int
-    internal: bool = False
 
 
 @attrs.frozen
@@ -151,8 +150,6 @@ def _disk(disk: DiskWanted, world: World) -> str | None:
     has = world.disks.get((disk.vendor, disk.model, disk.serial))
     if has is None or disk.serial in world.faults.missing_disks:
         return "Disk requested by control plane, but not found on device"
-    if has.internal:
-        return f"Disk requested by control plane is an internal disk: {disk.id}"
     if has.pool_id is not None and has.pool_id != disk.pool_id:
         return f"Expected zpool UUID of {disk.pool_id}, but saw {has.pool_id}"
     return world.faults.disks.get(disk.id, world.faults.serials.get(disk.serial))

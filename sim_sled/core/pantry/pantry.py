@@ -365,6 +365,16 @@ class Pantry:
 
     # --- how a volume is --------------------------------------------------------------------------------------------
 
+    def told(self, volume_id: str) -> dict[str, Any]:
+        """A volume as the API has it. Raises `Missing`."""
+        volume = self.volume(volume_id)
+        return {
+            "active": volume.active,
+            "seen_active": volume.seen_active,
+            "num_job_handles": len(volume.jobs),
+            "info": self.info(volume_id),
+        }
+
     def info(self, volume_id: str) -> dict[str, Any]:
         """`VolumeInfo` of the wire: the tree of the request, with the state of each downstairs."""
         volume = self.volume(volume_id)

@@ -12,6 +12,7 @@ from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.estate import ESTATE
 from sim_sled.engine.act.firing import NOBODY, Firing, Needs, does
 from sim_sled.language.actions import SetFacts
+from sim_sled.language.figures import FOREVER
 
 if TYPE_CHECKING:
     from sim_sled.core import facts
@@ -59,6 +60,9 @@ def wanted(action: SetFacts) -> facts.SetFacts:
         some_regions={name: RegionState(state) for name, state in action.regions}
         if isinstance(action.regions, tuple)
         else None,
+        broken_downstairs=None
+        if action.broken_downstairs is None
+        else {name: None if us == FOREVER else us for name, us in action.broken_downstairs},
         pantry=None if action.pantry is None else action.pantry.knobs(),
         volumes_taken_over=action.volumes_taken_over,
         depot_broken=action.depot_broken,

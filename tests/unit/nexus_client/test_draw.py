@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_client.draw import DRAW_END, draw, draw_between, draw_unit
+from nexus_client.draw import DRAW_END, draw
 
 _ID = UUID("e10e1e9e-5f7d-4d4b-9c2e-5b8f4c6a3d21")
 _PARTS = st.integers() | st.text() | st.binary() | st.uuids()
@@ -60,21 +60,6 @@ def test_different_seeds_draw_differently():
 @given(st.lists(_PARTS, max_size=4), st.integers())
 def test_every_draw_is_within_its_range(key, seed):
     assert 0 <= draw(seed, *key) < DRAW_END
-    assert 0.0 <= draw_unit(seed, *key) < 1.0
-
-
-@given(st.integers(), st.integers(min_value=0, max_value=10**9), st.integers(), st.integers())
-def test_a_draw_between_two_bounds_stays_there(low, span, seed, occurrence):
-    assert low <= draw_between(low, low + span, seed, occurrence) <= low + span
-
-
-def test_both_bounds_are_reached():
-    assert {draw_between(3, 5, 0, n) for n in range(100)} == {3, 4, 5}
-
-
-def test_nothing_can_be_drawn_from_an_empty_interval():
-    with pytest.raises(ValueError, match="nothing between 2 and 1"):
-        draw_between(2, 1, 0)
 
 
 def test_draws_are_spread_evenly():

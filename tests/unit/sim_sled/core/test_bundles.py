@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from support.rack.estate import POOLS, EstateDriver, an_id, config, dataset
+from support.rack.estate import POOLS, SLED, EstateDriver, an_id, config, dataset
 
 from sim_sled.core.bundles.store import Bundles, Where, complete_key, temporary_key
 from sim_sled.core.errors import BadRequest, Internal, Missing, NoNestedDataset
@@ -188,3 +188,16 @@ def test_bytes_that_changed_while_they_were_hashed_are_not_finalised(meanwhile, 
     with pytest.raises(Internal):
         ask(driver, Bundles.finalize, BUNDLE, HASH, HASH, which)
     finish(driver, HASH, HASH)
+
+
+def test_a_transfer_that_broke_off_is_forgotten_also_after_a_restart(driver):
+    ask(driver, Bundles.start, BUNDLE)
+    of_round = ask(driver, Bundles.check_transfer, BUNDLE)
+    estate = driver.rack.sleds[SLED].estate
+    estate.unsaved.clear()
+    driver.dropped.clear()
+    ask(driver, Bundles.broke_off, BUNDLE, of_round + 1)
+    assert (estate.unsaved, driver.dropped) == (set(), []), "one that was started again since is not touched"
+    ask(driver, Bundles.broke_off, BUNDLE, of_round)
+    assert estate.unsaved == {Bundles}
+    assert driver.dropped == [temporary_key(DEBUG, BUNDLE)]

@@ -5,7 +5,7 @@ import uuid
 
 import attrs
 import pytest
-from support.rack.estate import POOLS, SECOND, EstateDriver, Fixed, an_id, config, dataset, disk, zone
+from support.rack.estate import POOLS, SECOND, SLED, EstateDriver, Fixed, an_id, config, dataset, disk, zone
 
 from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk
 from sim_sled.core.errors import BadRequest
@@ -388,3 +388,17 @@ def test_configurations_are_compared_by_what_they_mean():
     assert config(2) == config(2)
     assert config(2) != config(2, disks=[disk(1)])
     assert attrs.asdict(config(2), recurse=False)["disks"].keys() == {an_id(0xD1), an_id(0xD2)}
+
+
+def test_a_run_ends_when_it_is_due_and_not_when_somebody_else_is():
+    driver = EstateDriver(pacer=Fixed(SECOND))
+    put(driver, FULL)
+    estate = driver.rack.sleds[SLED].estate
+    ledger = driver.of(Ledger)
+    estate.now_us += SECOND - 1
+    ledger.tick()
+    assert ledger.last is None
+    estate.now_us += 1
+    ledger.tick()
+    assert ledger.last is not None
+    ledger.tick()  # there is nothing to do

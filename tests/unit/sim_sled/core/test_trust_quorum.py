@@ -8,6 +8,7 @@ from support.rack.estate import OTHER, POOLS, SECOND, SLED, THIRD, EstateDriver,
 
 from sim_sled.core.config import Hardware
 from sim_sled.core.errors import Internal
+from sim_sled.core.trust_quorum import node
 from sim_sled.core.trust_quorum.node import Baseboard, NetworkBlob, TrustQuorum, Wish, config_json, config_of
 
 RACK = uuid.UUID(int=0xAC)
@@ -260,3 +261,39 @@ def test_a_member_acknowledges_what_it_has_prepared_and_nothing_else_of_that_epo
     assert not member.asked_to_prepare(attrs.evolve(config, epoch=0))
     assert not member.asked_to_prepare(attrs.evolve(config, epoch=2, rack_id=uuid.UUID(int=1)))
     assert epochs(driver, OTHER) == ([1], [1], [])
+
+
+def test_the_whole_status_of_a_node():
+    driver = three()
+    committed(driver)
+    others = [{"part_number": "i86pc", "serial_number": f"sim-{sled}"} for sled in (OTHER, THIRD)]
+    state = {"has_lrtq_share": False, "configs": [1], "shares": [1], "commits": [1], "expunged": None}
+    assert tq(driver, TrustQuorum.status) == {
+        "connected_peers": others, "alarms": [], "persistent_state": state, "proxied_requests": 0,
+    }  # fmt: skip
+
+
+def test_a_commit_that_stays_pending_is_not_taken_and_what_was_committed_may_be_repeated():
+    driver = three()
+    committed(driver)
+    reconfigure(driver, epoch=2, last_committed_epoch=1)
+    own = driver.of(TrustQuorum)
+    own.pending = True
+    config = own.configs[2]
+    with pytest.raises(Internal, match="commit returned Pending"):
+        tq(driver, TrustQuorum.commit, RACK, 2)
+    assert tq(driver, TrustQuorum.prepare_and_commit, config) == "pending"
+    tq(driver, TrustQuorum.commit, RACK, 1)
+    assert epochs(driver)[2] == [1]
+    own.pending = False
+    assert tq(driver, TrustQuorum.prepare_and_commit, config) == "committed"
+    assert epochs(driver)[2] == [1, 2]
+
+
+def test_configurations_are_limited(monkeypatch):
+    monkeypatch.setattr(node, "EPOCHS_MAX", 1)
+    driver = three()
+    committed(driver)
+    with pytest.raises(Internal, match="more than 1 configurations"):
+        reconfigure(driver, epoch=2, last_committed_epoch=1)
+    assert epochs(driver) == ([1], [1], [1])

@@ -125,6 +125,17 @@ def test_single_regions_take_a_state_by_number_or_id_and_the_others_keep_theirs(
     assert first.state is RegionState.FAILED, "what cannot be set changes nothing"
 
 
+def test_a_broken_downstairs_that_is_given_up_loses_its_region_and_a_repaired_one_does_not():
+    for said, state in (("1s", RegionState.CREATED), ("forever", RegionState.FAILED)):
+        world = played(f"broken_downstairs: {{1: {said}}}", at="5s")
+        states = [region.state for agent in agents(estate(world)) for region in agent.regions.values()]
+        assert states == [state]
+    driver = estate(world)
+    with pytest.raises(BadRequest, match="is failed, nobody writes to it"):
+        SetFacts(m2_disks=0, broken_downstairs={"1": 0}).apply(driver, driver.now_us)
+    assert driver.of(Artifacts).disks == 2, "nothing is set"
+
+
 def test_a_pool_that_is_not_there_is_told_even_if_there_is_a_disk_for_it():
     bare = BareDisk(PhysicalDisk(UUID(an_id(1)), "vendor", "model", "serial"), 2**30)
     driver = EstateDriver(hardware=Hardware(zpools=1, disks=(bare,)))

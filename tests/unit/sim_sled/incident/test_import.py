@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.incident.importing import NothingFound, import_logs
-from sim_sled.incident.lines import Reading, parse_time, read_lines, text_source
+from sim_sled.incident.lines import Reading, Source, parse_time, read_lines
 from sim_sled.language.actions import (
     Delay,
     Fail,
@@ -445,7 +445,7 @@ def test_what_is_no_time_is_refused(text):
 
 def test_the_first_name_tells_the_program():
     line = '{"msg":"x","name":"nexus","level":30,"time":"2026-08-24T09:00:00Z","hostname":"h","pid":1,"name":"id"}\n'
-    [found] = read_lines(text_source(line), Reading())
+    [found] = read_lines(Source("text", lambda: io.BytesIO(line.encode()), len(line.encode())), Reading())
     assert found.program == "nexus"
     assert found.fields["name"] == "id"
 

@@ -218,6 +218,14 @@ def test_the_datasets_of_a_host_have_ports_apart_and_the_last_of_them_is_a_port(
         agents.add_sled("::1", [UUID(int=300)])
 
 
+def test_the_last_port_that_there_is_is_used():
+    """A dataset whose fifty ports end with 65,535 would fit; no sled begins at such a place, so it is put there."""
+    agents = Agents()
+    agents._next_port["::1"] = 65_536 - PORTS
+    agents.add_sled("::1", [DATASET])
+    assert agents.agent(DATASET).first_port == 65_486
+
+
 def test_a_running_snapshot_keeps_its_port_from_others_until_it_is_gone(agent):
     regions = [agent.create(request(number), 0) for number in (10, 11)]
     for region in regions:
@@ -241,6 +249,18 @@ def test_the_bytes_of_a_region_go_with_it_and_not_with_a_snapshot_that_stops(age
     agent.delete_snapshot(str(UUID(int=10)), "s")
     agent.delete(str(UUID(int=10)), 0)
     assert agents.memory.left == before
+
+
+def test_a_region_that_is_made_after_all_takes_its_time_from_then_on(agent):
+    agent.knobs.born = RegionState.REQUESTED
+    region = agent.create(request(), 0)
+    agent.knobs.born, agent.knobs.create_us = RegionState.CREATED, 50
+    agent.go_on(1000)
+    assert (region.state, agent.next_deadline_us()) == (RegionState.REQUESTED, 1050)
+    agent.tick(1049)
+    assert region.state is RegionState.REQUESTED
+    agent.tick(1050)
+    assert region.state is RegionState.CREATED
 
 
 def test_nobody_is_found_at_the_port_of_a_snapshot_that_runs_no_more(agent):

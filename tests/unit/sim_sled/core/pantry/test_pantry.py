@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from propolis_stub.spec.volumes import Region, RegionOptions, Volume
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.values import RegionRequest, RegionState
-from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, Unavailable
-from sim_sled.core.pantry.pantry import CHUNK_MAX, Pantry
+from sim_sled.core.errors import BadRequest, Gone, Internal, Missing, TooMany, Unavailable
+from sim_sled.core.pantry.pantry import CHUNK_MAX, JOBS_MAX, Pantry
 from sim_sled.core.pantry.request import DEPTH_MAX
 
 DATASETS = [UUID(int=number) for number in (1, 2, 3, 4)]
@@ -283,6 +283,30 @@ def test_an_import_ends_when_and_how_whoever_carries_it_out_says(pantry, why, ok
     pantry.job_done(job, why)
     pantry.job_done(job, None if why else "too late: it has ended")
     assert (pantry.is_finished(job), pantry.is_ok(job)) == (True, ok)
+
+
+def test_jobs_are_limited_and_one_too_many_changes_nothing(pantry):
+    pantry.attach("v", volume(), 0)
+    jobs = [pantry.start_import("v") for _ in range(JOBS_MAX)]
+    with pytest.raises(TooMany):
+        pantry.start_import("v")
+    assert list(pantry.volume("v").jobs) == jobs
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_downstairs_that_was_never_written_has_what_the_others_have_when_the_volume_is_active(
+    agents, pantry, background
+):
+    only_region(agents, DATASETS[1]).blocks.write(0, b"x" * BLOCK)
+    if background:
+        pantry.knobs.attach_us = 10
+        pantry.attach_in_background("v", volume(), "job", 0)
+        assert not only_region(agents, DATASETS[0]).blocks.any_written()
+        pantry.tick(10)
+    else:
+        pantry.attach("v", volume(), 0)
+    for dataset in DATASETS[:3]:
+        assert only_region(agents, dataset).blocks.read(0, BLOCK) == b"x" * BLOCK
 
 
 # ---- bytes, against an array of bytes

@@ -1,0 +1,108 @@
+"""What is done with recordings of racks: `serve|up --record DIR`, `sim-sled replay DIR`.
+
+Read before: daemon/recordings.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import typer
+
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.recorder import Recorder
+    from sim_sled.recording.replaying import Difference, Replayed
+
+_SIDE_MAX: Final = 4_000
+"""Characters of one side of a difference for people; `--json` has all of it."""
+
+
+def recorder_of(folder: Path | None, scenario: str | None) -> Recorder | None:
+    """Of `--record`; None without. `scenario`: the file, or its name in the library. Exits with 2."""
+    if folder is None:
+        return None
+    from sim_sled.daemon.recorder import CannotRecord, Recorder
+    from sim_sled.play import library
+
+    try:
+        files = [] if scenario is None else [Path(each) for each in library.find(scenario)]
+        return Recorder(folder, {each.name: each.read_text(encoding="utf-8") for each in files})
+    except (CannotRecord, OSError, ValueError) as bad:
+        _bad(f"--record: {bad}")
+
+
+def replay_folder(folder: Path, *, as_json: bool) -> int:
+    """Plays it into the core again, in virtual time; returns the exit code, 1 at the first effect that is another."""
+    from sim_sled.daemon.recordings import BadRecording, opened
+    from sim_sled.recording.replaying import CannotReplay
+    from sim_sled.recording.replaying import replay as play
+
+    try:
+        recording = opened(folder)
+        found = play(recording.lines())
+    except (BadRecording, CannotReplay) as error:
+        _bad(str(error))
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(found, recording.notes), indent=2) + "\n")
+    else:
+        for note in recording.notes:
+            sys.stderr.write(f"sim-sled: {note}\n")
+        sys.stdout.write(_told(folder, found))
+    return GOOD if found.difference is None else FAILED
+
+
+def _as_json(found: Replayed, notes: list[str]) -> dict[str, Any]:
+    different = found.difference
+    return {
+        "turns": found.turns,
+        "effects": found.effects,
+        "lasted_us": found.ended_us - found.began_us,
+        "end": found.end or None,
+        "notes": notes,
+        "difference": None
+        if different is None
+        else {
+            "where": different.where,
+            "effect": different.number,
+            "recorded": different.recorded,
+            "replayed": different.replayed,
+        },
+    }
+
+
+def _told(folder: Path, found: Replayed) -> str:
+    lasted = f"{(found.ended_us - found.began_us) / 1e6:.3f} s of {folder}"
+    said = f"{found.turns:,} inputs, {found.effects:,} effects, {lasted}"
+    if found.end:
+        said += f"\nthe recording ends before its rack: {found.end}"
+    if found.difference is None:
+        return f"replayed without a difference: {said}\n"
+    return f"{_difference(found.difference)}\nreplayed until there: {said}\n"
+
+
+def _difference(different: Difference) -> str:
+    which = f"effect {different.number}" if different.number else "what rules told"
+    return "\n".join(
+        (
+            f"{different.where}: {which} is another one",
+            f"  recorded  {_side(different.recorded)}",
+            f"  replayed  {_side(different.replayed)}",
+        )
+    )
+
+
+def _side(told: Any) -> str:
+    if told is None:
+        return "nothing"
+    text = json.dumps(told, ensure_ascii=False)
+    return text if len(text) <= _SIDE_MAX else f"{text[:_SIDE_MAX]} ... ({len(text):,} characters)"
+
+
+def _bad(text: str) -> NoReturn:
+    sys.stderr.write(f"sim-sled: {text}\n")
+    raise typer.Exit(BAD_INPUT)

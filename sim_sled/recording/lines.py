@@ -1,0 +1,267 @@
+"""What a line of a recording is. A folder has parts; each is JSON lines.
+
+    {"recording": 1, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
+    {"recording": 1, "of": ID, "part": 2}                                     a later part begins
+    {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
+    {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
+    {"end": WHY}                                                              the recording ends before the rack does
+
+INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An EFFECT is told by the name of its
+type; it is compared and never read back, so it is written as it comes: {"Reply": {...}}. What rules say they do
+("told") stands beside it. Times are integer microseconds of the daemon's clock.
+
+Read before: play/calls.py, recording/forms.py.
+Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import attrs
+import msgspec
+
+from sim_sled.core.config import SledConfig
+from sim_sled.play.calls import Answered, Ended, Send
+from sim_sled.recording.forms import NoForm, form
+
+if TYPE_CHECKING:
+    from sim_sled.engine.cast import Subject
+
+FORMAT: Final = 1
+
+
+class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The first line of a part; all but the first three fields only of the first part.
+
+    `of`: which recording; `program`: a fingerprint of the sources. `sleds`, `scenario`, `pacer` and `sled_pacer` are
+    forms; `scenario` None: no rules. `plays`: see `Passage.first_name`.
+    """
+
+    recording: int
+    of: str
+    part: int
+    version: str = ""
+    program: str = ""
+    began: str = ""
+    begins: str = ""
+    """"from the beginning": before any input."""
+    seed: int = 0
+    rules_seed: int = 0
+    sleds: Any = None
+    scenario: Any = None
+    plays: str | None = None
+    pacer: Any = None
+    sled_pacer: Any = None
+    silence_us: int = 0
+    watched: bool = True
+    companions: bool = False
+    files: dict[str, str] = msgspec.field(default_factory=dict)
+    """Texts of the scenario's files, for people: `scenario` is what is played."""
+
+
+class Turn(msgspec.Struct, kw_only=True, rename={"item": "in"}):
+    """One input and what came of it."""
+
+    at: int
+    item: Any
+    out: list[Any]
+    told: list[Any] = []
+
+
+class Did(msgspec.Struct, kw_only=True):
+    """What a shell did to the rack beside turns."""
+
+    at: int
+    did: dict[str, Any]
+
+
+class End(msgspec.Struct, kw_only=True):
+    """The recording ends here, and why; what follows is not in it."""
+
+    end: str
+
+
+Line = Header | Turn | Did | End
+
+
+# ---- writing
+
+
+def written(line: Any) -> bytes:
+    """A line as it stands in a file."""
+    return _ENCODER.encode(line)
+
+
+def _otherwise(value: object) -> Any:
+    """What msgspec does not know: of errors what they say; of the rest only what it is, as its address differs from
+    run to run.
+    """
+    if isinstance(value, BaseException):
+        return [type(value).__name__, str(value)]
+    if isinstance(value, msgspec.Raw | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, int | str):  # a number of the wire, which was checked where it was read
+        return int(value) if isinstance(value, int) else str(value)
+    kind = type(value)
+    if kind.__module__ == "ipaddress":
+        return str(value)
+    return f"a {kind.__qualname__}"
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_otherwise, order="deterministic")
+_PLAIN: Final = msgspec.json.Decoder()
+
+
+def _told_send(effect: Send) -> dict[str, Any]:
+    told = effect.publication
+    return {
+        "sled_id": told.sled_id,
+        "propolis_id": told.propolis_id,
+        "serial": told.serial,
+        "attempt": told.attempt,
+        "body": effect.body,
+        "answered": effect.answered,
+        "answer_lost": effect.answer_lost,
+    }
+
+
+def _told_ended(effect: Ended) -> dict[str, Any]:
+    ending = effect.ending
+    value = ending.name if isinstance(ending, Enum) else ending
+    return {"ticket": effect.call.key, type(ending).__name__: value}
+
+
+_TOLD: Final[dict[type, Callable[[Any], Any]]] = {Send: _told_send, Ended: _told_ended}
+"""Effects that hold more than is to be told: objects of the rules, or one body twice."""
+
+
+def _effect(effect: Any) -> dict[str, Any]:
+    kind = type(effect)
+    tell = _TOLD.get(kind)
+    return {kind.__name__: effect if tell is None else tell(effect)}
+
+
+def effects_as_written(effects: Iterable[Any]) -> list[Any]:
+    """Effects as a reader of their line has them."""
+    out: list[Any] = []
+    for effect in effects:
+        told = _effect(effect)
+        try:
+            out.append(_PLAIN.decode(_ENCODER.encode(told)))
+        except (TypeError, ValueError, RecursionError):
+            out.append(_unwritten(effect))
+    return out
+
+
+def _unwritten(effect: Any) -> dict[str, Any]:
+    return {type(effect).__name__: "cannot be written down"}
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    """The only effect of an input that was refused, or that met a bug."""
+    return {"Raised": [type(error).__name__, str(error)]}
+
+
+@attrs.define(eq=False)
+class Scribe:
+    """Makes the lines of a rack's turns. `Answered` names its `Send` by number, as its effects are counted."""
+
+    _sends: dict[int, int] = attrs.field(factory=dict)
+    """By identity: whoever sends it holds it until it is answered."""
+    _sent: int = 0
+    _told: list[Any] = attrs.field(factory=list)
+
+    def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
+        """What a rule says that it does, during a turn."""
+        self._told.append([kind, "-" if who is None else who.short, sled, text])
+
+    def input(self, item: Any) -> Any:
+        """The form of an input. To be asked before the core has it: it may keep and change what is in it."""
+        try:
+            if type(item) is Answered:
+                number = self._sends.pop(id(item.send), None)
+                return {"~": "Answered", "send": number, "outcome": form(item.outcome)}
+            return form(item)
+        except (NoForm, RecursionError) as error:
+            return {"~": "lost", "what": type(item).__name__, "why": str(error)}
+
+    def turn(self, at_us: int, item: Any, effects: Sequence[Any]) -> bytes:
+        """The line of a turn; `item` as `input` has it, effects as the core has them."""
+        out = []
+        for effect in effects:
+            if type(effect) is Send:
+                self._sends[id(effect)] = self._sent
+                self._sent += 1
+            out.append(_effect(effect))
+        return self._line(at_us, item, out, effects)
+
+    def failed(self, at_us: int, item: Any, error: BaseException) -> bytes:
+        """The line of a turn that raised."""
+        return self._line(at_us, item, [raised(error)], [])
+
+    def _line(self, at_us: int, item: Any, out: list[Any], effects: Sequence[Any]) -> bytes:
+        line = {"at": at_us, "in": item, "out": out}
+        if self._told:
+            line["told"], self._told = self._told, []
+        try:
+            return _ENCODER.encode(line)
+        except (TypeError, ValueError, RecursionError):  # whatever an area answers: the rest is worth having
+            line["out"] = effects_as_written(effects)
+            return _ENCODER.encode(line)
+
+
+# ---- what a shell does beside turns
+
+
+def listens(sled_id: UUID, address: str) -> dict[str, Any]:
+    """The sled is bound to this address."""
+    return {"kind": "listens", "sled_id": str(sled_id), "address": address}
+
+
+def joins(config: SledConfig, name: str) -> dict[str, Any]:
+    """One more sled."""
+    return {"kind": "joins", "config": form(config), "name": name}
+
+
+def leaves(sled_id: UUID) -> dict[str, Any]:
+    """A sled goes."""
+    return {"kind": "leaves", "sled_id": str(sled_id)}
+
+
+def keeps(sled_id: UUID, kept: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier process left of a sled."""
+    return {"kind": "keeps", "sled_id": str(sled_id), "kept": kept}
+
+
+# ---- reading
+
+
+class BadLine(ValueError):
+    """No line of a recording; the text says what is wrong with it."""
+
+
+def read(text: bytes) -> Line:
+    """One line. Raises `BadLine`."""
+    try:
+        known = _PLAIN.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadLine(f"this is no JSON: {error}") from None
+    if not isinstance(known, dict):
+        raise BadLine("this is no line of a recording")
+    kind = next((kind for mark, kind in _KINDS.items() if mark in known), None)
+    if kind is None:
+        raise BadLine(f"this is no line of a recording; it has {', '.join(map(repr, list(known)[:4])) or 'nothing'}")
+    if kind is Header and known["recording"] != FORMAT:
+        raise BadLine(f"the recording has format {known['recording']!r:.40}, and this sim-sled knows {FORMAT}")
+    try:
+        found: Line = msgspec.convert(known, kind)
+    except msgspec.ValidationError as error:
+        raise BadLine(f"this is no line of a recording: {error}") from None
+    return found
+
+
+_KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "end": End}

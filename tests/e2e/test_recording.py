@@ -1,0 +1,287 @@
+"""A rack that is recorded while it serves on real sockets, and what its recording is worth afterwards."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conformance.sled_under_test import DaemonSled
+from conformance.tape_player import How, play_file, tapes
+
+from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.recorder import CannotRecord, Recorder
+from sim_sled.daemon.recordings import BadRecording, opened
+from sim_sled.daemon.small_rack import RackError, SmallRack
+from sim_sled.language.check import parse_scenario
+from sim_sled.language.pacer import PresetPacer
+from sim_sled.recording.replaying import CannotReplay, replay
+
+RULES = """
+version: 1
+name: rough
+fleet: {sleds: 3}
+latency:
+  preset: instant
+  starting -> running: 1ms..40ms
+  stopping -> stopped: 1ms..20ms
+  request vmm_register: 0ms..10ms
+rules:
+- name: late
+  when: {publish: running}
+  chance: 50%
+  do: [{delay: 1ms..30ms}]
+- name: twice
+  when: {publish: destroyed}
+  chance: 30%
+  do: [{duplicate: {copies: 1}}]
+- name: busy
+  when: {request: vmm_put_state}
+  chance: 20%
+  do: [{fail: {status: 503}}]
+"""
+
+
+def rough():
+    scenario, problems = parse_scenario(RULES)
+    assert scenario is not None, problems.text()
+    return scenario
+
+
+async def lived(folder, **more):
+    """A rack under a churn of users; its recording."""
+    rack = SmallRack(sleds=3, pace="instant", record=Recorder(folder, {}, **more), scenario=rough())
+    async with rack:
+
+        async def life(number):
+            name = f"vm{number}"
+            await rack.create_instance(name)
+            for verb in (rack.reboot_instance, rack.stop_instance, rack.start_instance, rack.stop_instance):
+                try:
+                    await verb(name)
+                except RackError:  # its state does not allow it just now, or a rule failed it
+                    continue
+
+        await asyncio.gather(*map(life, range(12)))
+        await rack.scale(4)
+        await rack.create_instance("last")
+        await rack.scale(3)
+    return opened(folder)
+
+
+async def test_a_recorded_up_under_load_replays_without_a_difference(tmp_path):
+    recording = await lived(tmp_path / "r")
+    found = replay(recording.lines())
+    assert found.difference is None
+    text = "".join(part.read_text() for part in recording.parts)
+    assert found.turns > 100
+    for kind in ("Ended", "Send", "told", "Step", "Answered", "joins", "leaves", "vmm_put_state"):
+        assert kind in text, f"the load has no {kind}: this test would not notice much"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The folder of a recording, made once."""
+    folder = tmp_path_factory.mktemp("recorded") / "r"
+    asyncio.run(lived(folder, part_bytes=30_000))
+    return folder
+
+
+@pytest.fixture
+def folder(recorded, tmp_path):
+    """One's own, to be spoilt."""
+    return Path(shutil.copytree(recorded, tmp_path / "copy"))
+
+
+def first(folder):
+    return folder / "part-00001.jsonl"
+
+
+def change(folder, old, new):
+    """Where the first line stands that had `old`."""
+    for part in sorted(folder.iterdir()):
+        rows = part.read_text().split("\n")
+        for number, row in enumerate(rows):
+            if old in row:
+                rows[number] = row.replace(old, new, 1)
+                part.write_text("\n".join(rows))
+                return f"{part.name}:{number + 1}"
+    raise AssertionError(f"no line has {old}")
+
+
+def line_at(folder, where):
+    name, _, number = where.rpartition(":")
+    return json.loads((folder / name).read_text().split("\n")[int(number) - 1])
+
+
+def sim(*args):
+    """Exit code, stdout, stderr."""
+    done = subprocess.run([sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_effect_that_was_another_one_is_told_at_its_line_with_both_sides(folder):
+    assert len(list(folder.iterdir())) > 2, "parts are rotated"
+    where = change(folder, '"state":"running"', '"state":"stopped"')
+    code, out, err = sim("replay", str(folder))
+    assert (code, err) == (1, "")
+    assert out.startswith(f"{where}: effect ")
+    recorded, replayed = re.findall(r"^  (?:recorded|replayed)  (.*)$", out, re.MULTILINE)
+    assert '"state": "stopped"' in recorded
+    assert '"state": "running"' in replayed
+    told = json.loads(sim("replay", str(folder), "--json")[1])
+    assert told["difference"]["where"] == where
+
+
+def test_a_rule_that_was_another_one_is_a_difference_at_the_line_where_it_first_shows(folder):
+    change(folder, '"name":"late"', '"name":"tardy"')
+    found = replay(opened(folder).lines())
+    assert found.difference is not None
+    assert "late" in json.dumps(line_at(folder, found.difference.where).get("told"))
+
+
+def test_an_effect_too_many_or_too_few_is_a_difference(folder):
+    rows = first(folder).read_text().split("\n")
+    number = next(i for i, row in enumerate(rows) if '"out":[{' in row)
+    line = json.loads(rows[number])
+    for out, sides in (
+        (line["out"][:-1], (None, line["out"][-1])),
+        ([*line["out"], {"Send": {}}], ({"Send": {}}, None)),
+    ):
+        rows[number] = json.dumps(line | {"out": out})
+        first(folder).write_text("\n".join(rows))
+        found = replay(opened(folder).lines()).difference
+        assert (found.where, (found.recorded, found.replayed)) == (f"part-00001.jsonl:{number + 1}", sides)
+
+
+def test_another_seed_is_told_by_the_first_wait_that_lasts_longer(folder):
+    header, rest = first(folder).read_text().split("\n", 1)
+    first(folder).write_text(json.dumps(json.loads(header) | {"rules_seed": 7, "seed": 7}) + "\n" + rest)
+    assert replay(opened(folder).lines()).difference is not None
+
+
+def test_a_recording_of_another_program_says_so_and_is_played_all_the_same(folder):
+    change(folder, '"program":"', '"program":"0')
+    code, out, err = sim("replay", str(folder))
+    assert (code, out.startswith("replayed without a difference")) == (0, True)
+    assert err.startswith("sim-sled: part-00001.jsonl:1: recorded by another build")
+
+
+def test_what_a_kill_tears_off_is_left_out_and_said(folder):
+    last = max(folder.iterdir())
+    last.write_bytes(last.read_bytes()[:-20])
+    code, out, err = sim("replay", str(folder))
+    assert (code, out.startswith("replayed without a difference")) == (0, True)
+    assert f"sim-sled: {last.name}:" in err
+    assert "torn" in err
+
+
+def remove_second(folder):
+    (folder / "part-00002.jsonl").unlink()
+
+
+def exchange_parts(folder):
+    second, third = folder / "part-00002.jsonl", folder / "part-00003.jsonl"
+    kept = second.read_bytes()
+    second.write_bytes(third.read_bytes())
+    third.write_bytes(kept)
+
+
+def tear_the_middle(folder):
+    first(folder).write_bytes(first(folder).read_bytes()[:-20])
+
+
+def put(text):
+    return lambda folder: first(folder).write_text(text)
+
+
+def other_recording(folder):
+    second = folder / "part-00002.jsonl"
+    second.write_text(second.read_text().replace('"of":"', '"of":"0', 1))
+
+
+def forged_input(folder):
+    change(folder, '"~":"sim_sled.play.calls:Step"', '"~":"os:system"')
+
+
+def forged_sleds(folder):
+    change(folder, "sim_sled.core.config:SledConfig", "sim_sled.core.config:Nothing")
+
+
+def not_json(folder):
+    rows = first(folder).read_text().split("\n")
+    first(folder).write_text("\n".join([*rows[:5], "{", *rows[5:]]))
+
+
+BROKEN = [
+    (remove_second, "part 2 of "),
+    (exchange_parts, "part-00002.jsonl:1: this says that it is part 3"),
+    (tear_the_middle, ": the line has no end"),
+    (other_recording, "part-00002.jsonl:1: this part is of another recording"),
+    (put(""), "part-00001.jsonl is empty"),
+    (put("[]\n"), "part-00001.jsonl:1: this is no line of a recording"),
+    (put('{"recording": 99, "of": "x", "part": 1}\n'), "part-00001.jsonl:1: the recording has format 99"),
+    (put('{"recording": 1, "of": "x", "part": 1}\n'), "part-00001.jsonl:1: the first line names no sleds"),
+    (put('{"at": 1, "in": {}, "out": []}\n'), "part-00001.jsonl:1: the first line does not say how the rack began"),
+    (put("\x00\xff\n"), "part-00001.jsonl:1: this is no JSON"),
+    (not_json, "part-00001.jsonl:6: this is no JSON"),
+    (forged_input, "'os' is no room of ours"),
+    (forged_sleds, "is no class of ours"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), BROKEN, ids=lambda each: getattr(each, "__name__", None))
+def test_what_is_no_recording_is_told_in_a_sentence(folder, spoil, sentence):
+    spoil(folder)
+    with pytest.raises((BadRecording, CannotReplay)) as refused:
+        replay(opened(folder).lines())
+    assert sentence in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_folder_without_a_recording_is_told_by_what_is_in_it(tmp_path):
+    assert sim("replay", str(tmp_path))[::2] == (2, f"sim-sled: {tmp_path} has no recording in it, it is empty\n")
+    (tmp_path / "notes.txt").touch()
+    assert "there is: notes.txt" in sim("replay", str(tmp_path))[2]
+    with pytest.raises(CannotRecord, match="not empty"):
+        Recorder(tmp_path, {})
+
+
+def test_at_its_limit_a_recording_ends_with_a_sentence_and_replays_until_there(tmp_path):
+    recording = asyncio.run(lived(tmp_path / "r", total_bytes=60_000))
+    found = replay(recording.lines())
+    assert found.difference is None
+    assert found.end == "the recording has reached its limit of bytes"
+    assert sum(part.stat().st_size for part in recording.parts) < 61_000
+
+
+def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
+    class Own:
+        def pace(self, *_):
+            raise AssertionError
+
+    with pytest.raises(CannotRecord, match="decides in this daemon, and no file can hold it"):
+        Daemon([], Options(nexus="[::1]:9", pacer=Own(), record=Recorder(tmp_path, {})))
+
+
+TAPES = (
+    "rest-identity", "rest-trust-quorum", "rest-pantry", "rest-crucible-agent", "own-config-order", "v2p-move",
+    "rest-support-bundle-v1", "own-artifact-order", "rest-disk-snapshot-refusals", "vpc-routes",
+)  # fmt: skip
+
+
+async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
+    async def played(name):
+        [tape] = [each for each in tapes() if each.stem == name]
+        sled = DaemonSled(explicit=False, pacer=PresetPacer("sim"), record=Recorder(tmp_path / name, {}))
+        results = await play_file(tape, sled)
+        assert not [each for each in results if each.how is How.FAILED]
+        found = replay(opened(tmp_path / name).lines())
+        assert found.difference is None, name
+        return found.turns
+
+    turns = await asyncio.gather(*map(played, TAPES))
+    assert sum(turns) > 200
