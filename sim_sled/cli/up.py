@@ -26,6 +26,7 @@ from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.daemon.log_words import LogLevel
+from sim_sled.files import why_unwritable
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def up(
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if record is not None and workers > 1:
         _bad("--record and --workers do not go together: each process would have a part of the rack")
+    for each in (junit, port_file):  # at the end of a long run is too late
+        if (why := why_unwritable(each)) is not None:
+            _bad(why)
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
