@@ -30,7 +30,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.hazards import ORIGINAL, NexusPanicked
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
 from nexus_client.stub.nexus import PROGRAMS
-from nexus_client.stub.public_state import PLAIN, public_state
+from nexus_client.stub.public_state import BY_RECORD, PublicState, public_state
 from nexus_client.stub.records import (
     NOT_INCARNATED,
     NOT_ON_A_SLED,
@@ -701,7 +701,8 @@ def instance_state_label(_rules: str, given: dict[str, Any]) -> Any:
     return {
         "label": state.label,
         "not_incarnated": state in NOT_INCARNATED,
-        "public_without_vmm": PLAIN[state].value,
+        # the original converts the state alone where it does not look for a VMM
+        "public_without_vmm": BY_RECORD.get(state, PublicState.RUNNING).value,
     }
 
 
