@@ -232,6 +232,12 @@ class _Disk:
                     self.failed = f"cannot write {self._folder}: {error.strerror or error}"
 
     def _write(self, waiting: list[bytes]) -> None:
+        size = sum(map(len, waiting)) + len(waiting)
+        if size <= self._left and self._in_part + size <= self._part_bytes:  # nearly always
+            self._in_part += size
+            self._left -= size
+            self._out(waiting)
+            return
         ready: list[bytes] = []
         for line in waiting:
             size = len(line) + 1
@@ -256,6 +262,6 @@ class _Disk:
         self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
 
     def _out(self, ready: list[bytes]) -> None:
-        left = memoryview(b"".join(line + b"\n" for line in ready))
+        left = memoryview(b"\n".join((*ready, b"")))
         while left:
             left = left[self._file.write(left) :]
