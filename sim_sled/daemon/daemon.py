@@ -61,7 +61,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
-from sim_sled.http.app import make_server
+from sim_sled.http.app import Exchange, make_server
 from sim_sled.http.spoiling import SPOIL
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.play.calls import (
@@ -379,6 +379,7 @@ class Daemon:
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
             bodies=self._bodies,
             on_request=self.saying.request if self.saying.everything else None,
+            on_exchange=None if self.recorder is None else self._exchanged,
         )
         address = SocketAddress.parse(sled.config.address)
         if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
@@ -392,6 +393,10 @@ class Daemon:
         sled.address = self.addresses[sled.config.sled_id] = listener.address
         if self.recorder is not None:
             self.recorder.listens(sled.config.sled_id, listener.address, self.clock.now_us())
+
+    def _exchanged(self, sled_id: UUID, exchange: Exchange) -> None:
+        if self.recorder is not None:
+            self.recorder.exchange(sled_id, exchange, self.clock.now_us())
 
     async def _start_companions(self, sled: Sled) -> None:
         ports = self.options.companions

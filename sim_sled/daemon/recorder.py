@@ -31,6 +31,7 @@ from sim_sled.recording.forms import NoForm, form
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Options
     from sim_sled.engine.cast import Subject
+    from sim_sled.http.app import Exchange
 
 PART: Final = "part-{:05}.jsonl"
 PART_BYTES: Final = 64 * 1024 * 1024
@@ -138,6 +139,11 @@ class Recorder:
 
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
+
+    def exchange(self, sled_id: UUID, exchange: Exchange, now_us: int) -> None:
+        """A request to a sled, and its status."""
+        if not self.ended:
+            self._add(lines.exchanged(now_us, sled_id, exchange))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""

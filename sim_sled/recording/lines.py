@@ -4,6 +4,7 @@
     {"recording": 1, "of": ID, "part": 2}                                     a later part begins
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
+    {"at": US, "http": {"op": ..., "method": ..., ...}}                       a request, when it is answered
     {"end": WHY}                                                              the recording ends before the rack does
 
 INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An EFFECT is told by the name of its
@@ -11,11 +12,12 @@ type; it is compared and never read back, so it is written as it comes: {"Reply"
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
 Read before: play/calls.py, recording/forms.py.
-Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py.
+Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/tape.py.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +34,7 @@ from sim_sled.recording.forms import NoForm, form
 
 if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
+    from sim_sled.http.app import Exchange
 
 FORMAT: Final = 1
 
@@ -81,13 +84,41 @@ class Did(msgspec.Struct, kw_only=True):
     did: dict[str, Any]
 
 
+class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A request to a sled's API, with one body or none: JSON that fits, other text, bytes that are none."""
+
+    sled_id: UUID
+    op: str
+    method: str
+    target: str
+    version: str | None
+    status: int
+    body: Any = msgspec.UNSET
+    body_text: str | None = None
+    body_base64: str | None = None
+    body_missing: bool = False
+    """There was one, and nobody read it as JSON: stored bytes."""
+
+    @property
+    def has_json(self) -> bool:
+        """Whether `body` is it."""
+        return self.body is not msgspec.UNSET
+
+
+class Http(msgspec.Struct, kw_only=True):
+    """A request, written when it was answered: its turns stand before it."""
+
+    at: int
+    http: Asked
+
+
 class End(msgspec.Struct, kw_only=True):
     """The recording ends here, and why; what follows is not in it."""
 
     end: str
 
 
-Line = Header | Turn | Did | End
+Line = Header | Turn | Did | Http | End
 
 
 # ---- writing
@@ -238,6 +269,29 @@ class Scribe:
             return _ENCODER.encode(line)
 
 
+def exchanged(at_us: int, sled_id: UUID, exchange: Exchange) -> bytes:
+    """The line of a request to a sled."""
+    asked = Asked(
+        sled_id=sled_id,
+        op=exchange.op,
+        method=exchange.method,
+        target=exchange.target,
+        version=exchange.version,
+        status=exchange.status,
+    )
+    body = exchange.body
+    if body is None:
+        asked.body_missing = exchange.has_body
+    elif exchange.fits and b"\n" not in body:
+        asked.body = msgspec.Raw(body)
+    else:
+        try:
+            asked.body_text = body.decode()
+        except UnicodeDecodeError:
+            asked.body_base64 = base64.b64encode(body).decode()
+    return _ENCODER.encode(Http(at=at_us, http=asked))
+
+
 # ---- what a shell does beside turns
 
 
@@ -288,4 +342,4 @@ def read(text: bytes) -> Line:
     return found
 
 
-_KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "end": End}
+_KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "http": Http, "end": End}
