@@ -14,7 +14,7 @@ Rules, each a property of NX 7:
 
 Memory: one small entry per VMM that has something to tell, whatever the length of an outage; none for others.
 
-Read before: backoff.py, types.py, values.py. Read next: client.py, senders.py, verdict.py.
+Read before: backoff.py, types.py. Read next: client.py, senders.py, verdict.py.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from typing import Final, assert_never
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.backoff import INTERNAL_SERVICE, Policy, delay_us
 from nexus_client.draw import draw
 from nexus_client.types import SledVmmState
-from nexus_client.values import envelope
 
 _HEAP_SLACK: Final = 64
 """Cancelled timers kept before the heap is rebuilt, beyond as many as live ones: rebuilding stays amortised O(1)."""
 
 
-@attrs.frozen
-class Delivered:
+class Delivered(Struct, frozen=True):
     """Nexus acknowledged (204)."""
 
 
@@ -58,8 +57,7 @@ class Transient:
     trouble: Trouble = attrs.field(default=Trouble.ANSWERED, eq=False, repr=False)
 
 
-@attrs.frozen
-class Permanent:
+class Permanent(Struct, frozen=True):
     """Never: a considered no (verdict.py). `status` is the HTTP status code."""
 
     why: str
@@ -70,16 +68,14 @@ Outcome = Delivered | Transient | Permanent
 """How one attempt ended."""
 
 
-@envelope
-class Submit:
+class Submit(Struct, frozen=True):
     """The VMM's state is now `body`: Nexus shall hear it."""
 
     propolis_id: UUID
     body: SledVmmState
 
 
-@envelope
-class Replied:
+class Replied(Struct, frozen=True):
     """How the attempt `serial` of a `Send` ended. Exactly one per `Send`."""
 
     propolis_id: UUID
@@ -87,28 +83,24 @@ class Replied:
     outcome: Outcome
 
 
-@attrs.frozen
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-@envelope
-class Forget:
+class Forget(Struct, frozen=True):
     """Nothing more about this VMM shall be sent or heard, not even the answer to what is in flight."""
 
     propolis_id: UUID
 
 
-@attrs.frozen
-class Hurry:
+class Hurry(Struct, frozen=True):
     """Whatever waits for its retry is tried now (shutdown, or Nexus is known to be back)."""
 
 
 OutboxInput = Submit | Replied | Tick | Forget | Hurry
 
 
-@envelope
-class Send:
+class Send(Struct, frozen=True):
     """Please PUT `body`; answer with `Replied(propolis_id, serial, outcome)`.
 
     `serial` is unique in this outbox, so that an answer that comes after `Forget` cannot be taken for the
@@ -121,8 +113,7 @@ class Send:
     serial: int
 
 
-@envelope
-class Settled:
+class Settled(Struct, frozen=True):
     """`body` is done with: Nexus has it, or has finally refused it."""
 
     propolis_id: UUID
@@ -133,8 +124,7 @@ class Settled:
 OutboxEffect = Send | Settled
 
 
-@attrs.frozen
-class Pending:
+class Pending(Struct, frozen=True):
     """What Nexus has not acknowledged of one VMM. `why` is the last failure, empty if there was none."""
 
     propolis_id: UUID

@@ -29,6 +29,8 @@ from typing import Final, assert_never
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nexus_client.backoff import Policy, delay_us
 from nexus_client.draw import draw
@@ -51,15 +53,13 @@ class Phase(Enum):
     REFUSED = "refused"
 
 
-@attrs.frozen
-class Found:
+class Found(Struct, frozen=True):
     """Nexus knows this sled."""
 
     info: SledAgentInfo
 
 
-@attrs.frozen
-class NotFound:
+class NotFound(Struct, frozen=True):
     """Nexus answered 404: it does not know this sled."""
 
 
@@ -67,22 +67,19 @@ GetOutcome = Found | NotFound | Transient | Permanent
 PostOutcome = Delivered | Transient | Permanent
 
 
-@attrs.frozen
-class GetReplied:
+class GetReplied(Struct, frozen=True):
     """How the `GetSledAgent` ended."""
 
     outcome: GetOutcome
 
 
-@attrs.frozen
-class PostReplied:
+class PostReplied(Struct, frozen=True):
     """How the `PostSledAgent` ended."""
 
     outcome: PostOutcome
 
 
-@attrs.frozen
-class InfoChanged:
+class InfoChanged(Struct, frozen=True):
     """The sled is different now, for example its reservoir. `generation` and `decommissioned` are ignored."""
 
     info: SledAgentInfo
@@ -91,35 +88,30 @@ class InfoChanged:
 RegistrationInput = Tick | GetReplied | PostReplied | InfoChanged
 
 
-@attrs.frozen
-class GetSledAgent:
+class GetSledAgent(Struct, frozen=True):
     """Please GET /sled-agents/{sled_id}; answer with `GetReplied`."""
 
     sled_id: UUID
 
 
-@attrs.frozen
-class PostSledAgent:
+class PostSledAgent(Struct, frozen=True):
     """Please POST `info` to /sled-agents/{sled_id}; answer with `PostReplied`."""
 
     sled_id: UUID
     info: SledAgentInfo
 
 
-@attrs.frozen
-class Registered:
+class Registered(Struct, frozen=True):
     """Nexus knows the sled as it is now, under this generation."""
 
     generation: int
 
 
-@attrs.frozen
-class Decommissioned:
+class Decommissioned(Struct, frozen=True):
     """Nexus has decommissioned this sled: nothing more is sent, whatever happens."""
 
 
-@attrs.frozen
-class RegistrationRefused:
+class RegistrationRefused(Struct, frozen=True):
     """Nexus refuses: trying again would not help. `message` is meant for the operator."""
 
     message: str
@@ -232,7 +224,7 @@ class Registration:
         assert stored is not None, "compared with nothing"
         self._attempt = 0
         self.why = ""
-        if attrs.evolve(self.info, generation=stored.generation, decommissioned=stored.decommissioned) == stored:
+        if replace(self.info, generation=stored.generation, decommissioned=stored.decommissioned) == stored:
             self._settled(now_us)
             return [Registered(stored.generation)]
         if stored.generation >= GENERATION_MAX:
@@ -241,7 +233,7 @@ class Registration:
 
     def _post(self, generation: int) -> list[RegistrationEffect]:
         self.phase = Phase.POSTING
-        self._sent = attrs.evolve(self.info, generation=generation, decommissioned=False)
+        self._sent = replace(self.info, generation=generation, decommissioned=False)
         return [PostSledAgent(self.sled_id, self._sent)]
 
     def _later(self, why: str, now_us: int) -> list[RegistrationEffect]:

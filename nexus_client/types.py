@@ -14,8 +14,9 @@ from enum import Enum
 from typing import Annotated, Final
 from uuid import UUID
 
-import attrs
 import msgspec
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from nexus_client.dropshot.text import utc
 
@@ -81,22 +82,20 @@ class MigrationState(WireEnum):
 MIGRATION_TERMINAL: Final = frozenset({MigrationState.FAILED, MigrationState.COMPLETED})
 
 
-@attrs.frozen
-class VmmRuntimeState:
+class VmmRuntimeState(Struct, frozen=True):
     """Published state of one VMM: what, in which generation, since when."""
 
     state: VmmState
     gen: Generation
     time_updated: Timestamp
 
-    def __attrs_post_init__(self) -> None:
-        # the wire may bring any offset; a converter would not do, msgspec does not run those
+    def __post_init__(self) -> None:
+        # the wire may bring any offset
         if self.time_updated.tzinfo is not UTC:
-            object.__setattr__(self, "time_updated", utc(self.time_updated))
+            force_setattr(self, "time_updated", utc(self.time_updated))
 
 
-@attrs.frozen
-class MigrationRuntimeState:
+class MigrationRuntimeState(Struct, frozen=True):
     """One side of a migration as its VMM's sled sees it."""
 
     migration_id: UUID
@@ -104,14 +103,13 @@ class MigrationRuntimeState:
     gen: Generation
     time_updated: Timestamp
 
-    def __attrs_post_init__(self) -> None:
-        # the wire may bring any offset; a converter would not do, msgspec does not run those
+    def __post_init__(self) -> None:
+        # the wire may bring any offset
         if self.time_updated.tzinfo is not UTC:
-            object.__setattr__(self, "time_updated", utc(self.time_updated))
+            force_setattr(self, "time_updated", utc(self.time_updated))
 
 
-@attrs.frozen
-class SledVmmState:
+class SledVmmState(Struct, frozen=True):
     """All a sled knows of a VMM: body of `PUT NEXUS/vmms/{propolis_id}` and of most answers to Nexus.
 
     A null migration means "no news", not "no migration" (NX 3.2).
@@ -131,33 +129,29 @@ class Asked(WireEnum):
     MIGRATION_TARGET = "migration_target"
 
 
-@attrs.frozen
-class InstanceMigrationTargetParams:
+class InstanceMigrationTargetParams(Struct, frozen=True):
     """Where the source's Propolis listens: `ip:port`."""
 
     src_propolis_addr: str
 
 
-@attrs.frozen
-class VmmStateRequested:
+class VmmStateRequested(Struct, frozen=True):
     """Adjacently tagged: `{"type": "running"}` or `{"type": "migration_target", "value": {...}}`."""
 
     type: Asked
     value: InstanceMigrationTargetParams | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         # ValueError becomes msgspec's ValidationError with the path of this object
         if self.type is Asked.MIGRATION_TARGET and self.value is None:
             raise ValueError("`value` is required for migration_target")
 
 
-@attrs.frozen
-class VmmPutStateBody:
+class VmmPutStateBody(Struct, frozen=True):
     state: VmmStateRequested
 
 
-@attrs.frozen
-class UpdatedRuntime:
+class UpdatedRuntime(Struct, frozen=True):
     """Answer to PUT state and to DELETE (`VmmPutStateResponse`, `VmmUnregisterResponse`)."""
 
     updated_runtime: SledVmmState | None = None
@@ -175,15 +169,13 @@ class SledCpuFamily(WireEnum):
     AMD_TURIN_DENSE = "amd_turin_dense"
 
 
-@attrs.frozen
-class Baseboard:
+class Baseboard(Struct, frozen=True):
     serial: str
     part: str
     revision: int
 
 
-@attrs.frozen
-class SledAgentInfo:
+class SledAgentInfo(Struct, frozen=True):
     """Body of `POST NEXUS/sled-agents/{sled_id}` and answer of its GET (NX 3.3). Sizes in bytes."""
 
     sa_address: str

@@ -1,6 +1,6 @@
 """Values that cross the edge of one VM: `Input` in, `Effect` out of `Vm.handle(input, now_us)`.
 
-Read before: guest_events.py, migration/script.py, request_queue.py, values.py.
+Read before: guest_events.py, migration/script.py, request_queue.py.
 Read next: serial/guest.py, serial/history.py, server/monitor.py, vm.py, wrapper.py.
 """
 
@@ -9,21 +9,19 @@ from __future__ import annotations
 from enum import Enum
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.migration.messages import Message
 from propolis_stub.migration.script import NO_BAGGAGE, PROTOCOLS, Baggage
 from propolis_stub.request_queue import Disposition
 from propolis_stub.types import Level, Publication, RequestKind
-from propolis_stub.values import envelope
 from propolis_stub.waiting import Point
 
 # --- inputs ---------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class EnsureSpec:
+class EnsureSpec(Struct, frozen=True):
     """`PUT /instance` with a spec. Raises `AlreadyInitialized` while a VM exists.
 
     `fails`: the host cannot build this VM (too many vCPUs, a disk that is none): as if `Point.CREATE` failed.
@@ -32,8 +30,7 @@ class EnsureSpec:
     fails: bool = False
 
 
-@attrs.frozen
-class EnsureTarget:
+class EnsureTarget(Struct, frozen=True):
     """`PUT /instance` with a migration target. Raises `AlreadyInitialized` while a VM exists.
 
     `scripted`: the source does not exist; this VM plays its side alone and the peer is imagined to answer.
@@ -48,15 +45,13 @@ class EnsureTarget:
     fails: bool = False
 
 
-@attrs.frozen
-class Request:
+class Request(Struct, frozen=True):
     """Run, Stop or Reboot. Answered by `Disposed`; raises `RequestDenied` or `NoInstance`."""
 
     kind: RequestKind
 
 
-@attrs.frozen
-class MigrateOut:
+class MigrateOut(Struct, frozen=True):
     """A peer asks to migrate this VM out. Answered by `Disposed`; raises `RequestDenied` or `NoInstance`.
 
     Not scripted: messages of the peer come as `FromPeer` (also before the driver gets to it: they wait), its loss as
@@ -70,16 +65,14 @@ class MigrateOut:
     protocols: tuple[str, ...] = PROTOCOLS
 
 
-@attrs.frozen
-class Reconfigure:
+class Reconfigure(Struct, frozen=True):
     """Replace the volume of a Crucible disk: answered later by `ReconfigureDone` with the same ticket."""
 
     ticket: int
     disk_id: str = ""
 
 
-@attrs.frozen
-class Guest:
+class Guest(Struct, frozen=True):
     """A guest event. Equal events that still wait are one (PR 3.4): chipset events are equal by kind,
     vCPU events by kind and time, triple faults also by vCPU. `at_us` None: now. Raises `GuestNotRunning`.
     """
@@ -89,51 +82,43 @@ class Guest:
     vcpu: int = 0
 
 
-@envelope
-class FromPeer:
+class FromPeer(Struct, frozen=True):
     """A message of the peer. `migration_id` None: of the migration that runs, or else of the one that waits."""
 
     message: Message
     migration_id: UUID | None = None
 
 
-@attrs.frozen
-class PeerLost:
+class PeerLost(Struct, frozen=True):
     """The connection of a migration is gone, could not be made, or was refused by the source."""
 
     why: str = "connection lost"
     migration_id: UUID | None = None
 
 
-@attrs.frozen
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has come to `next_deadline_us`, or just passed."""
 
 
-@attrs.frozen
-class Step:
+class Step(Struct, frozen=True):
     """Pass the current waiting point (not one that lasts for ever) and go on to the next; nothing if none waits."""
 
 
-@attrs.frozen
-class Settle:
+class Settle(Struct, frozen=True):
     """What is waited for happens now, well or badly, even where the pace says "for ever" (control API)."""
 
     fail: bool = False
 
 
-@attrs.frozen
-class Hold:
+class Hold(Struct, frozen=True):
     """The driver pauses: it picks up nothing and passes no waiting point, so that requests pile up."""
 
 
-@attrs.frozen
-class Release:
+class Release(Struct, frozen=True):
     """The end of `Hold`; what became due meanwhile happens now."""
 
 
-@attrs.frozen
-class Crash:
+class Crash(Struct, frozen=True):
     """The process dies: connections drop, the VM is forgotten, the next one to ask finds NoVm."""
 
 
@@ -158,32 +143,27 @@ Input = (
 # --- effects --------------------------------------------------------------------------------------------------
 
 
-@envelope
-class Published:
+class Published(Struct, frozen=True):
     publication: Publication
 
 
-@attrs.frozen
-class LevelChanged:
+class LevelChanged(Struct, frozen=True):
     level: Level
 
 
-@attrs.frozen
-class EnsureFinished:
+class EnsureFinished(Struct, frozen=True):
     """The waiting `PUT /instance` is answered now: 201, or 500 (then the monitor channel stays open: PR 3.7)."""
 
     ok: bool
 
 
-@envelope
-class Disposed:
+class Disposed(Struct, frozen=True):
     """What the queue said to the request of this call: `QUEUED` or `IGNORED` (a denial is raised)."""
 
     disposition: Disposition
 
 
-@attrs.frozen
-class Dial:
+class Dial(Struct, frozen=True):
     """The target wants its source: connect, then ask it for `MigrateOut`. `ToPeer` may follow at once: the shell
     keeps messages until connected; a refusal or failure comes back as `PeerLost`.
     """
@@ -191,14 +171,12 @@ class Dial:
     migration_id: UUID
 
 
-@envelope
-class ToPeer:
+class ToPeer(Struct, frozen=True):
     message: Message
     migration_id: UUID
 
 
-@attrs.frozen
-class PeerClosed:
+class PeerClosed(Struct, frozen=True):
     """Close the connection of this migration: without a frame, or with this close code."""
 
     migration_id: UUID
@@ -211,21 +189,18 @@ class ReconfigureResult(Enum):
     GONE = "gone"  # "VM destroyed before request could be handled": 410
 
 
-@attrs.frozen
-class ReconfigureDone:
+class ReconfigureDone(Struct, frozen=True):
     ticket: int
     result: ReconfigureResult
 
 
-@attrs.frozen
-class ConsoleMoved:
+class ConsoleMoved(Struct, frozen=True):
     """The source reached the Server phase: console clients go to `destination`, the console task ends for good."""
 
     destination: str
 
 
-@attrs.frozen
-class Crashed:
+class Crashed(Struct, frozen=True):
     """Drop every connection."""
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub.waiting import Pace, Point
 
@@ -28,8 +28,7 @@ DEFAULT: Final = "dev"
 """Of scenarios, and of whatever has no reason for another one."""
 
 
-@attrs.frozen
-class Row:
+class Row(Struct, frozen=True):
     """One thing that takes time; see above."""
 
     what: str
@@ -48,8 +47,7 @@ class Row:
         return f"{self.typical_us}us"
 
 
-@attrs.frozen
-class Preset:
+class Preset(Struct, frozen=True):
     name: str
     doc: str
     rows: tuple[Row, ...] = ()

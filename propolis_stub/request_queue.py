@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
 from propolis_stub.types import IdentityEnum
@@ -44,8 +45,7 @@ class RequestType(IdentityEnum):
     RECONFIGURE_CRUCIBLE = "reconfigure_crucible"
 
 
-@attrs.frozen
-class Queued:
+class Queued(Struct, frozen=True):
     """One request: its type, and what makes it this one (a migration id, a reconfigure ticket)."""
 
     type: RequestType

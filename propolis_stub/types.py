@@ -8,9 +8,7 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from uuid import UUID
 
-import attrs
-
-from propolis_stub.values import envelope
+from msgspec import Struct
 
 
 class IdentityEnum(Enum):
@@ -58,16 +56,14 @@ class MigrationPhase(IdentityEnum):
     ERROR = "Error"
 
 
-@attrs.frozen
-class MigrationStatus:
+class MigrationStatus(Struct, frozen=True):
     """Last published status of a migration in one direction."""
 
     id: UUID
     state: MigrationPhase
 
 
-@envelope
-class Publication:
+class Publication(Struct, frozen=True):
     """One atomic update of what the monitor tells (PR 3.7). `gen` starts at 1 and grows by exactly 1.
 
     Both migration fields are cumulative: once set they are never cleared for the life of the VM.

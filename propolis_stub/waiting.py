@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.request_queue import RequestType
@@ -53,8 +53,7 @@ two (Rebooting, Running), a stop three (Stopping, Stopped, Destroyed), a migrati
 Finish; Running): the step counts that clients of the simulated sled agent know (SA 2.7)."""
 
 
-@attrs.frozen
-class Pace:
+class Pace(Struct, frozen=True):
     """What a waiting point does: wait `after_us` microseconds (None: for ever), then go on or fail."""
 
     after_us: int | None = 0

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from nexus_client.dropshot.port_file import told_in
 from sim_sled.language.files import TooLong, read_bounded
 
 BYTES_MAX: Final = 4 * 2**20
@@ -31,11 +33,9 @@ def prepare(path: Path) -> None:
     fresh.unlink()
 
 
-def write(path: Path, ports: dict[str, Any]) -> None:
-    """Write `ports`, and whose they are, as JSON."""
-    fresh = _fresh(path)
-    fresh.write_text(json.dumps({"pid": os.getpid(), **ports}, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(path)
+def told(path: Path, ports: dict[str, Any]) -> AbstractContextManager[None]:
+    """The file has `ports`, and whose they are, as JSON, as long as this lasts. OSError if it cannot be written."""
+    return told_in(path, json.dumps({"pid": os.getpid(), **ports}, indent=2) + "\n")
 
 
 def _is_of_a_living_one(path: Path) -> bool:

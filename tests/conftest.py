@@ -7,6 +7,7 @@ and a failure prints its blob (`@reproduce_failure`).
 
 import os
 import random
+from itertools import islice
 
 import pytest
 import structlog
@@ -40,8 +41,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """What waits for the wall clock begins first: the others are stolen from behind it meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    """What takes long begins first, some of it with each worker, who has a stretch of the list: what is left at the
+    end is short, and stolen by whoever has nothing to do.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    others = iter([item for item in items if item.get_closest_marker("long") is None])
+    stretch = len(items) // workers
+    items.clear()
+    for worker in range(workers):
+        own = long[worker::workers]
+        items += own + list(islice(others, stretch - len(own)))
+    items += others
 
 
 def pytest_report_header():

@@ -18,13 +18,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_type_hints
 from uuid import UUID
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -209,26 +211,66 @@ def walk(app: App) -> Iterator[tuple[list[str], Any]]:
         for name, each in getattr(command, "commands", {}).items():
             yield from below(each, [*path, name])
 
+    app.all_wanted()
     return below(typer.main.get_command(app), [])
 
 
 class App(typer.Typer):
-    """A program, or a group of its commands."""
+    """A program, or a group of its commands. Each command is described to typer when that is wanted: of a program
+    with dozens that is work for the one that is called, and for whoever lists them.
+    """
+
+    only: str | None = None
+    """The command that was called; None: all are wanted."""
 
     def __init__(self, **more: Any) -> None:
+        self._commands: dict[str, Callable[[], CommandInfo]] = {}
         # plain help: tables cut long option names
         super().__init__(cls=Group, rich_markup_mode=None, context_settings=SETTINGS, **more)
 
     def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:
         """See `typer.Typer.command`; with `--json` and `--version`."""
         settings: dict[str, Any] = {"cls": Command, "context_settings": SETTINGS} | more
-        register = super().command(name, **settings)
+
+        @cache
+        def described(function: Any) -> CommandInfo:
+            alone = typer.Typer()
+            alone.command(name, **settings)(_with_manners(function))
+            return alone.registered_commands[0]
 
         def decorate(function: Any) -> Any:
-            register(_with_manners(function))
+            self._commands[name or get_command_name(function.__name__)] = partial(described, function)
             return function
 
         return decorate
+
+    @property
+    def registered_commands(self) -> list[CommandInfo]:
+        """What typer makes commands of."""
+        return [described() for name, described in self._commands.items() if self.only in (None, name)]
+
+    @registered_commands.setter
+    def registered_commands(self, _none: list[CommandInfo]) -> None:
+        """Typer begins with none."""
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """Runs what `sys.argv` says."""
+        self.all_wanted()
+        called = next(iter(sys.argv[1:]), "")
+        groups = {group.name: group.typer_instance for group in self.registered_groups}
+        if called in self._commands or called in groups:
+            self.only = called
+            for name, group in groups.items():
+                if isinstance(group, App) and name != called:
+                    group.only = ""  # none of its own
+        return super().__call__(*args, **more)
+
+    def all_wanted(self) -> None:
+        """Whatever was called, commands are to be listed."""
+        self.only = None
+        for group in self.registered_groups:
+            if isinstance(group.typer_instance, App):
+                group.typer_instance.all_wanted()
 
 
 def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.placement import host_of
 from nexus_client.stub.records import Sled
@@ -30,12 +31,12 @@ def post(ctx: Facts, sled_id: UUID, info: SledAgentInfo) -> bool:
         same = records.with_baseboard(info.baseboard.serial, info.baseboard.part)
         if any(other.state != "decommissioned" for other in same):
             raise already_exists("sled", str(sled_id))
-        sled = Sled(sled_id, records.next_number("sled"), attrs.evolve(info, decommissioned=False), ctx.now_us)
+        sled = Sled(sled_id, records.next_number("sled"), replace(info, decommissioned=False), ctx.now_us)
     else:
         if stored.state == "decommissioned" or stored.info.generation >= info.generation:
             # the upsert returns no row, which the original reports as its own failure
             raise internal(f"sled {sled_id}: decommissioned, or generation {info.generation} is not news")
-        known = attrs.evolve(info, baseboard=stored.info.baseboard, decommissioned=False)
+        known = replace(info, baseboard=stored.info.baseboard, decommissioned=False)
         sled = attrs.evolve(stored, info=known, time_modified=ctx.now_us)
     records.put_sled(sled)
     ctx.tell("sled", f"{sled_id} at {info.sa_address}, generation {info.generation}")
@@ -47,4 +48,4 @@ def get(ctx: Facts, sled_id: UUID) -> SledAgentInfo:
     sled = ctx.records.sleds.get(sled_id)
     if sled is None:
         raise not_found("sled", sled_id)
-    return attrs.evolve(sled.info, decommissioned=sled.state == "decommissioned")
+    return replace(sled.info, decommissioned=sled.state == "decommissioned")

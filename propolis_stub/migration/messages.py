@@ -7,83 +7,70 @@ Read before: waiting.py. Read next: migration/frames.py, migration/script.py.
 
 from __future__ import annotations
 
-import attrs
+from msgspec import Struct
 
 
-@attrs.frozen
-class Text:
+class Text(Struct, frozen=True):
     """A text frame. Legal in the handshake only."""
 
     text: str
 
 
-@attrs.frozen
-class Okay:
+class Okay(Struct, frozen=True):
     pass
 
 
-@attrs.frozen
-class Error:
+class Error(Struct, frozen=True):
     """What the other side says before it gives up: RON of a migrate error, opaque here."""
 
     text: str
 
 
-@attrs.frozen
-class Serialized:
+class Serialized(Struct, frozen=True):
     text: str
 
 
-@attrs.frozen
-class Blob:
+class Blob(Struct, frozen=True):
     data: bytes
 
 
-@attrs.frozen
-class Page:
+class Page(Struct, frozen=True):
     data: bytes  # exactly 4096 bytes
 
 
-@attrs.frozen
-class MemQuery:
+class MemQuery(Struct, frozen=True):
     start: int
     end: int
 
 
-@attrs.frozen
-class MemOffer:
-    start: int
-    end: int
-    bitmap: bytes
-
-
-@attrs.frozen
-class MemEnd:
-    start: int
-    end: int
-
-
-@attrs.frozen
-class MemFetch:
+class MemOffer(Struct, frozen=True):
     start: int
     end: int
     bitmap: bytes
 
 
-@attrs.frozen
-class MemXfer:
+class MemEnd(Struct, frozen=True):
+    start: int
+    end: int
+
+
+class MemFetch(Struct, frozen=True):
     start: int
     end: int
     bitmap: bytes
 
 
-@attrs.frozen
-class MemDone:
+class MemXfer(Struct, frozen=True):
+    start: int
+    end: int
+    bitmap: bytes
+
+
+class MemDone(Struct, frozen=True):
     pass
 
 
-@attrs.frozen
-class Malformed:
+class Malformed(Struct, frozen=True):
     """Not a message: the codec could not read a frame, or a frame kind came that the protocol forbids."""
 
     why: str

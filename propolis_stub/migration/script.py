@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from propolis_stub.migration.messages import (
     Error,
@@ -103,8 +104,7 @@ class ErrorKind(Enum):
     REMOTE = "RemoteError"
 
 
-@attrs.frozen
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a side gave up. `tell`: whether the peer may still be told (it is there, and it is not its own error)."""
 
     kind: ErrorKind
@@ -130,51 +130,42 @@ class Mark(Enum):
     HANDED_OVER = "handed over"  # source: past the point of no return
 
 
-@attrs.frozen
-class Publish:
+class Publish(Struct, frozen=True):
     phase: Phase
 
 
-@attrs.frozen
-class Await:
+class Await(Struct, frozen=True):
     """This side's own work in a phase: how long, and whether it fails, is the pacer's business."""
 
     point: Point
 
 
-@attrs.frozen
-class Send:
+class Send(Struct, frozen=True):
     message: Message
 
 
-@attrs.frozen
-class _Pack:
+class _Pack(Struct, frozen=True):
     payload: Payload
 
 
-@attrs.frozen
-class _Expect:
+class _Expect(Struct, frozen=True):
     message: type[Message]
     payload: Payload | None = None
 
 
-@attrs.frozen
-class _Offer:
+class _Offer(Struct, frozen=True):
     """Target: send what we speak."""
 
 
-@attrs.frozen
-class _Choose:
+class _Choose(Struct, frozen=True):
     """Source: answer the offer."""
 
 
-@attrs.frozen
-class _ReadChoice:
+class _ReadChoice(Struct, frozen=True):
     """Target: is the choice one of ours?"""
 
 
-@attrs.frozen
-class Redirect:
+class Redirect(Struct, frozen=True):
     """Source, Server phase: console clients go to `destination`."""
 
     destination: str

@@ -17,6 +17,7 @@ import attrs
 from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.port_file import told_in
 from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.pacers import SettablePacer
 from propolis_stub.presets import paces
@@ -101,17 +102,14 @@ async def serve(
     running = await start(address, control, config)
     bound = {"propolis": running.api.address, "control": running.control.address if running.control else None}
     try:
-        if port_file is not None:
-            unready = port_file.with_name(port_file.name + ".part")
-            unready.write_text(json.dumps(bound) + "\n", encoding="utf-8")
-            unready.rename(port_file)  # whoever waits for the file never sees half of it
-        assert callable(tell)
-        tell(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
-        if running.control is not None:
-            tell(f"control for tests on http://{bound['control']}/control")
-        collector.started()
-        service.tell("READY=1")
-        await over.wait()
-        service.tell("STOPPING=1")
+        with told_in(port_file, json.dumps(bound) + "\n"):
+            assert callable(tell)
+            tell(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
+            if running.control is not None:
+                tell(f"control for tests on http://{bound['control']}/control")
+            collector.started()
+            service.tell("READY=1")
+            await over.wait()
+            service.tell("STOPPING=1")
     finally:
         await running.close()

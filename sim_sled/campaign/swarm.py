@@ -7,7 +7,7 @@ the others, which is what guidance does (`guide.py`).
     latency     how much faster or slower everything is
     shares      how likely the rules' chances and shares are
     fleet       how many sleds
-    load        how many instances; whether a crowd of users comes along
+    load        how many instances; whether a crowd of users comes along, and impatient ones who ask without looking
     faults      which faults of the catalogue are added: rules of the library, freed from the names they mean
     places      whom they mean, when and how often
     chance      nothing of this: the run's own draws, which depend on the whole number
@@ -44,7 +44,7 @@ from sim_sled.language.figures import DURATION_MAX, SHARE_ONE
 from sim_sled.language.latency import Latency, LatencyEntry
 from sim_sled.language.presets import PRESETS
 from sim_sled.language.printing import print_scenario
-from sim_sled.language.schema import FLEET_MAX, Churn, Expect, Fleet, Load, Rule, Scenario
+from sim_sled.language.schema import FLEET_MAX, Churn, Expect, Fleet, Load, Migrate, Rule, Scenario
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import DEFAULT_INVARIANTS
 from sim_sled.play import library
@@ -58,6 +58,12 @@ INSTANCES_MAX: Final = 24
 SECOND: Final = 1_000_000
 WHEN_US: Final = 120 * SECOND
 """Added faults that have a time get one before this; the crowd of users is gone by then."""
+MOMENT_US: Final = 10 * SECOND
+"""Added faults come at multiples of this, and impatient users ask a little later (`_LAGS_US`): races are where things
+nearly coincide, and chance alone would seldom bring them together."""
+_LAGS_US: Final = (0, 20_000, 70_000, 200_000, SECOND, 3 * SECOND)
+"""From the answer to a fault's first report up to the middle of a migration."""
+_IMPATIENT: Final = ("stop", "start", "delete", "reboot", "migrate")
 _FACTORS: Final = ((1, 20), (1, 4), (1, 1), (1, 1), (3, 1), (10, 1))
 _LONGEST_US: Final = 90 * SECOND
 """No latency is scaled beyond: what takes longer than a saga's patience is a fault, and the catalogue has those."""
@@ -216,7 +222,28 @@ def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
         loads.append(attrs.evolve(load, create=create))
     if draws.below("crowd", 2):
         loads.append(_crowd(draws))
-    return tuple(loads)
+    return (*loads, *(_impatient(draws, n) for n in range(draws.below("impatient", 4))))
+
+
+def _impatient(draws: Draws, n: int) -> Load:
+    """Users who ask the same again and again, of all or of some, whether it can be or not: most of it is refused."""
+    verb = _IMPATIENT[draws.below("verb", len(_IMPATIENT), n)]
+    share = (None, SHARE_ONE // 2, SHARE_ONE // 4)[draws.below("whom", 3, n)]
+    lag_us = _LAGS_US[draws.below("lag", len(_LAGS_US), n)]
+    again = MOMENT_US * (1 + draws.below("again", 3, n))
+    load = Load(name=f"swarm-impatient-{n + 1}", every=Fixed(again), from_=MOMENT_US + lag_us, to=WHEN_US)
+    who = Selector(percent=share)
+    match verb:
+        case "stop":
+            return attrs.evolve(load, stop=who)
+        case "start":
+            return attrs.evolve(load, start=who)
+        case "delete":
+            return attrs.evolve(load, delete=who)
+        case "reboot":
+            return attrs.evolve(load, reboot=who)
+        case _:
+            return attrs.evolve(load, migrate=Migrate(percent=share))
 
 
 def _crowd(draws: Draws) -> Load:
@@ -285,7 +312,7 @@ def placed(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rule:
     """A rule of the catalogue as the n-th fault of a run: whom it means, when and how often."""
     when, for_ = rule.when, rule.for_
     if when.at is not None:
-        when = attrs.evolve(when, at=SECOND * (1 + places.below("at", WHEN_US // SECOND, nth)))
+        when = attrs.evolve(when, at=MOMENT_US * (1 + places.below("at", WHEN_US // MOMENT_US, nth)))
     if when.of_vmm():
         share = (SHARE_ONE, SHARE_ONE, SHARE_ONE // 2, SHARE_ONE // 4)[places.below("share", 4, nth)]
         for_ = attrs.evolve(for_, percent=share if share < SHARE_ONE else for_.percent)

@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import attrs
 import typer
 
 from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
 
+TRANSITIONS_MIN: Final = 200.0
+"""By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25
+to 500. With its model it makes some 500 on a core of 2024: slower cores have room, and a rack that has
+become half as quick is noticed.
+"""
+
 
 @attrs.frozen
 class Limits:
     """What a run has to keep."""
 
-    transitions_per_s_min: float
+    transitions_per_cpu_s_min: float
     rss_mib_max: float
     start_s_max: float
     report_p99_ms_max: float
@@ -31,10 +37,10 @@ class Limits:
     def broken(self, figures: dict[str, Any]) -> list[str]:
         """A sentence for each that was not kept."""
         said = []
-        if figures["transitions_per_s"] < self.transitions_per_s_min:
+        if figures["transitions_per_cpu_s"] < self.transitions_per_cpu_s_min:
             said.append(
-                f"{figures['transitions_per_s']:.0f} transitions per second, at least "
-                f"{self.transitions_per_s_min:.0f} were wanted"
+                f"{figures['transitions_per_cpu_s']:.0f} transitions per second of processor time, at least "
+                f"{self.transitions_per_cpu_s_min:.0f} were wanted"
             )
         for name, most, unit in (
             ("rss_mib", self.rss_mib_max, "MiB"),
@@ -56,7 +62,9 @@ def bench(
         str | None, typer.Option(metavar="ADDR", help="with --nexus: where users create VMs (a model's control API)")
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="of --users")] = None,
-    min_transitions: Annotated[float, typer.Option(min=0, help="least changes of state per second")] = 25.0,
+    min_transitions: Annotated[
+        float, typer.Option(min=0, help="least changes of state per second of processor time")
+    ] = TRANSITIONS_MIN,
     max_rss: Annotated[float, typer.Option(min=0, help="most memory, in MiB")] = 1024.0,
     max_start: Annotated[float, typer.Option(min=0, help="most seconds until every sled is registered")] = 10.0,
     max_p99: Annotated[

@@ -43,11 +43,13 @@ async def run(
         rack.daemon.watchers += [counters.add, reached.add]
         where = users if rack.server is None else rack.server.control
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        cpu_began = time.process_time()
         async with aiohttp.ClientSession(f"http://{where}", headers=headers) as http:
             asked = Asking(http)
             run_s = await _phase(asked, reached, "running", vms, lambda n: ("", _wish(n)))
             rss_mib = _rss_mib()
             stop_s = await _phase(asked, reached, "destroyed", vms, lambda n: (f"/bench-{n}/stop", None))
+        cpu_s = max(0.001, time.process_time() - cpu_began)
     transitions, reports = counters.transitions, counters.reports
     return {
         "sleds": sleds,
@@ -57,6 +59,8 @@ async def run(
         "stop_s": round(stop_s, 3),
         "transitions": transitions,
         "transitions_per_s": round(transitions / (run_s + stop_s), 1),
+        "cpu_s": round(cpu_s, 3),
+        "transitions_per_cpu_s": round(transitions / cpu_s, 1),
         "reports": reports.count,
         "reports_per_s": round(reports.count / (run_s + stop_s), 1),
         "report_p50_ms": reports.at_most_us(0.5) / 1000,

@@ -18,6 +18,7 @@ from typing import Final
 import attrs
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, NEVER_FIRED
+from nexus_client.dropshot.text import counted
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.campaign.job import KNOWN_HAZARDS, Job
 from sim_sled.files import write_text
@@ -365,8 +366,12 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     meant = [who for who in subjects if vmm in (who.short, str(who.propolis_id), who.hostname)]
     if not meant:
         known = ", ".join(f"{who.short} {who.hostname}" for who in list(subjects)[:20])
-        homeless = ", ".join(never_placed(world))
-        room = f"; these found no room on any sled: {homeless}" if homeless else ""
+        homeless = never_placed(world)
+        if vmm in homeless:
+            others = f" ({counted(len(homeless), 'instance')} like it)" if len(homeless) > 1 else ""
+            return Outcome(f"{vmm} was never placed: no sled had room for it by then{others}\n", GOOD, notes)
+        listed = ", ".join(homeless[:20]) + (", ..." if len(homeless) > 20 else "")
+        room = f"; these found no room on any sled: {listed}" if homeless else ""
         return Outcome("", BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.outbox import Outcome
 from nexus_client.registration import (
@@ -28,41 +28,35 @@ from nexus_client.types import SledAgentInfo, SledVmmState, VmmRuntimeState, Vmm
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from propolis_stub.guest_events import GuestEvent
-from propolis_stub.values import envelope
 from sim_sled.core.errors import SledError
 
 if TYPE_CHECKING:  # only a shell makes one, and only a shell reads it
     from propolis_stub.spec.versions import SledSpec
 
 
-@attrs.frozen
-class Nic:
+class Nic(Struct, frozen=True):
     """What a sled reads of a network interface: its VPC and subnets (SA 2.2 step 6)."""
 
     vni: int
     subnets: tuple[str, ...]  # canonical CIDR texts, IPv4 before IPv6
 
 
-@attrs.frozen
-class ExternalIp:
+class ExternalIp(Struct, frozen=True):
     kind: str  # "ephemeral" | "floating"
     ip: str  # canonical text
 
 
-@attrs.frozen
-class MulticastMembership:
+class MulticastMembership(Struct, frozen=True):
     group_ip: str
     sources: tuple[str, ...]
 
 
-@attrs.frozen
-class AttachedSubnet:
+class AttachedSubnet(Struct, frozen=True):
     subnet: str  # canonical CIDR text
     kind: str  # "vpc" | "external"
 
 
-@attrs.frozen
-class Registration:
+class Registration(Struct, frozen=True):
     """The parts of an `InstanceEnsureBody` (any version) that a sled reads (SA 4.2)."""
 
     instance_id: UUID
@@ -86,38 +80,33 @@ class Registration:
     vmm_spec: SledSpec | None = None  # as it came, for who serves the Propolis API; otherwise forgotten
 
 
-@attrs.frozen
-class Register:
+class Register(Struct, frozen=True):
     ticket: int
     sled_id: UUID
     propolis_id: UUID
     body: Registration
 
 
-@attrs.frozen
-class Unregister:
+class Unregister(Struct, frozen=True):
     ticket: int
     sled_id: UUID
     propolis_id: UUID
 
 
-@envelope
-class GetState:
+class GetState(Struct, frozen=True):
     ticket: int
     sled_id: UUID
     propolis_id: UUID
 
 
-@envelope
-class PutState:
+class PutState(Struct, frozen=True):
     ticket: int
     sled_id: UUID
     propolis_id: UUID
     requested: VmmStateRequested
 
 
-@attrs.frozen
-class Poke:
+class Poke(Struct, frozen=True):
     """Test-only push: one step, or `drain`: steps until nothing waits."""
 
     ticket: int
@@ -126,8 +115,7 @@ class Poke:
     drain: bool
 
 
-@attrs.frozen
-class SimMigrationSource:
+class SimMigrationSource(Struct, frozen=True):
     """`POST /vmms/{id}/sim-migration-source`: migrate out to a peer that does not exist."""
 
     ticket: int
@@ -147,8 +135,7 @@ class AreaCall(Protocol):
     def apply(self, area: object, now_us: int) -> object: ...
 
 
-@attrs.frozen
-class CallArea:
+class CallArea(Struct, frozen=True):
     """An operation of a sled's facts: `facts` is the attribute name on the sled. `op`: its id in the API's documents,
     for who is interested in requests; "" for a further step of one, or for what is none.
     """
@@ -160,8 +147,7 @@ class CallArea:
     op: str = ""
 
 
-@attrs.frozen
-class InjectState:
+class InjectState(Struct, frozen=True):
     """Somebody wants this VMM in `state`. Without `illegal` only failed and destroyed: what a sled may force."""
 
     ticket: int
@@ -171,8 +157,7 @@ class InjectState:
     illegal: bool = False
 
 
-@attrs.frozen
-class KillPropolis:
+class KillPropolis(Struct, frozen=True):
     """The Propolis process dies. Restarted, it knows no VM, so the agent fails the VMM; else it is just silent
     (PR 3.9: "zone running: retry for ever").
     """
@@ -183,8 +168,7 @@ class KillPropolis:
     restart: bool
 
 
-@attrs.frozen
-class ForgetVmm:
+class ForgetVmm(Struct, frozen=True):
     """The agent loses this VMM: from now on 404 `NO_SUCH_INSTANCE`, and nothing is published (omicron#6809)."""
 
     ticket: int
@@ -192,8 +176,7 @@ class ForgetVmm:
     propolis_id: UUID
 
 
-@attrs.frozen
-class InjectGuest:
+class InjectGuest(Struct, frozen=True):
     """The guest halts, resets or triple-faults (PR 3.4)."""
 
     ticket: int
@@ -202,8 +185,7 @@ class InjectGuest:
     event: GuestEvent
 
 
-@attrs.frozen
-class JumpClock:
+class JumpClock(Struct, frozen=True):
     """The sled's clock is `us` ahead of where it was (behind, if negative): times in what it says, and no wait."""
 
     ticket: int
@@ -211,8 +193,7 @@ class JumpClock:
     us: int
 
 
-@attrs.frozen
-class PropolisInput:
+class PropolisInput(Struct, frozen=True):
     """Anything of the Propolis API for the VM of this VMM; answered by the `propolis_stub` effects it caused."""
 
     ticket: int
@@ -221,8 +202,7 @@ class PropolisInput:
     item: VmInput
 
 
-@envelope
-class NexusReplied:
+class NexusReplied(Struct, frozen=True):
     """How one `PutToNexus` ended."""
 
     sled_id: UUID
@@ -231,31 +211,27 @@ class NexusReplied:
     outcome: Outcome
 
 
-@attrs.frozen
-class Announce:
+class Announce(Struct, frozen=True):
     """This sled shall be known to Nexus as `info` (its generation is decided by the registration machine)."""
 
     sled_id: UUID
     info: SledAgentInfo
 
 
-@attrs.frozen
-class RegistrationReplied:
+class RegistrationReplied(Struct, frozen=True):
     """How one `AskNexus` ended."""
 
     sled_id: UUID
     answer: GetReplied | PostReplied
 
 
-@attrs.frozen
-class HurryOutbox:
+class HurryOutbox(Struct, frozen=True):
     """Whatever waits for a retry is tried now (shutdown)."""
 
     sled_id: UUID
 
 
-@attrs.frozen
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed: whatever is due by now happens, in order."""
 
 
@@ -283,24 +259,21 @@ Input = (
 )
 
 
-@envelope
-class Reply:
+class Reply(Struct, frozen=True):
     """Answers `ticket`. `value` is what the operation returns: `SledVmmState`, `UpdatedRuntime`, None, ..."""
 
     ticket: int
     value: object
 
 
-@attrs.frozen
-class ReplyError:
+class ReplyError(Struct, frozen=True):
     """Refuses `ticket` late: a poke, or a request during which the agent aborts."""
 
     ticket: int
     error: SledError
 
 
-@envelope
-class PutToNexus:
+class PutToNexus(Struct, frozen=True):
     """Please send `PUT NEXUS/vmms/{propolis_id}`; answer with `NexusReplied` and the same serial."""
 
     sled_id: UUID
@@ -310,24 +283,21 @@ class PutToNexus:
     serial: int
 
 
-@attrs.frozen
-class AskNexus:
+class AskNexus(Struct, frozen=True):
     """Please send this registration call; answer with `RegistrationReplied`."""
 
     sled_id: UUID
     call: GetSledAgent | PostSledAgent
 
 
-@attrs.frozen
-class RegistrationNews:
+class RegistrationNews(Struct, frozen=True):
     """Where the registration has come to: registered, decommissioned or refused."""
 
     sled_id: UUID
     news: Registered | Decommissioned | RegistrationRefused
 
 
-@attrs.frozen
-class FromPropolis:
+class FromPropolis(Struct, frozen=True):
     """What the VM of a VMM says to whoever serves its Propolis API: all of it, in order (`Rack.expose`)."""
 
     sled_id: UUID
@@ -335,8 +305,7 @@ class FromPropolis:
     effect: VmEffect
 
 
-@attrs.frozen
-class DropFiles:
+class DropFiles(Struct, frozen=True):
     """Please delete the stored bytes of these keys: no fact refers to them any more. A key that ends in `/` means all
     that begin with it.
     """
@@ -345,8 +314,7 @@ class DropFiles:
     keys: tuple[str, ...]
 
 
-@attrs.frozen
-class TellNexus:
+class TellNexus(Struct, frozen=True):
     """Please POST `body` to Nexus's internal API, after everything that was to be told before; nobody waits for the
     answer.
     """

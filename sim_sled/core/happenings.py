@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub.types import IdentityEnum
 
@@ -36,8 +36,7 @@ class Kind(IdentityEnum):
     SLED = "sled"  # registration with Nexus [text]
 
 
-@attrs.frozen
-class Happening:
+class Happening(Struct, frozen=True):
     at_us: int
     sled_id: UUID
     propolis_id: UUID | None

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.outbox import Outbox
 from nexus_client.registration import Registration as NexusRegistration
@@ -113,7 +114,7 @@ class Sled:
         self._check_room(body)
         record = observe.registered(body.vmm_runtime, body.migration_id, now_us + self.clock_us)
         if not self.keep_specs and (body.vmm_spec is not None or body.crucible_disks):
-            body = attrs.evolve(body, vmm_spec=None, crucible_disks=())
+            body = replace(body, vmm_spec=None, crucible_disks=())
         vmm = Vmm(self.config.sled_id, propolis_id, body, record, registered=True, clock_us=self.clock_us)
         self.vmms[propolis_id] = vmm
         self.threads_used += body.ncpus

@@ -734,10 +734,12 @@ class Daemon:
         return said
 
     def taken_up(self, tickets: int) -> None:
-        """The state of all cores is another: no ticket is given out that it knows."""
+        """The state of all cores is another: tickets go on from there. Nobody waits for an answer to one of before
+        (`only_here`), so none means two things.
+        """
         if self.recorder is not None:
             self.recorder.end("a snapshot was restored: what follows does not follow from what is recorded")
-        self._tickets = max(self._tickets, tickets)
+        self._tickets = tickets
 
     @property
     def on_the_network(self) -> int:

@@ -4,7 +4,8 @@
     unpack(table, anchors, doors)  the same again, in new objects; an anchor gets its state in place
 
 Why not pickle: a pickle is a program, and whoever loads it runs it. Here a file can only name classes and functions
-of `names.ROOMS`, which do no I/O (contracts of import-linter), and loading calls none: state is put into fields.
+of `names.ROOMS`, which do no I/O (contracts of import-linter), and loading calls none: state is put into fields;
+only structs, which are values, are made of theirs.
 Why not a `dump` and `load` per class, or cattrs: a rack is a net of some ninety classes that point at each other,
 with a rule's timers among them; what somebody forgets to write down there is lost without a word. Here whatever
 cannot be kept is refused by name (`CannotKeep`), and a field that is added tomorrow is kept from the start.
@@ -151,7 +152,7 @@ class _Packer:
                 return ["named", self._name(kind), *self._all(value)]
             case count():
                 return ["count", int(repr(value)[6:-1].split(",")[0])]
-        return ["obj", self._name(kind), self._fields(value)]
+        return ["struct" if isinstance(value, msgspec.Struct) else "obj", self._name(kind), self._fields(value)]
 
     def _fields(self, value: object) -> dict[str, Any]:
         return {name: self._value(each, f".{name}") for name, each in state_of(value)}
@@ -264,6 +265,11 @@ class _Unpacker:
             case "obj":
                 kept: Any = class_of(rest[0])
                 return kept.__new__(kept)
+            case "struct":
+                kept = class_of(rest[0])
+                if not issubclass(kept, msgspec.Struct):
+                    raise BadTable(f"{rest[0]} is no struct")
+                return kept(**{name: self._value(each) for name, each in rest[1].items()})
             case "enum":
                 return enum_of(rest[0])[rest[1]]
             case "class":
@@ -341,9 +347,7 @@ class _Unpacker:
     def _put(self, made: Any, state: dict[str, Any]) -> None:
         known = slots_of(type(made))
         for name, value in state.items():
-            if isinstance(made, msgspec.Struct):
-                msgspec.structs.force_setattr(made, name, value)
-            elif name in known or hasattr(made, "__dict__"):
+            if name in known or hasattr(made, "__dict__"):
                 object.__setattr__(made, name, value)
             else:
                 raise BadTable(f"a {type(made).__name__} has no {name}")

@@ -103,7 +103,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         _say_where(daemon, control, as_json=serving.as_json)
         if serving.port_file is not None:
             try:
-                port_file.write(serving.port_file, _ports(daemon, control))
+                stack.enter_context(port_file.told(serving.port_file, _ports(daemon, control)))
             except OSError as error:
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)

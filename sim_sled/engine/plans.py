@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState, VmmState
@@ -81,8 +82,7 @@ class PublishPlan:
     """How many publications older, and which rule wants it."""
 
 
-@attrs.frozen
-class Publication:
+class Publication(Struct, frozen=True):
     """One `PutToNexus` of the rack."""
 
     sled_id: UUID
@@ -95,8 +95,7 @@ class Publication:
 # ---- effects
 
 
-@attrs.frozen
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Send `body` to Nexus after a while. `answered`: Nexus's answer is the answer to `publication`."""
 
     publication: Publication
@@ -106,8 +105,7 @@ class Deliver:
     answer_lost: bool = False
 
 
-@attrs.frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """Tell the sled after a while how its publication ended; Nexus hears nothing."""
 
     publication: Publication
@@ -115,8 +113,7 @@ class Answer:
     after_us: int
 
 
-@attrs.frozen
-class Inject:
+class Inject(Struct, frozen=True):
     """Do this to a VMM, whatever it was doing. `cause`: the rule and action that want it; None: it follows from what
     another did.
     """
@@ -130,39 +127,34 @@ def vmm_state(state: Truth) -> VmmState:
     return VmmState.STARTING if state is Truth.CREATING else VmmState(state.value)
 
 
-@attrs.frozen
-class Power:
+class Power(Struct, frozen=True):
     """The sled's power as the rack's management network sees it."""
 
     sled_id: UUID
     on: bool
 
 
-@attrs.frozen
-class Expunge:
+class Expunge(Struct, frozen=True):
     """An operator expunges the sled."""
 
     sled_id: UUID
 
 
-@attrs.frozen
-class RestartNexus:
+class RestartNexus(Struct, frozen=True):
     """Nexus dies (at a point of its work, or now) and starts again after a while."""
 
     point: str
     down_us: int
 
 
-@attrs.frozen
-class TakeSnapshot:
+class TakeSnapshot(Struct, frozen=True):
     name: str
 
 
 EngineEffect = Deliver | Answer | Inject | Power | Expunge | RestartNexus | TakeSnapshot
 
 
-@attrs.frozen
-class Event:
+class Event(Struct, frozen=True):
     """Something a trigger may wait for. `words` are the names it goes by (`running`, `vmm_register`, ...). `timed`:
     the trigger whose time has come; `every: 5s` from 1m on is not that of another who begins at once.
     """

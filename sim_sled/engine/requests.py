@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import attrs
+from msgspec.structs import asdict
 
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmState
 from propolis_stub.types import Role
@@ -155,6 +155,6 @@ def _body(engine: Engine, item: Any) -> object:
         }
     if isinstance(item, contract.PutState):
         value = item.requested.value
-        told = None if value is None else attrs.asdict(value)
+        told = None if value is None else asdict(value)
         return {"state": {"type": item.requested.type.value, "value": told}}
     return {}

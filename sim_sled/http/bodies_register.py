@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.text import U32, Hostname, Ip, SockAddr, Uuid, utc
@@ -163,7 +163,7 @@ class _Body(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         # Times are published as they came, so bring them to UTC once; ValueError gets this object's path
-        self.vmm_runtime = attrs.evolve(self.vmm_runtime, time_updated=utc(self.vmm_runtime.time_updated))
+        self.vmm_runtime = replace(self.vmm_runtime, time_updated=utc(self.vmm_runtime.time_updated))
 
 
 class BodyV1(_Body, kw_only=True):

@@ -403,6 +403,14 @@ class Departures:
                 by_kind[(asked.op, asked.status)].append(asked)
         for (op, status), found in by_kind.items():
             first = found[0]
+            if (op, status) == (Op.PUT_STATE, 403):
+                # Propolis's queue denied what the sled let pass (PR 3.9): it would do so again, and a rule would
+                # refuse another request than this one
+                self.sheet.draft.notes.append(
+                    f"{first.where}: {op.value} for {instance.shown} was answered {status}: Propolis refused it in "
+                    f"the state it was in. Who asked is not known, so nobody asks here ({len(found)} x)."
+                )
+                continue
             code = (
                 ", code: INSTANCE_CHANNEL_FULL"
                 if "channel at capacity" in first.why

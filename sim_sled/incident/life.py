@@ -13,11 +13,14 @@ from sim_sled.incident.timeline import Vmm
 SECOND_US: Final = 1_000_000
 TEARDOWN: Final = "stopped -> destroyed"
 """The edge of the language which the agent's own work (zone bundle, zone removal) lengthens."""
+LEFT: Final = "stopping -> destroyed"
+"""The edge of a source whose guest has moved away: it has no Stopped (PR 1.1)."""
 SLOW_US: Final = {
     # three times a good day on real hardware and beyond its p99 (presets.py, rack); less is noise
     "starting -> running": 30 * SECOND_US,
     "stopping -> stopped": 5 * SECOND_US,
     TEARDOWN: 25 * SECOND_US,
+    LEFT: 25 * SECOND_US,
     "rebooting -> running": 30 * SECOND_US,
 }
 TERMINAL: Final = frozenset({"destroyed", "failed"})
@@ -56,13 +59,19 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     running = next((o for o in vmm.observed if o.state == "running"), None)
     if began is not None and running is not None and running.at_us > began:
         found.append(("starting -> running", began, running.at_us - began, running))
+    moved_away = False
     for before, after in zip(vmm.observed, vmm.observed[1:], strict=False):
         edge = f"{before.state} -> {after.state}"
-        if edge == "stopping -> destroyed" and after.exact:
+        moved_away |= edge == "migrating -> stopping"
+        if edge == "migrating -> destroyed" and after.exact:  # one instant: its Stopping was not seen (PR 3.7)
+            found.append((LEFT, after.at_us, 0, after))
+        elif edge == LEFT and after.exact and moved_away:
+            found.append((LEFT, before.at_us, after.at_us - before.at_us, after))
+        elif edge == LEFT and after.exact:
             # a monitor sees the last of what was published in one instant (PR 3.7): Stopped took no time
             found.append(("stopping -> stopped", before.at_us, after.at_us - before.at_us, after))
             found.append((TEARDOWN, after.at_us, 0, after))
-        if edge in SLOW_US and edge != "starting -> running":
+        elif edge in SLOW_US and edge not in ("starting -> running", LEFT):
             found.append((edge, before.at_us, after.at_us - before.at_us, after))
     told, stopped = told_end(vmm), first(vmm, "stopped")
     gone = first(vmm, "destroyed")

@@ -131,6 +131,38 @@ def check(s: Scenario, problems: Problems) -> None:
         _check_expect(expect, i, s, problems)
     for entry in s.load:
         _check_load(entry, names, hostnames, problems)
+    _check_room(s, sleds, problems)
+
+
+def _check_room(s: Scenario, sleds: list[Sled], problems: Problems) -> None:
+    """Whether what is created fits at all: each entry by itself on empty sleds, and all that nobody ever stops. What
+    `every` creates, and a fleet that shrinks, only a run can tell (W314). A file without `fleet` is for a rack of any
+    size (`up --sleds`).
+    """
+    if not s.has("fleet"):
+        return
+    frees = any(entry.stop is not None or entry.delete is not None or entry.churn is not None for entry in s.load)
+    cpus = sum(sled.shape.cpus for sled in sleds)
+    memory = sum(sled.shape.reservoir for sled in sleds)
+    fleet = f"the fleet ({len(sleds)} sled{'s' * (len(sleds) != 1)})"
+    for entry in s.load:
+        create = entry.create
+        if create is None or not create.start or not entry.has("at"):
+            continue
+        each = (min(sled.shape.cpus // create.ncpus, sled.shape.reservoir // create.memory) for sled in sleds)
+        room = sum(each)
+        if not frees:
+            cpus -= create.count * create.ncpus
+            memory -= create.count * create.memory
+        many = f"{create.count} instance{'s' * (create.count != 1)}"
+        what = f"{many} of {create.ncpus} CPUs and {show_size(create.memory)}"
+        if create.count > room:
+            problems.add("W315", create.mark("count"), f"{what}, but {fleet} has room for {room} of them")
+        elif cpus < 0 or memory < 0:
+            lacking = "CPUs" if cpus < 0 else "memory"
+            problems.add("W315", create.mark("count"), f"{what}: with those before, more {lacking} than {fleet} has")
+        if create.count > room or cpus < 0 or memory < 0:
+            return
 
 
 def sleds_of(fleet: Fleet) -> list[Sled]:

@@ -75,6 +75,7 @@ CODES: Final[dict[str, str]] = {
     "W311": "a user action that matches no instance",
     "W313": "a rule that fired, and an action of it that never had an effect",
     "W312": "a run in which every creation was refused; it is not ok",
+    "W315": "a load that creates more than the fleet has room for",
     "W314": "instances that somebody wants running and that no sled ever had room for",
 }
 

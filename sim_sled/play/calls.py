@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState
@@ -33,8 +33,7 @@ SILENCE_US: Final = 65_000_000
 # ---- inputs
 
 
-@attrs.frozen(eq=False)
-class Call:
+class Call(Struct, frozen=True, eq=False):
     """Nexus makes a request. `item`: the rack's input, or a `Plain` that a rack need not see. `key` counts calls."""
 
     key: int
@@ -42,8 +41,7 @@ class Call:
     item: Any
 
 
-@attrs.frozen
-class Plain:
+class Plain(Struct, frozen=True):
     """A request that changes nothing in the rack (addresses, inventory)."""
 
     ticket: int
@@ -51,44 +49,38 @@ class Plain:
     propolis_id: UUID | None
 
 
-@attrs.frozen
-class Answered:
+class Answered(Struct, frozen=True):
     """Nexus has answered a `Send`."""
 
     send: Send
     outcome: Outcome
 
 
-@attrs.frozen
-class Begin:
+class Begin(Struct, frozen=True):
     """The fleet is registered: scenario time starts."""
 
 
-@attrs.frozen
-class Step:
+class Step(Struct, frozen=True):
     """The next thing that is due, and only that one."""
 
 
 STEP: Final = Step()
 
 
-@attrs.frozen
-class Fire:
+class Fire(Struct, frozen=True):
     """A person fires a manual trigger, for one VMM if it is named."""
 
     name: str
     propolis_id: UUID | None = None
 
 
-@attrs.frozen
-class LetGo:
+class LetGo(Struct, frozen=True):
     """A person lets go what a rule holds."""
 
     rule: str
 
 
-@attrs.frozen
-class Load:
+class Load(Struct, frozen=True):
     """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay."""
 
     scenario: Scenario
@@ -107,30 +99,26 @@ class Lost(Enum):
     NO_ANSWER = "no answer within 60 s"
 
 
-@attrs.frozen
-class Carried:
+class Carried(Struct, frozen=True):
     """The request was carried out. `value` as the rack replied."""
 
     value: object
 
 
-@attrs.frozen
-class Spoilt:
+class Spoilt(Struct, frozen=True):
     """The request was carried out, and its answer does not arrive as it was. `value` as the rack replied."""
 
     spoil: Spoil
     value: object
 
 
-@attrs.frozen
-class Refused:
+class Refused(Struct, frozen=True):
     """The sled refused it."""
 
     error: SledError
 
 
-@attrs.frozen
-class Failed:
+class Failed(Struct, frozen=True):
     """A rule answered instead."""
 
     fail: Fail
@@ -139,8 +127,7 @@ class Failed:
 Ending = Carried | Spoilt | Refused | Failed | Lost
 
 
-@attrs.frozen(eq=False)
-class Ended:
+class Ended(Struct, frozen=True, eq=False):
     """A call is over: this is its answer, or that there is none. `who` is the VMM that it concerned."""
 
     call: Call
@@ -148,8 +135,7 @@ class Ended:
     who: Subject | None
 
 
-@attrs.frozen
-class Send:
+class Send(Struct, frozen=True):
     """Tell Nexus now; its answer comes back by `Answered`. `answered`: the sled waits for it. `answer_lost`: it will
     not hear it.
     """
@@ -168,8 +154,7 @@ class Send:
         return self.publication.attempt
 
 
-@attrs.frozen
-class Due:
+class Due(Struct, frozen=True):
     """Something of the world around that was put on its way (`Conductor.put`) has arrived."""
 
     what: object

@@ -22,6 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.outbox import Outcome, Transient
 from propolis_stub.waiting import Edge, Pace, Pacer, Point
@@ -91,29 +92,24 @@ class _Open:
     over: bool = False
 
 
-@attrs.frozen(eq=False)
-class _CarryOut:
+class _CarryOut(Struct, frozen=True, eq=False):
     open: _Open
 
 
-@attrs.frozen(eq=False)
-class _Hung:
+class _Hung(Struct, frozen=True, eq=False):
     open: _Open
 
 
-@attrs.frozen(eq=False)
-class _Fails:
+class _Fails(Struct, frozen=True, eq=False):
     open: _Open
 
 
-@attrs.frozen(eq=False)
-class _Ends:
+class _Ends(Struct, frozen=True, eq=False):
     open: _Open
     ending: Ending
 
 
-@attrs.frozen
-class _Reply:
+class _Reply(Struct, frozen=True):
     """Nexus's answer to a report reaches the sled."""
 
     publication: Publication

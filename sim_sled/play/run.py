@@ -32,6 +32,8 @@ from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World
 
 SETTLE_US: Final = 135_000_000
 """Longer than two rounds of each of Nexus's background tasks (30 s and 60 s, NX 4.5)."""
+BEGUN_US: Final = 1_000_000
+"""How long after the last planned event the first thing that comes of it is due: a request and its answer."""
 OVERTIME_US: Final = 20 * 60_000_000
 """How long after the last planned event a run may still be busy (a stop's grace is 10 minutes)."""
 _ASK_EVERY: Final = 64
@@ -175,7 +177,12 @@ def _last_of(rule: Rule) -> int:
 
 def _is_over(world: World, end_us: int) -> bool:
     now_us = world.now_us
-    return now_us - EPOCH_US >= end_us and now_us - world.active_us >= SETTLE_US and not world.judge.is_waiting
+    quiet = now_us - EPOCH_US >= end_us and now_us - world.active_us >= SETTLE_US and not world.judge.is_waiting
+    if not quiet:
+        return False
+    # after a long silence the last planned event may be due at this very moment, or have been begun and not shown yet
+    next_us = world.next_us()
+    return next_us is None or next_us - EPOCH_US > end_us + BEGUN_US
 
 
 class Finished(Protocol):

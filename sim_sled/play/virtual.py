@@ -19,6 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.dropshot.text import shown
 from nexus_client.outbox import Delivered, Outcome, Transient
@@ -393,7 +394,7 @@ class World:
     def _ended(self, ended: Ended) -> None:
         call, ending = ended.call, ended.ending
         if isinstance(ending, Spoilt) and ending.spoil.how is Spoiling.DRIBBLE:
-            ended = attrs.evolve(ended, ending=(ending := Carried(ending.value)))  # all of it has come by now
+            ended = replace(ended, ending=(ending := Carried(ending.value)))  # all of it has come by now
         asked_by = self._asked.pop(call.key, None)
         if asked_by is not None:
             self._answered(ended, *asked_by)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.registration import PostSledAgent
 from nexus_client.types import (
@@ -47,7 +47,7 @@ class WrongSled:
             if isinstance(effect, contract.PutToNexus):
                 said = self.says(effect.body)
                 if said is not None:
-                    told.append(attrs.evolve(effect, body=said))
+                    told.append(replace(effect, body=said))
             elif isinstance(effect, contract.AskNexus):
                 told.append(self.introduces(effect))
             else:
@@ -72,11 +72,11 @@ class WrongSled:
             assert isinstance(happening.data, tuple)
             body, attempt = happening.data
             said = self.says(body)
-            return happening if said is None else attrs.evolve(happening, data=(said, attempt))
+            return happening if said is None else replace(happening, data=(said, attempt))
         if happening.kind is Kind.PROPOLIS:
             assert isinstance(happening.data, tuple)
             before, after = happening.data
-            return attrs.evolve(happening, data=(before, self.truth(after)))
+            return replace(happening, data=(before, self.truth(after)))
         return happening
 
     def truth(self, publication: Publication, /) -> Publication:
@@ -85,7 +85,7 @@ class WrongSled:
 
 
 def _with(body: SledVmmState, state: VmmRuntimeState) -> SledVmmState:
-    return attrs.evolve(body, vmm_state=state)
+    return replace(body, vmm_state=state)
 
 
 class GenerationGoesBack(WrongSled):
@@ -97,7 +97,7 @@ class GenerationGoesBack(WrongSled):
     def says(self, body: SledVmmState, /) -> SledVmmState:
         if body.vmm_state.state is not VmmState.DESTROYED:
             return body
-        return _with(body, attrs.evolve(body.vmm_state, gen=max(1, body.vmm_state.gen - 2)))
+        return _with(body, replace(body.vmm_state, gen=max(1, body.vmm_state.gen - 2)))
 
 
 class TwoStatesInOneGeneration(WrongSled):
@@ -109,7 +109,7 @@ class TwoStatesInOneGeneration(WrongSled):
     def says(self, body: SledVmmState, /) -> SledVmmState:
         if body.vmm_state.state is not VmmState.DESTROYED:
             return body
-        return _with(body, attrs.evolve(body.vmm_state, gen=body.vmm_state.gen - 1))
+        return _with(body, replace(body.vmm_state, gen=body.vmm_state.gen - 1))
 
 
 class ClockGoesBack(WrongSled):
@@ -121,7 +121,7 @@ class ClockGoesBack(WrongSled):
     def says(self, body: SledVmmState, /) -> SledVmmState:
         if body.vmm_state.state not in TERMINAL:
             return body
-        return _with(body, attrs.evolve(body.vmm_state, time_updated=body.vmm_state.time_updated - HOUR))
+        return _with(body, replace(body.vmm_state, time_updated=body.vmm_state.time_updated - HOUR))
 
 
 class KeepsTheEndToItself(WrongSled):
@@ -137,7 +137,7 @@ class KeepsTheEndToItself(WrongSled):
         if vmm is None or not vmm.terminal:
             return None
         state = vmm.record.vmm_state
-        before = attrs.evolve(state, state=VmmState.STOPPING, gen=state.gen - 1)
+        before = replace(state, state=VmmState.STOPPING, gen=state.gen - 1)
         return [contract.Reply(item.ticket, _with(vmm.record, before))]
 
     def says(self, body: SledVmmState, /) -> SledVmmState | None:
@@ -164,7 +164,7 @@ class SourceRunsOn(WrongSled):
         out = publication.migration_out
         ends = publication.state is InstanceState.STOPPING
         moved = out is not None and out.state is MigrationPhase.FINISH and ends
-        return attrs.evolve(publication, state=InstanceState.RUNNING) if moved else publication
+        return replace(publication, state=InstanceState.RUNNING) if moved else publication
 
 
 class BoastsOfRoom(WrongSled):
@@ -177,13 +177,13 @@ class BoastsOfRoom(WrongSled):
         if not isinstance(ask.call, PostSledAgent):
             return ask
         info = ask.call.info
-        more = attrs.evolve(
+        more = replace(
             info,
             usable_hardware_threads=info.usable_hardware_threads * 8,
             usable_physical_ram=info.usable_physical_ram * 8,
             reservoir_size=info.reservoir_size * 8,
         )
-        return attrs.evolve(ask, call=attrs.evolve(ask.call, info=more))
+        return replace(ask, call=replace(ask.call, info=more))
 
 
 class KeepsWhatIsUnregistered(WrongSled):
@@ -220,7 +220,7 @@ class CallsRunningFailed(WrongSled):
     def says(self, body: SledVmmState, /) -> SledVmmState:
         if body.vmm_state.state is not VmmState.RUNNING:
             return body
-        return _with(body, attrs.evolve(body.vmm_state, state=VmmState.FAILED))
+        return _with(body, replace(body.vmm_state, state=VmmState.FAILED))
 
 
 class CallsTheEndRunning(WrongSled):
@@ -232,7 +232,7 @@ class CallsTheEndRunning(WrongSled):
     def says(self, body: SledVmmState, /) -> SledVmmState:
         if body.vmm_state.state is not VmmState.DESTROYED:
             return body
-        return _with(body, attrs.evolve(body.vmm_state, state=VmmState.RUNNING))
+        return _with(body, replace(body.vmm_state, state=VmmState.RUNNING))
 
 
 SLED_VARIANTS: Final[dict[str, type[WrongSled]]] = {

@@ -25,6 +25,7 @@ def test_a_life_leaves_nothing_behind():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.long
 def test_the_whole_bench_runs():
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench", "--quick"], cwd=_ROOT, capture_output=True, text=True, check=False

@@ -83,7 +83,7 @@ def test_probes_and_scrapes_ask_for_what_is_served():
 
 def ask(address, path, token):
     request = urllib.request.Request(f"http://{address}{path}", headers={"authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
 
 
@@ -120,7 +120,7 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
                     f"http://127.0.0.1:{port}/metrics",
                     headers={"authorization": "Bearer secret", "host": f"{name}:12300"},
                 )
-                with urllib.request.urlopen(request, timeout=10) as response:
+                with urllib.request.urlopen(request, timeout=60) as response:
                     assert b"target_info" in response.read(), "as Prometheus of the compose file asks"
         finally:
             assert ended(sleds) == 0

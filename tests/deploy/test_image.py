@@ -53,6 +53,7 @@ def test_what_is_sent_to_the_engine_is_what_is_copied():
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_the_container_becomes_healthy_and_ends_well(image, port):
     replay, last = image
     environ = replay.env() | {"SIM_SLED_CONTROL": f"127.0.0.1:{port}"}

@@ -38,6 +38,7 @@ def test_figures_are_told_and_limits_kept(environ):
     assert figures["reports"] >= 2 * 6
     assert 0 < figures["report_p50_ms"] <= figures["report_p99_ms"]
     assert figures["rss_mib"] > 10
+    assert figures["transitions_per_cpu_s"] == pytest.approx(figures["transitions"] / figures["cpu_s"], rel=0.05)
 
 
 def test_beyond_a_limit_is_exit_1_and_a_sentence(environ):
@@ -65,8 +66,8 @@ def test_the_nexus_may_be_a_process_of_its_own(environ, tmp_path):
 
 
 def test_each_limit_has_its_own_sentence():
-    limits = Limits(transitions_per_s_min=10, rss_mib_max=10, start_s_max=1, report_p99_ms_max=5)
-    good = {"transitions_per_s": 10, "rss_mib": 10, "start_s": 1, "report_p99_ms": 5}
+    limits = Limits(transitions_per_cpu_s_min=10, rss_mib_max=10, start_s_max=1, report_p99_ms_max=5)
+    good = {"transitions_per_cpu_s": 10, "rss_mib": 10, "start_s": 1, "report_p99_ms": 5}
     assert limits.broken(good) == []
-    for name, bad in (("transitions_per_s", 9), ("rss_mib", 11), ("start_s", 2), ("report_p99_ms", 6)):
+    for name, bad in (("transitions_per_cpu_s", 9), ("rss_mib", 11), ("start_s", 2), ("report_p99_ms", 6)):
         assert len(limits.broken(good | {name: bad})) == 1, name

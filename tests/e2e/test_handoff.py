@@ -152,6 +152,7 @@ async def test_the_config_of_somebody_who_was_earlier_is_kept():
         assert json.loads(text)["ledgered_sled_config"]["generation"] == generation + 3
 
 
+@pytest.mark.long
 def test_the_hash_is_the_one_that_nexus_demands(monkeypatch):
     monkeypatch.undo()
     hashed = handoff.password_hash(Wishes("[::1]:1", 2))
@@ -181,6 +182,7 @@ def sim_sled(*words):
     )
 
 
+@pytest.mark.long
 def test_a_dry_run_prints_the_body_and_the_configurations_that_go_with_it():
     body = json.loads(sim_sled("handoff", "--dry-run", *COMMAND).stdout)
     configs = json.loads(sim_sled("handoff", "--configs", *COMMAND).stdout)
@@ -209,6 +211,7 @@ def test_options_that_cannot_be_meant_end_with_2_before_anything_starts(words, t
 @pytest.mark.skipif(
     shutil.which("ip") is None or shutil.which("unshare") is None, reason="needs `ip` and `unshare` for namespaces"
 )
+@pytest.mark.long
 def test_the_command_line_of_the_original_in_its_place_among_containers():
     """Five network namespaces with the addresses of a public compose file (omicron d6121683): the model is `nexus`, a
     second process `internal-dns`; the workload is ready when the rack is handed over and an instance runs.

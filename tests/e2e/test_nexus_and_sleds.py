@@ -6,6 +6,7 @@ import json
 import uuid
 
 import aiohttp
+import pytest
 
 from nexus_client.stub.config import Config
 from nexus_client.stub.server.serve import NexusServer
@@ -74,6 +75,7 @@ class Rack:
                 await asyncio.sleep(0.05)  # another process would have no event either
 
 
+@pytest.mark.long
 async def test_a_hundred_instances_start_reboot_migrate_and_stop_while_nexus_restarts_twice():
     names = [f"vm-{number}" for number in range(INSTANCES)]
     async with Rack() as rack:

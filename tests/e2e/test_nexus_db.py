@@ -5,6 +5,7 @@ import contextlib
 import uuid
 
 import aiohttp
+import pytest
 from support.daemon.process import ports, sim_sled
 
 from sim_sled.core.config import Hardware, SledConfig
@@ -40,6 +41,7 @@ async def all_become(http, names, state):
             await asyncio.sleep(0.05)  # another process has no event
 
 
+@pytest.mark.long
 async def test_killed_at_any_moment_it_finds_everything_again(tmp_path):
     db, names = tmp_path / "nexus.db", {f"vm-{number}" for number in range(INSTANCES)}
     process, bound = await start(tmp_path, db)

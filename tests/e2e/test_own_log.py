@@ -1,6 +1,8 @@
 """A daemon's own log makes a scenario that plays the same run: `import --verify` is equal."""
 
+import contextlib
 import json
+import random
 import sys
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from nexus_client.types import VmmState
 from sim_sled.core import contract
 from sim_sled.daemon import logs
-from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.incident.importing import import_logs
 from sim_sled.language.check import parse_scenario
 
@@ -66,6 +68,58 @@ async def test_our_own_log_imports_into_a_scenario_that_plays_the_same_run(writt
     lied = [line.replace('"to": "stopping"', '"to": "rebooting"') for line in text.splitlines()]
     log.write_text("\n".join(lied) + "\n")
     assert import_logs([str(log)], "again", None).differences
+
+
+FAULTS = """
+version: 1
+name: faults
+fleet: {sleds: 3}
+rules:
+  - {name: late, for: {nth_vmm: 2}, when: {publish: running}, do: {delay: 20s}}
+  - {name: refused, for: {nth_vmm: 3}, when: {request: vmm_register}, do: {fail: {status: 503, message: "no"}}}
+  - {name: dies, for: {nth_vmm: 4}, when: {state: running}, do: [{delay: 30s}, {kill_propolis: {restart: true}}]}
+"""
+
+
+async def drawn_lives(rack, seed):
+    """Users do what comes into their minds, and most of it is refused; minutes of the daemon's time."""
+    drawn, pausing, names, now_us = random.Random(seed), rack.daemon.pausing, [], 0
+    pausing.pause()
+    for _ in range(14):
+        verb = drawn.choice(["create", "create", "stop", "reboot", "migrate", "delete", "start"])
+        with contextlib.suppress(RackError):
+            if verb == "create" or not names:
+                names.append(f"web-{len(names) + 1}")
+                await rack.create_instance(names[-1])
+            elif verb == "migrate":
+                await rack.migrate_instance(drawn.choice(names), f"sled-{drawn.randint(1, 2)}")
+            else:
+                await getattr(rack, f"{verb}_instance")(drawn.choice(names))
+        now_us += drawn.choice([500_000, 3_000_000, 15_000_000])
+        await pausing.until(now_us, None)
+    await pausing.until(now_us + 100_000_000, None)
+
+
+@pytest.mark.parametrize(
+    ("seed", "text", "said"),
+    [
+        (4, RULES, "stopping -> destroyed: 0ms"),  # the source of a migration has its own way to the end
+        (3, None, "reboot: {hostname: web-2}"),  # asked for when nothing had happened for ten minutes
+        (7, RULES, "403: Propolis refused it in the state"),  # ... which needs no rule
+        (34, RULES, "rebooting -> running: 3s"),  # twice of one VMM, which is not one of 6 s
+        (2, FAULTS, "propolis-dies"),
+    ],
+)
+async def test_whatever_users_do_our_own_log_plays_it_again(written, tmp_path, seed, text, said):
+    scenario = None if text is None else parse_scenario(text)[0]
+    async with SmallRack(scenario=scenario, sleds=3, pace="dev", seed=seed) as rack:
+        await drawn_lives(rack, seed)
+    log = tmp_path / "own.log"
+    log.write_text(written())
+    found = import_logs([str(log)], "again", None)
+    assert not found.differences, "\n".join(map(str, found.differences)) + "\n" + found.text
+    assert found.failed == (), found.text
+    assert said in found.text
 
 
 async def test_each_line_is_bunyan_and_says_who_where_and_what(written):

@@ -120,9 +120,14 @@ async def test_so_many_pages_and_no_more_and_one_that_is_closed_makes_room(serve
 async def test_a_page_that_does_not_read_is_let_go(served, monkeypatch):
     monkeypatch.setattr(page_api, "SLOW_S", 0.05)
 
+    let_go = asyncio.Event()
+
     async def much(*_args, **_more):
-        while True:
-            yield b": " + b"x" * 1_000_000 + b"\n\n"
+        try:
+            while True:
+                yield b": " + b"x" * 1_000_000 + b"\n\n"
+        finally:
+            let_go.set()
 
     monkeypatch.setattr("sim_sled.daemon.page.Feed.messages", much)
     url, _ = await served()
@@ -130,9 +135,8 @@ async def test_a_page_that_does_not_read_is_let_go(served, monkeypatch):
     reader, writer = await asyncio.open_connection(host, int(port), limit=1000)
     writer.write(f"GET /page/feed HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n".encode())
     await reader.readline()
-    async with asyncio.timeout(20):
-        # nothing is read for a while: the sockets' own buffers are full long before
-        await asyncio.sleep(0.5)
+    async with asyncio.timeout(60):
+        await let_go.wait()  # nothing is read meanwhile: the sockets' own buffers are full long before
         while await reader.read(2**20):
             pass
     writer.close()

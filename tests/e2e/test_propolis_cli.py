@@ -109,6 +109,7 @@ async def test_a_signal_ends_it_with_0_although_somebody_polls(tmp_path: Path, n
                 output = await process.stdout.read()
                 assert await process.wait() == 0
         assert b"not Propolis" in output
+        assert not port_file.exists(), "it is gone with its server"
     finally:
         if process.returncode is None:
             process.kill()

@@ -40,7 +40,7 @@ def expectations(block):
     return re.findall(r"#\s*->\s*(.+?)\s*$", block, re.MULTILINE)
 
 
-@pytest.mark.waits
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])
 async def test_the_examples_print_what_they_say(shell, tmp_path):

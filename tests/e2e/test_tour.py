@@ -64,6 +64,7 @@ class Killed(Tour):
         return answer
 
 
+@pytest.mark.long
 async def test_a_nexus_that_is_killed_in_the_tour_loses_nothing(capsys, monkeypatch):
     made = []
     monkeypatch.setattr(tour, "Tour", lambda console: made.append(Killed(console)) or made[0])

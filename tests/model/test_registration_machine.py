@@ -1,8 +1,8 @@
 """NX 7 #27: what a rack tells of its sleds, to a Nexus that fails, refuses and decommissions."""
 
-import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from msgspec.structs import replace
 from support.rack.driving import ACK, SLED_A, RackDriver, contract
 
 from nexus_client.outbox import Permanent, Transient
@@ -66,7 +66,7 @@ class RegistrationMachine(RuleBasedStateMachine):
         assert info.generation == generation + 1, "exactly one more than what is stored"
         assert not info.decommissioned
         if self.stored is not None:
-            assert attrs.evolve(info, generation=generation) != self.stored, "nothing had changed"
+            assert replace(info, generation=generation) != self.stored, "nothing had changed"
         self.stored = info
         return True
 
@@ -92,7 +92,7 @@ class RegistrationMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stored is not None and not self.stored.decommissioned and not self.calls)
     @rule(generation=st.sampled_from([1, 5, GENERATION_MAX - 1]))
     def somebody_changes_what_nexus_has(self, generation):
-        self.stored = attrs.evolve(self.stored, generation=max(generation, self.stored.generation))
+        self.stored = replace(self.stored, generation=max(generation, self.stored.generation))
 
     @rule(after_us=st.sampled_from([1, 150_000, 3_000_000]))
     def time_passes(self, after_us):
@@ -102,7 +102,7 @@ class RegistrationMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stored is not None)
     @rule()
     def nexus_decommissions(self):
-        self.stored = attrs.evolve(self.stored, decommissioned=True)
+        self.stored = replace(self.stored, decommissioned=True)
 
     def teardown(self):
         """Nexus answers again: unless it refused or decommissioned, it ends with what was announced last."""
@@ -116,7 +116,7 @@ class RegistrationMachine(RuleBasedStateMachine):
                 break
         assert not self.calls
         if self.announced is not None and not self.silent and not self.refused and not self.stored.decommissioned:
-            assert attrs.evolve(self.stored, generation=1) == attrs.evolve(self.announced, generation=1)
+            assert replace(self.stored, generation=1) == replace(self.announced, generation=1)
 
 
 TestRegistration = RegistrationMachine.TestCase

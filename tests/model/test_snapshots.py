@@ -46,6 +46,7 @@ def through_a_file(value, anchors=None):
 
 @settings(max_examples=25)
 @given(path=st.sampled_from(WITHOUT_TASKS), seed=st.integers(0, 10), at=st.integers(0, 1_500))
+@pytest.mark.long
 def test_restored_at_any_moment_a_life_goes_on_as_if_undisturbed(path, seed, at):
     undisturbed, restored = lives(path, seed, at)
     for _ in range(STEPS):
@@ -122,6 +123,9 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
         ["enum", "sim_sled.core.rules:Verdict", "NOTHING"],
         ["enum", "sim_sled.core.vmm:Vmm", "state"],
         ["obj", "nexus_client.outbox:Delivered", {"no_such": 1}],
+        ["struct", "nexus_client.outbox:Delivered", {"no_such": 1}],
+        ["struct", "nexus_client.outbox:Outbox", {}],
+        ["struct", "msgspec:Struct", {}],
         ["tuple", [7]],
         ["list", 1.5],
         ["nothing"],

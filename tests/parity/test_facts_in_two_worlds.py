@@ -159,7 +159,7 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     assert play(without_rules(scenario), SEED).failures, "the expectation notices nothing"
 
 
-@pytest.mark.waits
+@pytest.mark.long
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
 def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}

@@ -27,8 +27,9 @@ from tests.sim.hazard_hunt import (
     with_nexus,
 )
 
-QUICK = [prey for prey in PREY if prey.name != "panic_without_target"]
-"""The panic takes a minute to reduce: `make hazards`."""
+SLOW = ("panic_without_target", "late_half_stops_failed")
+"""They take a minute and more to reduce: `make hazards`."""
+QUICK = [prey for prey in PREY if prey.name not in SLOW]
 
 
 @pytest.mark.parametrize(("name", "on", "expectation"), SHOWN, ids=[row[0] for row in SHOWN])
@@ -68,12 +69,14 @@ def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
     assert any("Nexus panics" in str(line) for line in play(on, 1).lines)
 
 
+@pytest.mark.long
 def test_the_churn_is_quiet_with_nothing_wrong():
     explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), 4)
     assert [group.text for group in explored.groups.values()] == []
 
 
 @pytest.mark.parametrize("prey", PREY, ids=[prey.name for prey in PREY])
+@pytest.mark.long
 def test_explore_finds_it_in_a_general_churn(prey):
     assert prey.pinned < SEEDS_MAX
     first = max(0, prey.pinned - 1)
@@ -81,6 +84,7 @@ def test_explore_finds_it_in_a_general_churn(prey):
 
 
 @pytest.mark.parametrize("prey", QUICK, ids=[prey.name for prey in QUICK])
+@pytest.mark.long
 def test_shrink_makes_it_small(prey):
     small = reduced(prey, prey.pinned)
     assert small.scenario.fleet.sleds <= SLEDS_MAX

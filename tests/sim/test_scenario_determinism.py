@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import play
 
@@ -17,6 +19,7 @@ def digests(hash_seed, jobs):
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
+@pytest.mark.long
 def test_every_scenario_plays_the_same_in_any_process():
     first = digests(0, jobs=1)
     assert len(first.splitlines()) == 3 * len(list((TESTS.parent / "scenarios").glob("*.yaml")))

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ class Teller:
         (self.folder / name).write_text(text)
 
     def get(self, address: str, path: str) -> str:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as response:
             return response.read().decode()
 
     def post(self, address: str, path: str, body: Any = None) -> Any:
@@ -91,7 +92,7 @@ class Teller:
         request = urllib.request.Request(
             f"http://{address}{path}", data=data, headers={"content-type": "application/json"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read() or b"null")
 
     def port(self, field: str, more: str = "") -> str:
@@ -311,7 +312,7 @@ def page(t: Teller) -> None:
     address = t.sh("sim-sled page").strip().split()[-1].removeprefix("http://")
     host, _, path = address.partition("/")
     request = urllib.request.Request(f"http://{host}/{path}", headers={"accept": "text/html"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         html = response.read().decode()
         must("default-src 'none'" in response.headers.get("content-security-policy", ""), "no strict policy")
     must("<title>" in html, "no title")
@@ -326,23 +327,28 @@ def deployed(t: Teller) -> None:
     said = t.sh(f"cd {ROOT} && {sys.executable} -m pytest -q -x -p no:cacheprovider tests/deploy")
     must("skipped" not in said, said)
     must(shutil.which("systemd-analyze"), "missing: systemd-analyze is not installed here")
-    t.sh("sim-sled up --detach --sleds 2", says="is ready")
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        listen = f"'[::1]:{free.getsockname()[1]}'"  # the only thing in the file that another process could change
+    t.sh(f"sim-sled up --detach --listen {listen}", says="is ready")
     t.post(t.port("model.control"), "/v1/instances", {"name": "web"})
     t.sh("sim-sled expect web running --within 30s")
     t.sh("sim-sled pause")
     before = _seen(t)
     t.sh("sim-sled snapshot one.json")
     t.sh("sim-sled down")
-    t.sh("sim-sled up --detach --sleds 2", says="is ready")
+    t.sh(f"sim-sled up --detach --listen {listen}", says="is ready")
     t.sh("sim-sled pause")
     t.sh("sim-sled restore one.json")
     must(_seen(t) == before, f"what was restored is another: {_seen(t)}, not {before}")
+    t.sh("sim-sled snapshot two.json")
+    t.sh("cmp one.json two.json")
     t.sh("sim-sled resume")
     t.sh("sim-sled expect web running --within 10s")
 
 
 def _seen(t: Teller) -> Any:
-    """All VMMs and instances as people see them; addresses are drawn anew, so files differ."""
+    """All VMMs and instances as people see them."""
     return json.loads(t.sh("sim-sled ps --json")), json.loads(t.get(t.port("model.control"), "/v1/instances"))
 
 

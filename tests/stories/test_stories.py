@@ -9,6 +9,7 @@ from tests.stories.__main__ import SLOW, STORIES, Failed, Teller, must, play
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [pytest.param(n, id=f"{n} {STORIES[n][0]}") for n in STORIES if n not in SLOW])
+@pytest.mark.long
 def test_the_story_passes(number):
     if number == 7 and shutil.which("jq") is None:
         assert "missing: jq" in play(number), "what is missing is said, and the story does not pass"

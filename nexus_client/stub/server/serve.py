@@ -26,6 +26,7 @@ from nexus_client.dropshot import collector, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.port_file import told_in
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
@@ -216,17 +217,14 @@ async def serve(
 
     Raises the `AssertionError` that ended the core: a bug, or a wrong variant that broke a rule of the database.
     """
-    async with server:
+    async with server, contextlib.AsyncExitStack() as stack:
         addresses = {
             "pid": os.getpid(),
             "address": server.internal,
             "lockstep": server.lockstep,
             "control": server.control,
         }
-        if port_file is not None:
-            partial = port_file.with_name(port_file.name + ".tmp")
-            partial.write_text(json.dumps(addresses) + "\n", encoding="utf-8")
-            partial.replace(port_file)  # a reader never sees half a file
+        stack.enter_context(told_in(port_file, json.dumps(addresses) + "\n"))
         say(banner(server))
         if ready is not None:
             ready(addresses)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from sim_sled.core.contract import AttachedSubnet, ExternalIp, MulticastMembership
 from sim_sled.core.networking.facts import Networking
@@ -28,8 +28,7 @@ def _of(area: object) -> Networking:
     return area
 
 
-@attrs.frozen
-class PutExternalIp:
+class PutExternalIp(Struct, frozen=True):
     propolis_id: UUID
     ip: ExternalIp
 
@@ -37,8 +36,7 @@ class PutExternalIp:
         _of(area).put_external_ip(self.propolis_id, self.ip)
 
 
-@attrs.frozen
-class DeleteExternalIp:
+class DeleteExternalIp(Struct, frozen=True):
     propolis_id: UUID
     ip: ExternalIp
 
@@ -46,8 +44,7 @@ class DeleteExternalIp:
         _of(area).delete_external_ip(self.propolis_id, self.ip)
 
 
-@attrs.frozen
-class JoinMulticastGroup:
+class JoinMulticastGroup(Struct, frozen=True):
     propolis_id: UUID
     membership: MulticastMembership
 
@@ -55,8 +52,7 @@ class JoinMulticastGroup:
         _of(area).join_multicast_group(self.propolis_id, self.membership)
 
 
-@attrs.frozen
-class LeaveMulticastGroup:
+class LeaveMulticastGroup(Struct, frozen=True):
     propolis_id: UUID
     membership: MulticastMembership
 
@@ -64,8 +60,7 @@ class LeaveMulticastGroup:
         _of(area).leave_multicast_group(self.propolis_id, self.membership)
 
 
-@attrs.frozen
-class PutAttachedSubnets:
+class PutAttachedSubnets(Struct, frozen=True):
     propolis_id: UUID
     subnets: tuple[AttachedSubnet, ...]
 
@@ -73,8 +68,7 @@ class PutAttachedSubnets:
         _of(area).put_attached_subnets(self.propolis_id, self.subnets)
 
 
-@attrs.frozen
-class PostAttachedSubnet:
+class PostAttachedSubnet(Struct, frozen=True):
     propolis_id: UUID
     subnet: AttachedSubnet
 
@@ -82,16 +76,14 @@ class PostAttachedSubnet:
         _of(area).post_attached_subnet(self.propolis_id, self.subnet)
 
 
-@attrs.frozen
-class DeleteAttachedSubnets:
+class DeleteAttachedSubnets(Struct, frozen=True):
     propolis_id: UUID
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).delete_attached_subnets(self.propolis_id)
 
 
-@attrs.frozen
-class DeleteAttachedSubnet:
+class DeleteAttachedSubnet(Struct, frozen=True):
     propolis_id: UUID
     subnet: str
 
@@ -99,44 +91,38 @@ class DeleteAttachedSubnet:
         _of(area).delete_attached_subnet(self.propolis_id, self.subnet)
 
 
-@attrs.frozen
-class ListV2p:
+class ListV2p(Struct, frozen=True):
     def apply(self, area: object, now_us: int) -> list[V2pMapping]:
         return _of(area).list_v2p()
 
 
-@attrs.frozen
-class SetV2p:
+class SetV2p(Struct, frozen=True):
     mapping: V2pMapping
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).set_v2p(self.mapping)
 
 
-@attrs.frozen
-class DeleteV2p:
+class DeleteV2p(Struct, frozen=True):
     mapping: V2pMapping
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).delete_v2p(self.mapping)
 
 
-@attrs.frozen
-class ListVpcRoutes:
+class ListVpcRoutes(Struct, frozen=True):
     def apply(self, area: object, now_us: int) -> list[RouteState]:
         return _of(area).list_vpc_routes()
 
 
-@attrs.frozen
-class SetVpcRoutes:
+class SetVpcRoutes(Struct, frozen=True):
     sets: tuple[RouteSet, ...]
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).set_vpc_routes(self.sets)
 
 
-@attrs.frozen
-class PutFirewallRules:
+class PutFirewallRules(Struct, frozen=True):
     vpc_id: UUID
     vni: int
     rules: tuple[Mapping[str, object], ...]
@@ -145,16 +131,14 @@ class PutFirewallRules:
         _of(area).put_firewall_rules(self.vpc_id, self.vni, self.rules)
 
 
-@attrs.frozen
-class SetEipGateways:
+class SetEipGateways(Struct, frozen=True):
     mappings: Mapping[UUID, Mapping[str, tuple[UUID, ...]]]
 
     def apply(self, area: object, now_us: int) -> None:
         _of(area).set_eip_gateways(self.mappings)
 
 
-@attrs.frozen
-class PutProbes:
+class PutProbes(Struct, frozen=True):
     probes: tuple[Mapping[str, object], ...]
 
     def apply(self, area: object, now_us: int) -> None:

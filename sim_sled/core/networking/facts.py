@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import attrs
+from msgspec.structs import asdict
 
 from sim_sled.core.contract import AttachedSubnet, ExternalIp, MulticastMembership, Registration
 from sim_sled.core.errors import Conflict, Internal, InvalidRequest, TooMany
@@ -277,7 +278,7 @@ class Networking:
         """Everything, as JSON values in a stable order: what the control API shows (SA 6 #26)."""
         return {
             "vmms": {str(key): _vmm_json(self._vmms[key]) for key in sorted(self._vmms)},
-            "v2p": [attrs.asdict(mapping) for mapping in self.list_v2p()],
+            "v2p": [asdict(mapping) for mapping in self.list_v2p()],
             "vpc_routes": [
                 {
                     "vni": router.vni,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 
-@attrs.frozen
-class V2pMapping:
+class V2pMapping(Struct, frozen=True):
     """A virtual address lives on a physical host. All four fields are the key (SA 3.4, v2p)."""
 
     virtual_ip: str
@@ -23,16 +22,14 @@ class V2pMapping:
     vni: int
 
 
-@attrs.frozen
-class Router:
+class Router(Struct, frozen=True):
     """Names the routes of a VPC: `subnet` None is the system router, else the custom one of that subnet (CIDR)."""
 
     vni: int
     subnet: str | None = None
 
 
-@attrs.frozen
-class RouterVersion:
+class RouterVersion(Struct, frozen=True):
     router_id: UUID
     version: int
 
@@ -41,8 +38,7 @@ class RouterVersion:
         return self.router_id != other.router_id or self.version < other.version
 
 
-@attrs.frozen
-class RouteSet:
+class RouteSet(Struct, frozen=True):
     """One element of `PUT /vpc-routes`."""
 
     id: Router
@@ -50,8 +46,7 @@ class RouteSet:
     routes: tuple[Mapping[str, object], ...]
 
 
-@attrs.frozen
-class RouteState:
+class RouteState(Struct, frozen=True):
     """One element of `GET /vpc-routes`."""
 
     id: Router

@@ -1,5 +1,5 @@
 """Invariants: what must be so in every run, whatever the rules do (names.INVARIANTS), and what the Nexus model
-itself promises (NX 7 #29 to #35 and #38 at any time; #36, #43, #44 at the end).
+itself promises (NX 7 #29 to #35, #37 and #38 at any time; #36, #43, #44 at the end).
 
 Read before: engine/cast.py, play/judge/expect.py.
 """
@@ -12,7 +12,15 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import DESTROYABLE, TERMINAL, InstanceDbState, IntendedState, ReservationKind
+from nexus_client.stub.records import (
+    DESTROYABLE,
+    TERMINAL,
+    Instance,
+    InstanceDbState,
+    IntendedState,
+    ReservationKind,
+    VmmDbState,
+)
 from nexus_client.types import SledVmmState
 from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind
 from sim_sled.engine.cast import Subject
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
     from sim_sled.play.judge.expect import Failure
     from sim_sled.play.stage import Stage
 
+_Says = tuple[InstanceDbState, UUID | None, UUID | None, UUID | None]
+"""An instance's record: its state, the active VMM, the target, the migration."""
 FAILURES_MAX: Final = 50
 """Kept of one run: after that many nobody reads on."""
 _GUEST_RUNS: Final = frozenset({"running", "rebooting"})
@@ -39,7 +49,7 @@ class Invariants:
     _told: set[str] = attrs.field(factory=set)
     changed: dict[UUID, None] = attrs.field(factory=dict)
     """Instances that the model spoke of since it was last looked at."""
-    _committed: dict[UUID, tuple[int, object]] = attrs.field(factory=dict)
+    _committed: dict[UUID, tuple[int, _Says | None]] = attrs.field(factory=dict)
     _commits: dict[UUID, str] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
@@ -129,11 +139,25 @@ class Invariants:
             public = nexus.public_state(instance_id).value
             if public != "migrating":
                 self.fail("nexus_properties", f"40: {row.hostname} migrates, but users see {public}")
+        self._ends(row, instance_id)
         says = (row.state, row.active_propolis_id, row.target_propolis_id, row.migration_id)
         gen, said = self._committed.get(instance_id, (0, None))
         if gen == row.state_generation and said != says:
             self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
         self._committed[instance_id] = (row.state_generation, says)
+
+    def _ends(self, row: Instance, instance_id: UUID) -> None:
+        """Its only VMM was unlinked: a failed one leaves a failed instance, any other a stopped one (NX 7 #37)."""
+        said = self._committed.get(instance_id, (0, None))[1]
+        if said is None or said[1] is None or said[3] is not None or row.active_propolis_id is not None:
+            return
+        vmm = self.world.nexus.records.vmms.get(said[1])
+        if vmm is None or vmm.state not in TERMINAL:
+            return
+        wanted = InstanceDbState.FAILED if vmm.state is VmmDbState.FAILED else InstanceDbState.NO_VMM
+        if row.state is not wanted:
+            told = f"its VMM is {vmm.state.value}, but the instance {row.state.value}, not {wanted.value}"
+            self.fail("nexus_properties", f"37: {row.hostname}: {told}")
 
     def commit(self, instance_id: UUID, text: str) -> None:
         """An update saga writes its record: at most one per generation (property 35)."""
@@ -269,6 +293,12 @@ class Invariants:
                 continue
             if row is None or row.time_deleted is not None:
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
+                self.fail("no_leaks", told, who)
+                continue
+            instance = records.instances.get(who.instance_id)
+            deleted = instance is None or instance.time_deleted is not None
+            if deleted and row.state is VmmDbState.RUNNING and who.truth in _GUEST_RUNS:
+                told = f"{who.short} {who.hostname} runs on {who.sled.name}, but the instance is deleted"
                 self.fail("no_leaks", told, who)
         for reservation in records.reservations.values():
             row = records.vmms.get(reservation.vmm_id)

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.types import MigrationRuntimeState, MigrationState, SledVmmState, UpdatedRuntime, VmmState
 from sim_sled.core import contract
@@ -78,8 +79,8 @@ class FakeHost:
                 self.networking.vmm_removed(item.propolis_id)
                 gone = self.vmms.pop(item.propolis_id, None)
                 if gone is not None:
-                    runtime = attrs.evolve(gone.vmm_state, state=VmmState.FAILED, gen=gone.vmm_state.gen + 1)
-                    gone = attrs.evolve(gone, vmm_state=runtime)
+                    runtime = replace(gone.vmm_state, state=VmmState.FAILED, gen=gone.vmm_state.gen + 1)
+                    gone = replace(gone, vmm_state=runtime)
                 return UpdatedRuntime(gone)
             case contract.GetState() | contract.PutState() | contract.Poke() | contract.SimMigrationSource():
                 if item.propolis_id not in self.vmms:

@@ -32,6 +32,11 @@ class PublicApi:
     url: str = ""
     runner: object = None
 
+    @property
+    def lists(self):
+        """Where lists of instances began to be asked for."""
+        return [path for method, path, _ in self.asked if method == "GET" and path.startswith("/v1/instances?limit=")]
+
     async def __aenter__(self):
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", self.handle)

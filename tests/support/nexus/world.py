@@ -8,6 +8,7 @@ the background tasks until nothing changes any more.
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.config import Config
 from nexus_client.stub.contract import (
@@ -78,7 +79,7 @@ def sled_info(number, generation=1, **changes):
         generation=generation,
         decommissioned=False,
     )
-    return attrs.evolve(info, **changes)
+    return replace(info, **changes)
 
 
 def report(state, gen, *, into=None, out=None, now_us=EPOCH_US):

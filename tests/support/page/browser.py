@@ -127,7 +127,7 @@ async def no_sideways_scroll(page):
 async def cell_of(page, name):
     """Where a VM is on the canvas, found as a hand does: by moving about until the grid says so."""
     box = await page.locator(".grid").bounding_box()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for y in range(int(box["y"]) + 40, int(box["y"] + min(box["height"], 400)), 16):
                 for x in range(int(box["x"]) + 24, int(box["x"] + box["width"]), 60):

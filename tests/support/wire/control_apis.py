@@ -29,7 +29,7 @@ from sim_sled.language.pacer import PresetPacer
 
 SLED, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 NOBODY = uuid.UUID(int=99)
-WITHIN_S = 10
+WITHIN_S = 60
 OBSERVED = ("/healthz", "/readyz", "/metrics")
 
 

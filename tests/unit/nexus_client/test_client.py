@@ -155,8 +155,8 @@ async def test_a_hanging_nexus_is_transient_after_the_timeout():
     async def talk(reader, _writer, _nth):
         await reader.read()  # until the client gives up
 
-    async with peer(talk) as address, NexusClient(address, timeout_s=0.1) as client:
-        assert await client.put_vmm_state(_VMM, _STATE) == Transient("no answer within 0.1 s")
+    async with peer(talk) as address, NexusClient(address, timeout_s=1.0) as client:
+        assert await client.put_vmm_state(_VMM, _STATE) == Transient("no answer within 1 s")
 
 
 async def test_every_hanging_request_is_given_up_and_later_ones_are_served():
@@ -168,9 +168,9 @@ async def test_every_hanging_request_is_given_up_and_later_ones_are_served():
             await asyncio.Event().wait()
         return web.Response(status=204)
 
-    async with _nexus(handler) as address, NexusClient(address, timeout_s=0.1) as client:
+    async with _nexus(handler) as address, NexusClient(address, timeout_s=1.0) as client:
         outcomes = await asyncio.gather(*(client.put_vmm_state(UUID(int=n), _STATE) for n in range(20)))
-        assert outcomes == [Transient("no answer within 0.1 s")] * 20
+        assert outcomes == [Transient("no answer within 1 s")] * 20
         hang = False
         assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
 

@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nexus_client.outbox import Delivered, Permanent, Tick, Transient
 from nexus_client.registration import (
@@ -39,16 +39,16 @@ _INFO = SledAgentInfo(
     generation=0,
     decommissioned=False,
 )
-_BIGGER = attrs.evolve(_INFO, reservoir_size=2**35 + 1)
+_BIGGER = replace(_INFO, reservoir_size=2**35 + 1)
 _DOWN = Transient("connection refused")
 
 
 def _stored(generation, info=_INFO, *, decommissioned=False):
-    return Found(attrs.evolve(info, generation=generation, decommissioned=decommissioned))
+    return Found(replace(info, generation=generation, decommissioned=decommissioned))
 
 
 def _post(generation, info=_INFO):
-    return PostSledAgent(_SLED, attrs.evolve(info, generation=generation))
+    return PostSledAgent(_SLED, replace(info, generation=generation))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_sled_that_has_changed_registers_with_the_stored_generation_and_one(re
     ids=lambda change: next(iter(change)),
 )
 def test_every_part_of_the_info_counts_as_a_change(reading, change):
-    assert _got(reading, _stored(2, attrs.evolve(_INFO, **change))) == [_post(3)]
+    assert _got(reading, _stored(2, replace(_INFO, **change))) == [_post(3)]
 
 
 def test_a_decommissioned_sled_is_silent_for_ever(reading):
@@ -255,7 +255,7 @@ def test_property_27_against_a_nexus_that_loses_answers(data):
         outcome = _DOWN
         if isinstance(call, GetSledAgent):
             if answered:
-                outcome = NotFound() if stored is None else Found(attrs.evolve(stored, decommissioned=decommissioned))
+                outcome = NotFound() if stored is None else Found(replace(stored, decommissioned=decommissioned))
             out = registration.handle(GetReplied(outcome), now_us)
             continue
         accepted = not decommissioned and (stored is None or stored.generation < call.info.generation)
@@ -270,7 +270,7 @@ def test_property_27_against_a_nexus_that_loses_answers(data):
     if registration.phase is Phase.REGISTERED and not decommissioned:
         assert stored is not None
         assert registration.generation == stored.generation
-        assert attrs.evolve(registration.info, generation=stored.generation) == stored
+        assert replace(registration.info, generation=stored.generation) == stored
 
 
 # ---- whether Nexus still knows it ----

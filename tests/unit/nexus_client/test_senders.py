@@ -33,7 +33,7 @@ class _Replies:
     async def until(self, number):
         while len(self.all) < number:
             self._more.clear()
-            await asyncio.wait_for(self._more.wait(), 20)
+            await asyncio.wait_for(self._more.wait(), 60)
         return [outcome for _, outcome in sorted(self.all, key=lambda each: each[0])]
 
     def of(self, serial):
@@ -155,7 +155,7 @@ async def test_what_on_reply_raises_is_told_and_costs_nobody_a_turn():
         senders = Senders(client, on_reply, quick_max=1)
         for serial in (1, 2):
             senders.send(_send(serial))
-        await asyncio.wait_for(second.wait(), 10)
+        await asyncio.wait_for(second.wait(), 60)
         await senders.stop()
     assert [str(error) for error in told] == ["a bug"]
 
@@ -166,19 +166,18 @@ async def test_what_on_reply_raises_is_told_and_costs_nobody_a_turn():
 @pytest.mark.parametrize("hanging", [10, 300, 700])
 async def test_those_who_hang_for_the_first_time_delay_nobody(hanging):
     """One FIFO of 256 let 300, 600, 1,000 hanging VMMs delay the others by 15, 29, 45 s."""
-    async with _nexus(hangs=lambda vmm: vmm < hanging) as address, _senders(address) as (senders, replies):
+    nexus = _nexus(hangs=lambda vmm: vmm < hanging)
+    async with nexus as address, _senders(address, timeout_s=100.0) as (senders, replies):
         for serial in range(hanging + 10):
             senders.send(_send(serial))
-        began = asyncio.get_running_loop().time()
-        assert await replies.until(10) == [Delivered()] * 10
-        assert asyncio.get_running_loop().time() - began < 5
+        assert await replies.until(10) == [Delivered()] * 10, "before any of those who hang has ended"
         assert senders.in_flight == hanging
 
 
 async def test_suspects_take_at_most_half_of_all_places():
     async with (
         _nexus(hangs=lambda vmm: vmm < 8) as address,
-        _senders(address, timeout_s=0.2, in_flight_max=8, quick_max=8) as (senders, replies),
+        _senders(address, timeout_s=1.0, in_flight_max=8, quick_max=8) as (senders, replies),
     ):
         for serial in range(8):
             senders.send(_send(serial))
@@ -195,7 +194,7 @@ async def test_a_suspect_that_is_answered_is_one_no_more():
     hang = True
     async with (
         _nexus(hangs=lambda _: hang) as address,
-        _senders(address, timeout_s=0.1) as (senders, replies),
+        _senders(address, timeout_s=1.0) as (senders, replies),
     ):
         senders.send(_send(1, vmm=7))
         await replies.until(1)
@@ -208,7 +207,7 @@ async def test_a_suspect_that_is_answered_is_one_no_more():
 
 async def test_the_number_of_remembered_suspects_is_bounded(monkeypatch):
     monkeypatch.setattr(module, "SUSPECTS_MAX", 3)
-    async with _nexus(hangs=lambda _: True) as address, _senders(address, timeout_s=0.1) as (senders, replies):
+    async with _nexus(hangs=lambda _: True) as address, _senders(address, timeout_s=1.0) as (senders, replies):
         for serial in range(5):
             senders.send(_send(serial))
         await replies.until(5)
@@ -264,7 +263,7 @@ async def test_bad_limits_are_refused():
 
 
 async def test_while_nothing_takes_connections_one_probe_goes_out_at_a_time(monkeypatch):
-    monkeypatch.setattr(module, "PROBE_S", 0.2)
+    monkeypatch.setattr(module, "PROBE_S", 3_600.0)
     outages = []
     unused, address = _nobody()
     with unused:
@@ -277,8 +276,7 @@ async def test_while_nothing_takes_connections_one_probe_goes_out_at_a_time(monk
                 senders.send(_send(serial))
             told = (await replies.until(OPENS_AFTER + 1_000))[OPENS_AFTER:]
             assert [each.trouble for each in told].count(Trouble.UNREACHED) <= 1
-            # the probe's turn
-            await asyncio.sleep(0.25)
+            senders._probe_at -= module.PROBE_S  # an hour later
             senders.send(_send(2_000))
             senders.send(_send(2_001))
             await replies.until(OPENS_AFTER + 1_002)
@@ -286,9 +284,8 @@ async def test_while_nothing_takes_connections_one_probe_goes_out_at_a_time(monk
                 Trouble.UNREACHED,
                 Trouble.HELD,
             }
-            # Nexus is back
             unused.listen()
-            await asyncio.sleep(0.25)
+            senders._probe_at -= module.PROBE_S
             senders.send(_send(3_000))
             connection, _ = await asyncio.get_running_loop().run_in_executor(None, unused.accept)
             connection.sendall(NO_CONTENT)
@@ -326,7 +323,7 @@ async def test_without_a_breaker_every_send_is_tried():
 async def test_a_nexus_that_hangs_or_refuses_opens_no_breaker():
     async with (
         _nexus(hangs=lambda vmm: vmm % 2) as address,
-        _senders(address, timeout_s=0.2) as (senders, replies),
+        _senders(address, timeout_s=5.0) as (senders, replies),  # enough for all to have connected
     ):
         for serial in range(4 * OPENS_AFTER):
             senders.send(_send(serial))

@@ -65,9 +65,17 @@ def test_a_port_file_of_a_living_server_stays_until_the_next_one_has_bound(tmp_p
     path.write_text(json.dumps({"pid": _other_pid(), "address": "[::1]:1"}))
     port_file.prepare(path)
     assert json.loads(path.read_text())["address"] == "[::1]:1"
-    port_file.write(path, {"address": "[::1]:2"})
-    assert json.loads(path.read_text()) == {"pid": os.getpid(), "address": "[::1]:2"}
-    assert list(tmp_path.iterdir()) == [path]
+    with port_file.told(path, {"address": "[::1]:2"}):
+        assert json.loads(path.read_text()) == {"pid": os.getpid(), "address": "[::1]:2"}
+        assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == [], "it is gone with its server"
+
+
+def test_a_port_file_that_another_server_has_taken_stays(tmp_path):
+    path = tmp_path / "p.json"
+    with port_file.told(path, {"address": "[::1]:1"}):
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,48 @@ def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     monkeypatch.setattr(command_line, "_plain", nothing_is_plain)
     by_typer = CliRunner().invoke(app, said)
     assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
+
+
+@pytest.fixture
+def program():
+    """Two commands and a group with one, and the names of those that were described."""
+    program, group, described = command_line.App(), command_line.App(), []
+
+    @program.callback()
+    def _program() -> None: ...
+
+    def named(name):
+        def command(word: Annotated[str, typer.Option()] = "x") -> None:
+            print(name, word)
+
+        command.__name__ = name
+        return command
+
+    program.command()(named("one"))
+    program.command("two")(named("another"))
+    group.command()(named("three"))
+    program.add_typer(group, name="group")
+    return program, described
+
+
+def test_only_the_command_that_is_called_is_described(program, monkeypatch, capsys):
+    program, described = program
+    with_manners = command_line._with_manners
+    monkeypatch.setattr(
+        command_line, "_with_manners", lambda function: described.append(function.__name__) or with_manners(function)
+    )
+
+    def call(*words):
+        described.clear()
+        monkeypatch.setattr("sys.argv", ["program", *words])
+        with pytest.raises(SystemExit) as end:
+            program()
+        return end.value.code, capsys.readouterr().out, list(described)
+
+    assert call("two", "--word", "y") == (0, "another y\n", ["another"])
+    assert call("group", "three") == (0, "three x\n", ["three"])
+    assert [path for path, _ in command_line.walk(program)] == [[], ["one"], ["two"], ["group"], ["group", "three"]]
+    code, told, _ = call("--help")
+    assert code == 0
+    assert all(f"  {name} " in told or f"  {name}\n" in told for name in ("one", "two", "group"))
+    assert call("nothing")[0] == 2

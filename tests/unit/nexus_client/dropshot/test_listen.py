@@ -33,8 +33,9 @@ from nexus_client.dropshot.listen import (
 )
 from nexus_client.dropshot.text import SocketAddress
 
-SHORT = Patience(idle_s=0.05, body_s=0.05, half_closed_s=0.05)
-WAIT_S = 20
+SHORT = Patience(idle_s=0.3, body_s=0.3, half_closed_s=0.3)
+"""Longer than a busy machine lets a test wait between two lines."""
+WAIT_S = 60
 
 
 def _answer(text: str, status: int = 200) -> web.Response:
@@ -201,7 +202,7 @@ async def test_half_a_head_is_closed(half):
 
 async def test_a_slow_operation_is_no_idle_connection():
     async def slow(_request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(SHORT.idle_s * 3)
+        await asyncio.sleep(SHORT.idle_s * 2)
         return _answer("at last")
 
     async with serving(slow, SHORT) as connect:
@@ -213,7 +214,7 @@ async def test_a_slow_operation_is_no_idle_connection():
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_client_that_has_shut_its_sending_side_is_answered(together):
-    async with serving() as connect:
+    async with serving(patience=Patience(half_closed_s=WAIT_S)) as connect:
         for _ in range(20):
             client = await connect()
             client.send(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\nGET /2 HTTP/1.1\r\nhost: x\r\n\r\n")

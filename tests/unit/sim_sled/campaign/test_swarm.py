@@ -12,7 +12,7 @@ from sim_sled.campaign.guide import ROUND, Guided, Swarm, fresh
 from sim_sled.campaign.job import Job, Ran, play_seed, scenario_of
 from sim_sled.campaign.places import Processes
 from sim_sled.campaign.sheet import Sheet, head_of
-from sim_sled.campaign.swarm import PARTS, Draws, byte_of, catalogue, placed, scaled, swarmed, with_byte
+from sim_sled.campaign.swarm import MOMENT_US, PARTS, Draws, byte_of, catalogue, placed, scaled, swarmed, with_byte
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.distribution import parse_distribution
@@ -151,6 +151,7 @@ def test_what_reached_something_new_is_changed_in_the_next_round():
     assert sum(count >= len(PARTS) - 3 for count in alike) == ROUND // 2
 
 
+@pytest.mark.long
 def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_number_of_players(tmp_path):
     one = job("stuck-stop")
     runs = 2 * ROUND + 5
@@ -221,9 +222,23 @@ expect: [{always: [capacity]}]
 
 
 def test_a_vmm_that_has_ended_takes_no_room_however_late_its_end_is_told():
-    """Found by the swarm over tests/campaign/crowd.yaml, seed 2704252310157845447: capacity."""
+    """Found by the swarm over a crowd of users, seed 2704252310157845447: capacity."""
     scenario, problems = parse_scenario(ENDED_BUT_NOT_TOLD)
     assert scenario is not None, problems.text()
     result = play(scenario, 1)
     assert result.counts["vmms"] > 2
     assert result.failures == ()
+
+
+def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
+    lags, verbs = set(), set()
+    for byte in range(256):
+        for load in swarmed(LIBRARY["happy"], with_byte(0, "load", byte)).load:
+            if load.name and load.name.startswith("swarm-impatient"):
+                lags.add(load.from_ - MOMENT_US)
+                verbs.add(load.action())
+    assert {0, 70_000, 1_000_000} <= lags
+    assert verbs == {"stop", "start", "delete", "reboot", "migrate"}
+    for seed in range(100):
+        for rule in swarmed(LIBRARY["happy"], fresh(0, seed)).rules:
+            assert rule.when.at is None or rule.when.at % MOMENT_US == 0

@@ -100,7 +100,13 @@ def test_instances_that_no_sled_had_room_for_are_told(tmp_path):
     assert "W314 3 instances never found room on a sled: web-1, web-2, web-3" in result.stdout
     assert "W314" in sim_sled("run", path, "--seed", 1, "--json").stdout
     explained = sim_sled("explain", path, "web-1", "--seed", 1)
-    assert "these found no room on any sled: web-1" in explained.stderr
+    assert (explained.exit_code, explained.stdout) == (
+        0, "web-1 was never placed: no sled had room for it by then (3 instances like it)\n"
+    )  # fmt: skip
+    other = sim_sled("explain", path, "web-9", "--seed", 1)
+    assert "these found no room on any sled: web-1, web-2, web-3" in other.stderr
+    checked = sim_sled("check", path)
+    assert "W315 3 instances of 64 CPUs and 4GiB, but the fleet (1 sled) has room for 0 of them" in checked.stdout
     assert "W314" not in sim_sled("run", LIBRARY / "happy.yaml", "--seed", 3).stdout
 
 

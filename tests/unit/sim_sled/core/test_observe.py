@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-import attrs
 import pytest
 import support.rack.strategies as our
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from nexus_client.types import (
     MIGRATION_TERMINAL,
@@ -61,10 +61,10 @@ def test_every_state_of_propolis_is_mapped_or_rejected():
 
 def test_repairing_is_rejected_and_the_record_stays():
     record = _record()
-    before = attrs.asdict(record)
+    before = asdict(record)
     with pytest.raises(RepairingRejected):
         observe.observe(record, _P.REPAIRING, MigrationStatus(_ID, MigrationPhase.SYNC), None, _T1)
-    assert attrs.asdict(record) == before
+    assert asdict(record) == before
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """rack.py: what Nexus answers to publications and registrations, and what time does."""
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.rack.driving import (
     ACK,
     DOWN,
@@ -157,7 +157,7 @@ def test_a_decommissioned_sled_says_so_and_stays_silent():
     driver = RackDriver()
     info = driver.sled().info("[::1]:1", 1)
     driver.do(contract.Announce(SLED_A, info))
-    gone = Found(attrs.evolve(info, decommissioned=True))
+    gone = Found(replace(info, decommissioned=True))
     driver.do(contract.RegistrationReplied(SLED_A, contract.GetReplied(gone)))
     assert driver.others[-1] == contract.RegistrationNews(SLED_A, Decommissioned())
     assert driver.rack.next_deadline_us() is None

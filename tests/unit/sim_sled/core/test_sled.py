@@ -1,6 +1,6 @@
 """sled.py: the registry, its limits and its accounting (SA 2.2)."""
 
-import attrs
+import msgspec
 import pytest
 from support.rack.driving import DOWN, M1, SLED_A, T0, V1, V2, V3, registration, snapshot
 
@@ -157,7 +157,7 @@ def test_info_tells_the_hardware():
     assert (info.sa_address, info.repo_depot_port) == ("[::1]:12345", 7)
     assert (info.usable_hardware_threads, info.usable_physical_ram, info.reservoir_size) == (128, 2**40, 2**39)
     assert (info.role, info.cpu_family) == (SledRole.GIMLET, SledCpuFamily.AMD_TURIN)
-    assert attrs.astuple(info.baseboard) == ("BRM42220031", "model", 6)
+    assert msgspec.structs.astuple(info.baseboard) == ("BRM42220031", "model", 6)
 
 
 def test_the_serial_number_comes_from_the_id():

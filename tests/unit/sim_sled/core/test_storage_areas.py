@@ -2,8 +2,8 @@
 
 import uuid
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.rack.driving import V1, registration
 from support.rack.estate import POOLS, SLED, START, EstateDriver, an_id, config, dataset
 
@@ -150,7 +150,7 @@ class Agents:
 @pytest.fixture(name="vmm")
 def _vmm():
     driver = EstateDriver()
-    body = attrs.evolve(registration(V1), disk_targets=((DISK, ("[::1]:1", "[::1]:2", "[::1]:3")),))
+    body = replace(registration(V1), disk_targets=((DISK, ("[::1]:1", "[::1]:2", "[::1]:3")),))
     driver.rack.handle(contract.Register(1, SLED, V1, body), START)
     driver.rack.sleds[SLED].regions = Agents()
     return driver

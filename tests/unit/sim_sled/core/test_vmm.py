@@ -1,6 +1,7 @@
 """vmm.py: one VMM between the sled's rules and its Propolis, with nobody around it."""
 
 import attrs
+import msgspec
 import pytest
 from support.rack.driving import (
     FAILS,
@@ -280,7 +281,7 @@ def test_property_19_a_target_is_told_once_where_the_existing_simulator_is_wante
 @pytest.mark.parametrize("stepped", [True, False])
 def test_a_vmm_that_cannot_be_built_fails_when_it_is_started(stepped):
     bench = bench_of(stepped=stepped)
-    bench.vmm.about = attrs.evolve(bench.vmm.about, unbuildable="255 vCPUs")
+    bench.vmm.about = msgspec.structs.replace(bench.vmm.about, unbuildable="255 vCPUs")
     assert bench.put(RUNNING) is Verdict.START
     assert bench.told == "starting gen 2", "the answer to the request does not wait for the ensure"
     bench.vmm.see(bench.now_us)
@@ -289,7 +290,7 @@ def test_a_vmm_that_cannot_be_built_fails_when_it_is_started(stepped):
 
 def test_a_target_that_cannot_be_built_fails_and_so_does_its_migration():
     bench = bench_of(VmmState.MIGRATING, M1)
-    bench.vmm.about = attrs.evolve(bench.vmm.about, unbuildable="a disk that is none")
+    bench.vmm.about = msgspec.structs.replace(bench.vmm.about, unbuildable="a disk that is none")
     bench.put(IN)
     assert bench.steps()[-1].startswith("failed")
     assert "in=failed" in bench.told

@@ -113,7 +113,7 @@ async def test_a_request_that_hangs_does_not_hold_up_time():
         loop = asyncio.get_running_loop()
         began = loop.time()
         await rack.daemon.pausing.until(600_000_000, None)
-        assert loop.time() - began < 20
+        assert loop.time() - began < 60, "ten minutes of its own time, which each moment would add to"
         asking.cancel()
 
 

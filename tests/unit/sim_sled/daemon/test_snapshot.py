@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 
 import msgspec
 import pytest
@@ -44,6 +45,13 @@ async def rack():
         yield small
 
 
+@pytest.fixture
+def free_port():
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return probe.getsockname()[1]
+
+
 async def life(rack):
     """What happens from here on, all of it."""
     first = rack.daemon.look.number
@@ -64,6 +72,29 @@ async def test_restored_it_plays_on_as_undisturbed(rack):
         await rack.daemon.snapshots.restore(kept.encode())
         assert rack.meant("web").state == "running"
         assert await life(rack) == undisturbed
+
+
+async def test_what_is_restored_is_kept_again_to_the_letter(rack):
+    """Snapshot, life, restore, snapshot: the same file. Time stands, else it is another moment."""
+    kept = (await rack.daemon.snapshots.take()).text
+    await life(rack)
+    await rack.daemon.snapshots.restore(kept.encode())
+    assert (await rack.daemon.snapshots.take()).text == kept
+
+
+async def test_in_another_process_that_listens_in_the_same_place_too(free_port):
+    """Where it listens elsewhere, addresses are another's, and its sleds tell Nexus so: nothing else differs."""
+    files = []
+    for _ in range(2):
+        async with SmallRack(name="same", address=f"[::1]:{free_port}") as rack:
+            rack.daemon.pausing.pause()
+            if files:
+                await rack.daemon.snapshots.restore(files[0].encode())
+            else:
+                await rack.create_instance("web")
+                await rack.daemon.pausing.until(1_000_000, None)
+            files.append((await rack.daemon.snapshots.take()).text)
+    assert files[0] == files[1]
 
 
 async def test_another_process_of_the_same_name_plays_on_as_well(rack):

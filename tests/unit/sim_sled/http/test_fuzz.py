@@ -82,7 +82,7 @@ async def send(sled: Server, *pieces: bytes, answers: int | None = None) -> list
                 writer.write(piece)
                 await writer.drain()
             while answers is None or len(got) < answers:
-                got.append(await asyncio.wait_for(read_answer(reader), 0.02 if answers is None else 20))
+                got.append(await asyncio.wait_for(read_answer(reader), 0.02 if answers is None else 60))
     finally:
         writer.transport.abort()
     return got
