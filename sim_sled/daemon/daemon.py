@@ -61,7 +61,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
-from sim_sled.http.app import Exchange, make_server
+from sim_sled.http.app import make_server
 from sim_sled.http.spoiling import SPOIL
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.play.calls import (
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
     from sim_sled.engine.engine import Engine
     from sim_sled.engine.plans import Expunge, Power, RestartNexus
+    from sim_sled.http.exchange import Exchange
     from sim_sled.language.schema import Scenario
     from sim_sled.play.conductor import Conductor
     from sim_sled.play.wrong_sleds import WrongSled

@@ -31,7 +31,7 @@ from sim_sled.recording.forms import NoForm, form
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Options
     from sim_sled.engine.cast import Subject
-    from sim_sled.http.app import Exchange
+    from sim_sled.http.exchange import Exchange
 
 PART: Final = "part-{:05}.jsonl"
 PART_BYTES: Final = 64 * 1024 * 1024

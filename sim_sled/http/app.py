@@ -4,7 +4,7 @@ No aiohttp router, no middleware: the order of checks is the original's (version
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/spoiling.py.
+Read before: daemon/daemon.py, http/exchange.py, http/operations.py, http/raw.py, http/spoiling.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
+from sim_sled.http.exchange import Exchange
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
@@ -70,22 +71,6 @@ class Over:
     response_code: int | None
     latency_us: int
     req_id: str
-
-
-@attrs.frozen
-class Exchange:
-    """A request and how it was answered, for whoever wants to make it again. `op` "": no operation of the API;
-    `body`: as it came, None if nobody has read one as JSON (`fits`: it was some); `has_body`: there was one.
-    """
-
-    op: str
-    method: str
-    target: str
-    version: str | None
-    body: bytes | None
-    fits: bool
-    has_body: bool
-    status: int
 
 
 OnRequest = Callable[[UUID, Over], None]

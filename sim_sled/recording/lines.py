@@ -11,7 +11,7 @@ INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An 
 type; it is compared and never read back, so it is written as it comes: {"Reply": {...}}. What rules say they do
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
-Read before: play/calls.py, recording/forms.py.
+Read before: http/exchange.py, play/calls.py, recording/forms.py.
 Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/tape.py.
 """
 
@@ -34,7 +34,7 @@ from sim_sled.recording.forms import NoForm, form
 
 if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
-    from sim_sled.http.app import Exchange
+    from sim_sled.http.exchange import Exchange
 
 FORMAT: Final = 1
 
