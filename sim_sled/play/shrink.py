@@ -79,14 +79,16 @@ def shrink(
     seeds: int = SEEDS,
     told: Callable[[int, Scenario], None] | None = None,
 ) -> Shrunk | None:
-    """Reduces `task.scenario`, which fails with `key` for `task.seed`; None if it does not. The result may have
-    another seed; `seeds`: how many each proposal is tried with.
+    """Reduces `task.scenario`, which fails with `key` for `task.seed`; None if it does not.
+
+    What is left fails for the same reason: the same is expected, the same seen instead, and users want the same. It
+    may have another seed; `seeds`: how many each proposal is tried with.
     """
     task = attrs.evolve(task, scenario=_named(task.scenario))
     start = _fails(task, key)
     if start is None:
         return None
-    best, last = task.scenario, start
+    best, last, reason = task.scenario, start, start.failure.reason
     runs = 1
     others = False
     while runs < runs_max:
@@ -100,7 +102,7 @@ def shrink(
         tasks = chain(by_seeds, _seeded(smaller, int(others), seeds if others else 1))
         for one in play_all(tasks, jobs):
             runs += 1
-            failure = next((f for f in one.result.failures if f.key == key), None)
+            failure = next((f for f in one.result.failures if f.reason == reason), None)
             if failure is not None and not _fails_anyhow(one.task, key):
                 better, last = one.task, _Failed(failure, one.result.counts["vmms"], one.result.deeds)
                 break

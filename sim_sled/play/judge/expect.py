@@ -41,6 +41,13 @@ class Failure:
     at_us: int
     mark: Mark | None = None
     why: tuple[str, ...] = ()
+    seen: str = ""
+    """What was seen instead, without times and names, and what users wanted: with `key`, the reason."""
+
+    @property
+    def reason(self) -> tuple[str, str]:
+        """The same for the same fault, in whichever scenario it shows."""
+        return self.key, self.seen
 
 
 @attrs.define(eq=False)
@@ -135,7 +142,7 @@ class Judge:
             waiting.over = True
             words = " ".join(str(word) for word in event.words)
             self._fail(waiting, f"{event.kind} {words} happened, which must never be within "
-                       f"{show_duration(waiting.expect.lasts or 0)}")  # fmt: skip
+                       f"{show_duration(waiting.expect.lasts or 0)}", f"{event.kind} {words}")  # fmt: skip
 
     def _arm(self, expect: Expect, label: str, who: Subject | None, sled: object, now_us: int) -> None:
         engine = self.world.engine
@@ -234,7 +241,7 @@ class Judge:
             self.met_count[waiting.label] = self.met_count.get(waiting.label, 0) + 1
             return
         wrong = ", ".join(self._wrong(waiting))
-        self._fail(waiting, f"not within {show_duration(waiting.expect.within or 0)}: {wrong}")
+        self._fail(waiting, f"not within {show_duration(waiting.expect.within or 0)}: {wrong}", wrong)
 
     def undecided(self) -> None:
         """The run is cut short: what still waits has not been met, what was never armed was not judged, and neither
@@ -248,9 +255,10 @@ class Judge:
                 left_us = max(0, waiting.due_us - self.world.now_us)
                 rest = f"with {show_duration(left_us // 1000 * 1000)} left"
                 if waiting.expect.that is None:
-                    self._fail(waiting, f"not decided when the run ended, {rest}")
+                    self._fail(waiting, f"not decided when the run ended, {rest}", "not decided")
                 else:
-                    self._fail(waiting, f"not yet so when the run ended, {rest}: {', '.join(self._wrong(waiting))}")
+                    wrong = ", ".join(self._wrong(waiting))
+                    self._fail(waiting, f"not yet so when the run ended, {rest}: {wrong}", wrong)
             self._sweep(instance_id)
         for label, mark in self._marks.items():
             if not self.armed_count.get(label):
@@ -269,15 +277,22 @@ class Judge:
             self.armed_count[label] = before.armed_count.get(label, 0)
             self.met_count[label] = before.met_count.get(label, 0)
 
-    def _fail(self, waiting: _Armed, text: str) -> None:
+    def _fail(self, waiting: _Armed, text: str, seen: str) -> None:
         who = waiting.who
         whom = f"{who.short} {who.hostname}: " if who is not None else ""
         why = self.world_why(who)
         told = f"expectation '{waiting.label}' ({waiting.expect.mark()}): {whom}{text}"
+        # of tasks and inventories `seen` has names of sleds, of which a smaller scenario has fewer
+        reason = "" if who is None else f"{seen}; wanted {self._wanted(who.instance_id)}"
         self.failures.append(
-            Failure(f"expect/{waiting.label}", told, self.world.elapsed_us, waiting.expect.mark(), why)
+            Failure(f"expect/{waiting.label}", told, self.world.elapsed_us, waiting.expect.mark(), why, reason)
         )
         self.world.line("failed", told, who)
+
+    def _wanted(self, instance_id: UUID) -> str:
+        """What users want of an instance."""
+        row = self.world.nexus.records.instances.get(instance_id)
+        return "nothing" if row is None or row.time_deleted is not None else row.intended_state.value
 
     def world_why(self, who: Subject | None) -> tuple[str, ...]:
         """The explanation that goes with a failure."""

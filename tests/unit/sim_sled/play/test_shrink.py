@@ -76,3 +76,26 @@ def test_runs_are_bounded():
 @pytest.mark.parametrize("key", ["another", "bounds"])
 def test_what_does_not_fail_for_that_reason_is_not_shrunk(key):
     assert shrink.shrink(Task("x.yaml", scenario(), 1, How()), key) is None
+
+
+SAME_NAME_OTHER_REASON = """
+version: 1
+name: y
+fleet: {sleds: 1}
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 20s, stop: {hostname: web}}
+rules:
+- {name: stuck, for: {hostname: web}, when: {state: stopping}, do: {stall: forever}}
+expect:
+- {name: ends, for: {hostname: web}, after: {at: 15s}, that: {vmm: destroyed}, within: 60s}
+"""
+
+
+def test_what_was_seen_and_what_users_want_are_part_of_the_reason():
+    """Without the stop it is not destroyed either: but it runs, as its user wants, and that is another fault."""
+    shrunk = shrink.shrink(Task("y.yaml", scenario(SAME_NAME_OTHER_REASON), 1, How()), "expect/ends")
+    assert shrunk is not None
+    assert "vmm is stopping, not destroyed" in shrunk.text
+    assert [load.action() for load in shrunk.scenario.load] == ["create", "stop"]
+    assert [rule.name for rule in shrunk.scenario.rules] == ["stuck"]
