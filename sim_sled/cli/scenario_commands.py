@@ -176,17 +176,24 @@ def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
     for path in paths:
         if path is None or str(path) == "-":
             continue
-        folder = path.parent
-        if path.is_dir():
-            why = "it is a folder"
-        elif not folder.is_dir():
-            why = f"there is no folder {folder}"
-        elif not os.access(path if path.exists() else folder, os.W_OK):
-            why = "permission denied"
-        else:
+        why = _why_unwritable(path)
+        if why is None:
             continue
         return Outcome("", BAD_INPUT, f"cannot write {path}: {why}\n")
     return None
+
+
+def _why_unwritable(path: Path) -> str | None:
+    folder = path.parent
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        may = os.access(path if path.exists() else folder, os.W_OK)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if may else "permission denied"
 
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:

@@ -67,7 +67,14 @@ RULES: Final[Mapping[tuple[Asked, VmmState], Verdict]] = {
 
 
 def refusal(asked: Asked, resting: VmmState, published: VmmState) -> str:
-    """The text of a 400: what was asked, where the VMM rests, what it publishes now (SA 2.3)."""
-    return (
-        f"can't request {asked.value} with pending resting state {resting.value} (current state: {published.value})"
-    )
+    """The text of a 400: what was asked, where the VMM rests, what it publishes now (SA 2.3).
+
+    In the words of the original, with its line break and its 24 blanks.
+    """
+    current = f"(current state: {published.value})"
+    if asked is Asked.MIGRATION_TARGET and resting is not published:
+        return f"can't request migration in with a non-empty state\n{'':24}transition queue {current}"
+    if asked is Asked.MIGRATION_TARGET:
+        return f"can't request migration in for a vmm that wasn't created in the migrating state {current}"
+    what = "Reboot" if asked is Asked.REBOOT else f"state {asked.value.capitalize()}"
+    return f"can't request {what} with pending resting state {resting.value.capitalize()} {current}"

@@ -192,7 +192,7 @@ class Vmm:
             raise InvalidRequest(refusal(requested.type, resting, self.state))
         assert not self.terminal, "the table lets nothing pass at the end"
         if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
-            raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration id")
+            raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration ID")
         if self.silent is not None:
             raise PropolisSilent("Propolis does not answer")
         if self.vm is None and verdict in _NEEDS_PROPOLIS:

@@ -36,13 +36,13 @@ async def delete_external_ip(call: Call) -> Answer:
 
 async def join_multicast_group(call: Call) -> Answer:
     if call.body.join is msgspec.UNSET:
-        raise BadRequest("the join endpoint cannot process a leave request")
+        raise BadRequest("Join endpoint cannot process Leave operations")
     return await _tell(call, calls.JoinMulticastGroup(call.propolis_id, call.body.join.to_edge()))
 
 
 async def leave_multicast_group(call: Call) -> Answer:
     if call.body.leave is msgspec.UNSET:
-        raise BadRequest("the leave endpoint cannot process a join request")
+        raise BadRequest("Leave endpoint cannot process Join operations")
     return await _tell(call, calls.LeaveMulticastGroup(call.propolis_id, call.body.leave.to_edge()))
 
 

@@ -166,9 +166,7 @@ class Networking:
         if ip.kind == EPHEMERAL:
             for other in vmm.asked_external_ips:
                 if other.kind == EPHEMERAL and family(other.ip) == family(ip.ip) and other != ip:
-                    raise InvalidRequest(
-                        f"the existing ephemeral IP {other.ip} must be removed before {ip.ip} can be attached"
-                    )
+                    raise InvalidRequest("cannot replace existing ephemeral IP without explicit removal")
         asked = _with(vmm.asked_external_ips, ip, "external IPs")
         vmm.external_ips = _with(vmm.external_ips, ip, "external IPs")
         vmm.asked_external_ips = asked

@@ -128,7 +128,7 @@ def test_one_ephemeral_address_at_a_time(net):
     net.put_external_ip(A, ephemeral("203.0.113.77"))
     net.put_external_ip(A, ephemeral("203.0.113.77"))  # the same again is a no-op
     before = net.snapshot()
-    with pytest.raises(InvalidRequest, match="must be removed"):
+    with pytest.raises(InvalidRequest, match="cannot replace existing ephemeral IP without explicit removal"):
         net.put_external_ip(A, ephemeral("203.0.113.78"))
     assert net.snapshot() == before
     net.delete_external_ip(A, ephemeral("203.0.113.99"))  # never attached: removes nothing

@@ -87,6 +87,14 @@ def test_the_table_is_the_one_of_the_specification():
     assert {resting for resting in VmmState if RULES[_A.MIGRATION_TARGET, resting] is not _V.REFUSE} == {_S.MIGRATING}
 
 
-def test_a_refusal_names_what_was_asked_where_it_rests_and_what_is_published():
-    text = refusal(Asked.REBOOT, VmmState.DESTROYED, VmmState.STOPPING)
-    assert text == "can't request reboot with pending resting state destroyed (current state: stopping)"
+def test_a_refusal_names_what_was_asked_where_it_rests_and_what_is_published_in_the_originals_words():
+    for asked, resting, published, told in (
+        (_A.REBOOT, _S.DESTROYED, _S.STOPPING, "can't request Reboot with pending resting state Destroyed"),
+        (_A.RUNNING, _S.DESTROYED, _S.STOPPING, "can't request state Running with pending resting state Destroyed"),
+        (_A.STOPPED, _S.FAILED, _S.FAILED, "can't request state Stopped with pending resting state Failed"),
+        (_A.MIGRATION_TARGET, _S.RUNNING, _S.MIGRATING,
+         "can't request migration in with a non-empty state\n                        transition queue"),
+        (_A.MIGRATION_TARGET, _S.RUNNING, _S.RUNNING,
+         "can't request migration in for a vmm that wasn't created in the migrating state"),
+    ):  # fmt: skip
+        assert refusal(asked, resting, published) == f"{told} (current state: {published.value})"

@@ -237,7 +237,7 @@ def test_a_reboot_during_a_migration_in_is_denied_by_propolis():
 def test_property_19_a_target_needs_a_migration_id():
     bench = bench_of(VmmState.MIGRATING)
     message = _refuses(bench, IN, InvalidRequest).message
-    assert "wasn't created with a migration id" in message
+    assert "wasn't created with a migration ID" in message
 
 
 ELSEWHERE = target("[fd00::98]:12400")

@@ -61,7 +61,7 @@ async def test_a_second_ephemeral_address_of_a_family_is_an_invalid_request():
             assert got.status == status, value
         assert_refused(
             await sled.ask("PUT", BASE + "/external-ip", {"type": "ephemeral", "value": "203.0.113.78"}),
-            400, "InvalidRequest", "the existing ephemeral IP",
+            400, "InvalidRequest", "cannot replace existing ephemeral IP without explicit removal",
         )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ async def test_multicast_endpoints_take_one_variant_each(method, word, other):
         path = BASE + "/multicast-group"
         assert (await sled.ask(method, path, {word: group})).status == 204
         got = await sled.ask(method, path, {other: group})
-        assert_refused(got, 400, None, f"the {word} endpoint cannot process a {other} request")
+        assert_refused(got, 400, None, f"{word.capitalize()} endpoint cannot process {other.capitalize()} operations")
         for bad in (
             {},
             {word: group, other: group},

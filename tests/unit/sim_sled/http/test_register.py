@@ -245,7 +245,6 @@ def test_up_to_9_interfaces_that_cannot_be_converted_are_invalid_requests(level,
         pytest.param(
             {"type": "v6", "value": {"ip": "fd00::5", "subnet": "fd00::/48", "transit_ips": []}}, id="not 64"
         ),
-        pytest.param({"type": "v6", "value": {"ip": "fd00::5", "subnet": "fd00::/64"}}, id="transit_ips missing"),
         pytest.param(
             {"type": "v6", "value": {"ip": "10.0.0.1", "subnet": "fd00::/64", "transit_ips": []}}, id="mixed"
         ),
@@ -266,6 +265,13 @@ def test_a_dual_stack_interface_has_both_subnets(level):
     config = {"type": "dual_stack", "value": {"v4": v4, "v6": v6}}
     registration = registered(level, put(register_body(level), "local_config.nics.0.ip_config", config))
     assert registration.nics == (contract.Nic(11382783, ("172.30.0.0/22", "fd41::/64")),)
+
+
+@pytest.mark.parametrize("level", [10, 31, 48])
+def test_transit_addresses_may_be_absent_for_ipv6_too_whatever_the_documents_say(level):
+    config = {"type": "v6", "value": {"ip": "fd41::5", "subnet": "fd41::/64"}}
+    registration = registered(level, put(register_body(level), "local_config.nics.0.ip_config", config))
+    assert registration.nics == (contract.Nic(11382783, ("fd41::/64",)),)
 
 
 def test_an_ipv6_interface_of_version_1():
