@@ -20,6 +20,7 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
+from sim_sled.cli.recording import tape
 from sim_sled.cli.surface import interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
@@ -53,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
         ("check", check),
         ("run", run),
         ("replay", replay),
+        ("tape", tape),
         ("explain", explain),
         ("explore", explore),
         ("shrink", shrink),
