@@ -192,7 +192,7 @@ async def test_what_needs_a_model_is_not_green_beside_another_nexus(tmp_path):
         (
             "version: 1\nname: x\nfleet: {sleds: 3}\n",
             {"model": True, "judged": True},
-            ["1 of the fleet's 3 sleds are here"],
+            ["1 of the fleet's 3 sleds is here"],
         ),
         (
             "version: 1\nname: x\nload: [{at: 0s, create: {hostname: web}}]\n",
