@@ -1,101 +1,19 @@
-"""Command line of the Propolis stub: `python -m propolis_stub`, installed as `propolis-stub`."""
+"""The command `propolis-stub`, also as `python -m propolis_stub`. Signals are answered from the first moment on."""
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-from typing import Annotated, NoReturn
-
-import attrs
-import typer
-
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, App, Version, manual
-from propolis_stub import diagram as drawing
-from propolis_stub.pace_option import Pace
-
-app = App(
-    name="propolis-stub",
-    no_args_is_help=True,
-    help="A stub of propolis-server. This is not Propolis: no guest runs here.",
-)
-
-
-@app.callback()
-def _root(_version: Version = False) -> None:
-    pass
-
-
-@app.command()
-def diagram(
-    write: Annotated[
-        Path | None,
-        typer.Option(help="Refresh the blocks between `states` or `driver` markers of this page."),
-    ] = None,
-    driver: Annotated[bool, typer.Option("--driver", help="The driver's ways instead of the VM's states.")] = False,
-) -> None:
-    """Print the state diagram as Mermaid, generated from the table."""
-    if write is None:
-        typer.echo(drawing.driver() if driver else drawing.states(), nl=False)
-        return
-    try:
-        changed = drawing.write(write)
-    except (OSError, ValueError) as problem:
-        typer.echo(f"{write}: {problem}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
-
-
-@app.command()
-def docs() -> None:
-    """Print every command with all its options, and the exit codes, as Markdown."""
-    typer.echo(manual(app, "propolis-stub"), nl=False)
-
-
-@app.command()
-def serve(
-    address: Annotated[str, typer.Argument(help="IP:PORT of the Propolis API, e.g. '[::1]:0'.")],
-    control: Annotated[
-        str | None, typer.Option(help="IP:PORT of the control API for tests; beyond loopback it needs a token.")
-    ] = None,
-    port_file: Annotated[
-        Path | None, typer.Option(help="Write the bound addresses here as JSON, once ready.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token.")] = None,
-    pace: Pace = None,
-) -> None:
-    """Serve one Propolis until SIGTERM."""
-    # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
-    from nexus_client.dropshot.bearer import require_token  # noqa: PLC0415
-    from nexus_client.dropshot.text import SocketAddress  # noqa: PLC0415
-    from propolis_stub.server import config_file as configuration  # noqa: PLC0415
-    from propolis_stub.server import serve as serving  # noqa: PLC0415
-
-    try:
-        settings = configuration.Config() if config is None else configuration.load(config)
-        if pace is not None:
-            settings = attrs.evolve(settings, preset=pace)
-        api = SocketAddress.typed(address)
-        control_address = None if control is None else SocketAddress.typed(control)
-        if control_address is not None:
-            require_token(control_address, settings.token)
-    except (ValueError, OSError) as problem:
-        _give_up(str(problem), BAD_INPUT)
-    try:
-        asyncio.run(serving.serve(api, control_address, settings, port_file, typer.echo))
-    except OSError as problem:
-        _give_up(f"cannot serve: {problem}", ADDRESS_IN_USE if problem.errno in CLOSED_ADDRESS else BAD_INPUT)
-
-
-def _give_up(why: str, code: int) -> NoReturn:
-    typer.echo(why, err=True)
-    raise typer.Exit(code)
+from nexus_client.dropshot import ending
 
 
 def main() -> None:
-    """Entry point of the `propolis-stub` script."""
-    from nexus_client.dropshot import collector  # noqa: PLC0415 -- as the others
+    """The entry point."""
+    ending.begin("propolis-stub")
+    from nexus_client.dropshot import collector  # noqa: PLC0415 -- as below
 
     collector.begin()
+    from propolis_stub.commands import app  # noqa: PLC0415 -- typer takes its time
+
+    ending.imported()
     app(prog_name="propolis-stub")
 
 

@@ -59,6 +59,14 @@ def pytest_report_header():
     return f"hypothesis profile {_PROFILE}, --hypothesis-seed={core.global_force_seed}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _racks_of_tests_are_their_own(tmp_path_factory):
+    """Commands look for racks by name: those of other workers and of whoever works on this machine are not meant."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _logs_of_a_test_are_its_own():
     """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them."""

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -28,7 +29,10 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
-GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+from nexus_client.dropshot import ending
+
+GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
+INTERRUPTED = ending.CODES[signal.SIGINT]
 
 EXIT_CODES: Final = {
     GOOD: "done; what was asked for is so",
@@ -38,6 +42,7 @@ EXIT_CODES: Final = {
     NEVER_FIRED: "all is well, but a rule never fired (`run --require-fired`)",
     ADDRESS_IN_USE: "an address is in use, or not ours to bind",
     INTERRUPTED: "Ctrl-C",
+    ending.TERMINATED: "SIGTERM, but for servers: once they begin to serve, it ends them in order with 0",
 }
 """Of every program and command; `docs` and docs/commands.md print them. Nothing else says which number means what."""
 

@@ -114,7 +114,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
-        "_server",
+        "_server", "_streams",
     )  # fmt: skip
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
@@ -128,6 +128,13 @@ class Connection(RequestHandler):
         self._last: Any = None  # body of the request that arrived last
         self._late: asyncio.TimerHandle | None = None
         self._half_closed = False
+        self._streams = False
+
+    def streams(self) -> None:
+        """The answer under way has no end of its own: its handler ends when its client goes away. Otherwise one that
+        has nothing to say for hours would not notice.
+        """
+        self._streams = True
 
     @property
     def patience(self) -> Patience:
@@ -151,7 +158,10 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wait_no_longer()
+        handler = self._task_handler if self._streams else None
         super().connection_lost(exc)
+        if handler is not None:
+            handler.cancel()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Every body that is read to its end asks for this; nearly always nothing has been paused."""
@@ -275,6 +285,7 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
+        self._streams = False
         written = await super().finish_response(request, resp, start_time)
         if self._half_closed and not self._messages:
             self._close = True
@@ -296,6 +307,12 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {one_line(message or '')}"
         return malformed(status, text)
+
+
+def streams(request: web.BaseRequest) -> None:
+    """See `Connection.streams`."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.streams()
 
 
 def one_line(error: BaseException | str) -> str:

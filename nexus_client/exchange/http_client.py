@@ -20,6 +20,7 @@ Read before: exchange/answer.py. Read next: client.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import select
@@ -39,6 +40,9 @@ IDLE_S: Final = 25.0
 
 IDLE_MAX: Final = 512
 """Connections kept in all; more are closed after their answer."""
+
+CLOSE_S: Final = 1.0
+"""How long the end waits for connections to take leave: a loop needs a turn or two for each."""
 
 _CHECKS: Final = 16
 """Per timeout: a request is given up within a sixteenth more than its time. One timer serves all."""
@@ -100,8 +104,10 @@ class HttpClient:
         await asyncio.gather(*connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()  # nothing is left to be written on them: what was under way has been aborted
-        while self._connections:  # noqa: ASYNC110 -- closed: the loop takes leave of each in its next turns
-            await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._connections:  # noqa: ASYNC110 -- closed: the loop takes leave of each in its next turns
+                    await asyncio.sleep(0)
 
     def start(self, authority: str, method: str, path: str, body: bytes | None, done: Done) -> Call:
         """Send one request; `done` is called once with what became of it, never before this returns.
@@ -284,10 +290,13 @@ class Call:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
         host, _, port = self.authority.rpartition(":")
+        connection = _Connection(self._client, self.authority)
         try:
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self._client, self.authority), host.strip("[]"), int(port)
-            )
+            await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
+        except asyncio.CancelledError:
+            # uvloop closes what it has just made without a word to it: nobody else would take leave
+            self._client.lost(connection)
+            raise
         except (OSError, ValueError) as error:
             # ValueError: a name that no resolver takes
             self.connecting = None

@@ -16,6 +16,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState
 from nexus_client.stub.ingest import apply_report, mark_failed
@@ -206,7 +207,7 @@ def act(ctx: Desk, ticket: int, instance_id: UUID, action: Action) -> None:
     row = ctx.instance(instance_id)
     verb = VERBS[action]
     if row.intended_state is not verb.intends:
-        row = attrs.evolve(row, intended_state=verb.intends)
+        row = replace(row, intended_state=verb.intends)
         ctx.records.put_instance(row)
     public = ctx.public(row)
     active = ctx.records.active_vmm(row)
@@ -247,7 +248,7 @@ def clear_failed(ctx: Desk, row: Instance, read_generation: int) -> None:
     if now.state is not InstanceDbState.FAILED or now.state_generation != read_generation:
         raise conflict("instance changed before the request could be completed")
     ctx.records.put_instance(
-        attrs.evolve(
+        replace(
             now, state=InstanceDbState.NO_VMM, state_generation=read_generation + 1, time_state_updated=ctx.now_us
         )
     )
@@ -257,12 +258,12 @@ def _delete(ctx: Desk, row: Instance) -> None:
     """Record only: no sled is called (property 47)."""
     for migration in list(ctx.records.migrations_of(row.id)):
         if migration.time_deleted is None:
-            ctx.records.put_migration(attrs.evolve(migration, time_deleted=ctx.now_us))
+            ctx.records.put_migration(replace(migration, time_deleted=ctx.now_us))
     for ip in list(ctx.records.external_ips.values()):
         if ip.instance_id == row.id:
             ctx.records.drop_external_ip(ip.address)
     ctx.records.put_instance(
-        attrs.evolve(
+        replace(
             row,
             state=InstanceDbState.DESTROYED,
             active_propolis_id=None,  # already so, but with the variant which deletes what runs

@@ -14,15 +14,14 @@ from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime, VmmStateRequested
 
 # ---- what sleds and users say --------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class VmmReported:
+class VmmReported(Struct, frozen=True):
     """`PUT /vmms/{propolis_id}` of a sled (NX 3.2)."""
 
     ticket: int
@@ -30,8 +29,7 @@ class VmmReported:
     state: SledVmmState
 
 
-@attrs.frozen
-class SledPosted:
+class SledPosted(Struct, frozen=True):
     """`POST /sled-agents/{sled_id}` (NX 3.3)."""
 
     ticket: int
@@ -39,16 +37,14 @@ class SledPosted:
     info: SledAgentInfo
 
 
-@attrs.frozen
-class SledGot:
+class SledGot(Struct, frozen=True):
     """`GET /sled-agents/{sled_id}` (NX 3.3)."""
 
     ticket: int
     sled_id: UUID
 
 
-@attrs.frozen
-class CreateInstance:
+class CreateInstance(Struct, frozen=True):
     """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled (not in the original)."""
 
     ticket: int
@@ -66,26 +62,22 @@ class CreateInstance:
     silo: str = "default"
 
 
-@attrs.frozen
-class Start:
+class Start(Struct, frozen=True):
     ticket: int
     instance_id: UUID
 
 
-@attrs.frozen
-class Stop:
+class Stop(Struct, frozen=True):
     ticket: int
     instance_id: UUID
 
 
-@attrs.frozen
-class Reboot:
+class Reboot(Struct, frozen=True):
     ticket: int
     instance_id: UUID
 
 
-@attrs.frozen
-class Migrate:
+class Migrate(Struct, frozen=True):
     """An operator moves an instance (lockstep `POST /instances/{id}/migrate`)."""
 
     ticket: int
@@ -93,8 +85,7 @@ class Migrate:
     dst_sled_id: UUID
 
 
-@attrs.frozen
-class Delete:
+class Delete(Struct, frozen=True):
     ticket: int
     instance_id: UUID
 
@@ -107,8 +98,7 @@ class IpKind(Enum):
     SUBNET = "subnet"
 
 
-@attrs.frozen
-class AttachIp:
+class AttachIp(Struct, frozen=True):
     """Attach an external IP or subnet (NX 6.1). No address for an ephemeral IP: Nexus draws one from its
     pool.
     """
@@ -119,8 +109,7 @@ class AttachIp:
     address: str | None = None
 
 
-@attrs.frozen
-class DetachIp:
+class DetachIp(Struct, frozen=True):
     """Detach an external IP or subnet. An ephemeral IP needs no address."""
 
     ticket: int
@@ -129,8 +118,7 @@ class DetachIp:
     address: str | None = None
 
 
-@attrs.frozen
-class CheckConsole:
+class CheckConsole(Struct, frozen=True):
     """May a user connect to the serial console now (NX 6.2)? Answers 200 with the Propolis address, or the
     400.
     """
@@ -139,27 +127,23 @@ class CheckConsole:
     instance_id: UUID
 
 
-@attrs.frozen
-class GetInstance:
+class GetInstance(Struct, frozen=True):
     ticket: int
     instance_id: UUID
 
 
-@attrs.frozen
-class ListInstances:
+class ListInstances(Struct, frozen=True):
     ticket: int
 
 
-@attrs.frozen
-class ListSleds:
+class ListSleds(Struct, frozen=True):
     ticket: int
 
 
 # ---- operators and faults ------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class SetSled:
+class SetSled(Struct, frozen=True):
     """What an operator or the hardware says about a sled; None leaves a value alone.
 
     policy: in_service | expunged; state: active | decommissioned; power: a0 | a1 | a2 | a3 | off | unknown.
@@ -181,8 +165,7 @@ class Task(Enum):
     REINCARNATION = "instance_reincarnation"
 
 
-@attrs.frozen
-class RunTask:
+class RunTask(Struct, frozen=True):
     """Activate one background task now, whatever its period says. Answered 204 at once; its work goes on."""
 
     ticket: int
@@ -198,34 +181,29 @@ class CrashPoint(Enum):
     """The next update saga which writes its record dies before it can log that: the node runs again after `Boot`."""
 
 
-@attrs.frozen
-class ArmCrash:
+class ArmCrash(Struct, frozen=True):
     """Nexus dies at this point the next time it is reached. Volatile: a crash or `Boot` disarms it."""
 
     ticket: int
     point: CrashPoint
 
 
-@attrs.frozen
-class Crash:
+class Crash(Struct, frozen=True):
     """Nexus dies now: tickets, calls and tasks in flight are forgotten, records and the saga log stay."""
 
 
-@attrs.frozen
-class Boot:
+class Boot(Struct, frozen=True):
     """Nexus starts (again): background tasks are armed and the sagas of the log go on, repeating their last node."""
 
 
-@attrs.frozen
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
 # ---- answers of sleds ----------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Answered:
+class Answered(Struct, frozen=True):
     """A 2xx with a body that could be read: of register and get state, of put state and unregister, or of the
     rest.
     """
@@ -233,8 +211,7 @@ class Answered:
     body: SledVmmState | UpdatedRuntime | None = None
 
 
-@attrs.frozen
-class ErrorAnswered:
+class ErrorAnswered(Struct, frozen=True):
     """A 4xx or 5xx with a readable error body."""
 
     status: int
@@ -242,20 +219,17 @@ class ErrorAnswered:
     message: str = ""
 
 
-@attrs.frozen
-class NoConnection:
+class NoConnection(Struct, frozen=True):
     """Refused, reset, no route, name unknown."""
 
     text: str = "connection refused"
 
 
-@attrs.frozen
-class TimedOut:
+class TimedOut(Struct, frozen=True):
     text: str = "timed out"
 
 
-@attrs.frozen
-class Malformed:
+class Malformed(Struct, frozen=True):
     """An answer which fits no expectation: unreadable body, unexpected status."""
 
     text: str = "malformed answer"
@@ -264,8 +238,7 @@ class Malformed:
 Outcome: TypeAlias = Answered | ErrorAnswered | NoConnection | TimedOut | Malformed
 
 
-@attrs.frozen
-class SledAnswered:
+class SledAnswered(Struct, frozen=True):
     call_id: int
     outcome: Outcome
 
@@ -298,8 +271,7 @@ Input: TypeAlias = (
 # ---- calls to sleds (NX 4.1) ---------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class NetworkInterface:
+class NetworkInterface(Struct, frozen=True):
     """The one NIC of an instance: IPv4, in the subnet and VPC of its project."""
 
     id: UUID
@@ -310,8 +282,7 @@ class NetworkInterface:
     vni: int
 
 
-@attrs.frozen
-class SourceNat:
+class SourceNat(Struct, frozen=True):
     """A 16384-aligned slice of the ports of an external address (SA 4.2)."""
 
     ip: str
@@ -319,8 +290,7 @@ class SourceNat:
     last_port: int
 
 
-@attrs.frozen
-class VmSpec:
+class VmSpec(Struct, frozen=True):
     """What Nexus knows of the virtual machine; bodies.py writes it down in the shape of an API version."""
 
     hostname: str
@@ -336,8 +306,7 @@ class VmSpec:
     subnets: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class RegisterVmm:
+class RegisterVmm(Struct, frozen=True):
     """`PUT /vmms/{propolis_id}`; `state` is `starting` or `migrating`, `gen` the record's generation + 1."""
 
     propolis_id: UUID
@@ -350,30 +319,26 @@ class RegisterVmm:
     spec: VmSpec
 
 
-@attrs.frozen
-class UnregisterVmm:
+class UnregisterVmm(Struct, frozen=True):
     """`DELETE /vmms/{propolis_id}`."""
 
     propolis_id: UUID
 
 
-@attrs.frozen
-class PutVmmState:
+class PutVmmState(Struct, frozen=True):
     """`PUT /vmms/{propolis_id}/state`."""
 
     propolis_id: UUID
     requested: VmmStateRequested
 
 
-@attrs.frozen
-class GetVmmState:
+class GetVmmState(Struct, frozen=True):
     """`GET /vmms/{propolis_id}/state`."""
 
     propolis_id: UUID
 
 
-@attrs.frozen
-class PutExternalIp:
+class PutExternalIp(Struct, frozen=True):
     """`PUT /vmms/{propolis_id}/external-ip`."""
 
     propolis_id: UUID
@@ -381,8 +346,7 @@ class PutExternalIp:
     address: str
 
 
-@attrs.frozen
-class DeleteExternalIp:
+class DeleteExternalIp(Struct, frozen=True):
     """`DELETE /vmms/{propolis_id}/external-ip` (with a body)."""
 
     propolis_id: UUID
@@ -390,24 +354,21 @@ class DeleteExternalIp:
     address: str
 
 
-@attrs.frozen
-class AttachSubnet:
+class AttachSubnet(Struct, frozen=True):
     """`POST /vmms/{propolis_id}/attached-subnets`; a 409 counts as success."""
 
     propolis_id: UUID
     subnet: str
 
 
-@attrs.frozen
-class DetachSubnet:
+class DetachSubnet(Struct, frozen=True):
     """`DELETE /vmms/{propolis_id}/attached-subnets/{subnet}`."""
 
     propolis_id: UUID
     subnet: str
 
 
-@attrs.frozen
-class ReadInventory:
+class ReadInventory(Struct, frozen=True):
     """`GET /inventory`: asked of a sled that registered anew or changed (NX 3.3). The answer is not used."""
 
 
@@ -426,8 +387,7 @@ SledOp: TypeAlias = (
 # ---- effects -------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class ErrorBody:
+class ErrorBody(Struct, frozen=True):
     """What an error says; the HTTP shell adds `request_id`. `detail` is what Nexus would only log."""
 
     error_code: str | None
@@ -435,8 +395,7 @@ class ErrorBody:
     detail: str | None = None
 
 
-@attrs.frozen
-class Reply:
+class Reply(Struct, frozen=True):
     """The answer to the input with this ticket. `body`: an `ErrorBody` if status >= 400, else a value for JSON, or
     None.
     """
@@ -446,15 +405,13 @@ class Reply:
     body: Any = None
 
 
-@attrs.frozen
-class Dropped:
+class Dropped(Struct, frozen=True):
     """Nexus died with this ticket open, or was down when it came: the connection closes without an answer."""
 
     ticket: int
 
 
-@attrs.frozen
-class CallSled:
+class CallSled(Struct, frozen=True):
     """Ask a sled; answer with `SledAnswered(call_id, outcome)`. `address` is the sled's `sa_address`."""
 
     call_id: int
@@ -463,8 +420,7 @@ class CallSled:
     op: SledOp
 
 
-@attrs.frozen
-class Happened:
+class Happened(Struct, frozen=True):
     """One line of the timeline. `what` is one of: asked, answered, refused, called, returned, reported, record,
     public,
     saga, task, sled, crash, broken. For `public`, `text` is the new public state.
@@ -477,8 +433,7 @@ class Happened:
     propolis_id: UUID | None = None
 
 
-@attrs.frozen
-class Crashed:
+class Crashed(Struct, frozen=True):
     """Nexus is down (an armed crash struck, or `Crash` came). Nothing but `Boot` is understood until then."""
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.records import (
     AutoRestartPolicy,
@@ -77,7 +78,7 @@ def mark_failed(ctx: Facts, propolis_id: UUID, read_gen: int, reason: FailureRea
     new_vmm = _newer_vmm(ctx, vmm, (VmmDbState.FAILED, following(read_gen), ctx.now_us), reason)
     if new_vmm is None and vmm.state_generation == read_gen == GENERATION_MAX and vmm.time_deleted is None:
         # a sled has told the last generation there is: Nexus's own word still counts, or nobody could end this VMM
-        new_vmm = attrs.evolve(vmm, state=VmmDbState.FAILED, time_state_updated=ctx.now_us, failure_reason=reason)
+        new_vmm = replace(vmm, state=VmmDbState.FAILED, time_state_updated=ctx.now_us, failure_reason=reason)
     if new_vmm is None:
         ctx.tell("record", f"{reason.value} from gen {read_gen} comes too late", vmm.instance_id, vmm.id)
     return _write(ctx, new_vmm, None, None)
@@ -98,7 +99,7 @@ def _newer_vmm(
         if ctx.rules.reason_needs_failed:
             raise internal(IFF_FAILED)
         reason = vmm.failure_reason
-    return attrs.evolve(vmm, state=state, state_generation=gen, time_state_updated=time_us, failure_reason=reason)
+    return replace(vmm, state=state, state_generation=gen, time_state_updated=time_us, failure_reason=reason)
 
 
 def _newer_side(
@@ -119,8 +120,8 @@ def _newer_side(
         return None
     time_us = us_of(side.time_updated)
     if is_source:
-        return attrs.evolve(row, source_state=side.state, source_gen=side.gen, time_source_updated=time_us)
-    return attrs.evolve(row, target_state=side.state, target_gen=side.gen, time_target_updated=time_us)
+        return replace(row, source_state=side.state, source_gen=side.gen, time_source_updated=time_us)
+    return replace(row, target_state=side.state, target_gen=side.gen, time_target_updated=time_us)
 
 
 def _write(ctx: Facts, new_vmm: Vmm | None, new_out: Migration | None, new_in: Migration | None) -> Applied:
@@ -186,6 +187,6 @@ def adopt(ctx: Facts, propolis_id: UUID, report: SledVmmState) -> None:
         )
     )
     ctx.records.put_instance(
-        attrs.evolve(instance, state=InstanceDbState.VMM, state_generation=2, active_propolis_id=propolis_id)
+        replace(instance, state=InstanceDbState.VMM, state_generation=2, active_propolis_id=propolis_id)
     )
     ctx.tell("record", "adopted a VMM that this Nexus never registered", instance_id, propolis_id)

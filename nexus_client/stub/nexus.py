@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub import actions, background, networking, registration_rules
 from nexus_client.stub.actions import Action
@@ -348,7 +348,7 @@ class Nexus:
             value = getattr(item, name)
             if value is not None and value not in values:
                 raise invalid_request(f"{name} must be one of {', '.join(values)}, not {value!r}")
-        sled = attrs.evolve(
+        sled = replace(
             sled, policy=item.policy or sled.policy, state=item.state or sled.state, power=item.power or sled.power
         )
         self._ctx.records.put_sled(sled)

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address
 from typing import Final
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.records import PROPOLIS_PORT, Instance, Reservation, ReservationKind, Sled
@@ -68,7 +68,7 @@ def reserve(ctx: Scope, instance: Instance, propolis_id: UUID, sled_id: UUID, ki
             raise conflict("Instance already migrating")
         if ctx.is_starting(held.vmm_id) or Hazard.RESERVATION_LAGS in ctx.config.hazards:
             raise conflict("Instance already starting")
-        ctx.records.put_reservation(attrs.evolve(held, kind=ReservationKind.TOMBSTONED))
+        ctx.records.put_reservation(replace(held, kind=ReservationKind.TOMBSTONED))
     ctx.records.put_reservation(Reservation(propolis_id, sled_id, instance.id, kind, instance.ncpus, instance.memory))
 
 

@@ -1,6 +1,6 @@
 """The records of the Nexus model and their invariants, asserted after every single mutation (NX 1.2, 1.3).
 
-Rows are frozen; a change is `attrs.evolve` plus one of the `put_*` methods, which is one statement of the original's
+Rows are frozen; a change is `replace` plus one of the `put_*` methods, which is one statement of the original's
 database: what must change together is in one row, or the constraint fails in between. A broken invariant raises
 `InvariantBroken` with the number of the property in NX 7 and leaves the old row in place. Property 30
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
@@ -21,6 +21,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.stub.contract import IpKind
 from nexus_client.types import GENERATION_MAX, MigrationState, SledAgentInfo
@@ -109,8 +110,7 @@ NOT_INCARNATED: Final = frozenset({InstanceDbState.CREATING, InstanceDbState.NO_
 NOT_ON_A_SLED: Final = frozenset({VmmDbState.CREATING, VmmDbState.SAGA_UNWOUND, VmmDbState.DESTROYED})
 
 
-@attrs.frozen
-class Instance:
+class Instance(Struct, frozen=True):
     """The user's VM. Times in microseconds; `ordinal` numbers instances in order of creation."""
 
     id: UUID
@@ -140,8 +140,7 @@ class Instance:
     time_deleted: int | None = None
 
 
-@attrs.frozen
-class Vmm:
+class Vmm(Struct, frozen=True):
     """One Propolis process. `network` is the sled NAT points to while this is the active VMM."""
 
     id: UUID
@@ -162,8 +161,7 @@ class Vmm:
         return f"{host}:{self.propolis_port}"
 
 
-@attrs.frozen
-class Migration:
+class Migration(Struct, frozen=True):
     id: UUID
     instance_id: UUID
     source_propolis_id: UUID
@@ -195,8 +193,7 @@ POWERS: Final = ("a0", "a1", "a2", "a3", "off", "unknown")
 """What hardware says of a sled's power: on is A0 alone; `unknown`: nobody knows."""
 
 
-@attrs.frozen
-class Sled:
+class Sled(Struct, frozen=True):
     """A registered sled. policy: in_service | expunged; state: active | decommissioned; power: one of `POWERS`."""
 
     id: UUID
@@ -208,8 +205,7 @@ class Sled:
     power: str = "unknown"
 
 
-@attrs.frozen
-class Reservation:
+class Reservation(Struct, frozen=True):
     vmm_id: UUID
     sled_id: UUID
     instance_id: UUID
@@ -218,8 +214,7 @@ class Reservation:
     memory: int
 
 
-@attrs.frozen
-class ExternalIp:
+class ExternalIp(Struct, frozen=True):
     """An external IP or subnet, attached or on its way; a detached one is no row."""
 
     address: str
@@ -228,16 +223,14 @@ class ExternalIp:
     state: IpState
 
 
-@attrs.frozen
-class Network:
+class Network(Struct, frozen=True):
     """Where NAT sends an instance's traffic: the active VMM's sled. No row: nowhere."""
 
     instance_id: UUID
     sled_id: UUID
 
 
-@attrs.frozen
-class Provision:
+class Provision(Struct, frozen=True):
     """Provisioning counters: what a project is charged for an instance that has a VMM."""
 
     instance_id: UUID

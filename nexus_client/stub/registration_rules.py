@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import attrs
 from msgspec.structs import replace
 
 from nexus_client.stub.placement import host_of
@@ -37,7 +36,7 @@ def post(ctx: Facts, sled_id: UUID, info: SledAgentInfo) -> bool:
             # the upsert returns no row, which the original reports as its own failure
             raise internal(f"sled {sled_id}: decommissioned, or generation {info.generation} is not news")
         known = replace(info, baseboard=stored.info.baseboard, decommissioned=False)
-        sled = attrs.evolve(stored, info=known, time_modified=ctx.now_us)
+        sled = replace(stored, info=known, time_modified=ctx.now_us)
     records.put_sled(sled)
     ctx.tell("sled", f"{sled_id} at {info.sa_address}, generation {info.generation}")
     return True

@@ -5,16 +5,14 @@ Read before: server/host.py, server/app.py, server/control.py, server/config_fil
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import resource
-import signal
 from pathlib import Path
 
 import attrs
 
-from nexus_client.dropshot import collector, service
+from nexus_client.dropshot import collector, ending, service
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.port_file import told_in
@@ -95,10 +93,7 @@ async def serve(
 ) -> None:
     """Serves until SIGINT or SIGTERM. `tell` gets one line when ready."""
     raise_open_files()
-    over = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, over.set)
+    over = ending.asked()
     running = await start(address, control, config)
     bound = {"propolis": running.api.address, "control": running.control.address if running.control else None}
     try:
@@ -109,7 +104,7 @@ async def serve(
                 tell(f"control for tests on http://{bound['control']}/control")
             collector.started()
             service.tell("READY=1")
-            await over.wait()
+            await over
             service.tell("STOPPING=1")
     finally:
         await running.close()

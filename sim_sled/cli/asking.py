@@ -104,7 +104,7 @@ def page(
         return
     from sim_sled.cli.scenario import page_of
 
-    page_of(trace, out or trace.with_suffix(".html"))
+    page_of(trace, out or trace.parent / f"{trace.stem}.html")
 
 
 def ps(

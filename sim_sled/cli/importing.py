@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from sim_sled.language.files import is_file
 
 _BAR_FROM: Final = 20_000_000
 """Bytes below which nobody needs a bar."""
@@ -78,7 +79,7 @@ def _bad(text: str) -> NoReturn:
 @contextmanager
 def _bar(logs: list[str]) -> Iterator[Callable[[Any, int], None] | None]:
     """A bar over the bytes of all files, on a terminal and for whatever is large."""
-    sizes = [Path(each).stat().st_size for each in logs if each != "-" and Path(each).is_file()]
+    sizes = [Path(each).stat().st_size for each in logs if each != "-" and is_file(Path(each))]
     if not sys.stderr.isatty() or sum(sizes) < _BAR_FROM:
         yield None
         return

@@ -22,6 +22,7 @@ from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.log_words import LogFormat, LogLevel
+from sim_sled.files import why_unwritable
 
 app = App(
     name="sim-sled",
@@ -263,6 +264,8 @@ def serve(
         _fail("--plays needs --scenario")
     elif junit is not None:
         _fail("--junit needs --scenario")
+    if (why := why_unwritable(junit)) is not None:
+        _fail(why)
     if pace == "dev" and scenario is None:
         logs.get("serve").info("--pace dev is `latency: dev` now; a real rack's times, its old ones, are --pace rack")
     pacer = PresetPacer(pace or "sim", seed or 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import signal
 import sys
 from enum import Enum
 from functools import partial
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD, INTERRUPTED
+from nexus_client.dropshot import ending
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import assertions, cannot_bind
@@ -210,29 +210,17 @@ def _print_json(addresses: dict[str, Any]) -> None:
 
 
 async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> int:
-    import asyncio
 
     from nexus_client.stub.server.serve import NexusServer, serve
 
     assert isinstance(server, NexusServer)
-    stop, code = asyncio.Event(), GOOD
-
-    def on(number: int) -> None:
-        nonlocal code
-        code = INTERRUPTED if number == signal.SIGINT else GOOD
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    with contextlib.ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on, number)
-            stack.callback(loop.remove_signal_handler, number)
-        try:
-            await serve(server, port_file=port_file, say=_say, stop=stop, ready=_print_json if as_json else None)
-        except OSError as error:
-            if error.filename is not None:  # only files have names
-                sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
-                return BAD_INPUT
-            sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
-            return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
-    return code
+    stop = ending.asked()
+    try:
+        await serve(server, port_file=port_file, say=_say, stop=stop, ready=_print_json if as_json else None)
+    except OSError as error:
+        if error.filename is not None:  # only files have names
+            sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
+            return BAD_INPUT
+        sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
+        return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
+    return stop.result()

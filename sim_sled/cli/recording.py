@@ -1,6 +1,6 @@
-"""What is done with recordings of racks: `serve|up --record DIR`, `sim-sled replay DIR`.
+"""What is done with recordings of racks: `serve|up --record DIR`, `sim-sled replay DIR`, `sim-sled tape DIR`.
 
-Read before: daemon/recordings.py.
+Read before: daemon/recordings.py, recording/tape.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from uuid import UUID
 
 import typer
 
@@ -54,6 +55,33 @@ def replay_folder(folder: Path, *, as_json: bool) -> int:
             sys.stderr.write(f"sim-sled: {note}\n")
         sys.stdout.write(_told(folder, found))
     return GOOD if found.difference is None else FAILED
+
+
+def tape(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what `serve|up --record DIR` has written")],
+    sled: Annotated[UUID | None, typer.Option(help="whose requests; the first that was asked, if missing")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="NAME.jsonl; stdout, if missing")] = None,
+) -> None:
+    """Turn the requests of a recording into a request tape: what was asked, its status, what to wait for."""
+    from sim_sled.daemon.recordings import BadRecording, opened
+    from sim_sled.recording.tape import NoTape, tape_of
+
+    name = (folder.resolve().name or "recorded") if out is None else out.stem
+    try:
+        recording = opened(folder)
+        made = tape_of(recording.lines(), name, None if sled is None else str(sled))
+    except (BadRecording, NoTape) as error:
+        _bad(str(error))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            _bad(f"cannot write {out}: {error.strerror}")
+    for said in (*recording.notes, *(f"left out: {each}" for each in made.left_out)):
+        sys.stderr.write(f"sim-sled: {said}\n")
 
 
 def _as_json(found: Replayed, notes: list[str]) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
+from sim_sled.cli.recording import tape
 from sim_sled.cli.surface import interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
+from sim_sled.language.files import is_folder
 
 BAR_AFTER_S: Final = 1.0
 """What is through sooner needs no bar."""
@@ -52,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
         ("check", check),
         ("run", run),
         ("replay", replay),
+        ("tape", tape),
         ("explain", explain),
         ("explore", explore),
         ("shrink", shrink),
@@ -318,7 +321,7 @@ def copy_command(
     """Copy a scenario of the library, to make it your own."""
     found = _in_library(name)
     target = to or Path(found.name)
-    if target.is_dir():
+    if is_folder(target):
         target = target / found.name
     try:
         # "x": two people (or a typo) must not overwrite a file that somebody has edited

@@ -8,7 +8,6 @@ Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, NEVER_FI
 from nexus_client.dropshot.text import counted
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.campaign.job import KNOWN_HAZARDS, Job
-from sim_sled.files import write_text
+from sim_sled.files import why_unwritable, write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
@@ -174,18 +173,8 @@ def _flags(variant: str | None, sled_variant: str | None) -> str:
 def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
     """What is wrong with files that are to be written at the end of something long; None if nothing is."""
     for path in paths:
-        if path is None or str(path) == "-":
-            continue
-        folder = path.parent
-        if path.is_dir():
-            why = "it is a folder"
-        elif not folder.is_dir():
-            why = f"there is no folder {folder}"
-        elif not os.access(path if path.exists() else folder, os.W_OK):
-            why = "permission denied"
-        else:
-            continue
-        return Outcome("", BAD_INPUT, f"cannot write {path}: {why}\n")
+        if (why := why_unwritable(path)) is not None:
+            return Outcome("", BAD_INPUT, f"{why}\n")
     return None
 
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, INTERRUPTED
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.daemon.log_words import LogLevel
+from sim_sled.files import why_unwritable
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def up(
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if record is not None and workers > 1:
         _bad("--record and --workers do not go together: each process would have a part of the rack")
+    for each in (junit, port_file):  # at the end of a long run is too late
+        if (why := why_unwritable(each)) is not None:
+            _bad(why)
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
@@ -198,20 +202,20 @@ async def _serve(
     antithesis: Assertions | None,
 ) -> int:
     """Until SIGTERM (0) or SIGINT (130); 1 if something that was to be judged was not so."""
-    import asyncio
-
+    from nexus_client.dropshot import ending
     from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.serve import conclude
     from sim_sled.daemon.small_rack import RackError
 
-    stop = _end(asyncio.get_running_loop())
+    stop = ending.asked()
     try:
         with known.claimed(rack.name) as file:
             try:
                 descriptors.allow(rack.sleds_wanted)
                 with binding("--listen"):
-                    await rack.start()
+                    if not await ending.unless(stop, rack.start()):
+                        return stop.result()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
                 return NO_NEXUS
@@ -309,19 +313,6 @@ def _judging(rack: Any, told: Told | None, antithesis: Assertions | None) -> Any
         return None
     host = None if rack.server is None else rack.server.host
     return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host, assertions=antithesis)
-
-
-def _end(loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
-    """The exit code, once a signal asks for the end."""
-    stop: asyncio.Future[int] = loop.create_future()
-
-    def end(code: int) -> None:
-        if not stop.done():
-            stop.set_result(code)
-
-    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
-        loop.add_signal_handler(number, end, code)
-    return stop
 
 
 def addresses_of(rack: Any, control: str) -> dict[str, Any]:

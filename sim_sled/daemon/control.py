@@ -23,7 +23,7 @@ from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
-from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.listen import Listener, Server, listen, streams
 from nexus_client.dropshot.observing import exposition, observed, probed
 from nexus_client.dropshot.operations import (
     About,
@@ -191,6 +191,7 @@ class Control:
         sse = "text/event-stream" in request.headers.get("accept", "")
         resumed = call.number("last-event-id")
         last = resumed if resumed >= 0 else call.number("after")
+        streams(request)
         response = web.StreamResponse(headers={"cache-control": "no-store"})
         response.content_type = "text/event-stream" if sse else "application/jsonl"
         await response.prepare(request)

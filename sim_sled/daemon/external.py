@@ -22,6 +22,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from nexus_client.dropshot.text import shown
 from nexus_client.stub import contract as nx
@@ -288,7 +289,7 @@ class External:
             active_propolis_id=None if vmm is None else vmm.id,
             intended_state=self._intended.get(seen.id, IntendedState.RUNNING),
         )
-        same = old is not None and attrs.evolve(row, time_state_updated=old.time_state_updated) == old
+        same = old is not None and replace(row, time_state_updated=old.time_state_updated) == old
         if same and (vmm is None or self.mirror.records.vmms.get(vmm.id) == vmm):
             return
         self._put([row] if vmm is None else [vmm, row])
@@ -311,7 +312,7 @@ class External:
     def _mirror_gone(self, instance_id: UUID) -> None:
         old = self.mirror.records.instances.get(instance_id)
         if old is not None and old.time_deleted is None:
-            self._put([attrs.evolve(old, state=InstanceDbState.DESTROYED, active_propolis_id=None, time_deleted=1)])
+            self._put([replace(old, state=InstanceDbState.DESTROYED, active_propolis_id=None, time_deleted=1)])
             self.moved(instance_id)
 
     def _put(self, rows: list[Row]) -> None:

@@ -27,7 +27,7 @@ from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard
 from nexus_client.dropshot.control_api import ControlApi
-from nexus_client.dropshot.listen import Listener, Server, listen
+from nexus_client.dropshot.listen import Listener, Server, listen, streams
 from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.text import SocketAddress
@@ -307,6 +307,7 @@ class Front:
         request, follow, resumed = call.request, call.flag("follow"), call.number("last-event-id")
         sse = "text/event-stream" in request.headers.get("accept", "")
         last = resumed if resumed >= 0 else call.number("after")
+        streams(request)
         response = web.StreamResponse(headers={"cache-control": "no-store"})
         response.content_type = "text/event-stream" if sse else "application/jsonl"
         await response.prepare(request)
@@ -455,8 +456,11 @@ class _Feed:
         self._changed.set()
 
     def after(self, number: int, most: int = 1_000) -> list[tuple[int, bytes]]:
-        if number >= self.number:
+        """As `Looking.after`."""
+        if number == self.number or not self._kept:
             return []
+        if number > self.number:
+            number = 0
         skip = max(0, number + 1 - self._kept[0][0])
         return [self._kept[i] for i in range(skip, min(len(self._kept), skip + most))]
 

@@ -35,6 +35,7 @@ from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodT
 from typing import Any, Final
 from uuid import UUID
 
+import attrs
 import msgspec
 
 from sim_sled.recording.names import by_name, class_of, enum_of, is_ours, ours, slots_of, state_of
@@ -205,14 +206,34 @@ def _order(value: object) -> tuple[str, str]:
 # ---- unpacking
 
 
-def unpack(table: Table, anchors: Mapping[str, object], doors: Container[str] = ()) -> Any:
-    """The first row's object. Raises `BadTable`, and has changed no anchor then."""
+def unpack(
+    table: Table,
+    anchors: Mapping[str, object],
+    doors: Container[str] = (),
+    holds: Callable[[Any], object] = lambda _root: None,
+) -> Any:
+    """The first row's object. `holds` looks at it when everything is in place, and raises something if it is not what
+    it should be. Raises `BadTable`, and has changed no anchor then.
+    """
+    before = [(each, dict(state_of(each))) for each in anchors.values() if is_ours(type(each).__module__)]
     try:
-        return _Unpacker(table, anchors, doors).all()
-    except BadTable:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ImportError, RecursionError) as error:
+        root = _Unpacker(table, anchors, doors).all()
+        holds(root)
+    except Exception as error:
+        for anchor, state in before:
+            _put_back(anchor, state)
+        if isinstance(error, BadTable):
+            raise
+        # values of wrong types, numbers that no machine has, modules that are none: a file can say anything
         raise BadTable(f"no snapshot of this program: {type(error).__name__}: {error}") from error
+    return root
+
+
+def _put_back(anchor: object, state: Mapping[str, object]) -> None:
+    for name in [name for name, _ in state_of(anchor) if name not in state]:
+        object.__delattr__(anchor, name)
+    for name, value in state.items():
+        object.__setattr__(anchor, name, value)
 
 
 class _Unpacker:
@@ -323,11 +344,16 @@ class _Unpacker:
         kind, *rest = row
         match kind:
             case "obj":
+                _whole(type(made), rest[1])
                 self._put(made, {name: self._value(each) for name, each in rest[1].items()})
             case "anchor":
                 if f"{type(made).__module__}:{type(made).__qualname__}" != rest[1]:
                     raise BadTable(f"{rest[0]} is no {rest[1]} here")
+                _whole(type(made), rest[2])
                 state = {name: self._value(each) for name, each in rest[2].items()}
+                for name, value in state.items():
+                    if not _alike(value, getattr(made, name, None)):
+                        raise BadTable(f"{rest[0]}.{name} is no {type(value).__name__}")
                 self._last.append(lambda: self._put(made, state))
             case "function":
                 made.__defaults__, made.__kwdefaults__ = self._value(rest[3]), self._value(rest[4])
@@ -351,6 +377,27 @@ class _Unpacker:
                 object.__setattr__(made, name, value)
             else:
                 raise BadTable(f"a {type(made).__name__} has no {name}")
+
+
+def _whole(kind: type, told: Mapping[str, Any]) -> None:
+    """Whether everything that its maker must be given is told. Raises `BadTable`."""
+    needed = {each.name for each in attrs.fields(kind) if each.init} if attrs.has(kind) else set()
+    if missing := needed.difference(told):
+        raise BadTable(f"a {kind.__name__} has {', '.join(sorted(missing))}, and the table does not say what")
+
+
+def _alike(told: object, here: object) -> bool:
+    """Whether `told` can stand where `here` stands. What is there only sometimes is None at other times, and of our
+    own classes one may be another's alternative.
+    """
+    kinds = (type(told), type(here))
+    return (
+        told is None
+        or here is None
+        or kinds[0] is kinds[1]
+        or all(is_ours(kind.__module__) for kind in kinds)
+        or all(callable(each) for each in (told, here))
+    )
 
 
 # ---- names

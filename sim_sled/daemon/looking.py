@@ -75,9 +75,13 @@ class Looking:
         self._changed.set()
 
     def after(self, number: int, most: int = 1_000) -> list[tuple[int, Event]]:
-        """Events behind `number`, oldest first, at most so many."""
-        if number >= self.number:
+        """Events behind `number`, oldest first, at most so many; all that are kept if it is none of ours: whoever
+        comes back may have been told it by a daemon that was here before.
+        """
+        if number == self.number or not self.happenings:
             return []
+        if number > self.number:
+            number = 0
         first = self.happenings[0][0]
         skip = max(0, number + 1 - first)
         return [_event(*self.happenings[i]) for i in range(skip, min(len(self.happenings), skip + most))]

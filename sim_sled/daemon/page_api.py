@@ -14,6 +14,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, not_found
 from nexus_client.dropshot.control import SAFE_HEADERS
+from nexus_client.dropshot.listen import streams
 from nexus_client.dropshot.operations import Answered, Call, Operation, Text, flag, text_header
 from sim_sled.page import files
 from sim_sled.page.looks import words_json
@@ -58,6 +59,7 @@ FILE_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
 
 async def stream(call: Call[None], messages: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Sends server-sent events until the client goes, or is too slow."""
+    streams(call.request)
     response = web.StreamResponse(headers={**SAFE_HEADERS, "cache-control": "no-store"})
     response.content_type = "text/event-stream"
     await response.prepare(call.request)
@@ -67,7 +69,10 @@ async def stream(call: Call[None], messages: AsyncGenerator[bytes]) -> web.Strea
                 async with asyncio.timeout(SLOW_S):
                     await response.write(message)
             except TimeoutError:
-                break
+                # an orderly end would wait for the same client once more, and keep its place among the pages
+                if call.request.transport is not None:
+                    call.request.transport.abort()
+                return response
     await response.write_eof()
     return response
 

@@ -31,6 +31,7 @@ from sim_sled.recording.forms import NoForm, form
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Options
     from sim_sled.engine.cast import Subject
+    from sim_sled.http.exchange import Exchange
 
 PART: Final = "part-{:05}.jsonl"
 PART_BYTES: Final = 64 * 1024 * 1024
@@ -139,6 +140,11 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
+    def exchange(self, sled_id: UUID, exchange: Exchange, now_us: int) -> None:
+        """A request to a sled, and its status."""
+        if not self.ended:
+            self._add(lines.exchanged(now_us, sled_id, exchange))
+
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""
         if not self.ended:
@@ -232,6 +238,12 @@ class _Disk:
                     self.failed = f"cannot write {self._folder}: {error.strerror or error}"
 
     def _write(self, waiting: list[bytes]) -> None:
+        size = sum(map(len, waiting)) + len(waiting)
+        if size <= self._left and self._in_part + size <= self._part_bytes:  # nearly always
+            self._in_part += size
+            self._left -= size
+            self._out(waiting)
+            return
         ready: list[bytes] = []
         for line in waiting:
             size = len(line) + 1
@@ -256,6 +268,6 @@ class _Disk:
         self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
 
     def _out(self, ready: list[bytes]) -> None:
-        left = memoryview(b"".join(line + b"\n" for line in ready))
+        left = memoryview(b"\n".join((*ready, b"")))
         while left:
             left = left[self._file.write(left) :]

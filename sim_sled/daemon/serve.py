@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp.http_parser
 import attrs
 
-from nexus_client.dropshot import collector, service
+from nexus_client.dropshot import collector, ending, service
 from nexus_client.dropshot.bearer import BadToken
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, FAILED, GOOD, INTERRUPTED
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, FAILED, GOOD
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import port_file
@@ -88,14 +88,11 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
         return BAD_INPUT
     async with contextlib.AsyncExitStack() as stack:
-        stop = _signals(stack)
+        stop = ending.asked()
         try:
             control = await _start(stack, daemon, serving)
-        except BadToken as error:
+        except (BadToken, BadStateDir) as error:
             print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
-            return BAD_INPUT
-        except BadStateDir as error:
-            print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- same
             return BAD_INPUT
         except OSError as error:
             print(f"sim-sled: {error.strerror or error}", file=sys.stderr)  # noqa: T201 -- same
@@ -122,6 +119,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         if told is not None:
             daemon.in_background(_set_up(daemon, told), at_most=BACKGROUND_MAX)
         code = await _wait(daemon, stop, serving)
+        service.tell("STOPPING=1")
         if judging is not None:
             judging.ending()
         left_over = await daemon.stop()
@@ -258,22 +256,6 @@ async def _set_up(daemon: Daemon, told: Assertions) -> None:
 async def _registered(daemon: Daemon) -> None:
     for event in daemon.registered.values():
         await event.wait()
-
-
-def _signals(stack: contextlib.AsyncExitStack) -> asyncio.Future[int]:
-    """A future that SIGTERM sets to 0 and SIGINT to 130."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[int] = loop.create_future()
-
-    def on(code: int) -> None:
-        if not stop.done():
-            service.tell("STOPPING=1")
-            stop.set_result(code)
-
-    for number, code in ((signal.SIGTERM, GOOD), (signal.SIGINT, INTERRUPTED)):
-        loop.add_signal_handler(number, on, code)
-        stack.callback(loop.remove_signal_handler, number)
-    return stop
 
 
 WATCH_S: Final = 0.5

@@ -253,13 +253,19 @@ class SmallRack:
     async def _registered(self) -> None:
         refused = self.daemon.refused
         assert refused is not None
-        everybody = asyncio.gather(*(event.wait() for event in self.daemon.registered.values()))
+        everybody = asyncio.ensure_future(self._everybody())
         waiting: set[asyncio.Future[Any]] = {everybody, refused}
-        done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-        if everybody not in done:
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             everybody.cancel()
+        if everybody not in done:
             why_not = refused.result().message if refused in done else f"no answer that counts within {READY_S:g} s"
             raise RackError(f"Nexus at {self.nexus} does not take the sleds: {why_not}")
+
+    async def _everybody(self) -> None:
+        for event in self.daemon.registered.values():
+            await event.wait()
 
     # ---- what a user of the control plane does (the model's; of another Nexus use its own API)
 

@@ -36,6 +36,8 @@ TABLE_TEXT_MAX: Final = TEXT_MAX - 2 * 1024 * 1024
 """The rest is the ids of 20,000 sleds."""
 TABLE_MAX: Final = 2 * 1024 * 1024 * 1024
 """Bytes of what is compressed in it: a small file must not become more than a machine has."""
+NOW_MAX_US: Final = 4_102_444_800_000_000
+"""The year 2100, in microseconds since 1970: a clock can be let fly that far, and times can still be written."""
 DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved"})
 """What the cores of a daemon may call of their shells."""
 
@@ -133,7 +135,7 @@ class Snapshots:
             # by whom it was made is known by now: what follows is only wrong if somebody wants it to be
             unzipped = zlib.decompressobj()
             table = msgspec.json.decode(unzipped.decompress(base64.b85decode(file.table), TABLE_MAX))
-            root = unpack(table, self._anchors(), DOORS)
+            root = unpack(table, self._anchors(), DOORS, self._holds)
         except (BadTable, ValueError, zlib.error) as error:
             raise Refused(f"the snapshot cannot be read: {error}") from error
         self.daemon.taken_up(root["tickets"])
@@ -143,6 +145,21 @@ class Snapshots:
             if sled.address != here_now:  # it was another process's, which listened elsewhere
                 sled.address = here_now
                 self.daemon.announce(sled)
+
+    def _holds(self, root: dict[str, Any]) -> None:
+        """All of it can be looked at, and be kept again: what is of a wrong type is noticed while the rack that was
+        here before can still be put back. Raises whatever that raises.
+        """
+        daemon = self.daemon
+        if not isinstance(root["tickets"], int):
+            raise BadTable("tickets are counted")
+        daemon.look.rows()
+        for each in daemon.look.sightings.all():
+            daemon.look.why(each)
+        due_us = daemon.pausing.next_deadline_us()
+        if due_us is not None:
+            stamp(due_us)
+        pack(self._root(), self._anchors())
 
     def _quiet(self, what: str) -> None:
         only_here = self.daemon.only_here()
@@ -194,6 +211,8 @@ def read(text: bytes) -> File:
         file = msgspec.convert(known, File)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise Refused(f"this is no snapshot of sim-sled, or a part of one: {error}") from None
+    if not 0 <= file.now_us <= NOW_MAX_US:
+        raise Refused(f"the snapshot is of no time that a clock could show: {file.now_us:,}")
     if file.digest != file.sealed():
         raise Refused("the snapshot is not as it was written: its digest does not fit")
     if file.program != program():

@@ -91,6 +91,9 @@ class Workers:
         except TimeoutError:
             await self.stop()
             raise RackError(f"not all workers are ready after {START_S:g} s") from None
+        except asyncio.CancelledError:  # somebody has asked for the end meanwhile
+            await self.stop()
+            raise
         failed = [each for each in started if isinstance(each, BaseException)]
         if failed:
             await self.stop()

@@ -4,13 +4,14 @@ No aiohttp router, no middleware: the order of checks is the original's (version
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: daemon/daemon.py, http/operations.py, http/raw.py, http/spoiling.py.
+Read before: daemon/daemon.py, http/exchange.py, http/operations.py, http/raw.py, http/spoiling.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -19,13 +20,14 @@ from aiohttp import web
 from multidict import istr
 
 from nexus_client.dropshot.answers import Refused, Unanswered, new_request_id
-from nexus_client.dropshot.body import BODY_MAX, Bodies, read_json
+from nexus_client.dropshot.body import BODY_MAX, Bodies, Decoder, read_json
 from nexus_client.dropshot.listen import PATIENCE, Handle, Patience, Server
 from nexus_client.dropshot.response import Response, failed_answer
 from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
+from sim_sled.http.exchange import Exchange
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
@@ -72,6 +74,7 @@ class Over:
 
 
 OnRequest = Callable[[UUID, Over], None]
+OnExchange = Callable[[UUID, Exchange], None]
 
 SLED: Final = Api(ROUTER, NEWEST)
 
@@ -86,6 +89,7 @@ def make_server(
     patience: Patience = PATIENCE,
     bodies: Bodies | None = None,
     on_request: OnRequest | None = None,
+    on_exchange: OnExchange | None = None,
 ) -> Server:
     """A server of sled `sled_id`: `loop.create_server(make_server(...), ...)` binds it, `.shutdown()` ends it.
 
@@ -93,7 +97,7 @@ def make_server(
 
     With `accept_newer_api` an `api-version` above the newest known one is taken as the newest known one, and
     `on_newer_api(peer address, version text)` is called once per peer and version. `on_request` is told of each
-    request when it is over. Call it in a running loop.
+    request when it is over, `on_exchange` of its body and status, too. Call it in a running loop.
     """
     app = _App(
         host,
@@ -103,15 +107,40 @@ def make_server(
         accept_newer_api=accept_newer_api,
         on_newer_api=on_newer_api,
     )
+    app.taps = on_exchange is not None
     handle = app.handle if on_request is None else app.told(on_request)
+    if on_exchange is not None:
+        handle = app.exchanged(handle, on_exchange)
     return Server(cast("Handle", handle), patience=patience)
 
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
+_Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[_Response]]
+
+
+class _Seen:
+    """What `handle` has seen of a request, for whoever is told of it; the decoder of its body, by the way."""
+
+    op = ""
+    body: bytes | None = None
+    fits = False
+    kind: Decoder[Any]
+
+    def decode(self, body: bytes, /) -> Any:
+        self.body = body
+        value = self.kind.decode(body)
+        self.fits = True
+        return value
+
+
+_SEEN: Final[ContextVar[_Seen]] = ContextVar("seen")
 
 
 class _App:
     """Dispatch of one sled's requests."""
+
+    taps = False
+    """Whether somebody is told of bodies."""
 
     def __init__(
         self,
@@ -143,9 +172,15 @@ class _App:
                 level = self._level(header, request)
             key = (request.method, request.raw_path, level)
             route, values, query = self._targets.get(key) or self._target(*key)
+            decoder: Decoder[Any] | None = route.body
+            if self.taps:
+                seen = _SEEN.get()
+                seen.op = route.op or ""
+                if decoder is not None:
+                    seen.kind, decoder = decoder, seen
             call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
-            if route.body is not None:
-                call.body = await read_json(request, route.body, self._bodies, self._api.body_max)
+            if decoder is not None:
+                call.body = await read_json(request, decoder, self._bodies, self._api.body_max)
             answer = await route.handler(call)
         except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
             return failed_answer(error, request, request_id, _refusal_of)
@@ -158,7 +193,29 @@ class _App:
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def told(self, on_request: OnRequest) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
+    def exchanged(self, within: _Handle, on_exchange: OnExchange) -> _Handle:
+        """`within`, with somebody who is told what was asked for."""
+
+        async def handle(request: web.BaseRequest) -> _Response:
+            seen = _Seen()
+            _SEEN.set(seen)
+            answer = await within(request)
+            told = Exchange(
+                op=seen.op,
+                method=request.method,
+                target=request.raw_path,
+                version=request.headers.get(_API_VERSION),
+                body=seen.body,
+                fits=seen.fits,
+                has_body=request.body_exists,
+                status=answer.status,
+            )
+            on_exchange(self._sled_id, told)
+            return answer
+
+        return handle
+
+    def told(self, on_request: OnRequest) -> _Handle:
         """`handle`, with somebody who is told."""
 
         async def handle(request: web.BaseRequest) -> _Response:

@@ -162,7 +162,7 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
         peers = ["nexus", *sorted(known.sleds)]
         problems.add("E244", action.mark("from"), f"{label}: no peer '{action.from_}'{hint(action.from_, peers)}")
     if isinstance(action, Fire) and action.manual is not None and action.manual not in known.manuals:
-        near = hint(action.manual, filter(None, known.manuals))
+        near = hint(action.manual, known.manuals)
         told = f"{label}: no rule has the manual trigger '{action.manual}'{near}"
         problems.add("E245", action.mark("manual"), told)
 
@@ -179,7 +179,7 @@ def _check_hold(action: Hold, rule: Rule, kind: On | None, label: str, known: _K
         problems.add("E233", action.mark("publish"), f"{label}: under 'when: {{publish}}' the one that fired is held")
     rules = {r.name for r in s.rules}
     if action.until is not None and action.until not in rules | manuals:
-        near = hint(action.until, filter(None, rules | manuals))
+        near = hint(action.until, rules | manuals)
         problems.add("E233", action.mark("until"), f"{label}: no rule or manual trigger '{action.until}'{near}")
     released = any(isinstance(a, Release) and a.rule == rule.name for r in s.rules for a in r.do or ())
     if (

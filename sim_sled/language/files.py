@@ -53,6 +53,24 @@ def read_bounded(path: Path, limit: int, *, regular: bool = False) -> bytes:
         os.close(handle)
 
 
+def is_file(path: Path) -> bool:
+    """False also where nobody may look, and of what no file can be called (too long, a zero in it): whoever reads it
+    then says why.
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_stdin(limit: int) -> bytes:
     """All of standard input, at most `limit` bytes. Raises `TooLong`."""
     data = sys.stdin.buffer.read(limit + 1)
@@ -62,6 +80,9 @@ def read_stdin(limit: int) -> bytes:
 
 
 def inside(folders: tuple[Path, ...], path: Path) -> bool:
-    """Whether a file is, links followed, in one of these folders or below."""
-    real = path.resolve()
+    """Whether a file is, links followed, in one of these folders or below. What no file can be called is nowhere."""
+    try:
+        real = path.resolve()
+    except (OSError, ValueError, RuntimeError):  # the last: links in a circle
+        return False
     return any(real.is_relative_to(folder.resolve()) for folder in folders)

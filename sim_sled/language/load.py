@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 import yaml
 
-from sim_sled.language.files import TooLong, inside, read_bounded, read_stdin
+from sim_sled.language.files import TooLong, inside, is_file, is_folder, read_bounded, read_stdin
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import BOOLEAN_KEYS, hint
 
@@ -157,7 +157,7 @@ def _load_with_includes(
             told = f"file '{item.text[:200]}' is not in the scenario's folder; --files-from FOLDER allows another"
             problems.add("E120", item.mark, told)
             continue
-        if not target.is_file():
+        if not is_file(target):
             near = hint(Path(item.text).name, [p.name for p in _siblings(target)])
             problems.add("E120", item.mark, f"file '{item.text}' not found{near}")
             continue
@@ -178,7 +178,7 @@ def _load_with_includes(
 
 
 def _siblings(target: Path) -> Iterator[Path]:
-    if target.parent.is_dir():
+    if is_folder(target.parent):
         yield from sorted(target.parent.glob("*.y*ml"))[:1000]
 
 

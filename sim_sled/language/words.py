@@ -205,9 +205,11 @@ BOOLEAN_KEYS: Final = {
 """Plain keys that a YAML 1.1 reader turns into booleans."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that `word` most likely meant."""
-    found = get_close_matches(word[:64], sorted(known), n=1, cutoff=0.55)
+def nearest(word: str, known: Iterable[str | None]) -> str | None:
+    """The known name that `word` most likely meant. None among them: something whose own name is missing or wrong,
+    which is told elsewhere.
+    """
+    found = get_close_matches(word[:64], sorted(filter(None, known)), n=1, cutoff=0.55)
     return found[0] if found else None
 
 
@@ -215,7 +217,7 @@ def nearest_two(word: str, known: Iterable[str]) -> list[str]:
     return get_close_matches(word[:64], sorted(known), n=2, cutoff=0.4)
 
 
-def hint(word: str, known: Iterable[str]) -> str:
+def hint(word: str, known: Iterable[str | None]) -> str:
     """` (did you mean 'x'?)` or nothing."""
     found = nearest(word, known)
     return f" (did you mean '{found}'?)" if found else ""

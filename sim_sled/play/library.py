@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from sim_sled.language.check import Loaded, load_scenarios
+from sim_sled.language.files import is_file, is_folder
 from sim_sled.language.load import STDIN
 from sim_sled.language.source import Problems
 from sim_sled.language.words import nearest
@@ -40,11 +41,11 @@ def find(given: str) -> list[str]:
     returned as it is, so that whoever reads it says that there is no such file.
     """
     path = Path(given)
-    if given == STDIN or path.is_file():
+    if given == STDIN or is_file(path):
         return [given]
-    if path.is_dir():
+    if is_folder(path):
         return sorted(str(each) for each in path.iterdir() if each.suffix in SUFFIXES) or [given]
-    if _is_word(given) and (folder() / f"{given}.yaml").is_file():
+    if _is_word(given) and is_file(folder() / f"{given}.yaml"):
         return [str(folder() / f"{given}.yaml")]
     return [given]
 

@@ -126,7 +126,8 @@ def _writer(kind: type) -> Writer:
         return made
 
     unread = _UNREAD.get(name, ())
-    fields = [each.name for each in getattr(kind, "__attrs_attrs__", ()) if each.name not in unread]
+    named = getattr(kind, "__struct_fields__", None) or [each.name for each in getattr(kind, "__attrs_attrs__", ())]
+    fields = [each for each in named if each not in unread]
     if not fields or kind.__dictoffset__:  # with a `__dict__` there may be more in it
         return write
 

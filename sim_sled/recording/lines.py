@@ -4,18 +4,20 @@
     {"recording": 1, "of": ID, "part": 2}                                     a later part begins
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
+    {"at": US, "http": {"op": ..., "method": ..., ...}}                       a request, when it is answered
     {"end": WHY}                                                              the recording ends before the rack does
 
 INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An EFFECT is told by the name of its
 type; it is compared and never read back, so it is written as it comes: {"Reply": {...}}. What rules say they do
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
-Read before: play/calls.py, recording/forms.py.
-Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py.
+Read before: http/exchange.py, play/calls.py, recording/forms.py.
+Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/tape.py.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -24,12 +26,15 @@ from uuid import UUID
 import attrs
 import msgspec
 
+from nexus_client.outbox import Delivered
+from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.play.calls import Answered, Ended, Send
+from sim_sled.play.calls import Answered, Ended, Send, Step
 from sim_sled.recording.forms import NoForm, form
 
 if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
+    from sim_sled.http.exchange import Exchange
 
 FORMAT: Final = 1
 
@@ -79,13 +84,41 @@ class Did(msgspec.Struct, kw_only=True):
     did: dict[str, Any]
 
 
+class Asked(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A request to a sled's API, with one body or none: JSON that fits, other text, bytes that are none."""
+
+    sled_id: UUID
+    op: str
+    method: str
+    target: str
+    version: str | None
+    status: int
+    body: Any = msgspec.UNSET
+    body_text: str | None = None
+    body_base64: str | None = None
+    body_missing: bool = False
+    """There was one, and nobody read it as JSON: stored bytes."""
+
+    @property
+    def has_json(self) -> bool:
+        """Whether `body` is it."""
+        return self.body is not msgspec.UNSET
+
+
+class Http(msgspec.Struct, kw_only=True):
+    """A request, written when it was answered: its turns stand before it."""
+
+    at: int
+    http: Asked
+
+
 class End(msgspec.Struct, kw_only=True):
     """The recording ends here, and why; what follows is not in it."""
 
     end: str
 
 
-Line = Header | Turn | Did | End
+Line = Header | Turn | Did | Http | End
 
 
 # ---- writing
@@ -161,6 +194,21 @@ def _unwritten(effect: Any) -> dict[str, Any]:
     return {type(effect).__name__: "cannot be written down"}
 
 
+SIMPLE: Final[dict[type, str]] = {contract.PutState: "PutState", contract.GetState: "GetState"}
+"""Inputs whose fields say of what type they are, and of which there are most: written as effects are, in a third of
+the time of a form.
+"""
+_STEP: Final = form(Step())
+
+
+def simple(told: dict[str, Any]) -> Any:
+    """The input of a line that is no form. Raises msgspec.ValidationError, KeyError."""
+    if told["~"] == "Heard":
+        return contract.NexusReplied(*msgspec.convert(told["is"], tuple[UUID, UUID, int]), Delivered())
+    kind = next(kind for kind, name in SIMPLE.items() if name == told["~"])
+    return msgspec.convert(told["is"], kind)
+
+
 def raised(error: BaseException) -> dict[str, Any]:
     """The only effect of an input that was refused, or that met a bug."""
     return {"Raised": [type(error).__name__, str(error)]}
@@ -181,8 +229,15 @@ class Scribe:
 
     def input(self, item: Any) -> Any:
         """The form of an input. To be asked before the core has it: it may keep and change what is in it."""
+        kind = type(item)
+        if kind in SIMPLE:
+            return {"~": SIMPLE[kind], "is": item}
         try:
-            if type(item) is Answered:
+            if kind is contract.NexusReplied and type(item.outcome) is Delivered:
+                return {"~": "Heard", "is": (item.sled_id, item.propolis_id, item.serial)}
+            if kind is Step:
+                return _STEP
+            if kind is Answered:
                 number = self._sends.pop(id(item.send), None)
                 return {"~": "Answered", "send": number, "outcome": form(item.outcome)}
             return form(item)
@@ -212,6 +267,29 @@ class Scribe:
         except (TypeError, ValueError, RecursionError):  # whatever an area answers: the rest is worth having
             line["out"] = effects_as_written(effects)
             return _ENCODER.encode(line)
+
+
+def exchanged(at_us: int, sled_id: UUID, exchange: Exchange) -> bytes:
+    """The line of a request to a sled."""
+    asked = Asked(
+        sled_id=sled_id,
+        op=exchange.op,
+        method=exchange.method,
+        target=exchange.target,
+        version=exchange.version,
+        status=exchange.status,
+    )
+    body = exchange.body
+    if body is None:
+        asked.body_missing = exchange.has_body
+    elif exchange.fits and b"\n" not in body:
+        asked.body = msgspec.Raw(body)
+    else:
+        try:
+            asked.body_text = body.decode()
+        except UnicodeDecodeError:
+            asked.body_base64 = base64.b64encode(body).decode()
+    return _ENCODER.encode(Http(at=at_us, http=asked))
 
 
 # ---- what a shell does beside turns
@@ -264,4 +342,4 @@ def read(text: bytes) -> Line:
     return found
 
 
-_KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "end": End}
+_KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "http": Http, "end": End}

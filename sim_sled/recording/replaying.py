@@ -27,7 +27,7 @@ from sim_sled.play.calls import Answered, Call, Carried, Input, Refused, Send
 from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
 from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
-from sim_sled.recording.lines import Did, End, Header, Line, Turn, effects_as_written, raised
+from sim_sled.recording.lines import Did, End, Header, Http, Line, Turn, effects_as_written, raised, simple
 
 NOTHING: Final = None
 """What stands on a side that has no effect there."""
@@ -97,8 +97,10 @@ class Rack:
         try:
             if isinstance(told, dict) and told.get("~") == "Answered":
                 return self._answered(told)
-            item: Input = value_of(told)
-        except BadForm as error:
+            item: Input = simple(told) if isinstance(told, dict) and "is" in told else value_of(told)
+        except (BadForm, ValueError, TypeError, KeyError, StopIteration) as error:
+            if isinstance(error, CannotReplay):
+                raise
             raise CannotReplay(f"this input is none of this sim-sled's: {error}") from error
         return item
 
@@ -217,7 +219,7 @@ def replay(lines: Iterator[tuple[str, Line]], notes: Iterable[str] = ()) -> Repl
                 end = line.end
             elif isinstance(line, Header):
                 rack = rack or rack_of(line)
-            else:
+            elif not isinstance(line, Http):  # whose turns are lines of their own
                 rack = _there(rack)
                 at_us = line.at
                 if isinstance(line, Did):

@@ -37,6 +37,7 @@ from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.metrics import Counters
+from sim_sled.daemon.recorder import Recorder
 from sim_sled.language.pacer import PresetPacer
 from tests.bench import lives, wire
 
@@ -64,9 +65,11 @@ def vmm_id(number):
 # --- (a) PUT state ---------------------------------------------------------------------------------------------
 
 
-async def _running_daemon(nexus, vmms):
-    """A daemon as `serve` runs it, with VMMs that run; nothing else happens."""
-    daemon = Daemon([SledConfig(lives.SLED)], Options(nexus=nexus, pacer=PresetPacer("instant"), register=False))
+async def _running_daemon(nexus, vmms, record=None):
+    """A daemon as `serve` runs it, with VMMs that run; nothing else happens. `record`: a folder."""
+    recorder = None if record is None else Recorder(Path(record), {})
+    options = Options(nexus=nexus, pacer=PresetPacer("instant"), register=False, record=recorder)
+    daemon = Daemon([SledConfig(lives.SLED)], options)
     await daemon.start()
     acked = 0
     all_there = asyncio.Event()
@@ -90,8 +93,8 @@ async def _running_daemon(nexus, vmms):
     return daemon
 
 
-async def our_server(nexus, vmms):
-    daemon = await _running_daemon(nexus, int(vmms))
+async def our_server(nexus, vmms, record=None):
+    daemon = await _running_daemon(nexus, int(vmms), record)
     say(address=daemon.addresses[lives.SLED])
     async for _ in commands():
         say()
@@ -218,10 +221,10 @@ async def floor_client(nexus):
             say(rate=command["updates"] / (time.perf_counter() - began))
 
 
-async def our_daemon(nexus, vmms, counted=None):
+async def our_daemon(nexus, vmms, counted="", record=None):
     """The whole daemon: VMs that reboot for ever, two updates each time, one timer, the rack, the history."""
-    daemon = await _running_daemon(nexus, int(vmms))
-    if counted is not None:
+    daemon = await _running_daemon(nexus, int(vmms), record)
+    if counted:
         daemon.watchers.append(Counters().add)
     reboot = VmmStateRequested(Asked.REBOOT)
     say()

@@ -8,7 +8,6 @@ import os
 import re
 from pathlib import Path
 
-import attrs
 from support.nexus.world import GONE, World, report
 
 from nexus_client.stub.config import SECOND_US
@@ -225,7 +224,7 @@ def test_8_8_nexus_is_down_during_a_transition():
     tell(world, vmm)  # the sled has had no answer
     assert world.public(web) == "stopping"
     world.wait(31 * SECOND_US)
-    assert attrs.asdict(world.row(web))["active_propolis_id"] is None
+    assert world.row(web).active_propolis_id is None
     same(world, web, "8.8-nexus-is-down-during-a-transition")
 
 

@@ -249,7 +249,7 @@ def notified(words, text, environ, tmp_path):
             assert process.poll() is None
             process.terminate()
             heard.append(sock.recv(4096).decode())
-            said = process.communicate(timeout=30)[0]
+            said = process.communicate(timeout=60)[0]
         finally:
             ended(process)
     assert text in said

@@ -314,7 +314,6 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
         pytest.param([*SERVE, "--also", f"{uuid.UUID(int=1)}"], id="a further sled without an address"),
         pytest.param(["serve", str(SLED), "[::1]:0", "[::1]:0"], id="a Nexus that listens nowhere"),
         pytest.param(["nexus", "[::1]:0", "--port-file", "/nonexistent/n.json"], id="nor can the Nexus stub's"),
-        pytest.param(["ps"], id="ps without a daemon"),
     ],
 )
 async def test_bad_input_exits_with_2_and_starts_nothing(arguments):

@@ -29,7 +29,7 @@ from sim_sled.language.pacer import PresetPacer
 
 ZONE = "control-plane.oxide.internal"
 HASH = "$argon2id$v=19$m=98304,t=23,p=1$c2FsdHNhbHRzYWx0$aGFzaA"
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @pytest.fixture(autouse=True)

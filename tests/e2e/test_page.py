@@ -13,6 +13,8 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import control as control_module
 from sim_sled.daemon import logs, page_api
 from sim_sled.daemon.control import Control, serve_control
+from sim_sled.daemon.looking import Looking
+from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.page.files import static
 
@@ -140,6 +142,82 @@ async def test_a_page_that_does_not_read_is_let_go(served, monkeypatch):
         while await reader.read(2**20):
             pass
     writer.close()
+
+
+def only_the_first(monkeypatch, messages):
+    """The first page is told these messages, later ones what they are always told; there is room for one."""
+    told, usual = [], Feed.messages
+
+    def of(self, *args, **more):
+        told.append(True)
+        return messages() if len(told) == 1 else usual(self, *args, **more)
+
+    monkeypatch.setattr(Feed, "messages", of)
+    monkeypatch.setattr(control_module, "PAGES_MAX", 1)
+
+
+async def until_there_is_room(http, url):
+    async with asyncio.timeout(20):
+        while True:
+            async with http.get(f"{url}/page/feed?once=1") as answer:
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_page_that_never_reads_again_gives_its_place_back(served, monkeypatch):
+    monkeypatch.setattr(page_api, "SLOW_S", 0.05)
+
+    async def much():
+        while True:
+            yield b": " + b"x" * 1_000_000 + b"\n\n"
+
+    only_the_first(monkeypatch, much)
+    url, http = await served()
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1000)
+    writer.write(f"GET /page/feed HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n".encode())
+    await reader.readline()
+    await until_there_is_room(http, url)
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["/page/feed", "/events?follow=1"])
+async def test_a_stream_whose_client_goes_ends_also_where_nothing_happens(served, monkeypatch, path):
+    ended = asyncio.Event()
+
+    async def quiet(*_args, **_more):
+        yield b": here\n\n"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def forever(*_args):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Feed, "messages", quiet)
+    monkeypatch.setattr(Looking, "change", forever)
+    url, http = await served()
+    answer = await http.get(url + path)
+    await answer.content.readline()
+    answer.close()
+    async with asyncio.timeout(20):
+        await ended.wait()
+
+
+@pytest.mark.parametrize(("query", "headers"), [("?after=999999", {}), ("", {"last-event-id": "999999"})])
+async def test_who_comes_back_with_a_number_of_an_earlier_daemon_hears_everything(served, query, headers):
+    # it used to hear nothing until this daemon had counted so far
+    url, http = await served()
+    async with http.get(f"{url}/events") as answer:
+        everything = await answer.text()
+    async with http.get(f"{url}/events{query}", headers=headers) as answer:
+        assert await answer.text() == everything
+    assert everything.count("Registered(") == 2
 
 
 async def command(*args):

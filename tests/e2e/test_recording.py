@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conformance.sled_under_test import DaemonSled
-from conformance.tape_player import How, play_file, tapes
+from conformance.tape_player import How, load, play_file, tapes
 
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.recorder import CannotRecord, Recorder
@@ -19,6 +19,7 @@ from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.recording.replaying import CannotReplay, replay
+from sim_sled.recording.tape import tape_of
 
 RULES = """
 version: 1
@@ -285,3 +286,37 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
 
     turns = await asyncio.gather(*map(played, TAPES))
     assert sum(turns) > 200
+
+
+async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
+    [tape] = [each for each in tapes() if each.stem == "vm-reboot"]
+    pacer = PresetPacer("instant")
+    await play_file(tape, DaemonSled(explicit=False, pacer=pacer, record=Recorder(tmp_path / "r", {})))
+    code, _, err = sim("tape", str(tmp_path / "r"), "--out", str(tmp_path / "again.jsonl"))
+    assert code == 0
+    assert re.fullmatch(r"(sim-sled: left out: looks at a VMM that was on its way: \d+\n)?", err)
+    made = load(tmp_path / "again.jsonl")
+    given = {
+        json.dumps([each.get(key) for key in ("op", "method", "path", "query", "body")])
+        for _, each in load(tape).exchanges
+        if each["op"] != "vmm_get_state"
+    }
+    kept = [
+        each
+        for _, each in made.exchanges
+        if json.dumps([each.get(key) for key in ("op", "method", "path", "query", "body")]) in given
+    ]
+    assert len(kept) >= len(given), "every request of the first tape is on the second"
+    assert {each["wait"]["until"]["state"] for each in kept if "wait" in each} >= {"running", "gone"}
+    results = await play_file(tmp_path / "again.jsonl", DaemonSled(explicit=False, pacer=pacer))
+    assert {each.how for each in results} == {How.PASSED}, [each for each in results if each.how is not How.PASSED]
+
+
+def test_a_recording_without_requests_makes_no_tape(folder):
+    assert sim("tape", str(folder), "--sled", "00000000-0000-4000-8000-000000000000")[0] == 2
+
+
+async def test_a_tape_of_a_rack_says_what_is_not_on_it(folder):
+    made = tape_of(opened(folder).lines(), "one-of-three")
+    assert len(made.rows) > 10
+    assert [each for each in made.left_out if each.startswith("requests to other sleds")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.records import InstanceDbState
 from nexus_client.stub.sagas.nodes import Await, Node, Wish
@@ -19,7 +19,7 @@ def _finish_create(ctx: Scope, saga: CreateSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     if row.state is InstanceDbState.CREATING:
         ctx.records.put_instance(
-            attrs.evolve(
+            replace(
                 row,
                 state=InstanceDbState.NO_VMM,
                 state_generation=row.state_generation + 1,

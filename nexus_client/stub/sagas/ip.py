@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.contract import (
     Answered,
@@ -44,7 +44,7 @@ def _mark(ctx: Scope, saga: IpSaga) -> Wish:
     if not gate(row, resource(ctx, row, saga.ip_kind, saga.address), attach=attach):
         return End()
     ip = _ip(ctx, saga) or ExternalIp(saga.address, saga.ip_kind, row.id, IpState.ATTACHING)
-    ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHING if attach else IpState.DETACHING))
+    ctx.records.put_external_ip(replace(ip, state=IpState.ATTACHING if attach else IpState.DETACHING))
     return None
 
 
@@ -53,7 +53,7 @@ def _unmark(ctx: Scope, saga: IpSaga) -> Wish:
     if ip is not None and saga.attaches:
         ctx.records.drop_external_ip(saga.address)
     elif ip is not None:
-        ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHED))
+        ctx.records.put_external_ip(replace(ip, state=IpState.ATTACHED))
     return None
 
 
@@ -90,7 +90,7 @@ def _settle(ctx: Scope, saga: IpSaga) -> Wish:
     if ip is None:
         return None
     if saga.attaches:
-        ctx.records.put_external_ip(attrs.evolve(ip, state=IpState.ATTACHED))
+        ctx.records.put_external_ip(replace(ip, state=IpState.ATTACHED))
     else:
         ctx.records.drop_external_ip(saga.address)
     return None

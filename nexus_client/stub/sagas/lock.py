@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.records import Instance
 from nexus_client.stub.refusal import conflict, internal
@@ -19,7 +19,7 @@ def acquired(row: Instance, lock_id: UUID) -> Instance | None:
         return row
     if row.updater_id is not None:
         return None
-    return attrs.evolve(row, updater_id=lock_id, updater_gen=row.updater_gen + 1)
+    return replace(row, updater_id=lock_id, updater_gen=row.updater_gen + 1)
 
 
 def inherited(row: Instance, parent_id: UUID, parent_gen: int, child_id: UUID) -> Instance | None:
@@ -28,14 +28,14 @@ def inherited(row: Instance, parent_id: UUID, parent_gen: int, child_id: UUID) -
         return row
     if row.updater_id != parent_id or row.updater_gen != parent_gen:
         return None
-    return attrs.evolve(row, updater_id=child_id, updater_gen=parent_gen + 1)
+    return replace(row, updater_id=child_id, updater_gen=parent_gen + 1)
 
 
 def unlocked(row: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
     """The record without the lock; None ("false", no error) if it is no longer held in this generation."""
     if row.updater_id != lock_id or row.updater_gen != lock_gen:
         return None
-    return attrs.evolve(row, updater_id=None, updater_gen=lock_gen + 1)
+    return replace(row, updater_id=None, updater_gen=lock_gen + 1)
 
 
 def committed(row: Instance, new: Instance, lock_id: UUID, lock_gen: int) -> Instance | None:
@@ -47,7 +47,7 @@ def committed(row: Instance, new: Instance, lock_id: UUID, lock_gen: int) -> Ins
     if row.updater_id == lock_id and row.updater_gen == lock_gen:
         if row.state_generation >= new.state_generation:
             raise conflict("instance state has changed")
-        return attrs.evolve(new, updater_id=None, updater_gen=lock_gen + 1)
+        return replace(new, updater_id=None, updater_gen=lock_gen + 1)
     if row.state_generation >= new.state_generation and row.updater_gen > lock_gen:
         return None
     whose = "is not locked" if row.updater_id is None else "is locked by another saga!"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.contract import PutVmmState
 from nexus_client.stub.records import Migration, VmmDbState, following
@@ -47,7 +47,7 @@ def mark_migration_failed(ctx: Scope, row: Migration) -> bool:
     if row.time_deleted is not None:
         return False
     ctx.records.put_migration(
-        attrs.evolve(
+        replace(
             row,
             source_state=MigrationState.FAILED,
             target_state=MigrationState.FAILED,
@@ -81,7 +81,7 @@ def _link_target(ctx: Scope, saga: MigrateSaga) -> Wish:
     if not may or row.time_deleted is not None:
         raise conflict("another migration is already in progress")
     ctx.records.put_instance(
-        attrs.evolve(
+        replace(
             row,
             migration_id=saga.migration_id,
             target_propolis_id=saga.ids[0],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.contract import PutVmmState, Task
 from nexus_client.stub.hazards import Hazard
@@ -40,7 +40,7 @@ def _link(ctx: Scope, saga: StartSaga) -> Wish:
         raise conflict("instance changed state before it could be started")
     saga.written_generation = row.state_generation + 1
     ctx.records.put_instance(
-        attrs.evolve(
+        replace(
             row,
             state=InstanceDbState.VMM,
             active_propolis_id=propolis_id,
@@ -59,7 +59,7 @@ def _unlink(ctx: Scope, saga: StartSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     if row.state_generation == saga.written_generation and row.time_deleted is None:
         ctx.records.put_instance(
-            attrs.evolve(
+            replace(
                 row,
                 state=InstanceDbState.NO_VMM,
                 active_propolis_id=None,

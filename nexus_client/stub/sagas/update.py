@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.contract import Answered, CrashPoint, Outcome, PutVmmState, Task
@@ -150,7 +150,7 @@ def _commit(ctx: Scope, saga: UpdateSaga) -> Wish:
     """Write the record and unlock in one statement, guarded by lock and state generation."""
     decision = _decision(saga)
     row = ctx.records.instances[saga.instance_id]
-    new = attrs.evolve(
+    new = replace(
         row,
         state=decision.state,
         state_generation=following(saga.read_generation),
@@ -162,7 +162,7 @@ def _commit(ctx: Scope, saga: UpdateSaga) -> Wish:
     )
     written: Instance | None
     if saga.lock_id is None:  # the variant without locks
-        written = attrs.evolve(new, state_generation=max(new.state_generation, row.state_generation))
+        written = replace(new, state_generation=max(new.state_generation, row.state_generation))
     else:
         written = committed(row, new, saga.lock_id, saga.lock_gen)
     if written is None:
@@ -184,7 +184,7 @@ def _swap(ctx: Scope, saga: UpdateSaga) -> Wish:
         for row in sorted(held, key=lambda row: row.vmm_id == target):
             kind = ReservationKind.ACTIVE if row.vmm_id == target else ReservationKind.TOMBSTONED
             if row.kind is not kind and (row.vmm_id == target or row.kind is ReservationKind.ACTIVE):
-                ctx.records.put_reservation(attrs.evolve(row, kind=kind))
+                ctx.records.put_reservation(replace(row, kind=kind))
     return None
 
 
@@ -193,7 +193,7 @@ def destroy_vmm(ctx: Scope, propolis_id: UUID) -> None:
     ctx.records.drop_reservation(propolis_id)
     vmm = ctx.records.vmms[propolis_id]
     if vmm.time_deleted is None:
-        ctx.records.put_vmm(attrs.evolve(vmm, time_deleted=ctx.now_us))
+        ctx.records.put_vmm(replace(vmm, time_deleted=ctx.now_us))
         ctx.tell("record", "VMM record deleted", vmm.instance_id, vmm.id)
 
 

@@ -8,7 +8,7 @@ Read next: stub/sagas/migrate.py, stub/sagas/start.py.
 
 from __future__ import annotations
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client.stub import placement
 from nexus_client.stub.auto_restart import may_restart
@@ -101,7 +101,7 @@ def mark_unwound(ctx: Scope, vmm: Vmm) -> bool:
         raise internal(IFF_FAILED)
     gen = following(vmm.state_generation)
     ctx.records.put_vmm(
-        attrs.evolve(vmm, state=unwound, state_generation=gen, failure_reason=reason, time_state_updated=ctx.now_us)
+        replace(vmm, state=unwound, state_generation=gen, failure_reason=reason, time_state_updated=ctx.now_us)
     )
     ctx.tell("record", f"{unwound.value} gen {gen}", vmm.instance_id, vmm.id)
     return True

@@ -209,7 +209,7 @@ async def serve(
     *,
     port_file: Path | None = None,
     say: Callable[[str], None] = print,
-    stop: asyncio.Event | None = None,
+    stop: asyncio.Future[int] | None = None,
     ready: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Run until `stop` is set or the task is cancelled. `port_file` gets the addresses as JSON once all listen, and
@@ -232,12 +232,10 @@ async def serve(
         service.tell("READY=1")
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed
-        stopped = asyncio.ensure_future((stop if stop is not None else asyncio.Event()).wait())
-        waits: list[asyncio.Future[Any]] = [failed, stopped]
+        waits: list[asyncio.Future[Any]] = [failed] if stop is None else [failed, stop]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopped.cancel()
             service.tell("STOPPING=1")
         if failed.done():
             raise failed.result()

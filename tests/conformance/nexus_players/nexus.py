@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from nexus_client import backoff
 from nexus_client.draw import DRAW_END
@@ -30,7 +30,7 @@ from nexus_client.stub.contract import (
 from nexus_client.stub.hazards import ORIGINAL, NexusPanicked
 from nexus_client.stub.ingest import Applied, apply_report, mark_failed
 from nexus_client.stub.nexus import PROGRAMS
-from nexus_client.stub.public_state import PLAIN, public_state
+from nexus_client.stub.public_state import BY_RECORD, PublicState, public_state
 from nexus_client.stub.records import (
     NOT_INCARNATED,
     NOT_ON_A_SLED,
@@ -412,7 +412,7 @@ def commit_update(_rules: str, given: dict[str, Any]) -> Any:
     def change(row: Instance) -> tuple[Any, Instance | None]:
         new, lock = given["new"], given["lock"]
         intended = new["intended_state"]
-        wanted = attrs.evolve(
+        wanted = replace(
             row,
             state=InstanceDbState(new["state"]),
             state_generation=new["state_generation"],
@@ -603,7 +603,7 @@ def start_link(rules: str, given: dict[str, Any]) -> Any:
     row = instance_of(given["instance"])
     ctx = bench(rules, row, vmm_of(given["active_vmm"]))
     if known("T") not in ctx.records.vmms:
-        ctx.records.vmms[known("T")] = attrs.evolve(vmm_of({"id": "T", "state": "creating"}))
+        ctx.records.vmms[known("T")] = vmm_of({"id": "T", "state": "creating"})
     saga = saga_of(
         SagaKind.START, read_generation=given["read_generation"], auto_restart=given["reason"] == "auto_restart"
     )
@@ -701,7 +701,8 @@ def instance_state_label(_rules: str, given: dict[str, Any]) -> Any:
     return {
         "label": state.label,
         "not_incarnated": state in NOT_INCARNATED,
-        "public_without_vmm": PLAIN[state].value,
+        # the original converts the state alone where it does not look for a VMM
+        "public_without_vmm": BY_RECORD.get(state, PublicState.RUNNING).value,
     }
 
 

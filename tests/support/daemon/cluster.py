@@ -16,7 +16,7 @@ from sim_sled.language.pacer import PresetPacer
 
 BLOCK, EXTENT = 512, 131_072
 CHUNK = 512 * 1024
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 VERSIONED = {"api-version": "48.0.0"}

@@ -369,7 +369,7 @@ class World:
 
     def settled(self):
         """All records but the updater generations, which move with every saga that finds nothing to do."""
-        rows = {key: attrs.evolve(row, updater_gen=1) for key, row in self.nexus.records.instances.items()}
+        rows = {key: replace(row, updater_gen=1) for key, row in self.nexus.records.instances.items()}
         return rows, dict(self.nexus.records.vmms), dict(self.nexus.records.migrations)
 
     # -- users

@@ -224,6 +224,25 @@ async def test_an_answer_whose_body_never_ends_costs_its_connection():
         await asyncio.wait_for(ended.wait(), 60)
 
 
+async def test_a_connection_given_up_while_it_is_made_is_not_waited_for_at_the_end(monkeypatch):
+    # uvloop tells nobody that it has closed one: the end of a daemon used to wait for it for ever
+    made = asyncio.Event()
+
+    async def without_a_word(factory, *_address):
+        with socket.socket() as there:
+            factory().connection_made(asyncio.Transport({"socket": there}))
+        made.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", without_a_word)
+    client = HttpClient({}, timeout_s=5.0)
+    client.open()
+    client.start("[::1]:1", "GET", "/", None, lambda _: None)
+    await made.wait()
+    await client.close()
+    assert not client._connections
+
+
 async def test_connections_that_were_idle_too_long_are_closed(monkeypatch):
     monkeypatch.setattr(http_client, "IDLE_S", 0.05)
     ended = asyncio.Event()

@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.nexus.world import BAD, GONE, World, report, sled_id
 
 from nexus_client.stub.actions import TABLE, Action, Situation, clear_failed
@@ -101,7 +101,7 @@ def in_unwound():
     world = World.make(saga_mode=SagaMode.INLINE, **OFF)
     web = world.create()
     row = world.row(web)
-    world.nexus.records.put_instance(attrs.evolve(row, state_generation=row.state_generation + 1))
+    world.nexus.records.put_instance(replace(row, state_generation=row.state_generation + 1))
     world.answer(world.calls[0], ErrorAnswered(503, None, "busy"))
     assert world.active(web).state is VmmDbState.SAGA_UNWOUND
     return world, web
@@ -175,11 +175,11 @@ def test_public_state_and_action(situation, public, action, verdict):
     if isinstance(verdict, tuple):
         assert error(reply) == verdict
         assert not world.calls
-        assert attrs.evolve(after, intended_state=before.intended_state) == before
+        assert replace(after, intended_state=before.intended_state) == before
     elif verdict == "nothing":
         assert reply.status == 202
         assert not world.calls
-        assert attrs.evolve(after, intended_state=before.intended_state) == before
+        assert replace(after, intended_state=before.intended_state) == before
     elif verdict == "sent":
         assert reply is None, "the answer waits for the sled"
         (call,) = world.calls

@@ -1,7 +1,7 @@
 """Background tasks: health check, updater, reaper, reincarnation (NX 2, 4.5, 5.4)."""
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.nexus.world import BAD, GONE, World, report, sled_id
 
 from nexus_client.stub.config import SECOND_US, SagaMode
@@ -210,7 +210,7 @@ def test_a_migration_completed_on_one_side_makes_one_no_op_saga_per_period():
     after = world.row(web)
     for times in (1, 2):
         world.ask(RunTask, Task.UPDATER)
-        assert world.row(web) == attrs.evolve(after, updater_gen=after.updater_gen + 2 * times)
+        assert world.row(web) == replace(after, updater_gen=after.updater_gen + 2 * times)
 
 
 def test_the_updater_leaves_locked_live_and_deleted_instances_alone():
@@ -321,7 +321,7 @@ def test_an_unwound_vmm_that_is_still_linked_is_replaced():
     world = World.make(**OFF)
     web = world.create()
     row = world.row(web)
-    world.nexus.records.put_instance(attrs.evolve(row, state_generation=row.state_generation + 1))
+    world.nexus.records.put_instance(replace(row, state_generation=row.state_generation + 1))
     world.answer(world.calls[0], BAD)
     assert world.public(web) == "failed"
     restart(world)

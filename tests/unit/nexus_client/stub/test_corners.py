@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.nexus.world import BAD, EPOCH_US, GONE, World, report, sled_id
 
 from nexus_client.stub.auto_restart import may_restart
@@ -116,10 +116,10 @@ def test_reincarnation_starts_an_instance_once_however_often_it_runs_meanwhile()
 
 def test_the_cooldown_is_over_at_its_very_end_and_not_a_microsecond_before():
     world = World.make(**OFF)
-    row = attrs.evolve(world.row(world.create(start=False)), time_last_auto_restarted=1_000)
+    row = replace(world.row(world.create(start=False)), time_last_auto_restarted=1_000)
     assert not may_restart(row, 500, 1_499).now
     assert may_restart(row, 500, 1_500).now
-    own = attrs.evolve(row, auto_restart_cooldown_us=0)
+    own = replace(row, auto_restart_cooldown_us=0)
     assert may_restart(own, 500, 1_000).now
 
 
@@ -184,23 +184,23 @@ def test_a_source_that_stops_meanwhile_is_not_migrated():
 def test_a_lock_that_was_lost_and_taken_again_is_not_ours_in_the_old_generation():
     world = World.make(**OFF)
     lock = UUID(int=7)
-    row = attrs.evolve(world.row(world.create(start=False)), updater_id=lock, updater_gen=4)
+    row = replace(world.row(world.create(start=False)), updater_id=lock, updater_gen=4)
     assert unlocked(row, lock, 2) is None
     assert unlocked(row, lock, 4).updater_gen == 5
-    new = attrs.evolve(row, state_generation=row.state_generation + 1)
+    new = replace(row, state_generation=row.state_generation + 1)
     with pytest.raises(Refused, match="locked by another saga"):
         committed(row, new, lock, 2)
 
 
 def test_a_commit_ran_before_only_if_both_generations_have_moved_on():
     world = World.make(**OFF)
-    free = attrs.evolve(world.row(world.create(start=False)), updater_gen=5)
-    new = attrs.evolve(free, state_generation=free.state_generation)
+    free = replace(world.row(world.create(start=False)), updater_gen=5)
+    new = replace(free, state_generation=free.state_generation)
     lock = UUID(int=7)
     assert committed(free, new, lock, 4) is None, "unlocked since, and the state is there"
     with pytest.raises(Refused, match="is not locked"):
         committed(free, new, lock, 5)  # the state is there, but nobody has unlocked in this generation
-    ahead = attrs.evolve(new, state_generation=free.state_generation + 1)
+    ahead = replace(new, state_generation=free.state_generation + 1)
     with pytest.raises(Refused, match="is not locked"):
         committed(free, ahead, lock, 4)
 

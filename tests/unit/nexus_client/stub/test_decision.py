@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from nexus_client.stub.records import (
     FailureReason,
@@ -42,7 +42,7 @@ def instance(**changes):
         active_propolis_id=A,
         intended_state=IntendedState.RUNNING,
     )
-    return attrs.evolve(row, **changes)
+    return replace(row, **changes)
 
 
 def vmm(key, state):
@@ -59,13 +59,13 @@ def run(active, source=None, target_side=None, target=None, *, rules=HEAD, same=
     row = instance(**changes)
     migration = None
     if source is not None:
-        row = attrs.evolve(row, target_propolis_id=T, migration_id=MIG)
+        row = replace(row, target_propolis_id=T, migration_id=MIG)
         sides = {"source_state": MigrationState(source), "target_state": MigrationState(target_side)}
         migration = Migration(MIG, THE, A, T, 0, **sides)
     target_row = None if target is None else vmm(T, target)
     active_row = target_row if same else vmm(A, active)
     if same:
-        row = attrs.evolve(row, active_propolis_id=T)
+        row = replace(row, active_propolis_id=T)
     return decide(rules, row, active_row, target_row, migration)
 
 

@@ -1,7 +1,7 @@
 """External IPs, subnets and the serial console (NX 6)."""
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.nexus.world import BAD, World, report
 
 from nexus_client.stub.config import SagaMode
@@ -62,7 +62,7 @@ def test_the_gate_looks_at_the_record(state, label, attach):
     verb = "attach floating IP to" if attach else "detach floating IP from"
     resource = Resource(IpKind.FLOATING) if attach else Resource(IpKind.FLOATING, IpState.ATTACHED, web)
     with pytest.raises(Refused) as refused:
-        gate(attrs.evolve(world.row(web), state=state), resource, attach=attach)
+        gate(replace(world.row(web), state=state), resource, attach=attach)
     assert refused.value.refusal.status == 400
     assert refused.value.refusal.message == f"cannot {verb} instance in {label} state"
 
@@ -143,7 +143,7 @@ TELL = {V.RUNNING, V.REBOOTING}
 @pytest.mark.parametrize("attach", [True, False])
 def test_dispatch_of_an_instance_with_a_vmm(rules, vmm, attach):
     world, web = stopped()
-    row = attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web)
+    row = replace(world.row(web), state=R.VMM, active_propolis_id=web)
     try:
         answer = whom_to_tell(RULES[rules], row, vmm, attach=attach).name
     except Refused as refused:
@@ -175,7 +175,7 @@ def test_dispatch_of_an_instance_without_a_vmm():
     ]
     for state, status, words in expected:
         with pytest.raises(Refused) as refused:
-            whom_to_tell(RULES[RuleSet.HEAD], attrs.evolve(row, state=state), None, attach=True)
+            whom_to_tell(RULES[RuleSet.HEAD], replace(row, state=state), None, attach=True)
         assert refused.value.refusal.status == status
         assert words in refused.value.refusal.message
 
@@ -258,7 +258,7 @@ STOPPED_WORD = 'cannot connect to serial console of instance in state "Stopped"'
 @pytest.mark.parametrize("vmm", V)
 def test_console_of_an_instance_with_a_vmm(rules, vmm):
     world, web = stopped()
-    row = attrs.evolve(world.row(web), state=R.VMM, active_propolis_id=web)
+    row = replace(world.row(web), state=R.VMM, active_propolis_id=web)
     refused = console_refusal(RULES[rules], row, vmm, "shown")
     if vmm in (V.RUNNING, V.REBOOTING, V.MIGRATING):
         assert refused is None

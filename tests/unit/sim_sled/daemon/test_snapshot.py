@@ -1,8 +1,10 @@
 """A rack in one file: taken up again it plays on as it would have, and what is not in the file is refused."""
 
 import asyncio
+import base64
 import json
 import socket
+import zlib
 
 import msgspec
 import pytest
@@ -166,6 +168,73 @@ async def test_what_is_no_snapshot_of_this_rack_changes_nothing(rack, kept, monk
     await changes_nothing(rack, msgspec.json.encode(forged), "cannot be read")
     monkeypatch.setattr(snapshot, "program", lambda: "another")
     await changes_nothing(rack, mine.encode(), "made by another sim-sled")
+
+
+def rows_of(table, kind, name):
+    return [row for row in table if row[0] == kind and row[1].endswith(name)]
+
+
+def _field(kind, name, field, value):
+    def edit(table):
+        rows_of(table, kind, name)[0][-1][field] = value
+
+    return edit
+
+
+def _without(kind, name, field):
+    def edit(table):
+        del rows_of(table, kind, name)[0][-1][field]
+
+    return edit
+
+
+def _endless_deque(table):
+    next(row for row in table if row[0] == "deque")[1] = 10**30
+
+
+def _other_class(name):
+    def edit(table):
+        rows_of(table, "obj", ":Vmm")[0][1] = name
+
+    return edit
+
+
+EDITS = {
+    "a reference to no row": _field("obj", ":Vmm", "record", [10**9]),
+    "a row that is missing": list.pop,
+    "a field that is missing": _without("obj", "stub.records:Sled", "info"),
+    "a field of an anchor that is missing": _without("anchor", "conductor", "engine"),
+    "a field that there is not": _field("obj", ":Vmm", "nothing", 1),
+    "a wrong type in an anchor": _field("anchor", "conductor", "_acts", "x"),
+    "a wrong type deep inside": _field("obj", ":Outbox", "_entries", None),
+    "a number that no machine has": _endless_deque,
+    "a class of a room that does I/O": _other_class("sim_sled.daemon.daemon:Daemon"),
+    "a class of somebody else's": _other_class("subprocess:Popen"),
+    "tickets that are none": lambda table: table[0].__setitem__(
+        slice(1, None), [pair if pair[0] != "tickets" else ["tickets", "x"] for pair in table[0][1:]]
+    ),
+}
+
+
+async def test_a_file_that_is_edited_and_sealed_again_changes_nothing(rack):
+    good = await rack.daemon.snapshots.take()
+    for what, edit in EDITS.items():
+        table = json.loads(zlib.decompress(base64.b85decode(good.table)))
+        edit(table)
+        packed = base64.b85encode(zlib.compress(json.dumps(table).encode())).decode()
+        edited = msgspec.structs.replace(good, table=packed)
+        edited.digest = edited.sealed()
+        await changes_nothing(rack, edited.text.encode(), "cannot be read")
+        await rack.daemon.snapshots.restore(good.text.encode())
+        assert (await rack.daemon.snapshots.take()).table == good.table, what
+
+
+async def test_a_file_of_a_time_that_no_clock_shows_changes_nothing(rack):
+    good = await rack.daemon.snapshots.take()
+    for now_us in (-1, 10**20, 10**40):
+        other = msgspec.structs.replace(good, now_us=now_us)
+        other.digest = other.sealed() if now_us < 2**63 else good.digest
+        await changes_nothing(rack, json.dumps(msgspec.to_builtins(other)).encode(), "snapshot")
 
 
 async def test_what_cannot_be_in_the_file_is_refused_and_named():

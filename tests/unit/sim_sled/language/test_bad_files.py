@@ -11,6 +11,7 @@ import pytest
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.cli.scenario_texts import check_files
+from sim_sled.language.check import parse_scenario
 from sim_sled.language.codes import CODES, RUN_CODES
 
 BAD = Path(__file__).parents[3] / "bad"
@@ -73,3 +74,23 @@ def test_check_as_json_holds_the_same_findings(monkeypatch):
     assert code == 2
     assert document["errors"] == len(document["problems"])
     assert {"file": "E102.yaml", "line": 7, "col": 5, "code": "E102"}.items() <= document["problems"][1].items()
+
+
+_KEY = re.compile(r"^(?P<before>\s*(?:- )?(?:\{)?)(?P<key>\w+)(?P<rest>:.*)$")
+
+
+@pytest.mark.parametrize("file", sorted((BAD.parents[1] / "scenarios").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_typo_in_any_key_and_a_name_that_is_none_have_a_place(file):
+    # a rule whose name is broken is still looked for by what refers to it
+    lines = file.read_text(encoding="utf-8").split("\n")
+    for at, line in enumerate(lines):
+        found = _KEY.match(line)
+        if found is None:
+            continue
+        before, key, rest = found["before"], found["key"], found["rest"]
+        broken = [f"{before}{key[:-1]}zz{rest}"]
+        broken += [f"{before}name: {value}" for value in ("null", "[]", "''")] if key == "name" else []
+        for each in broken:
+            scenario, problems = parse_scenario("\n".join([*lines[:at], each, *lines[at + 1 :]]), "scenario")
+            assert scenario is None, each
+            assert re.match(r"scenario:\d+:\d+: ", problems.text()), each

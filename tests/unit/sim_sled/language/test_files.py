@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
+from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files, unwritable
 from sim_sled.cli.scenario_texts import check_files
 from sim_sled.daemon import hardware_file
 from sim_sled.language import files
@@ -194,3 +194,25 @@ def test_includes_share_one_measure(home):
     told, code = check(home, f"version: 1\ninclude: [{', '.join(f'p{n}.yaml' for n in range(6))}]\n")
     assert code == 2
     assert "E109" in told
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".yaml", "a\\0b.yaml"], ids=["too long", "with a zero"])
+@pytest.mark.parametrize("how", ["file", "include"])
+def test_what_no_file_can_be_called_is_told_with_its_place(home, name, how):
+    texts = {"include": f'include: ["{name}"]', "file": f'latency: {{starting -> running: "file({name})"}}'}
+    told, code = check(home, f"version: 1\n{texts[how]}\n")
+    assert code == 2
+    assert told.startswith(str(home / "mine" / "x.yaml") + ":")
+
+
+def test_a_person_who_names_what_no_file_can_be_called_reads_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = "x" * 300
+    told, code = check_files([long])
+    assert code == 2
+    assert "File name too long" in told
+    outcome = run_files([long], RunOptions(seed=1))
+    assert outcome.code == 2
+    refused = unwritable([tmp_path / long])
+    assert refused is not None
+    assert "File name too long" in refused.err

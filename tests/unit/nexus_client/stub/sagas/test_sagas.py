@@ -5,8 +5,8 @@ Over 500 lines: all sagas share the same few helpers and the same world.
 
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.nexus.world import BAD, EPOCH_US, GONE, World, report, sled_id
 
 from nexus_client.stub.config import SagaMode
@@ -248,7 +248,7 @@ def test_a_moved_generation_leaves_the_unwound_vmm_linked_and_the_next_start_rep
     world = World.make(**OFF)
     web = world.create()
     row = world.row(web)
-    world.nexus.records.put_instance(attrs.evolve(row, state_generation=row.state_generation + 1))
+    world.nexus.records.put_instance(replace(row, state_generation=row.state_generation + 1))
     world.answer(world.calls[0], BUSY)
     old = world.active(web)
     assert old.state is VmmDbState.SAGA_UNWOUND
@@ -424,7 +424,7 @@ def test_a_migrate_between_decision_and_commit_unwinds_the_saga_and_the_updater_
         world.now_us = world.nexus.next_deadline_us()
         world.do(Tick())
     row = world.row(web)
-    world.nexus.records.put_instance(attrs.evolve(row, state_generation=row.state_generation + 1))
+    world.nexus.records.put_instance(replace(row, state_generation=row.state_generation + 1))
     world.wait(500_000)
     assert "instance state has changed" in world.story(web)
     assert world.public(web) == "stopped"

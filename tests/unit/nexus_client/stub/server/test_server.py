@@ -409,7 +409,7 @@ async def test_an_armed_crash_takes_the_listener_down_until_a_restart(rack):
 
 
 async def test_serve_says_what_it_is_and_writes_the_port_file(tmp_path):
-    said, stop = [], asyncio.Event()
+    said, stop = [], asyncio.get_running_loop().create_future()
     server = NexusServer(config=Config(variant="no-watcher", saga_mode=SagaMode.QUEUED))
     port_file = tmp_path / "n.json"
     task = asyncio.ensure_future(serve(server, port_file=port_file, say=said.append, stop=stop))
@@ -421,8 +421,9 @@ async def test_serve_says_what_it_is_and_writes_the_port_file(tmp_path):
     assert said == [banner(server)]
     assert said[0].startswith("This is not Nexus.")
     assert "WRONG ON PURPOSE: variant no-watcher" in said[0]
-    stop.set()
+    stop.set_result(0)
     await task
+    assert not port_file.exists(), "nobody is there any more"
 
 
 async def test_a_bug_of_the_core_ends_the_server(monkeypatch):

@@ -1,0 +1,27 @@
+"""What is written at the end of a daemon's life is looked at before its beginning."""
+
+import pytest
+from typer.testing import CliRunner
+
+from sim_sled.cli.main import app
+
+SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["up", "--scenario", "stuck-stop", "--junit"], id="up --junit"),
+        pytest.param(["up", "--port-file"], id="up --port-file"),
+        pytest.param(
+            ["serve", SLED, "[::1]:0", "[::1]:1", "--scenario", "stuck-stop", "--junit"], id="serve --junit"
+        ),
+    ],
+)
+@pytest.mark.parametrize(("name", "why"), [("nope/x", "there is no folder"), (".", "it is a folder")])
+def test_a_file_that_cannot_be_written_is_told_before_anything_starts(tmp_path, command, name, why):
+    done = CliRunner().invoke(app, [*command, str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"sim-sled: cannot write {tmp_path}")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
