@@ -238,6 +238,9 @@ class RackMachine(RuleBasedStateMachine):
             named = next(each for each in VMMS if address_of(each) == requested.value.src_propolis_addr)
             there = self.oracle.rows.get(named)
             source = named if named != propolis_id and there is not None and not there.gone else None
+            row = self.oracle.rows.get(propolis_id)
+            if row is not None and named != propolis_id and there is not None and there.gone:
+                row.loose = True  # nobody answers there (D23): it fails, unless something else is sooner
 
         def allowed(resting):
             return self.oracle.put(propolis_id, sled_id, asked, source, resting)

@@ -202,7 +202,7 @@ def _other_class(name):
 EDITS = {
     "a reference to no row": _field("obj", ":Vmm", "record", [10**9]),
     "a row that is missing": list.pop,
-    "a field that is missing": _without("obj", "stub.records:Sled", "info"),
+    "a field that is missing": _without("struct", "stub.records:Sled", "info"),
     "a field of an anchor that is missing": _without("anchor", "conductor", "engine"),
     "a field that there is not": _field("obj", ":Vmm", "nothing", 1),
     "a wrong type in an anchor": _field("anchor", "conductor", "_acts", "x"),
