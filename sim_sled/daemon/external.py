@@ -13,6 +13,7 @@ Read before: play/users.py. Read next: daemon/judging.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -187,8 +188,9 @@ class External:
                 while True:
                     pause_s = await self.look()
                     self._soon.clear()
-                    with_wish = asyncio.wait_for(self._soon.wait(), pause_s)
-                    await asyncio.gather(with_wish, return_exceptions=True)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await self._soon.wait()
             finally:
                 self._session = None
                 for task in self._asking:
