@@ -3,18 +3,23 @@
     python -m tests.campaign.hazards [--jobs 2]
     python -m tests.campaign.hazards --live
 
-Exit 1 if one is not found within 200 seeds, or is not reduced to two sleds and three VMMs. `--live`: instead, the
-library's scenarios on real sockets and the wall clock, all at once, each with its hazard and without (a quarter of an
-hour); exit 1 if an expectation does not fail, or fails.
+Exit 1 if one is not found within 200 seeds, or none of the first five with which it is found is reduced to two sleds
+and three VMMs: a reduction takes away and never rearranges, so the least that it comes to depends on the seed.
+`--live`: instead, the library's scenarios on real sockets and the wall clock, all at once, each with its hazard and
+without (a quarter of an hour); exit 1 if an expectation does not fail, or fails.
 """
 
 import argparse
 import asyncio
 import sys
 import time
+from itertools import islice
 
 from sim_sled.daemon.on_sockets import play_on_sockets
-from tests.sim.hazard_hunt import PREY, SEEDS_MAX, SHOWN, SLEDS_MAX, VMMS_MAX, found, reduced, scenario_of
+from tests.sim.hazard_hunt import PREY, SEEDS_MAX, SHOWN, SLEDS_MAX, VMMS_MAX, reduced, scenario_of, sightings
+
+TRIES = 5
+"""Seeds that are reduced of each."""
 
 
 async def live():
@@ -41,18 +46,19 @@ def main():
     bad = 0
     for prey in PREY:
         started = time.perf_counter()
-        seed = found(prey, 0, SEEDS_MAX, jobs)
+        seed = None
+        for seed in islice(sightings(prey, 0, SEEDS_MAX, jobs), TRIES):
+            small = reduced(prey, seed)
+            sleds = small.scenario.fleet.sleds
+            big = sleds > SLEDS_MAX or small.vmms > VMMS_MAX
+            print(f"{prey.name}: seed {seed}, reduced to {sleds} sleds and {small.vmms} VMMs "
+                  f"{'(too much) ' if big else ''}in {time.perf_counter() - started:.0f} s", flush=True)  # fmt: skip
+            if not big:
+                break
+        else:
+            bad += 1
         if seed is None:
             print(f"{prey.name}: not found within {SEEDS_MAX} seeds")
-            bad += 1
-            continue
-        small = reduced(prey, seed)
-        sleds = small.scenario.fleet.sleds
-        big = sleds > SLEDS_MAX or small.vmms > VMMS_MAX
-        bad += big
-        took = time.perf_counter() - started
-        print(f"{prey.name}: seed {seed}, reduced to {sleds} sleds and {small.vmms} VMMs "
-              f"{'(too much) ' if big else ''}in {took:.0f} s")  # fmt: skip
     return bool(bad)
 
 

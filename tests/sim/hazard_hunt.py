@@ -50,6 +50,8 @@ SEEDS_MAX = 200
 """Within so many a hazard is found."""
 SLEDS_MAX, VMMS_MAX = 2, 3
 """To so little it is reduced."""
+_AT_ONCE = 10
+"""Seeds between two looks at what was noticed."""
 
 
 @attrs.frozen
@@ -84,16 +86,22 @@ def storm(hazard=None):
     return attrs.evolve(loaded.scenario, nexus=Nexus(hazards=(hazard,)))
 
 
-def found(prey, first, runs, jobs=1):
-    """The seed with which the judge notices it, or None."""
+def sightings(prey, first, runs, jobs=1):
+    """The seeds with which the judge notices it, in order; what others notice before does not count."""
     job = Job("storm.yaml", storm(prey.name), How())
     place = place_of(job, jobs)
     try:
-        explored = explore(job, OneByOne(first), runs, place, stop_after=1)
+        for begin in range(first, first + runs, _AT_ONCE):
+            some = min(_AT_ONCE, first + runs - begin)
+            group = explore(job, OneByOne(begin), some, place, stop_after=some).groups.get(prey.key)
+            yield from () if group is None else group.seeds
     finally:
         place.close()
-    group = explored.groups.get(prey.key)
-    return None if group is None else group.seeds[0]
+
+
+def found(prey, first, runs):
+    """The first such seed, or None."""
+    return next(sightings(prey, first, runs), None)
 
 
 def reduced(prey, seed):
