@@ -19,8 +19,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VMM = "11111111-1111-4111-8111-111111111111"
-_REQUESTS = 400
-"""PUTs of one turn: some 20 ms, which is shorter than most disturbances."""
+_REQUESTS = 4000
+"""PUTs of one turn: some 200 ms; with a few hundred, what is only made at the first request would show."""
 _LIVES = (
     "import sys, time\n"
     "from tests.bench import lives\n"
@@ -102,7 +102,7 @@ class Serving:
 
 def compare(trees: dict[str, Path], rounds: int) -> dict[str, dict[str, list[float]]]:
     """By row and tree, one figure per turn."""
-    from support.wire.register_body import register_body
+    from tests.support.wire.register_body import register_body
 
     rows: dict[str, dict[str, list[float]]] = {}
 
