@@ -102,7 +102,10 @@ def spans(draw: st.DrawFn, values: st.SearchStrategy[int] = SMALL) -> Span:
     return [Span(low, high), Span(low, None), Span(None, high)][shape]
 
 
-def maybe(strategy: st.SearchStrategy[T], default: D = None) -> st.SearchStrategy[T | D]:  # type: ignore[assignment]
+def maybe(
+    strategy: st.SearchStrategy[T],
+    default: D = None,  # type: ignore[assignment]  # without one, D is None
+) -> st.SearchStrategy[T | D]:
     return st.one_of(st.just(default), strategy)
 
 
