@@ -233,19 +233,21 @@ class RackMachine(RuleBasedStateMachine):
 
     def ask_state(self, propolis_id, requested):
         sled_id, asked = self.here(propolis_id), requested.type.value
-        source = None
+        source, loosened = None, None
         if requested.type is Asked.MIGRATION_TARGET:
             named = next(each for each in VMMS if address_of(each) == requested.value.src_propolis_addr)
             there = self.oracle.rows.get(named)
             source = named if named != propolis_id and there is not None and not there.gone else None
             row = self.oracle.rows.get(propolis_id)
-            if row is not None and named != propolis_id and there is not None and there.gone:
-                row.loose = True  # nobody answers there (D23): it fails, unless something else is sooner
+            if row is not None and not row.loose and named != propolis_id and there is not None and there.gone:
+                row.loose, loosened = True, row  # nobody answers there (D23): it fails, or something else is sooner
 
         def allowed(resting):
             return self.oracle.put(propolis_id, sled_id, asked, source, resting)
 
         answer = self.request(asked, propolis_id, sled_id, allowed, contract.PutState, requested)
+        if answer is None and loosened is not None:
+            loosened.loose = False  # it was refused, and is as strictly looked at as before
         if answer is not None:
             assert answer.updated_runtime is not None
             self.act = attrs.evolve(self.act, answer=answer.updated_runtime)
