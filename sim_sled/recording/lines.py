@@ -64,17 +64,22 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     silence_us: int = 0
     watched: bool = True
     companions: bool = False
+    scrubbed: str = ""
+    """Of a copy without personal things: what was done to it."""
     files: dict[str, str] = msgspec.field(default_factory=dict)
     """Texts of the scenario's files, for people: `scenario` is what is played."""
 
 
-class Turn(msgspec.Struct, kw_only=True, rename={"item": "in"}):
-    """One input and what came of it."""
+class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
+    """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
+    not have; by `key_of` of the ids that it has.
+    """
 
     at: int
     item: Any
     out: list[Any]
     told: list[Any] = []
+    drawn: dict[str, int] = {}
 
 
 class Did(msgspec.Struct, kw_only=True):
