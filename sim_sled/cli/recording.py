@@ -1,6 +1,6 @@
 """What is done with recordings of racks: `serve|up --record`, `sim-sled replay DIR`, `--scrub`, `sim-sled tape DIR`.
 
-Read before: daemon/recordings.py, recording/tape.py.
+Read before: daemon/recordings.py, daemon/scrubbing.py, recording/tape.py.
 """
 
 from __future__ import annotations

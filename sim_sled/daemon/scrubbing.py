@@ -1,6 +1,6 @@
 """Writes a copy of a recording without personal things into another folder, and plays it.
 
-Read before: daemon/recordings.py, recording/scrub.py. Read next: cli/recording.py.
+Read before: daemon/part_files.py, daemon/recordings.py, recording/scrub.py. Read next: cli/recording.py.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ type; it is compared and never read back, so it is written as it comes: {"Reply"
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
 Read before: http/exchange.py, play/calls.py, recording/forms.py.
-Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/tape.py.
+Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/scrub.py, recording/tape.py.
 """
 
 from __future__ import annotations

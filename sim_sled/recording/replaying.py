@@ -3,7 +3,7 @@
 Closed loop: what Nexus answered is one of the inputs, so nothing but the core decides. Time is what the lines say.
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
-Read before: play/fleet.py, play/passage.py, recording/lines.py. Read next: daemon/recordings.py.
+Read before: play/fleet.py, play/passage.py, recording/lines.py. Read next: daemon/recordings.py, recording/scrub.py.
 """
 
 from __future__ import annotations
