@@ -54,8 +54,9 @@ def breaking(command, rule):
         return [{one: None, other: None} for one, other in itertools.combinations(rule.names, 2)]
     if isinstance(rule, Needs):
         return [{name: None} for name in rule.names]
-    others = {called(each) for each in command.params} - {rule.argument, *rule.but}
-    return [{rule.argument: rule.value, other: None} for other in others if other not in ("--help", "--version")]
+    apart = {rule.argument, *rule.but, "--help", "--version"}
+    others = [called(each) for each in command.params if called(each) not in apart]
+    return [{rule.argument: rule.value, other: None} for other in others]
 
 
 def rows():
