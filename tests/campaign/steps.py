@@ -2,8 +2,8 @@
 
     python -m tests.campaign.steps [--steps 1000000] [--seed N] [--seconds S] [--only RackMachine,...]
 
-The machines take turns with programs of 80 rules, each turn with another seed; when a machine fails, hypothesis reduces
-and prints that, and it plays no more. Prints a table for docs/campaigns.md; exit 1 if a machine failed.
+The machines take turns with programs of 80 rules, each turn with another seed; a failure is reduced and printed by
+hypothesis, and that machine plays no more. Prints a table for docs/campaigns.md; exit 1 if a machine failed.
 """
 
 import argparse
@@ -98,9 +98,8 @@ def main():
             break
         min(able, key=lambda each: each.steps).turn(seed)
         seed += 1
-    print(
-        f"seeds {options.seed} to {seed - 1}\n\n| machine | steps | programs | seconds | found |\n|---|---|---|---|---|"
-    )
+    print(f"seeds {options.seed} to {seed - 1}\n")
+    print("| machine | steps | programs | seconds | found |\n|---|---|---|---|---|")
     for each in tallies:
         found = each.failed or "nothing"
         print(f"| `{each.name}` | {each.steps:,} | {each.programs:,} | {each.seconds:.0f} | {found} |")
