@@ -330,7 +330,7 @@ def _engine(
     import attrs
 
     from sim_sled.daemon.serve import BadScenario, load_one
-    from sim_sled.language.latency import paced
+    from sim_sled.language.schema import paced
     from sim_sled.play.fleet import NotInFleet, engine_for
 
     try:
