@@ -335,7 +335,7 @@ def _token(text: str | None, file: Path | None) -> str | None:
 def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]) -> Any:
     """The rules of a scenario, for these sleds. Exits with 2 and every problem of the file."""
     from sim_sled.daemon.serve import BadScenario, load_one
-    from sim_sled.language.latency import paced
+    from sim_sled.language.schema import paced
     from sim_sled.play.fleet import NotInFleet, engine_for
 
     try:

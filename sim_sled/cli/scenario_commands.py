@@ -24,10 +24,9 @@ from sim_sled.files import why_unwritable, write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
-from sim_sled.language.latency import paced
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import Scenario, paced
 from sim_sled.language.source import Mark
 from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
