@@ -8,7 +8,7 @@ import pytest
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.selector import EVERYTHING
 from sim_sled.play import shrink
-from sim_sled.play.judge.expect import Failure
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.many import Task, play_task
 from sim_sled.play.run import How
 
