@@ -283,9 +283,10 @@ def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, 
         return GOOD
     [(kind, what)] = [(kind, what) for kind, what in fault.items() if kind != "illegal"]
     told = {"state": f"goes to {what}", "guest": f"its guest does: {what}", "forget_vmm": "its agent forgets it",
-            "kill_propolis": "its Propolis dies", "do": f"{what}"}.get(kind, kind)  # fmt: skip
+            "kill_propolis": "its Propolis dies", "do": str(what).removesuffix(": {}")}.get(kind, kind)  # fmt: skip
     rule = answer.get("rule")
-    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if 'hold' in str(what) else ''})"
+    lasts = str(what).startswith(("hold", "stall"))
+    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if lasts else ''})"
     sys.stdout.write(f"{shown(vmm)}: {shown(told)}{by}\n")
     return GOOD
 

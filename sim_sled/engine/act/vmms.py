@@ -56,6 +56,7 @@ def stall(firing: Firing, action: Stall) -> None:
 
 def _freeze(firing: Firing, action: Stall, who: Subject) -> None:
     who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, firing.now_us + action.lasts))
+    who.frozen_by = firing.rule.name
     _propolis(firing, who, Hold(), action)
     if action.lasts < FOREVER:
 
