@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final, Literal
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 from msgspec.structs import replace
 
 from nexus_client.stub.records import (
@@ -42,8 +42,7 @@ UNKNOWN_SLED = UUID(int=0)
 """Sled of an adopted VMM when several sleds are registered: the report does not say."""
 
 
-@attrs.frozen
-class Applied:
+class Applied(Struct, frozen=True):
     """Which of the three rows this very call changed, and the instance that needs an update saga because of it."""
 
     vmm: bool

@@ -10,15 +10,15 @@ Read before: stub/records.py. Read next: stub/actions.py, stub/server/control_an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.records import InstanceDbState as I
 from nexus_client.stub.records import VmmDbState as V
 from nexus_client.stub.rules import RuleSet
 
 
-class PublicState(Enum):
+class PublicState(IdentityEnum):
     """`InstanceState` of the external API (NX 1.1)."""
 
     CREATING = "creating"

@@ -42,7 +42,7 @@ def _ready_what_is_due(ctx: Context) -> None:
     due: list[tuple[int, Saga]] = []
     while ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
         due_us, place, saga = heapq.heappop(ctx.saga_dues)
-        if saga.due_us == due_us and saga.id in ctx.sagas:
+        if saga.due_us == due_us:
             saga.due_us = None
             due.append((place, saga))
     due.sort(key=lambda one: one[0])
@@ -54,7 +54,7 @@ def next_due_us(ctx: Context) -> int | None:
         return ctx.now_us
     while ctx.saga_dues:
         due_us, _, saga = ctx.saga_dues[0]
-        if saga.due_us == due_us and saga.id in ctx.sagas:
+        if saga.due_us == due_us:
             return due_us
         heapq.heappop(ctx.saga_dues)
     return None
@@ -198,10 +198,11 @@ def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
 
 def _end(ctx: Context, saga: Saga) -> None:
     del ctx.sagas[saga.id]
+    saga.due_us = None
     ctx.tell("saga", f"{saga.kind.value} {'has unwound' if saga.unwinding else 'ends'}", saga.instance_id)
     _release_waiters(ctx, saga)
     for other in ctx.sagas.values():
-        if other.awaits == saga.id:
+        if other.awaits is not None and other.awaits == saga.id:
             ctx.ready_sagas.append(other.id)
 
 
