@@ -97,8 +97,11 @@ class Context:
     _public: dict[UUID, PublicState] = attrs.field(factory=dict)
     _next_call: int = 1
     rules: Rules = attrs.field(init=False)
+    queued: bool = attrs.field(init=False)
+    """Whether each node of a saga comes at a time of its own."""
 
     def __attrs_post_init__(self) -> None:
+        self.queued = self.config.saga_mode is SagaMode.QUEUED
         self.rules = RULES[self.config.rules]
         self.records.changed = self._row_changed
         self.records.reason_needs_failed = self.rules.reason_needs_failed
@@ -204,7 +207,7 @@ class Context:
 
     def schedule(self, saga: Saga) -> None:
         """Its next node runs in this call of `handle`, or later, as the mode says."""
-        if self.config.saga_mode is SagaMode.QUEUED:
+        if self.queued:
             saga.due_us = self.now_us + self.config.saga_node_us
             heapq.heappush(self.saga_dues, (saga.due_us, saga.place, saga))
         else:

@@ -97,8 +97,9 @@ def public_state(rules: RuleSet, state: I, active: V | None, *, migrating: bool)
     """The public state; `active` is the state of the active VMM's undeleted record, `migrating`: the migration id
     is set.
     """
-    if state is not I.VMM:
-        return BY_RECORD[state]
+    by_record = BY_RECORD.get(state)  # of every state but `VMM`
+    if by_record is not None:
+        return by_record
     if active is None:
         return WITHOUT_VMM[rules]
     if migrating and rules in MIGRATION_HIDES_VMM:

@@ -412,12 +412,11 @@ class Records:
             return
         active = self.vmms.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         if row.time_deleted is None and (
-            row.state is InstanceDbState.FAILED
-            or row.migration_id is not None
-            or (active is not None and active.state in DESTROYABLE)
+            row.migration_id is not None
+            or (row.state is InstanceDbState.FAILED if active is None else active.state in DESTROYABLE)
         ):
             self._suspects.add(row.id)
-        else:
+        elif self._suspects:
             self._suspects.discard(row.id)
 
     def _forget_name(self, gone: Instance) -> None:
@@ -447,7 +446,7 @@ class Records:
         self.vmms[new.id] = new
         if new.time_deleted is None and new.state in DESTROYABLE:
             self._suspect_vmms.add(new.id)
-        else:
+        elif self._suspect_vmms:
             self._suspect_vmms.discard(new.id)
         if new.time_deleted is not None:
             self._live_vmms.pop(new.id, None)
