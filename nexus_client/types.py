@@ -6,7 +6,7 @@ the collector need not know them; that saves 16 bytes of each, and its time.
 Times are aware UTC datetimes on the wire and integer microseconds since the Unix epoch in every core;
 `time_of` is the one conversion.
 
-Read next: codec.py, outbox.py, registration.py.
+Read before: dropshot/identity.py. Read next: codec.py, outbox.py, registration.py.
 """
 
 from __future__ import annotations

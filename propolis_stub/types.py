@@ -1,6 +1,6 @@
 """Types of the Propolis API that the core shares with its shells (PR 1, 3.7; PascalCase on the wire).
 
-Read next: errors.py, guest_events.py, spec/types.py, table.py.
+Read before: nexus_client/dropshot/identity.py. Read next: errors.py, guest_events.py, spec/types.py, table.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Enums whose members are keys of tables and words in lines, dozens of times in a VMM's life.
 
-Read next: nexus_client/types.py, propolis_stub/types.py.
+Read next: propolis_stub/types.py, types.py.
 """
 
 from __future__ import annotations
