@@ -241,6 +241,21 @@ async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
         over.set()
 
 
+async def test_a_client_that_leaves_when_its_body_was_refused_is_no_error_of_ours(caplog):
+    """Its answer came before its body had: the rest is waited for a while, and then it goes."""
+
+    async def refuses(_request: web.BaseRequest) -> web.StreamResponse:
+        return _answer("too large", 400)
+
+    async with serving(refuses) as connect:
+        client = await connect()
+        client.send(b"POST /1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n{")
+        assert await client.status() == 400
+        client.writer.write_eof()
+        await client.closed()
+    assert not caplog.records
+
+
 async def test_a_connection_that_comes_while_a_server_ends_is_closed():
     server = Server(echo)
     await server.shutdown(0)
