@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
+from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
@@ -170,7 +171,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     query = {"state": asked.state, "within_ms": str(asked.within_us // 1000)}
     if asked.since_us is not None:
         query["since_ms"] = str(asked.since_us // 1000)
-    path = f"/vmms/{_who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
+    path = f"/vmms/{segment(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
     try:
         answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
     except AskError as error:
@@ -202,10 +203,6 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     return GOOD
 
 
-def _who(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
-
-
 def ready(address: str, token: str | None, wait_s: float) -> int:
     """0 once every sled of the daemon is registered with Nexus, 1 if that does not happen within `wait_s`."""
     deadline = time.monotonic() + wait_s  # noqa: TID251 -- a person waits
@@ -224,7 +221,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
 def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}", token)
+        answer = _get(address, f"/vmms/{segment(vmm)}", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -237,7 +234,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{_who(vmm)}/log", token)
+        lines = _get(address, f"/vmms/{segment(vmm)}/log", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -250,7 +247,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}/inject", token, json.dumps(fault).encode())
+        answer = _get(address, f"/vmms/{segment(vmm)}/inject", token, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
     if as_json:

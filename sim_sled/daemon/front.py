@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
-from urllib.parse import quote
 
 import aiohttp
 import attrs
 import msgspec
 from aiohttp import web
+from yarl import URL
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
@@ -30,6 +30,7 @@ from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen, streams
 from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
+from nexus_client.dropshot.routes import segment, split_target
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
@@ -194,7 +195,7 @@ class Front:
         try:
             async with http.request(
                 "GET" if path is not None else request.method,
-                f"http://{ready.control}{request.raw_path if path is None else path}",
+                _at(ready.control, request.raw_path if path is None else path),
                 data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
                 headers=_headers(worker, request),
                 timeout=aiohttp.ClientTimeout(total=WAIT_MAX_MS / 1000 if waits else ANSWER_S),
@@ -248,7 +249,7 @@ class Front:
 
     async def _owner(self, call: Call[Any]) -> Said:
         """Who of them has the VMM answers; if several have one of that name, nobody does (409)."""
-        there = "/vmms/" + quote(call.text("who"), safe="")
+        there = "/vmms/" + segment(call.text("who"))
         found = await self.ask_all(call, there)
         have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
         several = [said for said in found if said.status == 409]
@@ -477,6 +478,12 @@ class _Feed:
 
 
 # ---- answers made one
+
+
+def _at(control: str, target: str) -> URL:
+    """That target of a worker: to the letter, since a name may look like a way up (`%2e%2e`)."""
+    path, query = split_target(target)
+    return URL(f"http://{control}{path}?{query}" if query else f"http://{control}{path}", encoded=True)
 
 
 def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
