@@ -1,12 +1,13 @@
 """The benches run, and compare like with like. Their figures are nobody's business here."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.bench import lives
+from tests.bench import lives, performance
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,21 @@ def test_a_life_leaves_nothing_behind():
     assert len(rack.sleds[lives.SLED].outbox) == 0
     due_us = rack.next_deadline_us()
     assert due_us is None or due_us > now_us
+
+
+def test_the_page_of_figures_is_made_of_what_was_measured():
+    kept = json.loads(performance.KEPT.read_text())
+    text = performance.PAGE.read_text()
+    assert performance.page(text, kept) == text
+
+
+def test_a_bench_measured_again_replaces_what_was_kept_of_it_and_no_other():
+    kept = {"a": {"rows": [1]}, "c": {"rows": [2]}}
+    assert performance.merged(kept, {"b": {"rows": [3]}, "a": {"rows": [4]}}) == {
+        "a": {"rows": [4]},
+        "b": {"rows": [3]},
+        "c": {"rows": [2]},
+    }
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")

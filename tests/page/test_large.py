@@ -70,8 +70,11 @@ async def test_a_large_grid_shows_different_states_with_different_marks(large, p
     page = await pages(1280, 800)
     await live(page, large)
     await expect(page.locator(".chip").filter(has_text=re.compile("^running")).locator("b")).not_to_have_text("0")
-    colours = await page.locator("canvas.cells").evaluate(
-        """(canvas) => {
+    # asked again and again: the numbers above the grid are told before the grid has drawn
+    await page.wait_for_function(
+        """(wanted) => {
+          const canvas = document.querySelector('canvas.cells');
+          if (!canvas || !canvas.width || !canvas.height) return false;
           const found = new Map();
           const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
           for (let i = 0; i < data.length; i += 4) {
@@ -79,11 +82,13 @@ async def test_a_large_grid_shows_different_states_with_different_marks(large, p
             const key = data.slice(i, i + 3).join(',');
             found.set(key, (found.get(key) ?? 0) + 1);
           }
-          return [...found].filter(([, n]) => n > 40).map(([key]) => key);
-        }"""
+          return wanted.every((key) => (found.get(key) ?? 0) > 40);
+        }""",
+        arg=[drawn("starting"), drawn("running")],
+        polling=100,
     )
-    starting, running = (
-        ",".join(str(int(LOOKS[word].light[i : i + 2], 16)) for i in (1, 3, 5)) for word in ("starting", "running")
-    )
-    assert starting in colours
-    assert running in colours
+
+
+def drawn(state):
+    """The colour of a state in the light look, as pixels have it: `3,105,161`."""
+    return ",".join(str(int(LOOKS[state].light[i : i + 2], 16)) for i in (1, 3, 5))
