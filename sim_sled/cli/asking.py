@@ -334,20 +334,22 @@ def fire(
     as_json: AsJson = False,
 ) -> None:
     """Fire a manual trigger of a daemon's scenario."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
-    path = f"/fire/{control_client.segment(name)}"
+    path = f"/fire/{segment(name)}"
     raise typer.Exit(control_client.post(to, path, lambda told: f"fired {told['fired']}", as_json=as_json))
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
     """Let go what a rule of a daemon's scenario holds."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
     def told(answer: Any) -> str:
         return f"released what {answer['released']} held"
 
-    raise typer.Exit(control_client.post(to, f"/release/{control_client.segment(name)}", told, as_json=as_json))
+    raise typer.Exit(control_client.post(to, f"/release/{segment(name)}", told, as_json=as_json))
 
 
 def scale(
