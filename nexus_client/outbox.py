@@ -158,7 +158,7 @@ _Timer = tuple[int, int, _Entry]
 
 @attrs.define(eq=False)
 class Outbox:
-    """All publications of one Nexus endpoint; `handle` is the door (`submit` and `replied` are two of its wings).
+    """All publications of one Nexus endpoint; `handle` is the door (`submit`, `replied`, `forget` are its wings).
 
     `seed` decides the jitter, together with the VMM's id, its generation and the attempt.
     """
@@ -181,7 +181,7 @@ class Outbox:
         if isinstance(item, Tick):
             return self._due(now_us)
         if isinstance(item, Forget):
-            self._forget(item.propolis_id)
+            self.forget(item.propolis_id)
             return []
         if isinstance(item, Hurry):
             return self._hurry()
@@ -274,7 +274,8 @@ class Outbox:
         self._waiting = 0
         return [self._send(timer[2]) for timer in waiting]
 
-    def _forget(self, propolis_id: UUID) -> None:
+    def forget(self, propolis_id: UUID) -> None:
+        """The same as `handle(Forget(...))`, without an envelope."""
         entry = self._entries.pop(propolis_id.int, None)
         if entry is None or entry.sent is not None:
             return

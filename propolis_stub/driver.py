@@ -358,18 +358,18 @@ class Driver:
         _PASSED[self.doing](self, now_us, out)
 
     def _has_work(self) -> bool:
-        return bool(self.guest or self._deferred or self.wrapper.queue)
+        return bool(self.guest.waiting or self._deferred or self.wrapper.queue)
 
     def _wake(self, now_us: int) -> None:
         # A linked source follows its peer by itself: only the target has steps in a migration.
-        linked = self._asked is not None and not self._asked.scripted and not self.guest
+        linked = self._asked is not None and not self._asked.scripted and not self.guest.waiting
         only_follows = linked and (self._deferred or self._is_next(RequestType.MIGRATE_AS_SOURCE))
         leads_to, why = self._next()
         self._wait(Point.WAKE, Doing.WAKING, now_us, leads_to, why, milestone=not only_follows)
 
     def _next(self) -> tuple[InstanceState | None, RequestType | GuestEvent | None]:
         """The state in which the next thing to be picked up begins (None: it changes none), and what that is."""
-        if self.guest:
+        if self.guest.waiting:
             first = self.guest.first
             return InstanceState.STOPPING if first.halts else InstanceState.REBOOTING, first
         if self._deferred:
@@ -383,7 +383,7 @@ class Driver:
 
     def _pick_up(self, now_us: int, out: list[Effect]) -> None:
         """Guest events come before state requests, those before component requests."""
-        if self.guest:
+        if self.guest.waiting:
             self._item = None
             event = self.guest.pop()
             if event.halts:

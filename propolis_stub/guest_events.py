@@ -11,6 +11,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from msgspec import Struct
+
 
 class GuestEvent(Enum):
     """What a guest does to its VM (PR 3.4). An unhandled exit is `contract.Crash`."""
@@ -38,36 +40,30 @@ _Key = tuple[GuestEvent, int, int]
 """Event, time, vCPU: what makes two waiting guest events one."""
 
 
-class GuestEvents:
+class GuestEvents(Struct, eq=False, gc=False):
     """The queue of one VM."""
 
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        self._waiting: tuple[_Key, ...] = ()  # a tuple: nearly always empty, and then it costs nothing
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    waiting: tuple[_Key, ...] = ()  # a tuple: nearly always empty, and then it costs nothing
 
     def add(self, event: GuestEvent, at_us: int, vcpu: int) -> None:
         """Lets an event wait, unless an equal one does."""
         key = (event, 0 if event in _CHIPSET else at_us, vcpu if event is GuestEvent.TRIPLE_FAULT else 0)
-        if key not in self._waiting and len(self._waiting) < WAITING_MAX:
-            self._waiting += (key,)
+        if key not in self.waiting and len(self.waiting) < WAITING_MAX:
+            self.waiting += (key,)
 
     @property
     def first(self) -> GuestEvent:
-        return self._waiting[0][0]
+        return self.waiting[0][0]
 
     def pop(self) -> GuestEvent:
-        first, *rest = self._waiting
-        self._waiting = tuple(rest)
+        first, *rest = self.waiting
+        self.waiting = tuple(rest)
         return first[0]
 
     @property
     def will_halt(self) -> bool:
         """Whether one that waits ends the VM."""
-        return any(event.halts for event, _, _ in self._waiting)
+        return bool(self.waiting) and any(event.halts for event, _, _ in self.waiting)
 
     def clear(self) -> None:
-        self._waiting = ()
+        self.waiting = ()

@@ -37,11 +37,15 @@ class HasState(Protocol):
 class LeanTransition(LibraryTransition):
     """Moves the model; nothing else, because this machine has no conditions and no callbacks."""
 
+    def __init__(self, source: str, dest: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(source, dest, *args, **kwargs)
+        self.target: Final = _BY_NAME[dest]
+
     def execute(self, event_data: EventData) -> bool:
         return self.move(cast(HasState, event_data.model))
 
     def move(self, model: HasState) -> bool:
-        model.state = _BY_NAME[cast(str, self.dest)]
+        model.state = self.target
         return True
 
 
@@ -50,11 +54,12 @@ class LeanEvent(LibraryEvent):
 
     def trigger(self, model: Any, *_args: object, **_kwargs: object) -> bool:
         name = model.state._name_  # `.name` is a descriptor in Python, at twice the cost
-        rows = self.transitions.get(name)
+        rows: list[Any] | None = self.transitions.get(name)  # of `LeanTransition`; a cast per move is a call
         if not rows:
             self._is_valid_source(self.machine.states[name])  # raises with the library's own words
             return False
-        return cast(LeanTransition, rows[0]).move(model)
+        moved: bool = rows[0].move(model)
+        return moved
 
 
 class LeanMachine(Machine):

@@ -8,27 +8,26 @@ Read before: machine.py. Read next: driver.py.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from propolis_stub import machine
 from propolis_stub.table import Birth, Event
 from propolis_stub.types import InstanceState, MigrationStatus, Publication
 
 
-class Publisher:
+class Publisher(Struct, eq=False, gc=False):
     """`state` is None and `gen` 0 until the first publication; only `machine` moves `state`."""
 
-    state: InstanceState | None
-
-    __slots__ = ("gen", "migration_in", "migration_out", "state")
-
-    def __init__(self) -> None:
-        self.forget()
+    state: InstanceState | None = None
+    gen: int = 0
+    migration_in: MigrationStatus | None = None
+    migration_out: MigrationStatus | None = None
 
     def forget(self) -> None:
         """There is no VM any more: the next one starts over."""
         machine.forget(self)
         self.gen = 0
-        self.migration_in: MigrationStatus | None = None
-        self.migration_out: MigrationStatus | None = None
+        self.migration_in = self.migration_out = None
 
     @property
     def newest(self) -> Publication | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-import attrs
 from msgspec import Struct
 
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
@@ -45,7 +44,7 @@ class RequestType(IdentityEnum):
     RECONFIGURE_CRUCIBLE = "reconfigure_crucible"
 
 
-class Queued(Struct, frozen=True):
+class Queued(Struct, frozen=True, gc=False):
     """One request: its type, and what makes it this one (a migration id, a reconfigure ticket)."""
 
     type: RequestType
@@ -63,8 +62,7 @@ _LENGTH_MAX: Final = 4096
 no client but a runaway. The original has no limit; its HTTP server would be out of connections long before."""
 
 
-@attrs.define(eq=False)
-class RequestQueue:
+class RequestQueue(Struct, eq=False, gc=False):
     """See the module. `auto_start`: a migration target starts by itself, nobody sends Run."""
 
     state: QueueState

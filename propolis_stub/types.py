@@ -56,14 +56,14 @@ class MigrationPhase(IdentityEnum):
     ERROR = "Error"
 
 
-class MigrationStatus(Struct, frozen=True):
+class MigrationStatus(Struct, frozen=True, gc=False):
     """Last published status of a migration in one direction."""
 
     id: UUID
     state: MigrationPhase
 
 
-class Publication(Struct, frozen=True):
+class Publication(Struct, frozen=True, gc=False):
     """One atomic update of what the monitor tells (PR 3.7). `gen` starts at 1 and grows by exactly 1.
 
     Both migration fields are cumulative: once set they are never cleared for the life of the VM.

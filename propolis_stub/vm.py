@@ -125,8 +125,8 @@ class Vm:
         match item:
             case contract.Tick():
                 pass
-            case contract.Request(kind):
-                request = _REQUESTS.get(kind)
+            case contract.Request():
+                request = _REQUESTS.get(item.kind)
                 if request is None:  # a caller without type checks, with a state instead of a request
                     raise RepairingRejected("it cannot be asked for")
                 out.append(_DISPOSED[driver.wrapper.require_queue().try_queue(request)])

@@ -11,7 +11,7 @@ Read next: driver.py, migration/messages.py, presets.py.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -60,12 +60,11 @@ class Pace(Struct, frozen=True):
     fail: bool = False
 
 
-class Edge(NamedTuple):
+class Edge(Struct, frozen=True):
     """Where a VM is when it begins to wait, and where the step behind the point leads if it goes well.
 
     `state` is what its last publication says, or one that is on its way to whoever watches. `leads_to` None: the step
     changes no state. `why`: the request or guest event that is carried out or about to be; None: nobody asked.
-    A tuple, since one is made at each point of each VM.
     """
 
     state: InstanceState | None

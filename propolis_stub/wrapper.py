@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import Struct
+
 from propolis_stub import contract
 from propolis_stub.contract import Effect, ReconfigureResult
 from propolis_stub.errors import AlreadyInitialized, NoInstance
@@ -23,14 +25,11 @@ _ENSURED: Final = contract.EnsureFinished(ok=True)
 _LEVEL_CHANGED: Final = {level: contract.LevelChanged(level) for level in Level}
 
 
-class Wrapper:
+class Wrapper(Struct, eq=False, gc=False):
     """See the module. `queue` is None where there is no VM, and from its rundown on."""
 
-    __slots__ = ("level", "queue")
-
-    def __init__(self) -> None:
-        self.level = Level.NO_VM
-        self.queue: RequestQueue | None = None
+    level: Level = Level.NO_VM
+    queue: RequestQueue | None = None
 
     def require_queue(self) -> RequestQueue:
         """For who wants something of the VM. Raises `NoInstance`."""

@@ -34,29 +34,29 @@ if TYPE_CHECKING:  # only a shell makes one, and only a shell reads it
     from propolis_stub.spec.versions import SledSpec
 
 
-class Nic(Struct, frozen=True):
+class Nic(Struct, frozen=True, gc=False):
     """What a sled reads of a network interface: its VPC and subnets (SA 2.2 step 6)."""
 
     vni: int
     subnets: tuple[str, ...]  # canonical CIDR texts, IPv4 before IPv6
 
 
-class ExternalIp(Struct, frozen=True):
+class ExternalIp(Struct, frozen=True, gc=False):
     kind: str  # "ephemeral" | "floating"
     ip: str  # canonical text
 
 
-class MulticastMembership(Struct, frozen=True):
+class MulticastMembership(Struct, frozen=True, gc=False):
     group_ip: str
     sources: tuple[str, ...]
 
 
-class AttachedSubnet(Struct, frozen=True):
+class AttachedSubnet(Struct, frozen=True, gc=False):
     subnet: str  # canonical CIDR text
     kind: str  # "vpc" | "external"
 
 
-class Registration(Struct, frozen=True):
+class Registration(Struct, frozen=True, gc=False):
     """The parts of an `InstanceEnsureBody` (any version) that a sled reads (SA 4.2)."""
 
     instance_id: UUID

@@ -43,7 +43,8 @@ class Links:
     baggage: BaggageOf = no_baggage
     _sources: dict[str, Vmm] = attrs.field(factory=dict)  # by the Propolis address that Nexus chose
     _gone: dict[str, None] = attrs.field(factory=dict)  # addresses where nobody is any more, the oldest first
-    _messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
+    messages: deque[tuple[Vmm, Vmm, VmEffect]] = attrs.field(factory=deque)
+    """Under way: from whom, to whom, what."""
 
     # --- who is where -----------------------------------------------------------------------------------------------
 
@@ -73,10 +74,6 @@ class Links:
 
     # --- what is said -----------------------------------------------------------------------------------------------
 
-    @property
-    def busy(self) -> bool:
-        return bool(self._messages)
-
     def after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self.turn.touched.append(vmm)
@@ -84,10 +81,10 @@ class Links:
             return
         for effect in rest:
             if vmm.source_gone and isinstance(effect, Dial):
-                self._messages.append((vmm, vmm, effect))
+                self.messages.append((vmm, vmm, effect))
                 continue
             if vmm.peer is not None and isinstance(effect, Dial | ToPeer | PeerClosed):
-                self._messages.append((vmm, vmm.peer, effect))
+                self.messages.append((vmm, vmm.peer, effect))
                 continue
             if type(effect) is Crashed:
                 self.disconnect(vmm, effects)
@@ -96,9 +93,9 @@ class Links:
 
     def deliver_all(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):
-            if not self._messages:
+            if not self.messages:
                 return
-            self._deliver(*self._messages.popleft(), effects)
+            self._deliver(*self.messages.popleft(), effects)
         raise AssertionError("two VMMs talk without end")
 
     def _deliver(self, sender: Vmm, receiver: Vmm, effect: VmEffect, effects: list[Effect]) -> None:

@@ -17,7 +17,6 @@ from uuid import UUID
 from nexus_client import registration as reg
 from nexus_client.outbox import (
     Delivered,
-    Forget,
     Hurry,
     OutboxEffect,
     Permanent,
@@ -127,7 +126,7 @@ class Rack:
         turn.now_us = now_us
         effects: list[Effect] = []
         self._let_in(item, effects)
-        if turn.touched or self._links.busy:
+        if turn.touched or self._links.messages:
             self._settle(effects)
         return effects
 
@@ -177,7 +176,7 @@ class Rack:
     def _settle(self, effects: list[Effect]) -> None:
         """What migrating VMMs have to say is said, then each VMM that moved is looked at, once."""
         turn = self._turn
-        if self._links.busy:
+        if self._links.messages:
             self._links.deliver_all(effects)
         for vmm in turn.take_touched():
             published = vmm.latest
@@ -538,7 +537,7 @@ class Rack:
             self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         if vmm.peer is not None:
             self._links.disconnect(vmm, effects)
-        sled.outbox.handle(Forget(vmm.propolis_id), self._turn.now_us)
+        sled.outbox.forget(vmm.propolis_id)
         sled.remove(vmm)
         self._links.remove_source(vmm)
         if vmm.poke is not None or vmm.pokes:

@@ -117,7 +117,7 @@ class RunningPoke:
     gen: int = 0  # of the record that Nexus must settle before it goes on
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Vmm:
     """All state of one VMM. `record` is what the sled publishes; it is replaced, never changed."""
 
@@ -152,8 +152,7 @@ class Vmm:
 
     @property
     def terminal(self) -> bool:
-        state = self.record.vmm_state.state
-        return state is VmmState.DESTROYED or state is VmmState.FAILED  # half the price of `in TERMINAL`
+        return self.record.vmm_state.state in TERMINAL
 
     def resting(self) -> VmmState:
         """Where this VMM will be once everything accepted is done (SA 2.1)."""
@@ -378,7 +377,7 @@ class Vmm:
         if into is not None or out is not None:
             into, out = _news(known.migration_in, into), _news(known.migration_out, out)
         self.record = record = observe.observe(known, seen.state, into, out, now_us + self.clock_us)
-        if self.terminal:
+        if record.vmm_state.state in TERMINAL:
             self.grace_us = None
         return record
 

@@ -36,11 +36,18 @@ class PresetPacer:
 
     preset: str = "sim"
     seed: int = 0
-    _takes: dict[str, Distribution] = attrs.field(factory=dict)
+    _takes: dict[tuple[Point, bool], Pace | Distribution] = attrs.field(init=False, factory=dict)
+    """By point, and whether the VM has been started before; a pace where there is nothing to draw."""
 
     def __attrs_post_init__(self) -> None:
-        for (kind, what), takes in PRESETS[self.preset].takes.items():
-            self._takes[f"{kind} {what}" if kind in ("migration", "request") else what] = takes
+        rows = {
+            f"{kind} {what}" if kind in ("migration", "request") else what: takes
+            for (kind, what), takes in PRESETS[self.preset].takes.items()
+        }
+        for point in Point:
+            for born in (False, True):
+                takes = rows.get(row_at(point, born=born), Fixed(0))
+                self._takes[point, born] = _pace(takes.us, point) if isinstance(takes, Fixed) else takes
 
     def sled_pace_us(self, sled_id: UUID, point: SledPoint, occurrence: int) -> int:
         """See `core.estate.SledPacer`."""
@@ -49,11 +56,11 @@ class PresetPacer:
 
     def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
         """See `propolis_stub.waiting.Pacer`."""
-        takes = self._takes.get(row_at(point, born=edge.state not in _YOUNG))
-        if takes is None:
-            us = 0
-        elif isinstance(takes, Fixed):  # the usual: nothing to draw
-            us = takes.us
-        else:
-            us = takes.at(draw(self.seed, point.value, vm_id, occurrence))
-        return Pace(max(us, SEEN_US if point in MILESTONES else 0))
+        takes = self._takes[point, edge.state not in _YOUNG]
+        if isinstance(takes, Pace):
+            return takes
+        return _pace(takes.at(draw(self.seed, point.value, vm_id, occurrence)), point)
+
+
+def _pace(us: int, point: Point) -> Pace:
+    return Pace(max(us, SEEN_US if point in MILESTONES else 0))

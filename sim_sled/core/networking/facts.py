@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from sim_sled.core.contract import AttachedSubnet, ExternalIp, MulticastMembership, Registration
@@ -39,8 +40,7 @@ _T = TypeVar("_T")
 _NO_SUBNETS: Final[Mapping[str, AttachedSubnet]] = {}  # shared: a mapping here is replaced, never changed
 
 
-@attrs.define(eq=False)
-class VmmNetwork:
+class VmmNetwork(Struct, eq=False, gc=False):
     """Network state of one VMM.
 
     `external_ips`, `multicast_groups` and `attached_subnets` (by CIDR) are what is in effect: the registration's
@@ -58,8 +58,7 @@ class VmmNetwork:
     asked_subnets: frozenset[str] = frozenset()
 
 
-@attrs.define(eq=False)
-class RouteTable:
+class RouteTable(Struct, eq=False, gc=False):
     """Routes of one router: known as long as a VMM on this sled uses it (`users`)."""
 
     router: Router  # the one object that all its users share

@@ -22,14 +22,14 @@ class V2pMapping(Struct, frozen=True):
     vni: int
 
 
-class Router(Struct, frozen=True):
+class Router(Struct, frozen=True, gc=False):
     """Names the routes of a VPC: `subnet` None is the system router, else the custom one of that subnet (CIDR)."""
 
     vni: int
     subnet: str | None = None
 
 
-class RouterVersion(Struct, frozen=True):
+class RouterVersion(Struct, frozen=True, gc=False):
     router_id: UUID
     version: int
 

@@ -12,7 +12,7 @@ def queued(*events: tuple[GuestEvent, int, int]) -> list[GuestEvent]:
     for event in events:
         queue.add(*event)
     popped = []
-    while queue:
+    while queue.waiting:
         assert queue.first is not None
         popped.append(queue.pop())
     return popped
@@ -57,5 +57,5 @@ def test_a_halt_anywhere_in_the_queue_is_foreseen(event: GuestEvent) -> None:
     queue.add(event, 2, 0)
     assert queue.will_halt == event.halts == (event in {HALT, CHIP_HALT})
     queue.clear()
-    assert not queue
+    assert not queue.waiting
     assert not queue.will_halt

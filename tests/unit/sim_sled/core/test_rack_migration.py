@@ -565,7 +565,7 @@ def test_a_migration_leaves_nothing_behind():
         assert len(driver.sled(sled_id).outbox) == 0
         assert snapshot(driver.sled(sled_id).networking) == empty
     assert driver.rack._links._sources == {}
-    assert not driver.rack._links.busy
+    assert not driver.rack._links.messages
     assert not driver.rack._turn.touched
 
 
