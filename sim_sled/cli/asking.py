@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hint
 
 import typer
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, App
 from nexus_client.dropshot.text import counted, peer_address, shown_lines
 
@@ -295,7 +296,7 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
 
     if fault.lstrip().startswith("{"):
         try:
-            told = json.loads(fault)
+            told = foreign.loads(fault)
         except ValueError as error:
             bad(f"{fault!r} is no JSON: {error}")
         if value:

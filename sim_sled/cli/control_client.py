@@ -19,6 +19,7 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.text import counted, shown, shown_lines
@@ -65,7 +66,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         return at
     if port_file is not None:
         try:
-            found = json.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+            found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             _say(f"{port_file} is no port file: {error}")
             raise SystemExit(BAD_INPUT) from None
@@ -383,7 +384,7 @@ def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, bod
 def _get(address: str, path: str, token: str | None, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Any:
     with _open(address, path, token, body, timeout_s) as response:
         try:
-            return json.load(response)
+            return foreign.load(response)
         except ValueError as error:
             raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
 
@@ -399,7 +400,7 @@ def _open(address: str, path: str, token: str | None, body: bytes | None, timeou
     except urllib.error.HTTPError as error:
         with error:
             try:
-                message = json.load(error)["message"]
+                message = foreign.load(error)["message"]
             except (ValueError, KeyError, TypeError):
                 message = error.reason
         # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for

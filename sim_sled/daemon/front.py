@@ -23,6 +23,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard
@@ -121,7 +122,7 @@ class Said:
         return self.status < 400
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        return foreign.loads(self.body)
 
 
 NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the rack is coming back"}')
@@ -343,7 +344,7 @@ class Front:
 
     async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
         parts = [part for each in self._workers.all if (part := await self._page_part(each, stack, once)) is not None]
-        told = [json.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
+        told = [foreign.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
         if len(told) < len(self._workers.all):
             return  # one is not there: the page asks again
         yield page.message("whole", told[0] | {"counts": [each for whole in told for each in whole["counts"]]})
@@ -388,7 +389,7 @@ async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyn
         async for each in messages:
             if each.event == "whole":
                 break
-            data = json.loads(each.data)
+            data = foreign.loads(each.data)
             if each.event == "frame":
                 data["part"] = part
                 data.pop("pace", None)  # nobody stops the time of several processes
@@ -416,7 +417,7 @@ class _Feed:
         for i, worker in enumerate(workers.all):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
-                    before.append((int(json.loads(b"{" + rest)["at_us"]), rest))
+                    before.append((int(foreign.loads(b"{" + rest)["at_us"]), rest))
                     last[i] = number
         for _, rest in sorted(before, key=lambda each: each[0]):
             self._add(rest)

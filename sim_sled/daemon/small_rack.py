@@ -246,7 +246,7 @@ class SmallRack:
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
         if scenario is None:
-            scenario, _ = parse_scenario(f"version: 1\nname: {_slug(self.name)}\n")
+            scenario, _ = parse_scenario(f'version: 1\nname: "{_slug(self.name)}"\n')
             assert scenario is not None
         scenario = paced(scenario, self.pace)
         fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))

@@ -93,3 +93,14 @@ def test_an_empty_name_is_bad_input(words, name):
     result = sim_sled(*named, "--at", "[::1]:1")
     assert result.exit_code == 2
     assert "an empty text is nobody's name" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", '{"control": 5}', "null", '"x"', "\x00"])
+@pytest.mark.parametrize("words", [["ps"], ["port", "control"]], ids=["ps", "port"])
+def test_what_is_no_port_file_is_bad_input_however_deep(words, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no rack runs there
+    file = tmp_path / "p.json"
+    file.write_text(text)
+    result = sim_sled(*words, "--port-file", file)
+    assert result.exit_code in {2, 3} or result.stdout == "5\n"
+    assert isinstance(result.exception, SystemExit | None)

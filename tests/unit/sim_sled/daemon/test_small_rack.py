@@ -59,3 +59,10 @@ async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
             await rack.daemon.snapshots.take()
         with pytest.raises(Refused, match="1 sleds are about to listen"):
             await rack.daemon.snapshots.restore(file.text.encode())
+
+
+@pytest.mark.parametrize("name", ["null", "1e3", "2026-01-01", "é"])
+async def test_a_rack_may_have_any_name_that_a_person_gives_it(name):
+    """Some of them are no text in YAML."""
+    async with SmallRack(name=name) as rack:
+        assert rack.daemon.engine.scenario.name == (name if name.isascii() else "rack")
