@@ -305,6 +305,8 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answers what is no HTTP; `exc` None cannot happen in our handlers."""
+        if isinstance(exc, ConnectionError) and (self.transport is None or self.transport.is_closing()):
+            raise exc  # the client of a stream has left in the middle of it, as all of them do
         if status >= 500:
             _log.error("%s failed outside of its handler", request.raw_path, exc_info=exc)
         else:
