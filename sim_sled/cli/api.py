@@ -13,8 +13,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+<<<<<<< HEAD
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+=======
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
+>>>>>>> main
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""
@@ -25,6 +29,7 @@ class Part(Enum):
     ANSWER = "answer"
 
 
+@typed(Needs(("--part",), ("--validate",)))
 def api(
     *,
     coverage: Annotated[bool, typer.Option(help="every operation and how far it goes")] = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
@@ -20,10 +20,8 @@ from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
 from sim_sled.play.population import Population
+from sim_sled.play.stage import Stage
 from sim_sled.play.tasks import Tasks
-
-if TYPE_CHECKING:
-    from sim_sled.play.stage import Stage
 
 EVERY_MIN_US: Final = 1_000
 """Shortest pause of an `every`: a scenario that says 0 must not stop time."""
@@ -49,7 +47,9 @@ class UserEntry:
 
 @attrs.frozen
 class Deed:
-    """What a user asked for: enough to ask for it again (`shrink`). `to`: the sled of a migration."""
+    """What a user asked of an instance that came to be: enough to ask for it again (`shrink`). `to`: the sled of a
+    migration.
+    """
 
     at_us: int
     verb: str
@@ -193,11 +193,6 @@ class Users:
         silo: str | None = None,
     ) -> None:
         world = self.world
-        self._did(
-            "create",
-            hostname,
-            Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
-        )
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
@@ -207,6 +202,11 @@ class Users:
         world.ask(item, self._answered(f"create {hostname}", creates=True))
         row = world.nexus.find(hostname)
         if row is not None:
+            self._did(
+                "create",
+                hostname,
+                Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
+            )
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"
 
