@@ -13,12 +13,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-<<<<<<< HEAD
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
-=======
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
->>>>>>> main
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""

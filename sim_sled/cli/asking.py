@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hint
 
 import typer
 
-<<<<<<< HEAD
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import BAD_INPUT, App
-=======
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
->>>>>>> main
 from nexus_client.dropshot.text import counted, peer_address, shown_lines
 
 if TYPE_CHECKING:

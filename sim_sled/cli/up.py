@@ -19,12 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 import attrs
 import typer
 
-<<<<<<< HEAD
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT
-=======
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, OneOf, typed
->>>>>>> main
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace

@@ -9,11 +9,7 @@ Read next: incident/facts.py, incident/importing.py.
 from __future__ import annotations
 
 import gzip
-<<<<<<< HEAD
-=======
 import io
-import json
->>>>>>> main
 import re
 import sys
 import zipfile
