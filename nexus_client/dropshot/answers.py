@@ -16,8 +16,6 @@ NOT_FOUND: Final = "Not Found"
 MESSAGE_MAX: Final = 4096
 """A message may quote what the client sent, and that may be a megabyte."""
 
-_VARIANT: Final = "89ab"
-
 
 class Refused(Exception):
     """An answer other than success.
@@ -52,9 +50,11 @@ class Unanswered(Exception):
 
 
 def new_request_id() -> str:
-    """A random UUID of version 4: `uuid.uuid4` without the object."""
+    """A random UUID of version 4, `uuid.uuid4` without the object: of the four digits that may stand for its variant
+    it is always the same.
+    """
     h = urandom(16).hex()
-    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:]}"
 
 
 def error_body(request_id: str, refused: Refused) -> bytes:
