@@ -35,7 +35,8 @@ from nexus_client.stub.public_state import PublicState
 from sim_sled.files import CannotWrite
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import NOWHERE, Mark
-from sim_sled.play.judge.expect import Failure, label_of, watched
+from sim_sled.play.judge.expect import label_of, watched
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.run import Result
 
 PROPERTIES_MAX: Final = 100_000

@@ -8,8 +8,9 @@ writes them as text: who is never asked pays for neither.
 
 The series are bounded: by sled (`Slots`), by words of a table, by rule of a scenario; never by VMM.
 
-Read before: dropshot/operations.py. Read next: sim_sled/daemon/metrics.py, stub/server/metrics.py,
-propolis_stub/server/metrics.py.
+Read before: dropshot/operations.py.
+Read next: propolis_stub/server/counters.py, propolis_stub/server/metrics.py, sim_sled/daemon/metrics.py,
+stub/server/counters.py, stub/server/metrics.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 `OPERATIONS`, at the end, is all of it. Bound beyond loopback it needs a token (`Authorization: Bearer TOKEN`),
 because whoever reaches it owns the VM.
 
-Read before: nexus_client/dropshot/control_api.py, server/host.py, server/metrics.py. Read next: server/serve.py.
+Read before: nexus_client/dropshot/control_api.py, server/counters.py, server/host.py, server/metrics.py.
+Read next: server/serve.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A process with one VM: owns the `Vm`, the clock and the one timer. What `propolis-stub serve` runs.
 
-Read before: pacers.py, server/app.py, server/instance.py, server/metrics.py.
+Read before: pacers.py, server/app.py, server/counters.py, server/instance.py, server/metrics.py.
 Read next: server/control.py, server/serve.py.
 """
 
@@ -12,8 +12,8 @@ from uuid import UUID
 
 from propolis_stub.contract import Effect, Input, Tick
 from propolis_stub.pacers import SettablePacer
+from propolis_stub.server.counters import Counters
 from propolis_stub.server.instance import PropolisServer
-from propolis_stub.server.metrics import Counters
 from propolis_stub.vm import Hazard, Vm
 
 _VM_ID: Final = UUID("c0ffee00-0000-5000-8000-000000000001")

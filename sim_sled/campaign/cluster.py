@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from sim_sled.campaign import guard
 from sim_sled.campaign.job import Job
-from sim_sled.campaign.places import BATCH_MAX, Batch, NobodyPlays, Seeds, play_batch
+from sim_sled.campaign.places import BATCH_MAX, Batch, NobodyPlays, Seeds
 from sim_sled.campaign.version import code_version
 
 if TYPE_CHECKING:
@@ -42,18 +41,6 @@ LIVES: Final = 20
 PASSING: Final = ("KilledWorker", "CancelledError", "FutureCancelledError")
 """Ends of a task (by the names of Dask's exceptions) after which it may be tried again."""
 MISSING: Final = "this needs the extra: pip install 'sim-sled[cluster]'"
-
-
-@lru_cache(maxsize=4)
-def _job(payload: bytes) -> Job:
-    job = pickle.loads(payload)  # noqa: S301 -- from our own client: whoever reaches a worker can run anything there
-    assert isinstance(job, Job), "what `Cluster` has pickled"
-    return job
-
-
-def play_payload(payload: bytes, seeds: Seeds) -> Batch:
-    """Runs on a worker, after `guard.py`: the job is only unpickled by the code that has pickled it."""
-    return play_batch(_job(payload), seeds)
 
 
 @attrs.define(eq=False)

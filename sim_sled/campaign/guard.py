@@ -20,4 +20,4 @@ def play_there(wanted: str, payload: bytes, seeds: tuple[int, ...]) -> Any:
     if has != wanted:
         worker = import_module("distributed").get_worker()
         return worker.address, has
-    return import_module("sim_sled.campaign.cluster").play_payload(payload, seeds)
+    return import_module("sim_sled.campaign.places").play_payload(payload, seeds)

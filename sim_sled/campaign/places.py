@@ -7,10 +7,12 @@ Read before: campaign/job.py. Read next: campaign/cluster.py, campaign/explore.p
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import Final, Protocol
@@ -180,3 +182,15 @@ def in_order(place: Place, seeds: Iterable[int], sizer: Sizer, share: int | None
         played = waiting.popleft().result()
         sizer.learn(played)
         yield from played.runs
+
+
+@lru_cache(maxsize=4)
+def _unpickled(payload: bytes) -> Job:
+    job = pickle.loads(payload)  # noqa: S301 -- from our own client: whoever reaches a worker can run anything there
+    assert isinstance(job, Job), "what `Cluster` has pickled"
+    return job
+
+
+def play_payload(payload: bytes, seeds: Seeds) -> Batch:
+    """Runs on a worker, after `guard.py`: the job is only unpickled by the code that has pickled it."""
+    return play_batch(_unpickled(payload), seeds)

@@ -24,10 +24,9 @@ from sim_sled.files import why_unwritable, write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.files import TooLong, read_bounded
-from sim_sled.language.latency import paced
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
-from sim_sled.language.schema import Scenario
+from sim_sled.language.schema import Scenario, paced
 from sim_sled.language.source import Mark
 from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
@@ -270,12 +269,15 @@ def _mark(where: str) -> Mark:
     return Mark(file or "-", int(line) if line.isdigit() else 0, 1)
 
 
-def replay_file(path: str, progress: Progress | None = None) -> Outcome:
+def replay_file(path: str, progress: Progress | None = None, *, as_json: bool = False) -> Outcome:
     """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
     again = _again(path, progress)
     if isinstance(again, Outcome):
         return again
     difference = compare(again.recorded, again.result.trace())
+    if as_json:
+        told = {"lines": len(again.recorded.lines), "end": again.result.end, "difference": difference or None}
+        return Outcome(json.dumps(told, indent=1) + "\n", FAILED if difference else GOOD)
     if difference:
         return Outcome(f"{path}: {difference}", FAILED)
     return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", GOOD)

@@ -36,7 +36,7 @@ from sim_sled.play.fleet import model_of
 from sim_sled.play.judge.expect import Judge, label_of
 from sim_sled.play.report import Run, junit, text_of
 from sim_sled.play.run import Result, result_of
-from sim_sled.play.stage import Answered
+from sim_sled.play.stage import Answered, TasksSeen
 from sim_sled.play.users import Users
 
 if TYPE_CHECKING:
@@ -201,6 +201,11 @@ class Judging:
             self._tally.goes_on_from(self.judge.failures, self.judge.met_count, self._fired())
 
     # ---- a stage
+
+    @property
+    def tasks(self) -> TasksSeen:
+        """Of the users; see `Stage`."""
+        return self.users.tasks
 
     @property
     def engine(self) -> Engine:

@@ -41,6 +41,7 @@ from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.many import Played, Task
 from sim_sled.play.run import How, Result, horizon_us, result_of
+from sim_sled.play.stage import TasksSeen
 from sim_sled.play.trace import Line
 from sim_sled.play.translate import told
 from sim_sled.play.users import Users
@@ -96,6 +97,11 @@ class WallWorld:
         self.daemon.beyond = self.beyond
         # before the engine: what happened is told, then what rules make of it
         self.daemon.watchers.insert(0, self._watch)
+
+    @property
+    def tasks(self) -> TasksSeen:
+        """Of the users; see `Stage`."""
+        return self.users.tasks
 
     @property
     def engine(self) -> Engine:

@@ -35,8 +35,7 @@ from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
-from sim_sled.language.latency import paced
-from sim_sled.language.schema import FLEET_MAX, Scenario
+from sim_sled.language.schema import FLEET_MAX, Scenario, paced
 from sim_sled.play.fleet import engine_for
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")

@@ -67,6 +67,7 @@ state = OneOf(STATES, "E211", "state", extra=UNREACHABLE)
 class Action(Located):
     """Base of all actions; `key` is the word in `do`."""
 
+    true_alone = True
     key: ClassVar[str] = ""
     example: ClassVar[str] = "true"
     """A value that has an effect and is soon over: for the reference page, and what `tests/parity` plays."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from sim_sled.language.check_rules import check_rules
+from sim_sled.language.check_rules import check_rules, check_trigger
 from sim_sled.language.field_types import BAD, Reader
 from sim_sled.language.figures import show_duration, show_size
 from sim_sled.language.load import Advice, Map, Scalar, no_advice, read_text, read_tree
@@ -34,7 +34,7 @@ from sim_sled.language.schema import (
     That,
     numbered,
 )
-from sim_sled.language.selector import Selector, Trigger
+from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark, Problems
 from sim_sled.language.words import hint
 
@@ -331,46 +331,6 @@ def _check_armed_by_rule(e: Expect, label: str, s: Scenario, problems: Problems)
         )
     elif not rule.enabled or rule.chance == 0:
         problems.add("W310", e.after.mark("rule"), f"{label} is never armed: rule '{rule.name}' never fires")
-
-
-def check_trigger(t: Trigger, label: str, problems: Problems, *, in_never: bool = False) -> None:
-    """Exactly one trigger, and only the fields that go with it."""
-    given = t.given()
-    if not given and t.misspelt():
-        return
-    if not given:
-        problems.add("E210", t.mark(), f"{label} has no trigger; write e.g. when: {{state: running}}")
-        return
-    if len(given) > 1:
-        a, b = given[:2]
-        first, second = sorted((t.mark(f"{a}:"), t.mark(f"{b}:")), key=lambda m: (m.line, m.col))
-        names = {t.mark(f"{a}:"): a, t.mark(f"{b}:"): b}
-        problems.add(
-            "E210",
-            first,
-            f"{label} has two triggers: '{names[first]}' (line {first.line})"
-            f" and '{names[second]}' (line {second.line})",
-        )
-        return
-    kind = given[0]
-    wants = {"to": ("request", "response", "every"), "from": ("every",), "body": ("request",)}
-    for key, kinds in wants.items():
-        if t.has(key) and kind not in kinds:
-            problems.add(
-                "E111", t.mark(f"{key}:"), f"{label}: '{key}' goes with {' or '.join(kinds)}, not with '{kind}'"
-            )
-    if t.to is not None and kind in wants["to"] and isinstance(t.to, int) != (kind == "every"):
-        asked = "a time" if kind == "every" else "a requested state"
-        problems.add("E111", t.mark("to"), f"{label}: 'to' beside '{kind}' is {asked}")
-    elif isinstance(t.to, str) and not any(fnmatchcase(op, g) for g in t.request + t.response for op in _PUT_STATE):
-        problems.add("E111", t.mark("to:"), f"{label}: 'to' goes with vmm_put_state")
-    elif isinstance(t.to, int) and t.from_ is not None and t.from_ >= t.to:
-        problems.add("E221", t.mark("to"), f"{label}: 'from' is not before 'to'")
-    if t.has("same") and not in_never:
-        problems.add("E111", t.mark("same:"), f"{label}: 'same' only goes with 'never'")
-
-
-_PUT_STATE: Final = ("vmm_put_state", "instance_put_state")
 
 
 def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | None, problems: Problems) -> None:

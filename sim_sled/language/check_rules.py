@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Final
 
 import attrs
@@ -49,8 +50,6 @@ _FATES: Final = {
 
 
 def check_rules(s: Scenario, sleds: frozenset[str], problems: Problems) -> None:
-    from sim_sled.language.check import check_trigger  # noqa: PLC0415 (the two files are one subject, split by size)
-
     first: dict[str, Mark] = {}
     manuals = {r.when.manual for r in s.rules if r.when is not None and r.when.manual}
     known = _Known(s, sleds, {*manuals}, problems)
@@ -76,6 +75,46 @@ def check_rules(s: Scenario, sleds: frozenset[str], problems: Problems) -> None:
     for entry in s.latency.entries:
         if entry.kind == "request" and entry.takes.typical_most_us() > CLIENT_TIMEOUT_US:
             problems.add("W301", entry.mark("takes"), _too_long(entry.takes.typical_most_us()))
+
+
+def check_trigger(t: Trigger, label: str, problems: Problems, *, in_never: bool = False) -> None:
+    """Exactly one trigger, and only the fields that go with it."""
+    given = t.given()
+    if not given and t.misspelt():
+        return
+    if not given:
+        problems.add("E210", t.mark(), f"{label} has no trigger; write e.g. when: {{state: running}}")
+        return
+    if len(given) > 1:
+        a, b = given[:2]
+        first, second = sorted((t.mark(f"{a}:"), t.mark(f"{b}:")), key=lambda m: (m.line, m.col))
+        names = {t.mark(f"{a}:"): a, t.mark(f"{b}:"): b}
+        problems.add(
+            "E210",
+            first,
+            f"{label} has two triggers: '{names[first]}' (line {first.line})"
+            f" and '{names[second]}' (line {second.line})",
+        )
+        return
+    kind = given[0]
+    wants = {"to": ("request", "response", "every"), "from": ("every",), "body": ("request",)}
+    for key, kinds in wants.items():
+        if t.has(key) and kind not in kinds:
+            problems.add(
+                "E111", t.mark(f"{key}:"), f"{label}: '{key}' goes with {' or '.join(kinds)}, not with '{kind}'"
+            )
+    if t.to is not None and kind in wants["to"] and isinstance(t.to, int) != (kind == "every"):
+        asked = "a time" if kind == "every" else "a requested state"
+        problems.add("E111", t.mark("to"), f"{label}: 'to' beside '{kind}' is {asked}")
+    elif isinstance(t.to, str) and not any(fnmatchcase(op, g) for g in t.request + t.response for op in _PUT_STATE):
+        problems.add("E111", t.mark("to:"), f"{label}: 'to' goes with vmm_put_state")
+    elif isinstance(t.to, int) and t.from_ is not None and t.from_ >= t.to:
+        problems.add("E221", t.mark("to"), f"{label}: 'from' is not before 'to'")
+    if t.has("same") and not in_never:
+        problems.add("E111", t.mark("same:"), f"{label}: 'same' only goes with 'never'")
+
+
+_PUT_STATE: Final = ("vmm_put_state", "instance_put_state")
 
 
 def _most_us(action: Delay) -> int:

@@ -5,7 +5,7 @@ Read next: language/presets.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -15,9 +15,6 @@ from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.presets import DEFAULT_PRESET, PRESETS
 from sim_sled.language.record import Located
 from sim_sled.language.words import ALL_OPERATIONS, EDGES, PHASES, hint, nearest, nearest_two
-
-if TYPE_CHECKING:
-    from sim_sled.language.schema import Scenario
 
 _EDGE_NAMES = {f"{a} -> {b}" for a, b in EDGES}
 
@@ -47,13 +44,6 @@ class Latency(Located):
             if entry.kind == kind and entry.what == what:
                 return entry.takes
         return PRESETS[self.preset].takes.get((kind, what))
-
-
-def paced(scenario: Scenario, pace: str | None) -> Scenario:
-    """The scenario at that pace, unless it has latencies of its own (`--pace`)."""
-    if pace is None or scenario.has("latency"):
-        return scenario
-    return attrs.evolve(scenario, latency=Latency(pace))
 
 
 @attrs.frozen

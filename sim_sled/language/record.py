@@ -62,6 +62,8 @@ class Located:
     unknown: ClassVar[str] = "E102"
     short: ClassVar[str] = ""
     """The key that is meant when only a scalar is given."""
+    true_alone: ClassVar[bool] = False
+    """Whether editors offer a bare `true` where no field is required: that is how an action is written."""
 
     marks: Mapping[str, Mark] = attrs.field(factory=dict, eq=False, repr=False, kw_only=True)
 
@@ -98,6 +100,46 @@ def _declared(cls: type[Located]) -> dict[str, FieldInfo]:
         key = attribute.name.rstrip("_")
         infos[key] = FieldInfo(key, attribute.name, kind, doc, codes, missing, attribute.default, words)
     return infos
+
+
+DEFINITIONS: Final[dict[str, dict[str, Any]]] = {}
+"""JSON Schema of the classes that were referred to, by name."""
+
+
+def refer(cls: type[Located]) -> dict[str, Any]:
+    """A reference to the definition of a class, which is made at the first use (classes may contain themselves)."""
+    if cls.__name__ not in DEFINITIONS:
+        DEFINITIONS[cls.__name__] = {}
+        DEFINITIONS[cls.__name__].update(_definition(cls))
+    return {"$ref": f"#/$defs/{cls.__name__}"}
+
+
+def _definition(cls: type[Located]) -> dict[str, Any]:
+    infos = fields_of(cls)
+    made: dict[str, Any] = {
+        "type": "object",
+        "description": (cls.__doc__ or "").strip().splitlines()[0],
+        "properties": {
+            key: {"description": info.doc} | _with_default(info.kind.schema(), info) for key, info in infos.items()
+        },
+        "additionalProperties": False,
+    }
+    required = [key for key, info in infos.items() if info.required]
+    if required:
+        made["required"] = required
+    shorts: list[dict[str, Any]] = []
+    if cls.short:
+        shorts.append(infos[cls.short].kind.schema())
+    if not required and cls.true_alone:
+        shorts.append({"const": True})
+    return {"anyOf": [made, *shorts], "description": made["description"]} if shorts else made
+
+
+def _with_default(schema: dict[str, Any], info: FieldInfo) -> dict[str, Any]:
+    if isinstance(info.default, bool | int | str) and not info.default_words:
+        shown = info.kind.show(info.default)
+        return schema | {"default": shown}
+    return schema
 
 
 @attrs.frozen
@@ -181,8 +223,6 @@ class Struct:
         return shown
 
     def schema(self) -> dict[str, Any]:
-        from sim_sled.language.reference import refer  # noqa: PLC0415 (definitions are collected there)
-
         return refer(self.cls)
 
     def words(self) -> str:

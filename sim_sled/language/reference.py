@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from sim_sled.language import schema as language
 from sim_sled.language.actions import ACTIONS, Action, CrucibleKnobs, PantryKnobs
 from sim_sled.language.codes import CODES
 from sim_sled.language.presets import PRESETS
-from sim_sled.language.record import FACTORY, FieldInfo, Located, fields_of
+from sim_sled.language.record import DEFINITIONS, FACTORY, FieldInfo, Located, fields_of, refer
 from sim_sled.language.schema import Scenario
 from sim_sled.language.selector import Selector, Trigger
 from sim_sled.language.words import INVARIANTS
 
-_defs: dict[str, dict[str, Any]] = {}
 _CLASSES: Final[tuple[type[Located], ...]] = (
     Scenario,
     language.Fleet,
@@ -38,42 +37,6 @@ _CLASSES: Final[tuple[type[Located], ...]] = (
 )
 
 
-def refer(cls: type[Located]) -> dict[str, Any]:
-    """A reference to the definition of a class, which is made at the first use (classes may contain themselves)."""
-    if cls.__name__ not in _defs:
-        _defs[cls.__name__] = {}
-        _defs[cls.__name__].update(_definition(cls))
-    return {"$ref": f"#/$defs/{cls.__name__}"}
-
-
-def _definition(cls: type[Located]) -> dict[str, Any]:
-    infos = fields_of(cls)
-    made: dict[str, Any] = {
-        "type": "object",
-        "description": (cls.__doc__ or "").strip().splitlines()[0],
-        "properties": {
-            key: {"description": info.doc} | _with_default(info.kind.schema(), info) for key, info in infos.items()
-        },
-        "additionalProperties": False,
-    }
-    required = [key for key, info in infos.items() if info.required]
-    if required:
-        made["required"] = required
-    shorts: list[dict[str, Any]] = []
-    if cls.short:
-        shorts.append(infos[cls.short].kind.schema())
-    if not required and cls in ACTIONS.values():
-        shorts.append({"const": True})
-    return {"anyOf": [made, *shorts], "description": made["description"]} if shorts else made
-
-
-def _with_default(schema: dict[str, Any], info: FieldInfo) -> dict[str, Any]:
-    if isinstance(info.default, bool | int | str) and not info.default_words:
-        shown = info.kind.show(info.default)
-        return schema | {"default": shown}
-    return schema
-
-
 def schema_json() -> str:
     """JSON Schema (draft 2020-12) of a scenario file, for editors (`# yaml-language-server: $schema=`)."""
     root = refer(Scenario)
@@ -81,7 +44,7 @@ def schema_json() -> str:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sim-sled scenario",
         **root,
-        "$defs": {name: _defs[name] for name in sorted(_defs)},
+        "$defs": {name: DEFINITIONS[name] for name in sorted(DEFINITIONS)},
     }
     return json.dumps(document, indent=1) + "\n"
 

@@ -478,3 +478,10 @@ class Scenario(Located):
     load: tuple[Load, ...] = f(
         Many(Struct(Load), "load entries", may_be_empty=True), "What users do.", default=(), words="none"
     )
+
+
+def paced(scenario: Scenario, pace: str | None) -> Scenario:
+    """The scenario at that pace, unless it has latencies of its own (`--pace`)."""
+    if pace is None or scenario.has("latency"):
+        return scenario
+    return attrs.evolve(scenario, latency=Latency(pace))

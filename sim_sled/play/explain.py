@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nexus_client.stub.records import IntendedState
 from sim_sled.engine.cast import Subject
+from sim_sled.play.stage import Stage
 from sim_sled.play.translate import describe
-
-if TYPE_CHECKING:
-    from sim_sled.play.stage import Stage
 
 _WANTED: Final = {
     IntendedState.RUNNING: "they want it running",
@@ -56,6 +54,11 @@ def why(world: Stage, who: Subject) -> list[str]:
         public = "deleted" if row.time_deleted is not None else world.nexus.public_state(row.id).value
         says.append(f"Users see {who.hostname} as {public}; {_WANTED[row.intended_state]}.")
     return says
+
+
+def why_it_failed(world: Stage, who: Subject | None) -> tuple[str, ...]:
+    """The sentences that go with a failure; none where nobody in particular has failed."""
+    return () if who is None else tuple(why(world, who))
 
 
 def _at(world: Stage, at_us: int) -> str:

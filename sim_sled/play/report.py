@@ -10,7 +10,7 @@ import attrs
 
 from nexus_client.dropshot.text import counted, shown
 from sim_sled.language.figures import show_duration
-from sim_sled.play.judge.expect import Failure
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.run import Result
 
 

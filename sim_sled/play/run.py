@@ -25,7 +25,8 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark
-from sim_sled.play.judge.expect import UNJUDGED, Failure, Judge, label_of
+from sim_sled.play.judge.expect import UNJUDGED, Judge, label_of
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.trace import Line, Trace
 from sim_sled.play.users import Deed, UserEntry, Users
 from sim_sled.play.virtual import EPOCH_US, Bounds, TooMuch, World

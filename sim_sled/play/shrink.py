@@ -22,7 +22,8 @@ from sim_sled.language.printing import print_scenario
 from sim_sled.language.schema import Agent, Expect, Fleet, Load, Migrate, Rule, Scenario, numbered
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
-from sim_sled.play.judge.expect import Failure, label_of
+from sim_sled.play.judge.expect import label_of
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.many import Task, play_all
 from sim_sled.play.users import Deed
 

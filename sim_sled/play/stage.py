@@ -7,7 +7,8 @@ Read next: daemon/judging.py, daemon/on_sockets.py, play/judge/expect.py, play/t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.nexus import Nexus
@@ -15,13 +16,44 @@ from sim_sled.core.rack import Rack
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.language.schema import Scenario
-
-if TYPE_CHECKING:
-    from sim_sled.play.asks import Answer, Ask
-    from sim_sled.play.judge.expect import Judge
-    from sim_sled.play.users import Users
+from sim_sled.play.asks import Answer, Ask
 
 Answered = Callable[[nx.Reply | nx.Dropped], None]
+
+
+class Wishes(Protocol):
+    """Who remembers what users want, to judge what they get."""
+
+    def wished(self, instance_id: UUID, verb: str) -> None:
+        """A user has asked for this."""
+        ...
+
+    def stop_answered(self, instance_id: UUID, *, accepted: bool) -> None:
+        """How a wished stop was answered."""
+        ...
+
+
+class Judging(Protocol):
+    """Who judges, as those see it who are judged."""
+
+    @property
+    def invariants(self) -> Wishes:
+        """What is told of wishes."""
+        ...
+
+    def touch_tasks(self) -> None:
+        """A task has moved: look again."""
+        ...
+
+
+class TasksSeen(Protocol):
+    """Tasks of users, as their judge sees them."""
+
+    state: dict[str, str]
+
+    def path(self, sled: UUID, path: str) -> list[str]:
+        """What the last inventory of a sled has there."""
+        ...
 
 
 class Stage(Protocol):
@@ -29,9 +61,17 @@ class Stage(Protocol):
 
     scenario: Scenario
     seed: int
-    judge: Judge
-    users: Users
     nexus_5xx: list[str]
+
+    @property
+    def judge(self) -> Judging:
+        """Who is told what users do."""
+        ...
+
+    @property
+    def tasks(self) -> TasksSeen:
+        """What has come of the users' tasks."""
+        ...
 
     @property
     def engine(self) -> Engine:

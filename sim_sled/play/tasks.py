@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import attrs
@@ -24,9 +24,7 @@ from sim_sled.language.words import Ended
 from sim_sled.play import asks
 from sim_sled.play.asks import EXTENT, Answer, Ask
 from sim_sled.play.fleet import NAMESPACE
-
-if TYPE_CHECKING:
-    from sim_sled.play.stage import Stage
+from sim_sled.play.stage import Stage
 
 Steps = Generator["Ask | int", Any, str]
 """Yields what to ask, or how long to wait; returns what is told when it is over. Any: an `Answer` after an `Ask`."""

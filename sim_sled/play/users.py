@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
@@ -20,10 +20,8 @@ from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
 from sim_sled.play.population import Population
+from sim_sled.play.stage import Stage
 from sim_sled.play.tasks import Tasks
-
-if TYPE_CHECKING:
-    from sim_sled.play.stage import Stage
 
 EVERY_MIN_US: Final = 1_000
 """Shortest pause of an `every`: a scenario that says 0 must not stop time."""

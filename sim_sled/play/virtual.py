@@ -63,6 +63,7 @@ from sim_sled.play.calls import (
 from sim_sled.play.conductor import Conductor
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
+from sim_sled.play.stage import TasksSeen
 from sim_sled.play.trace import LINES_MAX, Line
 from sim_sled.play.translate import asked, told, translate
 from sim_sled.play.users import Users
@@ -144,6 +145,11 @@ class World:
             self.rack.add_sled(config).outbox = outbox_of(self.scenario, self.seed)
         if needs_servers(self.scenario):
             equip(self.rack.sleds.values())
+
+    @property
+    def tasks(self) -> TasksSeen:
+        """Of the users; see `Stage`."""
+        return self.users.tasks
 
     @property
     def engine(self) -> Engine:

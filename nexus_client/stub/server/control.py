@@ -3,7 +3,7 @@
 `OPERATIONS`, at the end, is all of it; statuses and messages of refused actions are those of NX 4.2, and `detail`
 says what Nexus would only write into its log.
 
-Read before: dropshot/control_api.py, stub/server/control_answers.py, stub/server/metrics.py.
+Read before: dropshot/control_api.py, stub/server/control_answers.py, stub/server/counters.py, stub/server/metrics.py.
 Read next: stub/server/serve.py.
 """
 

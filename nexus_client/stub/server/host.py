@@ -1,6 +1,7 @@
 """Owns the Nexus core in a process: stamps time, performs effects, one timer, one task per call to a sled. Shell.
 
-Read before: stub/nexus.py, stub/server/metrics.py, stub/server/sled_client.py. Read next: stub/server/serve.py.
+Read before: stub/nexus.py, stub/server/counters.py, stub/server/metrics.py, stub/server/sled_client.py.
+Read next: stub/server/serve.py.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from nexus_client.stub.contract import (
 )
 from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
+from nexus_client.stub.server.counters import Counters
 from nexus_client.stub.server.faults import Faults
-from nexus_client.stub.server.metrics import Counters
 from nexus_client.stub.server.store import Store
 from nexus_client.stub.upstairs import Upstairs
 

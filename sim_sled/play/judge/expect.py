@@ -1,13 +1,14 @@
 """Expectations: armed by an event for each VMM anew, met or broken within their time.
 
-Read before: language/schema.py, play/stage.py. Read next: antithesis.py, daemon/judging.py, play/judge/invariants.py.
+Read before: language/schema.py, play/judge/failures.py, play/judge/invariants.py, play/stage.py.
+Read next: antithesis.py, daemon/judging.py.
 """
 
 from __future__ import annotations
 
 import heapq
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -20,34 +21,15 @@ from sim_sled.language.schema import Expect, Scenario, That
 from sim_sled.language.selector import Trigger
 from sim_sled.language.source import Mark
 from sim_sled.language.words import DEFAULT_INVARIANTS, On
+from sim_sled.play.explain import why_it_failed
+from sim_sled.play.judge.failures import Failure
 from sim_sled.play.judge.invariants import Invariants
-
-if TYPE_CHECKING:
-    from sim_sled.play.stage import Stage
-
+from sim_sled.play.stage import Stage
 
 UNJUDGED: Final = "unjudged"
 """Begins the key of a failure that is not a broken expectation but one on which no verdict was reached."""
 NOBODY: Final = UUID(int=0)
 """Instead of an instance: of expectations about tasks and inventories."""
-
-
-@attrs.frozen
-class Failure:
-    """What was expected and was not so. `key` says the same for the same fault in another run (for `shrink`)."""
-
-    key: str
-    text: str
-    at_us: int
-    mark: Mark | None = None
-    why: tuple[str, ...] = ()
-    seen: str = ""
-    """What was seen instead, without times and names, and what users wanted: with `key`, the reason."""
-
-    @property
-    def reason(self) -> tuple[str, str]:
-        """The same for the same fault, in whichever scenario it shows."""
-        return self.key, self.seen
 
 
 @attrs.define(eq=False)
@@ -280,7 +262,7 @@ class Judge:
     def _fail(self, waiting: _Armed, text: str, seen: str) -> None:
         who = waiting.who
         whom = f"{who.short} {who.hostname}: " if who is not None else ""
-        why = self.world_why(who)
+        why = why_it_failed(self.world, who)
         told = f"expectation '{waiting.label}' ({waiting.expect.mark()}): {whom}{text}"
         # of tasks and inventories `seen` has names of sleds, of which a smaller scenario has fewer
         reason = "" if who is None else f"{seen}; wanted {self._wanted(who.instance_id)}"
@@ -293,12 +275,6 @@ class Judge:
         """What users want of an instance."""
         row = self.world.nexus.records.instances.get(instance_id)
         return "nothing" if row is None or row.time_deleted is not None else row.intended_state.value
-
-    def world_why(self, who: Subject | None) -> tuple[str, ...]:
-        """The explanation that goes with a failure."""
-        from sim_sled.play.explain import why  # noqa: PLC0415 (it looks at everything, this file included)
-
-        return () if who is None else tuple(why(self.world, who))
 
     def _holds(self, waiting: _Armed) -> bool:
         that = waiting.expect.that
@@ -333,7 +309,7 @@ class Judge:
 
     def _wrong_of_sleds(self, that: That, expect: Expect) -> list[str]:
         """What tasks have not come to, and what Nexus has not seen of every sled that is meant."""
-        tasks, wrong = self.world.users.tasks, []
+        tasks, wrong = self.world.tasks, []
         for name, wanted in that.task:
             if (now := tasks.state.get(name, "not begun")) != wanted:
                 wrong.append(f"task {name} is {now}, not {wanted}")

@@ -1,12 +1,12 @@
 """Invariants: what must be so in every run, whatever the rules do (names.INVARIANTS), and what the Nexus model
 itself promises (NX 7 #29 to #35, #37 and #38 at any time; #36, #43, #44 at the end).
 
-Read before: engine/cast.py, play/judge/expect.py.
+Read before: engine/cast.py, play/judge/failures.py. Read next: play/judge/expect.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -25,10 +25,9 @@ from nexus_client.types import SledVmmState
 from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event
-
-if TYPE_CHECKING:
-    from sim_sled.play.judge.expect import Failure
-    from sim_sled.play.stage import Stage
+from sim_sled.play.explain import why_it_failed
+from sim_sled.play.judge.failures import Failure
+from sim_sled.play.stage import Stage
 
 _Says = tuple[InstanceDbState, UUID | None, UUID | None, UUID | None]
 """An instance's record: its state, the active VMM, the target, the migration."""
@@ -60,12 +59,10 @@ class Invariants:
 
     def fail(self, key: str, text: str, who: Subject | None = None) -> None:
         """Each fault is told once."""
-        from sim_sled.play.judge.expect import Failure  # noqa: PLC0415 (they need each other)
-
         if text in self._told or len(self.failures) >= FAILURES_MAX:
             return
         self._told.add(text)
-        why = self.world.judge.world_why(who)
+        why = why_it_failed(self.world, who)
         same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
         self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
         self.world.line("failed", f"invariant {key}: {text}", who)
