@@ -16,6 +16,9 @@ NOT_FOUND: Final = "Not Found"
 MESSAGE_MAX: Final = 4096
 """A message may quote what the client sent, and that may be a megabyte."""
 
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""The digit of a random one that tells the variant: two of its bits are fixed."""
+
 
 class Refused(Exception):
     """An answer other than success.
@@ -50,11 +53,9 @@ class Unanswered(Exception):
 
 
 def new_request_id() -> str:
-    """A random UUID of version 4, `uuid.uuid4` without the object: of the four digits that may stand for its variant
-    it is always the same.
-    """
+    """A random UUID of version 4: `uuid.uuid4` without the object."""
     h = urandom(16).hex()
-    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:]}"
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
 
 
 def error_body(request_id: str, refused: Refused) -> bytes:
