@@ -24,7 +24,7 @@ import attrs
 import msgspec
 
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
 from sim_sled.daemon.small_rack import READY_S, RackError, SledHandle, handle_of, model_of_rack
 from sim_sled.daemon.worker import Ready, Spec

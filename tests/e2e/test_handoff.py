@@ -19,12 +19,13 @@ import pytest
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.companions import handoff
-from sim_sled.companions.handoff import HandoffRunner
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
 from sim_sled.core.handoff.wishes import Wishes
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.handing_over import HandoffRunner
+from sim_sled.daemon.options import Options
 from sim_sled.language.pacer import PresetPacer
 
 ZONE = "control-plane.oxide.internal"
