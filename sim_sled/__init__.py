@@ -44,7 +44,7 @@ _HOMES: Final = {
     "Sled": "sim_sled.core.sled",
     "Vmm": "sim_sled.core.vmm",
     "Daemon": "sim_sled.daemon.daemon",
-    "Options": "sim_sled.daemon.daemon",
+    "Options": "sim_sled.daemon.options",
     "PropolisMode": "sim_sled.daemon.propolis_mode",
 }
 

@@ -18,11 +18,11 @@ import pytest
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.companions import handoff
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
 from sim_sled.core.handoff.wishes import Wishes
+from sim_sled.daemon import handing_over
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.handing_over import HandoffRunner
 from sim_sled.daemon.options import Options
@@ -35,7 +35,7 @@ LIMIT_S = 60
 
 @pytest.fixture(autouse=True)
 def _a_cheap_hash(monkeypatch):
-    monkeypatch.setattr(handoff, "password_hash", lambda _wishes: HASH)
+    monkeypatch.setattr(handing_over, "password_hash", lambda _wishes: HASH)
 
 
 class Rack:
@@ -103,7 +103,7 @@ async def test_internal_dns_answers_what_was_handed_over():
 
 
 async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is_left_alone(monkeypatch):
-    monkeypatch.setattr(handoff, "dns_is_elsewhere", lambda *_: True)
+    monkeypatch.setattr(handing_over, "dns_is_elsewhere", lambda *_: True)
     options = Options(nexus="[::1]:1", companions=Ports(), register=False, shutdown_wait_s=0.1)
     other = Daemon([SledConfig(uuid.uuid4(), "[::1]:0")], options)
     await other.start()
@@ -111,7 +111,7 @@ async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is
         (beside,) = other.companion_addresses().values()
         wishes = Wishes("[::1]:1", 1, dns=beside.dns, dns_http=beside.dns_http)
         sleds = [attrs.evolve(each.config, address=each.address) for each in other.rack.sleds.values()]
-        made = handoff.make(wishes, handoff.facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
+        made = handing_over.make(wishes, handoff.facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
         runner = HandoffRunner(other, wishes, 0)
         async with aiohttp.ClientSession() as http:
             config = f"http://{beside.dns_http}/config"
