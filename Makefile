@@ -70,7 +70,7 @@ hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a gener
 # Each part goes on whatever the one before it found; NIGHT="--runs 1000 --only happy" plays some of the library.
 campaign-night: $(STAMP)  ## days of work: 10^5 seeds of each library scenario (NIGHT="--runs 1000"), 10^6 property steps, outage, soak
 	-nice -n 15 $(BIN)/python -m tests.campaign.night $(NIGHT)
-	-SIM_SLED_PROFILE=nightly nice -n 15 $(BIN)/python -m pytest -q tests/model
+	-nice -n 15 $(BIN)/python -m tests.campaign.steps
 	-nice -n 15 $(BIN)/python -m tests.campaign.outage --seconds 3600
 	-nice -n 15 $(BIN)/python -m tests.bench.soak_propolis --seconds 3600
 

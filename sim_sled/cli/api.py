@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""
@@ -24,6 +24,7 @@ class Part(Enum):
     ANSWER = "answer"
 
 
+@typed(Needs(("--part",), ("--validate",)))
 def api(
     *,
     coverage: Annotated[bool, typer.Option(help="every operation and how far it goes")] = False,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hint
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
 from nexus_client.dropshot.text import counted, peer_address, shown_lines
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ Token = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
 
+_SAY_WHICH: Final = "are two ways to say which daemon; give one"
+WHICH_ONCE: Final = OneOf(("--at", "--rack", "--port-file"), _SAY_WHICH)
 _WHICH: Final = {"at": At, "rack": Rack, "port_file": FromPortFile, "token": Token}
 
 
@@ -76,19 +78,23 @@ def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     del command.__wrapped__  # its annotations are those of before
-    return command
+    own_rules: tuple[Together, ...] = getattr(function, "together", ())
+    return typed(WHICH_ONCE, *own_rules)(command)
 
 
 def found(at: str | None, rack: str | None, port_file: Path | None, token: str | None) -> Found:
     """The daemon that is meant. Exits with 2 if that is not clear, 3 if none runs."""
     from sim_sled.cli import control_client
 
-    if rack is not None and port_file is not None:
-        bad("--rack and --port-file are two ways to say which daemon; give one")
-    # a name that is typed wins over an address in the environment
-    return control_client.Found(control_client.where(None if rack is not None else at, port_file, rack), token)
+    # a name or a file that is typed wins over an address in the environment; typed together they are refused
+    told = at if rack is None and port_file is None else None
+    return control_client.Found(control_client.where(told, port_file, rack), token)
 
 
+@typed(
+    OneOf(("TRACE", *WHICH_ONCE.names), "do not go together: a page is of a trace or of a daemon"),
+    Needs(("--out",), ("TRACE",)),
+)
 def page(
     trace: Annotated[
         Path | None, typer.Argument(metavar="TRACE", help="a finished run, as `run --trace` writes it")
@@ -107,6 +113,7 @@ def page(
     page_of(trace, out or trace.parent / f"{trace.stem}.html")
 
 
+@typed(OneOf(("--watch", "--json"), "do not go together: JSON is not drawn again; see `events --follow`"))
 def ps(
     to: Found,
     as_json: AsJson = False,
@@ -188,6 +195,7 @@ def step(
     raise typer.Exit(control_client.move(to.address, to.token, "/step", {"steps": steps}, as_json))
 
 
+@typed(Needs(("--within",), ("STATE",)))
 def until(
     to: Found,
     what: Annotated[str, typer.Argument(metavar="VMM|DURATION", help="whom to wait for, or how long, like 90s")],
@@ -341,6 +349,7 @@ def release(to: Found, name: Name, as_json: AsJson = False) -> None:
     raise typer.Exit(control_client.post(to, f"/release/{name}", told, as_json=as_json))
 
 
+@typed(WHICH_ONCE, OneOf(("RACK", "--at", "--port-file"), _SAY_WHICH))
 def scale(
     name: Annotated[str | None, typer.Argument(metavar="RACK", help="the same as --rack")] = None,
     sleds: Annotated[

@@ -11,10 +11,11 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE
+from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE, OneOf, typed
 from sim_sled.cli import rss
 
 
+@typed(OneOf(("--dry-run", "--configs"), "print two things; give one"))
 def handoff(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
     sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR")],

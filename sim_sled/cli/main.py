@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Version
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, Version, typed
 from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
@@ -38,6 +38,7 @@ def _program(_version: Version = False) -> None:
 
 
 _SECONDS_MAX = 1e9  # some 30 years: keeps infinity out of integer microseconds
+_STOP_GRACE_S = 600.0  # the real agent's
 
 
 class Mode(Enum):
@@ -84,6 +85,11 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 
 
 @app.command()
+@typed(
+    Needs(("--plays", "--junit", "--watch"), ("--scenario",)),
+    Needs(("--propolis-net",), ("--propolis",)),
+    Needs(rss.OF_A_HANDOFF, ("NEXUS_LOCKSTEP_PORT",)),
+)
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
     sled_addr: Annotated[
@@ -149,8 +155,11 @@ def serve(
         typer.Option(metavar="NET", help="where Nexus may let one listen, beside loopback and the sled's prefix"),
     ] = None,
     stop_grace: Annotated[
-        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop")
-    ] = 600.0,
+        float | None,
+        typer.Option(
+            min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop; else the scenario's, or 600"
+        ),
+    ] = None,
     poke_timeout: Annotated[
         float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
     ] = 15.0,
@@ -198,6 +207,8 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
+    import attrs
+
     from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
@@ -244,7 +255,7 @@ def serve(
             mode=SimMode(sim_mode.value),
             hardware=made,
             repo_depot_port=repo_depot_port,
-            stop_grace_us=int(stop_grace * SECOND_US),
+            stop_grace_us=int((_STOP_GRACE_S if stop_grace is None else stop_grace) * SECOND_US),
             recheck_us=RECHECK_US,
             poke_timeout_us=int(poke_timeout * SECOND_US),
             max_vcpus=max_vcpus,
@@ -259,11 +270,9 @@ def serve(
     beside = len(sleds) <= rss.SLEDS_BESIDE_MAX if companions is None else companions
     engine = None
     if scenario is not None:
-        engine, sleds = _engine(scenario, seed, plays, pace, sleds)
-    elif plays is not None:
-        _fail("--plays needs --scenario")
-    elif junit is not None:
-        _fail("--junit needs --scenario")
+        engine = _engine(scenario, seed, plays, pace, sleds)
+        if stop_grace is None:
+            sleds = [attrs.evolve(sled, stop_grace_us=engine.scenario.agent.stop_grace) for sled in sleds]
     if (why := why_unwritable(junit)) is not None:
         _fail(why)
     if pace == "dev" and scenario is None:
@@ -323,12 +332,8 @@ def _token(text: str | None, file: Path | None) -> str | None:
         _fail(str(bad))
 
 
-def _engine(
-    path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]
-) -> tuple[Any, list[Any]]:
-    """The rules of a scenario, and the sleds as it wants them. Exits with 2 and every problem of the file."""
-    import attrs
-
+def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]) -> Any:
+    """The rules of a scenario, for these sleds. Exits with 2 and every problem of the file."""
     from sim_sled.daemon.serve import BadScenario, load_one
     from sim_sled.language.schema import paced
     from sim_sled.play.fleet import NotInFleet, engine_for
@@ -336,11 +341,10 @@ def _engine(
     try:
         loaded = paced(load_one(path), pace)
         chosen = seed if seed is not None else loaded.seed or 0
-        engine = engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
+        return engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
     except (BadScenario, NotInFleet) as bad:
         typer.echo(str(bad).rstrip(), err=True)
         raise typer.Exit(BAD_INPUT) from None
-    return engine, [attrs.evolve(sled, stop_grace_us=loaded.agent.stop_grace) for sled in sleds]
 
 
 def parse_also(text: str) -> tuple[UUID, str]:

@@ -17,11 +17,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from nexus_client.dropshot import collector
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, UNREACHABLE
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.daemon import descriptors, loop
@@ -30,9 +30,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
 from sim_sled.files import CannotWrite
-from sim_sled.machine import assertions
-
-NO_RACK: Final = 3
+from sim_sled.machine import assertions, cannot_bind
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -48,6 +46,7 @@ class Spec(msgspec.Struct, frozen=True):
     pace: str
     token: str
     listen: str = "[::1]:0"
+    log_level: str = "warning"
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -58,15 +57,19 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 async def _main() -> int:
-    logs.configure(level="warning")
     running = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await running.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
     try:
-        return await _serve(msgspec.json.decode(await reader.readline(), type=Spec), reader)
-    except (RackError, BadScenario, CannotWrite, OSError, ValueError) as error:
+        spec = msgspec.json.decode(await reader.readline(), type=Spec)
+        logs.configure(level=spec.log_level)
+        return await _serve(spec, reader)
+    except OSError as error:
+        sys.stderr.write(f"sim-sled: {cannot_bind(error) if error.errno in CLOSED_ADDRESS else error}\n")
+        return ADDRESS_IN_USE if error.errno in CLOSED_ADDRESS else UNREACHABLE
+    except (RackError, BadScenario, CannotWrite, ValueError) as error:
         sys.stderr.write(f"sim-sled: {error}\n")
-        return NO_RACK
+        return UNREACHABLE
     finally:
         transport.close()
 
@@ -75,7 +78,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     running.add_signal_handler(signal.SIGTERM, stop.set)
-    running.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the parent decides
+    running.add_signal_handler(signal.SIGINT, lambda: None)  # whoever sends it one by one: the parent decides
     file = None if spec.scenario is None else Path(spec.scenario)
     rack = SmallRack(
         name=spec.name,

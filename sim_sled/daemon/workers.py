@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import signal
 import sys
@@ -23,6 +24,7 @@ from typing import Final, Self
 import attrs
 import msgspec
 
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
@@ -109,6 +111,9 @@ class Workers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_MAX,
+            # Ctrl-C reaches all of a terminal's group, and this process decides: a worker that is still importing
+            # would answer it with a traceback. It ends with its parent, whose end of stdin closes.
+            start_new_session=True,
         )
         assert worker.process.stdin is not None, "asked for"
         assert worker.process.stdout is not None, "asked for"
@@ -116,7 +121,10 @@ class Workers:
         line = await worker.process.stdout.readline()
         if not line.endswith(b"\n"):
             code = await worker.process.wait()
-            raise RackError(f"a worker (sleds {worker.spec.first} and on) has ended with {code} before it was ready")
+            which = f"a worker (sleds {worker.spec.first} and on)"
+            if code == ADDRESS_IN_USE:
+                raise OSError(errno.EADDRNOTAVAIL, f"{which} could not listen")
+            raise RackError(f"{which} has ended with {code} before it was ready")
         worker.ready = msgspec.json.decode(line, type=Ready)
         worker.deaths = 0
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypedDict
 
 import attrs
 
 from sim_sled.incident.facts import Asked, Ended, Ending, NotTaken, Observed, Op, Published
-from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, TERMINAL, blocked, edges, forgotten, told_end
+from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, TERMINAL, blocked, edges, forgotten, told_end, wanted
 from sim_sled.incident.lines import Where
 from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
 from sim_sled.incident.timeline import Incident, Instance, Vmm
@@ -24,6 +24,8 @@ CLIENT_US: Final = 60 * SECOND_US
 """How long Nexus waits for an answer about a VMM (omicron#5235)."""
 ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
+CHECK_PERIOD_US: Final = 30 * SECOND_US
+"""Between two health checks of a VMM (NX 4.5)."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
@@ -32,12 +34,20 @@ _EXPLAINS: Final = frozenset(
 )
 
 
+class Once(TypedDict, total=False):
+    """Words of a rule that means one time of several."""
+
+    times: int
+    skip: int
+
+
 @attrs.define
 class Departures:
     """Writes the rules of an incident on its sheet; a line that a wider rule has explained gets none of its own."""
 
     sheet: Sheet
     explained: set[Where] = attrs.field(factory=set)
+    said: set[tuple[str, str]] = attrs.field(factory=set)
 
     @property
     def incident(self) -> Incident:
@@ -166,7 +176,7 @@ class Departures:
         host = instance.shown
         lost = forgotten(vmm)
         if lost is not None:
-            self._forget(host, vmm, lost)
+            self._forget(instance, vmm, lost)
         for edge, began, took, seen in edges(vmm):
             if took <= SLOW_US[edge] or (edge == TEARDOWN and lost is not None):
                 continue
@@ -177,11 +187,11 @@ class Departures:
                     f"observe while its report was not taken ({unheard.where}): no rule."
                 )
                 continue
-            self._slow(host, vmm, edge, took, seen=seen, began=began)
+            self._slow(instance, vmm, edge, took, seen=seen, began=began)
         for each in vmm.ended:
-            self._ending(host, vmm, each)
-        self._stuck(host, vmm)
-        self._migration(host, vmm)
+            self._ending(instance, vmm, each)
+        self._stuck(instance, vmm)
+        self._migration(instance, vmm)
         for verdict in vmm.verdicts:
             if verdict.why == "sled off" and vmm.sled in self.sheet.draft.hosts:
                 sled = self.sheet.draft.hosts[vmm.sled]
@@ -198,7 +208,8 @@ class Departures:
                     f"{verdict.where}: the sled of {host} was expunged: nothing a sled does plays that."
                 )
 
-    def _forget(self, host: str, vmm: Vmm, check: Asked) -> None:
+    def _forget(self, instance: Instance, vmm: Vmm, check: Asked) -> None:
+        host = instance.shown
         stopped = next((o for o in vmm.observed if o.state == "stopped"), None)
         end = next((o for o in vmm.observed if o.state in TERMINAL), None)
         told = next(p for p in vmm.published if p.state in TERMINAL)
@@ -230,6 +241,7 @@ class Departures:
             ],
             doubt=["forgotten with the end of Propolis; no line says when exactly"],
             times=1,
+            skip=_times_before(instance, "stopped", stopped.at_us),
         )
         self.sheet.expect(
             "the-watcher-hears-404",
@@ -258,7 +270,8 @@ class Departures:
         instance = self.incident.instances.get(vmm.instance)
         return instance is not None and any(user.verb == "stop" for user in instance.users)
 
-    def _slow(self, host: str, vmm: Vmm, edge: str, took: int, *, seen: Observed, began: int) -> None:
+    def _slow(self, instance: Instance, vmm: Vmm, edge: str, took: int, *, seen: Observed, began: int) -> None:
+        host = instance.shown
         bundle = [e for e in vmm.ended if e.how in (Ending.BUNDLE_BEGINS, Ending.BUNDLE_ENDS)]
         why = [at(seen.where, f"{edge.partition(' ')[0]}")]
         if edge == TEARDOWN:
@@ -278,12 +291,52 @@ class Departures:
             f"{{delay: {duration(took)}}}",
             why=why,
             doubt=doubt,
+            **self._only(instance, vmm, edge, began),
         )
 
-    def _ending(self, host: str, vmm: Vmm, fact: Ended) -> None:
+    def _only(self, instance: Instance, vmm: Vmm, edge: str, began: int) -> Once:
+        """Which time an instance took an edge, if it did so several times."""
+        again = edge == "rebooting -> running"
+        if edge == "starting -> running":
+            # a start that came to nothing was one as well
+            took = [each.id for each in instance.vmms if _was_started(each)]
+            number = took.index(vmm.id) if vmm.id in took else 0
+        else:
+            all_ = sorted(
+                (at_us, each.id) for each in instance.vmms for which, at_us, _, _ in edges(each) if which == edge
+            )
+            took = [whose for _, whose in all_] if again else list(dict.fromkeys(whose for _, whose in all_))
+            number = [at_us for at_us, _ in all_].index(began) if again else took.index(vmm.id)
+        return {} if len(took) < 2 else {"times": 1, "skip": number}
+
+    def _once(self, what: str, of: str) -> bool:
+        """Whether this is said for the first time of one VMM or migration: several lines tell one thing."""
+        new = (what, of) not in self.said
+        self.said.add((what, of))
+        return new
+
+    def _before(self, instance: Instance, op: Op, asked: Asked) -> int:
+        """How many requests of one kind came before one that departed, and are played as well."""
+        all_ = [each for vmm in instance.vmms for each in vmm.asked if each.op is op and not each.late]
+        return sum(
+            each.at_us < asked.at_us and each.status is not None and each.status < 400
+            for each in all_
+            if each is not asked
+        )
+
+    def _ending(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
+        host = instance.shown
+        if fact.how is Ending.PROCESS_STARTED:
+            starts = [each for each in vmm.ended if each.how is Ending.PROCESS_STARTED]
+            if fact is starts[0]:
+                return
+            fact = attrs.evolve(fact, how=Ending.EMPTY)  # a second process has no VM (LG 2.3)
         kills = {Ending.ZONE_GONE: "true", Ending.EMPTY: "true", Ending.SILENT: "false"}
         running = next((o for o in vmm.observed if o.state == "running"), None)
-        if fact.how in kills and not any(name == f"{host}-propolis-dies" for name in self.sheet.names()):
+        if fact.how in kills:
+            if not self._once("dies", vmm.id):
+                return
+            skip = 0
             doubt = [] if fact.how is not Ending.SILENT else ["Propolis died or hung: the log cannot tell"]
             if running is None:
                 when, do = (
@@ -291,7 +344,7 @@ class Departures:
                     f"{{kill_propolis: {{restart: {kills[fact.how]}}}}}",
                 )
             else:
-                when = "{state: running}"
+                when, skip = "{state: running}", _times_before(instance, "running", running.at_us)
                 after = duration(max(0, fact.at_us - running.at_us))
                 do = f"[{{delay: {after}}}, {{kill_propolis: {{restart: {kills[fact.how]}}}}}]"
                 doubt.append("the agent noticed then; when it died is not known")
@@ -303,9 +356,10 @@ class Departures:
                 why=[at(fact.where, fact.how.value)],
                 doubt=doubt,
                 times=1,
+                skip=skip,
             )
         elif fact.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED):
-            if any(name == f"{host}-cannot-start" for name in self.sheet.names()):
+            if not self._once("cannot start", vmm.id):
                 return
             self.sheet.rule(
                 f"{host}-cannot-start",
@@ -314,6 +368,7 @@ class Departures:
                 "{set_state: failed}",
                 why=[at(fact.where, f"{fact.how.value}: {fact.text}")],
                 times=1,
+                skip=_starts_before(instance, vmm),
             )
         elif fact.how is Ending.GRACE_OVER:
             stopping = next((o for o in vmm.observed if o.state == "stopping"), None)
@@ -325,14 +380,16 @@ class Departures:
                 "{state: stopping}",
                 "{stall: forever}",
                 why=[at(fact.where, fact.how.value)],
+                skip=0 if stopping is None else _times_before(instance, "stopping", stopping.at_us),
             )
         elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
             self.sheet.draft.notes.append(
                 f"{fact.where}: {fact.how.value} ({host}): no action of a sled plays what a guest wants."
             )
 
-    def _stuck(self, host: str, vmm: Vmm) -> None:
+    def _stuck(self, instance: Instance, vmm: Vmm) -> None:
         """A state that never ended while the logs go on."""
+        host = instance.shown
         if any(e.how is Ending.GRACE_OVER for e in vmm.ended) or any(p.state in TERMINAL for p in vmm.published):
             return
         last = vmm.observed[-1] if vmm.observed else None
@@ -358,17 +415,23 @@ class Departures:
                 f"it lasted at least {duration(lasted)}, until the logs end; 'forever' is invented",
                 *self.sheet.gap(began_us, self.incident.end_us),
             ],
+            skip=_starts_before(instance, vmm)
+            if state in ("creating", "starting")
+            else _times_before(instance, state, began_us),
         )
 
-    def _migration(self, host: str, vmm: Vmm) -> None:
+    def _migration(self, instance: Instance, vmm: Vmm) -> None:
+        host = instance.shown
         failed = [m for m in vmm.migrated if m.failed]
         sides = [(p, side) for p in vmm.published for side in (p.migration_in, p.migration_out) if side == "failed"]
         if not failed and not sides:
             return
-        if any(name == f"{host}-migration-fails" for name in self.sheet.names()):
-            return
         where = failed[0].where if failed else sides[0][0].where
         moment = failed[0].at_us if failed else sides[0][0].at_us
+        # both sides tell of it, and Nexus does: which migration it was, its target says
+        targets = [each for each in instance.vmms if _is_target(each) and each.first_us() <= moment]
+        if not self._once("migration", targets[-1].id if targets else instance.id):
+            return
         seen = [p.phase for p in vmm.phases if p.at_us <= moment and p.phase not in ("finish", "error")]
         phase = (failed[0].phase if failed else "") or (seen[-1] if seen else "ram_push")
         doubt = (
@@ -378,12 +441,13 @@ class Departures:
         )
         self.sheet.rule(
             f"{host}-migration-fails",
-            host_named(host),
+            host_named(host, ", role: source" if len(targets) > 1 else ""),
             f"{{migration: {phase}}}",
             "{migration: {result: failed, source: resumes, target: failed}}",
             why=[at(where, "the migration failed")],
             doubt=doubt,
             times=1,
+            skip=max(0, len(targets) - 1),
         )
         self.sheet.expect(
             f"{host}-stays",
@@ -403,6 +467,8 @@ class Departures:
                 by_kind[(asked.op, asked.status)].append(asked)
         for (op, status), found in by_kind.items():
             first = found[0]
+            skip = 0 if op is Op.GET_STATE else self._before(instance, op, first)
+            self._asked_again(instance, vmm, found)
             if (op, status) == (Op.PUT_STATE, 403):
                 # Propolis's queue denied what the sled let pass (PR 3.9): it would do so again, and a rule would
                 # refuse another request than this one
@@ -429,15 +495,44 @@ class Departures:
             ]
             name = f"{instance.shown}-{word}-refused" + ("" if status == 500 else f"-{status}")
             self.sheet.rule(
-                name, host_named(instance.shown), f"{{request: {op.value}}}", do, why=why, times=len(found)
+                name,
+                host_named(instance.shown),
+                f"{{request: {op.value}}}",
+                do,
+                why=why,
+                times=len(found),
+                skip=skip,
+                between=_meanwhile(vmm, found) if op is Op.GET_STATE else None,
             )
+
+    def _asked_again(self, instance: Instance, vmm: Vmm, found: list[Asked]) -> None:
+        """Who asks what was refused: a start and a migration ask by themselves, the rest nobody does in a replay."""
+        for asked in found:
+            earlier = any(a.op is Op.PUT_STATE and a.at_us < asked.at_us for a in vmm.asked)
+            if asked.op is not Op.PUT_STATE or not earlier or (asked.status or 0) < 500:
+                continue
+            began_us = asked.at_us - asked.latency_us
+            said = wanted(vmm, asked)
+            by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - asked.at_us) < ONE_CAUSE_US]
+            verb = said.verb if said is not None else by_user[0].verb if by_user else "reboot"
+            if verb not in ("stop", "reboot"):
+                continue
+            why = [at(asked.where, f"{asked.op.value}: {asked.status}")]
+            why += [] if said is None else [at(said.where, f"{verb} was asked for")]
+            why += [at(user.where, f"a user's {verb}, {user.status}") for user in by_user[:1]]
+            doubt = [] if said or by_user else ["what was asked for is in no line: a reboot is invented"]
+            self.sheet.load(self.sheet.t(began_us), f"{verb}: {host_named(instance.shown)}", why, doubt)
 
     def _harmless(self, vmm: Vmm, asked: Asked) -> bool:
         """Whether the refusal follows from what else is played, or from a VMM that is over."""
         if asked.status in (404, 410):
             if asked is forgotten(vmm) or forgotten(vmm) is not None:
                 return True
-            over = any(p.state in TERMINAL and p.at_us <= asked.at_us for p in vmm.published)
+            # told, or seen and not told yet: the runner is ending and takes nothing more (410)
+            ends: list[Observed | Published] = (
+                [*vmm.published, *vmm.observed] if asked.status == 410 else [*vmm.published]
+            )
+            over = any(p.state in TERMINAL and p.at_us <= asked.at_us for p in ends)
             restarted = self.incident.last_agent_restart(vmm.sled, asked.at_us)
             died = any(
                 e.how in (Ending.EMPTY, Ending.ZONE_GONE, Ending.RUNNER_EXITED) and e.at_us <= asked.at_us + SECOND_US
@@ -491,6 +586,8 @@ class Departures:
                     why=why,
                     doubt=[_ONE_SIDED],
                     times=len(found),
+                    skip=0 if op is Op.GET_STATE else self._before(instance, op, found[0]),
+                    between=_meanwhile(vmm, found) if op is Op.GET_STATE else None,
                 )
 
     def _hangs_of_sleds(self, told: list[Instance]) -> None:
@@ -521,6 +618,39 @@ class Departures:
             why = tuple(at(a.where, "the caller gave up") for a, _ in found[:3])
             doubt = ("one cause is assumed: all on one sled within one time", "agent or network: the log cannot tell")
             self.sheet.draft.rules.append(Entry(f"{name}-answers-nobody", rule, why, doubt))
+
+
+def _is_target(vmm: Vmm) -> bool:
+    return vmm.described is not None and vmm.described.migration
+
+
+def _was_started(vmm: Vmm) -> bool:
+    """Whether it was asked to start; a target of a migration never is."""
+    return not vmm.is_noise and not _is_target(vmm) and any(each.op is Op.PUT_STATE for each in vmm.asked)
+
+
+def _starts_before(instance: Instance, vmm: Vmm) -> int:
+    """How many VMMs of an instance were started before this one."""
+    started = [each.id for each in instance.vmms if each is vmm or _was_started(each)]
+    return started.index(vmm.id)
+
+
+def _times_before(instance: Instance, state: str, at_us: int) -> int:
+    """How often VMMs of an instance had come into a state before."""
+    count = 0
+    for vmm in instance.vmms:
+        was = ""
+        for each in vmm.observed:
+            count += each.state == state != was and each.at_us < at_us
+            was = each.state
+    return count
+
+
+def _meanwhile(vmm: Vmm, found: list[Asked]) -> tuple[int, int] | None:
+    """Between what times checks departed, if others went well. A replay asks at other moments: one period more."""
+    if not vmm.quiet_checks:
+        return None
+    return min(a.at_us - a.latency_us for a in found) - SECOND_US, max(a.at_us for a in found) + CHECK_PERIOD_US
 
 
 @attrs.define

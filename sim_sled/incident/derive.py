@@ -16,12 +16,14 @@ import attrs
 
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
-from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, blocked, edges, forgotten
+from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, blocked, edges, first, forgotten, wanted
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
 from sim_sled.incident.timeline import Incident, Instance, Vmm
 
 BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
+_NOTED_MAX: Final = 20
+"""Lines quoted that play nothing: what repeats tells nothing new."""
 
 
 def derive(incident: Incident, name: str) -> Draft:
@@ -81,33 +83,42 @@ class _Deriver:
         """T = 0 is the earliest record; where VMs ran before, they are created first and everything is shifted."""
         early = [vmm for each in told for vmm in each.vmms[:1] if not vmm.is_noise and self._ran_before(each)]
         if early:
-            first = min(vmm.first_us() for vmm in early)
-            self.sheet.shift_us = max(0, BOOT_US - (first - self.incident.begin_us))
+            first_us = min(vmm.first_us() for vmm in early)
+            self.sheet.shift_us = max(0, BOOT_US - (first_us - self.incident.begin_us))
             self.draft.notes.append(
                 f"{len(early)} VMs ran before the logs begin: they are created at 0 s and everything else is "
                 f"shifted by {duration(self.sheet.shift_us)}, so that they have booted."
             )
 
     def _ran_before(self, instance: Instance) -> bool:
-        return bool(instance.vmms) and instance.vmms[0].described is None and instance.vmms[0].registered is None
+        vmm = next(iter(instance.vmms), None)
+        if vmm is None or vmm.described is not None or vmm.registered is not None:
+            return False
+        begun = [each.at_us for each in instance.starts]
+        begun += [user.at_us for user in instance.users if user.verb == "start" and user.status < 400]
+        return all(at_us > vmm.first_us() + SECOND_US for at_us in begun)
 
     def _load(self, instance: Instance) -> None:
         size = f"ncpus: {instance.ncpus or 2}, memory: {_size(instance.memory)}"
-        doubt = [] if instance.name else [f"no line names {instance.id}; '{instance.shown}' is invented"]
+        called = instance in self.incident.called.values()
+        doubt = [] if instance.name or called else [f"no line names {instance.id}; '{instance.shown}' is invented"]
         if instance.ncpus is None:
             doubt.append("its size is in no line; 2 CPUs and 4 GiB are invented")
         starts = [user for user in instance.users if user.verb == "start" and user.status < 400]
-        first = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
-        if first is None or self._ran_before(instance):
-            where = [at(first.observed[0].where, "already there")] if first is not None and first.observed else []
+        wishes = [user for user in instance.users if user.status < 400]
+        begins = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
+        if begins is None and wishes and wishes[0].verb == "start":
+            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        elif begins is None or self._ran_before(instance):
+            where = [at(begins.observed[0].where, "already there")] if begins is not None and begins.observed else []
             self._create(instance, 0, size, where, doubt, start=True)
-        elif starts and starts[0].at_us <= first.first_us() + SECOND_US:
+        elif starts and starts[0].at_us <= begins.first_us() + SECOND_US:
             # a start before there was a VMM: it existed, stopped
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
         else:
-            began = first.described or first.registered
+            began = begins.described or begins.registered
             why = [] if began is None else [at(began.where, "registered")]
-            self._create(instance, self.sheet.t(first.first_us()), size, why, doubt, start=True)
+            self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
         if instance.users:
             for user in instance.users:
                 self._user(instance, user)
@@ -127,16 +138,20 @@ class _Deriver:
             )
             return
         if user.verb == "migrate":
-            self._migrate(instance, user.at_us, at(user.where, "migrate"))
+            # the saga registers its target while the request is answered: nearest in time, of several migrations
+            targets = [v for v in instance.vmms if v.described is not None and v.described.migration]
+            target = min(targets, key=lambda v: abs(v.first_us() - user.at_us), default=None)
+            self._migrate(instance, target, user.at_us, at(user.where, "migrate"))
             return
         why = [at(user.where, f"POST {user.verb}, {user.status}")]
         self.sheet.load(self.sheet.t(user.at_us), f"{user.verb}: {{hostname: {word(instance.shown)}}}", why)
 
-    def _migrate(self, instance: Instance, at_us: int, why: str, doubt: tuple[str, ...] = ()) -> None:
-        to = next((v.sled for v in instance.vmms if v.described is not None and v.described.migration), "")
-        number = self.incident.sleds.index(to) + 1 if to in self.incident.sleds else None
-        target = "" if number is None else f", to: {self.draft.hosts[to]}"
-        self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{target}}}", [why], doubt)
+    def _migrate(
+        self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
+    ) -> None:
+        host = None if target is None else self.draft.hosts.get(target.sled)
+        to = "" if host is None else f", to: {host}"
+        self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{to}}}", [why], doubt)
 
     def _inferred(self, instance: Instance) -> None:
         """Without Nexus's log: a request to the sled, and what followed it (LG 0 #2)."""
@@ -145,6 +160,7 @@ class _Deriver:
             if target and vmm.described is not None:
                 self._migrate(
                     instance,
+                    vmm,
                     vmm.described.at_us,
                     at(vmm.described.where, "a target is registered"),
                     ("inferred from the registration of a target; Nexus's log is missing",),
@@ -158,6 +174,15 @@ class _Deriver:
                 )
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
+                    continue
+                said = wanted(vmm, put)
+                if said is not None:
+                    if said.verb in ("stop", "reboot"):
+                        self.sheet.load(
+                            self.sheet.t(said.at_us if said.arrived else put.at_us - put.latency_us),
+                            f"{said.verb}: {{hostname: {word(instance.shown)}}}",
+                            [at(put.where, "PUT state"), at(said.where, f"{said.verb} was asked for")],
+                        )
                     continue
                 verb = self._what_followed(vmm, put)
                 if verb:
@@ -234,7 +259,8 @@ class _Deriver:
             return
         running = next((o for o in last.observed if o.state == "running"), None)
         register = last.described or last.registered
-        if running is not None and register is not None and told is None:
+        never_ran = any(vmm.asked and vmm.observed and first(vmm, "running") is None for vmm in vmms[:-1])
+        if running is not None and register is not None and told is None and not never_ran:
             within = _generous(running.at_us - register.at_us)
             self.sheet.expect(
                 f"{host}-runs" if len(vmms) == 1 else f"{host}-a-later-start-works",
@@ -267,14 +293,21 @@ class _Deriver:
                     f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
-        for user in incident.unknown_users:
+        for key, instance in incident.called.items():
             draft.doubts.append(
-                f"{user.where}: a user's {user.verb} of '{user.key}': nothing else is known of it; left out."
+                f"No line says which instance users call '{key}'; "
+                + (
+                    f"it is taken for {instance.shown}, to which something happened each time."
+                    if instance.vmms
+                    else "nothing else is known of it, and nothing that they asked for reached a sled."
+                )
             )
         for lost in incident.dropped:
             draft.doubts.append(
                 f"{lost.where}: the logger dropped {lost.count} lines; what is missing near it may be there."
             )
+        for noted in incident.noted[:_NOTED_MAX]:
+            draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
         if incident.left_out:
             draft.notes.append(f"{incident.left_out} VMs only answered health checks; they are left out.")
         if not incident.has_nexus_log:

@@ -31,9 +31,11 @@ class Op(Enum):
 
 @attrs.frozen(kw_only=True)
 class Fact:
-    """Base. `at_us`: by the clock of `host`; `vmm` and `instance`: ids as text, "" if the line does not name them."""
+    """Base. `at_us`: by the clock of `host`; `vmm` and `instance`: ids as text, "" if the line does not name them.
+    Two are equal if they say the same: rotated and archived files repeat each other's lines (LG 1.3).
+    """
 
-    where: Where
+    where: Where = attrs.field(eq=False)
     host: str
     at_us: int
     pid: int = 0
@@ -73,6 +75,16 @@ class Observed(Fact):
 
     state: str
     exact: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Wanted(Fact):
+    """123, and our own line: which state was asked for. `verb`: "start", "stop", "reboot", "migrate".
+    `arrived`: `at_us` is when the sled was asked; Propolis is asked later.
+    """
+
+    verb: str
+    arrived: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -175,9 +187,27 @@ class Verdict(Fact):
 
 @attrs.frozen(kw_only=True)
 class Starting(Fact):
-    """80, 101: a start saga or a reincarnation. `automatic`: nobody asked for it."""
+    """80, 101: a start saga or a reincarnation. `automatic`: nobody asked for it. `saga`: its id."""
 
     automatic: bool
+    saga: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Unwound(Fact):
+    """82, 83, 90: a sled refused what a saga asked. `req_id` is the sled's own, "" if the text has none."""
+
+    op: Op
+    status: int
+    saga: str
+    req_id: str
+
+
+@attrs.frozen(kw_only=True)
+class Noted(Fact):
+    """Something that no action of a sled makes, or that explains the rest; it is quoted and plays nothing (LG 6)."""
+
+    text: str
 
 
 @attrs.frozen(kw_only=True)
@@ -316,12 +346,27 @@ def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
 
 
 def _answer_in_error(line: LogLine) -> list[Fact]:
-    text = line.text("error") + line.text("result")
+    req_id, status = _answer_in(line.text("error") + line.text("result"))
+    return _make(Answered, line, req_id=req_id, status=status) if req_id else []
+
+
+def _answer_in(text: str) -> tuple[str, int]:
+    """The sled's id of a request and its status, as progenitor's text of an error has them; else "" and 0."""
     found = re.search(rf'x-request-id"?: "?\\?"?({_UUID})', text) or re.search(rf'request_id: \\?"({_UUID})', text)
-    if found is None:
-        return []
     status = re.search(r"status: (\d{3})", text)
-    return _make(Answered, line, req_id=found[1], status=int(status[1]) if status else 0)
+    return "" if found is None else found[1], int(status[1]) if status else 0
+
+
+def _unwound(op: Op) -> Callable[[LogLine], list[Fact]]:
+    def make(line: LogLine) -> list[Fact]:
+        req_id, status = _answer_in(line.text("error"))
+        return _make(Unwound, line, op=op, status=status, saga=line.text("saga_id"), req_id=req_id) if status else []
+
+    return make
+
+
+def _noted(text: str) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(Noted, line, text=text)
 
 
 # ---- Rust's debug texts
@@ -330,6 +375,8 @@ _VMM_STATE: Final = re.compile(
     r"vmm_state: VmmRuntimeState \{ state: (\w+)(?:\([^)]*\))?, gen(?:eration)?: Generation\((?:Generation\()?(\d+)"
 )
 _RUNTIME: Final = re.compile(r"state: (\w+)(?:\([^)]*\))?, gen(?:eration)?: Generation\((?:Generation\()?(\d+)")
+_RUN_STATE: Final = re.compile(r"run_state: (\w+)\b.*?\bgen: Generation\((?:Generation\()?(\d+)", re.DOTALL)
+"""Until 2023-10, before instances and their VMMs were told apart (LG 2.4)."""
 _PROPOLIS: Final = re.compile(r"PropolisInstanceState\((\w+)\)")
 _SIDE: Final = re.compile(r"migration_(in|out): (None|Some\(MigrationRuntimeState \{[^}]*?state: (\w+))")
 _STATUS: Final = re.compile(r"(?:status:|answered) (\d{3})|\b([45]\d\d) [A-Z]")
@@ -373,6 +420,22 @@ def _described(line: LogLine) -> list[Fact]:
     )
 
 
+_WANTED: Final = {
+    "run": "start",
+    "running": "start",
+    "stop": "stop",
+    "stopped": "stop",
+    "reboot": "reboot",
+    "migration_target": "migrate",
+}
+
+
+def _wanted(line: LogLine) -> list[Fact]:
+    ours = line.text("to")
+    verb = _WANTED.get((ours or line.text("state")).lower())
+    return [] if verb is None else _make(Wanted, line, verb=verb, arrived=bool(ours))
+
+
 _BEGINNINGS: Final = frozenset({"creating", "starting"})
 
 
@@ -401,7 +464,8 @@ def _published(line: LogLine) -> list[Fact]:
         return _make(
             Published, line, state=line.text("to"), gen=gen, migration_in=sides["in"], migration_out=sides["out"]
         )
-    found = _VMM_STATE.search(line.text("state")) or _RUNTIME.search(line.text("state"))
+    told = line.text("state")
+    found = _VMM_STATE.search(told) or _RUN_STATE.search(told) or _RUNTIME.search(told)
     if found is None:
         return []
     sides = {side: (state or "").lower() for side, _, state in _SIDE.findall(line.text("state"))}
@@ -447,7 +511,8 @@ def _ensure_result(line: LogLine) -> list[Fact]:
 
 
 def _received(line: LogLine) -> list[Fact]:
-    found = _RUNTIME.search(line.text("vmm_state"))
+    told = line.text("vmm_state") or line.text("runtime_state")
+    found = _RUN_STATE.search(told) or _RUNTIME.search(told)
     if found is None:
         return []
     uri = line.text("uri")
@@ -475,7 +540,8 @@ def _on_sled(line: LogLine) -> list[Fact]:
 
 
 def _starting(line: LogLine) -> list[Fact]:
-    return _make(Starting, line, automatic="auto" in line.text("start_reason").lower())
+    automatic = "auto" in line.text("start_reason").lower()
+    return _make(Starting, line, automatic=automatic, saga=line.text("saga_id"))
 
 
 def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]]:
@@ -508,6 +574,8 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("observed new propolis state", _observed),  # 25
         ("observing new propolis state", _observed),  # 25 before 2025-04
         ("vmm state changed", _failed_at_last),  # our own
+        ("nexus asks for a state", _wanted),  # our own
+        ("refused a state that nexus asks for", _wanted),  # our own
         ("publishing instance state update to nexus", _published),  # 27
         ("failed to publish ", _not_taken),  # 28, 29
         ("configuring new omicron zone", _zone("configuring")),  # 14
@@ -537,6 +605,9 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("listening", _listening),  # 53
         ("setting reservoir size to", _agent("boots")),  # 54
         ("successfully put sledagentinfo", _agent("registered")),  # 55
+        ("use_only_these_disks: removing instance", _noted("the agent ended a VMM whose disk was removed")),  # 50
+        ("failed to setup vmm reservoir", _noted("no memory for VMs: the reservoir could not be set up")),  # 54
+        ("sled agent decommissioned", _noted("Nexus has decommissioned the sled")),  # 55
     ),
     "nexus": (
         ("received new vmm runtime state", _received),  # 63
@@ -552,10 +623,17 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("(active vmm destroyed): guest shut itself down", _ended(Ending.GUEST_HALT)),  # 94
         ("instance update (migration failed)", _migrated(failed=True)),  # 95
         ("instance update (migration completed): setting active", _migrated(failed=False)),  # 95
+        ("failed to register instance", _unwound(Op.REGISTER)),  # 82, 90
+        ("internal error registering instance", _unwound(Op.REGISTER)),  # 82
+        ("failed to set instance to running", _unwound(Op.PUT_STATE)),  # 83
+        ("sled agent failed to start migration", _unwound(Op.PUT_STATE)),  # 90
+        ("saga stuck", _noted("a saga is stuck: its undoing failed, inside of Nexus")),  # 79
+        ("saga creation is disallowed", _noted("Nexus is quiescing and begins no sagas")),  # 104
         ("setting up nexus server", lambda line: _make(NexusStarts, line)),  # 109
     ),
     "propolis": (
         ("starting server...", _ended(Ending.PROCESS_STARTED)),  # 120
+        ("requested state via api", _wanted),  # 123
         ("publishing new instance state", _own_state),  # 129
         ("halting due to vm suspend event", _ended(Ending.GUEST_HALT)),  # 130
         ("halting due to chipset-driven halt", _ended(Ending.GUEST_HALT)),  # 130

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published
+from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published, Wanted
 from sim_sled.incident.timeline import Vmm
 
 SECOND_US: Final = 1_000_000
@@ -24,6 +24,8 @@ SLOW_US: Final = {
     "rebooting -> running": 30 * SECOND_US,
 }
 TERMINAL: Final = frozenset({"destroyed", "failed"})
+_NEAR_US: Final = SECOND_US // 10
+"""Lines of two programs of one sled about one request are that near to it."""
 
 
 def first(vmm: Vmm, state: str) -> Observed | None:
@@ -49,6 +51,15 @@ def forgotten(vmm: Vmm) -> Asked | None:
     return None
 
 
+def wanted(vmm: Vmm, put: Asked) -> Wanted | None:
+    """Who says which state a request was about: Propolis, or our own sled; None: what followed has to tell."""
+    began_us = put.at_us - put.latency_us
+    for each in vmm.wanted:
+        if began_us - _NEAR_US <= each.at_us <= put.at_us + _NEAR_US:
+            return each
+    return None
+
+
 def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     """(edge, began, took, the observation that ended it) of one VMM."""
     found = []
@@ -60,11 +71,15 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     if began is not None and running is not None and running.at_us > began:
         found.append(("starting -> running", began, running.at_us - began, running))
     moved_away = False
+    if vmm.observed and vmm.observed[0].state == "destroyed" and vmm.observed[0].exact:  # ... before it even started
+        found.append((TEARDOWN, vmm.observed[0].at_us, 0, vmm.observed[0]))
     for before, after in zip(vmm.observed, vmm.observed[1:], strict=False):
         edge = f"{before.state} -> {after.state}"
         moved_away |= edge == "migrating -> stopping"
         if edge == "migrating -> destroyed" and after.exact:  # one instant: its Stopping was not seen (PR 3.7)
             found.append((LEFT, after.at_us, 0, after))
+        elif edge == "starting -> destroyed" and after.exact:  # stopped before it ran: one instant, too
+            found.append((TEARDOWN, after.at_us, 0, after))
         elif edge == LEFT and after.exact and moved_away:
             found.append((LEFT, before.at_us, after.at_us - before.at_us, after))
         elif edge == LEFT and after.exact:

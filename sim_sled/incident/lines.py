@@ -9,6 +9,7 @@ Read next: incident/facts.py, incident/importing.py.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import sys
@@ -133,7 +134,7 @@ def sources(paths: Iterable[str], reading: Reading) -> list[Source]:
 def _sources(paths: Iterable[str], reading: Reading) -> Iterator[Source]:
     for given in paths:
         if given == "-":
-            yield Source("stdin", lambda: sys.stdin.buffer, 0)
+            yield Source("stdin", _stdin, 0)
             continue
         path = Path(given)
         if path.is_dir():
@@ -143,6 +144,12 @@ def _sources(paths: Iterable[str], reading: Reading) -> Iterator[Source]:
             yield from _of_file(path, given, reading)
         except (OSError, zipfile.BadZipFile) as error:
             reading.unreadable.append(f"{given}: {getattr(error, 'strerror', None) or error}")
+
+
+def _stdin() -> IO[bytes]:
+    file = sys.stdin.buffer
+    packed = isinstance(file, io.BufferedReader) and file.peek(2)[:2] == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb")) if packed else file  # not closed with it
 
 
 def _of_file(path: Path, shown: str, reading: Reading) -> Iterator[Source]:

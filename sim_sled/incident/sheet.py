@@ -117,9 +117,16 @@ class Sheet:
         why: Iterable[str],
         doubt: Iterable[str] = (),
         times: int | None = None,
+        skip: int = 0,
+        between: tuple[int, int] | None = None,
     ) -> None:
+        """`skip`: so often its moment came before, in which nothing departed. `between`: times of the logs."""
         lines = [f"for: {whom}"] if whom else []
         lines.append(f"when: {when}")
+        if between is not None:
+            lines.append(f"between: {duration(self.t(between[0]))}..{duration(self.t(between[1]))}")
+        if skip:
+            lines.append(f"skip: {skip}")
         if times is not None:
             lines.append(f"times: {times}")
         lines.append(f"do: {do}")

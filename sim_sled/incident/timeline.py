@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from statistics import median
 from typing import Final
 
@@ -26,6 +27,7 @@ from sim_sled.incident.facts import (
     Fact,
     Migrated,
     NexusStarts,
+    Noted,
     NotTaken,
     Observed,
     OnSled,
@@ -34,8 +36,10 @@ from sim_sled.incident.facts import (
     Published,
     Received,
     Starting,
+    Unwound,
     User,
     Verdict,
+    Wanted,
     Zone,
 )
 
@@ -46,6 +50,9 @@ VALID_SINCE_US: Final = 946_684_800_000_000
 SAME_US: Final = 50_000
 """Two sleds that differ by less have the same clock, as far as times of requests can tell."""
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_PROPOLIS_ZONE: Final = "oxz_propolis-server_"
+_WISH_US: Final = 2_000_000
+"""What a user wishes begins within that, before or after the answer to it."""
 _QUICK_US: Final = 1_000_000
 """A health check answered within that is nothing to tell."""
 
@@ -59,6 +66,7 @@ class Vmm:
     sled: str = ""
     described: Described | None = None
     asked: list[Asked] = attrs.field(factory=list)
+    wanted: list[Wanted] = attrs.field(factory=list)
     observed: list[Observed] = attrs.field(factory=list)
     published: list[Published] = attrs.field(factory=list)
     not_taken: list[NotTaken] = attrs.field(factory=list)
@@ -99,6 +107,7 @@ class Vmm:
         yield from self.published
         yield from self.ended
         yield from self.verdicts
+        yield from self.received[:1]
         if self.described is not None:
             yield self.described
 
@@ -140,10 +149,15 @@ class Incident:
     agents: list[Agent] = attrs.field(factory=list)
     booted_1986: set[str] = attrs.field(factory=set)
     dropped: list[Dropped] = attrs.field(factory=list)
+    noted: list[Noted] = attrs.field(factory=list)
+    unwound: list[Unwound] = attrs.field(factory=list)
     users: list[User] = attrs.field(factory=list)
-    unknown_users: list[User] = attrs.field(factory=list)
+    called: dict[str, Instance] = attrs.field(factory=dict)
+    """Instances that only users' requests name, by that name."""
     nexus_starts: list[NexusStarts] = attrs.field(factory=list)
     skews: dict[str, Skew] = attrs.field(factory=dict)
+    zones: dict[str, str] = attrs.field(factory=dict)
+    """On which sled a zone of Propolis ran."""
     programs: Counter[str] = attrs.field(factory=Counter)
     begin_us: int = 0
     end_us: int = 0
@@ -208,9 +222,14 @@ class Collector:
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = _mend_1986(self.facts)
         _set_clocks(self.facts, out)
-        facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
-        for fact in facts:
-            _take(out, fact)
+        facts = sorted((_shifted(fact, out) for fact in _of_vmms(self.facts)), key=lambda fact: fact.at_us)
+        for _, at_once in groupby(facts, lambda fact: fact.at_us):
+            told: list[Fact] = []
+            for fact in at_once:
+                if fact not in told:  # else from the seam of two files
+                    told.append(fact)
+                    _take(out, fact)
+        _heard_of(out)
         for vmm_id, count in self._quiet.items():
             if vmm_id in out.vmms:
                 out.vmms[vmm_id].quiet_checks = count
@@ -281,10 +300,70 @@ def _set_clocks(facts: list[Fact], out: Incident) -> None:
                 out.skews[nexus] = Skew(0, 0, 0)
                 best = Skew(round(median(found)), max(found) - min(found), len(found))
         out.skews[sled] = best or Skew(0, 0, 0)
+    # a zone has its sled's clock; where a Propolis ran, its sled's lines about the VMM say
+    sleds = set(out.sleds)
+    ran_on = {fact.vmm: fact.host for fact in facts if fact.vmm and fact.host in sleds}
+    for fact in facts:
+        if fact.host.startswith(_PROPOLIS_ZONE) and fact.vmm in ran_on:
+            out.zones[fact.host] = ran_on[fact.vmm]
+
+
+def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:
+    """Until 2024-08 the paths of requests named instances (LG 2.4): the VMM that was registered last on that sled is
+    meant. Facts come in the order of the files.
+    """
+    latest: dict[tuple[str, str], str] = {}
+    instances = {fact.instance for fact in facts if fact.instance}
+    for fact in facts:
+        if isinstance(fact, Described | Observed | Published | Zone) and fact.instance and fact.vmm:
+            latest[(fact.host, fact.instance)] = fact.vmm
+        if isinstance(fact, Asked | Received) and fact.vmm in instances:
+            vmm = latest.get((fact.host, fact.vmm), "")
+            yield attrs.evolve(fact, vmm=vmm, instance=fact.vmm)
+        else:
+            yield fact
+
+
+def _heard_of(out: Incident) -> None:
+    """What only Nexus tells: sagas that a sled refused, and states of VMMs whose sled's log is missing."""
+    req_ids = {asked.req_id for vmm in out.vmms.values() for asked in vmm.asked if asked.req_id}
+    vmms = {start.saga: start.vmm for each in out.instances.values() for start in each.starts if start.saga}
+    for fact in out.unwound:
+        vmm_id = fact.vmm or vmms.get(fact.saga, "")
+        if fact.req_id in req_ids or not vmm_id:
+            continue
+        vmm = out.vmms.setdefault(vmm_id, Vmm(vmm_id))
+        if not vmm.asked and not vmm.observed:
+            vmm.instance = vmm.instance or _instance_of(out, vmm_id)
+            vmm.asked.append(
+                Asked(
+                    where=fact.where,
+                    host=fact.host,
+                    at_us=fact.at_us,
+                    vmm=vmm_id,
+                    op=fact.op,
+                    status=fact.status,
+                    latency_us=0,
+                    req_id=fact.req_id,
+                    why="as Nexus tells",
+                )
+            )
+    for vmm in out.vmms.values():
+        if not vmm.observed and not vmm.published:
+            vmm.instance = vmm.instance or _instance_of(out, vmm.id)
+            for told in vmm.received:
+                _observe(
+                    vmm,
+                    Observed(where=told.where, host=told.host, at_us=told.at_us, vmm=vmm.id, state=told.state),
+                )
+
+
+def _instance_of(out: Incident, vmm_id: str) -> str:
+    return next((each.id for each in out.instances.values() if any(s.vmm == vmm_id for s in each.starts)), "")
 
 
 def _offset(out: Incident, host: str) -> int:
-    skew = out.skews.get(host)
+    skew = out.skews.get(out.zones.get(host, host))
     return 0 if skew is None else skew.offset_us
 
 
@@ -308,14 +387,22 @@ def _take(out: Incident, fact: Fact) -> None:
         case NexusStarts():
             out.nexus_starts.append(fact)
             return
+        case Noted():
+            out.noted.append(fact)
+            return
+        case Unwound():
+            out.unwound.append(fact)
+            return
         case Answered():
             return
     if isinstance(fact, Starting):
         if fact.instance:
             _instance(out, fact.instance).starts.append(fact)
-        return
-    if not fact.vmm:
-        return
+    elif fact.vmm:
+        _take_of_vmm(out, fact)
+
+
+def _take_of_vmm(out: Incident, fact: Fact) -> None:
     vmm = out.vmms.setdefault(fact.vmm, Vmm(fact.vmm))
     vmm.instance = vmm.instance or fact.instance
     if fact.host in out.sleds:
@@ -325,6 +412,8 @@ def _take(out: Incident, fact: Fact) -> None:
             vmm.described = vmm.described or fact
         case Asked():
             vmm.asked.append(fact)
+        case Wanted():
+            vmm.wanted.append(fact)
         case Observed():
             _observe(vmm, fact)
         case Published():
@@ -373,23 +462,57 @@ def _name(out: Incident) -> None:
             owner.ncpus = owner.ncpus if owner.ncpus is not None else about.ncpus
             owner.memory = owner.memory if owner.memory is not None else about.memory
     by_name = {each.name: each for each in out.instances.values() if each.name}
+    unknown: dict[str, list[User]] = defaultdict(list)
     for user in out.users:
         meant = out.instances.get(user.key) or by_name.get(user.key) or out.instances.get(user.instance)
         if meant is not None and user.verb != "create":
             meant.users.append(user)
-        elif user.verb != "create" and user.status < 400:
-            out.unknown_users.append(user)
+        elif user.verb != "create" and user.key:
+            unknown[user.key].append(user)
+    for key, users in unknown.items():
+        _whom_users_name(out, key, users)
     count = 0
     for each in out.told():
-        if each.name and _HOST_NAME.fullmatch(each.name) is None:
+        if each.shown and _HOST_NAME.fullmatch(each.shown) is None:
             # no host name of the language: the replay calls it something like it
-            each.name, each.placeholder = "", re.sub("[^a-z0-9]+", "-", each.name.lower()).strip("-")[:50]
+            each.name, each.placeholder = "", re.sub("[^a-z0-9]+", "-", each.shown.lower()).strip("-")[:50]
         if not each.name and not each.placeholder:
             count += 1
             each.placeholder = f"vm-{count}"
+    _tell_apart(out)
+
+
+def _whom_users_name(out: Incident, key: str, users: list[User]) -> None:
+    """An instance has a name beside its host name, and users may call it by that: it is the one to which something
+    happened each time. If nothing ever did, it is one of which the logs know nothing else (LG 3 #22).
+    """
+    accepted = [user for user in users if user.status < 400]
+    if not accepted:
+        return  # nothing came of it, and nobody knows whom it meant
+    fits = [each for each in out.instances.values() if all(_happened_after(each, user) for user in accepted)]
+    if len(fits) == 1:
+        [meant] = fits
+        meant.placeholder = meant.placeholder or key
+    else:
+        meant = _instance(out, key)
+        meant.placeholder = key
+    meant.users += users
+    out.called[key] = meant
+
+
+def _happened_after(instance: Instance, user: User) -> bool:
+    """Whether what a user wished began just then."""
+    begins = [start.at_us for start in instance.starts if not start.automatic]
+    for vmm in instance.vmms:
+        begins += [each.at_us - each.latency_us for each in vmm.asked if each.op in (Op.PUT_STATE, Op.REGISTER)]
+        begins += [each.at_us for each in vmm.received if each.state in ("stopping", "rebooting")]
+    return any(abs(at_us - user.at_us) <= _WISH_US for at_us in begins)
+
+
+def _tell_apart(out: Incident) -> None:
+    """Two instances of one name: the second gets a number, or a rule would mean both."""
     taken: set[str] = set()
     for each in out.told():
-        # two instances of one name: the second gets a number, or a rule would mean both
         shown = each.shown
         while each.shown in taken:
             each.name, each.placeholder = "", f"{shown}-{len(taken)}"

@@ -18,6 +18,7 @@ import pytest
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
+from sim_sled.companions.handoff import facts_of, password_hash
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
@@ -111,7 +112,7 @@ async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is
         (beside,) = other.companion_addresses().values()
         wishes = Wishes("[::1]:1", 1, dns=beside.dns, dns_http=beside.dns_http)
         sleds = [attrs.evolve(each.config, address=each.address) for each in other.rack.sleds.values()]
-        made = handing_over.make(wishes, handoff.facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
+        made = handing_over.make(wishes, facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
         runner = HandoffRunner(other, wishes, 0)
         async with aiohttp.ClientSession() as http:
             config = f"http://{beside.dns_http}/config"
@@ -156,7 +157,7 @@ async def test_the_config_of_somebody_who_was_earlier_is_kept():
 @pytest.mark.long
 def test_the_hash_is_the_one_that_nexus_demands(monkeypatch):
     monkeypatch.undo()
-    hashed = handoff.password_hash(Wishes("[::1]:1", 2))
+    hashed = password_hash(Wishes("[::1]:1", 2))
     assert hashed.startswith("$argon2id$v=19$m=98304,t=23,p=1$")
     assert argon2.PasswordHasher().verify(hashed, "oxide")
 

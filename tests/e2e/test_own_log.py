@@ -108,6 +108,10 @@ async def drawn_lives(rack, seed):
         (7, RULES, "403: Propolis refused it in the state"),  # ... which needs no rule
         (34, RULES, "rebooting -> running: 3s"),  # twice of one VMM, which is not one of 6 s
         (2, FAULTS, "propolis-dies"),
+        (71, FAULTS, "skip: 2"),  # the third VMM of an instance that moves to and fro
+        (73, FAULTS, "stop was asked for"),  # ... and a reboot that is refused, as the end was not told yet
+        (2, RULES, "stopped -> destroyed: 0ms"),  # stopped before it ran
+        (88, RULES, "stopped -> destroyed: 0ms"),  # ... before it even started
     ],
 )
 async def test_whatever_users_do_our_own_log_plays_it_again(written, tmp_path, seed, text, said):

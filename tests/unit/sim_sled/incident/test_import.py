@@ -5,17 +5,17 @@ import io
 import json
 import sys
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.incident.writing import Log, nexus, uid
+from support.incident.writing import START, Log, nexus, stamp, uid
 from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
-from sim_sled.incident.importing import NothingFound, import_logs
+from sim_sled.incident.importing import NothingFound, collect, import_logs
 from sim_sled.incident.lines import Reading, Source, parse_time, read_lines
 from sim_sled.language.actions import (
     Delay,
@@ -390,6 +390,28 @@ def test_gzip_zip_folder_and_stdin_say_the_same(tmp_path, monkeypatch):
         imported = import_logs([given_], "x")
         assert imported.text.split("rules:")[1].count("- name") == rules, given_
         assert imported.differences == ()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(gzip.compress(busy())))))
+    assert import_logs(["-"], "x").text.split("rules:")[1].count("- name") == rules, "packed, through a pipe"
+
+
+def test_a_line_that_two_files_have_is_one_line(tmp_path):
+    """A log is copied, then cut; an archive has what the current file still has (LG 1.3)."""
+    once, _ = incident("unwind-register.nexus", "unwind-register.sled-agents")
+    bundle = tmp_path / "bundle.zip"
+    sleds = (LOGS / "unwind-register.sled-agents.jsonl").read_bytes()
+    zone = (LOGS / "unwind-register.nexus.jsonl").read_bytes()
+    with zipfile.ZipFile(bundle, "w") as file:
+        logs = "rack/r/sled/s/logs"
+        file.writestr(f"{logs}/global/sled-agent/current/oxide-sled-agent:default.log", sleds)
+        file.writestr(f"{logs}/global/sled-agent/archive/oxide-sled-agent:default.log.1786999999", sleds)
+        file.writestr(f"{logs}/oxz_nexus_1/nexus/current/oxide-nexus:default.log", zone)
+        file.writestr(f"{logs}/oxz_nexus_1/nexus/archive/oxide-nexus:default.log.1786999999", gzip.compress(zone))
+    twice = import_logs([str(bundle)], "incident")
+
+    def said(imported):
+        return [line for line in imported.text.splitlines() if not line.lstrip().startswith("#")]
+
+    assert said(twice) == said(once)
 
 
 @pytest.mark.parametrize("form", ["long", "short"])
@@ -532,3 +554,165 @@ def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
     assert "the replay differs: web-1" in done.stderr
+
+
+# ---- which of several, who is meant, and what only one program tells
+
+
+def test_of_several_moments_a_rule_means_the_one_that_departed(tmp_path):
+    """The second stop is slow, the third start fails, the second migration fails, the second put is refused."""
+    log = Log()
+    log.register(0, "db/1", "db")
+    log.starts(1, "db/1")
+    log.stops(40, "db/1")
+    log.register(60, "db/2", "db")
+    log.starts(61, "db/2")
+    log.stops(100, "db/2", teardown=70)
+    log.register(200, "db/3", "db")
+    log.line(201, "Configuring new Omicron zone: x", **log.ids("db/3"))
+    log.request(202, "db/3", "put", latency=0.5)
+    log.line(203, "failed to create Propolis VM", "E", **log.ids("db/3"), error="500")
+    log.publishes(203.1, "db/3", "Failed", 4)
+    _, scenario = import_(tmp_path, log)
+    rule, delay = only(scenario, Delay)
+    assert (rule.when.edge, rule.skip, rule.times) == ((("stopped", "destroyed"),), 1, 1)
+    assert delay.base.at(0) > 60 * S
+    rule, _ = only(scenario, SetState)
+    assert (rule.when.edge, rule.skip, rule.times) == ((("starting", "running"),), 2, 1)
+
+
+def test_a_refused_stop_is_asked_for_and_the_start_before_it_is_not_refused(tmp_path):
+    log = Log()
+    log.register(0, "db")
+    log.starts(1, "db")
+    log.request(30, "db", "put", status=500)
+    log.stops(60, "db")
+    imported, scenario = import_(tmp_path, log)
+    rule, fail = only(scenario, Fail)
+    assert (rule.when.request, rule.skip, rule.times, fail.status) == (("vmm_put_state",), 1, 1, 500)
+    assert [load.action() for load in scenario.load] == ["create", "reboot", "stop"]
+    assert "a reboot is invented" in imported.text
+    assert imported.differences == ()
+
+
+def test_what_propolis_was_asked_for_is_what_the_user_wanted(tmp_path):
+    """A reboot that never came to anything: only Propolis's log knows that it was one (LG 0 #2)."""
+    log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm db')}", "propolis-server")
+    log.register(0, "db")
+    log.starts(1, "db")
+    log.request(30, "db", "put")
+    zone.line(29.995, "requested state via API", state="Reboot")
+    log.request(40, "db", "get")
+    imported, scenario = import_(tmp_path, log, zone)
+    assert [load.action() for load in scenario.load] == ["create", "reboot"]
+    assert "inferred from what followed" not in imported.text
+
+
+def test_checks_that_went_well_before_are_not_the_ones_that_were_refused(tmp_path):
+    log = Log()
+    log.register(0, "db")
+    log.starts(1, "db")
+    for at in range(30, 600, 30):
+        log.request(at, "db", "get", status=500 if at in (300, 330) else 200, latency=0.001)
+    _, scenario = import_(tmp_path, log)
+    rule, _ = only(scenario, Fail)
+    assert (rule.when.request, rule.times) == (("vmm_get_state",), 2)
+    assert 290 * S < rule.between.low < 300 * S
+    assert 330 * S < rule.between.high < 390 * S
+
+
+def test_logs_of_2023_name_instances_in_their_paths_and_run_states_in_their_reports(tmp_path):
+    log = Log(start=datetime(2023, 9, 5, 14, tzinfo=UTC))
+    log.register(0, "db")
+    log.starts(1, "db")
+    instance = uid("instance db")
+
+    def put(at, method="PUT", path="/state", **more):
+        log.line(at, "request completed", uri=f"/instances/{instance}{path}", method=method, latency_us=9000,
+                 component="dropshot (SledAgent)", response_code="200", **more)  # fmt: skip
+
+    def reports(at, state, gen):
+        told = (
+            f"InstanceRuntimeState {{ run_state: {state}, propolis_id: {uid('vmm db')}, dst_propolis_id: None, "
+            f"propolis_gen: Generation(1), ncpus: InstanceCpuCount(2), gen: Generation({gen}), time_updated: x }}"
+        )
+        log.line(at, "Publishing instance state update to Nexus", **log.ids("db"), state=told)
+
+    put(40)
+    log.line(40.01, "Observing new propolis state: ObservedPropolisState { instance_state: "
+             "PropolisInstanceState(Stopping), migration_status: None }", **log.ids("db"))  # fmt: skip
+    reports(40.02, "Stopping", 4)
+    log.line(40.2, "Observing new propolis state: ObservedPropolisState { instance_state: "
+             "PropolisInstanceState(Destroyed), migration_status: None }", **log.ids("db"))  # fmt: skip
+    reports(48.2, "Destroyed", 5)
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create", "stop"], imported.text
+    assert imported.differences == ()
+    assert "db-is-told-in-the-end" in imported.text
+
+
+def test_a_nexus_alone_tells_who_was_refused_and_what_users_call_their_instance():
+    imported = import_logs([str(LOGS / "unwind-register.nexus.jsonl")], "alone")
+    scenario = scenario_of(imported)
+    assert imported.differences == ()
+    create, first, second = scenario.load
+    assert (create.create.hostname, create.create.start) == ("etl-3", False)
+    assert second.at - first.at == pytest.approx(61.1 * S, abs=0.1 * S)
+    rule, fail = only(scenario, Fail)
+    assert (rule.when.request, rule.times, fail.status) == (("vmm_register",), 1, 500)
+    assert "it is taken for etl-3" in imported.summary
+
+
+def test_a_stop_that_never_reached_a_sled_is_played_and_the_silence_is_told(tmp_path):
+    log, far = Log(), nexus()
+    log.register(0, "db")
+    log.starts(1, "db")
+    for at in (50, 110, 170):
+        far.user(at, "ghost", "stop", key="ghost-vm")
+    imported, scenario = import_(tmp_path, log, far)
+    assert [(load.action(), load.at) for load in scenario.load if load.stop is not None] == [
+        ("stop", 50 * S),
+        ("stop", 110 * S),
+        ("stop", 170 * S),
+    ]
+    assert "nothing that they asked for reached a sled" in imported.summary
+
+
+def test_a_propolis_has_the_clock_of_its_sled(tmp_path):
+    """The second sled's clock is 90 s ahead, by its requests; so is that of a zone on it."""
+    first, second, far = Log("BRM1"), Log("BRM2", start=START + timedelta(seconds=90)), nexus()
+    zone = Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server", START + timedelta(seconds=90))
+    for log, vm in ((first, "db"), (second, "web")):
+        log.register(0, vm)
+        log.starts(1, vm)
+        log.request(20, vm, "get", status=500, req_id=uid(f"check {vm}"))
+        text = f'Error Response: status: 500 X; headers: {{"x-request-id": "{uid(f"check {vm}")}"}}'
+        far.line(20, "check incomplete due to server error", error=text)
+    zone.line(6.5, "publishing new instance state", state="Running", gen=3)
+    paths = [log.save(tmp_path, f"{log.host}.log") for log in (first, second, far, zone)]
+    collected, _ = collect(paths)
+    [running] = [each for each in collected.vmms[uid("vmm web")].observed if each.exact]
+    assert running.at_us == parse_time(stamp(6.5))
+
+
+def test_a_second_process_of_a_propolis_has_lost_its_vm(tmp_path):
+    log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm db')}", "propolis-server")
+    log.register(0, "db")
+    log.starts(1, "db")
+    zone.line(4, "Starting server...")
+    zone.line(40, "Starting server...")
+    log.line(40.2, "Propolis monitor unexpectedly reported no instance, marking as failed", "W", **log.ids("db"))
+    log.publishes(40.3, "db", "Failed", 5)
+    _, scenario = import_(tmp_path, log, zone)
+    rule, kill = only(scenario, KillPropolis)
+    assert (rule.when.state, rule.times, kill.restart) == (("running",), 1, True)
+
+
+def test_what_only_nexus_suffers_is_quoted_and_plays_nothing(tmp_path):
+    log, far = Log(), nexus()
+    log.register(0, "db")
+    log.starts(1, "db")
+    far.line(60, "saga stuck", "E", error="undo failed", saga_id=uid("saga"))
+    imported, scenario = import_(tmp_path, log, far)
+    assert scenario.rules == ()
+    assert "a saga is stuck" in imported.summary
