@@ -42,6 +42,25 @@ def stamp(now_us: int) -> str:
     return time_of(now_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def brief(us: int) -> str:
+    """How long something takes, for people: `43.5ms`, `33.6s`, `9m56s`, `2h5m`. Rounded, to three figures at most;
+    the scenario language has the exact spelling (`language.figures.show_duration`).
+    """
+    if us < 1_000:
+        return f"{us}us"
+    if us < 999_500:
+        return f"{us / 1e3:.3g}ms"
+    if us < 59_950_000:
+        return f"{us / 1e6:.3g}s"
+    whole, big, small, per = round(us / 1e6), "m", "s", 60
+    if whole >= 3_600:
+        whole, big, small = round(us / 60e6), "h", "m"
+    if big == "h" and whole >= 24 * 60:
+        whole, big, small, per = round(us / 3_600e6), "d", "h", 24
+    many, rest = divmod(whole, per)
+    return f"{many}{big}{rest}{small}" if rest else f"{many}{big}"
+
+
 def us_of(when: datetime) -> int:
     """Microseconds since the Unix epoch of an aware datetime."""
     return (when - _EPOCH) // _MICROSECOND

@@ -153,6 +153,7 @@ class Looking:
                     row(vmm)
                     | {
                         "ordinal": "" if seen is None else seen.short,
+                        "sled": self.daemon.sled_name(sled_id),
                         "in": vmm.state.value if seen is None else seen.state,
                         "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
                         "asked": vmm.asked[-1][1].type.value if vmm.asked else None,

@@ -21,22 +21,26 @@ play/virtual.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
 import attrs
 
 from nexus_client.types import TERMINAL, SledVmmState
+from propolis_stub.contract import Release
 from propolis_stub.types import InstanceState, MigrationPhase
 from propolis_stub.types import Publication as Published
+from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.engine.act import carry_out
-from sim_sled.engine.act.firing import Counter, Firing, Hands, Plan
+from sim_sled.engine.act.firing import NOBODY, Counter, Firing, Hands, Plan
 from sim_sled.engine.cast import Cast, Down, SledInfo, Subject
 from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import (
     EngineEffect,
     Event,
+    Inject,
     Listener,
     Overrun,
     PacePlan,
@@ -410,6 +414,22 @@ class Engine:
         if publication.state is not InstanceState.REPAIRING:
             self.entered(who, TRUTH_OF[publication.state], now_us)
 
+    def holds(self, rule: str) -> bool:
+        """Whether `release` has something to let go: reports, or a Propolis whose time stands."""
+        return self.post.holds(rule) or any(True for _ in self._frozen(rule))
+
+    def release(self, rule: str, now_us: int) -> None:
+        """By a person: the reports that a rule holds go out, and what it keeps frozen goes on. A stall that was
+        planned where Propolis was about to wait is a waiting of its own, which only a request or a fault ends.
+        """
+        self.post.release(rule, now_us)
+        for who in list(self._frozen(rule)):
+            who.frozen_by, who.stalled_until_us = "", 0
+            self.wanted.append(Inject(contract.PropolisInput(NOBODY, who.sled.id, who.propolis_id, Release())))
+
+    def _frozen(self, rule: str) -> Iterator[Subject]:
+        return (who for who in self.cast.subjects.values() if who.frozen_by == rule and not who.gone)
+
     def entered(self, who: Subject, state: Truth, now_us: int, plan: PacePlan | None = None) -> None:
         """The VMM is in this state now, in truth."""
         before = who.truth
@@ -420,7 +440,7 @@ class Engine:
             self.happened(Event(On.EDGE, (edge,)), who, who.sled, None, now_us)
         who.edge_taken = None
         who.truth = state
-        who.stalled_until_us = 0  # it has left the place where it was stalled
+        who.stalled_until_us, who.frozen_by = 0, ""  # it has left the place where it was stalled
         self.happened(Event(On.STATE, (state,)), who, who.sled, plan, now_us)
 
     def lost(self, who: Subject) -> None:

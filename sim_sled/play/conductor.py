@@ -266,7 +266,7 @@ class Conductor:
         self.engine.fire(item.name, self.now_us, who)
 
     def _let_go(self, item: LetGo) -> None:
-        self.engine.post.release(item.rule, self.now_us)
+        self.engine.release(item.rule, self.now_us)
 
     def _step(self, _item: Step) -> None:
         due_us, whose = self._next()

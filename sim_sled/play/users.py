@@ -47,7 +47,9 @@ class UserEntry:
 
 @attrs.frozen
 class Deed:
-    """What a user asked for: enough to ask for it again (`shrink`). `to`: the sled of a migration."""
+    """What a user asked of an instance that came to be: enough to ask for it again (`shrink`). `to`: the sled of a
+    migration.
+    """
 
     at_us: int
     verb: str
@@ -191,11 +193,6 @@ class Users:
         silo: str | None = None,
     ) -> None:
         world = self.world
-        self._did(
-            "create",
-            hostname,
-            Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
-        )
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
@@ -205,6 +202,11 @@ class Users:
         world.ask(item, self._answered(f"create {hostname}", creates=True))
         row = world.nexus.find(hostname)
         if row is not None:
+            self._did(
+                "create",
+                hostname,
+                Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
+            )
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"
 

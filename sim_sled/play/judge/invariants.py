@@ -57,14 +57,14 @@ class Invariants:
     _stops: dict[UUID, bool] = attrs.field(factory=dict)
     """Whether a stop was accepted since the instance's user last wanted it to run. No entry: none is answered."""
 
-    def fail(self, key: str, text: str, who: Subject | None = None) -> None:
-        """Each fault is told once."""
+    def fail(self, key: str, text: str, who: Subject | None = None, seen: str = "") -> None:
+        """Each fault is told once. `seen`: which of several faults that `key` stands for, in words without names."""
         if text in self._told or len(self.failures) >= FAILURES_MAX:
             return
         self._told.add(text)
         why = why_it_failed(self.world, who)
         same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
-        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
+        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why, seen))
         self.world.line("failed", f"invariant {key}: {text}", who)
 
     # ---- at any time
@@ -80,9 +80,9 @@ class Invariants:
         old, new = before.vmm_state, body.vmm_state
         if "gen_monotonic" in self.names:
             if new.gen < old.gen:
-                self.fail("gen_monotonic", f"{who.short}: generation {new.gen} after {old.gen}", who)
+                self.fail("gen_monotonic", f"{who.short}: generation {new.gen} after {old.gen}", who, "goes back")
             elif new.gen == old.gen and new != old:
-                self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who)
+                self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who, "twice")
         if "time_ordered" in self.names and new.time_updated < old.time_updated:
             self.fail("time_ordered", f"{who.short}: time_updated went back", who)
 
@@ -171,7 +171,8 @@ class Invariants:
         before, self._shown[instance_id] = self._shown.get(instance_id), state
         unasked = before == "failed" and state == "stopped" and row.intended_state is IntendedState.RUNNING
         if unasked and "wishes_kept" in self.names:
-            self.fail("wishes_kept", f"{row.hostname} had failed, and is stopped now, which nobody asked for")
+            told = f"{row.hostname} had failed, and is stopped now, which nobody asked for"
+            self.fail("wishes_kept", told, seen="stopped; wanted running")
         promises = state in ("stopped", "failed") and nexus.up and row.time_deleted is None
         if promises and not nexus.would_start(instance_id):
             self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
@@ -210,9 +211,9 @@ class Invariants:
         living = [vmm.about for vmm in sled.vmms.values() if not vmm.terminal]
         cpus, memory_mib = sum(one.ncpus for one in living), sum(one.memory_mib for one in living)
         if cpus > hardware.hardware_threads:
-            self.fail("capacity", f"{name} carries {cpus} of {hardware.hardware_threads} CPUs")
+            self.fail("capacity", f"{name} carries {cpus} of {hardware.hardware_threads} CPUs", seen="CPUs")
         if memory_mib * 2**20 > hardware.reservoir_size:
-            self.fail("capacity", f"{name} carries {memory_mib} MiB, more than its reservoir")
+            self.fail("capacity", f"{name} carries {memory_mib} MiB, more than its reservoir", seen="memory")
 
     # ---- at the end
 
@@ -280,7 +281,8 @@ class Invariants:
                 continue
             sled = self.world.engine.cast.by_id.get(vmm.sled_id)
             if self.world.nexus.public_state(row.id) in _RUNS and (sled is None or not sled.down):
-                self.fail("wishes_kept", f"{row.hostname} runs at the end, but its user has stopped it")
+                told = f"{row.hostname} runs at the end, but its user has stopped it"
+                self.fail("wishes_kept", told, seen="runs; wanted stopped")
 
     def _leaks(self) -> None:
         engine, records = self.world.engine, self.world.nexus.records
@@ -290,18 +292,18 @@ class Invariants:
                 continue
             if row is None or row.time_deleted is not None:
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
-                self.fail("no_leaks", told, who)
+                self.fail("no_leaks", told, who, "forgotten VMM")
                 continue
             instance = records.instances.get(who.instance_id)
             deleted = instance is None or instance.time_deleted is not None
             if deleted and row.state is VmmDbState.RUNNING and who.truth in _GUEST_RUNS:
                 told = f"{who.short} {who.hostname} runs on {who.sled.name}, but the instance is deleted"
-                self.fail("no_leaks", told, who)
+                self.fail("no_leaks", told, who, "guest of a deleted instance")
         for reservation in records.reservations.values():
             row = records.vmms.get(reservation.vmm_id)
             if row is None or row.time_deleted is not None:
-                self.fail("no_leaks", f"room on a sled is held for {self.world.readable(str(reservation.vmm_id))}, "
-                          "which is gone")  # fmt: skip
+                whom = self.world.readable(str(reservation.vmm_id))
+                self.fail("no_leaks", f"room on a sled is held for {whom}, which is gone", seen="room")
 
 
 def _sides_are_old(world: Stage, body: SledVmmState) -> bool:
