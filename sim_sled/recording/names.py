@@ -38,8 +38,8 @@ BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
 
 
 MOVED: Final[Mapping[str, str]] = {}
-"""Where things of older files are now: `module:Name` of then, and of today. Whoever moves or renames a class, an Enum or
-a function that recordings name adds a line, so that a recording outlives it (tests/data/recordings has the names).
+"""Where things of older files are now: `module:Name` of then, and of today. Whoever moves or renames a class, an Enum
+or a function that recordings name adds a line, so that a recording outlives it (tests/data/recordings has the names).
 """
 
 
