@@ -24,7 +24,8 @@ import msgspec
 from nexus_client.dropshot import collector, ending
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, UNREACHABLE
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import descriptors, logs, loop
+from sim_sled import logs
+from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from

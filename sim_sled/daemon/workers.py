@@ -27,7 +27,7 @@ import msgspec
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
 from sim_sled.daemon.serve import BadScenario, load_one
 from sim_sled.daemon.small_rack import READY_S, RackError, SledHandle, handle_of, model_of_rack

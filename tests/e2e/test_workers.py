@@ -15,7 +15,7 @@ import pytest
 from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
 from sim_sled.daemon.small_rack import RackError, sled_id_of
