@@ -16,6 +16,7 @@ import attrs
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
 from sim_sled.engine.match import Facts, means
+from sim_sled.language.distribution import drawn
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
@@ -141,7 +142,7 @@ class Users:
         if load.to is not None and elapsed_us > load.to:
             return
         self._once(entry)
-        pause = load.every.at(draw(self.world.seed, f"every/{entry.label}", "", entry.occurrence))
+        pause = drawn(load.every, self.world.seed, f"every/{entry.label}", "", entry.occurrence)
         self._at(elapsed_us + max(EVERY_MIN_US, pause), self._repeats(entry))
 
     def _once(self, entry: UserEntry) -> None:

@@ -22,7 +22,7 @@ from nexus_client.stub.records import (
     VmmDbState,
 )
 from nexus_client.types import SledVmmState
-from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind
+from sim_sled.core.happenings import AGENT_ABORTS, Happening
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event
 from sim_sled.play.explain import why_it_failed
@@ -44,11 +44,12 @@ class Invariants:
     world: Stage
     names: tuple[str, ...]
     failures: list[Failure]
-    _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
+    _sent: dict[int, SledVmmState] = attrs.field(factory=dict)
+    """By ordinals, as below: they hash in C."""
     _told: set[str] = attrs.field(factory=set)
     changed: dict[UUID, None] = attrs.field(factory=dict)
     """Instances that the model spoke of since it was last looked at."""
-    _committed: dict[UUID, tuple[int, _Says | None]] = attrs.field(factory=dict)
+    _committed: dict[int, tuple[int, _Says]] = attrs.field(factory=dict)
     _commits: dict[UUID, str] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
@@ -69,12 +70,14 @@ class Invariants:
 
     # ---- at any time
 
-    def sent(self, who: Subject | None, body: SledVmmState) -> None:
+    def sent(self, who: Subject | None, happening: Happening) -> None:
         """A sled hands a report over to be sent."""
         if who is None:
             return
-        before = self._sent.get(who.propolis_id)
-        self._sent[who.propolis_id] = body
+        assert isinstance(happening.data, tuple)
+        body: SledVmmState = happening.data[0]
+        before = self._sent.get(who.ordinal)
+        self._sent[who.ordinal] = body
         if before is None:
             return
         old, new = before.vmm_state, body.vmm_state
@@ -86,9 +89,9 @@ class Invariants:
         if "time_ordered" in self.names and new.time_updated < old.time_updated:
             self.fail("time_ordered", f"{who.short}: time_updated went back", who)
 
-    def happened(self, who: Subject | None, happening: Happening) -> None:
-        """Something in the rack that is no report."""
-        aborted = happening.kind is Kind.INJECTED and happening.data == AGENT_ABORTS
+    def injected(self, who: Subject | None, happening: Happening) -> None:
+        """Somebody misbehaved, or an agent has aborted."""
+        aborted = happening.data == AGENT_ABORTS
         if aborted and who is not None and "agents_live" in self.names:
             self.fail(
                 "agents_live",
@@ -98,8 +101,6 @@ class Invariants:
 
     def entered(self, who: Subject, event: Event) -> None:
         """A VMM enters a state."""
-        if event.kind != "state":
-            return
         runs = self._runs.setdefault(who.instance_id, set())
         if event.words[0] not in _GUEST_RUNS:
             runs.discard(who.propolis_id)
@@ -136,17 +137,21 @@ class Invariants:
             public = nexus.public_state(instance_id).value
             if public != "migrating":
                 self.fail("nexus_properties", f"40: {row.hostname} migrates, but users see {public}")
-        self._ends(row, instance_id)
+        committed = self._committed.get(row.ordinal)
         says = (row.state, row.active_propolis_id, row.target_propolis_id, row.migration_id)
-        gen, said = self._committed.get(instance_id, (0, None))
-        if gen == row.state_generation and said != says:
-            self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
-        self._committed[instance_id] = (row.state_generation, says)
+        if committed is not None:
+            gen, said = committed
+            self._ends(row, said)
+            if gen == row.state_generation:
+                if said != says:
+                    self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
+                    self._committed[row.ordinal] = (gen, says)
+                return
+        self._committed[row.ordinal] = (row.state_generation, says)
 
-    def _ends(self, row: Instance, instance_id: UUID) -> None:
+    def _ends(self, row: Instance, said: _Says) -> None:
         """Its only VMM was unlinked: a failed one leaves a failed instance, any other a stopped one (NX 7 #37)."""
-        said = self._committed.get(instance_id, (0, None))[1]
-        if said is None or said[1] is None or said[3] is not None or row.active_propolis_id is not None:
+        if said[1] is None or said[3] is not None or row.active_propolis_id is not None:
             return
         vmm = self.world.nexus.records.vmms.get(said[1])
         if vmm is None or vmm.state not in TERMINAL:
