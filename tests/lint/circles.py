@@ -1,5 +1,5 @@
 """Imports go in no circle, whether they stand at the top, in a function or under TYPE_CHECKING: what two files know
-of each other is one subject, or something that stands below both. (The layers of pyproject.toml say which way is down.)
+of each other is one subject, or something that stands below both. (The layers of pyproject.toml say which is down.)
 """
 
 from graphlib import CycleError, TopologicalSorter
