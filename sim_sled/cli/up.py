@@ -264,7 +264,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)
