@@ -36,6 +36,8 @@ MOVE_S: Final = 90.0
 """The daemon stops after 60 s of real time, and says so."""
 SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 """Bytes of a snapshot; the daemon makes no larger one."""
+PATIENCE_US: Final = 3_600_000_000
+"""As long as a daemon waits for a VMM (`WAIT_MAX_MS`)."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 
@@ -66,7 +68,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         try:
             found = json.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
-            _say(f"{port_file} is no port file: {error}")
+            _say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
@@ -121,7 +123,13 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
-_PS: Final = ("VMM", "host name", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_NAMES: Final = frozenset({"host name", "rule"})
+_COUNTS: Final = frozenset({"unacked", "starts"})
+_ROOM_FOR: Final = {"acked": 92, "id": 130}
+"""Columns of a terminal from which on these are shown: what is not acknowledged is counted anyway, and VMM and host
+name say who is meant. In a pipe, all are there.
+"""
 
 
 def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -130,6 +138,7 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             each["ordinal"],
             shown(each["hostname"]),
             each["in"],
+            shown(each["sled"]),
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
             shown(each["rule"] or "-"),
@@ -143,15 +152,16 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _ps_table(rows: list[list[str]]) -> Table:
-    # On 80 columns something has to give way: the id, whose beginning (and the VMM's and host name) names it as well.
-    table = Table(
-        *(Column(name, no_wrap=True) for name in _PS[:7]),
-        *(Column(name, no_wrap=True, justify="right") for name in _PS[7:9]),
-        Column(_PS[9], overflow="ellipsis"),
-        box=None,
-    )
+    width = Console().width
+    gone = {name for name, columns in _ROOM_FOR.items() if width < columns}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in _PS:
+        if name in _NAMES:  # the first to be cut, and last of all
+            table.add_column(name, overflow="ellipsis")
+        elif name not in gone:
+            table.add_column(name, no_wrap=True, justify="right" if name in _COUNTS else "left")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*(cell for name, cell in zip(_PS, cells, strict=True) if name not in gone))
     return table
 
 
@@ -170,7 +180,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     query = {"state": asked.state, "within_ms": str(asked.within_us // 1000)}
     if asked.since_us is not None:
         query["since_ms"] = str(asked.since_us // 1000)
-    path = f"/vmms/{_who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
+    path = f"/vmms/{who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
     try:
         answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
     except AskError as error:
@@ -202,7 +212,8 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     return GOOD
 
 
-def _who(text: str) -> str:
+def who(text: str) -> str:
+    """A name in a path."""
     return urllib.parse.quote(text, safe="")
 
 
@@ -224,7 +235,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
 def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}", token)
+        answer = _get(address, f"/vmms/{who(vmm)}", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -237,7 +248,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{_who(vmm)}/log", token)
+        lines = _get(address, f"/vmms/{who(vmm)}/log", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -250,7 +261,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}/inject", token, json.dumps(fault).encode())
+        answer = _get(address, f"/vmms/{who(vmm)}/inject", token, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
     if as_json:
