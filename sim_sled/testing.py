@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
@@ -274,6 +275,28 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "scenario(name, seed=None, sleds=1): sim_rack plays this scenario (a name of the library, a file, or a text)",
     )
+
+
+_FIXTURES: Final = frozenset({"sim_rack", "nexus_model", "sim_nexus", "propolis", "virtual_world"})
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class) -> Generator[None, object, object]:
+    """A coroutine that uses a fixture of ours is one for pytest-asyncio, also in its strict mode, where a project
+    without a configuration is. The innermost wrapper (`trylast`): pytest-asyncio's looks for the mark behind it.
+    """
+    made = yield
+    if collector.config.pluginmanager.hasplugin("asyncio"):
+        for item in made if isinstance(made, list) else [made]:
+            if (
+                isinstance(item, pytest.Function)
+                and inspect.iscoroutinefunction(item.function)
+                and not _FIXTURES.isdisjoint(item.fixturenames)
+                and item.get_closest_marker("asyncio") is None
+                and item.get_closest_marker("anyio") is None  # somebody has said that another runs it
+            ):
+                item.add_marker(pytest.mark.asyncio)
+    return made
 
 
 @pytest.fixture(scope="session")

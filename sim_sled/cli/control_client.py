@@ -21,6 +21,7 @@ from rich.table import Column, Table
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.text import counted, shown, shown_lines
+from nexus_client.types import brief
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
@@ -123,13 +124,10 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
-_PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
-_NAMES: Final = frozenset({"host name", "rule"})
-_COUNTS: Final = frozenset({"unacked", "starts"})
-_ROOM_FOR: Final = {"acked": 92, "id": 130}
-"""Columns of a terminal from which on these are shown: what is not acknowledged is counted anyway, and VMM and host
-name say who is meant. In a pipe, all are there.
-"""
+_PS: Final = ("VMM", "host name", "sled", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS_SPARED: Final = ("id", "acked", "starts")
+"""What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
+_GAP: Final = 2
 
 
 def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -137,8 +135,8 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         [
             each["ordinal"],
             shown(each["hostname"]),
+            _sled(each),
             each["in"],
-            shown(each["sled"]),
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
             shown(each["rule"] or "-"),
@@ -151,18 +149,37 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def _sled(row: dict[str, Any]) -> str:
+    """Its name; of an id the beginning, as everywhere."""
+    return row["sled_id"][:8] if row["sled"] == row["sled_id"] else shown(row["sled"])
+
+
 def _ps_table(rows: list[list[str]]) -> Table:
-    width = Console().width
-    gone = {name for name, columns in _ROOM_FOR.items() if width < columns}
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in _PS:
-        if name in _NAMES:  # the first to be cut, and last of all
-            table.add_column(name, overflow="ellipsis")
-        elif name not in gone:
-            table.add_column(name, no_wrap=True, justify="right" if name in _COUNTS else "left")
+    return ps_table(rows, Console().width)
+
+
+def ps_table(rows: list[list[str]], width: int) -> Table:
+    """For a terminal so wide: a column is there as a whole, or not at all while something else can go."""
+    widths = {name: max(map(len, (name, *cells))) for name, cells in zip(_PS, _columns(rows), strict=True)}
+    for spared in _PS_SPARED:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) > width:
+            del widths[spared]
+    table = Table(
+        *(
+            Column(name, no_wrap=True, justify="right" if name in {"unacked", "starts"} else "left")
+            for name in widths
+        ),
+        box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+    )
     for cells in rows:
-        table.add_row(*(cell for name, cell in zip(_PS, cells, strict=True) if name not in gone))
+        table.add_row(*(cell for name, cell in zip(_PS, cells, strict=True) if name in widths))
     return table
+
+
+def _columns(rows: list[list[str]]) -> list[list[str]]:
+    return [[cells[i] for cells in rows] for i in range(len(_PS))]
 
 
 @attrs.frozen
@@ -269,9 +286,10 @@ def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, 
         return GOOD
     [(kind, what)] = [(kind, what) for kind, what in fault.items() if kind != "illegal"]
     told = {"state": f"goes to {what}", "guest": f"its guest does: {what}", "forget_vmm": "its agent forgets it",
-            "kill_propolis": "its Propolis dies", "do": f"{what}"}.get(kind, kind)  # fmt: skip
+            "kill_propolis": "its Propolis dies", "do": str(what).removesuffix(": {}")}.get(kind, kind)  # fmt: skip
     rule = answer.get("rule")
-    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if 'hold' in str(what) else ''})"
+    lasts = str(what).startswith(("hold", "stall"))
+    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if lasts else ''})"
     sys.stdout.write(f"{shown(vmm)}: {shown(told)}{by}\n")
     return GOOD
 
@@ -377,7 +395,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
 
 def _time_told(answer: dict[str, Any]) -> str:
     due = answer["next_in_ms"]
-    following = "nothing is due" if due is None else f"next in {due:g} ms"
+    following = "nothing is due" if due is None else f"next in {brief(round(due * 1000))}"
     return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
 
 

@@ -165,13 +165,17 @@ def _on_sockets(files: list[str], options: Any) -> Any:
 def replay(
     file: Annotated[str, typer.Argument(metavar="TRACE|DIR", help="a trace of `run`, or what --record has written")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    scrub: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="of a DIR: write a copy without personal things into OUT, and play that"),
+    ] = None,
 ) -> None:
     """Play a run, or the recording of a rack, again and compare. Exit 1 if it is not the same."""
-    from pathlib import Path
+    if Path(file).is_dir() or scrub is not None:
+        from sim_sled.cli.recording import replay_folder, scrub_folder
 
-    if Path(file).is_dir():
-        from sim_sled.cli.recording import replay_folder
-
+        if scrub is not None:
+            raise typer.Exit(scrub_folder(Path(file), scrub, as_json=as_json))
         raise typer.Exit(replay_folder(Path(file), as_json=as_json))
     from sim_sled.cli.scenario_commands import replay_file
 

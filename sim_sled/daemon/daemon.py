@@ -790,7 +790,7 @@ class Daemon:
 
     def release(self, rule: str) -> bool:
         """Let go what a rule holds. False if it holds nothing."""
-        holds = self.engine.post.holds(rule)
+        holds = self.engine.holds(rule)
         self._turn(LetGo(rule), None)
         return holds
 

@@ -80,6 +80,8 @@ class Subject:
     asked: str = ""
     gone: bool = False
     stalled_until_us: int = 0
+    frozen_by: str = ""
+    """The rule that keeps its Propolis's time from going on, wherever it is."""
     skip: frozenset[Truth] = frozenset()
     fate: MigrationFate | None = None
     error_told: UUID | None = None

@@ -8,7 +8,7 @@
 A tree, not a graph (that is daemon/graph.py): an input is a value that nobody shares. As there, reading calls no code
 of what it names: fields are put into new objects, and only pure rooms may be named.
 
-Read before: recording/names.py. Read next: recording/lines.py.
+Read before: recording/names.py. Read next: recording/lines.py, recording/scrub.py.
 """
 
 from __future__ import annotations

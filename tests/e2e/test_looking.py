@@ -255,6 +255,21 @@ async def test_an_action_is_done_to_one_vm_by_a_rule_of_its_own(rack):
         await small.daemon.look.change(5)
 
 
+async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(rack):
+    small, address = rack
+    code, out, _ = await command("inject", "web-1", "stall", "--at", address)
+    assert (code, out) == (0, "web-1: stall (rule injected-1; sim-sled release injected-1)\n")
+    await small.stop_instance("web-1")
+    says = (await get(address, "/vmms/web-1"))[1]["says"]
+    assert " is stopping " in says[0]
+    assert " (its Propolis: Running) and will rest in destroyed" in says[0]
+    assert says[2].startswith("Propolis waits: held while idle; the agent acts in ")
+    assert says[-1].endswith("stalls it for ever.")
+    assert (await command("release", "injected-1", "--at", address))[0] == 0
+    await small.expect("web-1", "destroyed", within_s=60)
+    assert (await command("release", "injected-1", "--at", address))[0] == 2
+
+
 async def test_actions_that_are_bad_or_many_do_no_harm(rack):
     small, address = rack
     before = small.daemon.engine.scenario

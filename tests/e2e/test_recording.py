@@ -13,8 +13,10 @@ from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
 
 from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.recorder import CannotRecord, Recorder
+from sim_sled.daemon.part_files import CannotRecord
+from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
+from sim_sled.daemon.scrubbing import scrub
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
@@ -284,6 +286,8 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
         assert not [each for each in results if each.how is How.FAILED]
         found = replay(opened(tmp_path / name).lines())
         assert found.difference is None, name
+        copied = scrub(opened(tmp_path / name), tmp_path / f"{name}-scrubbed")
+        assert (copied.said, copied.copy.difference) == ("", None), name
         return found.turns
 
     turns = await asyncio.gather(*map(played, TAPES))
@@ -312,6 +316,82 @@ async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
     assert {each["wait"]["until"]["state"] for each in kept if "wait" in each} >= {"running", "gone"}
     results = await play_file(tmp_path / "again.jsonl", DaemonSled(explicit=False, pacer=pacer))
     assert {each.how for each in results} == {How.PASSED}, [each for each in results if each.how is not How.PASSED]
+
+
+def personal(folder):
+    """Ids and names that are in a recording."""
+    text = "".join(part.read_text() for part in sorted(folder.iterdir()))
+    found = set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text))
+    return found | set(re.findall(r'"hostname":"(vm\d+)"', text)), text
+
+
+def test_a_scrubbed_recording_has_nothing_personal_in_it_replays_and_makes_a_tape(folder, tmp_path):
+    copy = tmp_path / "scrubbed"
+    code, out, err = sim("replay", str(folder), "--scrub", str(copy))
+    assert code == 0, err
+    assert out.startswith("replayed without a difference: ")
+    assert re.search(r"ids and [\d,]+ words and numbers have stand-ins", err)
+    names, text = personal(folder)
+    _, new = personal(copy)
+    assert len(names) > 40
+    assert not [each for each in names if each in new]
+    assert "vm11" in text
+    assert sim("replay", str(copy))[:2] == (0, out), "what was played is what is in the folder"
+    assert sim("tape", str(copy))[0] == 0
+    assert sim("replay", str(copy), "--scrub", str(tmp_path / "again"))[0] == 0, "a copy of a copy"
+
+
+def test_draws_by_ids_are_in_the_copy(folder, tmp_path):
+    scrub(opened(folder), tmp_path / "scrubbed")
+    parts = sorted((tmp_path / "scrubbed").iterdir())
+    for part in parts:
+        part.write_text(re.sub(r',"drawn":\{[^}]*\}', "", part.read_text()))
+    assert replay(opened(tmp_path / "scrubbed").lines()).difference is not None
+
+
+def test_a_copy_of_a_recording_that_differs_does_so_at_the_same_place(folder, tmp_path):
+    change(folder, '"state":"running"', '"state":"stopped"')
+    copied = scrub(opened(folder), tmp_path / "scrubbed")
+    assert copied.said == ""
+    assert copied.copy.difference.where == replay(opened(folder).lines()).difference.where
+
+
+def test_a_copy_that_is_not_worth_its_original_says_so_at_its_end(tmp_path):
+    # part of a word chooses the VMMs, and no stand-in has that part
+    rules = RULES.replace(
+        "when: {request: vmm_put_state}", "when: {request: vmm_put_state}\n  for: {hostname: 'pros*'}"
+    )
+    scenario, problems = parse_scenario(rules.replace("chance: 20%", "chance: 100%"))
+    assert scenario is not None, problems.text()
+
+    async def lived():
+        rack = SmallRack(sleds=3, pace="instant", record=Recorder(tmp_path / "r", {}), scenario=scenario)
+        async with rack:
+            await rack.create_instance("prosperity")
+
+    asyncio.run(lived())
+    code, _, err = sim("replay", str(tmp_path / "r"), "--scrub", str(tmp_path / "scrubbed"))
+    assert code == 1
+    assert "something in it is decided by a name" in err
+    assert opened(tmp_path / "scrubbed").header.scrubbed
+    assert "decided by a name" in max((tmp_path / "scrubbed").iterdir()).read_text().splitlines()[-1]
+
+
+def test_a_tape_can_be_scrubbed_at_once(folder):
+    names, _ = personal(folder)
+    sled = line_at(folder, "part-00001.jsonl:1")["sleds"][1]["sled_id"].split()[1]
+    code, out, _ = sim("tape", str(folder), "--scrub", "--sled", sled)
+    assert code == 0
+    assert len(out.splitlines()) > 10
+    assert not [each for each in names if each in out]
+    assert folder.name not in out.splitlines()[0]
+
+
+def test_a_copy_needs_a_folder_of_its_own(folder):
+    assert sim("replay", str(folder), "--scrub", str(folder))[::2] == (
+        2,
+        f"sim-sled: {folder} is not empty: a recording has a folder of its own\n",
+    )
 
 
 def test_a_recording_without_requests_makes_no_tape(folder):
