@@ -225,7 +225,7 @@ class Driver:
         if self._active is not None and self._active.role is Role.SOURCE:
             return InstanceState.DESTROYED
         queue = self.wrapper.live_queue()
-        if queue.awaiting_stop or self.guest.will_halt:
+        if queue.awaiting_stop or (self.guest.waiting and self.guest.will_halt):
             return InstanceState.DESTROYED
         return InstanceState.CREATING if queue.state is QueueState.NOT_STARTED else InstanceState.RUNNING
 

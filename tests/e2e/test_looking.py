@@ -174,7 +174,7 @@ async def test_the_commands_take_names_and_exit_as_they_should(rack):
 async def test_an_empty_name_is_nobodys(rack, words):
     _, address = rack
     code, _, err = await command(*words, "--at", address)
-    assert (code, "a name is not empty" in err) == (2, True), err
+    assert (code, "an empty text is nobody's name" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x"])
