@@ -144,8 +144,8 @@ def run(
 
 def _on_sockets(files: list[str], options: Any) -> Any:
     """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled import logs
     from sim_sled.cli.scenario_commands import run_files
-    from sim_sled.daemon import logs
     from sim_sled.daemon.on_sockets import play_tasks
 
     logs.configure(level="warning")
