@@ -183,7 +183,7 @@ class Looking:
         who = self.passage.who(propolis_id)
         if who is None:
             return None
-        held = [one.rule for one in self.passage.engine.post.held_of(who) if one.rule]
+        held = [one.rule for one in self.passage.conductor.engine.post.held_of(who) if one.rule]
         since_us = 0 if seen is None or not seen.states else seen.states[-1][0]
         now_us = self.clock.now_us()
         held += [note.rule for note in who.notes if note.at_us >= since_us and note.stalls_until_us > now_us]
