@@ -24,6 +24,7 @@ import aiohttp
 import attrs
 import msgspec
 
+from nexus_client.dropshot import collector
 from nexus_client.senders import QUICK_MAX
 from tests.bench import bench_fleet, bench_propolis, bench_start, bench_world, lives
 from tests.bench.performance import figure
@@ -395,4 +396,5 @@ def told(rows: list[Row], command: str, load: float) -> dict:
 
 
 if __name__ == "__main__":
+    collector.worker()  # the product's own policy
     main()
