@@ -9,10 +9,10 @@ import sys
 
 import attrs
 
+from nexus_client.senders import PROBE_S
+
 BACK_OFF_S = 180.0
 """The original's own longest pause: half of all are acknowledged within it."""
-PROBE_S = 5.0
-"""A probe period, and a poll of the page beside it: the first acknowledgement comes within it."""
 BYTES = 300.0
 """Per VMM that waits."""
 
@@ -25,15 +25,8 @@ class Size:
 
 def bench(size: Size) -> list[tuple]:
     """The fields of each row: name, ours, floor, ratio, unit, aim, whether that is the most. Floors are the aims."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.campaign.crowd_outage",
-        "--vmms",
-        str(size.vmms),
-        "--away",
-        str(size.away_s),
-    ]
+    options = ["--vmms", str(size.vmms), "--away", str(size.away_s)]
+    command = [sys.executable, "-m", "tests.campaign.crowd_outage", *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)
     rows = (

@@ -109,7 +109,7 @@ async def lives(nexus: Nexus, addresses: list[str], count: int, first: int) -> N
 
 @attrs.frozen
 class Measured:
-    """What `workers` processes took for each life: seconds of the processor, all of them together, and of the wall."""
+    """What each life took: seconds of the processor, of all processes together, and of the wall."""
 
     cpu_s: float
     wall_s: float
@@ -175,6 +175,6 @@ def bench(count: int, rounds: int, floor_of) -> list[tuple]:
         # judged by processor time: twice what one core's worth of the workers carries
         (f"(j) a life over sockets, {one[0].reports:.1f} reports; floor: its floors", cost * 1e6, floor * 1e6,
          cost / floor, "us", None, True, cost / floor),
-        ("    lives of two workers; floor: of one process", 1 / wall[1], 1 / wall[0], wall[0] / wall[1], "lives/s", 1.8,
-         False, 2 * cost / shared),
+        ("    lives of two workers; floor: of one process", 1 / wall[1], 1 / wall[0], wall[0] / wall[1],
+         "lives/s", 1.8, False, 2 * cost / shared),
     ]  # fmt: skip
