@@ -108,7 +108,7 @@ def shrink(
         by_seeds: Iterator[Task] = iter(())
         if runs == 1 or others:
             written = _valid((attrs.evolve(quick, scenario=s) for s in _written_out(best, last)), size)
-            by_seeds = chain(_seeded(written, 0, 1), _seeded(alone, 0, ALONE * seeds))
+            by_seeds = chain(_seeded(alone, 0, ALONE * seeds), _seeded(written, 0, 1))
         tasks = chain(by_seeds, _seeded(smaller, int(others), seeds if others else 1))
         for one in play_all(tasks, jobs):
             runs += 1
