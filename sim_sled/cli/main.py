@@ -21,8 +21,8 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.daemon.log_words import LogFormat, LogLevel
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogFormat, LogLevel
 
 app = App(
     name="sim-sled",
@@ -209,11 +209,11 @@ def serve(
     """Serve one sled (or more, with --also) until SIGTERM."""
     import attrs
 
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
-    from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
-    from sim_sled.daemon.daemon import Options
+    from sim_sled.daemon.options import Options
     from sim_sled.daemon.propolis_mode import PropolisMode
     from sim_sled.language.pacer import PresetPacer
 
@@ -290,7 +290,6 @@ def serve(
         propolis=PropolisMode(propolis.value),
         propolis_nets=tuple(map(_net, propolis_net or ())),
         companions=rss.ports(wishes, sleds) if beside else None,
-        record=recorder_of(record, None if scenario is None else str(scenario)),
     )
     if wishes is not None and wishes.lockstep_port:
         if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():
@@ -310,6 +309,7 @@ def serve(
         watch=watch,
         junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
+        recorder=recorder_of(record, None if scenario is None else str(scenario)),
     )
     raise typer.Exit(serving.run(sleds, options, how))
 

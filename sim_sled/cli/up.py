@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 import attrs
 import typer
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, OneOf, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.daemon.log_words import LogLevel
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ def up(
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
-    from sim_sled.daemon import logs, loop
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
@@ -262,7 +264,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)
@@ -439,7 +441,7 @@ def port(
         value: Any = rack_named(rack)[1]
     else:
         try:
-            value = json.loads(file.read_text(encoding="utf-8"))
+            value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
     for part in field.split("."):

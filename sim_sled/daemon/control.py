@@ -358,14 +358,14 @@ class Control:
 
     async def snapshot(self, _: Call[None]) -> dict[str, Any]:
         try:
-            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+            file: dict[str, Any] = msgspec.to_builtins(await snapshot.Snapshots(self.daemon).take())
         except (snapshot.Refused, Moving) as error:
             raise Refused(409, str(error)) from error
         return file
 
     async def restore(self, call: Call[SnapshotText]) -> Restored:
         try:
-            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+            file = await snapshot.Snapshots(self.daemon).restore(call.body.snapshot.encode())
         except (snapshot.Refused, Moving) as error:
             raise Refused(409, str(error)) from error
         return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)

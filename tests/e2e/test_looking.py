@@ -9,7 +9,7 @@ import pytest
 from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, Unmet
