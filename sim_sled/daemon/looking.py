@@ -166,7 +166,7 @@ class Looking:
                         "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
                         "asked": vmm.asked[-1][1].type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
-                        "rule": self._rule(propolis_id),
+                        "rule": self._rule(propolis_id, seen),
                         "restarts": 0 if seen is None else self._restarts(seen),
                         "propolis_listens": None if propolis is None else propolis.address_of(sled_id, propolis_id),
                     }
@@ -178,10 +178,16 @@ class Looking:
         mine = [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
         return sum(each.ordinal < seen.ordinal for each in mine)
 
-    def _rule(self, propolis_id: UUID) -> str | None:
-        """The rule that last had a hand in it."""
+    def _rule(self, propolis_id: UUID, seen: Sighting | None) -> str | None:
+        """The rule that holds a report of it, or stalls it where it is."""
         who = self.passage.who(propolis_id)
-        return None if who is None or not who.notes else who.notes[-1].rule
+        if who is None:
+            return None
+        held = [one.rule for one in self.passage.conductor.engine.post.held_of(who) if one.rule]
+        since_us = 0 if seen is None or not seen.states else seen.states[-1][0]
+        now_us = self.clock.now_us()
+        held += [note.rule for note in who.notes if note.at_us >= since_us and note.stalls_until_us > now_us]
+        return held[0] if held else None
 
     # ---- waiting
 
