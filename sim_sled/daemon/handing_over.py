@@ -99,13 +99,14 @@ class HandoffRunner:
 
     async def _ledger(self, made: Handoff) -> None:
         """Store each sled's configuration as if it had been PUT."""
-        from sim_sled.core.omicron_config.ledger import Ledger  # noqa: PLC0415 -- only who hands over needs it
+        from sim_sled.core.omicron_config import configure  # noqa: PLC0415 -- only who hands over needs it
+        from sim_sled.core.omicron_config.ledger import Ledger  # noqa: PLC0415 -- same
         from sim_sled.http.bodies_omicron import CONFIGS  # noqa: PLC0415 -- same
         from sim_sled.http.routes import NEWEST  # noqa: PLC0415 -- same
 
         for sled_id, config in made.configs.items():
             try:
-                await self._ask(sled_id, ask(Ledger, Ledger.put, CONFIGS(NEWEST).decode(encode(config))))
+                await self._ask(sled_id, ask(Ledger, configure.put, CONFIGS(NEWEST).decode(encode(config))))
             except BadRequest as refused:
                 # somebody configured it before; Nexus goes on from there, and an initialised rack takes no other
                 _log.info("a sled keeps the configuration that it has", sled=str(sled_id), why=str(refused))
