@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 from uuid import UUID
 
 import typer
@@ -24,7 +24,18 @@ from sim_sled.cli.scenario import add_to
 from sim_sled.daemon.log_words import LogFormat, LogLevel
 from sim_sled.files import why_unwritable
 
+_HEADINGS: Final = {
+    "A rack": (
+        "tour", "up", "ps", "why", "log", "expect", "events", "page", "inject", "release", "rules", "fire", "scale",
+        "pause", "step", "until", "resume", "snapshot", "restore", "racks", "port", "ready", "down",
+    ),
+    "Scenarios": ("scenario", "check", "run", "explain", "explore", "shrink", "replay", "tape", "import"),
+    "Servers, and what they serve": ("serve", "nexus", "handoff", "api", "bench"),
+    "This program": ("docs", "version"),
+}  # fmt: skip
+
 app = App(
+    headings=_HEADINGS,
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
     no_args_is_help=True,

@@ -115,6 +115,19 @@ async def test_what_happens_is_seen_without_reloading(rack, page):
     await expect(page.get_by_text("1 VM on 5 sleds")).to_be_visible()
 
 
+async def test_the_plots_tell_how_much_happens(rack, page):
+    await live(page, rack)
+    rates = page.get_by_role("region", name="rates")
+    await expect(rates.locator("figcaption")).to_have_text(
+        [re.compile(n) for n in ("changes", "reports", "retries", "faults")]
+    )
+    await rack.running("web-1")
+    for name in ("changes", "reports"):
+        plot = rates.locator("figure").filter(has_text=name)
+        await expect(plot).to_contain_text(re.compile("most [1-9]"))
+        await expect(plot.locator("path.bars")).to_have_attribute("d", re.compile("M.+"))
+
+
 async def test_the_page_survives_a_restart_of_the_daemon_and_forgets_what_was(pages):
     page = await pages()
     page.watched.allowed += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY"]
