@@ -19,6 +19,7 @@ import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -179,7 +180,7 @@ class Connection(RequestHandler):
             self._pipelines = True
             self._pass_on(data)
             return
-        if not self._head and (end := data.find(_END)) >= 0 and is_ordinary(data, end):
+        if not self._head and 0 <= (end := data.find(_END)) <= _ORDINARY_MAX and is_ordinary(data[:end]):
             self._pass_on(data, end + len(_END))
             return
         seen = max(0, len(self._head) - len(_END))
@@ -327,6 +328,11 @@ _METHODS: Final = (b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"PATCH", b"OPTI
 _NOBODYS_METHOD: Final = b"LINK"
 """Known to aiohttp's parser, and no operation of ours has it: it stands for all methods that parser does not know."""
 
+_ORDINARY_MAX: Final = 4096
+"""Bytes of a head that is looked at as a whole. Longer ones are odd."""
+_HEADS_KEPT: Final = 1024
+"""Heads that are known to be ordinary, or not: 4 MB at most."""
+
 _LINE_BESIDE: Final = 64
 """Bytes of a request line beside its target, and more."""
 _ORDINARY: Final = re.compile(rb"(?:%b) [!-\"$-~]+ HTTP/1\.[01]\r\n" % b"|".join(_METHODS))
@@ -336,11 +342,12 @@ _REQUEST_LINE: Final = re.compile(
 _BEGINNING: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: [^ \x00-\x1f\x7f]*(?: [HTP/1.0]*)?)?\r?")
 
 
-def is_ordinary(data: bytes, end: int) -> bool:
-    """Whether the head that ends at `end` can go to the parser as it is. Nearly all can: this is on the hot path."""
-    if end > 4096 or _ORDINARY.match(data) is None:
+@lru_cache(maxsize=_HEADS_KEPT)  # a client that polls sends the same ones again and again
+def is_ordinary(head: bytes) -> bool:
+    """Whether a head, without its end, can go to the parser as it is. Nearly all can: this is on the hot path."""
+    if _ORDINARY.match(head) is None:
         return False
-    head = data[:end].lower()
+    head = head.lower()
     return head.count(b"\r\nhost:") == 1 and b"\r\nupgrade:" not in head and head.count(b"\n") <= HEADERS_MAX
 
 

@@ -254,7 +254,7 @@ class Daemon:
         self._client.open()
         try:
             if self.options.state_dir is not None:
-                await self._take_up(self.options.state_dir)
+                self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
                 await self._start_companions(sled)
@@ -349,7 +349,7 @@ class Daemon:
         await self._close()
         return left_over
 
-    async def _take_up(self, folder: Path) -> None:
+    def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
         from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
@@ -364,9 +364,8 @@ class Daemon:
                     if sled.regions is not None:
                         sled.estate.of(Area)  # a snapshot of a VM's disk asks the agents of all sleds
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
-                    await self._carry(
-                        contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
-                    )
+                    look = contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
+                    self._turn(look, look.ticket)
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise BadStateDir(
                         f"{self._state_dir.sled_folder(sled_id)}: not of this program: {error!r}"
@@ -463,7 +462,8 @@ class Daemon:
         """The `value` of the `Reply` to `item.ticket`; raises its refusal. See `http.host.Host`."""
         op = contract.operation(item) if self.passage.has_rules else ""
         if not op:
-            return await self._carry(item)
+            answer = self._turn(item, item.ticket)
+            return await self._later(item.ticket) if answer is _LATER else answer
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._open[item.ticket] = future
         try:
@@ -484,19 +484,17 @@ class Daemon:
             case Lost():
                 raise ConnectionDropped(ending.value)
 
-    async def _carry(self, item: Any) -> object:
-        answer = self._turn(item, item.ticket)
-        if answer is not _LATER:
-            return answer
-        waiting = self._waiting.get(item.ticket)
+    async def _later(self, ticket: int) -> object:
+        """The answer to `ticket`, which was not given in the turn that asked."""
+        waiting = self._waiting.get(ticket)
         if waiting is None:
-            waiting = self._waiting[item.ticket] = asyncio.get_running_loop().create_future()
+            waiting = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         try:
             # shielded: the one who asked may go away, the poke goes on and is answered to nobody
             return await asyncio.shield(waiting)
         finally:
             if waiting.done():
-                self._waiting.pop(item.ticket, None)
+                self._waiting.pop(ticket, None)
 
     def handle(self, item: Input) -> None:
         """An input to which nobody waits for an answer."""

@@ -251,8 +251,7 @@ class Judging:
         if who is None:
             return
         if happening.kind is Kind.SENT:
-            assert isinstance(happening.data, tuple)
-            self.judge.invariants.sent(who, happening.data[0])
+            self.judge.invariants.sent(who, happening)
         self.judge.touch(who)
         self._settle_soon()
 

@@ -25,7 +25,7 @@ from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from nexus_client.stub.server.sled_client import TIMEOUT_S
 from sim_sled.companions.servers import Ports
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.daemon import Daemon, Options
@@ -43,7 +43,7 @@ from sim_sled.play.many import Played, Task
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.stage import TasksSeen
 from sim_sled.play.trace import Line
-from sim_sled.play.translate import told
+from sim_sled.play.translate import UNTOLD, told
 from sim_sled.play.users import Users
 from sim_sled.play.wrong_sleds import wrong_sled
 
@@ -206,12 +206,11 @@ class WallWorld:
 
     def _watch(self, happening: Happening) -> None:
         who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
-        if happening.kind is Kind.SENT:
-            assert isinstance(happening.data, tuple)
-            self.judge.invariants.sent(who, happening.data[0])
-        self.judge.invariants.happened(who, happening)
+        self.judge.happened(happening, who)
+        if who is None or happening.kind in UNTOLD:
+            return
         text = told(happening)
-        if text and who is not None:
+        if text:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
 
     def _carried(self, call: Call, ending: Carried | Refused) -> None:
