@@ -29,7 +29,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
-from nexus_client.dropshot import ending
+from nexus_client.dropshot import ending, foreign
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
 INTERRUPTED = ending.CODES[signal.SIGINT]
@@ -217,7 +217,7 @@ def _has_wishes(about: Any, path: str | Path) -> bool:
 def _as_json(said: str, code: int) -> str:
     """What is JSON stays what it is."""
     with contextlib.suppress(ValueError):
-        if isinstance(told := json.loads(said), dict | list):
+        if isinstance(told := foreign.loads(said), dict | list):
             return json.dumps(told, indent=2)
     return json.dumps({"exit_code": code, "lines": said.splitlines()}, indent=2)
 

@@ -114,7 +114,7 @@ class Connection(RequestHandler):
     """aiohttp's connection, with the manners told above."""
 
     __slots__ = (
-        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
+        "_answered", "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
         "_server", "_streams",
     )  # fmt: skip
 
@@ -127,6 +127,7 @@ class Connection(RequestHandler):
         self._left: int | None = 0  # bytes of the body on its way; None: it comes in chunks
         self._pipelines = False
         self._last: Any = None  # body of the request that arrived last
+        self._answered: Any = None  # body of the request that was answered last
         self._late: asyncio.TimerHandle | None = None
         self._half_closed = False
         self._streams = False
@@ -273,6 +274,10 @@ class Connection(RequestHandler):
         if self._upgraded or self.transport is None:
             return False
         if not self._body_has_arrived():
+            if self._last is self._answered:
+                # nobody reads what was still to come; it was only kept open so that the client sees its answer
+                self._last.feed_eof()
+                return False
             self._last.set_exception(web.RequestPayloadError("connection closed before the body was complete"))
             self._last.feed_eof()  # whoever reads of it from now on meets the exception
         elif not self._busy:
@@ -288,6 +293,7 @@ class Connection(RequestHandler):
         """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
         self._streams = False
         written = await super().finish_response(request, resp, start_time)
+        self._answered = request.content
         if self._half_closed and not self._messages:
             self._close = True
         return written
@@ -300,6 +306,8 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answers what is no HTTP; `exc` None cannot happen in our handlers."""
+        if isinstance(exc, ConnectionError) and (self.transport is None or self.transport.is_closing()):
+            raise exc  # the client of a stream has left in the middle of it, as all of them do
         if status >= 500:
             _log.error("%s failed outside of its handler", request.raw_path, exc_info=exc)
         else:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
 
 STDIN_MAX = 16 * 1024 * 1024
@@ -124,6 +125,6 @@ def _stdin() -> Any:
     if len(data) > STDIN_MAX:
         _fail(f"more than {STDIN_MAX} bytes on stdin")
     try:
-        return json.loads(data)
+        return foreign.loads(data)
     except ValueError as error:
         _fail(f"stdin is no JSON: {error}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hint
 
 import typer
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
 from nexus_client.dropshot.text import counted, peer_address, shown_lines
 
@@ -36,6 +37,12 @@ def _address(text: str | None) -> str | None:
         return None if text is None else peer_address(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("an empty text is nobody's name")
+    return text
 
 
 At = Annotated[
@@ -63,7 +70,9 @@ Token = Annotated[
     typer.Option("--token", metavar="TEXT", envvar="SIM_SLED_TOKEN", help="that it was started with, if it was"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+Vmm = Annotated[
+    str, typer.Argument(metavar="VMM", callback=_name, help="host name, ordinal (v17), UUID or its beginning")
+]
 
 _SAY_WHICH: Final = "are two ways to say which daemon; give one"
 WHICH_ONCE: Final = OneOf(("--at", "--rack", "--port-file"), _SAY_WHICH)
@@ -305,7 +314,7 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
 
     if fault.lstrip().startswith("{"):
         try:
-            told = json.loads(fault)
+            told = foreign.loads(fault)
         except ValueError as error:
             bad(f"{fault!r} is no JSON: {error}")
         if value:
@@ -335,28 +344,31 @@ def rules(to: Found, as_json: AsJson = False) -> None:
     raise typer.Exit(control_client.rules(to.address, to.token, as_json))
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="as `rules` lists it")]
+Name = Annotated[str, typer.Argument(metavar="NAME", callback=_name, help="as `rules` lists it")]
 
 
 def fire(
     to: Found,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of a rule's `when: {manual: NAME}`")],
+    name: Annotated[str, typer.Argument(metavar="NAME", callback=_name, help="of a rule's `when: {manual: NAME}`")],
     as_json: AsJson = False,
 ) -> None:
     """Fire a manual trigger of a daemon's scenario."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
-    raise typer.Exit(control_client.post(to, f"/fire/{name}", lambda told: f"fired {told['fired']}", as_json=as_json))
+    path = f"/fire/{segment(name)}"
+    raise typer.Exit(control_client.post(to, path, lambda told: f"fired {told['fired']}", as_json=as_json))
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
     """Let go what a rule of a daemon's scenario holds."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
     def told(answer: Any) -> str:
         return f"released what {answer['released']} held"
 
-    raise typer.Exit(control_client.post(to, f"/release/{name}", told, as_json=as_json))
+    raise typer.Exit(control_client.post(to, f"/release/{segment(name)}", told, as_json=as_json))
 
 
 @typed(WHICH_ONCE, OneOf(("RACK", "--at", "--port-file"), _SAY_WHICH))

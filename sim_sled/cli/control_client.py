@@ -19,7 +19,9 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
+from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
 from sim_sled.daemon import racks
@@ -65,7 +67,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         return at
     if port_file is not None:
         try:
-            found = json.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+            found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             _say(f"{port_file} is no port file: {error}")
             raise SystemExit(BAD_INPUT) from None
@@ -195,7 +197,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     query = {"state": asked.state, "within_ms": str(asked.within_us // 1000)}
     if asked.since_us is not None:
         query["since_ms"] = str(asked.since_us // 1000)
-    path = f"/vmms/{_who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
+    path = f"/vmms/{segment(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
     try:
         answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
     except AskError as error:
@@ -227,10 +229,6 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     return GOOD
 
 
-def _who(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
-
-
 def ready(address: str, token: str | None, wait_s: float) -> int:
     """0 once every sled of the daemon is registered with Nexus, 1 if that does not happen within `wait_s`."""
     deadline = time.monotonic() + wait_s  # noqa: TID251 -- a person waits
@@ -249,7 +247,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
 def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}", token)
+        answer = _get(address, f"/vmms/{segment(vmm)}", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -262,7 +260,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{_who(vmm)}/log", token)
+        lines = _get(address, f"/vmms/{segment(vmm)}/log", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -275,7 +273,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}/inject", token, json.dumps(fault).encode())
+        answer = _get(address, f"/vmms/{segment(vmm)}/inject", token, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -412,7 +410,7 @@ def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, bod
 def _get(address: str, path: str, token: str | None, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Any:
     with _open(address, path, token, body, timeout_s) as response:
         try:
-            return json.load(response)
+            return foreign.load(response)
         except ValueError as error:
             raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
 
@@ -428,7 +426,7 @@ def _open(address: str, path: str, token: str | None, body: bytes | None, timeou
     except urllib.error.HTTPError as error:
         with error:
             try:
-                message = json.load(error)["message"]
+                message = foreign.load(error)["message"]
             except (ValueError, KeyError, TypeError):
                 message = error.reason
         # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for

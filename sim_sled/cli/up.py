@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 import attrs
 import typer
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, OneOf, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
@@ -445,7 +446,7 @@ def port(
         value: Any = rack_named(rack)[1]
     else:
         try:
-            value = json.loads(file.read_text(encoding="utf-8"))
+            value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
     if field is None:

@@ -720,6 +720,7 @@ class Daemon:
             (self.held, "requests wait, held up by a rule or a latency: `step` until they are answered"),
             (len(self._waiting), "pokes wait for Nexus"),
             (self.on_the_network, "answers of Nexus are waited for"),
+            (len(self.rack.sleds) - len(self.addresses), "sleds are about to listen"),
             (len(self._background), "pieces of work are under way beside requests (a hand-off, a bundle)"),
             (sum(blobs.stored for blobs in self._blobs.values()), "artifacts or support bundles are stored"),
         ]

@@ -115,12 +115,14 @@ class Looking:
 
     def why(self, seen: Sighting) -> dict[str, Any]:
         """Everything known about a VMM, `says` in sentences; also of one that is gone."""
-        sled = self.daemon.rack.sleds[seen.sled_id]
+        sled = self.daemon.rack.sleds.get(seen.sled_id)
         answer: dict[str, Any]
-        if seen.propolis_id in sled.vmms:
+        if sled is not None and seen.propolis_id in sled.vmms:
             answer = why(sled, sled.get(seen.propolis_id), self.daemon.clock.now_us())
         else:
             told = f"Nexus acknowledged {seen.acked or 'nothing'}."
+            if sled is None:
+                told += " Its sled has left the rack."
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }

@@ -9,7 +9,6 @@ Read before: daemon/daemon.py, daemon/judging.py, daemon/on_model.py, play/stage
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from uuid import UUID
 import aiohttp
 import attrs
 
+from nexus_client.dropshot import foreign
 from nexus_client.stub import contract as nx
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
@@ -170,7 +170,7 @@ class WallWorld:
         except aiohttp.ClientError as error:
             return Answer(GONE, str(error) or type(error).__name__)
         try:
-            told = json.loads(raw) if raw else None
+            told = foreign.loads(raw) if raw else None
         except ValueError:
             return Answer(GONE, "an answer that nobody can read")
         return Answer(status, told["message"] if status >= 400 and isinstance(told, dict) else told)

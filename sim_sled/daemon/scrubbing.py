@@ -22,6 +22,7 @@ import nexus_client
 import propolis_stub
 import sim_sled
 from nexus_client.draw import KeyPart, draw
+from nexus_client.dropshot import foreign
 from sim_sled.daemon.part_files import PartFiles
 from sim_sled.daemon.recordings import Recording
 from sim_sled.recording.lines import End, Header, Line, Turn, written
@@ -74,7 +75,8 @@ def _said() -> Iterator[str]:
         for file in sorted(folder.rglob("*.py")):
             yield from _texts_of(ast.parse(file.read_bytes()))
     shapes = Path(sim_sled.__path__[0]) / "shapes" / "shapes.json.gz"
-    yield from re.findall(r'"([A-Za-z]\w*)"', json.dumps(json.loads(gzip.decompress(shapes.read_bytes()))["shapes"]))
+    table = foreign.loads(gzip.decompress(shapes.read_bytes()))["shapes"]
+    yield from re.findall(r'"([A-Za-z]\w*)"', json.dumps(table))
 
 
 def _texts_of(tree: ast.Module) -> Iterator[str]:

@@ -131,6 +131,7 @@ class SmallRack:
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+    _scaling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     # ---- life
 
@@ -177,12 +178,13 @@ class SmallRack:
         one or more than `FLEET_MAX`, or if Nexus does not take them.
         """
         _may_be(sleds)
-        while len(self.handles) > sleds:
-            await self.daemon.leave(self.handles.pop().id)
-        for number in range(len(self.handles) + 1, sleds + 1):
-            await self.daemon.join(self._config(number), f"sled-{number}")
-            self.handles.append(self._handle(number))
-        await self._registered()
+        async with self._scaling:  # a number that is given twice, or left out, would bar all that come later
+            while len(self.handles) > sleds:
+                await self.daemon.leave(self.handles.pop().id)
+            for number in range(len(self.handles) + 1, sleds + 1):
+                await self.daemon.join(self._config(number), f"sled-{number}")
+                self.handles.append(self._handle(number))
+            await self._registered()
 
     async def stop(self) -> None:
         """Tries to deliver what Nexus has not acknowledged, then closes everything."""
@@ -243,7 +245,7 @@ class SmallRack:
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
         if scenario is None:
-            scenario, _ = parse_scenario(f"version: 1\nname: {_slug(self.name)}\n")
+            scenario, _ = parse_scenario(f'version: 1\nname: "{_slug(self.name)}"\n')
             assert scenario is not None
         scenario = paced(scenario, self.pace)
         fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))

@@ -136,7 +136,7 @@ class Snapshots:
             unzipped = zlib.decompressobj()
             table = msgspec.json.decode(unzipped.decompress(base64.b85decode(file.table), TABLE_MAX))
             root = unpack(table, self._anchors(), DOORS, self._holds)
-        except (BadTable, ValueError, zlib.error) as error:
+        except (BadTable, ValueError, zlib.error, RecursionError) as error:
             raise Refused(f"the snapshot cannot be read: {error}") from error
         self.daemon.taken_up(root["tickets"])
         self.daemon.clock.put(file.now_us)
@@ -209,7 +209,7 @@ def read(text: bytes) -> File:
         if known["snapshot"] != FORMAT:
             raise Refused(f"the snapshot has format {known['snapshot']!r:.40}, and this sim-sled knows {FORMAT}")
         file = msgspec.convert(known, File)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise Refused(f"this is no snapshot of sim-sled, or a part of one: {error}") from None
     if not 0 <= file.now_us <= NOW_MAX_US:
         raise Refused(f"the snapshot is of no time that a clock could show: {file.now_us:,}")

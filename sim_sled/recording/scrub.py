@@ -32,6 +32,7 @@ import attrs
 import msgspec
 
 from nexus_client.draw import KeyPart
+from nexus_client.dropshot import foreign
 from sim_sled.core.config import SledConfig
 from sim_sled.recording.forms import BadForm, form, value_of
 from sim_sled.recording.lines import Header, Http, Line, Turn
@@ -562,7 +563,7 @@ def _readable(text: str) -> str:
 def _json_of(text: str) -> Any:
     """What is written in a text that is JSON, if it can be written again in the same way; else None."""
     try:
-        found = json.loads(text)
+        found = foreign.loads(text)
         return found if json.dumps(found, separators=_TIGHT, ensure_ascii=False) == text else None
     except (ValueError, RecursionError):
         return None

@@ -157,6 +157,7 @@ def kept():
 async def test_what_is_no_snapshot_of_this_rack_changes_nothing(rack, kept, monkeypatch):
     await changes_nothing(rack, b"", "no snapshot of sim-sled")
     await changes_nothing(rack, b"[]", "no snapshot of sim-sled")
+    await changes_nothing(rack, b"[" * 100_000, "no snapshot of sim-sled, or a part of one")
     await changes_nothing(rack, b'{"snapshot": 2}', "has format 2, and this sim-sled knows 1")
     await changes_nothing(rack, kept.encode()[:-100], "no snapshot of sim-sled")
     await changes_nothing(rack, kept.encode(), "of another rack: 1 sleds, and this one has 2")
@@ -164,6 +165,10 @@ async def test_what_is_no_snapshot_of_this_rack_changes_nothing(rack, kept, monk
     lied = msgspec.structs.replace(read(mine.encode()), now_us=1)
     await changes_nothing(rack, msgspec.json.encode(lied), "not as it was written")
     forged = msgspec.structs.replace(lied, table="".join(reversed(lied.table)))
+    forged.digest = forged.sealed()
+    await changes_nothing(rack, msgspec.json.encode(forged), "cannot be read")
+    deep = base64.b85encode(zlib.compress(b"[" * 100_000)).decode()
+    forged = msgspec.structs.replace(lied, table=deep)
     forged.digest = forged.sealed()
     await changes_nothing(rack, msgspec.json.encode(forged), "cannot be read")
     monkeypatch.setattr(snapshot, "program", lambda: "another")
