@@ -27,8 +27,8 @@ from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.scenario import in_library
-from sim_sled.daemon.log_words import LogLevel
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -117,8 +117,9 @@ def up(
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
-    from sim_sled.daemon import logs, loop
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
@@ -267,7 +268,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)

@@ -132,8 +132,8 @@ def test_every_command_of_sim_sled_is_under_a_heading_once():
 
 
 ASKING = {
-    "ps", "why", "log", "expect", "events", "pause", "resume", "step", "until", "snapshot", "restore", "ready",
-    "inject", "rules", "fire", "release", "scale",
+    "ps", "why", "log", "expect", "wait", "events", "pause", "resume", "step", "until", "snapshot", "restore",
+    "ready", "inject", "rules", "fire", "release", "scale",
 }  # fmt: skip
 
 
