@@ -14,6 +14,9 @@ from sim_sled.play.judge.expect import UNJUDGED, label_of, watched
 from sim_sled.play.judge.failures import Failure
 from sim_sled.play.run import EMPTY, Result
 
+UNFIRED_NAMED: Final = 5
+"""Rules that never fired, by name in a line for people; `--json` has all."""
+
 
 @attrs.frozen
 class Run:
@@ -58,8 +61,10 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         if more:  # a fault that hits a thousand VMMs is one fault; --json has them all
             lines.append(f"       and {len(more)} more like it, the last at {more[-1].at_us / 1e6:.3f} s")
     lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
-    if require_fired and result.unfired:
-        lines.append(f"     never fired: {', '.join(result.unfired)}")
+    if result.unfired:  # a fault only with `--require-fired`, but a rule that means nobody is the commonest mistake
+        named = ", ".join(result.unfired[:UNFIRED_NAMED])
+        rest = f" and {len(result.unfired) - UNFIRED_NAMED} more" if len(result.unfired) > UNFIRED_NAMED else ""
+        lines.append(f"     never fired: {named}{rest}")
     if not run.good:
         lines += [f"     {again}" for again in _again(run)]
     return "\n".join(lines) + "\n"
