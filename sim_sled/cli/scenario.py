@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import typer
 
@@ -21,7 +21,7 @@ from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.recording import tape
-from sim_sled.cli.surface import interruptible
+from sim_sled.cli.surface import fitted, interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 from sim_sled.language.files import is_folder
@@ -31,8 +31,19 @@ BAR_AFTER_S: Final = 1.0
 
 group = App(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
 
-Files = Annotated[list[str], typer.Argument(help="files, folders, names of the library, or - for stdin")]
-File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
+
+def in_library(incomplete: str) -> list[str]:
+    """Names of the library for the shell's completion; what is none of them it completes as a file."""
+    from sim_sled.play import library
+
+    return [one.name for one in library.listed() if one.name.startswith(incomplete)]
+
+
+Files = Annotated[
+    list[str],
+    typer.Argument(help="files, folders, names of the library, or - for stdin", autocompletion=in_library),
+]
+File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin", autocompletion=in_library)]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
 SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
@@ -139,7 +150,7 @@ def run(
 
     with interruptible(lambda: counted(played, "run")), _watching() as progress:
         outcome = run_files(files, options, progress, after_each=one_more)
-    _say(outcome)
+    _say(outcome, sentences=not json and junit != Path("-"))
 
 
 def _on_sockets(files: list[str], options: Any) -> Any:
@@ -213,7 +224,7 @@ def explain(
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
     options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
-    _say(why_in_run(file, vmm, _duration(at), options))
+    _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
 
 @typed(Needs(("--guide",), ("--swarm",)))
@@ -292,7 +303,7 @@ def shrink(
             key=what,
             jobs=jobs,
             files_from=files_from or (),
-            told=lambda runs, _: count(runs, 0),
+            told=lambda runs, _: count(runs),
         )
     if small is not None:
         sleds = small.scenario.fleet.sleds
@@ -307,15 +318,22 @@ def shrink(
 
 
 @group.command("list")
-def list_command(json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+def list_command(
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="on a terminal too, more than the first sentence of each")
+    ] = False,
+) -> None:
     """The scenarios of the library, each with the incident it reproduces; in a pipe, tabs lie between."""
     from sim_sled.cli.scenario_texts import list_text
 
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    sys.stdout.write(list_text(as_json=json, width=width))
+    sys.stdout.write(list_text(as_json=json, width=width, long=long))
 
 
-Library = Annotated[str, typer.Argument(metavar="NAME", help="as `scenario list` prints it")]
+Library = Annotated[
+    str, typer.Argument(metavar="NAME", help="as `scenario list` prints it", autocompletion=in_library)
+]
 
 
 @group.command("show")
@@ -374,9 +392,11 @@ def reference_command() -> None:
 # ---- helpers
 
 
-def _say(outcome: Any) -> None:
+def _say(outcome: Any, *, sentences: bool = False) -> None:
+    """`sentences`: nothing in it is to be copied as it stands."""
     sys.stderr.write(shown_lines(outcome.err))
-    sys.stdout.write(shown_lines(outcome.out))
+    text = shown_lines(outcome.out)
+    sys.stdout.write(fitted(text) if sentences else text)
     raise typer.Exit(outcome.code)
 
 
@@ -426,20 +446,25 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
         yield progress
 
 
+class _Count(Protocol):
+    def __call__(self, done: int, failed: int | None = None, /) -> None:
+        """How many are through, and how many of them failed; None: whether they do is not the question."""
+
+
 @contextmanager
-def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], None]]:
+def _counting(total: int | None, noun: str) -> Iterator[_Count]:
     """A bar on a terminal, nothing elsewhere; Ctrl-C is answered with how far it came."""
-    came = (0, 0)
+    came: tuple[int, int | None] = (0, None)
 
-    def how_far() -> str:
+    def how_far(of: str = "" if total is None else f"of {total} ") -> str:
         done, failed = came
-        return f"{done} {noun if total is None else f'of {total} {noun}'}, {failed} failed"
+        return f"{done} {of}{noun}" + ("" if failed is None else f", {failed} failed")
 
-    def count(done: int, failed: int) -> None:
+    def count(done: int, failed: int | None = None) -> None:
         nonlocal came
         came = (done, failed)
         if bar is not None:
-            bar.update(task, completed=done, description=f"{done} {noun}, {failed} failed")
+            bar.update(task, completed=done, description=how_far(""))
 
     with interruptible(how_far), ExitStack() as stack:
         bar = None

@@ -71,6 +71,18 @@ async def test_a_fault_is_injected_and_the_page_shows_what_came_of_it(rack, page
     await expect(page.get_by_role("region", name="one VM")).to_contain_text("failed")
 
 
+async def test_a_vm_is_stalled_by_a_button_and_released_by_another(rack, page):
+    await rack.running("web-1")
+    await live(page, rack, "#v1")
+    await page.get_by_role("button", name="Stall", exact=True).click()
+    await expect(page.get_by_text("Stall: injected")).to_be_visible()
+    await rack.small.stop_instance("web-1")
+    rule = page.locator(".rule").filter(has_text="injected-1")
+    await rule.get_by_role("button", name="Release").click()
+    await rack.small.expect("web-1", "destroyed", within_s=60)
+    await expect(rule.get_by_role("button", name="Release")).to_be_hidden()
+
+
 async def test_every_fault_that_the_page_offers_is_one_that_the_daemon_knows(rack, pages):
     labels = None
     for i in range(20):
@@ -113,6 +125,33 @@ async def test_what_happens_is_seen_without_reloading(rack, page):
     await expect(page.get_by_role("heading", name="No VMs yet")).to_be_hidden()
     await rack.small.scale(5)
     await expect(page.get_by_text("1 VM on 5 sleds")).to_be_visible()
+
+
+async def test_time_goes_on_where_nothing_happens(rack, page):
+    """A VM that is stuck makes no news: how long it has been so is told all the same."""
+    await rack.running("stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await rack.small.expect("stuck-1", "stopping", within_s=60)
+    await live(page, rack)
+    stuck = page.get_by_role("button", name=re.compile("stuck-1"))
+    await expect(stuck).to_contain_text(re.compile(r"stopping for \d"))
+    told = await stuck.inner_text()
+    await expect(stuck).not_to_have_text(told, use_inner_text=True)
+    told = await stuck.inner_text()
+    await expect(stuck).not_to_have_text(told, use_inner_text=True)
+
+
+async def test_the_plots_tell_how_much_happens(rack, page):
+    await live(page, rack)
+    rates = page.get_by_role("region", name="rates")
+    await expect(rates.locator("figcaption")).to_have_text(
+        [re.compile(n) for n in ("changes", "reports", "retries", "faults")]
+    )
+    await rack.running("web-1")
+    for name in ("changes", "reports"):
+        plot = rates.locator("figure").filter(has_text=name)
+        await expect(plot).to_contain_text(re.compile("most [1-9]"))
+        await expect(plot.locator("path.bars")).to_have_attribute("d", re.compile("M.+"))
 
 
 async def test_the_page_survives_a_restart_of_the_daemon_and_forgets_what_was(pages):

@@ -13,6 +13,7 @@ import { clock, colourOf, figure, lookOf, onScheme, seconds, setWords, states } 
 
 const LISTED = 60;
 const STORY_MS = 400;
+const TICK_MS = 1000;
 
 class Page {
   constructor(root, recording) {
@@ -31,6 +32,7 @@ class Page {
     this.build(root);
     document.addEventListener("keydown", (event) => this.key(event));
     onScheme(() => { this.story.shown = ""; this.ask(true); });
+    if (!recording) setInterval(() => this.tick(), TICK_MS);
     addEventListener("hashchange", () => this.followHash());
     addEventListener("resize", () => { this.story.shown = ""; this.ask(); });
   }
@@ -94,6 +96,13 @@ class Page {
     });
   }
 
+  // Nothing has happened, but time goes by: the clock, how long a VM has waited, the plots.
+  tick() {
+    if (this.source.state !== "live" || this.rack.pace?.paused) return;
+    this.ticked = true;
+    this.ask();
+  }
+
   show() {
     this.showTop();
     if (this.rack.version !== this.drawn || this.wholly) {
@@ -105,7 +114,8 @@ class Page {
       this.grid.meansAll = this.text === "" && this.only.size === 0;
       this.grid.show(this.rack);
       if (this.openId !== null && (this.recording || this.rack.vms.get(this.openId) !== this.toldOf)) this.tell();
-    }
+    } else if (this.ticked) this.showList();
+    this.ticked = false;
     this.showEmpty();
     if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, ` in ${seconds(this.source.bucketUs)}`);
     else this.plots.show(lastSeconds(this.rack), null, "/s");
@@ -233,9 +243,12 @@ class Page {
       const node = el("li", { class: "line rule" });
       node.count = el("span", { class: "count" });
       node.fire = rule.manual && this.source.can("POST /fire/{name}") ? el("button", { class: "do", onclick: () => this.act("fire", () => this.source.fire(rule.manual), `${rule.manual} fired`), text: "Fire" }) : null;
-      node.append(...[el("div", { class: "grow" }, el("b", { text: rule.name }), ["for", "when", "do"].filter((part) => rule.words[part]).map((part) => el("span", { class: "part" }, el("i", { text: part }), rule.words[part])), el("span", { class: "where dim", text: rule.where })), node.count, node.fire].filter(Boolean));
+      node.release = this.source.can("POST /release/{name}") ? el("button", { class: "do", hidden: true, onclick: () => this.act("release", () => this.source.release(rule.name), `${rule.name} released`), text: "Release" }) : null;
+      node.append(...[el("div", { class: "grow" }, el("b", { text: rule.name }), ["for", "when", "do"].filter((part) => rule.words[part]).map((part) => el("span", { class: "part" }, el("i", { text: part }), rule.words[part])), el("span", { class: "where dim", text: rule.where })), node.count, node.release, node.fire].filter(Boolean));
       return node;
     }, (node, rule) => {
+      // what it holds is in the box above, with its own button; a VM that it stalls is nowhere else
+      if (node.release) node.release.hidden = !rule.holds || this.rack.held.some((one) => one.rule === rule.name);
       setText(node.count, rule.matched === null ? `fired ${figure(rule.fired)}` : `fired ${figure(rule.fired)} of ${figure(rule.matched)}`);
       node.classList.toggle("off", !rule.enabled);
       node.classList.toggle("idle", rule.fired === 0);
