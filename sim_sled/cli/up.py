@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -359,10 +360,11 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     where = known.folder()
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log = (where / f"{name}.log").open("wb")
+        # the name's own log is somebody else's as long as a rack of that name runs
+        handle, written = tempfile.mkstemp(prefix=f"{name}.", suffix=".log", dir=where)
     except OSError as error:
         _bad(f"cannot write {where}: {error.strerror}")
-    with log:
+    with open(handle, "wb") as log:  # noqa: PTH123 -- it is open already
         process = subprocess.Popen(  # noqa: S603 -- our own command, as it was given
             [sys.executable, "-m", "sim_sled", *args],
             stdin=subprocess.DEVNULL,
@@ -374,6 +376,7 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
         found = known.running().get(name)
         if found is not None and found["pid"] == process.pid:
+            Path(written).replace(where / f"{name}.log")
             sys.stdout.write(told_as(found))
             return 0
         time.sleep(_LOOK_S)
@@ -381,8 +384,8 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     if code is None:
         process.terminate()
         code = NO_NEXUS
-    sys.stderr.write(Path(log.name).read_text(encoding="utf-8", errors="replace"))
-    Path(log.name).unlink(missing_ok=True)
+    sys.stderr.write(Path(written).read_text(encoding="utf-8", errors="replace"))
+    Path(written).unlink()
     return code
 
 
