@@ -52,7 +52,8 @@ def handoff(
     import asyncio
     import json
 
-    from sim_sled.cli.main import parse_also, read_hardware, read_sled_address
+    from sim_sled.cli.addresses import read_sled_address
+    from sim_sled.cli.main import parse_also, read_hardware
     from sim_sled.companions.handoff import facts_of, password_hash, send
     from sim_sled.companions.servers import foreseen
     from sim_sled.core.config import SledConfig

@@ -1,6 +1,6 @@
 """The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick.
 
-Read before: cli/rss.py.
+Read before: cli/addresses.py, cli/rss.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, Version, typed
-from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
+from nexus_client.dropshot.text import peer_address, shown, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
+from sim_sled.cli.addresses import read_address, read_sled_address
 from sim_sled.cli.api import api
 from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
@@ -55,22 +56,6 @@ class PropolisName(Enum):
 def _fail(message: str) -> NoReturn:
     typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
     raise typer.Exit(BAD_INPUT)
-
-
-def _address(text: str) -> str:
-    try:
-        return str(SocketAddress.parse(text))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
-
-
-def read_sled_address(text: str) -> str:
-    """Canonical text of the address of a sled. Raises `typer.BadParameter`."""
-    shown = _address(text)
-    if not shown.startswith("["):
-        # a Nexus takes nothing else for a sled (NX 3.3), and would only say so at the registration
-        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
-    return shown
 
 
 def _peer_address(text: str) -> str:
@@ -188,7 +173,7 @@ def serve(
     rss_recovery_user_password: rss.Password = rss.PASSWORD,
     rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
     rack_id: rss.RackId = None,
-    control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
+    control: Annotated[str, typer.Option(callback=read_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[

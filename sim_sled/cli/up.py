@@ -1,6 +1,6 @@
 """`up`, `down`, `racks`, `port`: a rack by its name. `add_to(app)` mounts them.
 
-Read before: daemon/front.py, daemon/workers.py.
+Read before: cli/addresses.py, daemon/front.py, daemon/workers.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
+from sim_sled.cli.addresses import read_sled_address
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.daemon.log_words import LogLevel
 from sim_sled.files import why_unwritable
@@ -74,7 +75,8 @@ def up(
     pace: Pace = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="decides every draw")] = 0,
     listen: Annotated[
-        str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
+        str,
+        typer.Option(metavar="ADDR", callback=read_sled_address, help="where the sleds listen; several need port 0"),
     ] = "[::1]:0",
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
