@@ -39,6 +39,8 @@ MOVE_S: Final = 90.0
 """The daemon stops after 60 s of real time, and says so."""
 SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 """Bytes of a snapshot; the daemon makes no larger one."""
+PATIENCE_US: Final = 3_600_000_000
+"""As long as a daemon waits for a VMM (`WAIT_MAX_MS`)."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 
@@ -69,7 +71,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         try:
             found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
-            _say(f"{port_file} is no port file: {error}")
+            _say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found

@@ -144,8 +144,8 @@ def run(
 
 def _on_sockets(files: list[str], options: Any) -> Any:
     """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled import logs
     from sim_sled.cli.scenario_commands import run_files
-    from sim_sled.daemon import logs
     from sim_sled.daemon.on_sockets import play_tasks
 
     logs.configure(level="warning")
@@ -169,13 +169,20 @@ def replay(
         Path | None,
         typer.Option(metavar="OUT", help="of a DIR: write a copy without personal things into OUT, and play that"),
     ] = None,
+    opened: Annotated[
+        bool, typer.Option("--open", help="of a DIR: answers from the model of Nexus, not the recorded ones")
+    ] = False,
 ) -> None:
     """Play a run, or the recording of a rack, again and compare. Exit 1 if it is not the same."""
-    if Path(file).is_dir() or scrub is not None:
-        from sim_sled.cli.recording import replay_folder, scrub_folder
+    if Path(file).is_dir() or scrub is not None or opened:
+        from sim_sled.cli.recording import open_folder, replay_folder, scrub_folder
 
+        if scrub is not None and opened:
+            _bad("--scrub and --open are two runs: first one, then the other")
         if scrub is not None:
             raise typer.Exit(scrub_folder(Path(file), scrub, as_json=as_json))
+        if opened:
+            raise typer.Exit(open_folder(Path(file), as_json=as_json))
         raise typer.Exit(replay_folder(Path(file), as_json=as_json))
     from sim_sled.cli.scenario_commands import replay_file
 

@@ -1,6 +1,6 @@
 """`up`, `down`, `racks`, `port`: a rack by its name. `add_to(app)` mounts them.
 
-Read before: cli/addresses.py, daemon/front.py, daemon/workers.py.
+Read before: cli/sled_options.py, daemon/front.py, daemon/workers.py.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
-from sim_sled.cli.addresses import read_sled_address
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.daemon.log_words import LogLevel
+from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ def up(
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
-    from sim_sled.daemon import logs, loop
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
@@ -266,7 +267,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)

@@ -3,12 +3,13 @@
 Closed loop: what Nexus answered is one of the inputs, so nothing but the core decides. Time is what the lines say.
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
-Read before: play/fleet.py, play/passage.py, recording/lines.py. Read next: daemon/recordings.py, recording/scrub.py.
+Read before: play/fleet.py, play/passage.py, recording/lines.py.
+Read next: daemon/recordings.py, recording/open_loop.py, recording/scrub.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from sim_sled.core.sled import Sled
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.schema import Scenario
-from sim_sled.play.calls import Answered, Call, Carried, Input, Refused, Send
+from sim_sled.play.calls import Answered, Call, Carried, Effect, Input, Refused, Send
 from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
 from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
@@ -114,17 +115,21 @@ class Rack:
 
     def turn(self, item: Input, now_us: int) -> list[Any]:
         """What comes of it, as a line has it."""
+        return self.run(item, now_us)[1]
+
+    def run(self, item: Input, now_us: int) -> tuple[Sequence[Effect], list[Any]]:
+        """What comes of it, and that as a line has it."""
         try:
             effects = self.passage.run(item, now_us)
         except Overrun:
             raise
         except Exception as error:  # noqa: BLE001 -- a refusal or a bug: what was recorded may be the very same
-            return [raised(error)]
+            return [], [raised(error)]
         for effect in effects:
             if type(effect) is Send:
                 self._sends[self._sent] = effect
                 self._sent += 1
-        return effects_as_written(effects)
+        return effects, effects_as_written(effects)
 
     def do(self, did: dict[str, Any], now_us: int) -> None:
         """What a shell did beside turns. Raises `CannotReplay`."""
@@ -265,12 +270,16 @@ class Player:
         rack = self._there()
         self.at_us = line.at
         self.began_us = self.began_us or self.at_us
-        self._known = line.drawn
+        self.knows(line.drawn)
         out = rack.turn(rack.input(line.item), line.at)
         told, rack.told.lines = rack.told.lines, []
         self.turns += 1
         self.effects += len(line.out)
         return out, told
+
+    def knows(self, drawn: dict[str, int]) -> None:
+        """What is drawn from here on is in here, if it is."""
+        self._known = drawn
 
     def compare(self, where: str, line: Turn, came: tuple[list[Any], list[Any]]) -> None:
         """With what is recorded."""

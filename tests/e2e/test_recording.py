@@ -12,7 +12,8 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
 
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
@@ -20,6 +21,7 @@ from sim_sled.daemon.scrubbing import scrub
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
+from sim_sled.recording.open_loop import open_loop
 from sim_sled.recording.replaying import CannotReplay, replay
 from sim_sled.recording.tape import tape_of
 
@@ -269,7 +271,7 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
             raise AssertionError
 
     with pytest.raises(CannotRecord, match="decides in this daemon, and no file can hold it"):
-        Daemon([], Options(nexus="[::1]:9", pacer=Own(), record=Recorder(tmp_path, {})))
+        Daemon([], Options(nexus="[::1]:9", pacer=Own()), recorder=Recorder(tmp_path, {}))
 
 
 TAPES = (
@@ -392,6 +394,67 @@ def test_a_copy_needs_a_folder_of_its_own(folder):
         2,
         f"sim-sled: {folder} is not empty: a recording has a folder of its own\n",
     )
+
+
+def test_against_the_model_of_nexus_a_rack_does_as_it_did(folder):
+    code, out, err = sim("replay", str(folder), "--open")
+    assert (code, err) == (0, "")
+    assert re.search(r"^13 VMMs, 0 of which end otherwise\nas recorded: \d+ inputs, \d+ reports", out), out
+
+
+def test_where_nexus_answered_otherwise_the_open_loop_leaves_the_record_and_says_how(folder, tmp_path):
+    # of a report that came through: the real Nexus had refused it for good
+    lost = '{"~":"nexus_client.outbox:Permanent","status":400,"why":"answered 400"}'
+    where = change(folder, '"outcome":{"~":"nexus_client.outbox:Delivered"},"send"', f'"outcome":{lost},"send"')
+    code, out, _ = sim("replay", str(folder), "--open")
+    assert code == 1
+    first_of_all = re.match(r"(part-\d+.jsonl:\d+), at [\d.]+ s: first, Nexus answers VMM (\S+), gen (\d+)\n", out)
+    assert first_of_all, out
+    assert "\n  recorded  permanent\n  here      delivered\n" in out
+    assert first_of_all[1].partition(":")[0] == where.partition(":")[0]
+    told = json.loads(sim("replay", str(folder), "--open", "--json")[1])
+    assert told["departures"][0]["where"] == first_of_all[1]
+    assert all(ends["recorded"] == ends["here"] for ends in told["ends"].values())
+
+
+def test_a_sled_that_reported_otherwise_is_told_by_its_vmm_and_its_end(folder):
+    change(folder, '"state":"destroyed","gen":9', '"state":"failed","gen":9')
+    found = open_loop(opened(folder).lines)
+    assert {each.where.partition(":")[0] for each in found.departures} <= {each.name for each in folder.iterdir()}
+    [departure] = found.departures
+    assert re.fullmatch("VMM .* reports|request .* is answered", departure.what)
+    assert "failed" in departure.recorded
+    assert "destroyed" in departure.here
+
+
+async def test_in_a_daemon_without_rules_too_an_answer_that_was_another_one_is_told(tmp_path):
+    [tape] = [each for each in tapes() if each.stem == "vm-reboot"]
+    await play_file(
+        tape, DaemonSled(explicit=False, pacer=PresetPacer("instant"), record=Recorder(tmp_path / "r", {}))
+    )
+    assert open_loop(opened(tmp_path / "r").lines).departures == []
+    rows = first(tmp_path / "r").read_text().split("\n")
+    number = next(i for i, row in enumerate(rows) if '"Heard"' in row)
+    line = json.loads(rows[number])
+    sled, vmm, serial = line["in"]["is"]
+    lost = {"~": "nexus_client.outbox:Transient", "why": "answered 503"}
+    line["in"] = {
+        "~": "sim_sled.core.contract:NexusReplied",
+        "sled_id": f"~uuid {sled}",
+        "propolis_id": f"~uuid {vmm}",
+        "serial": serial,
+        "outcome": lost,
+    }
+    rows[number] = json.dumps(line)
+    first(tmp_path / "r").write_text("\n".join(rows))
+    assert replay(opened(tmp_path / "r").lines()).difference is not None, "the sled would have tried again"
+    found = open_loop(opened(tmp_path / "r").lines)
+    assert [(each.recorded, each.here) for each in found.departures] == [("transient", "delivered")]
+
+
+def test_two_runs_at_once_are_refused(folder, tmp_path):
+    code, _, err = sim("replay", str(folder), "--open", "--scrub", str(tmp_path / "x"))
+    assert (code, err) == (2, "sim-sled: --scrub and --open are two runs: first one, then the other\n")
 
 
 def test_a_recording_without_requests_makes_no_tape(folder):
