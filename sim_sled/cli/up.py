@@ -26,6 +26,7 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
+from sim_sled import port_file as port_files
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.files import why_unwritable
@@ -113,6 +114,11 @@ def up(
     for each in (junit, port_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
             _bad(why)
+    if port_file is not None:
+        try:
+            port_files.prepare(port_file)
+        except OSError as error:
+            _bad(f"cannot write {port_file}: {error.strerror or error}")
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
@@ -229,15 +235,12 @@ async def _serve(
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     _follow(stack, rack, told)
-                    files = [each for each in (file, port_file) if each is not None]
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
-                    code = await _ready(rack, control, files, stop, told_as)
+                    code = await _ready(rack, control, file, port_file, stop, told_as)
             finally:
                 if judging is not None:
                     judging.ending()
-                if port_file is not None:
-                    port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
                 await rack.stop()
                 for each in rack.left_over:
                     sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
@@ -273,32 +276,33 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
     follow(stack, again, path if told.watch else None)
 
 
-async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.Future[int], told_as: ToldAs) -> int:
-    """Serves the control API and says where everything is, until it is to end. `files`: of addresses; the first one
-    follows whatever joins.
-    """
+async def _ready(
+    rack: Any, control: Guarded, file: Path, port_file: Path | None, stop: asyncio.Future[int], told_as: ToldAs
+) -> int:
+    """Serves the control API and says where everything is, until it is to end. `file` follows whatever joins."""
     from nexus_client.dropshot import collector, service
+    from nexus_client.dropshot.port_file import told_in
     from sim_sled.daemon import racks as known
 
     bound_at: list[str] = []
 
     async def scaled(sleds: int) -> None:
         await rack.scale(sleds)
-        known.publish(files[0], addresses_of(rack, bound_at[0]))
+        known.publish(file, addresses_of(rack, bound_at[0]))
 
     listener = await _control(rack, control, scaled)
     bound_at.append(listener.address)
     try:
         addresses = addresses_of(rack, listener.address)
-        for file in files:
-            known.publish(file, addresses)
-        sys.stdout.write(told_as(addresses))
-        sys.stdout.flush()
-        collector.started()
-        service.tell("READY=1")
-        code = await stop
-        service.tell("STOPPING=1")
-        return code
+        known.publish(file, addresses)
+        with told_in(port_file, json.dumps(addresses, indent=2) + "\n"):
+            sys.stdout.write(told_as(addresses))
+            sys.stdout.flush()
+            collector.started()
+            service.tell("READY=1")
+            code = await stop
+            service.tell("STOPPING=1")
+            return code
     finally:
         await listener.close()
 
