@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
@@ -28,6 +28,7 @@ from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled import port_file as port_files
 from sim_sled.cli.asking import Rack, one_name
+from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
@@ -70,7 +71,10 @@ def up(
         typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
     sleds: Annotated[int, typer.Option(min=1, help="how many; more if the scenario's fleet has more")] = 1,
-    scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Pace = "dev",
@@ -349,9 +353,8 @@ def _banner(addresses: dict[str, Any]) -> str:
         lines.append(f"  nexus    {addresses['nexus']}")
     else:
         lines.append(f"  nexus    http://{model['internal']}  (a model: this is not Nexus)")
-        lines.append(
-            f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
-        )
+        lines.append(f"  users    http://{model['control']}")
+        lines.append(f'  try      curl -g http://{model["control"]}/v1/instances --json \'{{"name": "web"}}\'')
     lines.append(f"  control  http://{addresses['control']}")
     lines.append(f"  page     http://{addresses['control']}/page")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
@@ -428,12 +431,15 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
 
 @typed(OneOf(("--port-file", "--rack"), "are two ways to say which daemon; give one"))
 def port(
-    field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
+    field: Annotated[
+        str | None,
+        typer.Argument(metavar="FIELD", help="like control, address, sleds.0.address, model.control; none: a list"),
+    ] = None,
     file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
     rack: Rack = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file, or the rack, is there")] = 0.0,
 ) -> None:
-    """Print one address out of a port file, for scripts."""
+    """Print one address out of a port file, for scripts; without FIELD say what there is."""
     from sim_sled.daemon import racks as known
 
     def has_come() -> bool:
@@ -453,6 +459,9 @@ def port(
             value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
+    if field is None:
+        sys.stdout.write("".join(f"{name}\n" for name in _fields(value)))
+        return
     for part in field.split("."):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
@@ -460,6 +469,15 @@ def port(
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
             _bad(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
+
+
+def _fields(value: Any, before: str = "") -> Iterator[str]:
+    """What `port` can be asked for, as it is written there."""
+    if isinstance(value, dict | list):
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _fields(each, f"{before}.{name}" if before else str(name))
+    else:
+        yield before
 
 
 def _bad(text: str) -> NoReturn:
