@@ -10,7 +10,8 @@ Nothing here knows which areas there are, so a sled that is never asked about it
 
 Read before: core/sled.py.
 Read next: core/artifacts/store.py, core/bootstore/store.py, core/companions.py, core/omicron_config/ledger.py,
-core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py, play/asks.py.
+core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, daemon/taking_up.py, http/asking.py,
+play/asks.py.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, companions/telling.py, core/rack.py, http/blobs.py, daemon/descriptors.py,
-daemon/doing.py, daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
-play/passage.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
+daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, daemon/taking_up.py,
+http/blobs.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
 daemon/small_rack.py, http/app.py.
 """
