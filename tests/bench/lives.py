@@ -145,7 +145,7 @@ class DictMachine:
 
 
 def lives_per_second(life, count: int, first: int) -> float:
-    """`life(number, now_us) -> (bodies, now_us)`, `count` times; by processor time, so that neighbours do not count."""
+    """`life(number, now_us) -> (bodies, now_us)`, `count` times; by processor time: neighbours do not count."""
     now_us = T0_US
     began = time.process_time()
     for number in range(first, first + count):
