@@ -716,3 +716,21 @@ def test_what_only_nexus_suffers_is_quoted_and_plays_nothing(tmp_path):
     imported, scenario = import_(tmp_path, log, far)
     assert scenario.rules == ()
     assert "a saga is stuck" in imported.summary
+
+
+def test_of_several_nexuses_one_log_does_not_tell_what_all_users_did(tmp_path):
+    """A second Nexus took the stop of `db`; the first one's log has that of `web`, and neither is played twice."""
+    log, far = Log(), nexus()
+    for vm in ("db", "web"):
+        log.register(0, vm)
+        log.starts(1, vm)
+    log.stops(60, "db")
+    log.stops(90, "web")
+    far.user(90.1, "web", "stop")
+    imported, scenario = import_(tmp_path, log, far)
+    assert [(load.action(), load.stop.hostname) for load in scenario.load if load.stop is not None] == [
+        ("stop", ("db",)),
+        ("stop", ("web",)),
+    ]
+    assert "no user's request for it is in Nexus's log" in imported.text
+    assert imported.differences == ()
