@@ -22,8 +22,23 @@ DRAW_END: Final = 1 << DRAW_BITS
 """Draws are integers in [0, DRAW_END)."""
 
 
+class TellingSeed(int):
+    """A seed that is asked for each draw: what was drawn is written down, or known from elsewhere. The number that it
+    is decides what `chance` is.
+    """
+
+    def drawn(self, key: tuple[KeyPart, ...], chance: int, /) -> int:
+        """What is drawn instead of `chance`."""
+        raise NotImplementedError
+
+
 def draw(seed: int, /, *key: KeyPart) -> int:
     """A uniform integer in [0, 2**64) that depends on `seed` and `key` only (blake2b)."""
+    chance = _chance(seed, key)
+    return seed.drawn(key, chance) if isinstance(seed, TellingSeed) else chance
+
+
+def _chance(seed: int, key: tuple[KeyPart, ...]) -> int:
     parts = [b"%d" % seed]
     for part in key:
         # bool is an int; it draws like 0 and 1

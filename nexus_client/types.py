@@ -6,13 +6,12 @@ the collector need not know them; that saves 16 bytes of each, and its time.
 Times are aware UTC datetimes on the wire and integer microseconds since the Unix epoch in every core;
 `time_of` is the one conversion.
 
-Read next: codec.py, outbox.py, registration.py.
+Read before: dropshot/identity.py. Read next: codec.py, outbox.py, registration.py.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -20,6 +19,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.dropshot.text import utc
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,20 +42,31 @@ def stamp(now_us: int) -> str:
     return time_of(now_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def brief(us: int) -> str:
+    """How long something takes, for people: `43.5ms`, `33.6s`, `9m56s`, `2h5m`. Rounded, to three figures at most;
+    the scenario language has the exact spelling (`language.figures.show_duration`).
+    """
+    if us < 1_000:
+        return f"{us}us"
+    if us < 999_500:
+        return f"{us / 1e3:.3g}ms"
+    if us < 59_950_000:
+        return f"{us / 1e6:.3g}s"
+    whole, big, small, per = round(us / 1e6), "m", "s", 60
+    if whole >= 3_600:
+        whole, big, small = round(us / 60e6), "h", "m"
+    if big == "h" and whole >= 24 * 60:
+        whole, big, small, per = round(us / 3_600e6), "d", "h", 24
+    many, rest = divmod(whole, per)
+    return f"{many}{big}{rest}{small}" if rest else f"{many}{big}"
+
+
 def us_of(when: datetime) -> int:
     """Microseconds since the Unix epoch of an aware datetime."""
     return (when - _EPOCH) // _MICROSECOND
 
 
-class WireEnum(Enum):
-    """An enum that hashes by identity, as it compares: the inherited hash is Python code, and tables keyed by states
-    are looked up dozens of times in a VMM's life.
-    """
-
-    __hash__ = object.__hash__
-
-
-class VmmState(WireEnum):
+class VmmState(IdentityEnum):
     """The eight states a sled may publish (NX 1.1). `creating` and `saga_unwound` are Nexus's own."""
 
     STARTING = "starting"
@@ -72,7 +83,7 @@ TERMINAL: Final = frozenset({VmmState.FAILED, VmmState.DESTROYED})
 """States after which nothing is published any more (NX 7 #6)."""
 
 
-class MigrationState(WireEnum):
+class MigrationState(IdentityEnum):
     """State of one side of a migration, as a sled tells it."""
 
     PENDING = "pending"
@@ -122,7 +133,7 @@ class SledVmmState(Struct, frozen=True, gc=False):
     migration_out: MigrationRuntimeState | None = None
 
 
-class Asked(WireEnum):
+class Asked(IdentityEnum):
     """Kinds of `VmmStateRequested`, by their wire tag."""
 
     RUNNING = "running"
@@ -159,12 +170,12 @@ class UpdatedRuntime(Struct, frozen=True):
     updated_runtime: SledVmmState | None = None
 
 
-class SledRole(WireEnum):
+class SledRole(IdentityEnum):
     GIMLET = "gimlet"
     SCRIMLET = "scrimlet"
 
 
-class SledCpuFamily(WireEnum):
+class SledCpuFamily(IdentityEnum):
     UNKNOWN = "unknown"
     AMD_MILAN = "amd_milan"
     AMD_TURIN = "amd_turin"

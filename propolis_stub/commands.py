@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, App, Version, manual
+from nexus_client.dropshot.command_line import (
+    ADDRESS_IN_USE,
+    BAD_INPUT,
+    CLOSED_ADDRESS,
+    App,
+    OneOf,
+    Version,
+    manual,
+    typed,
+)
 from propolis_stub import diagram as drawing
 from propolis_stub.pace_option import Pace
 
@@ -26,6 +36,7 @@ def _root(_version: Version = False) -> None:
 
 
 @app.command()
+@typed(OneOf(("--write", "--driver"), "do not go together: a page says by its markers which of them it has"))
 def diagram(
     write: Annotated[
         Path | None,
@@ -54,6 +65,7 @@ def docs() -> None:
 @app.command()
 def serve(
     address: Annotated[str, typer.Argument(help="IP:PORT of the Propolis API, e.g. '[::1]:0'.")],
+    *,
     control: Annotated[
         str | None, typer.Option(help="IP:PORT of the control API for tests; beyond loopback it needs a token.")
     ] = None,
@@ -62,8 +74,9 @@ def serve(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token.")] = None,
     pace: Pace = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
-    """Serve one Propolis until SIGTERM or Ctrl-C, which both are its end in order: exit 0."""
+    """Serve one Propolis until SIGTERM or Ctrl-C: its end in order, with 0 or 130."""
     # Here, because aiohttp takes 0.3 s to import and `diagram` does not need it.
     from nexus_client.dropshot.bearer import require_token  # noqa: PLC0415
     from nexus_client.dropshot.text import SocketAddress  # noqa: PLC0415
@@ -81,9 +94,21 @@ def serve(
     except (ValueError, OSError) as problem:
         _give_up(str(problem), BAD_INPUT)
     try:
-        asyncio.run(serving.serve(api, control_address, settings, port_file, typer.echo))
+        raise typer.Exit(
+            asyncio.run(serving.serve(api, control_address, settings, port_file, _json if as_json else _plain))
+        )
     except OSError as problem:
         _give_up(f"cannot serve: {problem}", ADDRESS_IN_USE if problem.errno in CLOSED_ADDRESS else BAD_INPUT)
+
+
+def _plain(bound: dict[str, str | None]) -> None:
+    typer.echo(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
+    if bound["control"] is not None:
+        typer.echo(f"control for tests on http://{bound['control']}/control")
+
+
+def _json(bound: dict[str, str | None]) -> None:
+    typer.echo(json.dumps(bound))
 
 
 def _give_up(why: str, code: int) -> NoReturn:

@@ -33,6 +33,7 @@ from types import MappingProxyType
 from typing import Final, assert_never
 from uuid import UUID
 
+from nexus_client.dropshot.identity import IdentityEnum
 from propolis_stub import contract
 from propolis_stub.contract import Effect, ReconfigureResult
 from propolis_stub.errors import GuestNotRunning
@@ -52,7 +53,7 @@ from propolis_stub.migration.script import (
 from propolis_stub.publisher import Publisher
 from propolis_stub.request_queue import Queued, QueueState, RequestType
 from propolis_stub.table import TERMINAL, TRANSITIONS, Birth, Event
-from propolis_stub.types import IdentityEnum, InstanceState, Level, MigrationPhase, MigrationStatus, Role
+from propolis_stub.types import InstanceState, Level, MigrationPhase, MigrationStatus, Role
 from propolis_stub.waiting import ON_STEP, Edge, Point, Waiting
 from propolis_stub.wrapper import ENSURABLE, Wrapper
 
@@ -224,7 +225,7 @@ class Driver:
         if self._active is not None and self._active.role is Role.SOURCE:
             return InstanceState.DESTROYED
         queue = self.wrapper.live_queue()
-        if queue.awaiting_stop or self.guest.will_halt:
+        if queue.awaiting_stop or (self.guest.waiting and self.guest.will_halt):
             return InstanceState.DESTROYED
         return InstanceState.CREATING if queue.state is QueueState.NOT_STARTED else InstanceState.RUNNING
 

@@ -63,7 +63,7 @@ class GuestEvents(Struct, eq=False, gc=False):
     @property
     def will_halt(self) -> bool:
         """Whether one that waits ends the VM."""
-        return bool(self.waiting) and any(event.halts for event, _, _ in self.waiting)
+        return any(event.halts for event, _, _ in self.waiting)
 
     def clear(self) -> None:
         self.waiting = ()

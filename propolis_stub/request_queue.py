@@ -14,8 +14,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from nexus_client.dropshot.identity import IdentityEnum
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
-from propolis_stub.types import IdentityEnum
 
 
 class QueueState(IdentityEnum):

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from propolis_stub.types import IdentityEnum
+from nexus_client.dropshot.identity import IdentityEnum
 from propolis_stub.types import InstanceState as S
 
 

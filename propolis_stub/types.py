@@ -1,22 +1,16 @@
 """Types of the Propolis API that the core shares with its shells (PR 1, 3.7; PascalCase on the wire).
 
-Read next: errors.py, guest_events.py, spec/types.py, table.py.
+Read before: nexus_client/dropshot/identity.py. Read next: errors.py, guest_events.py, spec/types.py, table.py.
 """
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 from uuid import UUID
 
 from msgspec import Struct
 
-
-class IdentityEnum(Enum):
-    """An enum that hashes by identity, as it compares: the inherited hash is Python code, and tables are looked up
-    dozens of times in a VM's life.
-    """
-
-    __hash__ = object.__hash__
+from nexus_client.dropshot.identity import IdentityEnum
 
 
 class Role(StrEnum):

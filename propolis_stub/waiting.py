@@ -16,9 +16,10 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from nexus_client.dropshot.identity import IdentityEnum
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.request_queue import RequestType
-from propolis_stub.types import IdentityEnum, InstanceState, Role
+from propolis_stub.types import InstanceState, Role
 
 
 class Point(IdentityEnum):

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.port_file import told_in
 from sim_sled.language.files import TooLong, read_bounded
 
@@ -40,11 +41,11 @@ def told(path: Path, ports: dict[str, Any]) -> AbstractContextManager[None]:
 
 def _is_of_a_living_one(path: Path) -> bool:
     try:
-        pid = json.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
+        pid = foreign.loads(read_bounded(path, BYTES_MAX, regular=True))["pid"]
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except (TooLong, OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (TooLong, OSError, ValueError, TypeError, KeyError, OverflowError):
         return False
     return isinstance(pid, int) and pid > 0 and pid != os.getpid()
 

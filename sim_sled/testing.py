@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
@@ -276,6 +277,28 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+_FIXTURES: Final = frozenset({"sim_rack", "nexus_model", "sim_nexus", "propolis", "virtual_world"})
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class) -> Generator[None, object, object]:
+    """A coroutine that uses a fixture of ours is one for pytest-asyncio, also in its strict mode, where a project
+    without a configuration is. The innermost wrapper (`trylast`): pytest-asyncio's looks for the mark behind it.
+    """
+    made = yield
+    if collector.config.pluginmanager.hasplugin("asyncio"):
+        for item in made if isinstance(made, list) else [made]:
+            if (
+                isinstance(item, pytest.Function)
+                and inspect.iscoroutinefunction(item.function)
+                and not _FIXTURES.isdisjoint(item.fixturenames)
+                and item.get_closest_marker("asyncio") is None
+                and item.get_closest_marker("anyio") is None  # somebody has said that another runs it
+            ):
+                item.add_marker(pytest.mark.asyncio)
+    return made
+
+
 @pytest.fixture(scope="session")
 def _sim_loop() -> Iterator[_Loop]:
     loop = _Loop()
@@ -293,7 +316,7 @@ def sim_nexus(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture
 def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | None) -> Iterator[SimRack]:
     """A rack of simulated sleds, registered with `sim_nexus` or with a model of Nexus that comes along."""
-    from sim_sled.daemon import logs
+    from sim_sled import logs
     from sim_sled.daemon.small_rack import SmallRack
 
     logs.configure(level="error")

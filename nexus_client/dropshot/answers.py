@@ -16,7 +16,8 @@ NOT_FOUND: Final = "Not Found"
 MESSAGE_MAX: Final = 4096
 """A message may quote what the client sent, and that may be a megabyte."""
 
-_VARIANT: Final = "89ab"
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""The digit of a random one that tells the variant: two of its bits are fixed."""
 
 
 class Refused(Exception):
@@ -54,7 +55,7 @@ class Unanswered(Exception):
 def new_request_id() -> str:
     """A random UUID of version 4: `uuid.uuid4` without the object."""
     h = urandom(16).hex()
-    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
 
 
 def error_body(request_id: str, refused: Refused) -> bytes:

@@ -17,11 +17,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_type_hints
 from uuid import UUID
 
 import typer
@@ -29,7 +29,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
-from nexus_client.dropshot import ending
+from nexus_client.dropshot import ending, foreign
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
 INTERRUPTED = ending.CODES[signal.SIGINT]
@@ -58,11 +58,81 @@ def exit_codes() -> str:
     return "| code | what |\n|---|---|\n" + "".join(f"| {code} | {what} |\n" for code, what in EXIT_CODES.items())
 
 
+class OneOf(NamedTuple):
+    """At most one of these is typed: options by their names, arguments by their metavars."""
+
+    names: tuple[str, ...]
+    why: str
+
+    def broken(self, given: Mapping[str, object]) -> str | None:
+        """The sentence, if what was given is too much."""
+        found = [name for name in self.names if name in given]
+        return None if len(found) < 2 else f"{found[0]} and {found[1]} {self.why}"
+
+
+class Needs(NamedTuple):
+    """Each of these means nothing without one of the others."""
+
+    names: tuple[str, ...]
+    of: tuple[str, ...]
+
+    def broken(self, given: Mapping[str, object]) -> str | None:
+        """The sentence, if one stands alone."""
+        alone = [name for name in self.names if name in given and given.keys().isdisjoint(self.of)]
+        return f"{alone[0]} needs {' or '.join(self.of)}" if alone else None
+
+
+class Alone(NamedTuple):
+    """Beside this value of an argument nothing is typed, but for a few."""
+
+    argument: str
+    value: str
+    but: tuple[str, ...]
+
+    def broken(self, given: Mapping[str, object]) -> str | None:
+        """The sentence, if there is more."""
+        more = [name for name in given if name not in (self.argument, *self.but)]
+        return f"{more[0]} means nothing to {self.value}" if given.get(self.argument) == self.value and more else None
+
+
+Together = OneOf | Needs | Alone
+
+
+def typed(*rules: Together) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What may be typed together of a command's options and arguments. A command that breaks a rule is not begun: an
+    option that is ignored would have somebody believe that it holds. What the environment says may be ignored.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.together = rules  # type: ignore[attr-defined]  # `wraps` hands it on to what typer calls
+        return function
+
+    return decorate
+
+
 class Command(TyperCommand):
     """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _read_plainly(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        said = self.out_of_place(ctx)
+        if said is not None:
+            typer.echo(f"{ctx.find_root().info_name}: {said}", err=True)
+            raise typer.Exit(BAD_INPUT)
+        return super().invoke(ctx)
+
+    def out_of_place(self, ctx: Any) -> str | None:
+        """What was typed and would have been ignored, by the command's rules (`typed`); None if nothing was."""
+        given = {
+            called: ctx.params[each.name]
+            for each in self.params
+            if each.name in ctx.params and getattr(ctx.get_parameter_source(each.name), "name", "") == "COMMANDLINE"
+            for called in (each.opts if each.param_type_name == "option" else [(each.metavar or "").strip("[]")])
+        }
+        rules: tuple[Together, ...] = getattr(self.callback, "together", ())
+        return next((said for rule in rules if (said := rule.broken(given)) is not None), None)
 
     def collect_usage_pieces(self, _ctx: Any, /) -> list[str]:
         return [*([self.options_metavar] if self.options_metavar else []), *map(_piece, _arguments(self))]
@@ -147,7 +217,7 @@ def _has_wishes(about: Any, path: str | Path) -> bool:
 def _as_json(said: str, code: int) -> str:
     """What is JSON stays what it is."""
     with contextlib.suppress(ValueError):
-        if isinstance(told := json.loads(said), dict | list):
+        if isinstance(told := foreign.loads(said), dict | list):
             return json.dumps(told, indent=2)
     return json.dumps({"exit_code": code, "lines": said.splitlines()}, indent=2)
 

@@ -8,7 +8,7 @@ the same for optional ones, null is what is written.
 
 A class with exactly the fields `type` and `value` is an adjacently tagged enum.
 
-Read next: dropshot/body.py, dropshot/operations.py.
+Read before: dropshot/foreign.py. Read next: dropshot/body.py, dropshot/operations.py.
 """
 
 from __future__ import annotations

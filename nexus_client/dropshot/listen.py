@@ -19,6 +19,7 @@ import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -113,7 +114,7 @@ class Connection(RequestHandler):
     """aiohttp's connection, with the manners told above."""
 
     __slots__ = (
-        "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
+        "_answered", "_half_closed", "_head", "_last", "_late", "_left", "_line", "_patience", "_pipelines",
         "_server", "_streams",
     )  # fmt: skip
 
@@ -126,6 +127,7 @@ class Connection(RequestHandler):
         self._left: int | None = 0  # bytes of the body on its way; None: it comes in chunks
         self._pipelines = False
         self._last: Any = None  # body of the request that arrived last
+        self._answered: Any = None  # body of the request that was answered last
         self._late: asyncio.TimerHandle | None = None
         self._half_closed = False
         self._streams = False
@@ -179,7 +181,7 @@ class Connection(RequestHandler):
             self._pipelines = True
             self._pass_on(data)
             return
-        if not self._head and (end := data.find(_END)) >= 0 and is_ordinary(data, end):
+        if not self._head and 0 <= (end := data.find(_END)) <= _ORDINARY_MAX and is_ordinary(data[:end]):
             self._pass_on(data, end + len(_END))
             return
         seen = max(0, len(self._head) - len(_END))
@@ -272,6 +274,10 @@ class Connection(RequestHandler):
         if self._upgraded or self.transport is None:
             return False
         if not self._body_has_arrived():
+            if self._last is self._answered:
+                # nobody reads what was still to come; it was only kept open so that the client sees its answer
+                self._last.feed_eof()
+                return False
             self._last.set_exception(web.RequestPayloadError("connection closed before the body was complete"))
             self._last.feed_eof()  # whoever reads of it from now on meets the exception
         elif not self._busy:
@@ -287,6 +293,7 @@ class Connection(RequestHandler):
         """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
         self._streams = False
         written = await super().finish_response(request, resp, start_time)
+        self._answered = request.content
         if self._half_closed and not self._messages:
             self._close = True
         return written
@@ -299,6 +306,8 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answers what is no HTTP; `exc` None cannot happen in our handlers."""
+        if isinstance(exc, ConnectionError) and (self.transport is None or self.transport.is_closing()):
+            raise exc  # the client of a stream has left in the middle of it, as all of them do
         if status >= 500:
             _log.error("%s failed outside of its handler", request.raw_path, exc_info=exc)
         else:
@@ -327,6 +336,11 @@ _METHODS: Final = (b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"PATCH", b"OPTI
 _NOBODYS_METHOD: Final = b"LINK"
 """Known to aiohttp's parser, and no operation of ours has it: it stands for all methods that parser does not know."""
 
+_ORDINARY_MAX: Final = 4096
+"""Bytes of a head that is looked at as a whole. Longer ones are odd."""
+_HEADS_KEPT: Final = 1024
+"""Heads that are known to be ordinary, or not: 4 MB at most."""
+
 _LINE_BESIDE: Final = 64
 """Bytes of a request line beside its target, and more."""
 _ORDINARY: Final = re.compile(rb"(?:%b) [!-\"$-~]+ HTTP/1\.[01]\r\n" % b"|".join(_METHODS))
@@ -336,11 +350,12 @@ _REQUEST_LINE: Final = re.compile(
 _BEGINNING: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: [^ \x00-\x1f\x7f]*(?: [HTP/1.0]*)?)?\r?")
 
 
-def is_ordinary(data: bytes, end: int) -> bool:
-    """Whether the head that ends at `end` can go to the parser as it is. Nearly all can: this is on the hot path."""
-    if end > 4096 or _ORDINARY.match(data) is None:
+@lru_cache(maxsize=_HEADS_KEPT)  # a client that polls sends the same ones again and again
+def is_ordinary(head: bytes) -> bool:
+    """Whether a head, without its end, can go to the parser as it is. Nearly all can: this is on the hot path."""
+    if _ORDINARY.match(head) is None:
         return False
-    head = data[:end].lower()
+    head = head.lower()
     return head.count(b"\r\nhost:") == 1 and b"\r\nupgrade:" not in head and head.count(b"\n") <= HEADERS_MAX
 
 

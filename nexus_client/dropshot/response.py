@@ -52,7 +52,7 @@ class Response:
         self._body = body
         self._allow = allow
         self._close = close
-        for name, value in (headers or {}).items():
+        for name, value in headers.items() if headers else ():
             if not _HEADER.fullmatch(f"{name}:{value}"):
                 raise ValueError(f"no HTTP header: {name!r}: {value!r}")
         self._headers = headers
@@ -85,7 +85,7 @@ class Response:
         )
         for method in self._allow:
             head += f"allow: {method}\r\n"
-        for name, value in (self._headers or {}).items():
+        for name, value in self._headers.items() if self._headers else ():
             head += f"{name}: {value}\r\n"
         if body is None:
             if self._status not in _BODILESS:

@@ -6,7 +6,7 @@ Read before: dropshot/answers.py. Read next: dropshot/operations.py.
 from __future__ import annotations
 
 from typing import Final, Generic, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import attrs
 
@@ -34,6 +34,11 @@ def segments(path: str) -> list[str]:
         return [unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError:
         raise bad_request("invalid path encoding") from None
+
+
+def segment(text: str) -> str:
+    """A text as one part of a path; `..` is a name there, too, and no way up."""
+    return quote(text, safe="").replace(".", "%2E")
 
 
 @attrs.define(eq=False)

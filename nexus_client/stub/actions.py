@@ -11,13 +11,13 @@ Read next: stub/background.py, stub/nexus.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final
 from uuid import UUID
 
 import attrs
 from msgspec.structs import replace
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
@@ -32,7 +32,7 @@ from nexus_client.stub.views import instance_view
 from nexus_client.types import Asked, VmmStateRequested
 
 
-class Situation(Enum):
+class Situation(IdentityEnum):
     """The rows of the table: the public state, told apart by what the record still points to."""
 
     CREATING = "creating"
@@ -50,7 +50,7 @@ class Situation(Enum):
     """Only before #6455, where the VMM's own `destroyed` or `failed` shows."""
 
 
-class Action(Enum):
+class Action(IdentityEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
@@ -61,7 +61,7 @@ class Action(Enum):
     """What was asked of a VMM before #5749; users' migrations have `judge_migration`."""
 
 
-class Do(Enum):
+class Do(IdentityEnum):
     """What happens if the action is not refused."""
 
     NOTHING = "accepted, nothing done"

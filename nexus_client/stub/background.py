@@ -41,20 +41,18 @@ def arm(ctx: Context) -> None:
     for task in Task:
         period = period_us(ctx.config, task)
         ctx.task_due_us[task] = None if period is None else ctx.now_us + period
+    _look_again(ctx)
 
 
-def next_due_us(ctx: Context) -> int | None:
-    least: int | None = None
-    for due in ctx.task_due_us.values():
-        if due is not None and (least is None or due < least):
-            least = due
-    return least
+def _look_again(ctx: Context) -> None:
+    """A task may be due later than it was: which is the next?"""
+    ctx.tasks_next_us = min((due for due in ctx.task_due_us.values() if due is not None), default=None)
 
 
 def run_due(ctx: Context) -> bool:
     """Run the tasks whose time has come; True if any ran."""
     ran = False
-    least = next_due_us(ctx)
+    least = ctx.tasks_next_us
     if least is None or least > ctx.now_us:
         return False  # nearly always
     for task in Task:
@@ -62,6 +60,7 @@ def run_due(ctx: Context) -> bool:
         if due is not None and due <= ctx.now_us:
             period = period_us(ctx.config, task)
             ctx.task_due_us[task] = None if period is None else ctx.now_us + period
+            _look_again(ctx)
             with ctx.containing():
                 RUNS[task](ctx)
             ran = True

@@ -5,11 +5,11 @@ Read next: stub/hazards.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.hazards import DEFAULT as DEFAULT_HAZARDS
 from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.rules import RuleSet
@@ -19,7 +19,7 @@ TIMELINE_MAX: Final = 2_000
 """Lines kept per instance: a week of daily start and stop; the oldest go first and are counted."""
 
 
-class SagaMode(Enum):
+class SagaMode(IdentityEnum):
     """When sagas run (issue 4): the intermediate public states show in the last two."""
 
     INLINE = "inline"
@@ -32,7 +32,7 @@ class SagaMode(Enum):
     """As inline, but reports start no update saga: only the `instance_updater` task does."""
 
 
-class UnknownVmm(Enum):
+class UnknownVmm(IdentityEnum):
     """What a report for a VMM without record does."""
 
     RULES = "rules"

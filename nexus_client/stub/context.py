@@ -11,8 +11,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha1
 from typing import Any, Final, TypeAlias
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import attrs
 
@@ -30,6 +31,9 @@ from nexus_client.stub.wording import describe_op
 
 NAMESPACE: Final = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 """Namespace of all derived ids (RFC 4122's for OIDs; the name carries the seed)."""
+_NAMESPACE_BYTES: Final = NAMESPACE.bytes
+_VARIANT_AND_VERSION: Final = 0xC000 << 48 | 0xF000 << 64
+_OF_RFC_4122_VERSION_5: Final = 0x8000 << 48 | 0x5000 << 64
 
 BROKEN_MAX: Final = 100
 """Broken rules that are kept: the first says what is wrong, the rest follow from it."""
@@ -78,11 +82,13 @@ class Context:
     waiters: dict[UUID, list[Waiter]] = attrs.field(factory=dict)
     tickets: dict[int, None] = attrs.field(factory=dict)
     task_due_us: dict[Task, int | None] = attrs.field(factory=dict)
+    tasks_next_us: int | None = None
+    """The least of `task_due_us`, which is asked at every step."""
     watch: Watch = attrs.field(factory=Watch)
     armed: set[CrashPoint] = attrs.field(factory=set)
     ready_sagas: deque[UUID] = attrs.field(factory=deque)
     saga_dues: list[tuple[int, int, Saga]] = attrs.field(factory=list)
-    """A heap of (due, place in the log, saga); alive while the saga is in the log and still due then."""
+    """A heap of (due, place in the log, saga); alive while the saga is still due then. One that has ended is not."""
     public_watchers: list[Callable[[Instance, PublicState | None], None]] = attrs.field(factory=list)
     broken: list[InvariantBroken] = attrs.field(factory=list)
     """Rules of the database that would have been broken: bugs of this model, or of a wrong variant of it."""
@@ -91,8 +97,11 @@ class Context:
     _public: dict[UUID, PublicState] = attrs.field(factory=dict)
     _next_call: int = 1
     rules: Rules = attrs.field(init=False)
+    queued: bool = attrs.field(init=False)
+    """Whether each node of a saga comes at a time of its own."""
 
     def __attrs_post_init__(self) -> None:
+        self.queued = self.config.saga_mode is SagaMode.QUEUED
         self.rules = RULES[self.config.rules]
         self.records.changed = self._row_changed
         self.records.reason_needs_failed = self.rules.reason_needs_failed
@@ -101,18 +110,21 @@ class Context:
 
     def new_id(self, kind: str) -> UUID:
         """An id derived from seed, kind and a counter: the same run has the same ids."""
-        return uuid5(NAMESPACE, f"{self.seed}/{kind}/{self.records.next_number(kind)}")
+        return derived_id(f"{self.seed}/{kind}/{self.records.next_number(kind)}")
 
     def named_id(self, kind: str, name: str) -> UUID:
         """The id of something that has a name: always the same for a seed."""
-        return uuid5(NAMESPACE, f"{self.seed}/{kind}:{name}")
+        return derived_id(f"{self.seed}/{kind}:{name}")
 
     def tell(self, what: str, text: str, instance_id: UUID | None = None, propolis_id: UUID | None = None) -> None:
         """A line for the timeline."""
         line = Happened(self.now_us, what, text, instance_id, propolis_id)
         self.effects.append(line)
         if instance_id is not None:
-            self.timelines.setdefault(instance_id, deque(maxlen=TIMELINE_MAX)).append(line)
+            timeline = self.timelines.get(instance_id)
+            if timeline is None:
+                timeline = self.timelines[instance_id] = deque(maxlen=TIMELINE_MAX)
+            timeline.append(line)
 
     @contextmanager
     def containing(self, instance_id: UUID | None = None) -> Iterator[None]:
@@ -195,7 +207,7 @@ class Context:
 
     def schedule(self, saga: Saga) -> None:
         """Its next node runs in this call of `handle`, or later, as the mode says."""
-        if self.config.saga_mode is SagaMode.QUEUED:
+        if self.queued:
             saga.due_us = self.now_us + self.config.saga_node_us
             heapq.heappush(self.saga_dues, (saga.due_us, saga.place, saga))
         else:
@@ -213,6 +225,8 @@ class Context:
         """Due at this time, or earlier if it was."""
         due = self.task_due_us.get(task)
         self.task_due_us[task] = due_us if due is None else min(due, due_us)
+        if self.tasks_next_us is None or due_us < self.tasks_next_us:
+            self.tasks_next_us = due_us
 
     def crash_if_armed(self, point: CrashPoint) -> None:
         if point in self.armed:
@@ -246,6 +260,12 @@ class Context:
         """The effects since the last `finish`."""
         effects, self.effects = self.effects, []
         return effects
+
+
+def derived_id(name: str) -> UUID:
+    """`uuid5(NAMESPACE, name)`, in half its time: a whole run makes one for every fourth thing that happens."""
+    number = int.from_bytes(sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()[:16], "big")
+    return UUID(int=number & ~_VARIANT_AND_VERSION | _OF_RFC_4122_VERSION_5)
 
 
 __all__ = ["Context", "Refused"]

@@ -10,12 +10,12 @@ Read next: stub/nexus.py, stub/records.py, stub/server/sled_client.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime, VmmStateRequested
 
 # ---- what sleds and users say --------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Delete(Struct, frozen=True):
     instance_id: UUID
 
 
-class IpKind(Enum):
+class IpKind(IdentityEnum):
     """What is attached: the first two have their sled call `external-ip`, the last one `attached-subnets`."""
 
     EPHEMERAL = "ephemeral"
@@ -156,7 +156,7 @@ class SetSled(Struct, frozen=True):
     power: str | None = None
 
 
-class Task(Enum):
+class Task(IdentityEnum):
     """The background tasks (NX 4.5, 5.4)."""
 
     WATCHER = "instance_watcher"
@@ -172,7 +172,7 @@ class RunTask(Struct, frozen=True):
     task: Task
 
 
-class CrashPoint(Enum):
+class CrashPoint(IdentityEnum):
     """Where an armed crash strikes."""
 
     AFTER_COMMIT = "after_commit"

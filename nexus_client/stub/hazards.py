@@ -9,11 +9,12 @@ Read before: stub/config.py. Read next: stub/update_decision.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
+from nexus_client.dropshot.identity import IdentityEnum
 
-class Hazard(Enum):
+
+class Hazard(IdentityEnum):
     PANIC_WITHOUT_TARGET = "panic_without_target"
     """A completed migration whose target has no record left ends the process, and again at each start (NX 5.2,
     hazard 1; omicron#6520). Off: the instance ends as `failed`, its guest having been lost with the target."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Final, Literal
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 from msgspec.structs import replace
 
 from nexus_client.stub.records import (
+    TERMINAL,
     AutoRestartPolicy,
     FailureReason,
     Instance,
@@ -38,12 +39,13 @@ from nexus_client.types import (
 
 IFF_FAILED: Final = 'database error: Check("failure_reason_iff_failed")'
 NOT_FOUND: Final = "database error: NotFound"
+AS_TOLD: Final = {state: VmmDbState(state.value) for state in VmmState}
+"""What is recorded of a state that a sled publishes: it has the same name."""
 UNKNOWN_SLED = UUID(int=0)
 """Sled of an adopted VMM when several sleds are registered: the report does not say."""
 
 
-@attrs.frozen
-class Applied:
+class Applied(Struct, frozen=True):
     """Which of the three rows this very call changed, and the instance that needs an update saga because of it."""
 
     vmm: bool
@@ -62,7 +64,7 @@ def apply_report(ctx: Facts, propolis_id: UUID, report: SledVmmState) -> Applied
         raise internal(NOT_FOUND)
     heard = report.vmm_state
     reason = FailureReason.FROM_SLED_AGENT if heard.state is VmmState.FAILED else None
-    new_vmm = _newer_vmm(ctx, vmm, (VmmDbState(heard.state.value), heard.gen, us_of(heard.time_updated)), reason)
+    new_vmm = _newer_vmm(ctx, vmm, (AS_TOLD[heard.state], heard.gen, us_of(heard.time_updated)), reason)
     new_out = _newer_side(ctx, propolis_id, out, "source")
     new_in = _newer_side(ctx, propolis_id, into, "target")
     return _write(ctx, new_vmm, new_out, new_in)
@@ -130,11 +132,9 @@ def _write(ctx: Facts, new_vmm: Vmm | None, new_out: Migration | None, new_in: M
         told = f"{new_vmm.state.value} gen {new_vmm.state_generation}"
         ctx.tell("record", told, new_vmm.instance_id, new_vmm.id)
         ctx.records.put_vmm(new_vmm)
-        terminal = new_vmm.state is VmmDbState.DESTROYED
-        terminal |= new_vmm.state is VmmDbState.FAILED and ctx.rules.failed_is_terminal
-        if terminal:
+        if new_vmm.state in TERMINAL and (new_vmm.state is VmmDbState.DESTROYED or ctx.rules.failed_is_terminal):
             instance_ids.append(new_vmm.instance_id)
-    for role, row in (("source", new_out), ("target", new_in)):
+    for role, row in (("source", new_out), ("target", new_in)) if new_out or new_in else ():
         if row is None:
             continue
         # in and out are different rows: equal ids were refused

@@ -109,6 +109,9 @@ class Nexus:
         self._ctx = Context(config, behaviour or behaviour_of(config.variant), PROGRAMS, seed)
         self._up = True
         self._armed = False
+        self._next_us: int | None = None
+        self._next_known = False
+        """Whether nothing was taken since `_next_us` was found: it is asked more often than it moves."""
         self._behind_us = 0
         """What the caller's clock lags behind the time here: it was set back."""
 
@@ -117,6 +120,7 @@ class Nexus:
     def handle(self, item: Input, now_us: int) -> list[Effect]:
         """One input, all its effects. No input raises: what would break a rule of the database is in `broken`."""
         ctx = self._ctx
+        self._next_known = False
         if now_us + self._behind_us < ctx.now_us:  # the caller's clock was set back: here time goes on
             self._behind_us = ctx.now_us - now_us
         ctx.now_us = now_us + self._behind_us
@@ -146,8 +150,13 @@ class Nexus:
         """When to send the next `Tick`."""
         if not self._up or not self._armed:
             return None
-        dues = (background.next_due_us(self._ctx), runner.next_due_us(self._ctx))
-        return min((due - self._behind_us for due in dues if due is not None), default=None)
+        if not self._next_known:
+            due_us, other_us = self._ctx.tasks_next_us, runner.next_due_us(self._ctx)
+            if due_us is None or (other_us is not None and other_us < due_us):
+                due_us = other_us
+            self._next_us = None if due_us is None else due_us - self._behind_us
+            self._next_known = True
+        return self._next_us
 
     # -- reading
 

@@ -10,15 +10,15 @@ Read before: stub/records.py. Read next: stub/actions.py, stub/server/control_an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.records import InstanceDbState as I
 from nexus_client.stub.records import VmmDbState as V
 from nexus_client.stub.rules import RuleSet
 
 
-class PublicState(Enum):
+class PublicState(IdentityEnum):
     """`InstanceState` of the external API (NX 1.1)."""
 
     CREATING = "creating"
@@ -97,8 +97,9 @@ def public_state(rules: RuleSet, state: I, active: V | None, *, migrating: bool)
     """The public state; `active` is the state of the active VMM's undeleted record, `migrating`: the migration id
     is set.
     """
-    if state is not I.VMM:
-        return BY_RECORD[state]
+    by_record = BY_RECORD.get(state)  # of every state but `VMM`
+    if by_record is not None:
+        return by_record
     if active is None:
         return WITHOUT_VMM[rules]
     if migrating and rules in MIGRATION_HIDES_VMM:

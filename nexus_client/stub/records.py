@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import Final
 from uuid import UUID
 
 import attrs
 from msgspec import Struct
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.contract import IpKind
 from nexus_client.types import GENERATION_MAX, MigrationState, SledAgentInfo
 
@@ -36,7 +36,7 @@ def following(generation: int) -> int:
     return min(generation + 1, GENERATION_MAX)
 
 
-class InstanceDbState(Enum):
+class InstanceDbState(IdentityEnum):
     """State in the instance record (`instance_state_v2`); the public state is computed (public_state.py)."""
 
     CREATING = "creating"
@@ -51,7 +51,7 @@ class InstanceDbState(Enum):
         return {"no_vmm": "no_VMM", "vmm": "VMM"}.get(self.value, self.value)
 
 
-class VmmDbState(Enum):
+class VmmDbState(IdentityEnum):
     """State in the VMM record: the eight a sled may publish, and two of Nexus's own."""
 
     CREATING = "creating"
@@ -66,7 +66,7 @@ class VmmDbState(Enum):
     SAGA_UNWOUND = "saga_unwound"
 
 
-class IntendedState(Enum):
+class IntendedState(IdentityEnum):
     """What the user wants; decides about auto-restart (#8053)."""
 
     RUNNING = "running"
@@ -75,7 +75,7 @@ class IntendedState(Enum):
     DESTROYED = "destroyed"
 
 
-class FailureReason(Enum):
+class FailureReason(IdentityEnum):
     PREHISTORIC = "prehistoric"
     FROM_SLED_AGENT = "from_sled_agent"
     NO_SUCH_INSTANCE = "no_such_instance"
@@ -83,12 +83,12 @@ class FailureReason(Enum):
     SLED_OFF = "sled_off"
 
 
-class AutoRestartPolicy(Enum):
+class AutoRestartPolicy(IdentityEnum):
     NEVER = "never"
     BEST_EFFORT = "best_effort"
 
 
-class ReservationKind(Enum):
+class ReservationKind(IdentityEnum):
     """Why a VMM holds resources of a sled: start, migration, or nothing any more (source of a finished migration)."""
 
     ACTIVE = "active"
@@ -96,7 +96,7 @@ class ReservationKind(Enum):
     TOMBSTONED = "tombstoned"
 
 
-class IpState(Enum):
+class IpState(IdentityEnum):
     DETACHED = "detached"
     ATTACHING = "attaching"
     ATTACHED = "attached"
@@ -395,7 +395,8 @@ class Records:
         is_vmm = new.state is InstanceDbState.VMM
         _must(is_vmm == (new.active_propolis_id is not None), 29, "state Vmm if and only if an active VMM id")
         for linked in (new.active_propolis_id, new.target_propolis_id):
-            _must(linked is None or self._linked(linked) is not None, 31, f"points to a deleted VMM {linked}")
+            if linked is not None and self._linked(linked) is None:
+                raise InvariantBroken(31, f"points to a deleted VMM {linked}")
         self.instances[new.id] = new
         if new.time_deleted is not None:
             self._forget_name(new)
@@ -411,12 +412,11 @@ class Records:
             return
         active = self.vmms.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         if row.time_deleted is None and (
-            row.state is InstanceDbState.FAILED
-            or row.migration_id is not None
-            or (active is not None and active.state in DESTROYABLE)
+            row.migration_id is not None
+            or (row.state is InstanceDbState.FAILED if active is None else active.state in DESTROYABLE)
         ):
             self._suspects.add(row.id)
-        else:
+        elif self._suspects:
             self._suspects.discard(row.id)
 
     def _forget_name(self, gone: Instance) -> None:
@@ -439,13 +439,14 @@ class Records:
         if new.time_deleted is not None:
             instance = self.instances.get(new.instance_id)
             linked = () if instance is None else (instance.active_propolis_id, instance.target_propolis_id)
-            _must(new.id not in linked, 31, f"VMM {new.id} is deleted while its instance points to it")
+            if new.id in linked:
+                raise InvariantBroken(31, f"VMM {new.id} is deleted while its instance points to it")
         if old is None:
             self._vmms_of.setdefault(new.instance_id, []).append(new.id)
         self.vmms[new.id] = new
         if new.time_deleted is None and new.state in DESTROYABLE:
             self._suspect_vmms.add(new.id)
-        else:
+        elif self._suspect_vmms:
             self._suspect_vmms.discard(new.id)
         if new.time_deleted is not None:
             self._live_vmms.pop(new.id, None)

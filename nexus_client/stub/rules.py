@@ -10,13 +10,14 @@ Read next: stub/sizes.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.identity import IdentityEnum
 
-class RuleSet(Enum):
+
+class RuleSet(IdentityEnum):
     R5854 = "5854"
     R5855 = "5855"
     R5749 = "5749"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config
@@ -25,15 +25,13 @@ from nexus_client.stub.rules import Rules
 from nexus_client.stub.sagas.state import Saga
 
 
-@attrs.frozen
-class SagaCall:
+class SagaCall(Struct, frozen=True):
     """The answer belongs to this saga."""
 
     saga_id: UUID
 
 
-@attrs.frozen
-class RequestCall:
+class RequestCall(Struct, frozen=True):
     """The answer belongs to a user's stop or reboot; the VMM as read before the call."""
 
     ticket: int
@@ -42,24 +40,21 @@ class RequestCall:
     read_gen: int
 
 
-@attrs.frozen
-class WatchCall:
+class WatchCall(Struct, frozen=True):
     """The answer belongs to the health check of this VMM, read in this generation."""
 
     propolis_id: UUID
     read_gen: int
 
 
-@attrs.frozen
-class NobodysCall:
+class NobodysCall(Struct, frozen=True):
     """Nobody waits for the answer."""
 
 
 CallOwner: TypeAlias = SagaCall | RequestCall | WatchCall | NobodysCall
 
 
-@attrs.frozen
-class TicketWaits:
+class TicketWaits(Struct, frozen=True):
     """A ticket is answered when a saga ends: with the refusal given here, or the saga's own, or this status."""
 
     ticket: int
@@ -67,8 +62,7 @@ class TicketWaits:
     refusal: Refusal | None = None
 
 
-@attrs.frozen
-class WatchWaits:
+class WatchWaits(Struct, frozen=True):
     """A health check's slot is free again when the saga ends (NX 4.5: started and awaited)."""
 
     propolis_id: UUID

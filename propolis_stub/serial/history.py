@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 
+from nexus_client.dropshot import foreign
 from propolis_stub.errors import PropolisError
 from propolis_stub.serial.guest import LINE_MAX, Guest
 
@@ -126,7 +127,7 @@ class Serial:
     def unpack(cls, text: str) -> Serial:
         """Raises `ValueError` if this is not what `pack` makes."""
         try:
-            packed = json.loads(text)
+            packed = foreign.loads(text)
             guest = packed["guest"]
             user = guest["user"]
             return cls(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -89,22 +90,20 @@ async def serve(
     control: SocketAddress | None,
     config: Config,
     port_file: Path | None,
-    tell: object = print,
-) -> None:
-    """Serves until SIGINT or SIGTERM. `tell` gets one line when ready."""
+    tell: Callable[[dict[str, str | None]], None],
+) -> int:
+    """Serves until SIGINT or SIGTERM; returns the exit code. `tell` gets the bound addresses when ready."""
     raise_open_files()
     over = ending.asked()
     running = await start(address, control, config)
     bound = {"propolis": running.api.address, "control": running.control.address if running.control else None}
     try:
         with told_in(port_file, json.dumps(bound) + "\n"):
-            assert callable(tell)
-            tell(f"propolis-stub (not Propolis: no guest runs here) serves http://{bound['propolis']}")
-            if running.control is not None:
-                tell(f"control for tests on http://{bound['control']}/control")
+            tell(bound)
             collector.started()
             service.tell("READY=1")
-            await over
+            code = await over
             service.tell("STOPPING=1")
+            return code
     finally:
         await running.close()

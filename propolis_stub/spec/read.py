@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.json import BadJson, Json
 from propolis_stub.errors import PropolisError
 from propolis_stub.spec import types as t
@@ -63,7 +64,10 @@ def read_components(raw: bytes, level: int) -> dict[str, t.Component]:
     def note(pairs: list[tuple[str, Any]]) -> None:
         seen[:] = [key for key, _ in pairs]  # objects end inside out: the outermost is the last
 
-    json.loads(raw, object_pairs_hook=note)
+    try:
+        foreign.loads(raw, note)
+    except ValueError as error:
+        raise BadJson("$.init.value.spec.components", str(error)) from None
     return _by_canonical_key((text, decoded[text].component) for text in seen)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from nexus_client.dropshot import foreign
 from nexus_client.stub.hazards import Hazard
 from sim_sled.campaign.coverage import play_covered
 from sim_sled.campaign.swarm import swarmed
@@ -109,7 +110,7 @@ class Ran:
 
 def read_ran(line: str) -> Ran:
     """The run in a line. Raises ValueError, KeyError or TypeError for what is none."""
-    said = json.loads(line)
+    said = foreign.loads(line)
     failures = tuple((str(one["what"]), str(one["text"])) for one in said.get("failures", ()))
     return Ran(
         int(said["seed"]),

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, Self
 
 import attrs
 
+from nexus_client.dropshot import foreign
 from sim_sled.campaign.job import Job, Ran, read_ran
 from sim_sled.files import CannotWrite
 from sim_sled.language.printing import print_scenario
@@ -144,7 +145,7 @@ class Sheet:
 
 def _difference(first: bytes, head: str) -> str:
     try:
-        there, ours = json.loads(first), json.loads(head)
+        there, ours = foreign.loads(first), foreign.loads(head)
         differ = [f"{key} {there.get(key)!r}, now {ours[key]!r}" for key in ours if there.get(key) != ours[key]]
     except (ValueError, AttributeError):
         differ = []

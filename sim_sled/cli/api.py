@@ -13,7 +13,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from nexus_client.dropshot import foreign
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""
@@ -24,6 +25,7 @@ class Part(Enum):
     ANSWER = "answer"
 
 
+@typed(Needs(("--part",), ("--validate",)))
 def api(
     *,
     coverage: Annotated[bool, typer.Option(help="every operation and how far it goes")] = False,
@@ -123,6 +125,6 @@ def _stdin() -> Any:
     if len(data) > STDIN_MAX:
         _fail(f"more than {STDIN_MAX} bytes on stdin")
     try:
-        return json.loads(data)
+        return foreign.loads(data)
     except ValueError as error:
         _fail(f"stdin is no JSON: {error}")

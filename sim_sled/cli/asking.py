@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hint
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App
+from nexus_client.dropshot import foreign
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
 from nexus_client.dropshot.text import counted, peer_address, shown_lines
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ def _address(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
+def _name(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("an empty text is nobody's name")
+    return text
+
+
 At = Annotated[
     str | None,
     typer.Option("--at", metavar="ADDR", envvar="SIM_SLED_CONTROL", callback=_address, help="its control API"),
@@ -53,8 +61,13 @@ Token = Annotated[
     typer.Option("--token", metavar="TEXT", envvar="SIM_SLED_TOKEN", help="that it was started with, if it was"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Vmm = Annotated[str, typer.Argument(metavar="VMM", help="host name, ordinal (v17), UUID or its beginning")]
+Vmm = Annotated[
+    str, typer.Argument(metavar="VMM", callback=_name, help="host name, ordinal (v17), UUID or its beginning")
+]
+State = Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")]
 
+_SAY_WHICH: Final = "are two ways to say which daemon; give one"
+WHICH_ONCE: Final = OneOf(("--at", "--rack", "--port-file"), _SAY_WHICH)
 _WHICH: Final = {"at": At, "rack": Rack, "port_file": FromPortFile, "token": Token}
 
 
@@ -76,19 +89,23 @@ def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     del command.__wrapped__  # its annotations are those of before
-    return command
+    own_rules: tuple[Together, ...] = getattr(function, "together", ())
+    return typed(WHICH_ONCE, *own_rules)(command)
 
 
 def found(at: str | None, rack: str | None, port_file: Path | None, token: str | None) -> Found:
     """The daemon that is meant. Exits with 2 if that is not clear, 3 if none runs."""
     from sim_sled.cli import control_client
 
-    if rack is not None and port_file is not None:
-        bad("--rack and --port-file are two ways to say which daemon; give one")
-    # a name that is typed wins over an address in the environment
-    return control_client.Found(control_client.where(None if rack is not None else at, port_file, rack), token)
+    # a name or a file that is typed wins over an address in the environment; typed together they are refused
+    told = at if rack is None and port_file is None else None
+    return control_client.Found(control_client.where(told, port_file, rack), token)
 
 
+@typed(
+    OneOf(("TRACE", *WHICH_ONCE.names), "do not go together: a page is of a trace or of a daemon"),
+    Needs(("--out",), ("TRACE",)),
+)
 def page(
     trace: Annotated[
         Path | None, typer.Argument(metavar="TRACE", help="a finished run, as `run --trace` writes it")
@@ -107,6 +124,7 @@ def page(
     page_of(trace, out or trace.parent / f"{trace.stem}.html")
 
 
+@typed(OneOf(("--watch", "--json"), "do not go together: JSON is not drawn again; see `events --follow`"))
 def ps(
     to: Found,
     as_json: AsJson = False,
@@ -123,7 +141,7 @@ def ps(
 def expect(
     to: Found,
     vmm: Vmm,
-    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")],
+    state: State,
     within: Annotated[str, typer.Option(metavar="DURATION", help="how long it may take, like 30s")] = "30s",
     since: Annotated[
         str | None,
@@ -134,9 +152,21 @@ def expect(
     """Wait until a VMM is in a state. Exit 1 with its timeline and why it is where it is, if not in time."""
     from sim_sled.cli import control_client
 
-    asked = control_client.Asked(
-        vmm, state, _us(within, "--within"), None if since is None else _us(since, "--since")
-    )
+    asked = control_client.Asked(vmm, state, _patience_us(within), None if since is None else _us(since, "--since"))
+    raise typer.Exit(control_client.expect(to.address, to.token, asked, as_json=as_json))
+
+
+def wait(
+    to: Found,
+    vmm: Vmm,
+    state: State,
+    within: Annotated[str, typer.Option(metavar="DURATION", help="when to give up; an hour at most")] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a VMM is in a state, which may take its time: `expect` for whoever is in no hurry."""
+    from sim_sled.cli import control_client
+
+    asked = control_client.Asked(vmm, state, _patience_us(within), None)
     raise typer.Exit(control_client.expect(to.address, to.token, asked, as_json=as_json))
 
 
@@ -159,6 +189,15 @@ def _us(text: str, option: str) -> int:
         return min(parse_duration(text), FOREVER)
     except BadValue as error:
         bad(f"{option}: {error.text}")
+
+
+def _patience_us(within: str) -> int:
+    from sim_sled.cli.control_client import PATIENCE_US
+
+    within_us = _us(within, "--within")
+    if within_us > PATIENCE_US:
+        bad(f"--within: {within} is longer than an hour, and no daemon waits longer")
+    return within_us
 
 
 def pause(to: Found, as_json: AsJson = False) -> None:
@@ -188,6 +227,7 @@ def step(
     raise typer.Exit(control_client.move(to.address, to.token, "/step", {"steps": steps}, as_json))
 
 
+@typed(Needs(("--within",), ("STATE",)))
 def until(
     to: Found,
     what: Annotated[str, typer.Argument(metavar="VMM|DURATION", help="whom to wait for, or how long, like 90s")],
@@ -287,7 +327,7 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
 
     if fault.lstrip().startswith("{"):
         try:
-            told = json.loads(fault)
+            told = foreign.loads(fault)
         except ValueError as error:
             bad(f"{fault!r} is no JSON: {error}")
         if value:
@@ -296,12 +336,13 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
     actions = {each.key for each, doing in DOING.items() if each is Hold or doing.needs is Needs.VMM}
     if fault in actions:
         given = value or _USUAL.get(fault, "{}")
-        if ": " in given and not given.startswith(("{", "[")):
-            given = f"{{{given}}}"
+        field = re.match(r"([a-z_]+): *", given)
+        if field is not None:  # `publish: running` and `publish:running`
+            given = f"{{{field[1]}: {given[field.end() :]}}}"
         return {"do": f"{fault}: {given}"}
-    if value:
-        bad(f"{fault!r} takes no value")
     guests = {each.value for each in GuestEvent}
+    if value and fault in {*guests, *STATES}:
+        bad(f"{fault!r} takes no value")
     if fault in guests:
         return {"guest": fault}
     if fault in STATES:
@@ -317,30 +358,34 @@ def rules(to: Found, as_json: AsJson = False) -> None:
     raise typer.Exit(control_client.rules(to.address, to.token, as_json))
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="as `rules` lists it")]
+Name = Annotated[str, typer.Argument(metavar="NAME", callback=_name, help="as `rules` lists it")]
 
 
 def fire(
     to: Found,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of a rule's `when: {manual: NAME}`")],
+    name: Annotated[str, typer.Argument(metavar="NAME", callback=_name, help="of a rule's `when: {manual: NAME}`")],
     as_json: AsJson = False,
 ) -> None:
     """Fire a manual trigger of a daemon's scenario."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
-    raise typer.Exit(control_client.post(to, f"/fire/{name}", lambda told: f"fired {told['fired']}", as_json=as_json))
+    path = f"/fire/{segment(name)}"
+    raise typer.Exit(control_client.post(to, path, lambda told: f"fired {told['fired']}", as_json=as_json))
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
     """Let go what a rule of a daemon's scenario holds."""
+    from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
 
     def told(answer: Any) -> str:
         return f"released what {answer['released']} held"
 
-    raise typer.Exit(control_client.post(to, f"/release/{name}", told, as_json=as_json))
+    raise typer.Exit(control_client.post(to, f"/release/{segment(name)}", told, as_json=as_json))
 
 
+@typed(WHICH_ONCE, OneOf(("RACK", "--at", "--port-file"), _SAY_WHICH))
 def scale(
     name: Annotated[str | None, typer.Argument(metavar="RACK", help="the same as --rack")] = None,
     sleds: Annotated[
@@ -376,6 +421,6 @@ def add_to(app: App) -> None:
     """Mount the commands on the program's app."""
     app.command()(page)
     app.command()(scale)
-    for command in (ps, expect, events, pause, resume, step, until, snapshot, restore, ready, why, log, inject, rules,
-                    fire, release):  # fmt: skip
+    for command in (ps, expect, wait, events, pause, resume, step, until, snapshot, restore, ready, why, log, inject,
+                    rules, fire, release):  # fmt: skip
         app.command()(_asks(command))

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE
+from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE, Needs, typed
 
 TRANSITIONS_MIN: Final = 200.0
 """By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25
@@ -52,6 +52,7 @@ class Limits:
         return said
 
 
+@typed(Needs(("--nexus", "--token"), ("--users",)), Needs(("--users",), ("--nexus",)))
 def bench(
     sleds: Annotated[int, typer.Option(min=1, max=20_000, help="how many")] = 8,
     vms_per_sled: Annotated[int, typer.Option(min=1, max=10_000, help="created, then stopped")] = 50,
@@ -75,12 +76,11 @@ def bench(
     """Put a rack under load; exit 1 if it does not keep its limits."""
     import aiohttp
 
+    from sim_sled import logs
     from sim_sled.cli import load
-    from sim_sled.daemon import descriptors, logs, loop
+    from sim_sled.daemon import descriptors, loop
     from sim_sled.daemon.small_rack import RackError
 
-    if (nexus is None) != (users is None):
-        raise typer.BadParameter("--nexus and --users go together")
     logs.configure(level="warning")
     limits = Limits(min_transitions, max_rss, max_start, max_p99)
     figures: dict[str, Any] = {}

@@ -19,8 +19,11 @@ import attrs
 from rich.console import Console
 from rich.table import Column, Table
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
+from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.text import counted, shown, shown_lines
+from nexus_client.types import brief
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
@@ -36,6 +39,8 @@ MOVE_S: Final = 90.0
 """The daemon stops after 60 s of real time, and says so."""
 SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 """Bytes of a snapshot; the daemon makes no larger one."""
+PATIENCE_US: Final = 3_600_000_000
+"""As long as a daemon waits for a VMM (`WAIT_MAX_MS`)."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 
@@ -64,9 +69,9 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         return at
     if port_file is not None:
         try:
-            found = json.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+            found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
-            _say(f"{port_file} is no port file: {error}")
+            _say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
@@ -121,7 +126,10 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
-_PS: Final = ("VMM", "host name", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS: Final = ("VMM", "host name", "sled", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS_SPARED: Final = ("id", "acked", "starts")
+"""What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
+_GAP: Final = 2
 
 
 def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -129,6 +137,7 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         [
             each["ordinal"],
             shown(each["hostname"]),
+            _sled(each),
             each["in"],
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
@@ -142,17 +151,37 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def _sled(row: dict[str, Any]) -> str:
+    """Its name; of an id the beginning, as everywhere."""
+    return row["sled_id"][:8] if row["sled"] == row["sled_id"] else shown(row["sled"])
+
+
 def _ps_table(rows: list[list[str]]) -> Table:
-    # On 80 columns something has to give way: the id, whose beginning (and the VMM's and host name) names it as well.
+    return ps_table(rows, Console().width)
+
+
+def ps_table(rows: list[list[str]], width: int) -> Table:
+    """For a terminal so wide: a column is there as a whole, or not at all while something else can go."""
+    widths = {name: max(map(len, (name, *cells))) for name, cells in zip(_PS, _columns(rows), strict=True)}
+    for spared in _PS_SPARED:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) > width:
+            del widths[spared]
     table = Table(
-        *(Column(name, no_wrap=True) for name in _PS[:7]),
-        *(Column(name, no_wrap=True, justify="right") for name in _PS[7:9]),
-        Column(_PS[9], overflow="ellipsis"),
+        *(
+            Column(name, no_wrap=True, justify="right" if name in {"unacked", "starts"} else "left")
+            for name in widths
+        ),
         box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
     )
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*(cell for name, cell in zip(_PS, cells, strict=True) if name in widths))
     return table
+
+
+def _columns(rows: list[list[str]]) -> list[list[str]]:
+    return [[cells[i] for cells in rows] for i in range(len(_PS))]
 
 
 @attrs.frozen
@@ -170,7 +199,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     query = {"state": asked.state, "within_ms": str(asked.within_us // 1000)}
     if asked.since_us is not None:
         query["since_ms"] = str(asked.since_us // 1000)
-    path = f"/vmms/{_who(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
+    path = f"/vmms/{segment(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
     try:
         answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
     except AskError as error:
@@ -202,10 +231,6 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     return GOOD
 
 
-def _who(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
-
-
 def ready(address: str, token: str | None, wait_s: float) -> int:
     """0 once every sled of the daemon is registered with Nexus, 1 if that does not happen within `wait_s`."""
     deadline = time.monotonic() + wait_s  # noqa: TID251 -- a person waits
@@ -224,7 +249,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
 def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}", token)
+        answer = _get(address, f"/vmms/{segment(vmm)}", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -237,7 +262,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{_who(vmm)}/log", token)
+        lines = _get(address, f"/vmms/{segment(vmm)}/log", token)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -250,7 +275,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{_who(vmm)}/inject", token, json.dumps(fault).encode())
+        answer = _get(address, f"/vmms/{segment(vmm)}/inject", token, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -258,9 +283,10 @@ def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, 
         return GOOD
     [(kind, what)] = [(kind, what) for kind, what in fault.items() if kind != "illegal"]
     told = {"state": f"goes to {what}", "guest": f"its guest does: {what}", "forget_vmm": "its agent forgets it",
-            "kill_propolis": "its Propolis dies", "do": f"{what}"}.get(kind, kind)  # fmt: skip
+            "kill_propolis": "its Propolis dies", "do": str(what).removesuffix(": {}")}.get(kind, kind)  # fmt: skip
     rule = answer.get("rule")
-    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if 'hold' in str(what) else ''})"
+    lasts = str(what).startswith(("hold", "stall"))
+    by = "" if rule is None else f" (rule {shown(rule)}{'; sim-sled release ' + rule if lasts else ''})"
     sys.stdout.write(f"{shown(vmm)}: {shown(told)}{by}\n")
     return GOOD
 
@@ -366,7 +392,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
 
 def _time_told(answer: dict[str, Any]) -> str:
     due = answer["next_in_ms"]
-    following = "nothing is due" if due is None else f"next in {due:g} ms"
+    following = "nothing is due" if due is None else f"next in {brief(round(due * 1000))}"
     return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
 
 
@@ -386,7 +412,7 @@ def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, bod
 def _get(address: str, path: str, token: str | None, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Any:
     with _open(address, path, token, body, timeout_s) as response:
         try:
-            return json.load(response)
+            return foreign.load(response)
         except ValueError as error:
             raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
 
@@ -402,7 +428,7 @@ def _open(address: str, path: str, token: str | None, body: bytes | None, timeou
     except urllib.error.HTTPError as error:
         with error:
             try:
-                message = json.load(error)["message"]
+                message = foreign.load(error)["message"]
             except (ValueError, KeyError, TypeError):
                 message = error.reason
         # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for

@@ -1,6 +1,6 @@
 """`sim-sled handoff`: the hand-off of a command line, printed or sent once (SR 6).
 
-Read before: cli/rss.py.
+Read before: cli/rss.py, cli/sled_options.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE
+from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE, OneOf, typed
 from sim_sled.cli import rss
 
 
+@typed(OneOf(("--dry-run", "--configs"), "print two things; give one"))
 def handoff(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
     sled_addr: Annotated[str, typer.Argument(metavar="SLED_ADDR")],
@@ -51,7 +52,7 @@ def handoff(
     import asyncio
     import json
 
-    from sim_sled.cli.main import parse_also, read_hardware, read_sled_address
+    from sim_sled.cli.sled_options import parse_also, read_hardware, read_sled_address
     from sim_sled.companions.handoff import facts_of, password_hash, send
     from sim_sled.companions.servers import foreseen
     from sim_sled.core.config import SledConfig

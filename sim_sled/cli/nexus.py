@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_client.dropshot import ending
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD, Alone, typed
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import assertions, cannot_bind
@@ -59,6 +59,7 @@ class UnknownVmmName(Enum):
     ADOPT = "adopt"
 
 
+@typed(Alone("ADDR|migrate-records", MIGRATE_RECORDS, ("ROWS", "--json")))
 def nexus(
     address: Annotated[
         str, typer.Argument(metavar="ADDR|migrate-records", help="internal API, for sleds; [::1]:0 picks a port")

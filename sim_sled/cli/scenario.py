@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
@@ -144,8 +144,8 @@ def run(
 
 def _on_sockets(files: list[str], options: Any) -> Any:
     """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled import logs
     from sim_sled.cli.scenario_commands import run_files
-    from sim_sled.daemon import logs
     from sim_sled.daemon.on_sockets import play_tasks
 
     logs.configure(level="warning")
@@ -164,19 +164,30 @@ def _on_sockets(files: list[str], options: Any) -> Any:
 
 def replay(
     file: Annotated[str, typer.Argument(metavar="TRACE|DIR", help="a trace of `run`, or what --record has written")],
-    as_json: Annotated[bool, typer.Option("--json", help="of a DIR: print JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    scrub: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="of a DIR: write a copy without personal things into OUT, and play that"),
+    ] = None,
+    opened: Annotated[
+        bool, typer.Option("--open", help="of a DIR: answers from the model of Nexus, not the recorded ones")
+    ] = False,
 ) -> None:
     """Play a run, or the recording of a rack, again and compare. Exit 1 if it is not the same."""
-    from pathlib import Path
+    if Path(file).is_dir() or scrub is not None or opened:
+        from sim_sled.cli.recording import open_folder, replay_folder, scrub_folder
 
-    if Path(file).is_dir():
-        from sim_sled.cli.recording import replay_folder
-
+        if scrub is not None and opened:
+            _bad("--scrub and --open are two runs: first one, then the other")
+        if scrub is not None:
+            raise typer.Exit(scrub_folder(Path(file), scrub, as_json=as_json))
+        if opened:
+            raise typer.Exit(open_folder(Path(file), as_json=as_json))
         raise typer.Exit(replay_folder(Path(file), as_json=as_json))
     from sim_sled.cli.scenario_commands import replay_file
 
     with _watching() as progress:
-        outcome = replay_file(file, progress)
+        outcome = replay_file(file, progress, as_json=as_json)
     _say(outcome)
 
 
@@ -205,6 +216,7 @@ def explain(
     _say(why_in_run(file, vmm, _duration(at), options))
 
 
+@typed(Needs(("--guide",), ("--swarm",)))
 def explore(
     file: File,
     runs: Annotated[int, typer.Option(help="seeds to try", min=1, max=10_000_000)] = 100,

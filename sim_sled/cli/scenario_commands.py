@@ -269,12 +269,15 @@ def _mark(where: str) -> Mark:
     return Mark(file or "-", int(line) if line.isdigit() else 0, 1)
 
 
-def replay_file(path: str, progress: Progress | None = None) -> Outcome:
+def replay_file(path: str, progress: Progress | None = None, *, as_json: bool = False) -> Outcome:
     """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
     again = _again(path, progress)
     if isinstance(again, Outcome):
         return again
     difference = compare(again.recorded, again.result.trace())
+    if as_json:
+        told = {"lines": len(again.recorded.lines), "end": again.result.end, "difference": difference or None}
+        return Outcome(json.dumps(told, indent=1) + "\n", FAILED if difference else GOOD)
     if difference:
         return Outcome(f"{path}: {difference}", FAILED)
     return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", GOOD)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 import tempfile
 import uuid
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.text import shown
 from sim_sled.machine import NO_IPV6, has_ipv6
 
@@ -114,7 +114,7 @@ class Tour:
                 if process.returncode is not None:
                     raise TourError(f"{name} ended with {process.returncode}: {self.log(name)}")
                 await asyncio.sleep(POLL_S / 2)
-        ports: dict[str, Any] = json.loads(port_file.read_text(encoding="utf-8"))
+        ports: dict[str, Any] = foreign.loads(port_file.read_text(encoding="utf-8"))
         return ports
 
     def log(self, name: str) -> str:
@@ -133,7 +133,7 @@ class Tour:
             text = await answer.text()
             if answer.status >= 400:
                 raise TourError(f"{who}: {method} {path}: {answer.status} {text.strip()}")
-            return json.loads(text) if text.startswith(("{", "[")) else text
+            return foreign.loads(text) if text.startswith(("{", "[")) else text
 
     async def _ready(self, sled: str) -> bool:
         async with self.http.get(f"http://{self.control[sled]}/ready") as answer:

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT
+from nexus_client.dropshot import foreign
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, OneOf, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.daemon.log_words import LogLevel
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def add_to(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
+@typed(Needs(("--junit", "--watch"), ("--scenario",)))
 def up(
     nexus: Annotated[
         str | None,
@@ -101,8 +103,6 @@ def up(
             nexus = peer_address(nexus)
         except ValueError as error:
             _bad(f"--nexus: {error}")
-    if junit is not None and scenario is None:
-        _bad("--junit needs --scenario")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if record is not None and workers > 1:
@@ -113,8 +113,9 @@ def up(
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
-    from sim_sled.daemon import logs, loop
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
@@ -128,7 +129,7 @@ def up(
         address=listen,
         record=recorder_of(record, scenario),
     )
-    rack = small if workers == 1 else _shared_out(small, scenario, workers)
+    rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level)
     logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit, watch)
     guarded = Guarded(control, control_token, tuple(control_host or ()))
@@ -148,7 +149,7 @@ class Told:
     watch: bool
 
 
-def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
+def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLevel) -> Any:
     """The same rack in several processes."""
     from sim_sled.daemon.small_rack import RackError
     from sim_sled.daemon.worker import Spec
@@ -157,7 +158,9 @@ def _shared_out(rack: Any, scenario: str | None, workers: int) -> Any:
 
     file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
     try:
-        spec = Spec(rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address)
+        spec = Spec(
+            rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address, log_level.value
+        )
         return WorkersRack(spec, workers, rack.nexus)
     except RackError as error:
         _bad(str(error))
@@ -261,7 +264,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)
@@ -414,15 +417,23 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
         )
 
 
+@typed(OneOf(("--port-file", "--rack"), "are two ways to say which daemon; give one"))
 def port(
     field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
     file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
     rack: Rack = None,
-    wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file is there")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file, or the rack, is there")] = 0.0,
 ) -> None:
     """Print one address out of a port file, for scripts."""
+    from sim_sled.daemon import racks as known
+
+    def has_come() -> bool:
+        if file is not None:
+            return file.exists()
+        return bool(known.running()) if rack is None else rack in known.running()
+
     until = time.monotonic() + wait  # noqa: TID251 -- a person waits
-    while file is not None and not file.exists() and time.monotonic() < until:  # noqa: TID251 -- same
+    while not has_come() and time.monotonic() < until:  # noqa: TID251 -- same
         time.sleep(_LOOK_S)
     if file is None:
         from sim_sled.cli.control_client import rack_named
@@ -430,7 +441,7 @@ def port(
         value: Any = rack_named(rack)[1]
     else:
         try:
-            value = json.loads(file.read_text(encoding="utf-8"))
+            value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
     for part in field.split("."):

@@ -5,13 +5,13 @@ Read next: companions/handoff.py, daemon/daemon.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
 import attrs
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.answers import JSON_TYPE
 
 ANSWER_S: Final = 60.0
@@ -55,6 +55,6 @@ async def _send(method: str, url: str, body: bytes, headers: Mapping[str, str]) 
 def _message(text: str) -> str:
     """Of a Dropshot error; of anything else the beginning."""
     try:
-        return str(json.loads(text)["message"])
+        return str(foreign.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
         return text[:200]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from propolis_stub.types import IdentityEnum
+from nexus_client.dropshot.identity import IdentityEnum
 
 
 class Kind(IdentityEnum):

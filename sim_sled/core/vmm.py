@@ -223,6 +223,8 @@ class Vmm:
         self, verdict: Verdict, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
     ) -> list[VmEffect]:
         match verdict:
+            case Verdict.NO_OP:  # first: the most frequent by far
+                return self._stop_quietly(now_us) if requested.type is Asked.STOPPED else _NOTHING
             case Verdict.START:
                 return self._start(how, now_us)
             case Verdict.STOP:
@@ -233,8 +235,8 @@ class Vmm:
                 return self._migrate_in(requested, how, scripted, now_us)
             case Verdict.DESTROY_NOW:
                 return self.force(VmmState.DESTROYED, now_us)
-            case _:
-                return self._stop_quietly(now_us) if requested.type is Asked.STOPPED else _NOTHING
+            case Verdict.REFUSE:
+                raise AssertionError("`judge` raises what is refused")
 
     def _start(self, how: How, now_us: int) -> list[VmEffect]:
         """A fresh Propolis is told to run. Nothing is published yet: the sled's monitor starts after the ensure."""

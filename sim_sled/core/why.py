@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexus_client.types import SledVmmState, stamp
+from nexus_client.types import SledVmmState, brief, stamp
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
 
@@ -52,7 +52,13 @@ def why(sled: Sled, vmm: Vmm, now_us: int) -> dict[str, Any]:
 
 
 def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
-    lines = [f"{vmm.propolis_id} ({vmm.about.hostname}) is {told(vmm.record)} and will rest in {answer['resting']}."]
+    propolis = answer["propolis"]
+    # `ps` and `expect` go by Propolis, and what a sled tells may be ahead of it: both are said where they differ
+    differs = propolis is not None and propolis.lower() != answer["state"]
+    apart = f" (its Propolis: {propolis})" if differs else ""
+    lines = [
+        f"{vmm.propolis_id} ({vmm.about.hostname}) is {told(vmm.record)}{apart} and will rest in {answer['resting']}."
+    ]
     if vmm.asked:
         last = answer["asked"][-1]
         lines.append(f"Nexus last asked for {last['request']} at {last['at']}.")
@@ -80,7 +86,7 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
         lines.append(f"Nexus is being told {nexus['pending']} (attempt {nexus['attempt']}).")
     elif nexus["last_failure"]:
         again = nexus["retry_in_ms"]
-        when = "" if again is None else f"; next try in {again} ms"
+        when = "" if again is None else f"; next try in {brief(again * 1000)}"
         lines.append(f"Nexus does not take {nexus['pending']}: {nexus['last_failure']}{when}.")
     else:
         lines.append(f"Nexus is about to be told {nexus['pending']}.")
@@ -90,8 +96,13 @@ def _sentences(vmm: Vmm, answer: dict[str, Any]) -> list[str]:
 def _how_long(waits_for: str, due_ms: int | None) -> str:
     """What ends the waiting: one thing, never two that exclude each other."""
     if due_ms is not None:
-        # for ever by itself, so what is due is the agent's patience
-        return f"; the agent acts in {due_ms} ms" if waits_for.endswith("for ever") else f", for {due_ms} ms more"
+        due = brief(due_ms * 1000)
+        # for ever by itself, so what is due is the agent's patience; held, Propolis's own time stands
+        if waits_for.endswith("for ever") or waits_for.startswith("held"):
+            return f"; the agent acts in {due}"
+        return f", for {due} more"
+    if waits_for.startswith("held"):
+        return ", until it is let go"
     if waits_for.startswith("a step"):
         return ", until somebody pokes it"
     if waits_for.startswith("a message"):

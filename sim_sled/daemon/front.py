@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
-from urllib.parse import quote
 
 import aiohttp
 import attrs
 import msgspec
 from aiohttp import web
+from yarl import URL
 
+from nexus_client.dropshot import foreign
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard
@@ -30,6 +31,7 @@ from nexus_client.dropshot.control_api import ControlApi
 from nexus_client.dropshot.listen import Listener, Server, listen, streams
 from nexus_client.dropshot.observing import MEDIA
 from nexus_client.dropshot.operations import Call, Operation
+from nexus_client.dropshot.routes import segment, split_target
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
@@ -58,6 +60,7 @@ class Spread(Enum):
     RULES = "all; the counters of each rule, added up"
     SUMS = "all; their figures, added up"
     EVERYBODY = "all; what one of them can do is done"
+    RULES_IN = "all, and whoever starts again later"
     READY = "all; ready when all are"
     PROBES = "all; the first that is not ready, or anybody"
     ANY = "any: they are the same there"
@@ -93,7 +96,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/rules"): Spread.RULES,
     ("POST", "/fire/{name}"): Spread.EVERYBODY,
     ("POST", "/release/{name}"): Spread.EVERYBODY,
-    ("PUT", "/rules"): Spread.EVERYBODY,
+    ("PUT", "/rules"): Spread.RULES_IN,
     ("POST", "/scale"): Spread.NOBODY,
     ("GET", "/time"): Spread.ANY,
     ("GET", "/scenario"): Spread.ANY,
@@ -120,7 +123,7 @@ class Said:
         return self.status < 400
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        return foreign.loads(self.body)
 
 
 NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the rack is coming back"}')
@@ -194,7 +197,7 @@ class Front:
         try:
             async with http.request(
                 "GET" if path is not None else request.method,
-                f"http://{ready.control}{request.raw_path if path is None else path}",
+                _at(ready.control, request.raw_path if path is None else path),
                 data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
                 headers=_headers(worker, request),
                 timeout=aiohttp.ClientTimeout(total=WAIT_MAX_MS / 1000 if waits else ANSWER_S),
@@ -225,9 +228,13 @@ class Front:
                 return _told(await self._owner(call))
         said = await self.ask_all(call)
         match spread:
+            case Spread.RULES_IN:
+                if any(each.good for each in said):
+                    self._workers.given(call.body.scenario)
+                return _told(_best(said))
             case Spread.HOLDER | Spread.EVERYBODY:
                 # the sled is one worker's, a rule may be armed with one only; if nobody can, all say why in one way
-                return _told(next((each for each in said if each.good), min(said, key=lambda each: each.status)))
+                return _told(_best(said))
             case Spread.READY:
                 return _ready(said)
             case Spread.PROBES:
@@ -248,7 +255,7 @@ class Front:
 
     async def _owner(self, call: Call[Any]) -> Said:
         """Who of them has the VMM answers; if several have one of that name, nobody does (409)."""
-        there = "/vmms/" + quote(call.text("who"), safe="")
+        there = "/vmms/" + segment(call.text("who"))
         found = await self.ask_all(call, there)
         have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
         several = [said for said in found if said.status == 409]
@@ -342,7 +349,7 @@ class Front:
 
     async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
         parts = [part for each in self._workers.all if (part := await self._page_part(each, stack, once)) is not None]
-        told = [json.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
+        told = [foreign.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
         if len(told) < len(self._workers.all):
             return  # one is not there: the page asks again
         yield page.message("whole", told[0] | {"counts": [each for whole in told for each in whole["counts"]]})
@@ -387,7 +394,7 @@ async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyn
         async for each in messages:
             if each.event == "whole":
                 break
-            data = json.loads(each.data)
+            data = foreign.loads(each.data)
             if each.event == "frame":
                 data["part"] = part
                 data.pop("pace", None)  # nobody stops the time of several processes
@@ -415,7 +422,7 @@ class _Feed:
         for i, worker in enumerate(workers.all):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
-                    before.append((int(json.loads(b"{" + rest)["at_us"]), rest))
+                    before.append((int(foreign.loads(b"{" + rest)["at_us"]), rest))
                     last[i] = number
         for _, rest in sorted(before, key=lambda each: each[0]):
             self._add(rest)
@@ -479,6 +486,12 @@ class _Feed:
 # ---- answers made one
 
 
+def _at(control: str, target: str) -> URL:
+    """That target of a worker: to the letter, since a name may look like a way up (`%2e%2e`)."""
+    path, query = split_target(target)
+    return URL(f"http://{control}{path}?{query}" if query else f"http://{control}{path}", encoded=True)
+
+
 def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
     kept = {name: request.headers[name] for name in ("content-type", "accept") if name in request.headers}
     return kept | {"authorization": f"Bearer {worker.spec.token}"}
@@ -486,6 +499,11 @@ def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
 
 def _told(said: Said) -> web.Response:
     return web.Response(status=said.status, body=said.body, content_type=said.kind)
+
+
+def _best(said: list[Said]) -> Said:
+    """Of several that were asked to do the same."""
+    return next((each for each in said if each.good), min(said, key=lambda each: each.status))
 
 
 def _listed(found: list[Said]) -> str:

@@ -12,7 +12,6 @@ disk = {id = "55b708c5-ac64-4ecf-b4c1-0635ff6899e6", vendor = "1b96", model = "W
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from enum import Enum
@@ -23,6 +22,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot import foreign
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
 from sim_sled.language.files import TooLong, read_bounded
@@ -74,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def _json(text: str) -> dict[str, Any]:
     """A brace begins no TOML document, so there is only one way to read it."""
-    fields: dict[str, Any] = json.loads(text)
+    fields: dict[str, Any] = foreign.loads(text)
     return fields
 
 

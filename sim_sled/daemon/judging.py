@@ -20,9 +20,9 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub.nexus import Nexus
+from sim_sled import logs
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
-from sim_sled.daemon import logs
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.files import write_text
@@ -251,8 +251,7 @@ class Judging:
         if who is None:
             return
         if happening.kind is Kind.SENT:
-            assert isinstance(happening.data, tuple)
-            self.judge.invariants.sent(who, happening.data[0])
+            self.judge.invariants.sent(who, happening)
         self.judge.touch(who)
         self._settle_soon()
 

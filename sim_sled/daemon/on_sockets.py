@@ -9,7 +9,6 @@ Read before: daemon/daemon.py, daemon/judging.py, daemon/on_model.py, play/stage
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections import deque
@@ -20,17 +19,19 @@ from uuid import UUID
 import aiohttp
 import attrs
 
+from nexus_client.dropshot import foreign
 from nexus_client.stub import contract as nx
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from nexus_client.stub.server.sled_client import TIMEOUT_S
 from sim_sled.companions.servers import Ports
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.judging import look_at_call
 from sim_sled.daemon.on_model import do_to_model
+from sim_sled.daemon.options import Options
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
@@ -43,7 +44,7 @@ from sim_sled.play.many import Played, Task
 from sim_sled.play.run import How, Result, horizon_us, result_of
 from sim_sled.play.stage import TasksSeen
 from sim_sled.play.trace import Line
-from sim_sled.play.translate import told
+from sim_sled.play.translate import UNTOLD, told
 from sim_sled.play.users import Users
 from sim_sled.play.wrong_sleds import wrong_sled
 
@@ -170,7 +171,7 @@ class WallWorld:
         except aiohttp.ClientError as error:
             return Answer(GONE, str(error) or type(error).__name__)
         try:
-            told = json.loads(raw) if raw else None
+            told = foreign.loads(raw) if raw else None
         except ValueError:
             return Answer(GONE, "an answer that nobody can read")
         return Answer(status, told["message"] if status >= 400 and isinstance(told, dict) else told)
@@ -206,12 +207,11 @@ class WallWorld:
 
     def _watch(self, happening: Happening) -> None:
         who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
-        if happening.kind is Kind.SENT:
-            assert isinstance(happening.data, tuple)
-            self.judge.invariants.sent(who, happening.data[0])
-        self.judge.invariants.happened(who, happening)
+        self.judge.happened(happening, who)
+        if who is None or happening.kind in UNTOLD:
+            return
         text = told(happening)
-        if text and who is not None:
+        if text:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
 
     def _carried(self, call: Call, ending: Carried | Refused) -> None:

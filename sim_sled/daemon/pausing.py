@@ -73,15 +73,25 @@ class Pausing:
     held: Callable[[], int] = lambda: 0
     """How many of those that are waited for wait for this very clock."""
     _moving: bool = False
+    _told: bool = False
+    """Whether somebody has said `pause` or `resume` since the clock began to be moved: their word is the last."""
     _hanging: int = 0
 
     def pause(self) -> None:
-        """Time stands. Free if it does already."""
+        """Time stands, also after what moves it now, which ends. Free if it does already."""
+        self._told = True
+        self._stop()
+
+    def resume(self) -> None:
+        """Time goes on from where it stands; what moves it now ends."""
+        self._told = True
+        self._go()
+
+    def _stop(self) -> None:
         self.clock.stop()
         self._rearm()
 
-    def resume(self) -> None:
-        """Time goes on from where it stands."""
+    def _go(self) -> None:
         self.clock.go()
         self._rearm()
 
@@ -96,23 +106,24 @@ class Pausing:
 
     @asynccontextmanager
     async def standing(self) -> AsyncIterator[None]:
-        """Time stands, and what is on the network has arrived or hangs; afterwards it goes on if it did before.
+        """Time stands, and what is on the network has arrived or hangs; afterwards it goes on if it did before, or
+        does what somebody has said meanwhile.
 
         Raises `Moving`.
         """
         if self._moving:
             raise Moving("somebody else moves the clock of this daemon")
-        self._moving, stood = True, self.clock.stands
+        self._moving, self._told, stood = True, False, self.clock.stands
         try:
-            self.pause()
+            self._stop()
             await self.settle()
             yield
         finally:
             self._moving = False
-            if stood:
+            if stood or self._told:
                 self._rearm()
             else:
-                self.resume()
+                self._go()
 
     async def step(self, steps: int) -> Moved:
         """So many moments; less if nothing is due any more. Raises `Moving`."""
@@ -125,9 +136,9 @@ class Pausing:
     async def _move(self, end_us: int | None, met: Met | None, most: int) -> Moved:
         if self._moving:
             raise Moving("somebody else moves the clock of this daemon")
-        self._moving = True
+        self._moving, self._told = True, False
         try:
-            self.pause()
+            self._stop()
             async with asyncio.timeout(MOVE_S):
                 return await self._moments(end_us, met, most)
         except TimeoutError:
@@ -140,6 +151,8 @@ class Pausing:
         for steps in range(most):
             if met is not None and met():
                 return Moved(steps, met=True)
+            if self._told:
+                return Moved(steps, met=False, why_not="somebody has paused or resumed time meanwhile")
             due_us = self.next_deadline_us()
             if end_us is not None and (due_us is None or due_us > end_us):
                 self._at(max(end_us, self.clock.now_us()))

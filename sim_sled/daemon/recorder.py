@@ -4,47 +4,38 @@ The loop only makes lines; a thread of its own writes what has come together, so
 keeps nobody waiting and `kill -9` costs the last tenth of a second. A recording is whole or it ends with a sentence:
 one with a hole could not be replayed from there on. At a limit, or when the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, recording/lines.py. Read next: daemon/recordings.py.
+Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/lines.py.
+Read next: daemon/recordings.py.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import msgspec
-
 from nexus_client.types import stamp
+from sim_sled import logs
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon import logs
 from sim_sled.daemon.graph import program
+from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.daemon import Options
+    from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
 
-PART: Final = "part-{:05}.jsonl"
-PART_BYTES: Final = 64 * 1024 * 1024
-"""Of a part: what an editor still opens. The next one begins then."""
 TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
 """Of a recording: a day of a busy small rack. It ends there; a disk that is full would end more than a recording."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
 FLUSH_S: Final = 0.1
-
-
-class CannotRecord(ValueError):
-    """There can be no recording of this daemon, or not in this folder; the text says why."""
 
 
 class Recorder:
@@ -69,11 +60,8 @@ class Recorder:
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._log = logs.get("recorder")
-        self._disk = _Disk(folder, part_bytes, total_bytes)
-        with self._disk.usable():
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise CannotRecord(f"{folder} is not empty: a recording has a folder of its own")
+        self._parts = PartFiles(folder, part_bytes)
+        self._disk = _Disk(self._parts, total_bytes)
 
     def begin(self, options: Options, sleds: list[SledConfig], now_us: int) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
@@ -84,7 +72,7 @@ class Recorder:
         try:
             header = lines.Header(
                 recording=lines.FORMAT,
-                of=self._disk.of,
+                of=self._parts.of,
                 part=1,
                 version=version("sim-sled"),
                 program=program(),
@@ -104,7 +92,7 @@ class Recorder:
             )
         except NoForm as error:
             raise CannotRecord(f"{error} decides in this daemon, and no file can hold it") from error
-        with self._disk.usable():
+        with self._parts.usable():
             self._disk.start(self._take)
         self._add(lines.written(header))
 
@@ -186,37 +174,19 @@ class Recorder:
 
 
 class _Disk:
-    """The thread that writes, and the files."""
+    """The thread that writes."""
 
-    def __init__(self, folder: Path, part_bytes: int, total_bytes: int) -> None:
-        self.of = secrets.token_hex(8)
-        """Which recording it is: all its parts say so."""
+    def __init__(self, files: PartFiles, total_bytes: int) -> None:
         self.failed = ""
         """Why nothing is written any more."""
-        self._folder = folder
-        self._part_bytes = part_bytes
+        self._files = files
         self._left = total_bytes
-        self._part = 1
-        self._in_part = 0
-        self._file: Any = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def _open(self) -> Any:
-        # without a buffer of ours: what is written is the kernel's, and outlives this process
-        return (self._folder / PART.format(self._part)).open("xb", buffering=0)
-
-    @contextmanager
-    def usable(self) -> Iterator[None]:
-        """Raises `CannotRecord` for an OSError."""
-        try:
-            yield
-        except OSError as error:
-            raise CannotRecord(f"cannot write {self._folder}: {error.strerror or error}") from error
-
     def start(self, take: Callable[[], list[bytes]]) -> None:
         """OSError if the first part cannot be made."""
-        self._file = self._open()
+        self._files.begin()
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
         self._thread.start()
 
@@ -224,7 +194,7 @@ class _Disk:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-            self._file.close()
+            self._files.close()
 
     def _run(self, take: Callable[[], list[bytes]]) -> None:
         last = False
@@ -235,39 +205,20 @@ class _Disk:
                 try:
                     self._write(waiting)
                 except OSError as error:
-                    self.failed = f"cannot write {self._folder}: {error.strerror or error}"
+                    self.failed = f"cannot write {self._files.folder}: {error.strerror or error}"
 
     def _write(self, waiting: list[bytes]) -> None:
         size = sum(map(len, waiting)) + len(waiting)
-        if size <= self._left and self._in_part + size <= self._part_bytes:  # nearly always
-            self._in_part += size
+        if size <= self._left:  # nearly always
             self._left -= size
-            self._out(waiting)
+            self._files.write(waiting)
             return
         ready: list[bytes] = []
         for line in waiting:
-            size = len(line) + 1
-            if size > self._left:
+            self._left -= len(line) + 1
+            if self._left < 0:
                 self.failed = "the recording has reached its limit of bytes"
-                ready.append(msgspec.json.encode(lines.End(end=self.failed)))
+                ready.append(lines.written(lines.End(end=self.failed)))
                 break
-            if self._in_part and self._in_part + size > self._part_bytes:
-                self._out(ready)
-                self._next_part()
-                ready = []
             ready.append(line)
-            self._in_part += size
-            self._left -= size
-        self._out(ready)
-
-    def _next_part(self) -> None:
-        self._file.close()
-        self._part += 1
-        self._in_part = 0
-        self._file = self._open()
-        self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
-
-    def _out(self, ready: list[bytes]) -> None:
-        left = memoryview(b"\n".join((*ready, b"")))
-        while left:
-            left = left[self._file.write(left) :]
+        self._files.write(ready)

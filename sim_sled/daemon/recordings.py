@@ -1,6 +1,7 @@
 """Reads the folder of a recording: its parts in order, line by line, each with where it stands.
 
-Read before: daemon/recorder.py, recording/lines.py, recording/replaying.py. Read next: cli/recording.py.
+Read before: daemon/recorder.py, recording/lines.py, recording/replaying.py.
+Read next: cli/recording.py, daemon/scrubbing.py.
 """
 
 from __future__ import annotations

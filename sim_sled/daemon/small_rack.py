@@ -27,9 +27,10 @@ from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import RECHECK_US, Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.daemon import Daemon, Options, Undelivered
+from sim_sled.daemon.daemon import Daemon, Undelivered
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
@@ -131,6 +132,7 @@ class SmallRack:
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+    _scaling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     # ---- life
 
@@ -156,7 +158,7 @@ class SmallRack:
                 self.daemon.pausing.all.append(self.server.host)
                 self.daemon.pausing.held = lambda: self.daemon.held
                 self.server.nexus.watch_public(self.daemon.look.touch)
-                self.daemon.snapshots.model = self.server.host
+                self.daemon.model = self.server.host
                 self.daemon.beyond = self._beyond
             await self.daemon.start()
         except BaseException:
@@ -177,12 +179,13 @@ class SmallRack:
         one or more than `FLEET_MAX`, or if Nexus does not take them.
         """
         _may_be(sleds)
-        while len(self.handles) > sleds:
-            await self.daemon.leave(self.handles.pop().id)
-        for number in range(len(self.handles) + 1, sleds + 1):
-            await self.daemon.join(self._config(number), f"sled-{number}")
-            self.handles.append(self._handle(number))
-        await self._registered()
+        async with self._scaling:  # a number that is given twice, or left out, would bar all that come later
+            while len(self.handles) > sleds:
+                await self.daemon.leave(self.handles.pop().id)
+            for number in range(len(self.handles) + 1, sleds + 1):
+                await self.daemon.join(self._config(number), f"sled-{number}")
+                self.handles.append(self._handle(number))
+            await self._registered()
 
     async def stop(self) -> None:
         """Tries to deliver what Nexus has not acknowledged, then closes everything."""
@@ -235,15 +238,14 @@ class SmallRack:
             plays=plays,
             own_ports=self.part is not None,
             propolis=self.propolis,
-            record=self.record,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
-        return Daemon(configs, options, self.clock)
+        return Daemon(configs, options, self.clock, self.record)
 
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
         if scenario is None:
-            scenario, _ = parse_scenario(f"version: 1\nname: {_slug(self.name)}\n")
+            scenario, _ = parse_scenario(f'version: 1\nname: "{_slug(self.name)}"\n')
             assert scenario is not None
         scenario = paced(scenario, self.pace)
         fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))

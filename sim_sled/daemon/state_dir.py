@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from uuid import UUID
 
+from nexus_client.dropshot import foreign
 from sim_sled.core.estate import Estate
 from sim_sled.daemon.blobs import Blobs
 from sim_sled.language.files import TooLong, read_bounded
@@ -78,7 +79,7 @@ class StateDir:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(read_bounded(path, FACTS_BYTES_MAX, regular=True))
+        return foreign.loads(read_bounded(path, FACTS_BYTES_MAX, regular=True))
     except TooLong:
         raise BadStateDir(f"{path}: larger than {FACTS_BYTES_MAX} bytes") from None
     except OSError as error:

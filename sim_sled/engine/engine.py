@@ -4,7 +4,7 @@ Whoever runs a rack (play/conductor.py) tells what goes on, each time with the t
 
     plan = requests.on_request(engine, ...)   before a request of Nexus is carried out     (engine/requests.py)
     rule_pacer.pace(engine, ...)              how long a VMM waits                         (engine/rule_pacer.py)
-    engine.watch(happening)                   what has become of a VMM
+    engine.watch(happening, who)              what has become of a VMM
     engine.on_publish(publication, now)       before a report goes to Nexus
     engine.tick(now), engine.fire(name, now)  timers, manual triggers
 
@@ -21,22 +21,26 @@ play/virtual.py.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
 from nexus_client.types import TERMINAL, SledVmmState
+from propolis_stub.contract import Release
 from propolis_stub.types import InstanceState, MigrationPhase
 from propolis_stub.types import Publication as Published
+from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.engine.act import carry_out
-from sim_sled.engine.act.firing import Counter, Firing, Hands, Plan
+from sim_sled.engine.act.firing import NOBODY, Counter, Firing, Hands, Plan
 from sim_sled.engine.cast import Cast, Down, SledInfo, Subject
 from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import (
     EngineEffect,
     Event,
+    Inject,
     Listener,
     Overrun,
     PacePlan,
@@ -49,7 +53,7 @@ from sim_sled.engine.plans import (
 from sim_sled.engine.reports import Post
 from sim_sled.engine.timers import Timers
 from sim_sled.language.check import sleds_of
-from sim_sled.language.distribution import Distribution
+from sim_sled.language.distribution import Distribution, drawn
 from sim_sled.language.draw import draw, happens
 from sim_sled.language.figures import SHARE_ONE
 from sim_sled.language.schema import Rule, Scenario
@@ -95,6 +99,7 @@ class Engine:
     _hands: Hands = attrs.field(init=False)
     _latencies: dict[tuple[str, str], Distribution | None] = attrs.field(factory=dict)
     _rules: dict[On, list[Rule]] = attrs.field(factory=dict)
+    _learns: dict[Kind, Callable[[Subject, Any, int], None]] = attrs.field(init=False)
     _chain: int = 0
     _active_us: int = 0
     """When something happened last."""
@@ -105,6 +110,15 @@ class Engine:
         for sled in sleds_of(self.scenario.fleet):
             if sled.name in self.sled_ids:
                 self.cast.join(sled.name, self.sled_ids[sled.name])
+        # of what happens to a VMM: what is learnt by it
+        self._learns = {
+            Kind.PROPOLIS: self._published,
+            Kind.OBSERVED: self._observed,
+            Kind.REGISTERED: self._registered,
+            Kind.UNREGISTERED: self._unregistered,
+            Kind.FORGOTTEN: self._forgotten,
+            Kind.ACKED: self._acked,
+        }
         self._index()
 
     def _tell(self, kind: str, who: object, sled: str, text: str, mark: Mark | None, /) -> None:
@@ -196,7 +210,7 @@ class Engine:
         if self._is_past(when, now_us):
             return
         self._hear(Event(On.EVERY, (when.every,), timed=when), None, None, now_us)
-        pause = when.every.at(draw(self.seed, "every/expect", "", occurrence))
+        pause = drawn(when.every, self.seed, "every/expect", "", occurrence)
         again_us = now_us + max(EVERY_MIN_US, pause)
         self.timers.at(again_us, lambda then_us: self._hear_every(when, occurrence + 1, then_us), trigger=True)
 
@@ -227,7 +241,7 @@ class Engine:
         if not self._is_current(rule) or self._is_past(when, now_us):
             return
         self._wide(rule, On.EVERY, now_us)
-        pause = when.every.at(draw(self.seed, f"every/{rule.name}", "", occurrence))
+        pause = drawn(when.every, self.seed, f"every/{rule.name}", "", occurrence)
         again_us = now_us + max(EVERY_MIN_US, pause)
         self.timers.at(again_us, lambda then_us: self._every(rule, occurrence + 1, then_us), trigger=True)
 
@@ -372,35 +386,35 @@ class Engine:
             self.happened(Event(On.PUBLISH, (state,)), who, sled, plan, now_us)
             self.post.publish(publication, who, sled, plan, now_us)
 
-    def watch(self, happening: Happening) -> None:
-        """The rack's watch: keeps the truth about each VMM."""
-        now_us = happening.at_us
-        who = self.cast.who(happening.propolis_id)
-        if who is None:
-            return
-        match happening.kind:
-            case Kind.PROPOLIS:
-                assert isinstance(happening.data, tuple)
-                self._published(who, happening.data[1], now_us)
-            case Kind.OBSERVED:
-                assert isinstance(happening.data, tuple)
-                who.record = happening.data[1]
-                state = happening.data[1].vmm_state.state
-                if state in TERMINAL:
-                    self.entered(who, Truth(state.value), now_us)
-            case Kind.REGISTERED | Kind.UNREGISTERED:
-                assert isinstance(happening.data, SledVmmState)
-                who.record = happening.data
-            case Kind.ACKED:
-                assert isinstance(happening.data, SledVmmState)
-                who.acked = happening.data
-                who.told_gen = max(who.told_gen, happening.data.vmm_state.gen)
-        if happening.kind in (Kind.UNREGISTERED, Kind.FORGOTTEN):
-            self.lost(who)
-        if happening.kind is Kind.UNREGISTERED:
-            self.entered(who, Truth.FAILED, now_us)
+    def watch(self, happening: Happening, who: Subject) -> None:
+        """The rack's watch: keeps the truth about each VMM that a rule can mean."""
+        learn = self._learns.get(happening.kind)
+        if learn is not None:
+            learn(who, happening.data, happening.at_us)
 
-    def _published(self, who: Subject, publication: Published, now_us: int) -> None:
+    def _registered(self, who: Subject, record: SledVmmState, _now_us: int) -> None:
+        who.record = record
+
+    def _unregistered(self, who: Subject, record: SledVmmState, now_us: int) -> None:
+        who.record = record
+        self.lost(who)
+        self.entered(who, Truth.FAILED, now_us)
+
+    def _forgotten(self, who: Subject, _record: SledVmmState, _now_us: int) -> None:
+        self.lost(who)
+
+    def _observed(self, who: Subject, records: tuple[SledVmmState, SledVmmState], now_us: int) -> None:
+        who.record = records[1]
+        state = who.record.vmm_state.state
+        if state in TERMINAL:
+            self.entered(who, Truth(state.value), now_us)
+
+    def _acked(self, who: Subject, body: SledVmmState, _now_us: int) -> None:
+        who.acked = body
+        who.told_gen = max(who.told_gen, body.vmm_state.gen)
+
+    def _published(self, who: Subject, publications: tuple[Published | None, Published], now_us: int) -> None:
+        publication = publications[1]
         for side in (publication.migration_in, publication.migration_out):
             failed = side is not None and side.state is MigrationPhase.ERROR and who.error_told != side.id
             if failed:
@@ -409,6 +423,22 @@ class Engine:
                 self.happened(Event(On.MIGRATION, ("error",)), who, who.sled, None, now_us)
         if publication.state is not InstanceState.REPAIRING:
             self.entered(who, TRUTH_OF[publication.state], now_us)
+
+    def holds(self, rule: str) -> bool:
+        """Whether `release` has something to let go: reports, or a Propolis whose time stands."""
+        return self.post.holds(rule) or any(True for _ in self._frozen(rule))
+
+    def release(self, rule: str, now_us: int) -> None:
+        """By a person: the reports that a rule holds go out, and what it keeps frozen goes on. A stall that was
+        planned where Propolis was about to wait is a waiting of its own, which only a request or a fault ends.
+        """
+        self.post.release(rule, now_us)
+        for who in list(self._frozen(rule)):
+            who.frozen_by, who.stalled_until_us = "", 0
+            self.wanted.append(Inject(contract.PropolisInput(NOBODY, who.sled.id, who.propolis_id, Release())))
+
+    def _frozen(self, rule: str) -> Iterator[Subject]:
+        return (who for who in self.cast.subjects.values() if who.frozen_by == rule and not who.gone)
 
     def entered(self, who: Subject, state: Truth, now_us: int, plan: PacePlan | None = None) -> None:
         """The VMM is in this state now, in truth."""
@@ -420,7 +450,7 @@ class Engine:
             self.happened(Event(On.EDGE, (edge,)), who, who.sled, None, now_us)
         who.edge_taken = None
         who.truth = state
-        who.stalled_until_us = 0  # it has left the place where it was stalled
+        who.stalled_until_us, who.frozen_by = 0, ""  # it has left the place where it was stalled
         self.happened(Event(On.STATE, (state,)), who, who.sled, plan, now_us)
 
     def lost(self, who: Subject) -> None:

@@ -206,7 +206,7 @@ class Post:
         if self.filters:
             self.filters = [f for f in self.filters if f.until_us > now_us]
         found = self.filters
-        own = self._filters_of.get(who.propolis_id)
+        own = self._filters_of.get(who.propolis_id) if self._filters_of else None
         if own is not None:
             own = self._set_filters(who.propolis_id, [f for f in own if f.until_us > now_us])
             found = sorted([*found, *own], key=lambda f: f.number)  # whichever was set first holds it
@@ -228,7 +228,7 @@ class Post:
             self.wanted.append(Deliver(publication, body, 1_000, answered=False))
 
     def _passed(self, publication: Publication) -> None:
-        waiting = self._late_of.get(publication.propolis_id)
+        waiting = self._late_of.get(publication.propolis_id) if self._late_of else None
         if waiting is None:
             return
         arrived = []
@@ -331,7 +331,10 @@ class Post:
             who = self.cast.who(one.publication.propolis_id)
             sled = self.cast.by_id.get(one.publication.sled_id)
             name = sled.name if sled is not None else "-"
-            self.tell("net", who, name, f"{one.publication.body.vmm_state.state.value} released", None)
+            state = one.publication.body.vmm_state.state.value
+            self.tell("net", who, name, f"{state} released", None)
+            if who is not None:
+                who.let_go(one.rule, f"lets {state} go", now_us)
             self._deliver(one.publication, 0, now_us)
             self._passed(one.publication)
 

@@ -18,7 +18,7 @@ from sim_sled.engine.cast import SledInfo, Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Event, RequestPlan
 from sim_sled.language.actions import Fail
-from sim_sled.language.draw import draw
+from sim_sled.language.distribution import drawn
 from sim_sled.language.words import TRUTH_OF, On, Truth
 
 
@@ -49,7 +49,7 @@ def on_request(engine: Engine, item: Any, op: str, now_us: int) -> tuple[Request
     if latency is not None:
         key = who.key if who is not None else sled.name
         nth = who.count(f"latency/{op}") if who is not None else 0
-        plan.delay_us += latency.at(draw(engine.seed, f"latency/{op}", key, nth))
+        plan.delay_us += drawn(latency, engine.seed, f"latency/{op}", key, nth)
     asked = item.requested.type.value if isinstance(item, contract.PutState) else None
     engine.happened(Event(On.REQUEST, (op,), asked, _body(engine, item)), who, sled, plan, now_us)
     if who is not None:

@@ -24,7 +24,7 @@ from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Event, Inject, PacePlan, vmm_state
 from sim_sled.language.actions import SetState
-from sim_sled.language.draw import draw
+from sim_sled.language.distribution import drawn
 from sim_sled.language.figures import FOREVER
 from sim_sled.language.words import TRUTH_OF, On, Truth
 
@@ -63,7 +63,7 @@ def pace(engine: Engine, vm_id: UUID, point: Point, occurrence: int, edge: Edge,
     text = " -> ".join(taken)
     latency = engine.takes("edge", text)
     if latency is not None:
-        plan.delay_us += latency.at(draw(engine.seed, f"latency/{text}", who.key, occurrence))
+        plan.delay_us += drawn(latency, engine.seed, f"latency/{text}", who.key, occurrence)
     who.edge_taken = taken
     engine.happened(Event(On.EDGE, (taken,)), who, who.sled, plan, now_us)
     if point is Point.CREATE and who.sled.no_disks_until_us > now_us:
@@ -87,7 +87,7 @@ def _phase(engine: Engine, who: Subject, point: Point, occurrence: int, plan: Pa
     phase = _PHASES[point]
     latency = engine.takes("migration", phase)
     if latency is not None:
-        plan.delay_us += latency.at(draw(engine.seed, f"latency/{phase}/{who.role}", who.key, occurrence))
+        plan.delay_us += drawn(latency, engine.seed, f"latency/{phase}/{who.role}", who.key, occurrence)
     engine.happened(Event(On.MIGRATION, (phase,)), who, who.sled, plan, now_us)
     fate = who.fate
     if fate is not None and fate.result == "failed" and fate.phase in (None, phase):

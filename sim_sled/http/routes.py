@@ -20,6 +20,7 @@ from uuid import UUID
 
 import attrs
 from aiohttp import web
+from msgspec import Struct
 
 from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
@@ -56,8 +57,7 @@ class Call:
         return propolis_id
 
 
-@attrs.frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """Success: `body` is JSON, or None for no body."""
 
     status: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import sys
 import zipfile
@@ -22,6 +21,9 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 import attrs
+
+from nexus_client.dropshot import foreign
+from sim_sled.language.files import is_file, is_folder
 
 LINE_MAX: Final = 4 * 1024 * 1024
 """Longest line that is looked at: a debug print of a whole blueprint is some hundred KiB."""
@@ -137,8 +139,8 @@ def _sources(paths: Iterable[str], reading: Reading) -> Iterator[Source]:
             yield Source("stdin", _stdin, 0)
             continue
         path = Path(given)
-        if path.is_dir():
-            yield from _sources(sorted(str(each) for each in path.rglob("*") if each.is_file()), reading)
+        if is_folder(path):
+            yield from _sources(sorted(str(each) for each in path.rglob("*") if is_file(each)), reading)
             continue
         try:
             yield from _of_file(path, given, reading)
@@ -153,7 +155,7 @@ def _stdin() -> IO[bytes]:
 
 
 def _of_file(path: Path, shown: str, reading: Reading) -> Iterator[Source]:
-    if not path.is_file():  # a device or a pipe may never end; standard input is asked for by name
+    if not is_file(path):  # a device or a pipe may never end; standard input is asked for by name
         raise OSError(None, "no such file" if not path.exists() else "not a regular file")
     with path.open("rb") as file:
         head = file.read(4)
@@ -261,8 +263,8 @@ def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
         return fields
 
     try:
-        record = json.loads(raw, object_pairs_hook=pairs)
-    except (ValueError, RecursionError):
+        record = foreign.loads(raw, pairs)
+    except ValueError:
         kind = "cut line" if not raw.rstrip().endswith(b"}") else "no JSON"
         reading.strange(where, kind, raw[:80].decode("utf-8", "replace"))
         return None

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from sim_sled.language.draw import DRAW_MAX, below, remix
+from sim_sled.language.draw import DRAW_MAX, below, draw, remix
 from sim_sled.language.figures import (
     DURATION_MAX,
     SHARE_ONE,
@@ -55,6 +55,11 @@ class Fixed:
 
     def typical_most_us(self) -> int:
         return self.us
+
+
+def drawn(takes: Distribution, seed: int, what: str, whom: object = "", nth: int = 0) -> int:
+    """How long it takes this time, in microseconds. What always takes the same needs no draw."""
+    return takes.us if type(takes) is Fixed else takes.at(draw(seed, what, whom, nth))
 
 
 @attrs.frozen

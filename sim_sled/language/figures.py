@@ -71,6 +71,11 @@ def show_duration(us: int) -> str:
     return "".join(parts) or "0s"
 
 
+def lasting(us: int) -> str:
+    """How long, in a sentence: `for 30s`, `for ever`."""
+    return "for ever" if us >= FOREVER else f"for {show_duration(us)}"
+
+
 def parse_size(text: str) -> int:
     """Bytes of `8GiB`. Raises E140."""
     found = _SIZE.fullmatch(text.strip())

@@ -17,8 +17,7 @@ from propolis_stub.presets import row_at
 from propolis_stub.types import InstanceState
 from propolis_stub.waiting import MILESTONES, Edge, Pace, Point
 from sim_sled.core.estate import SledPoint
-from sim_sled.language.distribution import Distribution, Fixed
-from sim_sled.language.draw import draw
+from sim_sled.language.distribution import Distribution, Fixed, drawn
 from sim_sled.language.presets import PRESETS
 
 SEEN_US: Final = 1
@@ -52,14 +51,14 @@ class PresetPacer:
     def sled_pace_us(self, sled_id: UUID, point: SledPoint, occurrence: int) -> int:
         """See `core.estate.SledPacer`."""
         takes = PRESETS[self.preset].sled.get(point.value)
-        return 0 if takes is None else takes.at(draw(self.seed, point.value, sled_id, occurrence))
+        return 0 if takes is None else drawn(takes, self.seed, point.value, sled_id, occurrence)
 
     def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
         """See `propolis_stub.waiting.Pacer`."""
         takes = self._takes[point, edge.state not in _YOUNG]
         if isinstance(takes, Pace):
             return takes
-        return _pace(takes.at(draw(self.seed, point.value, vm_id, occurrence)), point)
+        return _pace(drawn(takes, self.seed, point.value, vm_id, occurrence), point)
 
 
 def _pace(us: int, point: Point) -> Pace:

@@ -73,6 +73,8 @@ from sim_sled.play.calls import (
 from sim_sled.play.fleet import engine_for, outbox_of
 from sim_sled.play.wrong_sleds import WrongSled
 
+Turn = Callable[[], None]
+"""What is done when somebody's time has come."""
 ON_THE_WAY_MAX: Final = 2_000_000
 """What may be on its way at a time: two for each of a million VMMs; more is a rule that multiplies."""
 TOLD_MAX: Final = 200
@@ -148,6 +150,9 @@ class Conductor:
     _count: int = 0
     _out: list[Effect] = attrs.field(factory=list)
     _acts: dict[type, Callable[[Any], None]] = attrs.field(init=False)
+    _way_turn: Turn = attrs.field(init=False)
+    _rules_turn: Turn = attrs.field(init=False)
+    _sleds_turn: Turn = attrs.field(init=False)
     _late: dict[int, _Open] = attrs.field(factory=dict)
     """Requests that the rack answers later, by ticket."""
 
@@ -158,6 +163,7 @@ class Conductor:
 
     def __attrs_post_init__(self) -> None:
         self.engine.tell = self._tell
+        self._way_turn, self._rules_turn, self._sleds_turn = self._what_has_come, self._rules, self._sleds
         # what each input of its own does; every other is the rack's
         self._acts = {
             Step: self._step,
@@ -185,17 +191,22 @@ class Conductor:
 
     def next_deadline_us(self) -> int | None:
         """When `Step` has something to do."""
-        return self._next()[0]
+        return self.next_turn()[0]
 
-    def _next(self) -> tuple[int | None, str]:
-        """When, and whose turn it is. At equal times: what is on its way, rules, sleds."""
-        due, whose = (self._heap[0][0], "way") if self._heap else (None, "way")
-        other = self.engine.next_deadline_us()
+    def next_turn(self) -> tuple[int | None, Turn]:
+        """When, and what `Step` will do then. At equal times: what is on its way, rules, sleds.
+
+        Who steps through time (play/virtual.py) sets `now_us`, does it and takes what comes of it; `handle(STEP)`
+        would ask all of them again.
+        """
+        heap, whose = self._heap, self._way_turn
+        due = heap[0][0] if heap else None
+        other = self.engine.timers.next_us()
         if other is not None and (due is None or other < due):
-            due, whose = other, "rules"
+            due, whose = other, self._rules_turn
         other = self.rack.next_deadline_us()
         if other is not None and (due is None or other < due):
-            due, whose = other, "sleds"
+            due, whose = other, self._sleds_turn
         return due, whose
 
     def handle(self, item: Any, now_us: int) -> list[Effect]:
@@ -204,6 +215,10 @@ class Conductor:
         """
         self.now_us = now_us
         self._input(item)
+        return self.take()
+
+    def take(self) -> list[Effect]:
+        """What came of a turn, every effect in order; forgotten here."""
         if self.engine.wanted:
             self._drain()
         out, self._out = self._out, []
@@ -266,18 +281,21 @@ class Conductor:
         self.engine.fire(item.name, self.now_us, who)
 
     def _let_go(self, item: LetGo) -> None:
-        self.engine.post.release(item.rule, self.now_us)
+        self.engine.release(item.rule, self.now_us)
 
     def _step(self, _item: Step) -> None:
-        due_us, whose = self._next()
-        if due_us is None or due_us > self.now_us:
-            return
-        if whose == "way":
-            self._input(heapq.heappop(self._heap)[2])
-        elif whose == "rules":
-            self.engine.tick(self.now_us)
-        else:
-            self._rack(_TICK)
+        due_us, whose = self.next_turn()
+        if due_us is not None and due_us <= self.now_us:
+            whose()
+
+    def _what_has_come(self) -> None:
+        self._input(heapq.heappop(self._heap)[2])
+
+    def _rules(self) -> None:
+        self.engine.tick(self.now_us)
+
+    def _sleds(self) -> None:
+        self._effects(self._into_rack(_TICK))
 
     # ---- requests
 
@@ -388,23 +406,26 @@ class Conductor:
     def _effects(self, effects: list[contract.Effect]) -> None:
         rules = self.has_rules
         for effect in effects:
-            if rules and isinstance(effect, contract.Reply | contract.ReplyError) and effect.ticket == NOBODY:
-                continue  # of what a rule did: nobody asked
-            if type(effect) is contract.PutToNexus and rules:
+            if isinstance(effect, _REPLIES):
+                self._replied(effect)
+            elif rules and type(effect) is contract.PutToNexus:
                 self.engine.on_publish(
                     Publication(effect.sled_id, effect.propolis_id, effect.body, effect.attempt, effect.serial),
                     self.now_us,
                 )
-            elif self._late and isinstance(effect, contract.Reply | contract.ReplyError):
-                opened = self._late.pop(effect.ticket, None)
-                if opened is None:
-                    self._out.append(effect)
-                elif isinstance(effect, contract.Reply):
-                    self._answers(opened, Carried(effect.value))
-                else:
-                    self._answers(opened, Refused(effect.error))
             else:
                 self._out.append(effect)
+
+    def _replied(self, effect: contract.Reply | contract.ReplyError) -> None:
+        if effect.ticket == NOBODY and self.has_rules:
+            return  # of what a rule did: nobody asked
+        opened = self._late.pop(effect.ticket, None) if self._late else None
+        if opened is None:
+            self._out.append(effect)
+        elif isinstance(effect, contract.Reply):
+            self._answers(opened, Carried(effect.value))
+        else:
+            self._answers(opened, Refused(effect.error))
 
     def watch(self, happening: Happening) -> None:
         """The rack's watch."""
@@ -412,8 +433,8 @@ class Conductor:
             happening = self.wrong.seen(happening)
         who = self.engine.cast.who(happening.propolis_id)
         self.watcher.happened(happening, who)
-        if self.has_rules:
-            self.engine.watch(happening)
+        if who is not None and self.has_rules:
+            self.engine.watch(happening, who)
 
     def pace(self, vm_id: UUID, point: Point, occurrence: int, edge: Edge, /) -> Pace:
         """The rack's pacer (`propolis_stub.waiting.Pacer`)."""
@@ -514,5 +535,6 @@ _VERBS: Final = {
     contract.InjectGuest: "do as a guest",
 }
 _TICK: Final = contract.Tick()
+_REPLIES: Final = (contract.Reply, contract.ReplyError)
 _LATER: Final = object()
 _PASSES: Final = RequestPlan()

@@ -10,8 +10,8 @@ Read before: play/many.py. Read next: campaign/groups.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import Any, Final
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -35,14 +35,18 @@ ALONE: Final = 4
 """... and one instance alone with so many times more."""
 SECOND: Final = 1_000_000
 SUSPECTS: Final = 5
-"""Deeds before the failure whose instances are tried alone."""
+"""Instances tried alone of which the failure does not speak: those for which something was asked last before it."""
 DEEDS_MAX: Final = 50
 """Deeds of one instance that are written out: more says no more than the crowd did."""
+WRITTEN_MAX: Final = 2_000
+"""Deeds of a crowd that are written out: hours of some dozen people. More take longer to read than to play."""
 _CROWD: Final = 1_000_000
 """What one of a churn counts for: more instances than a scenario can write out."""
 _VERBS: Final = ("create", "start", "stop", "reboot", "migrate", "delete")
 _CHOOSING: Final = ("start", "stop", "reboot", "delete")
 """Actions of users that mean some instances by a selector and nothing else."""
+
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -90,6 +94,7 @@ def shrink(
     if start is None:
         return None
     best, last, reason = task.scenario, start, start.failure.reason
+    blamed = not _fails_anyhow(task, key)  # whoever is wrong on purpose, if anybody is, is to blame; and so it stays
     runs = 1
     others = False
     while runs < runs_max:
@@ -99,12 +104,15 @@ def shrink(
         alone = _valid((attrs.evolve(quick, scenario=s) for s in _alone(best, last)), size)
         smaller = _valid((attrs.evolve(quick, scenario=s) for s in proposed(best)), size)
         # one instance alone is quickly played, so other seeds are tried first of all; and again when all else is done
-        by_seeds = _seeded(alone, 0, ALONE * seeds) if runs == 1 or others else iter(())
+        by_seeds: Iterator[Task] = iter(())
+        if runs == 1 or others:
+            written = _valid((attrs.evolve(quick, scenario=s) for s in _written_out(best, last)), size)
+            by_seeds = chain(_seeded(written, 0, 1), _seeded(alone, 0, ALONE * seeds))
         tasks = chain(by_seeds, _seeded(smaller, int(others), seeds if others else 1))
         for one in play_all(tasks, jobs):
             runs += 1
             failure = next((f for f in one.result.failures if f.reason == reason), None)
-            if failure is not None and not _fails_anyhow(one.task, key):
+            if failure is not None and not (blamed and _fails_anyhow(one.task, key)):
                 better, last = one.task, _Failed(failure, one.result.counts["vmms"], one.result.deeds)
                 break
             if runs >= runs_max:
@@ -150,11 +158,24 @@ def _fails(task: Task, key: str) -> _Failed | None:
     return None
 
 
+def _right(task: Task) -> Task | None:
+    """The same with nobody wrong on purpose, neither by an option nor by a hazard that its file switches on; None if
+    nobody is.
+    """
+    s = task.scenario
+    nexus = attrs.evolve(s.nexus, hazards=("none",)) if s.nexus.hazards else s.nexus
+    right = attrs.evolve(
+        task,
+        scenario=attrs.evolve(s, nexus=nexus, agent=attrs.evolve(s.agent, hazards=())),
+        how=attrs.evolve(task.how, variant=None, sled_variant=None),
+    )
+    return None if right == task else right
+
+
 def _fails_anyhow(task: Task, key: str) -> bool:
-    """With a wrong Nexus: whether the right one fails so too. Then it is the scenario that is wrong, not Nexus."""
-    return (task.how.variant is not None or task.how.sled_variant is not None) and _fails(
-        attrs.evolve(task, how=attrs.evolve(task.how, variant=None, sled_variant=None)), key
-    ) is not None
+    """Whether it fails so with nobody wrong on purpose, too. Then it is the scenario that is wrong."""
+    right = _right(task)
+    return right is not None and _fails(right, key) is not None
 
 
 def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
@@ -171,6 +192,7 @@ def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
 
 def proposed(s: Scenario) -> Iterator[Scenario]:
     """Smaller scenarios, the most promising first."""
+    yield from _without_instances(s)
     for sleds in sorted({1, 2, s.fleet.sleds // 2, s.fleet.sleds - 1}):
         if 0 < sleds < s.fleet.sleds:
             yield attrs.evolve(s, fleet=attrs.evolve(s.fleet, sleds=sleds, overrides=()))
@@ -205,11 +227,22 @@ def _alone(s: Scenario, last: _Failed) -> Iterator[Scenario]:
     if all(load.churn is None and load.every is None for load in s.load):
         return
     words = set(last.failure.text.replace(":", " ").replace(",", " ").split())
-    spoken = [deed.hostname for deed in last.deeds if deed.hostname in words]
-    before = [deed.hostname for deed in reversed(last.deeds) if deed.at_us <= last.failure.at_us]
-    for hostname in dict.fromkeys((*spoken, *before[:SUSPECTS])):
+    spoken = dict.fromkeys(deed.hostname for deed in last.deeds if deed.hostname in words)
+    before = dict.fromkeys(deed.hostname for deed in reversed(last.deeds) if deed.at_us <= last.failure.at_us)
+    for hostname in (*spoken, *islice((name for name in before if name not in spoken), SUSPECTS)):
         its = [deed for deed in last.deeds if deed.hostname == hostname][:DEEDS_MAX]
         yield attrs.evolve(s, load=tuple(map(_written, its)))
+
+
+def _written_out(s: Scenario, last: _Failed) -> Iterator[Scenario]:
+    """Instead of a crowd what it asked for until the failure, each deed an entry. With the same seed everybody meets
+    the same fate, which is drawn by host name, so that instance after instance can be left out.
+    """
+    if all(load.churn is None and load.every is None for load in s.load):
+        return
+    before = [deed for deed in last.deeds if deed.at_us <= last.failure.at_us]
+    if len(before) <= WRITTEN_MAX:
+        yield attrs.evolve(s, load=tuple(map(_written, before)))
 
 
 def _written(deed: Deed) -> Load:
@@ -220,15 +253,39 @@ def _written(deed: Deed) -> Load:
 
 
 def _without(s: Scenario, field: str, items: tuple[Any, ...]) -> Iterator[Scenario]:
-    """Halves first, then single ones."""
+    for left in _fewer(items):
+        changed: dict[str, Any] = {field: left}
+        yield attrs.evolve(s, **changed)
+
+
+def _without_instances(s: Scenario) -> Iterator[Scenario]:
+    """Of instances that are written out one by one, some and all that is asked of them."""
+    about = [_only(load) for load in s.load]
+    hostnames = tuple(dict.fromkeys(name for name in about if name))
+    for left in _fewer(hostnames):
+        load = tuple(one for one, name in zip(s.load, about, strict=True) if not name or name in left)
+        yield attrs.evolve(s, load=load)
+
+
+def _only(load: Load) -> str:
+    """The host name of the one instance that it is about; "" if of several."""
+    if load.create is not None:
+        return numbered(load.create.hostname, 1) if load.create.count == 1 and load.every is None else ""
+    meant = load.migrate.hostname if load.migrate is not None else ()
+    if load.action() in _CHOOSING:
+        meant = getattr(load, load.action()).hostname
+    return meant[0] if len(meant) == 1 and not is_glob(meant[0]) else ""
+
+
+def _fewer(items: tuple[_T, ...]) -> Iterator[tuple[_T, ...]]:
+    """Halves first, then single ones are left out."""
     n = len(items)
     step = n
     while step >= 1:
         for start in range(0, n, step):
             left = items[:start] + items[start + step :]
             if len(left) < n:
-                changed: dict[str, Any] = {field: left}
-                yield attrs.evolve(s, **changed)
+                yield left
         step //= 2
 
 

@@ -1,11 +1,11 @@
 """Between the Nexus model's words and the rack's: calls to inputs, happenings to lines.
 
-Read before: play/virtual.py. Read next: page/recording.py.
+Read before: play/virtual.py. Read next: page/recording.py, recording/open_loop.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nexus_client.stub import contract as nx
 from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
@@ -14,7 +14,8 @@ from sim_sled.core import contract
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.play.calls import Plain
 
-_OTHER = {
+_STATES: Final = {state.value: state for state in VmmState}
+_OTHER: Final = {
     nx.PutExternalIp: "vmm_put_external_ip",
     nx.DeleteExternalIp: "vmm_delete_external_ip",
     nx.AttachSubnet: "vmm_post_attached_subnet",
@@ -28,7 +29,7 @@ def translate(call: nx.CallSled, ticket: int) -> tuple[str, Any]:
     op, sled_id = call.op, call.sled_id
     match op:
         case nx.RegisterVmm():
-            runtime = VmmRuntimeState(VmmState(op.state), op.gen, time_of(op.time_us))
+            runtime = VmmRuntimeState(_STATES[op.state], op.gen, time_of(op.time_us))
             body = contract.Registration(
                 instance_id=op.instance_id,
                 vmm_runtime=runtime,
@@ -57,6 +58,10 @@ def asked(item: Any) -> str:
     return f" {item.requested.type.value}" if isinstance(item, contract.PutState) else ""
 
 
+UNTOLD: Final = frozenset({Kind.ASKED, Kind.OBSERVED, Kind.POKED, Kind.MIGRATION, Kind.SLED})
+"""Happenings of which a trace has no line: others tell it better."""
+
+
 def told(happening: Happening) -> str:
     """One line for the trace; "" for what others tell better."""
     data: Any = happening.data
@@ -75,8 +80,8 @@ def told(happening: Happening) -> str:
             return describe(body) + (f" attempt {attempt + 1}" if attempt else "")
         case Kind.ACKED | Kind.FORGOTTEN:
             return describe(data)
-        case Kind.RETRYING | Kind.GIVEN_UP | Kind.MIGRATION | Kind.INJECTED:
-            return "" if happening.kind is Kind.MIGRATION else str(data)
+        case Kind.RETRYING | Kind.GIVEN_UP | Kind.INJECTED:
+            return str(data)
         case Kind.REFUSED:
             return f"{data[0].type.value}: {data[1].message}"
         case _:

@@ -16,6 +16,7 @@ import attrs
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
 from sim_sled.engine.match import Facts, means
+from sim_sled.language.distribution import drawn
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
@@ -47,7 +48,9 @@ class UserEntry:
 
 @attrs.frozen
 class Deed:
-    """What a user asked for: enough to ask for it again (`shrink`). `to`: the sled of a migration."""
+    """What a user asked of an instance that came to be: enough to ask for it again (`shrink`). `to`: the sled of a
+    migration.
+    """
 
     at_us: int
     verb: str
@@ -139,7 +142,7 @@ class Users:
         if load.to is not None and elapsed_us > load.to:
             return
         self._once(entry)
-        pause = load.every.at(draw(self.world.seed, f"every/{entry.label}", "", entry.occurrence))
+        pause = drawn(load.every, self.world.seed, f"every/{entry.label}", "", entry.occurrence)
         self._at(elapsed_us + max(EVERY_MIN_US, pause), self._repeats(entry))
 
     def _once(self, entry: UserEntry) -> None:
@@ -191,11 +194,6 @@ class Users:
         silo: str | None = None,
     ) -> None:
         world = self.world
-        self._did(
-            "create",
-            hostname,
-            Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
-        )
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
@@ -205,6 +203,11 @@ class Users:
         world.ask(item, self._answered(f"create {hostname}", creates=True))
         row = world.nexus.find(hostname)
         if row is not None:
+            self._did(
+                "create",
+                hostname,
+                Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
+            )
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"
 

@@ -32,7 +32,7 @@ from sim_sled.core import contract
 from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import PropolisSilent
 from sim_sled.core.estate import ESTATE
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.core.spoil import How as Spoiling
 from sim_sled.engine.cast import Subject
@@ -40,8 +40,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.engine.reports import outcome_of
 from sim_sled.http.answers import refusal
-from sim_sled.language.distribution import Fixed
-from sim_sled.language.draw import draw
+from sim_sled.language.distribution import drawn
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
@@ -52,6 +51,7 @@ from sim_sled.play.calls import (
     Call,
     Carried,
     Due,
+    Effect,
     Ended,
     Failed,
     Fire,
@@ -60,12 +60,12 @@ from sim_sled.play.calls import (
     Send,
     Spoilt,
 )
-from sim_sled.play.conductor import Conductor
+from sim_sled.play.conductor import Conductor, Turn
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.stage import TasksSeen
 from sim_sled.play.trace import LINES_MAX, Line
-from sim_sled.play.translate import asked, told, translate
+from sim_sled.play.translate import UNTOLD, asked, told, translate
 from sim_sled.play.users import Users
 from sim_sled.play.wrong_sleds import wrong_sled
 
@@ -122,6 +122,12 @@ class World:
     _nexus_down_us: int = 0
     _asked: dict[int, tuple[Ask, Callable[[Answer], None]]] = attrs.field(factory=dict)
     """Requests of Nexus's own tasks on their way, by the key of their call."""
+    _does: dict[type, Callable[[Any], None]] = attrs.field(init=False)
+    """What is done about each effect of the conductor; of others nothing."""
+    _model_does: dict[type, Callable[[Any], None]] = attrs.field(init=False)
+    """... and about each of the model."""
+    _nexus_turn: Turn = attrs.field(init=False)
+    _users_turn: Turn = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         ids = ids_of(self.scenario)
@@ -141,6 +147,24 @@ class World:
         self.judge = Judge(self.scenario, self)
         self.engine.listener = self.judge
         self.users = Users(self)
+        self._nexus_turn, self._users_turn = self._tick_nexus, self._act
+        self._does = {
+            Ended: self._ended,
+            Send: self._send,
+            contract.AskNexus: self._register,
+            Power: self._set_power,
+            Expunge: self._expunge,
+            RestartNexus: self._restart_nexus,
+            Due: self._boot_nexus,
+            contract.TellNexus: self._told_nexus,
+        }
+        self._model_does = {
+            nx.Reply: self._replied,
+            nx.Dropped: self._replied,
+            nx.CallSled: self._call,
+            nx.Happened: self._happened,
+            nx.Crashed: self._crashed,
+        }
         for config in configs_of(self.scenario):
             self.rack.add_sled(config).outbox = outbox_of(self.scenario, self.seed)
         if needs_servers(self.scenario):
@@ -183,21 +207,21 @@ class World:
         """When the next step is due."""
         return self._next()[0]
 
-    def _next(self) -> tuple[int | None, str]:
+    def _next(self) -> tuple[int | None, Turn]:
         """When, and whose turn it is. At equal times: the conductor (what is on its way, rules, sleds), Nexus, users,
         judges.
         """
         # written out: this is asked before every step
-        due, whose = self.conductor.next_deadline_us(), "conductor"
+        due, whose = self.conductor.next_turn()
         other = self.nexus.next_deadline_us()
         if other is not None and (due is None or other < due):
-            due, whose = other, "nexus"
+            due, whose = other, self._nexus_turn
         other = self.users.next_deadline_us()
         if other is not None and (due is None or other < due):
-            due, whose = other, "users"
+            due, whose = other, self._users_turn
         other = self.judge.next_deadline_us()
         if other is not None and (due is None or other < due):
-            due, whose = other, "judges"
+            due, whose = other, _judges_turn
         return due, whose
 
     def step(self) -> bool:
@@ -207,16 +231,20 @@ class World:
             return False
         self.steps += 1
         self._bound(due)
-        now_us = self.now_us = self.conductor.now_us = max(self.now_us, due)
-        match whose:
-            case "conductor":
-                self._conduct(STEP)
-            case "nexus":
-                self.tell_nexus(nx.Tick())
-            case "users":
-                self.users.act(now_us)
+        now_us = max(self.now_us, due)
+        self.now_us = self.conductor.now_us = now_us
+        whose()
+        out = self.conductor.take()
+        if out:
+            self._perform(out)
         self.judge.settle(now_us)
         return True
+
+    def _tick_nexus(self) -> None:
+        self.tell_nexus(_TICK)
+
+    def _act(self) -> None:
+        self.users.act(self.now_us)
 
     def _bound(self, due: int) -> None:
         bounds = self.bounds
@@ -248,15 +276,15 @@ class World:
         self.line(kind, self.readable(text) if text.startswith("cannot ") else text, who, sled)
 
     def happened(self, happening: Happening, who: Subject | None, /) -> None:
-        if happening.kind is Kind.SENT:
-            assert isinstance(happening.data, tuple)
-            self.judge.invariants.sent(who, happening.data[0])
-        self.judge.invariants.happened(who, happening)
+        self.judge.happened(happening, who)
+        if who is None or happening.kind in UNTOLD:
+            return
+        if not self.keep and self.on_line is None:
+            self.active_us = self.now_us  # no line is made up that nobody reads
+            return
         text = told(happening)
-        if text and happening.propolis_id is not None and who is not None:
+        if text:
             self.line(happening.kind.value.replace(" ", "-"), text, who)
-        if who is not None:
-            self.judge.touch(who)
 
     def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
         sled = self.engine.cast.by_id[call.item.sled_id]
@@ -303,26 +331,25 @@ class World:
         self.tell_nexus(make(self._ticket))
 
     def tell_nexus(self, item: Any) -> None:
-        for effect in self.nexus.handle(item, self.now_us):
-            match effect:
-                case nx.Reply() | nx.Dropped():
-                    answered = self._waiting.pop(effect.ticket, None)
-                    if answered is not None:
-                        answered(effect)
-                case nx.CallSled():
-                    self._call(effect)
-                case nx.Happened():
-                    self._happened(effect)
-                case nx.Crashed():
-                    self.line("nexus", "down")
-                    self.conductor.put(self._nexus_down_us or RESTARTED_US, Due(_BOOT))
-        if self.nexus.broken:
-            raise self.nexus.broken[0]
+        nexus, does = self.nexus, self._model_does
+        for effect in nexus.handle(item, self.now_us):
+            does[type(effect)](effect)
+        if nexus.broken:
+            raise nexus.broken[0]
         self.judge.nexus_moved()
 
+    def _replied(self, effect: nx.Reply | nx.Dropped) -> None:
+        answered = self._waiting.pop(effect.ticket, None)
+        if answered is not None:
+            answered(effect)
+
+    def _crashed(self, _effect: nx.Crashed) -> None:
+        self.line("nexus", "down")
+        self.conductor.put(self._nexus_down_us or RESTARTED_US, Due(_BOOT))
+
     def _happened(self, line: nx.Happened) -> None:
-        if line.what in ("called", "returned", "reported"):
-            return  # nothing of a record has changed by these; they are most of all lines
+        if line.what in _CHANGE_NOTHING:
+            return  # most of all lines
         if line.what == "public":
             row = self.nexus.records.instances.get(line.instance_id) if line.instance_id is not None else None
             hostname = row.hostname if row is not None else "-"
@@ -364,38 +391,29 @@ class World:
 
     def network(self, what: str, nth: int) -> int:
         latency = self.engine.takes("network", "network")
-        if latency is None or isinstance(latency, Fixed):
-            return 0 if latency is None else latency.us
-        return latency.at(draw(self.seed, f"network/{what}", "", nth))
+        return 0 if latency is None else drawn(latency, self.seed, f"network/{what}", "", nth)
 
     # ---- effects
 
     def _conduct(self, item: Any) -> None:
         """One input of the conductor, and what it wants done."""
-        for effect in self.conductor.handle(item, self.now_us):
-            match effect:
-                case Ended():
-                    self._ended(effect)
-                case Send():
-                    self._send(effect)
-                case contract.AskNexus():
-                    self._register(effect)
-                case Power():
-                    self._set_power(effect.sled_id, "a0" if effect.on else "off")
-                case Expunge():
-                    self._expunge(effect.sled_id)
-                case RestartNexus():
-                    self._restart_nexus(effect)
-                case Due():
-                    self._boot_nexus()
-                case contract.TellNexus(sled_id, path, _):
-                    self.line("upstairs", self.readable(path), None, self.engine.cast.by_id[sled_id].name)
+        self._perform(self.conductor.handle(item, self.now_us))
 
-    def _set_power(self, sled_id: UUID, power: str) -> None:
-        self.ask(lambda ticket: nx.SetSled(ticket, sled_id, power=power), lambda _: None)
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            do = self._does.get(type(effect))
+            if do is not None:
+                do(effect)
 
-    def _expunge(self, sled_id: UUID) -> None:
-        self.ask(lambda ticket: nx.SetSled(ticket, sled_id, policy="expunged"), lambda _: None)
+    def _set_power(self, wish: Power) -> None:
+        power = "a0" if wish.on else "off"
+        self.ask(lambda ticket: nx.SetSled(ticket, wish.sled_id, power=power), lambda _: None)
+
+    def _expunge(self, wish: Expunge) -> None:
+        self.ask(lambda ticket: nx.SetSled(ticket, wish.sled_id, policy="expunged"), lambda _: None)
+
+    def _told_nexus(self, effect: contract.TellNexus) -> None:
+        self.line("upstairs", self.readable(effect.path), None, self.engine.cast.by_id[effect.sled_id].name)
 
     def _ended(self, ended: Ended) -> None:
         call, ending = ended.call, ended.ending
@@ -496,7 +514,7 @@ class World:
             point = nx.CrashPoint(effect.point)
             self.ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
 
-    def _boot_nexus(self) -> None:
+    def _boot_nexus(self, _effect: Due) -> None:
         self.line("nexus", "up")
         self.tell_nexus(nx.Boot())
 
@@ -505,6 +523,13 @@ class World:
         self._conduct(Fire(name))
 
 
+def _judges_turn() -> None:
+    """Nobody acts: the judges look after every step."""
+
+
+_TICK: Final = nx.Tick()
+_CHANGE_NOTHING: Final = frozenset({"called", "returned", "reported"})
+"""What the model tells without having changed a record."""
 _BOOT: Final = "boot"
 RESTARTED_US: Final = 1_000_000
 """A Nexus that dies by itself is started again after so long, as its supervisor would."""

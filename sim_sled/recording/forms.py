@@ -8,7 +8,7 @@
 A tree, not a graph (that is daemon/graph.py): an input is a value that nobody shares. As there, reading calls no code
 of what it names: fields are put into new objects, and only pure rooms may be named.
 
-Read before: recording/names.py. Read next: recording/lines.py.
+Read before: recording/names.py. Read next: recording/lines.py, recording/scrub.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 
-from sim_sled.recording.names import BadName, by_name, class_of, enum_of, is_ours, ours, state_of
+from sim_sled.recording.names import BadName, by_name, class_of, enum_of, function_of, is_ours, state_of
 
 DEPTH_MAX: Final = 64
 """Of values in values: an input has some ten, and a file that is made to be deep must not end the reader."""
@@ -49,6 +49,10 @@ def form(value: Any) -> Any:
 Writer = Callable[[Any], Any]
 _UNREAD: Final = {"sim_sled.core.contract:Registration": ("vmm_spec",)}
 """What no core reads, and is written as null: nine tenths of a registration."""
+
+
+_MADE_FROM: Final = {"sim_sled.language.pacer:PresetPacer": ("preset", "seed")}
+"""Objects that follow from some of their fields: only these are written, and only these are read."""
 
 
 class _Writers(dict[type, Writer]):
@@ -119,16 +123,19 @@ def _writer(kind: type) -> Writer:
     if issubclass(kind, tuple | list | dict | set | frozenset | bytes | float | BaseException):
         raise NoForm(f"a {name}, whose fields are not all of it")
 
+    made_from = _MADE_FROM.get(name)
+
     def write(value: Any) -> dict[str, Any]:
         made: dict[str, Any] = {"~": name}
         for field, each in state_of(value):
-            made[field] = _WRITERS[type(each)](each)
+            if made_from is None or field in made_from:
+                made[field] = _WRITERS[type(each)](each)
         return made
 
     unread = _UNREAD.get(name, ())
     named = getattr(kind, "__struct_fields__", None) or [each.name for each in getattr(kind, "__attrs_attrs__", ())]
     fields = [each for each in named if each not in unread]
-    if not fields or kind.__dictoffset__:  # with a `__dict__` there may be more in it
+    if made_from is not None or not fields or kind.__dictoffset__:  # with a `__dict__` there may be more in it
         return write
 
     def write_fields(value: Any) -> dict[str, Any]:
@@ -202,14 +209,6 @@ def _enum(rest: str) -> Enum:
     return enum_of(name)[member]
 
 
-def _named(rest: str) -> Any:
-    module, _, name = rest.partition(":")
-    found = by_name(ours(module), name)
-    if not isinstance(found, FunctionType) or found.__module__ != module:
-        raise BadForm(f"{rest!r:.80} is no function of ours")
-    return found
-
-
 def _made(told: Mapping[str, Any], depth: int) -> Any:
     name = told.get("~")
     if name is None:
@@ -227,6 +226,8 @@ def _made(told: Mapping[str, Any], depth: int) -> Any:
     fields = {field: value_of(each, depth + 1) for field, each in told.items() if field != "~"}
     if issubclass(kind, msgspec.Struct):
         return kind(**fields)
+    if name in _MADE_FROM:
+        return kind(*(fields[field] for field in _MADE_FROM[name]))
     made: Any = kind.__new__(kind)
     for field, value in fields.items():
         object.__setattr__(made, field, value)
@@ -244,5 +245,5 @@ _MARKS: Final[Mapping[str, Callable[[str], Any]]] = {
     "raw": lambda rest: msgspec.Raw(base64.b64decode(rest, validate=True)),
     "enum": _enum,
     "class": class_of,
-    "function": _named,
+    "function": function_of,
 }

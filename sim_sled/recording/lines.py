@@ -12,7 +12,7 @@ type; it is compared and never read back, so it is written as it comes: {"Reply"
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
 Read before: http/exchange.py, play/calls.py, recording/forms.py.
-Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/tape.py.
+Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/scrub.py, recording/tape.py.
 """
 
 from __future__ import annotations
@@ -64,17 +64,22 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     silence_us: int = 0
     watched: bool = True
     companions: bool = False
+    scrubbed: str = ""
+    """Of a copy without personal things: what was done to it."""
     files: dict[str, str] = msgspec.field(default_factory=dict)
     """Texts of the scenario's files, for people: `scenario` is what is played."""
 
 
-class Turn(msgspec.Struct, kw_only=True, rename={"item": "in"}):
-    """One input and what came of it."""
+class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
+    """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
+    not have; by `key_of` of the ids that it has.
+    """
 
     at: int
     item: Any
     out: list[Any]
     told: list[Any] = []
+    drawn: dict[str, int] = {}
 
 
 class Did(msgspec.Struct, kw_only=True):

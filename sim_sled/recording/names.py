@@ -5,9 +5,10 @@ Read next: daemon/graph.py, recording/forms.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from importlib import import_module
+from types import FunctionType
 from typing import Final
 
 import msgspec
@@ -36,6 +37,12 @@ BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
 """Values of the daemon's."""
 
 
+MOVED: Final[Mapping[str, str]] = {}
+"""Where things of older files are now: `module:Name` of then, and of today. Whoever moves or renames a class, an Enum
+or a function that recordings name adds a line, so that a recording outlives it (tests/data/recordings has the names).
+"""
+
+
 class BadName(ValueError):
     """No name of this program's, or none that a file may have."""
 
@@ -58,7 +65,7 @@ def ours(module: str) -> str:
 
 def class_of(name: str) -> type:
     """Of `module:Class`. Raises `BadName`."""
-    module, _, qualified = name.partition(":")
+    module, _, qualified = MOVED.get(name, name).partition(":")
     found = by_name(ours(module), qualified)
     if not isinstance(found, type) or found.__module__ != module:
         raise BadName(f"{name!r:.80} is no class of ours")
@@ -70,6 +77,15 @@ def enum_of(name: str) -> type[Enum]:
     found = class_of(name)
     if not issubclass(found, Enum):
         raise BadName(f"{name!r:.80} is no Enum")
+    return found
+
+
+def function_of(name: str) -> FunctionType:
+    """Of `module:function`. Raises `BadName`."""
+    module, _, qualified = MOVED.get(name, name).partition(":")
+    found = by_name(ours(module), qualified)
+    if not isinstance(found, FunctionType) or found.__module__ != module:
+        raise BadName(f"{name!r:.80} is no function of ours")
     return found
 
 

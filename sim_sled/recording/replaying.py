@@ -3,17 +3,19 @@
 Closed loop: what Nexus answered is one of the inputs, so nothing but the core decides. Time is what the lines say.
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
-Read before: play/fleet.py, play/passage.py, recording/lines.py. Read next: daemon/recordings.py.
+Read before: play/fleet.py, play/passage.py, recording/lines.py.
+Read next: daemon/recordings.py, recording/open_loop.py, recording/scrub.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
+from nexus_client.draw import KeyPart, TellingSeed, draw
 from nexus_client.outbox import Outcome
 from sim_sled.core.companions import Companions
 from sim_sled.core.config import SledConfig
@@ -23,7 +25,7 @@ from sim_sled.core.sled import Sled
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.schema import Scenario
-from sim_sled.play.calls import Answered, Call, Carried, Input, Refused, Send
+from sim_sled.play.calls import Answered, Call, Carried, Effect, Input, Refused, Send
 from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
 from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
@@ -113,17 +115,21 @@ class Rack:
 
     def turn(self, item: Input, now_us: int) -> list[Any]:
         """What comes of it, as a line has it."""
+        return self.run(item, now_us)[1]
+
+    def run(self, item: Input, now_us: int) -> tuple[Sequence[Effect], list[Any]]:
+        """What comes of it, and that as a line has it."""
         try:
             effects = self.passage.run(item, now_us)
         except Overrun:
             raise
         except Exception as error:  # noqa: BLE001 -- a refusal or a bug: what was recorded may be the very same
-            return [raised(error)]
+            return [], [raised(error)]
         for effect in effects:
             if type(effect) is Send:
                 self._sends[self._sent] = effect
                 self._sent += 1
-        return effects_as_written(effects)
+        return effects, effects_as_written(effects)
 
     def do(self, did: dict[str, Any], now_us: int) -> None:
         """What a shell did beside turns. Raises `CannotReplay`."""
@@ -168,22 +174,43 @@ class Rack:
         self.passage.leave(sled_id)
 
 
-def rack_of(header: Header) -> Rack:
-    """The rack as it was at the first line. Raises `CannotReplay`."""
+Draws = Callable[[int, tuple[KeyPart, ...], int], int]
+"""Seed, key and chance: what is drawn."""
+
+
+class _Seed(TellingSeed):
+    ask: Draws
+
+    def drawn(self, key: tuple[KeyPart, ...], chance: int, /) -> int:
+        return self.ask(int(self), key, chance)
+
+
+def _seed_of(number: int, draws: Draws) -> int:
+    made = _Seed(number)
+    made.ask = draws
+    return made
+
+
+def rack_of(header: Header, draws: Draws) -> Rack:
+    """The rack as it was at the first line; `draws` says what it draws. Raises `CannotReplay`."""
+    seed, rules_seed = _seed_of(header.seed, draws), _seed_of(header.rules_seed, draws)
     try:
         configs = value_of(header.sleds)
         scenario = value_of(header.scenario)
         pacer, sled_pacer = value_of(header.pacer), value_of(header.sled_pacer)
+        for each in (pacer, sled_pacer):
+            if type(getattr(each, "seed", None)) is int:
+                each.seed = _seed_of(each.seed, draws)
         if not isinstance(configs, tuple) or not all(isinstance(each, SledConfig) for each in configs):
             raise CannotReplay("the first line names no sleds")
         if scenario is not None and not isinstance(scenario, Scenario):
             raise CannotReplay("what the first line has for a scenario is none")
         ids = [each.sled_id for each in configs]
-        engine = None if scenario is None else engine_for(scenario, header.rules_seed, ids, header.plays)
+        engine = None if scenario is None else engine_for(scenario, rules_seed, ids, header.plays)
         told = _Told()
         passage = Passage(
             engine,
-            header.seed,
+            seed,
             told,
             pacer,
             silence_us=header.silence_us,
@@ -197,54 +224,102 @@ def rack_of(header: Header) -> Rack:
         agents = equip(sleds) if header.companions else None
         if scenario is not None:
             for sled in sleds:
-                sled.outbox = outbox_of(scenario, header.seed)
+                sled.outbox = outbox_of(scenario, seed)
     except (BadForm, NotInFleet, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, CannotReplay):
             raise
         raise CannotReplay(f"the rack of the first line cannot be made: {error}") from error
-    return Rack(passage, told, agents, header.seed)
+    return Rack(passage, told, agents, seed)
 
 
-def replay(lines: Iterator[tuple[str, Line]], notes: Iterable[str] = ()) -> Replayed:
+@attrs.define(eq=False)
+class Player:
+    """Plays lines, one after the other, until the first difference. `hears` is told of whatever the rack draws."""
+
+    hears: Callable[[int, tuple[KeyPart, ...], int], None] | None = None
+    rack: Rack | None = None
+    turns: int = 0
+    effects: int = 0
+    began_us: int = 0
+    at_us: int = 0
+    end: str = ""
+    difference: Difference | None = None
+    _known: dict[str, int] = attrs.field(factory=dict)
+
+    def play(self, where: str, line: Line) -> None:
+        """One line, and where it stands. Raises `CannotReplay`, whose text begins with the place."""
+        try:
+            if isinstance(line, End):
+                self.end = line.end
+            elif isinstance(line, Header):
+                self.rack = self.rack or rack_of(line, self._draw)
+            elif not isinstance(line, Http):  # whose turns are lines of their own
+                self._rack_does(where, line)
+        except CannotReplay as error:
+            raise CannotReplay(f"{where}: {error}") from error
+
+    def _rack_does(self, where: str, line: Turn | Did) -> None:
+        if isinstance(line, Turn):
+            self.compare(where, line, self.turn(line))
+        else:
+            self.at_us = line.at
+            self._there().do(line.did, self.at_us)
+
+    def turn(self, line: Turn) -> tuple[list[Any], list[Any]]:
+        """What comes of an input, and what rules tell. Raises `CannotReplay`."""
+        rack = self._there()
+        self.at_us = line.at
+        self.began_us = self.began_us or self.at_us
+        self.knows(line.drawn)
+        out = rack.turn(rack.input(line.item), line.at)
+        told, rack.told.lines = rack.told.lines, []
+        self.turns += 1
+        self.effects += len(line.out)
+        return out, told
+
+    def knows(self, drawn: dict[str, int]) -> None:
+        """What is drawn from here on is in here, if it is."""
+        self._known = drawn
+
+    def compare(self, where: str, line: Turn, came: tuple[list[Any], list[Any]]) -> None:
+        """With what is recorded."""
+        self.difference = _compared(where, line, *came)
+
+    def _there(self) -> Rack:
+        if self.rack is None:
+            raise CannotReplay("nothing says how the rack began")
+        return self.rack
+
+    def _draw(self, seed: int, key: tuple[KeyPart, ...], chance: int) -> int:
+        if self._known:
+            chance = self._known.get(key_of(seed, key), chance)
+        if self.hears is not None:
+            self.hears(seed, key, chance)
+        return chance
+
+    def found(self, notes: Iterable[str] = ()) -> Replayed:
+        """What came of it so far."""
+        return Replayed(self.turns, self.effects, self.began_us, self.at_us, self.difference, self.end, tuple(notes))
+
+
+def replay(lines: Iterable[tuple[str, Line]], notes: Iterable[str] = ()) -> Replayed:
     """Plays every line, each with where it stands; stops at the first difference. Raises `CannotReplay`, whose text
     begins with the place.
     """
-    rack: Rack | None = None
-    turns = effects = began_us = at_us = 0
-    end = ""
-    difference = None
+    player = Player()
     for where, line in lines:
-        try:
-            if isinstance(line, End):
-                end = line.end
-            elif isinstance(line, Header):
-                rack = rack or rack_of(line)
-            elif not isinstance(line, Http):  # whose turns are lines of their own
-                rack = _there(rack)
-                at_us = line.at
-                if isinstance(line, Did):
-                    rack.do(line.did, at_us)
-                else:
-                    began_us = began_us or at_us
-                    difference = _compared(where, line, rack)
-                    turns += 1
-                    effects += len(line.out)
-        except CannotReplay as error:
-            raise CannotReplay(f"{where}: {error}") from error
-        if difference is not None:
+        player.play(where, line)
+        if player.difference is not None:
             break
-    return Replayed(turns, effects, began_us, at_us, difference, end, tuple(notes))
+    return player.found(notes)
 
 
-def _there(rack: Rack | None) -> Rack:
-    if rack is None:
-        raise CannotReplay("nothing says how the rack began")
-    return rack
+def key_of(seed: int, key: tuple[KeyPart, ...]) -> str:
+    """By which a line knows a draw."""
+    return f"{draw(int(seed), 'draw', *key):016x}"
 
 
-def _compared(where: str, line: Turn, rack: Rack) -> Difference | None:
-    out = rack.turn(rack.input(line.item), line.at)
-    told, rack.told.lines = rack.told.lines, []
+def _compared(where: str, line: Turn, out: list[Any], told: list[Any]) -> Difference | None:
     if told != line.told:
         at = next((i for i, pair in enumerate(zip(line.told, told, strict=False)) if pair[0] != pair[1]), -1)
         if at < 0:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nexus_client.dropshot import foreign
 from sim_sled import shapes
 
 _LISTS: Final = ("oneOf", "anyOf", "allOf")
@@ -126,7 +127,8 @@ def read_folder(folder: Path) -> dict[str, dict[str, Any]]:
     """Every document below a folder, by name, bare."""
     paths = sorted(folder.glob("*/*.json"))
     return {
-        str(path.relative_to(folder).with_suffix("")): bare_document(json.loads(path.read_bytes())) for path in paths
+        str(path.relative_to(folder).with_suffix("")): bare_document(foreign.loads(path.read_bytes()))
+        for path in paths
     }
 
 

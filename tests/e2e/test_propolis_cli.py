@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 from support import processes
 
+from nexus_client.dropshot.ending import CODES
+
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -82,8 +84,8 @@ async def until_ready(port_file: Path, process: asyncio.subprocess.Process) -> d
     return dict(json.loads(port_file.read_text()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_with_0_although_somebody_polls(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", CODES)
+async def test_a_signal_ends_it_in_order_although_somebody_polls(tmp_path: Path, number: signal.Signals) -> None:
     port_file, config = tmp_path / "p.json", tmp_path / "stub.toml"
     config.write_text('token = "secret"\n[pace.create]\nafter_us = "for ever"\n')
     process = await processes.start(
@@ -107,7 +109,7 @@ async def test_a_signal_ends_it_with_0_although_somebody_polls(tmp_path: Path, n
             assert process.stdout is not None
             async with asyncio.timeout(LIMIT_S):
                 output = await process.stdout.read()
-                assert await process.wait() == 0
+                assert await process.wait() == CODES[number], "as every server of ours"
         assert b"not Propolis" in output
         assert not port_file.exists(), "it is gone with its server"
     finally:

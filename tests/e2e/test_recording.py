@@ -12,12 +12,16 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
 
-from sim_sled.daemon.daemon import Daemon, Options
-from sim_sled.daemon.recorder import CannotRecord, Recorder
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
+from sim_sled.daemon.part_files import CannotRecord
+from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
+from sim_sled.daemon.scrubbing import scrub
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
+from sim_sled.recording.open_loop import open_loop
 from sim_sled.recording.replaying import CannotReplay, replay
 from sim_sled.recording.tape import tape_of
 
@@ -267,7 +271,7 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
             raise AssertionError
 
     with pytest.raises(CannotRecord, match="decides in this daemon, and no file can hold it"):
-        Daemon([], Options(nexus="[::1]:9", pacer=Own(), record=Recorder(tmp_path, {})))
+        Daemon([], Options(nexus="[::1]:9", pacer=Own()), recorder=Recorder(tmp_path, {}))
 
 
 TAPES = (
@@ -284,6 +288,8 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
         assert not [each for each in results if each.how is How.FAILED]
         found = replay(opened(tmp_path / name).lines())
         assert found.difference is None, name
+        copied = scrub(opened(tmp_path / name), tmp_path / f"{name}-scrubbed")
+        assert (copied.said, copied.copy.difference) == ("", None), name
         return found.turns
 
     turns = await asyncio.gather(*map(played, TAPES))
@@ -312,6 +318,143 @@ async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
     assert {each["wait"]["until"]["state"] for each in kept if "wait" in each} >= {"running", "gone"}
     results = await play_file(tmp_path / "again.jsonl", DaemonSled(explicit=False, pacer=pacer))
     assert {each.how for each in results} == {How.PASSED}, [each for each in results if each.how is not How.PASSED]
+
+
+def personal(folder):
+    """Ids and names that are in a recording."""
+    text = "".join(part.read_text() for part in sorted(folder.iterdir()))
+    found = set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text))
+    return found | set(re.findall(r'"hostname":"(vm\d+)"', text)), text
+
+
+def test_a_scrubbed_recording_has_nothing_personal_in_it_replays_and_makes_a_tape(folder, tmp_path):
+    copy = tmp_path / "scrubbed"
+    code, out, err = sim("replay", str(folder), "--scrub", str(copy))
+    assert code == 0, err
+    assert out.startswith("replayed without a difference: ")
+    assert re.search(r"ids and [\d,]+ words and numbers have stand-ins", err)
+    names, text = personal(folder)
+    _, new = personal(copy)
+    assert len(names) > 40
+    assert not [each for each in names if each in new]
+    assert "vm11" in text
+    assert sim("replay", str(copy))[:2] == (0, out), "what was played is what is in the folder"
+    assert sim("tape", str(copy))[0] == 0
+    assert sim("replay", str(copy), "--scrub", str(tmp_path / "again"))[0] == 0, "a copy of a copy"
+
+
+def test_draws_by_ids_are_in_the_copy(folder, tmp_path):
+    scrub(opened(folder), tmp_path / "scrubbed")
+    parts = sorted((tmp_path / "scrubbed").iterdir())
+    for part in parts:
+        part.write_text(re.sub(r',"drawn":\{[^}]*\}', "", part.read_text()))
+    assert replay(opened(tmp_path / "scrubbed").lines()).difference is not None
+
+
+def test_a_copy_of_a_recording_that_differs_does_so_at_the_same_place(folder, tmp_path):
+    change(folder, '"state":"running"', '"state":"stopped"')
+    copied = scrub(opened(folder), tmp_path / "scrubbed")
+    assert copied.said == ""
+    assert copied.copy.difference.where == replay(opened(folder).lines()).difference.where
+
+
+def test_a_copy_that_is_not_worth_its_original_says_so_at_its_end(tmp_path):
+    # part of a word chooses the VMMs, and no stand-in has that part
+    rules = RULES.replace(
+        "when: {request: vmm_put_state}", "when: {request: vmm_put_state}\n  for: {hostname: 'pros*'}"
+    )
+    scenario, problems = parse_scenario(rules.replace("chance: 20%", "chance: 100%"))
+    assert scenario is not None, problems.text()
+
+    async def lived():
+        rack = SmallRack(sleds=3, pace="instant", record=Recorder(tmp_path / "r", {}), scenario=scenario)
+        async with rack:
+            await rack.create_instance("prosperity")
+
+    asyncio.run(lived())
+    code, _, err = sim("replay", str(tmp_path / "r"), "--scrub", str(tmp_path / "scrubbed"))
+    assert code == 1
+    assert "something in it is decided by a name" in err
+    assert opened(tmp_path / "scrubbed").header.scrubbed
+    assert "decided by a name" in max((tmp_path / "scrubbed").iterdir()).read_text().splitlines()[-1]
+
+
+def test_a_tape_can_be_scrubbed_at_once(folder):
+    names, _ = personal(folder)
+    sled = line_at(folder, "part-00001.jsonl:1")["sleds"][1]["sled_id"].split()[1]
+    code, out, _ = sim("tape", str(folder), "--scrub", "--sled", sled)
+    assert code == 0
+    assert len(out.splitlines()) > 10
+    assert not [each for each in names if each in out]
+    assert folder.name not in out.splitlines()[0]
+
+
+def test_a_copy_needs_a_folder_of_its_own(folder):
+    assert sim("replay", str(folder), "--scrub", str(folder))[::2] == (
+        2,
+        f"sim-sled: {folder} is not empty: a recording has a folder of its own\n",
+    )
+
+
+def test_against_the_model_of_nexus_a_rack_does_as_it_did(folder):
+    code, out, err = sim("replay", str(folder), "--open")
+    assert (code, err) == (0, "")
+    assert re.search(r"^13 VMMs, 0 of which end otherwise\nas recorded: \d+ inputs, \d+ reports", out), out
+
+
+def test_where_nexus_answered_otherwise_the_open_loop_leaves_the_record_and_says_how(folder, tmp_path):
+    # of a report that came through: the real Nexus had refused it for good
+    lost = '{"~":"nexus_client.outbox:Permanent","status":400,"why":"answered 400"}'
+    where = change(folder, '"outcome":{"~":"nexus_client.outbox:Delivered"},"send"', f'"outcome":{lost},"send"')
+    code, out, _ = sim("replay", str(folder), "--open")
+    assert code == 1
+    first_of_all = re.match(r"(part-\d+.jsonl:\d+), at [\d.]+ s: first, Nexus answers VMM (\S+), gen (\d+)\n", out)
+    assert first_of_all, out
+    assert "\n  recorded  permanent\n  here      delivered\n" in out
+    assert first_of_all[1].partition(":")[0] == where.partition(":")[0]
+    told = json.loads(sim("replay", str(folder), "--open", "--json")[1])
+    assert told["departures"][0]["where"] == first_of_all[1]
+    assert all(ends["recorded"] == ends["here"] for ends in told["ends"].values())
+
+
+def test_a_sled_that_reported_otherwise_is_told_by_its_vmm_and_its_end(folder):
+    change(folder, '"state":"destroyed","gen":9', '"state":"failed","gen":9')
+    found = open_loop(opened(folder).lines)
+    assert {each.where.partition(":")[0] for each in found.departures} <= {each.name for each in folder.iterdir()}
+    [departure] = found.departures
+    assert re.fullmatch("VMM .* reports|request .* is answered", departure.what)
+    assert "failed" in departure.recorded
+    assert "destroyed" in departure.here
+
+
+async def test_in_a_daemon_without_rules_too_an_answer_that_was_another_one_is_told(tmp_path):
+    [tape] = [each for each in tapes() if each.stem == "vm-reboot"]
+    await play_file(
+        tape, DaemonSled(explicit=False, pacer=PresetPacer("instant"), record=Recorder(tmp_path / "r", {}))
+    )
+    assert open_loop(opened(tmp_path / "r").lines).departures == []
+    rows = first(tmp_path / "r").read_text().split("\n")
+    number = next(i for i, row in enumerate(rows) if '"Heard"' in row)
+    line = json.loads(rows[number])
+    sled, vmm, serial = line["in"]["is"]
+    lost = {"~": "nexus_client.outbox:Transient", "why": "answered 503"}
+    line["in"] = {
+        "~": "sim_sled.core.contract:NexusReplied",
+        "sled_id": f"~uuid {sled}",
+        "propolis_id": f"~uuid {vmm}",
+        "serial": serial,
+        "outcome": lost,
+    }
+    rows[number] = json.dumps(line)
+    first(tmp_path / "r").write_text("\n".join(rows))
+    assert replay(opened(tmp_path / "r").lines()).difference is not None, "the sled would have tried again"
+    found = open_loop(opened(tmp_path / "r").lines)
+    assert [(each.recorded, each.here) for each in found.departures] == [("transient", "delivered")]
+
+
+def test_two_runs_at_once_are_refused(folder, tmp_path):
+    code, _, err = sim("replay", str(folder), "--open", "--scrub", str(tmp_path / "x"))
+    assert (code, err) == (2, "sim-sled: --scrub and --open are two runs: first one, then the other\n")
 
 
 def test_a_recording_without_requests_makes_no_tape(folder):

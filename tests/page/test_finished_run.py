@@ -53,8 +53,9 @@ async def seek(page, seconds):
     )
 
 
-async def chip(page, state):
-    return await page.locator(".chip").filter(has_text=re.compile(f"^{state}")).locator("b").inner_text()
+def chip(page, state):
+    """Where it says how many are in a state."""
+    return page.locator(".chip").filter(has_text=re.compile(f"^{state}")).locator("b")
 
 
 async def test_the_slider_shows_the_state_at_its_time_forth_and_back(file, page):
@@ -62,12 +63,12 @@ async def test_the_slider_shows_the_state_at_its_time_forth_and_back(file, page)
     await expect(page.get_by_text("finished run")).to_be_visible()
     await seek(page, 20)
     await expect(page.get_by_text("2 VMs on 2 sleds")).to_be_visible()
-    assert await chip(page, "running") == "2"
+    await expect(chip(page, "running")).to_have_text("2")
     await seek(page, 90)
     await expect(page.get_by_text("0 VMs on 2 sleds")).to_be_visible()
     await seek(page, 20)
     await expect(page.get_by_text("2 VMs on 2 sleds")).to_be_visible()
-    assert await chip(page, "running") == "2"
+    await expect(chip(page, "running")).to_have_text("2")
     assert all(url.startswith("file:") for url in page.watched.asked)
 
 
@@ -77,7 +78,8 @@ async def test_what_a_rule_held_then_is_shown_then(file, page):
     await expect(page.get_by_role("heading", name="1 report held")).to_be_visible()
     await seek(page, 45)
     await expect(page.get_by_role("heading", name=re.compile("report"))).to_be_hidden()
-    assert await page.get_by_role("button", name="Release").count() == 0, "what is over cannot be released"
+    # what is over cannot be released
+    await expect(page.get_by_role("button", name="Release")).to_have_count(0)
 
 
 async def test_a_failure_takes_you_to_its_time_and_says_why(file, page):

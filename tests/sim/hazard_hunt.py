@@ -13,7 +13,7 @@ from sim_sled.campaign.job import Job
 from sim_sled.language.check import load_scenarios
 from sim_sled.language.schema import Agent, Nexus
 from sim_sled.play.many import Task
-from sim_sled.play.run import How
+from sim_sled.play.run import How, play
 from sim_sled.play.shrink import shrink
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -102,6 +102,16 @@ def sightings(prey, first, runs, jobs=1):
 def found(prey, first, runs):
     """The first such seed, or None."""
     return next(sightings(prey, first, runs), None)
+
+
+def shows(prey, small):
+    """Whether what it was reduced to is seen with the hazard, and not without it."""
+    without = attrs.evolve(small.scenario, nexus=storm().nexus, agent=Agent())
+
+    def seen(scenario):
+        return any(failure.key == prey.key for failure in play(scenario, small.seed, How(keep=False)).failures)
+
+    return seen(small.scenario) and not seen(without)
 
 
 def reduced(prey, seed):

@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.stub.contract import Outcome, SledOp
 
@@ -23,23 +24,20 @@ NODES_MAX: Final = 64
 """Nodes and undos of one saga in one go; the longest program has eleven of each."""
 
 
-@attrs.frozen
-class Ask:
+class Ask(Struct, frozen=True):
     """A node's wish: ask this sled and come back with the answer."""
 
     sled_id: UUID
     op: SledOp
 
 
-@attrs.frozen
-class Await:
+class Await(Struct, frozen=True):
     """A node's wish: go on when this saga has ended."""
 
     saga_id: UUID
 
 
-@attrs.frozen
-class End:
+class End(Struct, frozen=True):
     """The saga ends here, successfully."""
 
 

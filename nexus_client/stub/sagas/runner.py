@@ -7,10 +7,10 @@ Read next: stub/networking.py, stub/sagas/create.py, stub/sagas/update.py, stub/
 from __future__ import annotations
 
 import heapq
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from nexus_client.stub.config import SagaMode
 from nexus_client.stub.context import Context
 from nexus_client.stub.contract import Outcome
 from nexus_client.stub.records import InvariantBroken
@@ -28,6 +28,8 @@ def run_ready(ctx: Context) -> None:
     """Run everything that can run now; called once per `handle`, after the input was dealt with."""
     if ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
         _ready_what_is_due(ctx)
+    if not ctx.ready_sagas:
+        return  # nearly always
     for _ in range(SAGAS_MAX):
         if not ctx.ready_sagas:
             return
@@ -37,16 +39,20 @@ def run_ready(ctx: Context) -> None:
     raise AssertionError(f"sagas wake each other without end ({SAGAS_MAX} times)")
 
 
+_place: Final = attrgetter("place")
+
+
 def _ready_what_is_due(ctx: Context) -> None:
     """In the order of the log, whichever was due first."""
-    due: list[tuple[int, Saga]] = []
-    while ctx.saga_dues and ctx.saga_dues[0][0] <= ctx.now_us:
-        due_us, place, saga = heapq.heappop(ctx.saga_dues)
-        if saga.due_us == due_us and saga.id in ctx.sagas:
+    dues, due = ctx.saga_dues, []
+    while dues and dues[0][0] <= ctx.now_us:
+        due_us, _, saga = heapq.heappop(dues)
+        if saga.due_us == due_us:
             saga.due_us = None
-            due.append((place, saga))
-    due.sort(key=lambda one: one[0])
-    ctx.ready_sagas.extend(saga.id for _, saga in due)
+            due.append(saga)
+    if len(due) > 1:
+        due.sort(key=_place)
+    ctx.ready_sagas.extend([saga.id for saga in due])
 
 
 def next_due_us(ctx: Context) -> int | None:
@@ -54,7 +60,7 @@ def next_due_us(ctx: Context) -> int | None:
         return ctx.now_us
     while ctx.saga_dues:
         due_us, _, saga = ctx.saga_dues[0]
-        if saga.due_us == due_us and saga.id in ctx.sagas:
+        if saga.due_us == due_us:
             return due_us
         heapq.heappop(ctx.saga_dues)
     return None
@@ -102,7 +108,7 @@ def _proceed(ctx: Context, saga: Saga) -> None:
             return
         if not done:
             return
-        if ctx.config.saga_mode is SagaMode.QUEUED and saga.id in ctx.sagas:
+        if ctx.queued and saga.id in ctx.sagas:
             ctx.schedule(saga)
             return
     raise AssertionError(f"saga {saga.kind.value} ran {NODES_MAX} nodes in one go")
@@ -198,10 +204,11 @@ def answered(ctx: Context, saga_id: UUID, outcome: Outcome) -> None:
 
 def _end(ctx: Context, saga: Saga) -> None:
     del ctx.sagas[saga.id]
+    saga.due_us = None
     ctx.tell("saga", f"{saga.kind.value} {'has unwound' if saga.unwinding else 'ends'}", saga.instance_id)
     _release_waiters(ctx, saga)
     for other in ctx.sagas.values():
-        if other.awaits == saga.id:
+        if other.awaits is not None and other.awaits == saga.id:
             ctx.ready_sagas.append(other.id)
 
 

@@ -8,18 +8,18 @@ Read before: stub/records.py. Read next: stub/sagas/nodes.py.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import ClassVar, TypeAlias
 from uuid import UUID
 
 import attrs
 
+from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.contract import IpKind
 from nexus_client.stub.records import InstanceDbState, IntendedState
 from nexus_client.stub.refusal import Refusal
 
 
-class SagaKind(Enum):
+class SagaKind(IdentityEnum):
     CREATE = "instance-create"
     START = "instance-start"
     MIGRATE = "instance-migrate"

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import attrs
 
+from nexus_client.types import brief
 from sim_sled.engine.act import estate, reports, requests, run, sleds, vmms
 from sim_sled.engine.act.firing import DOING, Doing, Firing, Needs
 from sim_sled.engine.plans import RequestPlan
 from sim_sled.language.actions import REQUEST_ONLY, Action, Delay
-from sim_sled.language.figures import show_duration
 
 __all__ = ["carry_out", "estate", "reports", "requests", "run", "sleds", "vmms"]
 
@@ -29,7 +29,7 @@ def carry_out(firing: Firing) -> None:
             later_us += takes
             if one.plan is not None:
                 one.plan.delay_us += takes
-                one.note(f"delays by {show_duration(takes)}")
+                one.note(f"delays by {brief(takes)}")
             continue
         doing = DOING[type(action)]
         if doing.plans(one, action):

@@ -9,7 +9,7 @@ from sim_sled.core.spoil import How, Spoil
 from sim_sled.engine.act.firing import Firing, does, on
 from sim_sled.engine.plans import RequestPlan
 from sim_sled.language.actions import Delay, Dribble, Fail, Garbage, Hang, Reset, Truncate
-from sim_sled.language.figures import FOREVER, show_duration
+from sim_sled.language.figures import FOREVER, lasting
 
 
 def delay_us(firing: Firing, action: Delay) -> int:
@@ -36,7 +36,7 @@ def fail(firing: Firing, action: Fail) -> None:
 def hang(firing: Firing, action: Hang) -> None:
     if isinstance(firing.plan, RequestPlan):
         firing.plan.hang_us = action.lasts
-        firing.note(f"hangs for {show_duration(action.lasts)}")
+        firing.note(f"hangs {lasting(action.lasts)}")
 
 
 @does(Reset, plans=on(RequestPlan))

@@ -22,7 +22,7 @@ from sim_sled.language.actions import (
     SkipStates,
     Stall,
 )
-from sim_sled.language.figures import FOREVER, show_duration
+from sim_sled.language.figures import FOREVER, lasting
 from sim_sled.language.words import On
 
 
@@ -51,11 +51,13 @@ def stall(firing: Firing, action: Stall) -> None:
         firing.plan.stall_us = max(firing.plan.stall_us, action.lasts)
     else:
         _freeze(firing, action, _who(firing))
-    firing.note(f"stalls it for {show_duration(action.lasts)}")
+    until_us = min(FOREVER, firing.now_us + action.lasts)
+    firing.note(f"stalls it {lasting(action.lasts)}", stalls_until_us=until_us)
 
 
 def _freeze(firing: Firing, action: Stall, who: Subject) -> None:
     who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, firing.now_us + action.lasts))
+    who.frozen_by = firing.rule.name
     _propolis(firing, who, Hold(), action)
     if action.lasts < FOREVER:
 

@@ -7,12 +7,14 @@ Read next: antithesis.py, daemon/judging.py.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Final
 from uuid import UUID
 
 import attrs
 
+from sim_sled.core.happenings import Happening, Kind
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.match import facts_of, hits, means, means_sled
 from sim_sled.engine.plans import Event
@@ -28,6 +30,7 @@ from sim_sled.play.stage import Stage
 
 UNJUDGED: Final = "unjudged"
 """Begins the key of a failure that is not a broken expectation but one on which no verdict was reached."""
+_STATE: Final = On.STATE
 NOBODY: Final = UUID(int=0)
 """Instead of an instance: of expectations about tasks and inventories."""
 
@@ -65,11 +68,13 @@ class Judge:
     _waiting: dict[UUID, list[_Armed]] = attrs.field(factory=dict)  # by instance
     _due: list[tuple[int, int, _Armed]] = attrs.field(factory=list)
     _dirty: dict[UUID, None] = attrs.field(factory=dict)
+    _watches: dict[Kind, Callable[[Subject | None, Happening], None]] = attrs.field(init=False)
     _marks: dict[str, Mark] = attrs.field(factory=dict)
     _count: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.invariants = Invariants(self.world, watched(self.scenario), self.failures)
+        self._watches = {Kind.SENT: self.invariants.sent, Kind.INJECTED: self.invariants.injected}
         kinds: set[On] = set()
         for i, expect in enumerate(self.scenario.expect):
             if not expect.always:
@@ -91,9 +96,10 @@ class Judge:
     def heard(self, event: Event, who: object, _sled: object, now_us: int, /) -> None:
         """The engine's listener."""
         assert who is None or isinstance(who, Subject)
-        if event.kind in (On.STATE, On.EDGE) and who is not None:
+        kind = event.kind
+        if kind is _STATE and who is not None:
             self.invariants.entered(who, event)
-        if event.kind not in self._kinds:
+        if kind not in self._kinds:
             return
         for waiting in self._waiting.get(who.instance_id, ()) if who is not None else ():
             if event.kind is On.REQUEST and waiting.who is who:
@@ -158,12 +164,19 @@ class Judge:
 
     def touch(self, who: Subject) -> None:
         """Something about this VMM changed."""
-        if who.instance_id in self._waiting:
-            self._dirty[who.instance_id] = None
+        self.touch_instance(who.instance_id)
 
     def touch_instance(self, instance_id: UUID) -> None:
-        if instance_id in self._waiting:
+        if self._waiting and instance_id in self._waiting:
             self._dirty[instance_id] = None
+
+    def happened(self, happening: Happening, who: Subject | None) -> None:
+        """Something in the rack."""
+        watch = self._watches.get(happening.kind)
+        if watch is not None:
+            watch(who, happening)
+        if who is not None and self._waiting:
+            self.touch(who)
 
     def touch_tasks(self) -> None:
         """A task has come further, or Nexus has seen a sled."""

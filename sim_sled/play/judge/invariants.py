@@ -22,7 +22,7 @@ from nexus_client.stub.records import (
     VmmDbState,
 )
 from nexus_client.types import SledVmmState
-from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind
+from sim_sled.core.happenings import AGENT_ABORTS, Happening
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Event
 from sim_sled.play.explain import why_it_failed
@@ -44,11 +44,12 @@ class Invariants:
     world: Stage
     names: tuple[str, ...]
     failures: list[Failure]
-    _sent: dict[UUID, SledVmmState] = attrs.field(factory=dict)
+    _sent: dict[int, SledVmmState] = attrs.field(factory=dict)
+    """By ordinals, as below: they hash in C."""
     _told: set[str] = attrs.field(factory=set)
     changed: dict[UUID, None] = attrs.field(factory=dict)
     """Instances that the model spoke of since it was last looked at."""
-    _committed: dict[UUID, tuple[int, _Says | None]] = attrs.field(factory=dict)
+    _committed: dict[int, tuple[int, _Says]] = attrs.field(factory=dict)
     _commits: dict[UUID, str] = attrs.field(factory=dict)
     _stored: tuple[object, ...] | None = None
     _runs: dict[UUID, set[UUID]] = attrs.field(factory=dict)
@@ -57,38 +58,40 @@ class Invariants:
     _stops: dict[UUID, bool] = attrs.field(factory=dict)
     """Whether a stop was accepted since the instance's user last wanted it to run. No entry: none is answered."""
 
-    def fail(self, key: str, text: str, who: Subject | None = None) -> None:
-        """Each fault is told once."""
+    def fail(self, key: str, text: str, who: Subject | None = None, seen: str = "") -> None:
+        """Each fault is told once. `seen`: which of several faults that `key` stands for, in words without names."""
         if text in self._told or len(self.failures) >= FAILURES_MAX:
             return
         self._told.add(text)
         why = why_it_failed(self.world, who)
         same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
-        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why))
+        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why, seen))
         self.world.line("failed", f"invariant {key}: {text}", who)
 
     # ---- at any time
 
-    def sent(self, who: Subject | None, body: SledVmmState) -> None:
+    def sent(self, who: Subject | None, happening: Happening) -> None:
         """A sled hands a report over to be sent."""
         if who is None:
             return
-        before = self._sent.get(who.propolis_id)
-        self._sent[who.propolis_id] = body
+        assert isinstance(happening.data, tuple)
+        body: SledVmmState = happening.data[0]
+        before = self._sent.get(who.ordinal)
+        self._sent[who.ordinal] = body
         if before is None:
             return
         old, new = before.vmm_state, body.vmm_state
         if "gen_monotonic" in self.names:
             if new.gen < old.gen:
-                self.fail("gen_monotonic", f"{who.short}: generation {new.gen} after {old.gen}", who)
+                self.fail("gen_monotonic", f"{who.short}: generation {new.gen} after {old.gen}", who, "goes back")
             elif new.gen == old.gen and new != old:
-                self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who)
+                self.fail("gen_monotonic", f"{who.short}: two different states in generation {new.gen}", who, "twice")
         if "time_ordered" in self.names and new.time_updated < old.time_updated:
             self.fail("time_ordered", f"{who.short}: time_updated went back", who)
 
-    def happened(self, who: Subject | None, happening: Happening) -> None:
-        """Something in the rack that is no report."""
-        aborted = happening.kind is Kind.INJECTED and happening.data == AGENT_ABORTS
+    def injected(self, who: Subject | None, happening: Happening) -> None:
+        """Somebody misbehaved, or an agent has aborted."""
+        aborted = happening.data == AGENT_ABORTS
         if aborted and who is not None and "agents_live" in self.names:
             self.fail(
                 "agents_live",
@@ -98,8 +101,6 @@ class Invariants:
 
     def entered(self, who: Subject, event: Event) -> None:
         """A VMM enters a state."""
-        if event.kind != "state":
-            return
         runs = self._runs.setdefault(who.instance_id, set())
         if event.words[0] not in _GUEST_RUNS:
             runs.discard(who.propolis_id)
@@ -136,17 +137,21 @@ class Invariants:
             public = nexus.public_state(instance_id).value
             if public != "migrating":
                 self.fail("nexus_properties", f"40: {row.hostname} migrates, but users see {public}")
-        self._ends(row, instance_id)
+        committed = self._committed.get(row.ordinal)
         says = (row.state, row.active_propolis_id, row.target_propolis_id, row.migration_id)
-        gen, said = self._committed.get(instance_id, (0, None))
-        if gen == row.state_generation and said != says:
-            self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
-        self._committed[instance_id] = (row.state_generation, says)
+        if committed is not None:
+            gen, said = committed
+            self._ends(row, said)
+            if gen == row.state_generation:
+                if said != says:
+                    self.fail("nexus_properties", f"35: {row.hostname} was written twice in generation {gen}")
+                    self._committed[row.ordinal] = (gen, says)
+                return
+        self._committed[row.ordinal] = (row.state_generation, says)
 
-    def _ends(self, row: Instance, instance_id: UUID) -> None:
+    def _ends(self, row: Instance, said: _Says) -> None:
         """Its only VMM was unlinked: a failed one leaves a failed instance, any other a stopped one (NX 7 #37)."""
-        said = self._committed.get(instance_id, (0, None))[1]
-        if said is None or said[1] is None or said[3] is not None or row.active_propolis_id is not None:
+        if said[1] is None or said[3] is not None or row.active_propolis_id is not None:
             return
         vmm = self.world.nexus.records.vmms.get(said[1])
         if vmm is None or vmm.state not in TERMINAL:
@@ -171,7 +176,8 @@ class Invariants:
         before, self._shown[instance_id] = self._shown.get(instance_id), state
         unasked = before == "failed" and state == "stopped" and row.intended_state is IntendedState.RUNNING
         if unasked and "wishes_kept" in self.names:
-            self.fail("wishes_kept", f"{row.hostname} had failed, and is stopped now, which nobody asked for")
+            told = f"{row.hostname} had failed, and is stopped now, which nobody asked for"
+            self.fail("wishes_kept", told, seen="stopped; wanted running")
         promises = state in ("stopped", "failed") and nexus.up and row.time_deleted is None
         if promises and not nexus.would_start(instance_id):
             self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
@@ -210,9 +216,9 @@ class Invariants:
         living = [vmm.about for vmm in sled.vmms.values() if not vmm.terminal]
         cpus, memory_mib = sum(one.ncpus for one in living), sum(one.memory_mib for one in living)
         if cpus > hardware.hardware_threads:
-            self.fail("capacity", f"{name} carries {cpus} of {hardware.hardware_threads} CPUs")
+            self.fail("capacity", f"{name} carries {cpus} of {hardware.hardware_threads} CPUs", seen="CPUs")
         if memory_mib * 2**20 > hardware.reservoir_size:
-            self.fail("capacity", f"{name} carries {memory_mib} MiB, more than its reservoir")
+            self.fail("capacity", f"{name} carries {memory_mib} MiB, more than its reservoir", seen="memory")
 
     # ---- at the end
 
@@ -280,7 +286,8 @@ class Invariants:
                 continue
             sled = self.world.engine.cast.by_id.get(vmm.sled_id)
             if self.world.nexus.public_state(row.id) in _RUNS and (sled is None or not sled.down):
-                self.fail("wishes_kept", f"{row.hostname} runs at the end, but its user has stopped it")
+                told = f"{row.hostname} runs at the end, but its user has stopped it"
+                self.fail("wishes_kept", told, seen="runs; wanted stopped")
 
     def _leaks(self) -> None:
         engine, records = self.world.engine, self.world.nexus.records
@@ -290,19 +297,19 @@ class Invariants:
                 continue
             if row is None or row.time_deleted is not None:
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
-                self.fail("no_leaks", told, who)
+                self.fail("no_leaks", told, who, "forgotten VMM")
                 continue
             instance = records.instances.get(who.instance_id)
             deleted = instance is None or instance.time_deleted is not None
             if deleted and row.state is VmmDbState.RUNNING and who.truth in _GUEST_RUNS:
                 told = f"{who.short} {who.hostname} runs on {who.sled.name}, but the instance is deleted"
-                self.fail("no_leaks", told, who)
+                self.fail("no_leaks", told, who, "guest of a deleted instance")
         self._believed_alive()
         for reservation in records.reservations.values():
             row = records.vmms.get(reservation.vmm_id)
             if row is None or row.time_deleted is not None:
-                self.fail("no_leaks", f"room on a sled is held for {self.world.readable(str(reservation.vmm_id))}, "
-                          "which is gone")  # fmt: skip
+                whom = self.world.readable(str(reservation.vmm_id))
+                self.fail("no_leaks", f"room on a sled is held for {whom}, which is gone", seen="room")
 
     def _believed_alive(self) -> None:
         """At rest Nexus has asked for each VMM (NX 4.5): none runs that its sled, if it can say so, does not know."""
@@ -316,7 +323,7 @@ class Invariants:
             if not cut and vmm.id not in self.world.rack.sleds[sled.id].vmms:
                 who = engine.cast.subjects.get(vmm.id)
                 told = f"{row.hostname} runs on {sled.name}, as Nexus has it, but that knows no such VMM"
-                self.fail("no_leaks", told, who)
+                self.fail("no_leaks", told, who, "believed in")
 
 
 def _sides_are_old(world: Stage, body: SledVmmState) -> bool:

@@ -241,6 +241,59 @@ async def test_a_slow_operation_is_not_answered_to_a_half_closed_client():
         over.set()
 
 
+async def test_a_client_that_leaves_when_its_body_was_refused_is_no_error_of_ours(caplog):
+    """Its answer came before its body had: the rest is waited for a while, and then it goes."""
+
+    async def refuses(_request: web.BaseRequest) -> web.StreamResponse:
+        return _answer("too large", 400)
+
+    async with serving(refuses) as connect:
+        client = await connect()
+        client.send(b"POST /1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n{")
+        assert await client.status() == 400
+        client.writer.write_eof()
+        await client.closed()
+    assert not caplog.records
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_stream_is_no_error_of_ours(caplog):
+    """Every page that is closed does; a log that has a traceback of each is of no use."""
+    ended = asyncio.Event()
+
+    async def stream(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first")
+        try:
+            while request.transport is not None and not request.transport.is_closing():
+                await asyncio.sleep(0.001)
+            while True:
+                await response.write(b"more")
+        finally:
+            ended.set()
+
+    async with serving(stream) as connect:
+        client = await connect()
+        client.send(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        await client.reader.readuntil(b"first")
+        client.writer.transport.abort()
+        await asyncio.wait_for(ended.wait(), WAIT_S)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert not caplog.records
+
+
+async def test_an_error_of_a_handlers_own_connection_is_told_and_answered(caplog):
+    async def forwards(_request: web.BaseRequest) -> web.StreamResponse:
+        raise ConnectionRefusedError("somebody else is not there")
+
+    async with serving(forwards) as connect:
+        client = await connect()
+        client.send(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await client.status() == 500
+    assert "somebody else is not there" in caplog.text
+
+
 async def test_a_connection_that_comes_while_a_server_ends_is_closed():
     server = Server(echo)
     await server.shutdown(0)
@@ -406,7 +459,7 @@ def test_what_is_mended_is_ordinary_or_an_upgrade(method, target, fields, rest):
     assert after == rest
     assert again.lower().count(b"\r\nhost:") == 1
     if b"upgrade" not in again.lower() and not again.startswith(b"LINK"):
-        assert is_ordinary(again + b"\r\n\r\n", len(again))
+        assert is_ordinary(again)
     assert mend(again + b"\r\n\r\n", len(again)) == again + b"\r\n\r\n", "once is enough"
 
 

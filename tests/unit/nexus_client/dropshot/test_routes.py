@@ -3,7 +3,7 @@
 import pytest
 
 from nexus_client.dropshot.answers import Refused
-from nexus_client.dropshot.routes import Paths, names, split_target
+from nexus_client.dropshot.routes import Paths, names, segment, split_target
 
 
 @pytest.fixture
@@ -77,3 +77,8 @@ def test_a_target_is_split(target, parts):
 
 def test_names_of_variables():
     assert names("/a/{x}/c/{y}") == ("x", "y")
+
+
+@pytest.mark.parametrize("text", ["..", ".", "a/b", "a?b#c", "%2e%2e", "ä b", "a.b"])
+def test_any_text_is_one_part_of_a_path(paths, text):
+    assert paths.find("GET", f"/a/{segment(text)}") == ("GET /a/{x}", (text,))

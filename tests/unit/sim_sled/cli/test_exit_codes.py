@@ -71,3 +71,36 @@ def test_the_models_other_listeners_follow_its_address():
     assert loopback_beside("[fd00::1]:12221") == "[::1]:0"
     assert beside("127.0.0.1:12221", port=0) == "127.0.0.1:0"
     assert beside("[fd00::1]:12221", port=0) == "[fd00::1]:0"
+
+
+OF_A_NAME = [["why"], ["log"], ["fire"], ["release"], ["inject", ..., "failed"], ["expect", ..., "running"]]
+
+
+@pytest.mark.parametrize("words", OF_A_NAME, ids=lambda words: words[0])
+@pytest.mark.parametrize("name", ["a b", "a/b", "é", "..", "a\nb", "%zz", "?", "\x00"])
+def test_any_name_can_be_asked_for(words, name):
+    """Spaces and letters beyond ASCII were no path, and the command ended with a traceback."""
+    named = [name if word is ... else word for word in words] + ([] if ... in words else [name])
+    result = sim_sled(*named, "--at", "[::1]:1")
+    assert (result.exit_code, result.stderr) == (3, "sim-sled: no control API at [::1]:1: Connection refused\n")
+
+
+@pytest.mark.parametrize("words", OF_A_NAME, ids=lambda words: words[0])
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+def test_an_empty_name_is_bad_input(words, name):
+    """It used to ask for the list of all, and could not read the answer."""
+    named = [name if word is ... else word for word in words] + ([] if ... in words else [name])
+    result = sim_sled(*named, "--at", "[::1]:1")
+    assert result.exit_code == 2
+    assert "an empty text is nobody's name" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", '{"control": 5}', "null", '"x"', "\x00"])
+@pytest.mark.parametrize("words", [["ps"], ["port", "control"]], ids=["ps", "port"])
+def test_what_is_no_port_file_is_bad_input_however_deep(words, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no rack runs there
+    file = tmp_path / "p.json"
+    file.write_text(text)
+    result = sim_sled(*words, "--port-file", file)
+    assert result.exit_code in {2, 3} or result.stdout == "5\n"
+    assert isinstance(result.exception, SystemExit | None)

@@ -103,8 +103,8 @@ def test_paces_have_the_same_names_wherever_there_is_one():
 
 
 ASKING = {
-    "ps", "why", "log", "expect", "events", "pause", "resume", "step", "until", "snapshot", "restore", "ready",
-    "inject", "rules", "fire", "release", "scale",
+    "ps", "why", "log", "expect", "wait", "events", "pause", "resume", "step", "until", "snapshot", "restore",
+    "ready", "inject", "rules", "fire", "release", "scale",
 }  # fmt: skip
 
 

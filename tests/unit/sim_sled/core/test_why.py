@@ -74,7 +74,7 @@ def test_what_it_waits_for_and_how_long():
     assert told["due_in_ms"] == 5_000
     assert told["asked"] == [{"at": stamp(T0), "request": "running"}]
     assert "Nexus last asked for running at 2023-11-14T22:13:20.000000Z." in told["says"]
-    assert "Propolis waits: starting block backends (backends), for 5000 ms more." in told["says"]
+    assert "Propolis waits: starting block backends (backends), for 5s more." in told["says"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_nexus_does_not_take():
     told = _why(driver)
     left_ms = told["told_nexus"]["retry_in_ms"]
     assert 125 <= left_ms <= 375
-    assert f"Nexus does not take running gen 3: connection refused; next try in {left_ms} ms." in told["says"]
+    assert f"Nexus does not take running gen 3: connection refused; next try in {left_ms}ms." in told["says"]
 
 
 def test_what_nexus_has_refused_for_good_is_not_called_untold():

@@ -117,19 +117,64 @@ async def test_a_request_that_hangs_does_not_hold_up_time():
         asking.cancel()
 
 
+class Hangs:
+    """Somebody who waits for an answer that does not come."""
+
+    def next_deadline_us(self):
+        return None
+
+    def catch_up(self):
+        pass
+
+    on_the_network = 1
+
+
 async def test_only_one_moves_the_clock():
-    class Slow:
-        def next_deadline_us(self):
-            return None
-
-        def catch_up(self):
-            pass
-
-        on_the_network = 1
-
-    pausing = Pausing(Clock(), [Slow()])
+    pausing = Pausing(Clock(), [Hangs()])
     first = asyncio.ensure_future(pausing.step(1))
     await asyncio.sleep(0)
     with pytest.raises(Moving):
         await pausing.step(1)
     assert await first == Moved(0, met=False, why_not="nothing is due")
+
+
+@pytest.mark.parametrize("stood", [True, False])
+@pytest.mark.parametrize("says", ["pause", "resume"])
+async def test_who_pauses_or_resumes_while_a_snapshot_is_made_has_the_last_word(stood, says):
+    pausing = Pausing(Clock(), [])
+    if stood:
+        pausing.pause()
+    async with pausing.standing():
+        getattr(pausing, says)()
+    assert pausing.clock.stands == (says == "pause")
+
+
+@pytest.mark.parametrize("stood", [True, False])
+async def test_a_snapshot_alone_changes_nothing_about_whether_time_goes(stood):
+    pausing = Pausing(Clock(), [])
+    if stood:
+        pausing.pause()
+    async with pausing.standing():
+        assert pausing.clock.stands
+    assert pausing.clock.stands == stood
+
+
+@pytest.mark.parametrize("says", ["pause", "resume"])
+async def test_who_pauses_or_resumes_ends_what_moves_the_clock(says):
+    class Endless(Hangs):
+        """Always something is due, a second from now."""
+
+        on_the_network = 0
+
+        def next_deadline_us(self):
+            return pausing.clock.now_us() + 1_000_000
+
+    pausing = Pausing(Clock(), [])
+    pausing.all.append(Endless())
+    flying = asyncio.ensure_future(pausing.until(10**15, None))
+    await asyncio.sleep(0)
+    getattr(pausing, says)()
+    moved = await flying
+    assert (moved.met, moved.why_not) == (False, "somebody has paused or resumed time meanwhile")
+    assert pausing.clock.stands == (says == "pause")
+    assert (await pausing.step(1)).met, "and the next one may move it"

@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from nexus_client.dropshot import ending
-from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.daemon.page import Feed
+from sim_sled.daemon.small_rack import SmallRack, sled_id_of
+from sim_sled.daemon.snapshot import Refused
 
 
 async def test_a_start_that_waits_for_a_nexus_ends_when_somebody_asks_for_the_end():
@@ -20,3 +24,45 @@ async def test_a_start_that_waits_for_a_nexus_ends_when_somebody_asks_for_the_en
     assert not await starting
     assert rack.daemon.stopping
     assert not complaints
+
+
+async def test_whoever_scales_at_the_same_time_has_a_turn_each():
+    """A number that was given twice, or left out, would bar all sleds that join later."""
+    async with SmallRack(sleds=2) as rack:
+        await asyncio.gather(*(rack.scale(sleds) for sleds in (4, 1, 3)))
+        assert [handle.id for handle in rack.handles] == [sled_id_of(rack.name, number) for number in (1, 2, 3)]
+        assert {handle.id for handle in rack.handles} == set(rack.daemon.rack.sleds)
+        await rack.scale(4)
+
+
+async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
+    async with SmallRack(sleds=2) as rack:
+        await rack.create_instance("web", sled_id=sled_id_of(rack.name, 2))
+        seen = await rack.expect("web", "running", within_s=60)
+        await rack.scale(1)
+        look = rack.daemon.look
+        assert "is gone: it was running. Nexus acknowledged" in look.why(seen)["says"][0]
+        assert look.why(seen)["says"][0].endswith("Its sled has left the rack.")
+        assert "Its sled has left the rack." in look.unmet(seen, "stopped", 1)
+        assert Feed(rack.daemon).story(seen)["lives"][0]["sled"]
+        assert look.rows() == []
+        file = await rack.daemon.snapshots.take()
+        await rack.daemon.snapshots.restore(file.text.encode())
+        assert look.why(rack.meant("web"))["gone"]
+
+
+async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
+    async with SmallRack(sleds=1) as rack:
+        file = await rack.daemon.snapshots.take()
+        rack.daemon.addresses.popitem()  # as between two steps of `join`
+        with pytest.raises(Refused, match="1 sleds are about to listen"):
+            await rack.daemon.snapshots.take()
+        with pytest.raises(Refused, match="1 sleds are about to listen"):
+            await rack.daemon.snapshots.restore(file.text.encode())
+
+
+@pytest.mark.parametrize("name", ["null", "1e3", "2026-01-01", "é"])
+async def test_a_rack_may_have_any_name_that_a_person_gives_it(name):
+    """Some of them are no text in YAML."""
+    async with SmallRack(name=name) as rack:
+        assert rack.daemon.engine.scenario.name == (name if name.isascii() else "rack")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.wire import documents
 
+from nexus_client.types import brief
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.cli.scenario_texts import check_files, list_text
 from sim_sled.language import distribution, draw, figures, words
@@ -320,3 +321,24 @@ def test_the_library_can_be_listed():
     listed = library.listed()
     assert [one.name for one in listed] == sorted(p.stem for p in LIBRARY)
     assert json.loads(list_text(as_json=True))[0]["name"] == listed[0].name
+
+
+@pytest.mark.parametrize(
+    ("us", "said"),
+    [
+        (0, "0us"), (999, "999us"), (1_000, "1ms"), (43_450, "43.5ms"), (999_499, "999ms"), (999_500, "1s"),
+        (30_000_000, "30s"),
+        (33_616_552, "33.6s"), (59_949_999, "59.9s"), (59_950_000, "1m"), (90_000_000, "1m30s"),
+        (595_870_000, "9m56s"),
+        (3_599_400_000, "59m59s"), (3_599_500_000, "1h"), (7_500_000_000, "2h5m"), (86_399_999_999, "1d"),
+        (90_000_000_000, "1d1h"), (8_640_000_000_000, "100d"),
+    ],
+)  # fmt: skip
+def test_a_duration_for_people_is_rounded_and_short(us, said):
+    assert brief(us) == said
+
+
+@given(st.integers(0, 10**15))
+def test_a_duration_for_people_is_near_to_what_it_is_and_is_read_back(us):
+    assert abs(figures.parse_duration(brief(us)) - us) <= us / 40  # half an hour of a day and a bit
+    assert len(brief(us)) <= 9

@@ -35,7 +35,7 @@ class Records:
 
 def an_instance(**changes):
     row = {
-        "id": WEB,
+        "id": WEB, "ordinal": 1,
         "hostname": "web", "state": InstanceDbState.NO_VMM, "time_deleted": None, "updater_id": None,
         "active_propolis_id": None, "target_propolis_id": None, "migration_id": None, "state_generation": 4,
     }  # fmt: skip

@@ -1,12 +1,15 @@
 """`shrink`: which smaller scenarios are proposed, and that none grows."""
 
+from types import SimpleNamespace
+
 import attrs
 import pytest
 
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.selector import EVERYTHING
 from sim_sled.play import shrink
-from sim_sled.play.many import Task
+from sim_sled.play.judge.failures import Failure
+from sim_sled.play.many import Task, play_task
 from sim_sled.play.run import How
 
 SCENARIO = """
@@ -99,3 +102,96 @@ def test_what_was_seen_and_what_users_want_are_part_of_the_reason():
     assert "vmm is stopping, not destroyed" in shrunk.text
     assert [load.action() for load in shrunk.scenario.load] == ["create", "stop"]
     assert [rule.name for rule in shrunk.scenario.rules] == ["stuck"]
+
+
+TWO = """
+version: 1
+name: two
+fleet: {sleds: 2}
+load:
+- {at: 0s, create: {hostname: web}}
+- {at: 0s, create: {hostname: db}}
+- {at: 9s, migrate: {hostname: web}}
+- {at: 20s, stop: {hostname: db}}
+- {at: 30s, stop: {percent: 50%}}
+"""
+
+
+def test_an_instance_is_left_out_with_all_that_is_asked_of_it():
+    asked = [[load.at // 1_000_000 for load in s.load] for s in shrink.proposed(scenario(TWO)) if s.fleet.sleds == 2]
+    assert [0, 20, 30] in asked[:3]
+    assert [0, 9, 30] in asked[:3]
+
+
+CROWD = """
+version: 1
+name: crowd
+fleet: {sleds: 3}
+load:
+- {every: 1s, from: 0s, to: 30s, churn: {population: 4, create: 8, migrate: 4, stop: 1, delete: 1}}
+- {every: 7s, from: 3s, to: 30s, stop: {percent: 20%}}
+rules:
+- {name: lost, for: {role: target}, when: {state: running}, chance: 30%, do: {power_off_sled: {lasts: 40s}}}
+expect:
+- {always: [agents_live, gen_monotonic]}
+- {name: stays, for: {role: target}, after: {state: running}, lasts: 20s, never: {state: stopping}}
+"""
+
+
+def test_of_a_crowd_one_instance_is_left_and_what_was_asked_of_it():
+    task = next(
+        task
+        for seed in range(40)
+        for task in [Task("crowd.yaml", scenario(CROWD), seed, How(keep=False))]
+        if any(failure.key == "expect/stays" for failure in play_task(task).result.failures)
+    )
+    shrunk = shrink.shrink(task, "expect/stays", seeds=2)
+    assert shrunk is not None
+    assert [load.action() for load in shrunk.scenario.load] == ["create", "migrate", "stop"]
+    assert shrunk.vmms == 2
+
+
+BLAMED = """
+version: 1
+name: blamed
+fleet: {sleds: 1}
+nexus: {hazards: start_overrules_stop}
+load: [{at: 0s, create: {hostname: web}}]
+rules:
+- {name: a, when: {state: running}, do: {note: one}}
+- {name: b, when: {state: running}, do: {note: two}}
+"""
+
+
+@pytest.mark.parametrize(("innocent_too", "left"), [(False, ["a"]), (True, [])])
+def test_what_a_hazard_is_to_blame_for_is_not_reduced_to_what_fails_without_it(monkeypatch, innocent_too, left):
+    """Without rules it fails whatever Nexus does; with rule a it needs the hazard, unless `innocent_too`."""
+
+    def played(tasks, _jobs):
+        for task in tasks:
+            on = "start_overrules_stop" in (task.scenario.nexus.hazards or ())
+            names = [rule.name for rule in task.scenario.rules]
+            fails = not names or ("a" in names and (on or innocent_too))
+            failures = (Failure("wishes_kept", "told", 0),) if fails else ()
+            yield SimpleNamespace(task=task, result=SimpleNamespace(failures=failures, counts={"vmms": 1}, deeds=()))
+
+    monkeypatch.setattr(shrink, "play_all", played)
+    shrunk = shrink.shrink(Task("blamed.yaml", scenario(BLAMED), 1, How()), "wishes_kept")
+    assert shrunk is not None
+    assert [rule.name for rule in shrunk.scenario.rules] == left
+
+
+def test_another_fault_that_the_same_invariant_tells_of_is_another_reason(monkeypatch):
+    """With rule a a stop is lost; without it somebody else's wish is: the same judge, and not the same fault."""
+
+    def played(tasks, _jobs):
+        for task in tasks:
+            lost = any(rule.name == "a" for rule in task.scenario.rules)
+            seen = "runs; wanted stopped" if lost else "stopped; wanted running"
+            failures = (Failure("wishes_kept", "told", 0, seen=seen),)
+            yield SimpleNamespace(task=task, result=SimpleNamespace(failures=failures, counts={"vmms": 1}, deeds=()))
+
+    monkeypatch.setattr(shrink, "play_all", played)
+    shrunk = shrink.shrink(Task("blamed.yaml", scenario(BLAMED), 1, How()), "wishes_kept")
+    assert shrunk is not None
+    assert [rule.name for rule in shrunk.scenario.rules] == ["a"]

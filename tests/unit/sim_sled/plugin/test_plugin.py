@@ -34,6 +34,33 @@ def test_the_examples_pass_under_xdist(pytester):
     assert done.ret == 0, done.stdout.str()
 
 
+def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
+    """What the guide's first example is pasted into: pytest-asyncio is strict there, and asks for a mark."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        async def test_alone(sim_rack, nexus_model):
+            await nexus_model.create_instance("web")
+            await sim_rack.expect("web", "running", within=60)
+
+        class TestInAClass:
+            @pytest.mark.parametrize("name", ["web", "db"])
+            @pytest.mark.scenario("stuck-stop", seed=7)
+            async def test_each(self, sim_rack, nexus_model, name):
+                await nexus_model.create_instance(name)
+
+        async def test_that_is_nothing_of_ours(tmp_path):
+            pass
+        """
+    )
+    done = pytester.runpytest_subprocess(*OTHERS)
+    done.assert_outcomes(passed=3, failed=1)
+    said = done.stdout.str()
+    assert "::test_that_is_nothing_of_ours" in said
+    assert "async def functions are not natively supported" in said
+
+
 def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(project):
     done = project(
         """

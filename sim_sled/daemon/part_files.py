@@ -1,0 +1,87 @@
+"""The files of a recording's folder, for whoever writes them: `part-00001.jsonl` and on.
+
+Read next: daemon/recorder.py, daemon/scrubbing.py.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sim_sled.recording import lines
+
+PART: Final = "part-{:05}.jsonl"
+PART_BYTES: Final = 64 * 1024 * 1024
+"""Of a part: what an editor still opens. The next one begins then."""
+
+
+class CannotRecord(ValueError):
+    """There can be no recording of this daemon, or not in this folder; the text says why."""
+
+
+class PartFiles:
+    """A folder of one's own. `begin`, then `write`, then `close`."""
+
+    def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
+        """Raises `CannotRecord` if the folder is not empty or cannot be written."""
+        self.folder = folder
+        self.of = secrets.token_hex(8)
+        """Which recording it is: all its parts say so."""
+        self._part_bytes = part_bytes
+        self._part = 1
+        self._in_part = 0
+        self._file: Any = None
+        with self.usable():
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise CannotRecord(f"{folder} is not empty: a recording has a folder of its own")
+
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Raises `CannotRecord` for an OSError."""
+        try:
+            yield
+        except OSError as error:
+            raise CannotRecord(f"cannot write {self.folder}: {error.strerror or error}") from error
+
+    def begin(self) -> None:
+        """The first part. OSError if it cannot be made."""
+        # without a buffer of ours: what is written is the kernel's, and outlives this process
+        self._file = (self.folder / PART.format(self._part)).open("xb", buffering=0)
+
+    def write(self, waiting: list[bytes]) -> None:
+        """Lines without their ends. OSError."""
+        size = sum(map(len, waiting)) + len(waiting)
+        if self._in_part + size <= self._part_bytes:  # nearly always
+            self._in_part += size
+            self._out(waiting)
+            return
+        ready: list[bytes] = []
+        for line in waiting:
+            size = len(line) + 1
+            if self._in_part and self._in_part + size > self._part_bytes:
+                self._out(ready)
+                self._next_part()
+                ready = []
+            ready.append(line)
+            self._in_part += size
+        self._out(ready)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _next_part(self) -> None:
+        self._file.close()
+        self._part += 1
+        self._in_part = 0
+        self.begin()
+        self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
+
+    def _out(self, ready: list[bytes]) -> None:
+        left = memoryview(b"\n".join((*ready, b"")) if ready else b"")
+        while left:
+            left = left[self._file.write(left) :]

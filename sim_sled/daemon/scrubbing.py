@@ -1,0 +1,178 @@
+"""Writes a copy of a recording without personal things into another folder, and plays it.
+
+Read before: daemon/part_files.py, daemon/recordings.py, recording/scrub.py. Read next: cli/recording.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+import nexus_client
+import propolis_stub
+import sim_sled
+from nexus_client.draw import KeyPart, draw
+from nexus_client.dropshot import foreign
+from sim_sled.daemon.part_files import PartFiles
+from sim_sled.daemon.recordings import Recording
+from sim_sled.recording.lines import End, Header, Line, Turn, written
+from sim_sled.recording.replaying import Difference, Player, Replayed, key_of
+from sim_sled.recording.scrub import LineT, Names, StandIns, explicit
+
+_ROOMS: Final = ("core", "engine", "http", "language", "play", "recording")
+"""Of sim_sled: those whose words are in a recording."""
+PLAYED: Final = "personal things in it were replaced"
+
+
+@attrs.frozen
+class Scrubbed:
+    """What came of it. `copy`: how it replays; `ids`, `words`: how many have stand-ins."""
+
+    folder: Path
+    copy: Replayed
+    known: StandIns
+    notes: list[str]
+    said: str
+    """Why the copy is not worth what its original is; empty if it is."""
+
+    @property
+    def ids(self) -> int:
+        return len(self.known.uuids)
+
+    @property
+    def words(self) -> int:
+        return sum(len(each) > 1 and each.lower() not in self.known.words for each in self.known.runs)
+
+    def id_of(self, original: UUID | None) -> UUID | None:
+        """Its stand-in."""
+        return None if original is None else self.known.uuids.get(original, original)
+
+
+@cache
+def words() -> frozenset[str]:
+    """What the program itself says: words of its texts and names, in lower case, and ids that are in it."""
+    found: set[str] = set()
+    for text in _said():
+        found.update(each.lower() for each in re.findall(r"[^\W\d_]+", text))
+        found.update(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text))
+    return frozenset(found)
+
+
+def _said() -> Iterator[str]:
+    folders = [Path(each) for package in (nexus_client, propolis_stub) for each in package.__path__]
+    folders += [Path(each) / room for each in sim_sled.__path__ for room in _ROOMS]
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            yield from _texts_of(ast.parse(file.read_bytes()))
+    shapes = Path(sim_sled.__path__[0]) / "shapes" / "shapes.json.gz"
+    table = foreign.loads(gzip.decompress(shapes.read_bytes()))["shapes"]
+    yield from re.findall(r'"([A-Za-z]\w*)"', json.dumps(table))
+
+
+def _texts_of(tree: ast.Module) -> Iterator[str]:
+    """Its texts but for what is written for people who read it, and the names of what it defines."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docs:
+                yield text
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                yield name
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+
+
+def stand_ins(recording: Recording) -> StandIns:
+    """For all that is in it. Raises `BadRecording`."""
+    names = Names(words(), secrets.token_bytes(32))
+    for _, line in recording.lines():
+        names.see(explicit(line))
+    return names.stand_ins()
+
+
+def scrub(recording: Recording, out: Path) -> Scrubbed:
+    """Raises `CannotRecord` if the folder is not empty or cannot be written, `BadRecording`, `CannotReplay`."""
+    files = PartFiles(out)
+    copying = _Copying(stand_ins(recording))
+    recording.notes.clear()  # the same are found once more
+    with files.usable():
+        files.begin()
+        for where, line in recording.lines():
+            if isinstance(line, Header):
+                if line.part > 1:
+                    continue  # the copy has parts of its own
+                line.of, line.files, line.scrubbed = files.of, {}, PLAYED
+            files.write([written(copying.copied(where, explicit(line)))])
+        said = copying.said()
+        if said:
+            files.write([written(End(end=said))])
+        files.close()
+    return Scrubbed(out, copying.copy.found(), copying.known, recording.notes, said)
+
+
+@attrs.define(eq=False)
+class _Copying:
+    """Plays the original and its copy side by side: of the one it learns what is drawn, of the other what a core
+    makes of stand-ins.
+    """
+
+    known: StandIns
+    original: Player = attrs.field(factory=Player)
+    copy: Player = attrs.field(factory=Player)
+    _drawn: dict[str, int] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.original.hears = self._hears
+
+    def _hears(self, seed: int, key: tuple[KeyPart, ...], chance: int) -> None:
+        other = self.known.key(key)
+        if other != key and draw(seed, *other) != chance:
+            self._drawn[key_of(seed, other)] = chance
+
+    def copied(self, where: str, line: Line) -> Line:
+        """The line of the copy."""
+        self.known.given(line)
+        self._drawn = {}
+        if self.original.difference is None:
+            self.original.play(where, line)
+        made = self._made(line)
+        if self.copy.difference is not None:
+            return made
+        if not isinstance(made, Turn) or not isinstance(line, Turn):
+            self.copy.play(where, made)
+            return made
+        came = self.copy.turn(made)
+        if self.known.follow([line.out, line.told], list(came)):
+            made = self._made(line)
+        self.copy.compare(where, made, came)
+        return made
+
+    def _made(self, line: LineT) -> LineT:
+        made = self.known.line(line)
+        if isinstance(made, Turn):
+            made.drawn = self._drawn
+        return made
+
+    def said(self) -> str:
+        """Why the copy is not worth what its original is; empty if it is."""
+        one, other = (each.difference for each in (self.original, self.copy))
+        if (None if one is None else one.where) == (None if other is None else other.where):
+            return ""
+        return (
+            f"this copy differs from its replay first {_at(other)}, and its original {_at(one)}: "
+            "something in it is decided by a name"
+        )
+
+
+def _at(different: Difference | None) -> str:
+    return "nowhere" if different is None else f"at {different.where}"

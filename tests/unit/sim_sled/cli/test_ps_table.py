@@ -1,0 +1,36 @@
+"""The table of `ps` on terminals of different widths: whole columns, and the most important ones."""
+
+import pytest
+from rich.console import Console
+
+from sim_sled.cli.control_client import ps_table
+
+ROWS = [
+    ["v1", "web", "sled-1", "running", "18:30:00", "running", "-", "running", "-", "1", "6041" + "0" * 32],
+    ["v2", "stuck-1", "sled-2", "stopping", "18:30:21", "stopped", "injected-1", "running", "12", "3", "92eb" * 9],
+]  # fmt: skip
+
+
+def lines(width):
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(ps_table(ROWS, width))
+    return captured.get().splitlines()
+
+
+def test_a_terminal_of_80_columns_says_who_where_and_why_and_cuts_nothing():
+    head, *rows = lines(80)
+    assert head.split() == ["VMM", "host", "name", "sled", "state", "since", "asked", "rule", "unacked", "starts"]
+    assert [row.split() for row in rows] == [[*row[:7], *row[8:10]] for row in ROWS]
+    assert max(map(len, (head, *rows))) <= 80
+
+
+def test_a_wide_terminal_has_every_column():
+    assert [row.split() for row in lines(160)[1:]] == ROWS
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 80, 100, 120])
+def test_nothing_is_wrapped_on_any_terminal(width):
+    said = lines(width)
+    assert len(said) == 3
+    assert all(len(line) <= width for line in said)

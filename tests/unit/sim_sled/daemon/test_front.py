@@ -1,0 +1,47 @@
+"""What the front of a rack of workers passes on to them."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from nexus_client.dropshot.listen import Server, listen
+from nexus_client.dropshot.text import SocketAddress
+from sim_sled.daemon.front import Front
+from sim_sled.daemon.worker import Ready, Spec
+from sim_sled.daemon.workers import Worker, Workers
+
+
+@pytest.mark.parametrize(
+    ("target", "arrives"),
+    [
+        ("/version", "/version"),
+        ("http://elsewhere/version?a=%2F", "/version?a=%2F"),
+        ("/vmms/%2e%2e/log", "/vmms/%2e%2e/log"),
+        ("/vmms/%2E%2E/expect?state=running&within_ms=0", "/vmms/%2E%2E/expect?state=running&within_ms=0"),
+        ("/vmms/a%2Fb/log", "/vmms/a%2Fb/log"),
+    ],
+)
+async def test_a_worker_is_asked_for_what_the_front_was_asked_for(target, arrives):
+    """A client that tidies a path up asked for another one, and the front could not read the answer."""
+    asked = []
+
+    async def worker(request):
+        asked.append(request.raw_path)
+        return web.json_response({"instance_id": "i", "registered_at": "now", "met": True})
+
+    there = await listen(Server(worker), SocketAddress("127.0.0.1", 0))
+    spec = Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")
+    front = Front(Workers([]))
+    front._workers.all.append(Worker(spec, ready=Ready(there.address, [])))
+    address = SocketAddress.parse(await front.serve(SocketAddress("127.0.0.1", 0)))
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(f"GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 60)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert asked[-1] == arrives
+    finally:
+        writer.close()
+        await front.close()
+        await there.close()
