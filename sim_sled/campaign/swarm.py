@@ -102,8 +102,8 @@ def with_byte(seed: int, part: str, byte: int) -> int:
 def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) -> Scenario:
     """The scenario that a seed of a swarm over this one plays. It is valid: printed and read it is the same."""
     parts = {part: Draws(part, byte_of(seed, part)) for part in PARTS}
-    fleet = _fleet(scenario, parts["fleet"])
     family = _family(parts["faults"])
+    fleet = _fleet(scenario, family, parts["fleet"])
     changed = attrs.evolve(
         scenario,
         seed=None,
@@ -115,7 +115,8 @@ def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) 
     )
     rules = _own(scenario, parts["rules"], parts["shares"])
     sleds = [sled.name for sled in sleds_of(fleet)]
-    added = _added({rule.name for rule in rules}, sleds, parts["faults"], parts["places"])
+    most = FAULTS_MAX if family is None else 1  # ... beside a family: what it shows is not to be hidden
+    added = _added({rule.name for rule in rules}, sleds, parts["faults"], parts["places"], most)
     if family is not None:
         added += [_on_a_sled(rule, n, sleds, parts["places"]) for n, rule in enumerate(family.rules)]
         changed = attrs.evolve(changed, load=(*changed.load, *family.load))
@@ -162,10 +163,11 @@ def _referred(scenario: Scenario) -> set[str]:
     return names
 
 
-def _fleet(scenario: Scenario, draws: Draws) -> Fleet:
+def _fleet(scenario: Scenario, family: Family | None, draws: Draws) -> Fleet:
     fleet = scenario.fleet
     named = (
-        fleet.overrides
+        family is not None  # which may want to lose a sled, or to move somebody
+        or fleet.overrides
         or any(rule.for_.names_sleds() for rule in scenario.rules)
         or any(load.migrate is not None and load.migrate.to != "any" for load in scenario.load)
     )
@@ -225,7 +227,7 @@ def scaled(takes: Distribution, times: int, by: int) -> Distribution:
 
 
 def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
-    """Fewer or more instances, and with every second byte a crowd of users who do what they like."""
+    """Fewer or more instances, busier users, and with every second byte a crowd who do what they like."""
     loads = []
     for n, load in enumerate(scenario.load):
         create = load.create
@@ -237,7 +239,9 @@ def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
                 else counts[draws.below("n", len(counts), n)]
             )
             create = attrs.evolve(create, count=count)
-        loads.append(attrs.evolve(load, create=create))
+        busy = load.churn is not None and load.every is not None and draws.below("busy", 2, n)
+        every = scaled(load.every, 1, 3) if busy and load.every is not None else load.every
+        loads.append(attrs.evolve(load, create=create, every=every))
     if draws.below("crowd", 2):
         loads.append(_crowd(draws))
     return (*loads, *(_impatient(draws, n) for n in range(draws.below("impatient", 4))))
@@ -339,7 +343,7 @@ def _freed(scenario: Scenario) -> Family:
         if not rule.when.of_vmm() and rule.for_.names_vmms():
             freed = attrs.evolve(freed, percent=SHARE_ONE // 2)  # a timer that means VMMs has to say which
         name = f"{scenario.name}-{rule.name}"[:60]
-        rules.append(attrs.evolve(rule, name=name, for_=freed, between=None))
+        rules.append(attrs.evolve(rule, name=name, for_=freed))
     latency = scenario.latency if scenario.latency != Latency() else None
     saga_node = scenario.nexus.saga_node if scenario.nexus.saga_node != Nexus().saga_node else None
     return Family(tuple(rules), tuple(_users(scenario)), latency, saga_node)
@@ -372,10 +376,10 @@ def _of_expectations(scenario: Scenario) -> set[str]:
     return _referred(alone) - _referred(attrs.evolve(scenario, expect=()))
 
 
-def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws) -> list[Rule]:
+def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws, most: int) -> list[Rule]:
     known = catalogue()
     rules = []
-    for n in range(which.below("count", FAULTS_MAX + 1)):
+    for n in range(which.below("count", most + 1)):
         rule = placed(known[which.below("which", len(known), n)], n, sleds, places)
         if rule.name not in taken:
             rules.append(rule)
@@ -398,6 +402,7 @@ def placed(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rule:
         name=f"swarm-{nth + 1}-{rule.name.removeprefix(_OF_FAMILY)}"[:63],
         for_=for_,
         when=when,
+        between=None,
         do=do,
         times=(rule.times, rule.times, 1, 3)[places.below("times", 4, nth)],
         skip=(0, 0, 1, 3)[places.below("skip", 4, nth)],
