@@ -12,10 +12,22 @@ from sim_sled.campaign.guide import EARLY, ROUNDS, Guided, Swarm, fresh
 from sim_sled.campaign.job import Job, Ran, play_seed, scenario_of
 from sim_sled.campaign.places import Processes
 from sim_sled.campaign.sheet import Sheet, head_of
-from sim_sled.campaign.swarm import MOMENT_US, PARTS, Draws, byte_of, catalogue, placed, scaled, swarmed, with_byte
+from sim_sled.campaign.swarm import (
+    MOMENT_US,
+    PARTS,
+    Draws,
+    byte_of,
+    catalogue,
+    families,
+    placed,
+    scaled,
+    swarmed,
+    with_byte,
+)
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.distribution import parse_distribution
+from sim_sled.language.latency import Latency
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.selector import Selector
 from sim_sled.play import library
@@ -48,6 +60,16 @@ def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library(na
     scenario = attrs.evolve(LIBRARY[name], rules=(*LIBRARY[name].rules, *added))
     _, problems = parse_scenario(print_scenario(scenario))
     assert problems.errors == 0, problems.text()
+
+
+def test_every_family_fits_into_a_scenario_of_others():
+    for family in families():
+        load = (*LIBRARY["happy"].load, *family.load)
+        scenario = attrs.evolve(LIBRARY["happy"], rules=family.rules, load=load, latency=family.latency or Latency())
+        _, problems = parse_scenario(print_scenario(scenario))
+        # a timer that means sleds gets one of them only when it is placed
+        errors = {problem.code for problem in problems.found if problem.code.startswith("E")}
+        assert errors <= {"E243"}, problems.text()
 
 
 def test_the_catalogue_has_the_faults_of_the_library_without_the_names_they_mean_there():
