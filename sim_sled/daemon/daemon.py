@@ -7,7 +7,7 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
+Read before: companions/servers.py, companions/telling.py, core/rack.py, http/blobs.py, daemon/descriptors.py,
 daemon/doing.py, daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
 play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
@@ -51,7 +51,6 @@ from sim_sled.core.errors import ConnectionDropped, Injected
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
-from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
@@ -62,6 +61,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.http.app import make_server
+from sim_sled.http.blobs import Blobs
 from sim_sled.http.spoiling import SPOIL
 from sim_sled.play.calls import (
     STEP,
