@@ -50,8 +50,18 @@ At = Annotated[
     str | None,
     typer.Option("--at", metavar="ADDR", envvar="SIM_SLED_CONTROL", callback=_address, help="its control API"),
 ]
+
+
+def _racks(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from sim_sled.daemon import racks
+
+    return [name for name in racks.running() if name.startswith(incomplete)]
+
+
 Rack = Annotated[
-    str | None, typer.Option("--rack", metavar="NAME", help="of `up`; the only one that runs, if missing")
+    str | None,
+    typer.Option("--rack", metavar="NAME", help="of `up`; the only one that runs, if missing", autocompletion=_racks),
 ]
 FromPortFile = Annotated[
     Path | None, typer.Option("--port-file", metavar="FILE", help="take the address from a port file")

@@ -126,7 +126,7 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
-_PS: Final = ("VMM", "host name", "sled", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
 _PS_SPARED: Final = ("id", "acked", "starts")
 """What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
 _GAP: Final = 2
@@ -137,8 +137,8 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         [
             each["ordinal"],
             shown(each["hostname"]),
-            _sled(each),
             each["in"],
+            _sled(each),
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
             shown(each["rule"] or "-"),

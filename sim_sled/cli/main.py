@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -25,7 +25,18 @@ from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardw
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogFormat, LogLevel
 
+_HEADINGS: Final = {
+    "A rack": (
+        "tour", "up", "ps", "why", "log", "expect", "events", "page", "inject", "release", "rules", "fire", "scale",
+        "pause", "step", "until", "resume", "snapshot", "restore", "racks", "port", "ready", "down",
+    ),
+    "Scenarios": ("scenario", "check", "run", "explain", "explore", "shrink", "replay", "tape", "import"),
+    "Servers, and what they serve": ("serve", "nexus", "handoff", "api", "bench"),
+    "This program": ("docs", "version"),
+}  # fmt: skip
+
 app = App(
+    headings=_HEADINGS,
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
     no_args_is_help=True,

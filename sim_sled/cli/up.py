@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
@@ -26,6 +26,7 @@ from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
+from sim_sled.cli.scenario import in_library
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
@@ -67,7 +68,10 @@ def up(
         typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
     sleds: Annotated[int, typer.Option(min=1, help="how many; more if the scenario's fleet has more")] = 1,
-    scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Pace = "dev",
@@ -170,10 +174,9 @@ async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
     """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
     from nexus_client.dropshot.text import SocketAddress
     from sim_sled.daemon.control import Control, serve_control
-    from sim_sled.daemon.workers import WorkersRack
 
     address = SocketAddress.parse(control.address)
-    if not isinstance(rack, WorkersRack):
+    if not rack.shared_out:
         with binding("--control"):
             return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
@@ -257,13 +260,12 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
     from functools import partial
 
     from sim_sled.daemon.serve import follow, reload_from
-    from sim_sled.daemon.workers import WorkersRack
     from sim_sled.play import library
 
     if told is None:
         return
     path = Path(library.find(told.scenario)[0])
-    if isinstance(rack, WorkersRack):
+    if rack.shared_out:
         again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
@@ -302,18 +304,18 @@ async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.F
 
 def _judging(rack: Any, told: Told | None, antithesis: Assertions | None) -> Any:
     """Says what is not done of the scenario; the judge, if there is to be one. Each worker has its own."""
-    from sim_sled.daemon.judging import Judging
-    from sim_sled.daemon.serve import say_what_is_left_out
-    from sim_sled.daemon.workers import WorkersRack
-
-    if isinstance(rack, WorkersRack):
+    if rack.shared_out:
         return None
     judged = antithesis is not None or (told is not None and told.junit is not None)
     if told is not None:
+        from sim_sled.daemon.serve import say_what_is_left_out
+
         rack.daemon.played.file = told.scenario
         say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
     if not judged:
         return None
+    from sim_sled.daemon.judging import Judging
+
     host = None if rack.server is None else rack.server.host
     return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host, assertions=antithesis)
 
@@ -342,9 +344,8 @@ def _banner(addresses: dict[str, Any]) -> str:
         lines.append(f"  nexus    {addresses['nexus']}")
     else:
         lines.append(f"  nexus    http://{model['internal']}  (a model: this is not Nexus)")
-        lines.append(
-            f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
-        )
+        lines.append(f"  users    http://{model['control']}")
+        lines.append(f'  try      curl -g http://{model["control"]}/v1/instances --json \'{{"name": "web"}}\'')
     lines.append(f"  control  http://{addresses['control']}")
     lines.append(f"  page     http://{addresses['control']}/page")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
@@ -419,12 +420,15 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
 
 @typed(OneOf(("--port-file", "--rack"), "are two ways to say which daemon; give one"))
 def port(
-    field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
+    field: Annotated[
+        str | None,
+        typer.Argument(metavar="FIELD", help="like control, address, sleds.0.address, model.control; none: a list"),
+    ] = None,
     file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
     rack: Rack = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file, or the rack, is there")] = 0.0,
 ) -> None:
-    """Print one address out of a port file, for scripts."""
+    """Print one address out of a port file, for scripts; without FIELD say what there is."""
     from sim_sled.daemon import racks as known
 
     def has_come() -> bool:
@@ -444,6 +448,9 @@ def port(
             value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
+    if field is None:
+        sys.stdout.write("".join(f"{name}\n" for name in _fields(value)))
+        return
     for part in field.split("."):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
@@ -451,6 +458,15 @@ def port(
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
             _bad(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
+
+
+def _fields(value: Any, before: str = "") -> Iterator[str]:
+    """What `port` can be asked for, as it is written there."""
+    if isinstance(value, dict | list):
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _fields(each, f"{before}.{name}" if before else str(name))
+    else:
+        yield before
 
 
 def _bad(text: str) -> NoReturn:
