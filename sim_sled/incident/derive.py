@@ -258,7 +258,8 @@ class _Deriver:
         stop = next((o for o in last.observed if o.state == "stopping"), None)
         told = next((p for p in last.published if p.state == "destroyed"), None)
         host = instance.shown
-        if told is not None and stop is not None and forgotten(last) is None:
+        lost = any(each.final for each in last.not_taken)
+        if told is not None and stop is not None and forgotten(last) is None and not lost:
             within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
             self.sheet.expect(
                 f"{host}-is-told-in-the-end",
@@ -273,7 +274,9 @@ class _Deriver:
             return
         running = next((o for o in last.observed if o.state == "running"), None)
         register = last.described or last.registered
-        never_ran = any(vmm.asked and vmm.observed and first(vmm, "running") is None for vmm in vmms[:-1])
+        never_ran = any(
+            first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
+        )
         if running is not None and register is not None and told is None and not never_ran:
             within = _generous(running.at_us - register.at_us)
             self.sheet.expect(
