@@ -139,7 +139,7 @@ class Registration:
     _sent: SledAgentInfo | None = attrs.field(init=False, default=None)  # the POST in flight
     _attempt: int = attrs.field(init=False, default=0)  # failures in a row
     _due_us: int = attrs.field(init=False, default=0)
-    _looking: bool = attrs.field(init=False, default=False)  # the GET in flight is such a look
+    _looking: bool = attrs.field(init=False, default=False)  # the GET in flight, or waited for, is such a look
 
     def handle(self, item: RegistrationInput, now_us: int) -> list[RegistrationEffect]:
         """Take one input; returns what shall be done about it, in this order.
@@ -173,7 +173,8 @@ class Registration:
         return self._read() if due_us is not None and due_us <= now_us else []
 
     def _read(self) -> list[RegistrationEffect]:
-        self._looking = self.phase is Phase.REGISTERED
+        # a look that failed is the same look when it is repeated: an outage makes no sled unregistered
+        self._looking = self.phase is Phase.REGISTERED or (self.phase is Phase.WAITING and self._looking)
         self.phase = Phase.READING
         return [GetSledAgent(self.sled_id)]
 
@@ -183,7 +184,7 @@ class Registration:
                 if info.decommissioned:
                     self.phase = Phase.SILENT
                     return [Decommissioned()]
-                same = self._looking and info == self._stored
+                same = self._looking and info == self._stored and self._attempt == 0
                 self._stored = info
                 compared = self._compare(now_us)
                 # nothing is news if it was so before
@@ -194,6 +195,8 @@ class Registration:
             case Transient(why):
                 return self._later(why, now_us)
             case Permanent() if self._looking:
+                self._attempt = 0
+                self.why = ""
                 return self._settled(now_us)  # a look is harmless, and so is its refusal
             case Permanent(why, status):
                 return self._refused(f"Nexus refuses to tell what it knows of sled {self.sled_id}: {why}", status)
@@ -233,12 +236,14 @@ class Registration:
 
     def _post(self, generation: int) -> list[RegistrationEffect]:
         self.phase = Phase.POSTING
+        self._looking = False
         self._sent = replace(self.info, generation=generation, decommissioned=False)
         return [PostSledAgent(self.sled_id, self._sent)]
 
     def _later(self, why: str, now_us: int) -> list[RegistrationEffect]:
-        # A POST may have arrived although its answer did not, so nothing is known any more.
-        self._stored = None
+        if not self._looking:
+            # A POST may have arrived although its answer did not, so nothing is known any more.
+            self._stored = None
         self.phase = Phase.WAITING
         self.why = why
         number = draw(self.seed, "registration", self.sled_id, self._attempt)

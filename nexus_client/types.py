@@ -142,13 +142,13 @@ class Asked(IdentityEnum):
     MIGRATION_TARGET = "migration_target"
 
 
-class InstanceMigrationTargetParams(Struct, frozen=True):
+class InstanceMigrationTargetParams(Struct, frozen=True, gc=False):
     """Where the source's Propolis listens: `ip:port`."""
 
     src_propolis_addr: str
 
 
-class VmmStateRequested(Struct, frozen=True):
+class VmmStateRequested(Struct, frozen=True, gc=False):
     """Adjacently tagged: `{"type": "running"}` or `{"type": "migration_target", "value": {...}}`."""
 
     type: Asked
@@ -160,11 +160,11 @@ class VmmStateRequested(Struct, frozen=True):
             raise ValueError("`value` is required for migration_target")
 
 
-class VmmPutStateBody(Struct, frozen=True):
+class VmmPutStateBody(Struct, frozen=True, gc=False):
     state: VmmStateRequested
 
 
-class UpdatedRuntime(Struct, frozen=True):
+class UpdatedRuntime(Struct, frozen=True, gc=False):
     """Answer to PUT state and to DELETE (`VmmPutStateResponse`, `VmmUnregisterResponse`)."""
 
     updated_runtime: SledVmmState | None = None

@@ -16,11 +16,19 @@ def _checked(given: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
+def _presets(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from propolis_stub.presets import PRESETS  # noqa: PLC0415 -- same
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
 Pace = Annotated[
     str | None,
     typer.Option(
         metavar="PRESET",
         callback=_checked,
+        autocompletion=_presets,
         help="how long things take: instant, stub, fast, dev, sim, console, rack; not where a scenario has `latency`",
     ),
 ]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sim_sled.core.rack import Rack
     from sim_sled.core.sled import Sled
     from sim_sled.core.vmm import Vmm
-    from sim_sled.daemon.daemon import Daemon, Options
+    from sim_sled.daemon.daemon import Daemon
+    from sim_sled.daemon.options import Options
     from sim_sled.daemon.propolis_mode import PropolisMode
     from sim_sled.language.pacer import PresetPacer
 
@@ -43,7 +44,7 @@ _HOMES: Final = {
     "Sled": "sim_sled.core.sled",
     "Vmm": "sim_sled.core.vmm",
     "Daemon": "sim_sled.daemon.daemon",
-    "Options": "sim_sled.daemon.daemon",
+    "Options": "sim_sled.daemon.options",
     "PropolisMode": "sim_sled.daemon.propolis_mode",
 }
 

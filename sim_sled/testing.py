@@ -316,7 +316,7 @@ def sim_nexus(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture
 def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | None) -> Iterator[SimRack]:
     """A rack of simulated sleds, registered with `sim_nexus` or with a model of Nexus that comes along."""
-    from sim_sled.daemon import logs
+    from sim_sled import logs
     from sim_sled.daemon.small_rack import SmallRack
 
     logs.configure(level="error")

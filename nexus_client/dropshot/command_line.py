@@ -17,7 +17,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -234,20 +234,26 @@ def _piece(argument: Any) -> str:
 
 
 class Group(TyperGroup):
-    """Commands by name with their whole summaries."""
+    """Commands by name with their whole summaries, under the headings of their program."""
+
+    headings: Mapping[str, Sequence[str]] = {}
+    """What comes first in the list of commands, and in which order; the rest is under `Commands`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _read_plainly(super().get_params(ctx))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        rows = []
+        rows = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows.append((name, (command.help or "").partition("\n\n")[0].replace("\n", " ")))
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
+                rows[name] = (name, (command.help or "").partition("\n\n")[0].replace("\n", " "))
+        wide = max(map(len, rows), default=0)
+        for heading, names in [*self.headings.items(), ("Commands", list(rows))]:
+            under = [rows.pop(name) for name in names if name in rows]
+            if under:
+                with formatter.section(heading):
+                    formatter.write_dl([(f"{name:{wide}}", said) for name, said in under])
 
 
 def installed() -> str:
@@ -298,10 +304,11 @@ class App(typer.Typer):
     only: str | None = None
     """The command that was called; None: all are wanted."""
 
-    def __init__(self, **more: Any) -> None:
+    def __init__(self, headings: Mapping[str, Sequence[str]] | None = None, **more: Any) -> None:
         self._commands: dict[str, Callable[[], CommandInfo]] = {}
+        group = type("Group", (Group,), {"headings": headings or {}})
         # plain help: tables cut long option names
-        super().__init__(cls=Group, rich_markup_mode=None, context_settings=SETTINGS, **more)
+        super().__init__(cls=group, rich_markup_mode=None, context_settings=SETTINGS, **more)
 
     def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:
         """See `typer.Typer.command`; with `--json` and `--version`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Collection, Coroutine
     from typing import Any
 
 CODES: Final = {signal.SIGTERM: 0, signal.SIGINT: 130}
@@ -60,8 +60,11 @@ def imported() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def asked() -> asyncio.Future[int]:
-    """The exit code of a server, as soon as a signal asks it to end. In the running loop; once per program."""
+def asked(numbers: Collection[signal.Signals] = tuple(CODES)) -> asyncio.Future[int]:
+    """The exit code of a server, as soon as a signal asks it to end. In the running loop; once per program.
+
+    numbers: which of `CODES` it hears; a program that is a part of another one leaves Ctrl-C to that.
+    """
     import asyncio  # noqa: PLC0415 -- `begin` comes before what takes long to import
 
     loop = asyncio.get_running_loop()
@@ -75,7 +78,7 @@ def asked() -> asyncio.Future[int]:
                 loop.remove_signal_handler(each)
                 signal.signal(each, signal.SIG_IGN)
 
-    for number in CODES:
+    for number in numbers:
         loop.add_signal_handler(number, end, number)
     return stop
 

@@ -28,7 +28,7 @@ class Part(Enum):
 @typed(Needs(("--part",), ("--validate",)))
 def api(
     *,
-    coverage: Annotated[bool, typer.Option(help="every operation and how far it goes")] = False,
+    coverage: Annotated[bool, typer.Option("--coverage", help="every operation and how far it goes")] = False,
     validate: Annotated[
         str | None, typer.Option(metavar="OPERATION", help="check a JSON from stdin, like omicron_config_put")
     ] = None,

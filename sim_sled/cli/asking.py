@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -49,8 +50,18 @@ At = Annotated[
     str | None,
     typer.Option("--at", metavar="ADDR", envvar="SIM_SLED_CONTROL", callback=_address, help="its control API"),
 ]
+
+
+def _racks(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from sim_sled.daemon import racks
+
+    return [name for name in racks.running() if name.startswith(incomplete)]
+
+
 Rack = Annotated[
-    str | None, typer.Option("--rack", metavar="NAME", help="of `up`; the only one that runs, if missing")
+    str | None,
+    typer.Option("--rack", metavar="NAME", help="of `up`; the only one that runs, if missing", autocompletion=_racks),
 ]
 FromPortFile = Annotated[
     Path | None, typer.Option("--port-file", metavar="FILE", help="take the address from a port file")
@@ -63,6 +74,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Vmm = Annotated[
     str, typer.Argument(metavar="VMM", callback=_name, help="host name, ordinal (v17), UUID or its beginning")
 ]
+State = Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")]
 
 _SAY_WHICH: Final = "are two ways to say which daemon; give one"
 WHICH_ONCE: Final = OneOf(("--at", "--rack", "--port-file"), _SAY_WHICH)
@@ -139,7 +151,7 @@ def ps(
 def expect(
     to: Found,
     vmm: Vmm,
-    state: Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, destroyed, ...")],
+    state: State,
     within: Annotated[str, typer.Option(metavar="DURATION", help="how long it may take, like 30s")] = "30s",
     since: Annotated[
         str | None,
@@ -150,9 +162,21 @@ def expect(
     """Wait until a VMM is in a state. Exit 1 with its timeline and why it is where it is, if not in time."""
     from sim_sled.cli import control_client
 
-    asked = control_client.Asked(
-        vmm, state, _us(within, "--within"), None if since is None else _us(since, "--since")
-    )
+    asked = control_client.Asked(vmm, state, _patience_us(within), None if since is None else _us(since, "--since"))
+    raise typer.Exit(control_client.expect(to.address, to.token, asked, as_json=as_json))
+
+
+def wait(
+    to: Found,
+    vmm: Vmm,
+    state: State,
+    within: Annotated[str, typer.Option(metavar="DURATION", help="when to give up; an hour at most")] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a VMM is in a state, which may take its time: `expect` for whoever is in no hurry."""
+    from sim_sled.cli import control_client
+
+    asked = control_client.Asked(vmm, state, _patience_us(within), None)
     raise typer.Exit(control_client.expect(to.address, to.token, asked, as_json=as_json))
 
 
@@ -175,6 +199,15 @@ def _us(text: str, option: str) -> int:
         return min(parse_duration(text), FOREVER)
     except BadValue as error:
         bad(f"{option}: {error.text}")
+
+
+def _patience_us(within: str) -> int:
+    from sim_sled.cli.control_client import PATIENCE_US
+
+    within_us = _us(within, "--within")
+    if within_us > PATIENCE_US:
+        bad(f"--within: {within} is longer than an hour, and no daemon waits longer")
+    return within_us
 
 
 def pause(to: Found, as_json: AsJson = False) -> None:
@@ -313,12 +346,13 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
     actions = {each.key for each, doing in DOING.items() if each is Hold or doing.needs is Needs.VMM}
     if fault in actions:
         given = value or _USUAL.get(fault, "{}")
-        if ": " in given and not given.startswith(("{", "[")):
-            given = f"{{{given}}}"
+        field = re.match(r"([a-z_]+): *", given)
+        if field is not None:  # `publish: running` and `publish:running`
+            given = f"{{{field[1]}: {given[field.end() :]}}}"
         return {"do": f"{fault}: {given}"}
-    if value:
-        bad(f"{fault!r} takes no value")
     guests = {each.value for each in GuestEvent}
+    if value and fault in {*guests, *STATES}:
+        bad(f"{fault!r} takes no value")
     if fault in guests:
         return {"guest": fault}
     if fault in STATES:
@@ -397,6 +431,6 @@ def add_to(app: App) -> None:
     """Mount the commands on the program's app."""
     app.command()(page)
     app.command()(scale)
-    for command in (ps, expect, events, pause, resume, step, until, snapshot, restore, ready, why, log, inject, rules,
-                    fire, release):  # fmt: skip
+    for command in (ps, expect, wait, events, pause, resume, step, until, snapshot, restore, ready, why, log, inject,
+                    rules, fire, release):  # fmt: skip
         app.command()(_asks(command))

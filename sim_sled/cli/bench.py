@@ -76,8 +76,9 @@ def bench(
     """Put a rack under load; exit 1 if it does not keep its limits."""
     import aiohttp
 
+    from sim_sled import logs
     from sim_sled.cli import load
-    from sim_sled.daemon import descriptors, logs, loop
+    from sim_sled.daemon import descriptors, loop
     from sim_sled.daemon.small_rack import RackError
 
     logs.configure(level="warning")

@@ -39,6 +39,8 @@ MOVE_S: Final = 90.0
 """The daemon stops after 60 s of real time, and says so."""
 SNAPSHOT_MAX: Final = 48 * 1024 * 1024
 """Bytes of a snapshot; the daemon makes no larger one."""
+PATIENCE_US: Final = 3_600_000_000
+"""As long as a daemon waits for a VMM (`WAIT_MAX_MS`)."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
 
@@ -69,7 +71,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         try:
             found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
-            _say(f"{port_file} is no port file: {error}")
+            _say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
@@ -124,7 +126,7 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
-_PS: Final = ("VMM", "host name", "sled", "state", "since", "asked", "rule", "acked", "unacked", "starts", "id")
+_PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
 _PS_SPARED: Final = ("id", "acked", "starts")
 """What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
 _GAP: Final = 2
@@ -135,8 +137,8 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         [
             each["ordinal"],
             shown(each["hostname"]),
-            _sled(each),
             each["in"],
+            _sled(each),
             (each["since"] or "-")[11:19],
             each["asked"] or "-",
             shown(each["rule"] or "-"),

@@ -1,6 +1,6 @@
 """`sim-sled handoff`: the hand-off of a command line, printed or sent once (SR 6).
 
-Read before: cli/rss.py.
+Read before: cli/rss.py, cli/sled_options.py.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def handoff(
     import asyncio
     import json
 
-    from sim_sled.cli.main import parse_also, read_hardware, read_sled_address
+    from sim_sled.cli.sled_options import parse_also, read_hardware, read_sled_address
     from sim_sled.companions.handoff import facts_of, password_hash, send
     from sim_sled.companions.servers import foreseen
     from sim_sled.core.config import SledConfig

@@ -1,19 +1,19 @@
 """The `sim-sled` command. Heavy modules are imported by the command that needs them: `--help` stays quick.
 
-Read before: cli/rss.py.
+Read before: cli/rss.py, cli/sled_options.py.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, Version, typed
-from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
+from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
 from sim_sled.cli.api import api
@@ -21,10 +21,22 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.daemon.log_words import LogFormat, LogLevel
+from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_sled_address
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogFormat, LogLevel
+
+_HEADINGS: Final = {
+    "A rack": (
+        "tour", "up", "ps", "why", "log", "expect", "events", "page", "inject", "release", "rules", "fire", "scale",
+        "pause", "step", "until", "resume", "snapshot", "restore", "racks", "port", "ready", "down",
+    ),
+    "Scenarios": ("scenario", "check", "run", "explain", "explore", "shrink", "replay", "tape", "import"),
+    "Servers, and what they serve": ("serve", "nexus", "handoff", "api", "bench"),
+    "This program": ("docs", "version"),
+}  # fmt: skip
 
 app = App(
+    headings=_HEADINGS,
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
     no_args_is_help=True,
@@ -50,27 +62,6 @@ class PropolisName(Enum):
     NONE = "none"
     LOOPBACK = "loopback"
     REGISTERED = "registered"
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
-    raise typer.Exit(BAD_INPUT)
-
-
-def _address(text: str) -> str:
-    try:
-        return str(SocketAddress.parse(text))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
-
-
-def read_sled_address(text: str) -> str:
-    """Canonical text of the address of a sled. Raises `typer.BadParameter`."""
-    shown = _address(text)
-    if not shown.startswith("["):
-        # a Nexus takes nothing else for a sled (NX 3.3), and would only say so at the registration
-        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
-    return shown
 
 
 def _peer_address(text: str) -> str:
@@ -188,7 +179,7 @@ def serve(
     rss_recovery_user_password: rss.Password = rss.PASSWORD,
     rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
     rack_id: rss.RackId = None,
-    control: Annotated[str, typer.Option(callback=_address, help="control API")] = "[::1]:0",
+    control: Annotated[str, typer.Option(callback=read_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[
@@ -209,11 +200,11 @@ def serve(
     """Serve one sled (or more, with --also) until SIGTERM."""
     import attrs
 
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
     from sim_sled.core.config import RECHECK_US, SECOND_US, SimMode, SledConfig
-    from sim_sled.daemon import logs
     from sim_sled.daemon import serve as serving
-    from sim_sled.daemon.daemon import Options
+    from sim_sled.daemon.options import Options
     from sim_sled.daemon.propolis_mode import PropolisMode
     from sim_sled.language.pacer import PresetPacer
 
@@ -266,7 +257,7 @@ def serve(
         for each, address in [(sled_id, sled_addr), *map(parse_also, also or [])]
     ]
     if len({sled.sled_id for sled in sleds}) != len(sleds):
-        _fail("two sleds have the same id")
+        fail("two sleds have the same id")
     beside = len(sleds) <= rss.SLEDS_BESIDE_MAX if companions is None else companions
     engine = None
     if scenario is not None:
@@ -274,7 +265,7 @@ def serve(
         if stop_grace is None:
             sleds = [attrs.evolve(sled, stop_grace_us=engine.scenario.agent.stop_grace) for sled in sleds]
     if (why := why_unwritable(junit)) is not None:
-        _fail(why)
+        fail(why)
     if pace == "dev" and scenario is None:
         logs.get("serve").info("--pace dev is `latency: dev` now; a real rack's times, its old ones, are --pace rack")
     pacer = PresetPacer(pace or "sim", seed or 0)
@@ -290,13 +281,12 @@ def serve(
         propolis=PropolisMode(propolis.value),
         propolis_nets=tuple(map(_net, propolis_net or ())),
         companions=rss.ports(wishes, sleds) if beside else None,
-        record=recorder_of(record, None if scenario is None else str(scenario)),
     )
     if wishes is not None and wishes.lockstep_port:
         if not nexus_addr.startswith("[") and not nexus_addr[0].isdigit():
-            _fail(f"NEXUS_ADDR {nexus_addr!r}: a rack that is handed over is told of addresses, not of names")
+            fail(f"NEXUS_ADDR {nexus_addr!r}: a rack that is handed over is told of addresses, not of names")
         if not beside:
-            _fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
+            fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
         sleds = rss.two_scrimlets(sleds, given=role is not None)
         rss.try_out(wishes, sleds)
     how = serving.ServeOptions(
@@ -310,6 +300,7 @@ def serve(
         watch=watch,
         junit=junit,
         handoff=wishes if wishes is not None and wishes.lockstep_port else None,
+        recorder=recorder_of(record, None if scenario is None else str(scenario)),
     )
     raise typer.Exit(serving.run(sleds, options, how))
 
@@ -320,7 +311,7 @@ def _net(text: str) -> Any:
     try:
         return IpNet.parse(text)
     except ValueError as bad:
-        _fail(f"--propolis-net {text!r}: {bad}")
+        fail(f"--propolis-net {text!r}: {bad}")
 
 
 def _token(text: str | None, file: Path | None) -> str | None:
@@ -329,7 +320,7 @@ def _token(text: str | None, file: Path | None) -> str | None:
     try:
         return token_from(text, file)
     except BadToken as bad:
-        _fail(str(bad))
+        fail(str(bad))
 
 
 def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]) -> Any:
@@ -344,34 +335,6 @@ def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, s
         return engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
     except (BadScenario, NotInFleet) as bad:
         typer.echo(str(bad).rstrip(), err=True)
-        raise typer.Exit(BAD_INPUT) from None
-
-
-def parse_also(text: str) -> tuple[UUID, str]:
-    """Of `--also`. Exits with 2."""
-    sled_id, _, address = text.partition("=")
-    try:
-        return UUID(sled_id), read_sled_address(address)
-    except ValueError:
-        _fail(f"--also takes UUID=ADDR, not {text!r}")
-    except typer.BadParameter as error:
-        _fail(f"--also {text!r}: {error.message}")
-
-
-def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, address: str) -> Any:
-    """Of `--hardware` and the options that win over it. Exits with 2 and every problem."""
-    from sim_sled.daemon import hardware_file
-
-    try:
-        fields = hardware_file.load(path) if path is not None else {}
-        hardware_file.take_identity(fields, sled_id, address, str(path))
-        at = hardware_file.places(path) if path is not None else {}
-        given = {name: value for name, value in flags.items() if value is not None}
-        at |= {name: f"--{name.replace('_', '-')}" for name in given}
-        return hardware_file.hardware(fields | given, str(path or "hardware"), at)
-    except hardware_file.ConfigError as error:
-        for problem in error.problems:
-            typer.echo(f"sim-sled: {shown(problem)}", err=True)
         raise typer.Exit(BAD_INPUT) from None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import typer
 
@@ -31,8 +31,19 @@ BAR_AFTER_S: Final = 1.0
 
 group = App(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
 
-Files = Annotated[list[str], typer.Argument(help="files, folders, names of the library, or - for stdin")]
-File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin")]
+
+def in_library(incomplete: str) -> list[str]:
+    """Names of the library for the shell's completion; what is none of them it completes as a file."""
+    from sim_sled.play import library
+
+    return [one.name for one in library.listed() if one.name.startswith(incomplete)]
+
+
+Files = Annotated[
+    list[str],
+    typer.Argument(help="files, folders, names of the library, or - for stdin", autocompletion=in_library),
+]
+File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin", autocompletion=in_library)]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
 SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
@@ -144,8 +155,8 @@ def run(
 
 def _on_sockets(files: list[str], options: Any) -> Any:
     """Each line as it happens: on stdout, on stderr if stdout is for JSON."""
+    from sim_sled import logs
     from sim_sled.cli.scenario_commands import run_files
-    from sim_sled.daemon import logs
     from sim_sled.daemon.on_sockets import play_tasks
 
     logs.configure(level="warning")
@@ -292,7 +303,7 @@ def shrink(
             key=what,
             jobs=jobs,
             files_from=files_from or (),
-            told=lambda runs, _: count(runs, 0),
+            told=lambda runs, _: count(runs),
         )
     if small is not None:
         sleds = small.scenario.fleet.sleds
@@ -307,15 +318,22 @@ def shrink(
 
 
 @group.command("list")
-def list_command(json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+def list_command(
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="on a terminal too, more than the first sentence of each")
+    ] = False,
+) -> None:
     """The scenarios of the library, each with the incident it reproduces; in a pipe, tabs lie between."""
     from sim_sled.cli.scenario_texts import list_text
 
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    sys.stdout.write(list_text(as_json=json, width=width))
+    sys.stdout.write(list_text(as_json=json, width=width, long=long))
 
 
-Library = Annotated[str, typer.Argument(metavar="NAME", help="as `scenario list` prints it")]
+Library = Annotated[
+    str, typer.Argument(metavar="NAME", help="as `scenario list` prints it", autocompletion=in_library)
+]
 
 
 @group.command("show")
@@ -426,20 +444,25 @@ def _watching() -> Iterator[Callable[[Any], None] | None]:
         yield progress
 
 
+class _Count(Protocol):
+    def __call__(self, done: int, failed: int | None = None, /) -> None:
+        """How many are through, and how many of them failed; None: whether they do is not the question."""
+
+
 @contextmanager
-def _counting(total: int | None, noun: str) -> Iterator[Callable[[int, int], None]]:
+def _counting(total: int | None, noun: str) -> Iterator[_Count]:
     """A bar on a terminal, nothing elsewhere; Ctrl-C is answered with how far it came."""
-    came = (0, 0)
+    came: tuple[int, int | None] = (0, None)
 
-    def how_far() -> str:
+    def how_far(of: str = "" if total is None else f"of {total} ") -> str:
         done, failed = came
-        return f"{done} {noun if total is None else f'of {total} {noun}'}, {failed} failed"
+        return f"{done} {of}{noun}" + ("" if failed is None else f", {failed} failed")
 
-    def count(done: int, failed: int) -> None:
+    def count(done: int, failed: int | None = None) -> None:
         nonlocal came
         came = (done, failed)
         if bar is not None:
-            bar.update(task, completed=done, description=f"{done} {noun}, {failed} failed")
+            bar.update(task, completed=done, description=how_far(""))
 
     with interruptible(how_far), ExitStack() as stack:
         bar = None

@@ -9,6 +9,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -42,8 +43,12 @@ def check_files(paths: Sequence[str], *, as_json: bool = False, files_from: Sequ
     return json.dumps(document, indent=1) + "\n", code
 
 
-def list_text(folder: Path | None = None, *, as_json: bool = False, width: int | None = None) -> str:
-    """The library as JSON, as a table of the terminal's `width`, or (None: a pipe) a line each, tabs between."""
+def list_text(
+    folder: Path | None = None, *, as_json: bool = False, width: int | None = None, long: bool = False
+) -> str:
+    """The library as JSON, as a table of the terminal's `width`, or (None: a pipe) a line each, tabs between. In the
+    table stands the first sentence of each, unless it shall be `long`.
+    """
     listed = library.listed(folder)
     if as_json:
         return json.dumps([attrs.asdict(one) for one in listed], indent=1) + "\n"
@@ -54,8 +59,22 @@ def list_text(folder: Path | None = None, *, as_json: bool = False, width: int |
         line
         for one in listed
         for line in textwrap.wrap(
-            f"{one.name:{names}}{one.about}", max(width, names + 20), subsequent_indent=" " * names,
-            break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
+            f"{one.name:{names}}{one.about if long else first_sentence(one.about)}", max(width, names + 20),
+            subsequent_indent=" " * names, break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
         )
     ]  # fmt: skip
     return "".join(f"{line}\n" for line in lines)
+
+
+_HEAD: Final = 40
+"""Letters before a colon from which on they say something by themselves."""
+
+
+def first_sentence(about: str) -> str:
+    """Up to the first stop behind which more is said; what is in brackets stays whole."""
+    depth = 0
+    for i, letter in enumerate(about):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0 and about[i + 1 : i + 2] == " " and (letter in ".;" or (letter == ":" and i > _HEAD)):
+            return about[:i] + "."
+    return about

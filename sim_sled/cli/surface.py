@@ -3,7 +3,7 @@
     closed or full stdout or stderr -> exit 2 and a sentence      Ctrl-C -> 130 and one line, at any moment
     a file that cannot be written   -> the same
 
-Read before: files.py.
+Read before: files.py. Read next: cli/sled_options.py.
 """
 
 from __future__ import annotations

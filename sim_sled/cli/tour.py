@@ -346,7 +346,7 @@ async def stuck(tour: Tour) -> None:
 
 _NEXT: Final = """
 What to do next:
-  sim-sled up                  a rack of your own, and a page at its control address
+  sim-sled up                  a rack of your own, with a page for the browser
   sim-sled ps, why NAME        what goes on, and why
   sim-sled scenario list       incidents to play: sim-sled run stuck-stop
   sim-sled up --nexus ADDR     the same beside your Nexus (docs/beside-nexus.md)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
 
@@ -26,8 +26,9 @@ from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.daemon.log_words import LogLevel
+from sim_sled.cli.scenario import in_library
 from sim_sled.files import why_unwritable
+from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def up(
         typer.Option(metavar="ADDR", help="a Nexus's internal API (nexus:12221, or a URL); the model, if missing"),
     ] = None,
     sleds: Annotated[int, typer.Option(min=1, help="how many; more if the scenario's fleet has more")] = 1,
-    scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size")] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Pace = "dev",
@@ -113,8 +117,9 @@ def up(
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+    from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
-    from sim_sled.daemon import logs, loop
+    from sim_sled.daemon import loop
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
@@ -263,7 +268,7 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
         return
     path = Path(library.find(told.scenario)[0])
     if isinstance(rack, WorkersRack):
-        again = partial(rack.workers.signal, signal.SIGHUP)  # each reads the file for itself
+        again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
     follow(stack, again, path if told.watch else None)
@@ -341,9 +346,8 @@ def _banner(addresses: dict[str, Any]) -> str:
         lines.append(f"  nexus    {addresses['nexus']}")
     else:
         lines.append(f"  nexus    http://{model['internal']}  (a model: this is not Nexus)")
-        lines.append(
-            f'  users    http://{model["control"]}  e.g. curl -X POST .../v1/instances --json \'{{"name": "web"}}\''
-        )
+        lines.append(f"  users    http://{model['control']}")
+        lines.append(f'  try      curl -g http://{model["control"]}/v1/instances --json \'{{"name": "web"}}\'')
     lines.append(f"  control  http://{addresses['control']}")
     lines.append(f"  page     http://{addresses['control']}/page")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
@@ -418,12 +422,15 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
 
 @typed(OneOf(("--port-file", "--rack"), "are two ways to say which daemon; give one"))
 def port(
-    field: Annotated[str, typer.Argument(help="like control, address, sleds.0.address, model.control")],
+    field: Annotated[
+        str | None,
+        typer.Argument(metavar="FIELD", help="like control, address, sleds.0.address, model.control; none: a list"),
+    ] = None,
     file: Annotated[Path | None, typer.Option("--port-file", help="a port file; else a rack that runs")] = None,
     rack: Rack = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait until the file, or the rack, is there")] = 0.0,
 ) -> None:
-    """Print one address out of a port file, for scripts."""
+    """Print one address out of a port file, for scripts; without FIELD say what there is."""
     from sim_sled.daemon import racks as known
 
     def has_come() -> bool:
@@ -443,6 +450,9 @@ def port(
             value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
+    if field is None:
+        sys.stdout.write("".join(f"{name}\n" for name in _fields(value)))
+        return
     for part in field.split("."):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
@@ -450,6 +460,15 @@ def port(
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
             _bad(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
+
+
+def _fields(value: Any, before: str = "") -> Iterator[str]:
+    """What `port` can be asked for, as it is written there."""
+    if isinstance(value, dict | list):
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _fields(each, f"{before}.{name}" if before else str(name))
+    else:
+        yield before
 
 
 def _bad(text: str) -> NoReturn:

@@ -20,9 +20,9 @@ import attrs
 
 from nexus_client.dropshot.listen import stop_accepting
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled import logs
 from sim_sled.core.config import SledConfig
 from sim_sled.core.sled import Sled
-from sim_sled.daemon import logs
 
 if TYPE_CHECKING:
     from aiohttp import web

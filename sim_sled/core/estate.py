@@ -3,7 +3,7 @@
 An area is pure state with methods: it decides first, refuses with a `SledError`, changes second, and does no I/O. A
 call on one is a value (`Ask`) that goes through the one door of the core like every other input:
 
-    contract.CallArea(ticket, sled_id, ESTATE, ask(Ledger, Ledger.put, config))
+    contract.CallArea(ticket, sled_id, ESTATE, ask(Ledger, configure.put, config))
 
 Areas of one sled reach each other by `estate.of(Other)`, those of other sleds of this process by `estate.neighbours`.
 Nothing here knows which areas there are, so a sled that is never asked about its disks pays for none.
@@ -16,7 +16,7 @@ core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar
@@ -24,11 +24,11 @@ from uuid import UUID
 
 import attrs
 
-from sim_sled.core.config import Hardware
+from sim_sled.core.config import Hardware, SledConfig
 
 if TYPE_CHECKING:
     from sim_sled.core.contract import Effect
-    from sim_sled.core.sled import Sled
+    from sim_sled.core.vmm import Vmm
 
 ESTATE: Final = "estate"
 """Name of all this in `contract.CallArea.facts`."""
@@ -139,11 +139,37 @@ def ask(area: type[A], how: Callable[Concatenate[A, P], R_co], *args: P.args, **
     return Ask(area, how, args)
 
 
+class OfSled(Protocol):
+    """What areas may know of the sled whose estate they are."""
+
+    config: SledConfig
+    vmms: dict[UUID, Vmm]
+    regions: Regions | None
+    sled_pacer: SledPacer
+    address: str
+    ended: list[tuple[UUID, datetime]]
+    clock_us: int
+
+    def get(self, propolis_id: UUID) -> Vmm:
+        """The VMM, or `NoSuchVmm`."""
+        ...
+
+    @property
+    def rack(self) -> Mapping[UUID, OfSled]:
+        """All sleds of this process, this one too."""
+        ...
+
+    @property
+    def estate(self) -> Estate:
+        """Made at the first use."""
+        ...
+
+
 @attrs.define(eq=False)
 class Estate:
     """The areas of one sled. `now_us`: the time of the call or tick that is being carried out."""
 
-    sled: Sled
+    sled: OfSled
     now_us: int = 0
     unsaved: set[type[Area]] = attrs.field(factory=set)
     made: dict[type[Area], Area] = attrs.field(factory=dict)

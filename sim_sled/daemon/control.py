@@ -89,7 +89,7 @@ from sim_sled.daemon.page import PAGES_MAX, Feed
 from sim_sled.daemon.pausing import Moved as HasMoved
 from sim_sled.daemon.pausing import Moving
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.words import STATES
+from sim_sled.language.words import STATES, hint
 
 if TYPE_CHECKING:
     from sim_sled.daemon.companion_faults import CompanionFault
@@ -358,14 +358,14 @@ class Control:
 
     async def snapshot(self, _: Call[None]) -> dict[str, Any]:
         try:
-            file: dict[str, Any] = msgspec.to_builtins(await self.daemon.snapshots.take())
+            file: dict[str, Any] = msgspec.to_builtins(await snapshot.Snapshots(self.daemon).take())
         except (snapshot.Refused, Moving) as error:
             raise Refused(409, str(error)) from error
         return file
 
     async def restore(self, call: Call[SnapshotText]) -> Restored:
         try:
-            file = await self.daemon.snapshots.restore(call.body.snapshot.encode())
+            file = await snapshot.Snapshots(self.daemon).restore(call.body.snapshot.encode())
         except (snapshot.Refused, Moving) as error:
             raise Refused(409, str(error)) from error
         return Restored(taken=file.taken, sleds=len(file.sleds), vmms=file.vmms, model=file.model)
@@ -374,12 +374,16 @@ class Control:
         name = call.text("name")
         self._played()
         if not self.daemon.fire(name):
-            raise Refused(404, f"no rule waits for {name}")
+            known = [rule.when.manual for rule in self.daemon.engine.scenario.rules]
+            raise Refused(404, f"no rule waits for {name!r}{hint(name, known)}")
         return Fired(fired=name)
 
     async def release(self, call: Call[None]) -> Released:
         name = call.text("name")
         self._played()
+        known = [rule.name for rule in self.daemon.engine.scenario.rules]
+        if name not in known:
+            raise Refused(404, f"no rule is called {name!r}{hint(name, known)}")
         if not self.daemon.release(name):
             raise Refused(404, f"rule {name} holds nothing")
         return Released(released=name)
@@ -410,7 +414,9 @@ class Control:
         try:
             return self.daemon.look.meant(call.text("who"))
         except NobodyMeant as error:
-            raise Refused(409 if error.several else 404, str(error)) from error
+            names = () if error.several else [seen.hostname for seen in self.daemon.look.sightings.all()]
+            meant = hint(call.text("who"), names)
+            raise Refused(409 if error.several else 404, f"{error}{meant}") from error
 
     def _sled_of(self, propolis_id: UUID) -> Sled:
         for sled in self.daemon.rack.sleds.values():

@@ -195,8 +195,8 @@ _From = TypedDict("_From", {"from": NotRequired[str]})  # same
 
 
 class VmmRow(VmmFacts, _In):
-    """A line of `ps`. `in`: the state in words of the language; `rule`: the one that last had a hand in it; `sled`:
-    its sled's name in the scenario's fleet, or its id.
+    """A line of `ps`. `in`: the state in words of the language; `rule`: the one that holds a report of it, or stalls
+    it where it is; `sled`: as the scenario's fleet calls it, its id if none does.
     """
 
     ordinal: str

@@ -7,8 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/blobs.py, daemon/descriptors.py,
-daemon/doing.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, play/passage.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, http/blobs.py, daemon/descriptors.py,
+daemon/doing.py, daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
+play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
 daemon/small_rack.py, http/app.py.
 """
@@ -19,7 +20,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -28,7 +29,7 @@ from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.listen import Listener, PortRange, listen
-from nexus_client.dropshot.text import IpNet, SocketAddress
+from nexus_client.dropshot.text import SocketAddress
 from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
 from nexus_client.registration import (
     GetReplied,
@@ -40,32 +41,29 @@ from nexus_client.registration import (
 from nexus_client.senders import Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
-from propolis_stub.waiting import Pacer
-from sim_sled.companions.servers import Addresses, Companions, Ports
+from sim_sled import logs
+from sim_sled.companions.servers import Addresses, Companions
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import ConnectionDropped, Injected
-from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
+from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
-from sim_sled.daemon import logs
-from sim_sled.daemon.blobs import Blobs
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.saying import Saying
-from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.http.app import make_server
+from sim_sled.http.blobs import Blobs
 from sim_sled.http.spoiling import SPOIL
-from sim_sled.language.pacer import PresetPacer
 from sim_sled.play.calls import (
-    SILENCE_US,
     STEP,
     Answered,
     Begin,
@@ -87,7 +85,7 @@ from sim_sled.play.calls import (
 from sim_sled.play.passage import Passage
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.judging import Judging
+    from nexus_client.stub.server.host import Host as ModelHost
     from sim_sled.daemon.propolis_api import PropolisApis
     from sim_sled.daemon.recorder import Recorder
     from sim_sled.engine.cast import Subject
@@ -95,7 +93,7 @@ if TYPE_CHECKING:
     from sim_sled.engine.plans import Expunge, Power, RestartNexus
     from sim_sled.language.schema import Scenario
     from sim_sled.play.conductor import Conductor
-    from sim_sled.play.wrong_sleds import WrongSled
+    from sim_sled.play.judge.expect import Judge
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
@@ -103,37 +101,10 @@ _TIMER_MIN_S: Final = 0.001
 DRAWN_MAX: Final = 512
 """Sleds of a daemon up to which the kernel draws ports; beyond that its search costs more than all the rest."""
 
-SHUTDOWN_WAIT_S: Final = 5.0
-"""On SIGTERM, how long what waits for Nexus may still take (Kubernetes gives 30 s in all)."""
-
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
 
 INTERNAL_API: Final = {"api-version": "1.0.0"}
-
-
-@attrs.frozen
-class Options:
-    """How a daemon behaves as a process; the sleds have their own `SledConfig`."""
-
-    nexus: str
-    pacer: Pacer = attrs.field(factory=PresetPacer)
-    seed: int = 0
-    accept_newer_api: bool = False
-    shutdown_wait_s: float = SHUTDOWN_WAIT_S
-    register: bool = True
-    history: bool = True
-    propolis: PropolisMode = PropolisMode.NONE
-    propolis_nets: tuple[IpNet, ...] = ()  # where a VMM's Propolis may listen, beside loopback and the sled's prefix
-    engine: Engine | None = None  # rules of a scenario; then it is the pacer too
-    wrong: WrongSled | None = None  # sleds that are wrong on purpose, to prove a judge
-    silence_us: int = SILENCE_US  # how long a connection is kept to which a rule lets nothing answer
-    own_ports: bool = False  # port 0 is one of our own range, the same again after a restart
-    plays: str | None = None  # which sled of a scenario's fleet the first one is
-    companions: Ports | None = None  # servers beside each sled; None: there are none
-    sled_pacer: SledPacer = attrs.field(factory=AtOnce)
-    state_dir: Path | None = None  # None: nothing outlives the daemon
-    record: Recorder | None = None  # who writes down every turn
 
 
 @attrs.define
@@ -156,14 +127,34 @@ class Undelivered:
     why: str
 
 
+class Judges(Protocol):
+    """Who judges a scenario on a daemon, as the daemon sees it."""
+
+    judge: Judge
+
+    def load(self, scenario: Scenario) -> None:
+        """Judge by this one from now on."""
+        ...
+
+
 class Daemon:
     """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
 
-    judging: Judging | None = None
+    judging: Judges | None = None
     """Whoever judges a scenario on this daemon sets it."""
+    model: ModelHost | None = None
+    """The Nexus model that lives by the same clock, if there is one; whoever brings it sets it."""
+    handed_over: asyncio.Event | None = None
+    """None: nobody wants the rack handed over."""
     stopping = False
 
-    def __init__(self, sleds: list[SledConfig], options: Options, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        sleds: list[SledConfig],
+        options: Options,
+        clock: Clock | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.options = options
         self.played = Played()
         self.clock = clock or Clock()
@@ -188,14 +179,15 @@ class Daemon:
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
-        self.look = Looking(self)
+        self.look = Looking(self.passage, self.history, self.clock, self.propolis)
         self.pausing = Pausing(self.clock, [self])
-        self.snapshots = Snapshots(self)
-        self.saying = Saying(self, everything=logs.says("debug"))
+        self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
         ]  # fmt: skip
-        self.recorder = self._take_in(sleds)
+        self.recorder = recorder
+        """Who writes down every turn."""
+        self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
         self.companions: dict[UUID, Companions] = {}
@@ -206,7 +198,6 @@ class Daemon:
         self.addresses: dict[UUID, str] = {}
         self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
         self.refused: asyncio.Future[RegistrationRefused] | None = None
-        self.handed_over: asyncio.Event | None = None  # None: nobody wants the rack handed over
         self._log = logs.get("daemon")
         self._client = NexusClient(options.nexus)
         self._senders: Senders[contract.PutToNexus | Send] = Senders(
@@ -236,14 +227,12 @@ class Daemon:
         self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
-    def _take_in(self, sleds: list[SledConfig]) -> Recorder | None:
+    def _take_in(self, sleds: list[SledConfig]) -> None:
         """The rack's first sleds, and whoever writes down what becomes of them. Raises `CannotRecord`."""
         for config in sleds:
             self.rack.add_sled(config)
-        recorder = self.options.record
-        if recorder is not None:
-            recorder.begin(self.options, sleds, self.clock.now_us)
-        return recorder
+        if self.recorder is not None:
+            self.recorder.begin(self.options, sleds, self.clock.now_us)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -702,7 +691,7 @@ class Daemon:
 
     def sled_name(self, sled_id: UUID) -> str:
         """As the scenario's fleet calls it; its id if none does."""
-        return self.passage.name_of(sled_id) or str(sled_id)
+        return self.passage.known_as(sled_id)
 
     @property
     def tickets(self) -> int:

@@ -30,7 +30,7 @@ from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.records import Instance, InstanceDbState, IntendedState, Row, Vmm, VmmDbState
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.play.stage import Answered
 

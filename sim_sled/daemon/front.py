@@ -60,6 +60,7 @@ class Spread(Enum):
     RULES = "all; the counters of each rule, added up"
     SUMS = "all; their figures, added up"
     EVERYBODY = "all; what one of them can do is done"
+    RULES_IN = "all, and whoever starts again later"
     READY = "all; ready when all are"
     PROBES = "all; the first that is not ready, or anybody"
     ANY = "any: they are the same there"
@@ -95,7 +96,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/rules"): Spread.RULES,
     ("POST", "/fire/{name}"): Spread.EVERYBODY,
     ("POST", "/release/{name}"): Spread.EVERYBODY,
-    ("PUT", "/rules"): Spread.EVERYBODY,
+    ("PUT", "/rules"): Spread.RULES_IN,
     ("POST", "/scale"): Spread.NOBODY,
     ("GET", "/time"): Spread.ANY,
     ("GET", "/scenario"): Spread.ANY,
@@ -227,9 +228,13 @@ class Front:
                 return _told(await self._owner(call))
         said = await self.ask_all(call)
         match spread:
+            case Spread.RULES_IN:
+                if any(each.good for each in said):
+                    self._workers.given(call.body.scenario)
+                return _told(_best(said))
             case Spread.HOLDER | Spread.EVERYBODY:
                 # the sled is one worker's, a rule may be armed with one only; if nobody can, all say why in one way
-                return _told(next((each for each in said if each.good), min(said, key=lambda each: each.status)))
+                return _told(_best(said))
             case Spread.READY:
                 return _ready(said)
             case Spread.PROBES:
@@ -494,6 +499,11 @@ def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
 
 def _told(said: Said) -> web.Response:
     return web.Response(status=said.status, body=said.body, content_type=said.kind)
+
+
+def _best(said: list[Said]) -> Said:
+    """Of several that were asked to do the same."""
+    return next((each for each in said if each.good), min(said, key=lambda each: each.status))
 
 
 def _listed(found: list[Said]) -> str:

@@ -20,9 +20,9 @@ from uuid import UUID
 import attrs
 
 from nexus_client.stub.nexus import Nexus
+from sim_sled import logs
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
-from sim_sled.daemon import logs
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.files import write_text

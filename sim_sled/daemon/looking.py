@@ -25,7 +25,10 @@ from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting, Sightings
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.daemon import Daemon
+    from sim_sled.daemon.clock import Clock
+    from sim_sled.daemon.history import History
+    from sim_sled.daemon.propolis_api import PropolisApis
+    from sim_sled.play.passage import Passage
 
 EVENTS_KEPT: Final = 20_000
 """Events for whoever comes late or comes back: some 6 MB, minutes of a busy daemon."""
@@ -53,7 +56,10 @@ class Unmet(AssertionError):
 class Looking:
     """What can be asked of one daemon."""
 
-    daemon: Daemon
+    passage: Passage
+    history: History
+    clock: Clock
+    propolis: PropolisApis | None = None
     sightings: Sightings = attrs.field(init=False)
     happenings: deque[tuple[int, Happening, Sighting | None]] = attrs.field(factory=lambda: deque(maxlen=EVENTS_KEPT))
     """As they came; made into events for whoever asks, since mostly nobody does."""
@@ -61,7 +67,7 @@ class Looking:
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.sightings = Sightings(self.daemon.rack)
+        self.sightings = Sightings(self.passage.rack)
 
     def watch(self, happening: Happening) -> None:
         """One happening of the rack."""
@@ -110,15 +116,15 @@ class Looking:
 
     def timeline(self, seen: Sighting) -> list[str]:
         """What happened to a VMM, oldest first, with milliseconds since the first line."""
-        happened = self.daemon.history.of(seen.propolis_id)
+        happened = self.history.of(seen.propolis_id)
         return [f"{(each.at_us - happened[0].at_us) / 1e3:9.1f} ms  {text_of(each)}" for each in happened]
 
     def why(self, seen: Sighting) -> dict[str, Any]:
         """Everything known about a VMM, `says` in sentences; also of one that is gone."""
-        sled = self.daemon.rack.sleds.get(seen.sled_id)
+        sled = self.passage.rack.sleds.get(seen.sled_id)
         answer: dict[str, Any]
         if sled is not None and seen.propolis_id in sled.vmms:
-            answer = why(sled, sled.get(seen.propolis_id), self.daemon.clock.now_us())
+            answer = why(sled, sled.get(seen.propolis_id), self.clock.now_us())
         else:
             told = f"Nexus acknowledged {seen.acked or 'nothing'}."
             if sled is None:
@@ -127,7 +133,7 @@ class Looking:
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
         answer["registered_at"] = stamp(seen.registered_us)
-        who = self.daemon.passage.who(seen.propolis_id)
+        who = self.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
             {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
@@ -146,8 +152,8 @@ class Looking:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per VMM that is there, by sled and id."""
-        out, propolis = [], self.daemon.propolis
-        for sled_id, sled in sorted(self.daemon.rack.sleds.items()):
+        out, propolis = [], self.propolis
+        for sled_id, sled in sorted(self.passage.rack.sleds.items()):
             for propolis_id, vmm in sorted(sled.vmms.items()):
                 seen = self.sightings.get(propolis_id)
                 pending = sled.outbox.pending_of(propolis_id)
@@ -155,12 +161,12 @@ class Looking:
                     row(vmm)
                     | {
                         "ordinal": "" if seen is None else seen.short,
-                        "sled": self.daemon.sled_name(sled_id),
+                        "sled": self.passage.known_as(sled_id),
                         "in": vmm.state.value if seen is None else seen.state,
                         "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
                         "asked": vmm.asked[-1][1].type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
-                        "rule": self._rule(propolis_id),
+                        "rule": self._rule(propolis_id, seen),
                         "restarts": 0 if seen is None else self._restarts(seen),
                         "propolis_listens": None if propolis is None else propolis.address_of(sled_id, propolis_id),
                     }
@@ -172,10 +178,16 @@ class Looking:
         mine = [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
         return sum(each.ordinal < seen.ordinal for each in mine)
 
-    def _rule(self, propolis_id: UUID) -> str | None:
-        """The rule that last had a hand in it."""
-        who = self.daemon.passage.who(propolis_id)
-        return None if who is None or not who.notes else who.notes[-1].rule
+    def _rule(self, propolis_id: UUID, seen: Sighting | None) -> str | None:
+        """The rule that holds a report of it, or stalls it where it is."""
+        who = self.passage.who(propolis_id)
+        if who is None:
+            return None
+        held = [one.rule for one in self.passage.conductor.engine.post.held_of(who) if one.rule]
+        since_us = 0 if seen is None or not seen.states else seen.states[-1][0]
+        now_us = self.clock.now_us()
+        held += [note.rule for note in who.notes if note.at_us >= since_us and note.stalls_until_us > now_us]
+        return held[0] if held else None
 
     # ---- waiting
 

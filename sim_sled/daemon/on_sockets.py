@@ -28,9 +28,10 @@ from sim_sled.companions.servers import Ports
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.judging import look_at_call
 from sim_sled.daemon.on_model import do_to_model
+from sim_sled.daemon.options import Options
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Expunge, Power, RestartNexus

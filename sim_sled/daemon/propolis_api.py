@@ -16,7 +16,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -32,13 +32,15 @@ from propolis_stub.server.instance import Preparation, PropolisServer
 from propolis_stub.spec.read import Spec, SpecRefused, from_sled, normalised
 from propolis_stub.spec.versions import InstanceMetadata, InstanceProperties, SledSpec
 from propolis_stub.vm import Vm
+from sim_sled import logs
 from sim_sled.core import contract
 from sim_sled.core.errors import SledError
-from sim_sled.daemon import logs
 from sim_sled.daemon.propolis_mode import PropolisMode
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.daemon import Daemon
+    from sim_sled.core.rack import Rack
+    from sim_sled.daemon.clock import Clock
+    from sim_sled.daemon.options import Options
 
 BACKLOG: Final = 64
 """Per VMM: a monitor, some consoles, one migration peer."""
@@ -50,10 +52,28 @@ _Key = tuple[UUID, UUID]
 """(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
 
 
+class VmHost(Protocol):
+    """What listeners need of the daemon whose VMMs they serve."""
+
+    options: Options
+    clock: Clock
+    rack: Rack
+    addresses: dict[UUID, str]
+
+    def ticket(self) -> int:
+        """A number no waiting request has."""
+
+    def handle(self, item: contract.Input) -> None:
+        """An input to which nobody waits for an answer."""
+
+    def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: propolis.Input) -> list[propolis.Effect]:
+        """An input of a VMM's Propolis API. Raises `SledError` for a refusal."""
+
+
 class _Host:
     """One VMM's VM, reached through the rack; see `propolis_stub.server.instance.Host`."""
 
-    def __init__(self, daemon: Daemon, sled_id: UUID, propolis_id: UUID) -> None:
+    def __init__(self, daemon: VmHost, sled_id: UUID, propolis_id: UUID) -> None:
         self._daemon = daemon
         self._sled_id = sled_id
         self._propolis_id = propolis_id
@@ -79,7 +99,7 @@ class _Host:
 class PropolisApis:
     """The listeners of one daemon; `perform` gets every effect of every VM."""
 
-    def __init__(self, daemon: Daemon, mode: PropolisMode) -> None:
+    def __init__(self, daemon: VmHost, mode: PropolisMode) -> None:
         self.mode = mode
         self._daemon = daemon
         self._log = logs.get("propolis")

@@ -4,7 +4,8 @@ The loop only makes lines; a thread of its own writes what has come together, so
 keeps nobody waiting and `kill -9` costs the last tenth of a second. A recording is whole or it ends with a sentence:
 one with a hole could not be replayed from there on. At a limit, or when the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, daemon/part_files.py, recording/lines.py. Read next: daemon/recordings.py.
+Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/lines.py.
+Read next: daemon/recordings.py.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from nexus_client.types import stamp
+from sim_sled import logs
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon import logs
 from sim_sled.daemon.graph import program
 from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
@@ -27,7 +28,7 @@ from sim_sled.recording.forms import NoForm, form
 from sim_sled.recording.lines import Turn, says_all
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.daemon import Options
+    from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
 

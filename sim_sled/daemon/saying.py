@@ -6,7 +6,7 @@ fields in each, so that `sim-sled import` makes a scenario of our own logs, too 
 Where a sled agent has a line for it, the line has its words (LG 2). What is rare is said at info, the rest at debug:
 a daemon with a thousand VMMs has thousands of transitions a minute.
 
-Read before: core/event.py, daemon/logs.py. Read next: daemon/daemon.py.
+Read before: core/event.py, logs.py. Read next: daemon/daemon.py.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import attrs
 
 from nexus_client.types import SledVmmState
 from propolis_stub.types import Publication
+from sim_sled import logs
 from sim_sled.core.event import event_of
 from sim_sled.core.happenings import Happening, Kind
-from sim_sled.daemon import logs
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sim_sled.daemon.daemon import Daemon
+    from sim_sled.daemon.clock import Clock
+    from sim_sled.daemon.sightings import Sightings
     from sim_sled.http.app import Over
+    from sim_sled.play.passage import Passage
 
 WORDS: Final = {
     Kind.REGISTERED: "ensuring instance is registered",
@@ -53,7 +55,9 @@ FAILURES: Final = frozenset({Kind.REFUSED, Kind.RETRYING, Kind.GIVEN_UP})
 class Saying:
     """The lines of one daemon."""
 
-    daemon: Daemon
+    passage: Passage
+    sightings: Sightings
+    clock: Clock
     everything: bool
     _log: Any = attrs.field(factory=lambda: logs.get("vmm"))
 
@@ -72,8 +76,8 @@ class Saying:
 
     def _fields(self, happening: Happening) -> dict[str, Any]:
         assert happening.propolis_id is not None, "asked before"
-        fields = {"sled": self.daemon.sled_name(happening.sled_id), "propolis_id": str(happening.propolis_id)}
-        seen = self.daemon.look.sightings.get(happening.propolis_id)
+        fields = {"sled": self.passage.known_as(happening.sled_id), "propolis_id": str(happening.propolis_id)}
+        seen = self.sightings.get(happening.propolis_id)
         if seen is not None:
             fields |= {"instance_id": str(seen.instance_id), "vm": seen.hostname}
         event = event_of(happening)
@@ -82,7 +86,7 @@ class Saying:
         found: dict[str, Any] = fields | {name: value for name, value in more.items() if value}
         match happening.kind, happening.data:
             case Kind.REGISTERED, _:
-                vmm = self.daemon.rack.sleds[happening.sled_id].vmms[happening.propolis_id]
+                vmm = self.passage.rack.sleds[happening.sled_id].vmms[happening.propolis_id]
                 found |= {"ncpus": vmm.about.ncpus, "memory_mib": vmm.about.memory_mib}
                 if vmm.about.migration_id is not None:
                     found["migration_id"] = str(vmm.about.migration_id)
@@ -102,4 +106,4 @@ class Saying:
         fields = attrs.asdict(over, filter=lambda _, value: value is not None)
         words = "request completed" if over.response_code is not None else "request handling cancelled"
         gone = "" if over.response_code is not None else " (client disconnected)"
-        self._log.debug(words + gone, at_us=self.daemon.clock.now_us(), sled=self.daemon.sled_name(sled_id), **fields)
+        self._log.debug(words + gone, at_us=self.clock.now_us(), sled=self.passage.known_as(sled_id), **fields)

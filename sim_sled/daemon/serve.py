@@ -23,11 +23,12 @@ from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, FAILED, GOOD
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled import port_file
+from sim_sled import logs, port_file
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon import descriptors, logs, loop
+from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options, Played
+from sim_sled.daemon.daemon import Daemon, Played
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.files import CannotWrite
 from sim_sled.machine import assertions, binding
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sim_sled.core.handoff.wishes import Wishes
     from sim_sled.daemon.external import External
     from sim_sled.daemon.judging import Judging
+    from sim_sled.daemon.recorder import Recorder
     from sim_sled.language.schema import Scenario
 
 
@@ -56,6 +58,8 @@ class ServeOptions:
     junit: Path | None = None
     """Where the verdict on the scenario's `expect` goes; None: nobody judges."""
     handoff: Wishes | None = None
+    recorder: Recorder | None = None
+    """Who writes down every turn."""
 
 
 BACKGROUND_MAX: Final = 1_000
@@ -82,7 +86,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
             return _cannot_write(serving.port_file, error)
     try:
         descriptors.allow(len(sleds))
-        daemon = Daemon(sleds, options)
+        daemon = Daemon(sleds, options, recorder=serving.recorder)
         external = _external(daemon, serving)
     except ValueError as error:
         print(f"sim-sled: {error}", file=sys.stderr)  # noqa: T201 -- for the person who started it
@@ -109,7 +113,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         for sled_id, beside in daemon.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
-            from sim_sled.companions.handoff import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
+            from sim_sled.daemon.handing_over import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
 
             runner = HandoffRunner(daemon, serving.handoff, daemon.options.seed)
             daemon.handed_over = runner.done

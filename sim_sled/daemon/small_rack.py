@@ -27,9 +27,10 @@ from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import RECHECK_US, Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.daemon import Daemon, Options, Undelivered
+from sim_sled.daemon.daemon import Daemon, Undelivered
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
@@ -157,7 +158,7 @@ class SmallRack:
                 self.daemon.pausing.all.append(self.server.host)
                 self.daemon.pausing.held = lambda: self.daemon.held
                 self.server.nexus.watch_public(self.daemon.look.touch)
-                self.daemon.snapshots.model = self.server.host
+                self.daemon.model = self.server.host
                 self.daemon.beyond = self._beyond
             await self.daemon.start()
         except BaseException:
@@ -237,10 +238,9 @@ class SmallRack:
             plays=plays,
             own_ports=self.part is not None,
             propolis=self.propolis,
-            record=self.record,
             shutdown_wait_s=quick if self.shutdown_wait_s is None else self.shutdown_wait_s,
         )
-        return Daemon(configs, options, self.clock)
+        return Daemon(configs, options, self.clock, self.record)
 
     def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
         """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""

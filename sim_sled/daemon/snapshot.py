@@ -26,7 +26,6 @@ from nexus_client.types import stamp
 from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
 
 if TYPE_CHECKING:
-    from nexus_client.stub.server.host import Host
     from sim_sled.daemon.daemon import Daemon
 
 FORMAT: Final = 1
@@ -74,10 +73,9 @@ class File(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=T
 
 @attrs.define(eq=False)
 class Snapshots:
-    """Of one daemon. `model`: the Nexus model that lives by the same clock, if there is one."""
+    """Of one daemon, with the Nexus model that lives by the same clock."""
 
     daemon: Daemon
-    model: Host | None = None
 
     async def take(self) -> File:
         """All of it. Time stands while it is made. Raises `Refused`."""
@@ -109,7 +107,7 @@ class Snapshots:
             now_us=now_us,
             sleds=sorted(map(str, daemon.rack.sleds)),
             vmms=sum(len(sled.vmms) for sled in daemon.rack.sleds.values()),
-            model=self.model is not None,
+            model=self.daemon.model is not None,
             judged=daemon.judging is not None,
             table=packed,
         )
@@ -127,7 +125,7 @@ class Snapshots:
             other = f"{len(file.sleds)} sleds, and this one has {len(here)}"
             same = "as many, but others: start a rack with the name of that one"
             raise Refused(f"the snapshot is of another rack: {other if len(file.sleds) != len(here) else same}")
-        if file.model != (self.model is not None):
+        if file.model != (self.daemon.model is not None):
             raise Refused(f"the snapshot is of a rack with{'' if file.model else 'out'} the Nexus model in it")
         if file.judged != (self.daemon.judging is not None):
             raise Refused(f"the snapshot is of a daemon {'with' if file.judged else 'without'} --junit")
@@ -163,8 +161,8 @@ class Snapshots:
 
     def _quiet(self, what: str) -> None:
         only_here = self.daemon.only_here()
-        if self.model is not None and self.model.on_the_network:
-            only_here.append(f"{self.model.on_the_network} answers of sleds are waited for by the model")
+        if self.daemon.model is not None and self.daemon.model.on_the_network:
+            only_here.append(f"{self.daemon.model.on_the_network} answers of sleds are waited for by the model")
         if only_here:
             raise Refused(f"what is here cannot {what}: {'; '.join(only_here)}")
 
@@ -182,8 +180,8 @@ class Snapshots:
             "history": daemon.history,
         }
         found |= {f"sled {sled_id}": sled for sled_id, sled in daemon.rack.sleds.items()}
-        if self.model is not None:
-            found |= {"nexus": self.model.nexus, "handoff": self.model.rack, "upstairs": self.model.upstairs}
+        if (model := daemon.model) is not None:
+            found |= {"nexus": model.nexus, "handoff": model.rack, "upstairs": model.upstairs}
         if daemon.judging is not None:
             found["judge"] = daemon.judging.judge
         return found

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from nexus_client.dropshot import foreign
 from sim_sled.core.estate import Estate
-from sim_sled.daemon.blobs import Blobs
+from sim_sled.http.blobs import Blobs
 from sim_sled.language.files import TooLong, read_bounded
 
 FACTS_BYTES_MAX: Final = 256 * 1024 * 1024

@@ -17,19 +17,24 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from nexus_client.dropshot import collector
+from nexus_client.dropshot import collector, ending
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, UNREACHABLE
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import descriptors, logs, loop
+from sim_sled import logs
+from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
 from sim_sled.files import CannotWrite
 from sim_sled.machine import assertions, cannot_bind
+
+if TYPE_CHECKING:
+    from sim_sled.language.schema import Scenario
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -46,6 +51,10 @@ class Spec(msgspec.Struct, frozen=True):
     token: str
     listen: str = "[::1]:0"
     log_level: str = "warning"
+    rules: str | None = None
+    """A scenario that came over the control API, and is in effect instead of the file's."""
+    revision: int = 1
+    """Of what is in effect, as the rack counts."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -74,16 +83,14 @@ async def _main() -> int:
 
 
 async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
-    stop = asyncio.Event()
+    stop = ending.asked([signal.SIGTERM])
     running = asyncio.get_running_loop()
-    running.add_signal_handler(signal.SIGTERM, stop.set)
-    running.add_signal_handler(signal.SIGINT, lambda: None)  # whoever sends it one by one: the parent decides
     file = None if spec.scenario is None else Path(spec.scenario)
     rack = SmallRack(
         name=spec.name,
         sleds=spec.sleds,
         nexus=spec.nexus,
-        scenario=None if file is None else load_one(file),
+        scenario=_scenario(spec, file),
         seed=spec.seed,
         pace=spec.pace,
         address=spec.listen,
@@ -92,8 +99,10 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         part=Part(spec.first, spec.count),
     )
     descriptors.allow(spec.count)
-    await rack.start()
+    if not await ending.unless(stop, rack.start()):
+        return 0
     try:
+        _take_up(rack, spec)
         if file is not None:
             running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file, rack.daemon.played))
         listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
@@ -103,7 +112,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
             sys.stdout.flush()
             collector.started()
             with told_of(rack):
-                await _until(stop, parent)
+                await ending.unless(stop, _gone(parent))
         finally:
             await listener.close()
     finally:
@@ -129,13 +138,45 @@ def told_of(rack: SmallRack) -> Iterator[None]:
         told.close()
 
 
-async def _until(stop: asyncio.Event, parent: asyncio.StreamReader) -> None:
-    """Until SIGTERM, or until nobody holds the other end of stdin."""
-    waiting = [asyncio.ensure_future(parent.read()), asyncio.ensure_future(stop.wait())]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for each in waiting:
-        each.cancel()
+def _scenario(spec: Spec, file: Path | None) -> Scenario | None:
+    """What the rack is made by: the fleet is the file's, also where the rules have been replaced since. Raises
+    `BadScenario`, unless the file has gone bad and is in effect no more.
+    """
+    if file is None:
+        return None
+    try:
+        return load_one(file)
+    except BadScenario:
+        if spec.rules is None:
+            raise
+        return _given(spec.rules)
+
+
+def _take_up(rack: SmallRack, spec: Spec) -> None:
+    """The rules that are in effect by now are these sleds' too, if they concern them."""
+    if spec.rules is not None:
+        from sim_sled.play.fleet import NotInFleet  # noqa: PLC0415 -- few racks are given other rules
+
+        with contextlib.suppress(NotInFleet):  # as it was when they came: the other parts of the rack took them
+            rack.daemon.load(_given(spec.rules))
+    rack.daemon.played.revision = spec.revision
+
+
+def _given(rules: str) -> Scenario:
+    from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- few racks are given other rules
+
+    scenario, problems = parse_scenario(rules, "scenario")
+    if scenario is None:
+        raise BadScenario(problems.text())
+    return scenario
+
+
+async def _gone(parent: asyncio.StreamReader) -> None:
+    """Until nobody holds the other end of stdin."""
+    await parent.read()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it one by one: the parent decides
+    ending.begin("sim-sled")
     raise SystemExit(loop.run(_main()))

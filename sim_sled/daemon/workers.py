@@ -19,6 +19,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Self
 
 import attrs
@@ -26,8 +27,9 @@ import msgspec
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
+from sim_sled.daemon.serve import BadScenario, load_one
 from sim_sled.daemon.small_rack import READY_S, RackError, SledHandle, handle_of, model_of_rack
 from sim_sled.daemon.worker import Ready, Spec
 
@@ -74,6 +76,8 @@ class Workers:
         self._log = logs.get("workers")
         self._watching: list[asyncio.Task[None]] = []
         self._ending = False
+        self._rules: str | None = None
+        self._revision = 1
 
     @classmethod
     def of(cls, spec: Spec, workers: int) -> Self:
@@ -117,7 +121,8 @@ class Workers:
         )
         assert worker.process.stdin is not None, "asked for"
         assert worker.process.stdout is not None, "asked for"
-        worker.process.stdin.write(msgspec.json.encode(worker.spec) + b"\n")
+        spec = msgspec.structs.replace(worker.spec, rules=self._rules, revision=self._revision)
+        worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
         line = await worker.process.stdout.readline()
         if not line.endswith(b"\n"):
             code = await worker.process.wait()
@@ -125,6 +130,11 @@ class Workers:
             if code == ADDRESS_IN_USE:
                 raise OSError(errno.EADDRNOTAVAIL, f"{which} could not listen")
             raise RackError(f"{which} has ended with {code} before it was ready")
+        if spec.revision != self._revision:  # other rules have come meanwhile, of which it has not heard
+            worker.process.kill()
+            await worker.process.wait()
+            await self._start(worker)
+            return
         worker.ready = msgspec.json.decode(line, type=Ready)
         worker.deaths = 0
 
@@ -159,6 +169,19 @@ class Workers:
             if each.process is not None and each.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     each.process.send_signal(number)
+
+    def given(self, rules: str) -> None:
+        """Other rules are in effect: a worker that starts again starts with them."""
+        self._rules = rules
+        self._revision += 1
+
+    def read_again(self, file: Path) -> None:
+        """Every worker reads the file for itself; if it is bad, the rules stay, and they say so."""
+        with contextlib.suppress(BadScenario):
+            load_one(file)
+            self._rules = None
+            self._revision += 1
+        self.signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """End all; one that does not within `END_S` is killed."""

@@ -29,12 +29,13 @@ PUBLISHED_KEPT: Final = 6
 
 @attrs.frozen
 class Note:
-    """A rule touched a VMM: when, which, how."""
+    """A rule touched a VMM: when, which, how. `stalls_until_us`: it keeps it where it is, so long at most."""
 
     at_us: int
     rule: str
     mark: Mark
     text: str
+    stalls_until_us: int = 0
 
 
 class Down(StrEnum):
@@ -105,9 +106,15 @@ class Subject:
         self.counts[what] = n + 1
         return n
 
-    def remember(self, rule: Rule, text: str, now_us: int) -> None:
+    def remember(self, rule: Rule, text: str, now_us: int, stalls_until_us: int = 0) -> None:
         """For `why`: this rule touched it."""
-        self.notes.append(Note(now_us, rule.name, rule.mark(), text))
+        self.notes.append(Note(now_us, rule.name, rule.mark(), text, stalls_until_us))
+
+    def let_go(self, rule: str, text: str, now_us: int) -> None:
+        """For `why`: what this rule was remembered for is over."""
+        mark = next((note.mark for note in reversed(self.notes) if note.rule == rule), None)
+        if mark is not None:
+            self.notes.append(Note(now_us, rule, mark, text))
 
 
 @attrs.define(eq=False)

@@ -331,7 +331,10 @@ class Post:
             who = self.cast.who(one.publication.propolis_id)
             sled = self.cast.by_id.get(one.publication.sled_id)
             name = sled.name if sled is not None else "-"
-            self.tell("net", who, name, f"{one.publication.body.vmm_state.state.value} released", None)
+            state = one.publication.body.vmm_state.state.value
+            self.tell("net", who, name, f"{state} released", None)
+            if who is not None:
+                who.let_go(one.rule, f"lets {state} go", now_us)
             self._deliver(one.publication, 0, now_us)
             self._passed(one.publication)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -41,6 +42,9 @@ from sim_sled.http.bodies_network import (
     external_ips_v11,
     external_ips_v32,
 )
+
+_IDS_SHARED: Final = 4096
+"""Silos and projects that are remembered: more than a rack has VMs of at a time, and some 2 MB."""
 
 _ZVOL: Final = re.compile(
     r"/dev/zvol/rdsk/oxp_(?P<zpool>[0-9a-f-]{36})/local_storage_unencrypted/(?P<dataset>[0-9a-f-]{36})/vol"
@@ -247,6 +251,12 @@ BODIES: Final[tuple[tuple[int, Json[Any]], ...]] = (
 """(major version since which, body): each holds until the next."""
 
 
+@lru_cache(maxsize=_IDS_SHARED)
+def _shared(text: Uuid) -> UUID:
+    """The id of a silo or a project: one object for all VMMs that have it, since each would cost them 100 bytes."""
+    return text.uuid
+
+
 def to_registration(body: Body) -> contract.Registration:
     """What the core keeps of a body of any version. Raises `InvalidRequest`."""
     local, board = body.local_config, body.vmm_spec.board
@@ -261,8 +271,8 @@ def to_registration(body: Body) -> contract.Registration:
         ncpus=board.cpus,
         memory_mib=int(board.memory_mb),
         hostname=str(local.hostname),
-        silo_id=body.metadata.silo_id.uuid,
-        project_id=body.metadata.project_id.uuid,
+        silo_id=_shared(body.metadata.silo_id),
+        project_id=_shared(body.metadata.project_id),
         migration_id=None if body.migration_id is None else body.migration_id.uuid,
         nics=tuple(nic.to_edge() for nic in local.nics),
         external_ips=_external_ips(local),

@@ -1,6 +1,6 @@
 """What the HTTP shell asks of the daemon: hand an input to the core and wait for its answer.
 
-Read next: daemon/blobs.py.
+Read next: http/blobs.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sim_sled.core.contract import (
 )
 
 if TYPE_CHECKING:
-    from sim_sled.daemon.blobs import Blobs
+    from sim_sled.http.blobs import Blobs
 
 EdgeRequest: TypeAlias = Register | Unregister | GetState | PutState | Poke | SimMigrationSource | CallArea
 """Inputs of the core that an HTTP request turns into; each has a `ticket` and a `sled_id`."""

@@ -6,6 +6,7 @@ Read before: http/asking.py, http/bodies_inventory.py, http/bodies_omicron.py. R
 from __future__ import annotations
 
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.http.asking import NO_CONTENT, ask, ok
 from sim_sled.http.bodies_inventory import inventory_of
@@ -13,7 +14,7 @@ from sim_sled.http.routes import Answer, Call
 
 
 async def put_config(call: Call) -> Answer:
-    await ask(call, Ledger, Ledger.put, call.body)
+    await ask(call, Ledger, configure.put, call.body)
     return NO_CONTENT
 
 

@@ -647,6 +647,12 @@ ON_VMM: Final = (SetState, Stall, SkipStates, KillPropolis, ForgetVmm, Migration
 ON_SLED: Final = (RestartAgent, RebootSled, PowerOffSled, ExpungeSled, SetFacts, Clock)
 
 
+def _as_mapping(item: Node) -> str:
+    """What may have been meant by an action that is only named."""
+    cls = ACTIONS.get(item.text) if isinstance(item, Scalar) else None
+    return "{delay: 3s}" if cls is None else f"{{{cls.key}: {cls.example}}}"
+
+
 @attrs.frozen
 class ActionsKind:
     """`do`: one mapping of actions, or a list of them."""
@@ -658,7 +664,7 @@ class ActionsKind:
         actions: list[Any] = []
         for item in items:
             if not isinstance(item, Map):
-                reader.bad("E111", item.mark, "an action is a mapping, e.g. {delay: 3s}")
+                reader.bad("E111", item.mark, f"an action is a mapping, e.g. {_as_mapping(item)}")
                 actions.append(BAD)
                 continue
             actions += self._one(item, reader)

@@ -144,6 +144,9 @@ class _Origin:
     of_sled: bool
 
 
+_FAILS: Final = "; a migration is failed by 'migration: {result: failed}', a VMM by 'set_state: failed'"
+
+
 def _origin(rule: Rule, s: Scenario) -> _Origin:
     by_name = {r.name: r for r in s.rules}
     at, seen = rule, {rule.name}
@@ -163,7 +166,8 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
     at, kind, problems = action.mark("do:"), origin.trigger.kind(), known.problems
     kind_here = rule.when.kind() if rule.when is not None else None
     if isinstance(action, REQUEST_ONLY) and kind is not On.REQUEST:
-        problems.add("E232", at, f"{label}: '{action.key}' answers a request; its trigger is '{kind or 'unknown'}'")
+        said = f"{label}: '{action.key}' answers a request; its trigger is '{kind or 'unknown'}'"
+        problems.add("E232", at, said + (_FAILS if isinstance(action, Fail) else ""))
     if isinstance(action, PUBLISH_ONLY) and kind is not On.PUBLISH:
         problems.add(
             "E234", at, f"{label}: '{action.key}' acts on a publication; its trigger is '{kind or 'unknown'}'"

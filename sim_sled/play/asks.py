@@ -24,6 +24,7 @@ from sim_sled.core.diagnostics.queries import Diagnostics
 from sim_sled.core.errors import Missing
 from sim_sled.core.estate import Estate, OnEstate, ask
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.omicron_config.values import OmicronConfig
 
@@ -83,7 +84,7 @@ def inventory(sled: UUID) -> Ask:
 
 def put_config(sled: UUID, wire: dict[str, Any]) -> Ask:
     config = OmicronConfig(wire)
-    return Ask(sled, "omicron_config_put", ask(Ledger, Ledger.put, config), "PUT", "/omicron-config", wire)
+    return Ask(sled, "omicron_config_put", ask(Ledger, configure.put, config), "PUT", "/omicron-config", wire)
 
 
 def put_artifact_config(sled: UUID, generation: int, hashes: frozenset[str]) -> Ask:

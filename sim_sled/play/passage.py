@@ -110,6 +110,10 @@ class Passage:
         info = None if self._conductor is None else self._conductor.engine.cast.by_id.get(sled_id)
         return None if info is None else info.name
 
+    def known_as(self, sled_id: UUID) -> str:
+        """As the scenario's fleet calls it; its id if none does."""
+        return self.name_of(sled_id) or str(sled_id)
+
     def fired(self) -> dict[str, int]:
         """How often each rule fired."""
         counters = {} if self._conductor is None else self._conductor.engine.counters

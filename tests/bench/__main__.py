@@ -1,6 +1,6 @@
 """`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
 
-    python -m tests.bench [--quick] [--rounds N] [--only abcdefghi] [--json FILE]
+    python -m tests.bench [--quick] [--rounds N] [--only abcdefghijk] [--json FILE]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
 floor take turns within each round, and the ratio is the one of the medians.
@@ -24,8 +24,17 @@ import aiohttp
 import attrs
 import msgspec
 
+from nexus_client.dropshot import collector
 from nexus_client.senders import QUICK_MAX
-from tests.bench import bench_fleet, bench_propolis, bench_start, bench_world, lives
+from tests.bench import (
+    bench_fleet,
+    bench_long_outage,
+    bench_propolis,
+    bench_start,
+    bench_workers,
+    bench_world,
+    lives,
+)
 from tests.bench.performance import figure
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -69,16 +78,18 @@ class Size:
     flat: tuple[int, int]  # registered VMMs, time
     world: bench_world.Size
     fleet: int  # sleds
+    socket_lives: int  # of one turn
+    outage: bench_long_outage.Size
 
 
 FULL = Size(
     rounds=9, seconds=1.5, updates=12_000, lives=3_000, vmms=1_000, many=(10_000, 200_000), flat=(1_000, 200_000),
     world=bench_world.Size(rounds=3, live=(1_000, 10_000), steps=20_000, churning=200, lasts="2h"),
-    fleet=10_000,
+    fleet=10_000, socket_lives=2_000, outage=bench_long_outage.Size(vmms=200_000, away_s=600.0),
 )  # fmt: skip
 QUICK = Size(rounds=1, seconds=0.1, updates=400, lives=20, vmms=200, many=(100, 1_000), flat=(10, 500),
     world=bench_world.Size(rounds=1, live=(10, 50), steps=500, churning=5, lasts="2m"),
-    fleet=20,
+    fleet=20, socket_lives=64, outage=bench_long_outage.Size(vmms=50, away_s=0.5),
 )  # fmt: skip
 
 
@@ -293,6 +304,39 @@ def bench_fleets(size: Size) -> list[Row]:
     return [Row(*fields) for fields in bench_fleet.bench(size.fleet, max(1, size.rounds // 3))]
 
 
+def bench_socket_lives(size: Size) -> list[Row]:
+    rounds = max(1, size.rounds // 3)
+    measured, rest = _cores()
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        nexus = start(Child(rest, "sink")).hello["address"]
+        server = Arm(start(Child(measured, "floor_server", "application")))
+        client = Arm(start(Child(measured, "floor_client", nexus)))
+        load = start(Child(rest, "load"))
+
+        def request() -> tuple[float, float]:
+            told = load.ask(address=server.child.hello["address"], vmms=size.vmms, seconds=size.seconds)
+            return told["rate"], told["requests"]
+
+        def report() -> tuple[float, float]:
+            return client.child.ask(updates=size.updates, vmms=size.vmms)["rate"], size.updates
+
+        for number in range(rounds + 1):
+            server.run(request, counts=number > 0)
+            client.run(report, counts=number > 0)
+    floor_life = 1 / lives.lives_per_second(lives.DictMachine().life, size.lives, 0)
+    per_request, per_report = min(server.costs), min(client.costs)
+
+    def floor_of(reports: float) -> float:
+        return bench_workers.REQUESTS * per_request + reports * per_report + floor_life
+
+    return [Row(*fields) for fields in bench_workers.bench(size.socket_lives, rounds, floor_of)]
+
+
+def bench_outage(size: Size) -> list[Row]:
+    return [Row(*fields) for fields in bench_long_outage.bench(size.outage)]
+
+
 BENCHES = {
     "a": bench_put_state,
     "b": bench_updates,
@@ -303,6 +347,8 @@ BENCHES = {
     "g": bench_virtual_time,
     "h": bench_starts,
     "i": bench_fleets,
+    "j": bench_socket_lives,
+    "k": bench_outage,
 }
 
 
@@ -341,7 +387,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--quick", action="store_true", help="a few seconds, to see that it works; figures mean nothing"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9)")
-    parser.add_argument("--only", default="abcdefghi", help="which benches, e.g. bc")
+    parser.add_argument("--only", default="abcdefghijk", help="which benches, e.g. bc")
     parser.add_argument(
         "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
     )
@@ -395,4 +441,5 @@ def told(rows: list[Row], command: str, load: float) -> dict:
 
 
 if __name__ == "__main__":
+    collector.worker()  # the product's own policy
     main()

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from nexus_client.dropshot import collector
-from sim_sled.daemon import descriptors, logs, loop
+from sim_sled import logs
+from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.small_rack import SmallRack
 

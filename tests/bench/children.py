@@ -35,8 +35,9 @@ from nexus_client.types import (
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.metrics import Counters
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.language.pacer import PresetPacer
 from tests.bench import lives, wire
@@ -68,8 +69,8 @@ def vmm_id(number):
 async def _running_daemon(nexus, vmms, record=None):
     """A daemon as `serve` runs it, with VMMs that run; nothing else happens. `record`: a folder."""
     recorder = None if record is None else Recorder(Path(record), {})
-    options = Options(nexus=nexus, pacer=PresetPacer("instant"), register=False, record=recorder)
-    daemon = Daemon([SledConfig(lives.SLED)], options)
+    options = Options(nexus=nexus, pacer=PresetPacer("instant"), register=False)
+    daemon = Daemon([SledConfig(lives.SLED)], options, recorder=recorder)
     await daemon.start()
     acked = 0
     all_there = asyncio.Event()

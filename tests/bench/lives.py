@@ -23,12 +23,15 @@ from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID(int=1)
 T0_US = 1_700_000_000_000_000
+_SILO, _PROJECT = UUID(int=7), UUID(int=8)
 _DELIVERED = Delivered()
 _RUN, _STOP = VmmStateRequested(Asked.RUNNING), VmmStateRequested(Asked.STOPPED)
 
 
 def registration(number: int) -> contract.Registration:
-    """What a plain VM with one NIC registers with; values of its own, as they would come off the wire."""
+    """What a plain VM with one NIC registers with; values as they come off the wire: silo and project are
+    shared, all else is its own.
+    """
     first = VmmRuntimeState(VmmState.STARTING, 2, time_of(T0_US))
     subnet = f"172.{16 + number % 16}.{number // 16 % 256}.0/24"
     return contract.Registration(
@@ -38,8 +41,8 @@ def registration(number: int) -> contract.Registration:
         ncpus=2,
         memory_mib=8192,
         hostname=f"host-{number}",
-        silo_id=UUID(int=7),
-        project_id=UUID(int=8),
+        silo_id=_SILO,
+        project_id=_PROJECT,
         nics=(contract.Nic(number % 2**24, (subnet,)),),
     )
 

@@ -48,5 +48,5 @@ def test_the_whole_bench_runs():
     )
     assert done.returncode == 0, done.stderr
     assert [line[:3] for line in done.stdout.splitlines() if line.startswith("(")] == list(
-        map("({})".format, "abcdddeffggggghiii")
+        map("({})".format, "abcdddeffggggggghiiijk")
     )

@@ -21,11 +21,13 @@ from nexus_client.dropshot import collector
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.senders import QUICK_MAX
 from nexus_client.types import Asked, VmmStateRequested
+from sim_sled import logs
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.happenings import Kind
-from sim_sled.daemon import logs, loop
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon import loop
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.language.pacer import PresetPacer
 from tests.bench import lives, wire
 from tests.bench.children import vmm_id

@@ -7,7 +7,8 @@ from propolis_stub.waiting import Pace, Pacer, Point
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon import hardware_file
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.recorder import Recorder
 
 _PACE = {
@@ -48,7 +49,8 @@ class DaemonSled:
         config = SledConfig(sled_id, "[::1]:0", mode=mode, hardware=hardware)
         self._daemon = Daemon(
             [config],
-            Options(nexus=nexus, pacer=self._pacer, shutdown_wait_s=1.0, companions=Ports(), record=self._record),
+            Options(nexus=nexus, pacer=self._pacer, shutdown_wait_s=1.0, companions=Ports()),
+            recorder=self._record,
         )
         await self._daemon.start()
         return self._daemon.addresses[sled_id]

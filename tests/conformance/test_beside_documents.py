@@ -15,7 +15,8 @@ from support.wire.documents import load
 
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 

@@ -292,6 +292,8 @@ OLDER = {
     "6455": {"saga_unwound": "stopped"},
     "head": {},
 }
+LABEL = {"no_vmm": "no VMM", "creating": "creating", "failed": "failed", "destroyed": "destroyed"}
+"""What the record's state is called where it is not translated for users."""
 PLAIN = {"no_vmm": "stopped", "creating": "creating", "failed": "failed", "destroyed": "destroyed"}
 
 
@@ -429,6 +431,191 @@ def agent_monitor_poll(_rules, given):
     if given["answer"] == "ok":
         return {"update": "state"}
     return "transient" if given["zone"] in ("running", "cannot tell") else {"update": "zone_gone"}
+
+
+def serial_console(rules, given):
+    """NX 6.2: the VMM decides; what it is called changes with the rules."""
+    row, vmm = given["instance"], given["active_vmm"]
+    public = effective_state(rules, given)["state"]
+    if vmm is None:
+        shown = public if rules in ("6455", "head") else LABEL[row["state"]]
+        return {
+            "error": answer(400, "InvalidRequest", f"instance is {shown} and has no active serial console server")
+        }
+    if vmm["state"] in ("running", "rebooting", "migrating"):
+        return {"connect": vmm["id"]}
+    if rules == "5854" and vmm["state"] == "destroyed":
+        message = "cannot connect to serial console of destroyed instance"
+        return {"error": answer(400, "InvalidRequest", message)}
+    shown = public if rules in ("6455", "head") else vmm["state"]
+    if vmm["state"] in ("destroyed", "saga_unwound"):
+        shown = "Stopped"
+    message = f'cannot connect to serial console of instance in state "{shown}"'
+    return {"error": answer(400, "InvalidRequest", message)}
+
+
+def unavailable(why):
+    return {"error": answer(503, "ServiceNotAvailable", "Service Unavailable") | {"internal_message": why}}
+
+
+def ip_instance_state(rules, given):
+    """NX 6.1, step 2."""
+    row, vmm, verb = given["instance"], given["active_vmm"], given["verb"]
+    both = "IPs or subnets" if rules == "head" else "IPs"
+    one = "IP or subnets" if rules == "head" else "IPs"
+    state = row["state"] if vmm is None else vmm["state"]
+    unhealthy = answer(400, "InvalidRequest", f"cannot modify instance {both}, instance is in unhealthy state")
+    if vmm is None:
+        if state == "creating":
+            message = f"cannot modify instance {one}, instance is still being created"
+            return {"error": answer(400, "InvalidRequest", message)}
+        return {"failed": {"error": unhealthy}, "destroyed": NOT_FOUND, "no_vmm": {"tell": None}}[state]
+    if state in ("running", "rebooting"):
+        return {"tell": vmm["id"]}
+    if state == "saga_unwound":
+        return {"tell": None}
+    if state == "failed":
+        return {"error": unhealthy}
+    if state == "destroyed":
+        return internal("instance 00000000-0000-0000-0000-000000000001 points to destroyed VMM")
+    return unavailable(f"can't {verb} in transient state {state}")
+
+
+def instance_delete(_rules, given):
+    """NX 4.2, last column: no active id, whatever else; the generation and the ids stay."""
+    row = given["instance"]
+    if row["state"] == "creating":
+        return {"error": answer(400, "InvalidRequest", 'instance cannot be deleted in state "creating"')}
+    if row["active_propolis_id"] is not None:
+        message = "cannot delete instance: instance is running or has not yet fully stopped"
+        return {"error": answer(400, "InvalidRequest", message)}
+    return {"ok": True, "instance": row | {"state": "destroyed", "deleted": True}}
+
+
+def commit_update(_rules, given):
+    """NX 5.3: with one's lock, if the state has not moved; success without effect if both have moved on."""
+    row, lock, new = given["instance"], given["lock"], given["new"]
+    moved = row["state_generation"] >= new["state_generation"]
+    if row["deleted"]:
+        return {"result": NOT_FOUND, "instance": row}
+    if row["updater_id"] == lock["updater_id"]:
+        if moved:
+            return {"result": {"error": answer(409, "Conflict", "instance state has changed")}, "instance": row}
+        written = {key: value for key, value in new.items() if key != "intended_state" or value is not None}
+        freed = {"updater_id": None, "updater_gen": lock["locked_gen"] + 1}
+        return {"result": {"committed": True}, "instance": row | written | freed}
+    if moved:
+        return {"result": {"committed": False}, "instance": row}
+    whose = "is not locked" if row["updater_id"] is None else "is locked by another saga!"
+    return {"result": internal(f"cannot commit instance updates: the instance {whose}"), "instance": row}
+
+
+def start_vmm_undo(rules, given):
+    """NX 4.3: SagaUnwound, each time; never a deleted row; refused for a Failed one, which 11294 lets go on."""
+    vmm, may = given["vmm"], given["auto_restart_policy"] != "never"
+    told = {"state": vmm["state"], "state_generation": vmm["state_generation"]}
+    if vmm["deleted"]:
+        return {"undo": "goes on", "vmm": told, "reincarnation_woken": may}
+    if vmm["state"] == "failed" and rules == "head":
+        return {"undo": "stuck", "vmm": told, "reincarnation_woken": False}
+    told = {"state": "saga_unwound", "state_generation": vmm["state_generation"] + 1}
+    return {"undo": "goes on", "vmm": told, "reincarnation_woken": may}
+
+
+def vmm_state_predicates(rules, given):
+    """NX 1.1, the classes."""
+    state = given["state"]
+    answer = {"label": state, "is_destroyable": state in ("destroyed", "saga_unwound")}
+    if rules != "5749":
+        answer["is_destroyable"] |= state == "failed"
+        answer |= {
+            "is_terminal": state in TERMINAL,
+            "exists_on_sled": state not in ("creating", "saga_unwound", "destroyed"),
+        }
+    return answer
+
+
+def migration_predicates(_rules, given):
+    ends = (given["source_state"], given["target_state"])
+    failed, completed = "failed" in ends, "completed" in ends
+    return {
+        "is_terminal": failed or completed,
+        "either_side_failed": failed,
+        "either_side_completed": completed,
+    }
+
+
+def ip_begin_attach(_rules, given):
+    """NX 6.1, step 1: the address first, then the migration, then the state."""
+    kind, ip, row = given["kind"], given["ip"], given["instance"]
+    ours = ip["instance"] == "I"
+    if ip["state"] == "attached":
+        if ours:
+            return {"ok": True, "do_saga": False}
+        message = f"{kind} IP cannot be attached to one instance while still attached to another"
+        return {"error": answer(400, "InvalidRequest", message)}
+    if ip["state"] == "attaching" and ours:
+        return {"ok": True, "do_saga": True}
+    if ip["state"] != "detached":
+        retry = "attach will be safe to retry once operation on same IP resource completes"
+        return unavailable(f"tried to attach {kind} IP mid-attach/detach: {retry}")
+    if row["migration_id"] is not None:
+        retry = "detach will be safe to retry once migrate completes"
+        return unavailable(f"tried to attach {kind} IP while instance was migrating: {retry}")
+    if row["state"] not in ("no_vmm", "vmm"):
+        message = f"cannot attach {kind} IP to instance in {row['state']} state"
+        return {"error": answer(400, "InvalidRequest", message)}
+    if given["attached_count_with_snat"] > 32:
+        message = "an instance may not have more than 32 external IP addresses"
+        return {"error": answer(400, "InvalidRequest", message)}
+    if not given["nic_matches"]:
+        message = (
+            f"The {kind} external IP is an IPv4 address, but the instance with ID "
+            "00000000-0000-0000-0000-000000000001 does not have a primary network interface with a VPC-private IPv4 "
+            "address. Add a VPC-private IPv4 address to the interface, or attach a different IP address"
+        )
+        return {"error": answer(400, "InvalidRequest", message)}
+    return {"ok": True, "do_saga": True}
+
+
+def ip_begin_detach(_rules, given):
+    kind, ip, row = given["kind"], given["ip"], given["instance"]
+    ours = ip["instance"] == "I"
+    if ip["state"] == "detached":
+        return {"ok": True, "do_saga": False}
+    if ip["state"] == "attached" and not ours:
+        return {"error": answer(400, "InvalidRequest", f"{kind} IP is not attached to the target instance")}
+    if ip["state"] == "detaching" and ours:
+        return {"ok": True, "do_saga": True}
+    if ip["state"] != "attached":
+        retry = "detach will be safe to retry once operation on same IP resource completes"
+        return unavailable(f"tried to detach {kind} IP mid-attach/detach: {retry}")
+    if row["migration_id"] is not None:
+        retry = "detach will be safe to retry once migrate completes"
+        return unavailable(f"tried to detach {kind} IP while instance was migrating: {retry}")
+    if row["state"] not in ("no_vmm", "vmm"):
+        message = f"cannot detach {kind} IP from instance in {row['state']} state"
+        return {"error": answer(400, "InvalidRequest", message)}
+    return {"ok": True, "do_saga": True}
+
+
+def subnet_begin_attach(_rules, given):
+    """NX 6.1: the same order, with other words."""
+    ip, row = given["ip"], given["instance"]
+    ours = ip["instance"] == "I"
+    if ip["state"] == "attached" and not ours:
+        message = "External subnets cannot be attached to one instance while still attached to another"
+        return {"error": answer(400, "InvalidRequest", message)}
+    if ip["state"] in ("attached", "attaching") and ours:
+        return {"ok": True, "do_saga": ip["state"] == "attaching"}
+    if ip["state"] != "detached":
+        return unavailable(
+            "The external subnet is in the process of attaching to or detaching from another instance."
+        )
+    if row["state"] not in ("no_vmm", "vmm"):
+        message = f"Cannot attach subnet to instance in {row['state']} state"
+        return {"error": answer(400, "InvalidRequest", message)}
+    return {"ok": True, "do_saga": True}
 
 
 # ---- inputs --------------------------------------------------------------------------------------------------------
@@ -674,6 +861,62 @@ def migrates(draw):
     return draw(situations(("running", "running", *STATES))) | {"dst_sled_id": sled, "uses_local_storage": local}
 
 
+@st.composite
+def addresses(draw):
+    """An address and the instance that it is to be attached to, or detached from."""
+    state = draw(st.sampled_from(["vmm", "vmm", "no_vmm", "creating", "failed"]))
+    row = {"state": state, "migration_id": draw(st.sampled_from([None, "M"])) if state == "vmm" else None}
+    held = draw(st.sampled_from(["detached", "detached", "attached", "attaching", "detaching"]))
+    owner = None if held == "detached" else draw(st.sampled_from(["I", "other"]))
+    return {"instance": row, "ip": {"state": held, "instance": owner}}
+
+
+@st.composite
+def attachments(draw):
+    return draw(addresses()) | {
+        "kind": draw(st.sampled_from(["ephemeral", "floating"])),
+        "attached_count_with_snat": draw(st.sampled_from([0, 1, 2, 30, 31, 32, 33, 34, 2**20])),
+        "nic_matches": draw(st.booleans()),
+    }
+
+
+@st.composite
+def subnets(draw):
+    """While it migrates a detached one is refused, in words that nobody recorded."""
+    given = draw(addresses())
+    if given["ip"]["state"] == "detached":
+        given["instance"]["migration_id"] = None
+    return given
+
+
+@st.composite
+def deletions(draw):
+    given = draw(situations())
+    row = given["instance"] | {"state_generation": draw(GENS), "deleted": False}
+    return given | {"instance": row}
+
+
+@st.composite
+def commits(draw):
+    owner = draw(st.sampled_from(["L1", "L1", "L2", "L3", None]))
+    row = an_instance(draw, updater_id=owner, deleted=draw(st.sampled_from([False, False, False, True])))
+    # whoever has lost the lock, or given it back, had it in an earlier generation
+    locked = row["updater_gen"] if owner == "L1" else draw(st.integers(0, row["updater_gen"] - 1))
+    new = {
+        "state": draw(st.sampled_from(["no_vmm", "failed", "vmm"])),
+        "state_generation": near(draw, row["state_generation"]),
+        "active_propolis_id": draw(st.sampled_from([None, "T"])),
+        "intended_state": draw(st.sampled_from([None, "guest_shutdown"])),
+    }
+    return {"instance": row, "lock": {"updater_id": "L1", "locked_gen": locked}, "new": new}
+
+
+@st.composite
+def undos(draw):
+    policy = draw(st.sampled_from([None, "never", "best_effort"]))
+    return {"vmm": a_vmm(draw, "T"), "auto_restart_policy": policy}
+
+
 LOST = st.sampled_from(["refused", "reset", "timeout", "name"]).map(lambda what: {"communication": what})
 POLLS = st.builds(
     lambda told, zone: {"answer": told, "zone": zone},
@@ -691,7 +934,31 @@ RULE_SETS = st.one_of(
 HEAD = st.just("head")
 ANY_RULES = st.sampled_from(["5854", "5855", "5749", "6455", "head"])
 
+VERBS = st.sampled_from(["attach", "detach"])
+FROM_6455 = st.sampled_from(["6455", "head"])
+ENDS = st.fixed_dictionaries({"source_state": st.sampled_from(SIDES), "target_state": st.sampled_from(SIDES)})
+PREDICATES = st.one_of(
+    st.tuples(FROM_6455, st.builds(lambda state: {"state": state}, st.sampled_from(STATES))),
+    st.tuples(
+        st.just("5749"),
+        st.builds(lambda state: {"state": state}, st.sampled_from([one for one in STATES if one != "creating"])),
+    ),
+)
+
 ORACLES = {
+    "serial_console": (serial_console, RULE_SETS),
+    "ip_instance_state": (
+        ip_instance_state,
+        st.builds(lambda case, verb: (case[0], case[1] | {"verb": verb}), RULE_SETS, VERBS),
+    ),
+    "instance_delete": (instance_delete, st.tuples(HEAD, deletions())),
+    "commit_update": (commit_update, st.tuples(HEAD, commits())),
+    "start_vmm_undo": (start_vmm_undo, st.tuples(st.sampled_from(["head", "11294"]), undos())),
+    "vmm_state_predicates": (vmm_state_predicates, PREDICATES),
+    "migration_predicates": (migration_predicates, st.tuples(HEAD, ENDS)),
+    "ip_begin_attach": (ip_begin_attach, st.tuples(HEAD, attachments())),
+    "ip_begin_detach": (ip_begin_detach, st.tuples(HEAD, attachments())),
+    "subnet_begin_attach": (subnet_begin_attach, st.tuples(HEAD, subnets())),
     "start_unregister_undo": (start_unregister_undo, st.tuples(HEAD, unregisterings())),
     "migrate_unregister_undo": (
         migrate_unregister_undo,

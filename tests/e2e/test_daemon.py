@@ -18,7 +18,8 @@ from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.language.pacer import PresetPacer
 

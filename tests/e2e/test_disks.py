@@ -13,7 +13,8 @@ from support.wire.register_body import register_body
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 
 
 @pytest.fixture(name="cluster")

@@ -18,13 +18,15 @@ import pytest
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.companions import handoff
-from sim_sled.companions.handoff import HandoffRunner
+from sim_sled.companions.handoff import facts_of, password_hash
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
 from sim_sled.core.handoff.wishes import Wishes
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon import handing_over
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.handing_over import HandoffRunner
+from sim_sled.daemon.options import Options
 from sim_sled.language.pacer import PresetPacer
 
 ZONE = "control-plane.oxide.internal"
@@ -34,7 +36,7 @@ LIMIT_S = 60
 
 @pytest.fixture(autouse=True)
 def _a_cheap_hash(monkeypatch):
-    monkeypatch.setattr(handoff, "password_hash", lambda _wishes: HASH)
+    monkeypatch.setattr(handing_over, "password_hash", lambda _wishes: HASH)
 
 
 class Rack:
@@ -102,7 +104,7 @@ async def test_internal_dns_answers_what_was_handed_over():
 
 
 async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is_left_alone(monkeypatch):
-    monkeypatch.setattr(handoff, "dns_is_elsewhere", lambda *_: True)
+    monkeypatch.setattr(handing_over, "dns_is_elsewhere", lambda *_: True)
     options = Options(nexus="[::1]:1", companions=Ports(), register=False, shutdown_wait_s=0.1)
     other = Daemon([SledConfig(uuid.uuid4(), "[::1]:0")], options)
     await other.start()
@@ -110,7 +112,7 @@ async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is
         (beside,) = other.companion_addresses().values()
         wishes = Wishes("[::1]:1", 1, dns=beside.dns, dns_http=beside.dns_http)
         sleds = [attrs.evolve(each.config, address=each.address) for each in other.rack.sleds.values()]
-        made = handoff.make(wishes, handoff.facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
+        made = handing_over.make(wishes, facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
         runner = HandoffRunner(other, wishes, 0)
         async with aiohttp.ClientSession() as http:
             config = f"http://{beside.dns_http}/config"
@@ -155,7 +157,7 @@ async def test_the_config_of_somebody_who_was_earlier_is_kept():
 @pytest.mark.long
 def test_the_hash_is_the_one_that_nexus_demands(monkeypatch):
     monkeypatch.undo()
-    hashed = handoff.password_hash(Wishes("[::1]:1", 2))
+    hashed = password_hash(Wishes("[::1]:1", 2))
     assert hashed.startswith("$argon2id$v=19$m=98304,t=23,p=1$")
     assert argon2.PasswordHasher().verify(hashed, "oxide")
 

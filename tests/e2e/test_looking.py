@@ -9,7 +9,7 @@ import pytest
 from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, Unmet
@@ -166,6 +166,68 @@ async def test_the_commands_take_names_and_exit_as_they_should(rack):
     code, out, _ = await command("events", *at)
     assert code == 0
     assert all(json.loads(line)["number"] for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "words", [["why", ""], ["inject", " ", "failed"], ["fire", ""], ["release", ""], ["wait", "", "running"]]
+)
+async def test_an_empty_name_is_nobodys(rack, words):
+    _, address = rack
+    code, _, err = await command(*words, "--at", address)
+    assert (code, "an empty text is nobody's name" in err) == (2, True), err
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x"])
+async def test_whatever_a_name_is_made_of_it_is_looked_for(rack, name):
+    _, address = rack
+    await injected(address, "web-1", "note: there are rules")  # without rules there is nothing to fire
+    for words in (["fire"], ["release"], ["why"], ["log"]):
+        code, _, err = await command(*words, "--at", address, "--", name)
+        assert code == 2, err
+        assert repr(name) in err, err
+
+
+async def test_ps_names_the_rule_that_holds_or_stalls_a_vm_and_none_that_did(rack):
+    small, address = rack
+
+    async def rule(name):
+        _, rows = await get(address, "/vmms")
+        return next(row["rule"] for row in rows if row["hostname"] == name)
+
+    assert (await injected(address, "web-1", "hold: {publish: '*'}"))[0] == 200
+    assert await rule("web-1") is None, "nothing is held yet"
+    await small.stop_instance("web-1")
+    await small.expect("web-1", "destroyed", within_s=60)
+    assert await rule("web-1") == "injected-1"
+    assert (await injected(address, "web-2", "stall: 1h"))[0] == 200
+    assert await rule("web-2") == "injected-2"
+    assert (await injected(address, "web-2", "note: a hand in it"))[0] == 200
+    assert await rule("web-2") == "injected-2", "a note keeps nobody where he is"
+    async with aiohttp.ClientSession() as http, http.post(f"http://{address}/release/injected-1") as answer:
+        assert answer.status == 200
+    says = (await get(address, "/vmms/web-1"))[1]["says"]
+    assert [line.rpartition(") ")[2] for line in says if "injected-1" in line][-2:] == [
+        "holds destroyed.", "lets destroyed go.",
+    ]  # fmt: skip
+    sleds = {str(each.id): each.name for each in small.handles}
+    assert all(row["sled"] == sleds[row["sled_id"]] for row in (await get(address, "/vmms"))[1])
+
+
+async def test_a_rule_or_a_vm_that_is_not_there_is_told_with_the_nearest_name(rack):
+    _, address = rack
+    await injected(address, "web-1", "hold: {publish: '*'}")
+    for words, near in ((["release", "injcted-1"], "injected-1"), (["why", "wbe-1"], "web-1")):
+        code, _, err = await command(*words, "--at", address)
+        assert (code, f"(did you mean '{near}'?)" in err) == (2, True), err
+
+
+async def test_waiting_takes_its_time_but_no_more_than_a_daemon_has(rack):
+    _, address = rack
+    assert (await command("wait", "web-1", "running", "--at", address))[:2] == (0, "web-1 is running\n")
+    assert (await command("wait", "web-1", "failed", "--within", "50ms", "--at", address))[0] == 1
+    for asking in ("wait", "expect"):
+        code, _, err = await command(asking, "web-1", "running", "--within", "2h", "--at", address)
+        assert (code, "longer than an hour" in err) == (2, True), err
 
 
 async def injected(address, who, action):

@@ -11,7 +11,8 @@ import pytest
 from nexus_client.stub.config import Config
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.language.pacer import PresetPacer
 

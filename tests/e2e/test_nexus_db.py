@@ -9,7 +9,8 @@ import pytest
 from support.daemon.process import ports, sim_sled
 
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.language.pacer import PresetPacer
 
 INSTANCES = 12

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from nexus_client.types import VmmState
+from sim_sled import logs
 from sim_sled.core import contract
-from sim_sled.daemon import logs
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.incident.importing import import_logs
 from sim_sled.language.check import parse_scenario

@@ -10,8 +10,9 @@ import pytest
 from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled import logs
 from sim_sled.daemon import control as control_module
-from sim_sled.daemon import logs, page_api
+from sim_sled.daemon import page_api
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.page import Feed

@@ -19,7 +19,8 @@ from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.language.pacer import PresetPacer
 

@@ -12,7 +12,8 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
 
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
@@ -270,7 +271,7 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
             raise AssertionError
 
     with pytest.raises(CannotRecord, match="decides in this daemon, and no file can hold it"):
-        Daemon([], Options(nexus="[::1]:9", pacer=Own(), record=Recorder(tmp_path, {})))
+        Daemon([], Options(nexus="[::1]:9", pacer=Own()), recorder=Recorder(tmp_path, {}))
 
 
 TAPES = (

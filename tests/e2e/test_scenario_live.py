@@ -15,7 +15,8 @@ from support.wire.register_body import register_body
 
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.daemon.serve import BadScenario, load_one
 from sim_sled.play.fleet import NotInFleet, engine_for
 

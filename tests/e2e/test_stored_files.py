@@ -13,8 +13,8 @@ from support.daemon.running import SLED, running
 from support.rack.estate import POOLS, an_id, config, dataset
 
 from sim_sled.core.config import Hardware
-from sim_sled.daemon.blobs import BUFFER, MEMORY_MAX
 from sim_sled.daemon.state_dir import BadStateDir
+from sim_sled.http.blobs import BUFFER, MEMORY_MAX
 
 MIB = 1024 * 1024
 HARDWARE = Hardware(zpools=POOLS)

@@ -220,6 +220,7 @@ def test_port_reads_any_field_of_a_port_file(home):
     assert sim("port", "address", *file)[1] == "[::1]:5\n"
     assert sim("port", "sleds.0.address", *file)[1] == "a\n"
     assert sim("port", "n", *file)[1] == "3\n"
+    assert sim("port", *file)[1].split() == ["address", "sleds.0.address", "n"]
     code, _, err = sim("port", "sleds.1.address", *file)
     assert (code, "there is no '1'" in err) == (2, True)
 

@@ -15,7 +15,7 @@ import pytest
 from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
 from sim_sled.daemon.small_rack import RackError, sled_id_of
@@ -203,6 +203,41 @@ async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start)
         headers = {"authorization": f"Bearer {worker.spec.token}"}
         async with shared.http.get(f"http://{worker.ready.control}/rules", headers=headers) as answer:
             assert [rule["name"] for rule in await answer.json()] == ["seen", "halt-it"]
+
+
+async def rules_of(shared, worker):
+    """(names, revision) as one worker has them."""
+    found = []
+    for path in ("/rules", "/scenario"):
+        headers = {"authorization": f"Bearer {worker.spec.token}"}
+        async with shared.http.get(f"http://{worker.ready.control}{path}", headers=headers) as answer:
+            found.append(await answer.json())
+    return [rule["name"] for rule in found[0]], found[1]["revision"]
+
+
+async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_old_file_s(start, tmp_path):
+    shared = await start(RULES, sleds=2)
+    dies, lives = shared.rack.workers.all
+    back = asyncio.Event()
+    shared.rack.workers.changed = back.set
+
+    async def dies_and_comes_back(meanwhile=None):
+        back.clear()
+        before = dies.process
+        before.send_signal(signal.SIGKILL)
+        if meanwhile is not None:
+            while dies.process is before:
+                await shared.ask("/version")  # until it is on its way up, and has been told the rules of before
+            assert (await shared.ask("/rules", "PUT", {"scenario": meanwhile}))[0] == 200
+        await asyncio.wait_for(back.wait(), 60)
+        assert await rules_of(shared, dies) == await rules_of(shared, lives)
+        return await rules_of(shared, dies)
+
+    assert (await shared.ask("/rules", "PUT", {"scenario": RULES.replace("name: halt", "name: first")}))[0] == 200
+    assert await dies_and_comes_back() == (["seen", "first"], 2)
+    assert await dies_and_comes_back(RULES.replace("name: halt", "name: second")) == (["seen", "second"], 3)
+    shared.rack.workers.read_again(tmp_path / "scenario.yaml")
+    assert await dies_and_comes_back() == (["seen", "halt"], 4)
 
 
 async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):

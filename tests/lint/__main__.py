@@ -1,12 +1,12 @@
-"""`python -m tests.lint [--fix]`: citations that do not resolve, files that are named and not there, and a reading
-order that does not hold together.
+"""`python -m tests.lint [--fix]`: citations that do not resolve, files that are named and not there, a reading order
+that does not hold together, and imports that go in a circle.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.lint import citations, paths, reading
+from tests.lint import circles, citations, paths, reading
 
 ROOT = Path(__file__).parents[2]
 PASSED_OVER = ("tests/data/", "tests/lint/")  # data, and examples of what is wrong
@@ -38,9 +38,10 @@ def main(arguments: list[str]) -> int:
     found = (
         citations.problems(ROOT, files)
         + paths.problems(ROOT, files)
+        + circles.problems(circles.imports())
         + list(reading.order_of(reading.sources_of(ROOT, files)).problems)
     )
-    print("\n".join(found) or "citations, paths and reading order: clean")
+    print("\n".join(found) or "citations, paths, reading order and circles: clean")
     return 1 if found else 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lint import citations, paths, reading
+from tests.lint import circles, citations, paths, reading
 from tests.lint.__main__ import ROOT, tracked
 
 PAGE = """# A page
@@ -188,3 +188,16 @@ def test_what_a_page_names_is_there(page: str) -> None:
     missing = [name for name in named if not (ROOT / name).exists()]
     missing += [link for link in linked if link and not (ROOT / "docs" / link).exists()]
     assert missing == []
+
+
+def test_imports_that_go_in_a_circle_are_named_and_others_are_not():
+    around = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert re.fullmatch(r"imports go in a circle: (\w) -> \w -> \w -> \1", *circles.problems(around))
+    assert circles.problems(around | {"c": set()}) == []
+
+
+def test_imports_in_functions_and_for_types_count():
+    graph = circles.imports()
+    assert "sim_sled.daemon.handing_over" in graph["sim_sled.daemon.serve"], "in a function"
+    assert "sim_sled.core.vmm" in graph["sim_sled.core.estate"], "under TYPE_CHECKING"
+    assert circles.problems(graph) == []

@@ -29,6 +29,7 @@ from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk
 from sim_sled.core.errors import Internal, InvalidRequest, SledError
 from sim_sled.core.identity.small import Identity
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalDataset, LocalStorage
 from sim_sled.core.trust_quorum.node import TrustQuorum
@@ -175,7 +176,7 @@ class EstateMachine(RuleBasedStateMachine):
     def first(self) -> int:
         """A sled that has what most verbs need."""
         made = config(1, datasets=DATASETS[:3], zones=ZONES[:1])
-        assert self.ask(Ledger, Ledger.put, made) is None
+        assert self.ask(Ledger, configure.put, made) is None
         self.oracle.put_config(json.loads(json.dumps(made.wire)))
         return 1
 
@@ -184,7 +185,7 @@ class EstateMachine(RuleBasedStateMachine):
         generation = max(0, base + step)
         made = config(generation, **wanted)
         before = self.inventory()
-        got = self.ask(Ledger, Ledger.put, made)
+        got = self.ask(Ledger, configure.put, made)
         assert got is self.oracle.put_config(json.loads(json.dumps(made.wire)))
         if got is REFUSED:
             assert self.inventory() == before, "a refusal changes nothing"
@@ -201,7 +202,7 @@ class EstateMachine(RuleBasedStateMachine):
         made = config(
             (old["generation"] if old else 0) + 1, **{key: list(rows.values()) for key, rows in parts.items()}
         )
-        assert self.ask(Ledger, Ledger.put, made) is None
+        assert self.ask(Ledger, configure.put, made) is None
         self.oracle.put_config(json.loads(json.dumps(made.wire)))
         return made.generation
 
@@ -210,7 +211,7 @@ class EstateMachine(RuleBasedStateMachine):
     def put_the_same_config(self) -> None:
         ledger = self.driver.of(Ledger)
         before = self.inventory()
-        self.driver.ask(Ledger, Ledger.put, ledger.ledgered)
+        self.driver.ask(Ledger, configure.put, ledger.ledgered)
         assert self.inventory() == before
 
     @rule(us=st.sampled_from([1, RUN_US // 2, RUN_US, 3 * RUN_US]))

@@ -109,7 +109,7 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
     "row",
     [
         ["named function", "os:system"],
-        ["named function", "sim_sled.daemon.blobs:Blobs.close"],
+        ["named function", "sim_sled.http.blobs:Blobs.close"],
         ["named function", "sim_sled.core.vmm:attrs"],
         ["obj", "subprocess:Popen", {}],
         ["obj", "sim_sled.daemon.daemon:Daemon", {}],

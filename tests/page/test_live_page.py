@@ -115,6 +115,33 @@ async def test_what_happens_is_seen_without_reloading(rack, page):
     await expect(page.get_by_text("1 VM on 5 sleds")).to_be_visible()
 
 
+async def test_time_goes_on_where_nothing_happens(rack, page):
+    """A VM that is stuck makes no news: how long it has been so is told all the same."""
+    await rack.running("stuck-1")
+    await rack.small.stop_instance("stuck-1")
+    await rack.small.expect("stuck-1", "stopping", within_s=60)
+    await live(page, rack)
+    stuck = page.get_by_role("button", name=re.compile("stuck-1"))
+    await expect(stuck).to_contain_text(re.compile(r"stopping for \d"))
+    told = await stuck.inner_text()
+    await expect(stuck).not_to_have_text(told, use_inner_text=True)
+    told = await stuck.inner_text()
+    await expect(stuck).not_to_have_text(told, use_inner_text=True)
+
+
+async def test_the_plots_tell_how_much_happens(rack, page):
+    await live(page, rack)
+    rates = page.get_by_role("region", name="rates")
+    await expect(rates.locator("figcaption")).to_have_text(
+        [re.compile(n) for n in ("changes", "reports", "retries", "faults")]
+    )
+    await rack.running("web-1")
+    for name in ("changes", "reports"):
+        plot = rates.locator("figure").filter(has_text=name)
+        await expect(plot).to_contain_text(re.compile("most [1-9]"))
+        await expect(plot.locator("path.bars")).to_have_attribute("d", re.compile("M.+"))
+
+
 async def test_the_page_survives_a_restart_of_the_daemon_and_forgets_what_was(pages):
     page = await pages()
     page.watched.allowed += ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY"]

@@ -13,8 +13,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from sim_sled import logs
 from sim_sled.core.mishaps import OPERATIONS as BESIDE
-from sim_sled.daemon import logs, on_sockets
+from sim_sled.daemon import on_sockets
 from sim_sled.language.actions import SetFacts
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.record import fields_of

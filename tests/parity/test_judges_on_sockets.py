@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from sim_sled.daemon import logs, on_sockets
+from sim_sled import logs
+from sim_sled.daemon import on_sockets
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import How
 

@@ -10,7 +10,8 @@ import asyncio
 
 import pytest
 
-from sim_sled.daemon import logs, on_sockets
+from sim_sled import logs
+from sim_sled.daemon import on_sockets
 from sim_sled.engine import reports
 from sim_sled.language.actions import ACTIONS
 from sim_sled.language.check import parse_scenario

@@ -1,6 +1,7 @@
 """Which artifacts a sled should have and which it has (SR 4.2). The bytes are the shell's.
 
-Read before: core/estate.py. Read next: companions/depot.py, core/facts.py, http/artifacts.py.
+Read before: core/estate.py.
+Read next: companions/depot.py, core/facts.py, core/omicron_config/configure.py, http/artifacts.py.
 """
 
 from __future__ import annotations

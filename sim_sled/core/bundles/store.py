@@ -3,7 +3,8 @@
 A bundle lies in a dataset of the ledgered configuration. What a client transfers goes to the bytes of
 `temporary_key`; a bundle that is finalised is those of `complete_key`.
 
-Read before: core/omicron_config/ledger.py. Read next: core/facts.py, http/bundles.py.
+Read before: core/omicron_config/ledger.py.
+Read next: core/facts.py, core/omicron_config/configure.py, http/bundles.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ A run's outcome depends on nothing but the configuration and the sled, so a fail
 as the real reconciler does: it is tried when something has changed (`world_changed`). The answers are the same.
 
 Read before: core/estate.py, core/omicron_config/reconcile.py.
-Read next: core/bundles/store.py, core/identity/small.py, core/inventory.py, core/storage/local.py.
+Read next: core/bundles/store.py, core/identity/small.py, core/inventory.py, core/omicron_config/configure.py,
+core/storage/local.py.
 """
 
 from __future__ import annotations
@@ -83,8 +84,10 @@ class Ledger(Area):
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def put(self, config: OmicronConfig) -> None:
-        """Take a configuration. Raises `BadRequest`: an older one, or another one of the same generation."""
+    def is_new(self, config: OmicronConfig) -> bool:
+        """False for the one that is ledgered. Raises `BadRequest`: an older one, or another one of the same
+        generation, or one that contradicts itself.
+        """
         old = self.ledgered
         if old is not None:
             if config.generation < old.generation:
@@ -92,13 +95,18 @@ class Ledger(Area):
             if config.generation == old.generation:
                 if config != old:
                     raise BadRequest("Generation number unchanged but data is different")
-                return
+                return False
         self._check(config)
+        return True
+
+    def take(self, config: OmicronConfig) -> set[str]:
+        """Ledger a new one and reconcile. Returns the ids of datasets that have left, with all that was in them."""
+        left = self._leaving(config)
         self.ledgered = config
-        self._drop_bundles(old, config)
         self.changed()
         if self.run is None:
             self._start()
+        return left
 
     def _check(self, config: OmicronConfig) -> None:
         """SR 3.1 (c). A MUPdate override may only go where nothing comes from artifacts."""
@@ -109,12 +117,6 @@ class Ledger(Area):
                 raise BadRequest(
                     "sled config is invalid: remove_mupdate_override is set beside host phase 2 artifacts"
                 )
-        if self.strict_artifacts:
-            from sim_sled.core.artifacts.store import Artifacts  # noqa: PLC0415 -- imported where it is asked for
-
-            missing = sorted(config.artifacts - self.estate.of(Artifacts).complete())
-            if missing:
-                raise BadRequest(f"sled config is invalid: artifacts are not in the store: {', '.join(missing)}")
 
     def world_changed(self) -> None:
         """Something that a run depends on is different now: disks, faults, artifacts. Try again."""
@@ -208,20 +210,14 @@ class Ledger(Area):
             return []
         return sorted(self.last.config.zones[key].name for key, why in self.last.zones.items() if why is None)
 
-    def _drop_bundles(self, old: OmicronConfig | None, new: OmicronConfig) -> None:
-        """Datasets that leave take what is nested in them along (SR 3.1)."""
-        if old is None:
-            return
-        gone = [
-            each
-            for each in old.datasets.values()
+    def _leaving(self, new: OmicronConfig) -> set[str]:
+        """Datasets that a new configuration has no more, or elsewhere."""
+        return {
+            each.id
+            for each in (() if self.ledgered is None else self.ledgered.datasets.values())
             if each.kind not in ZONE_OWNED
             and (each.id not in new.datasets or new.datasets[each.id].pool_name != each.pool_name)
-        ]
-        if gone:
-            from sim_sled.core.bundles.store import Bundles  # noqa: PLC0415 -- imported where it is asked for
-
-            self.estate.of(Bundles).datasets_left({each.id for each in gone})
+        }
 
     # --- restarts ---------------------------------------------------------------------------------------------------
 

@@ -104,11 +104,11 @@ class Firing:
         """Chance in the language's own share, always the same for this firing and action."""
         return draw(self.hands.seed, f"{what}/{self.rule.name}/{self.nth}{more}", self.key, self.occurrence)
 
-    def note(self, text: str, who: Subject | None = None) -> None:
+    def note(self, text: str, who: Subject | None = None, *, stalls_until_us: int = 0) -> None:
         """For `why`: what the rule does to its VMM, or to another."""
         one = self.who if who is None else who
         if one is not None:
-            one.remember(self.rule, text, self.now_us)
+            one.remember(self.rule, text, self.now_us, stalls_until_us)
 
     def tell(self, kind: str, text: str, *, who: Subject | None = None, place: str | None = None) -> None:
         """A line of the trace."""

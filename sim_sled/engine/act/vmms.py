@@ -51,7 +51,8 @@ def stall(firing: Firing, action: Stall) -> None:
         firing.plan.stall_us = max(firing.plan.stall_us, action.lasts)
     else:
         _freeze(firing, action, _who(firing))
-    firing.note(f"stalls it {lasting(action.lasts)}")
+    until_us = min(FOREVER, firing.now_us + action.lasts)
+    firing.note(f"stalls it {lasting(action.lasts)}", stalls_until_us=until_us)
 
 
 def _freeze(firing: Firing, action: Stall, who: Subject) -> None:

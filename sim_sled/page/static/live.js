@@ -99,6 +99,7 @@ export class Live {
 
   become(state) {
     this.state = state;
+    this.rack.connect(state === "live");
     this.changed();
   }
 

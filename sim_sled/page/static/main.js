@@ -13,6 +13,7 @@ import { clock, colourOf, figure, lookOf, onScheme, seconds, setWords, states } 
 
 const LISTED = 60;
 const STORY_MS = 400;
+const TICK_MS = 1000;
 
 class Page {
   constructor(root, recording) {
@@ -31,6 +32,7 @@ class Page {
     this.build(root);
     document.addEventListener("keydown", (event) => this.key(event));
     onScheme(() => { this.story.shown = ""; this.ask(true); });
+    if (!recording) setInterval(() => this.tick(), TICK_MS);
     addEventListener("hashchange", () => this.followHash());
     addEventListener("resize", () => { this.story.shown = ""; this.ask(); });
   }
@@ -94,6 +96,13 @@ class Page {
     });
   }
 
+  // Nothing has happened, but time goes by: the clock, how long a VM has waited, the plots.
+  tick() {
+    if (this.source.state !== "live" || this.rack.pace?.paused) return;
+    this.ticked = true;
+    this.ask();
+  }
+
   show() {
     this.showTop();
     if (this.rack.version !== this.drawn || this.wholly) {
@@ -105,7 +114,8 @@ class Page {
       this.grid.meansAll = this.text === "" && this.only.size === 0;
       this.grid.show(this.rack);
       if (this.openId !== null && (this.recording || this.rack.vms.get(this.openId) !== this.toldOf)) this.tell();
-    }
+    } else if (this.ticked) this.showList();
+    this.ticked = false;
     this.showEmpty();
     if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, ` in ${seconds(this.source.bucketUs)}`);
     else this.plots.show(lastSeconds(this.rack), null, "/s");

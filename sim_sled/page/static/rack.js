@@ -11,6 +11,7 @@ function named(fields, row) {
 
 export class Rack {
   constructor() {
+    this.connected = false;
     this.clear({});
   }
 
@@ -30,7 +31,7 @@ export class Rack {
     this.name = whole.scenario ?? "";
     this.nexus = whole.nexus ?? "";
     this.history = whole.history ?? true;
-    this.atUs = whole.at_us ?? 0;
+    this.heard(whole.at_us ?? 0);
     this.version = (this.version ?? 0) + 1;
     this.count(whole.counts ?? []);
   }
@@ -47,7 +48,7 @@ export class Rack {
   }
 
   frame(frame) {
-    this.atUs = frame.at_us;
+    this.heard(frame.at_us);
     if (frame.rows) this.rows(frame.rows);
     for (const id of frame.gone ?? []) this.leave(id);
     for (const row of frame.sleds ?? []) {
@@ -61,6 +62,22 @@ export class Rack {
     this.figures(frame);
     if (frame.counts) this.count(frame.counts);
     this.version++;
+  }
+
+  heard(us) {
+    this.heardUs = us;
+    this.heardAt = performance.now();
+  }
+
+  // What time it is there. Frames come when something has changed: in between, time goes on as it does here.
+  get atUs() {
+    const goesOn = this.connected && !this.pace?.paused;
+    return this.heardUs + (goesOn ? Math.round((performance.now() - this.heardAt) * 1000) : 0);
+  }
+
+  connect(yes) {
+    if (this.connected && !yes) this.heard(this.atUs);
+    this.connected = yes;
   }
 
   // Everything but VMs and sleds. A rack of several processes tells it in parts.

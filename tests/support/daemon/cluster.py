@@ -11,7 +11,8 @@ from nexus_client.stub.server.serve import NexusServer
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 from sim_sled.language.pacer import PresetPacer
 
 BLOCK, EXTENT = 512, 131_072

@@ -13,7 +13,8 @@ from support.nexus.fake_nexus import FakeNexus
 from support.rack.driving import SLED_A, V1, ScriptedPacer, address_of, instance_of
 
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 
 
 class Client:

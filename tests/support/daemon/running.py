@@ -14,7 +14,8 @@ import aiohttp
 import attrs
 
 from sim_sled.core.config import Hardware, SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 
 SLED = UUID("2dd26437-062c-4ece-8f50-53c8f0b951a7")
 

@@ -19,8 +19,8 @@ from sim_sled.core.config import SledConfig
 from sim_sled.core.errors import NoSuchVmm
 from sim_sled.core.networking.facts import Networking
 from sim_sled.core.sled import Sled
-from sim_sled.daemon.blobs import Blobs
 from sim_sled.http.app import make_server
+from sim_sled.http.blobs import Blobs
 from sim_sled.language.pacer import PresetPacer
 
 SLED = UUID("2dd26437-062c-4ece-8f50-53c8f0b951a7")

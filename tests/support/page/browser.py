@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario

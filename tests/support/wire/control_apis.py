@@ -24,7 +24,9 @@ from propolis_stub.server.serve import start
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.language.pacer import PresetPacer
 
 SLED, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -140,7 +142,7 @@ class DaemonServed(Served):
             yield "POST", path, path, body
         yield "GET", "/time", "/time", None
         yield "GET", "/snapshot", "/snapshot", None
-        yield "POST", "/restore", "/restore", {"snapshot": (await self.daemon.snapshots.take()).text}
+        yield "POST", "/restore", "/restore", {"snapshot": (await Snapshots(self.daemon).take()).text}
         yield "GET", "/vmms/{who}", "/vmms/web-1", None
         yield "GET", "/vmms/{who}/log", "/vmms/v1/log", None
         yield "GET", "/vmms/{who}/story", "/vmms/web-1/story", None

@@ -324,3 +324,29 @@ def test_a_look_that_fails_is_repeated_soon(looking):
 def test_a_look_that_finds_it_decommissioned_is_the_last(looking):
     assert _got(looking, _stored(3, decommissioned=True)) == [Decommissioned()]
     assert looking.next_deadline_us() is None
+
+
+def test_a_sled_stays_registered_when_nexus_first_does_not_answer_its_look_and_then_refuses_it(looking):
+    """A proxy before a Nexus that restarts says 503, and then perhaps 400: no reason to end a sled with guests."""
+    assert _got(looking, _DOWN, _T0 + _LOOK) == []
+    again = looking.next_deadline_us()
+    assert looking.handle(Tick(), again) == [_GET]
+    assert _got(looking, Permanent("400: no", 400), again) == []
+    assert (looking.phase, looking.generation, looking.why) == (Phase.REGISTERED, 3, "")
+    assert looking.next_deadline_us() == again + _LOOK
+    assert looking.handle(InfoChanged(_BIGGER), again) == [_post(4, _BIGGER)]
+
+
+def test_after_a_look_that_failed_it_is_said_that_nexus_knows_it_again(looking):
+    _got(looking, _DOWN, _T0 + _LOOK)
+    looking.handle(Tick(), looking.next_deadline_us())
+    assert _got(looking, _stored(3)) == [Registered(3)]
+
+
+def test_what_a_look_had_to_post_and_nexus_then_refuses_is_refused(looking):
+    """Forgotten, and its new registration may have arrived or not: that is no look any more."""
+    assert _got(looking, NotFound()) == [_post(1)]
+    assert _posted(looking, _DOWN) == []
+    assert looking.generation is None
+    looking.handle(Tick(), looking.next_deadline_us())
+    assert isinstance(_got(looking, Permanent("400: no", 400))[0], RegistrationRefused)

@@ -1,6 +1,7 @@
 """What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `docs`."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,26 @@ def test_a_shell_completes_commands(shell):
     assert "COMPLETE" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["sim-sled", "scenario", "show", "stuck-"], {"stuck-starting", "stuck-stop"}),
+        (["sim-sled", "up", "--scenario", "stuck-"], {"stuck-starting", "stuck-stop"}),
+        (["sim-sled", "up", "--pace", ""], set(PRESETS)),
+        (["sim-sled", "exp"], {"expect", "explain", "explore"}),
+    ],
+)
+def test_a_shell_completes_what_has_a_name(typed, offered):
+    asked = {"_SIM_SLED_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(typed), "COMP_CWORD": str(len(typed) - 1)}
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[0] = 'sim-sled'; from sim_sled.__main__ import main; main()",
+    ]
+    done = subprocess.run(program, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
 def test_paces_have_the_same_names_wherever_there_is_one():
     """One vocabulary: `--pace` of every program, and `latency:` of a scenario."""
     asked = [(name, path, each) for name, path, each in COMMANDS if any("--pace" in p.opts for p in each.params)]
@@ -102,9 +123,17 @@ def test_paces_have_the_same_names_wherever_there_is_one():
     assert run("propolis-stub", "serve", "[::1]:0", "--pace", "consol").exit_code == 2
 
 
+def test_every_command_of_sim_sled_is_under_a_heading_once():
+    said = run("sim-sled", "--help").output.partition("A rack:")[2]
+    names = re.findall(r"^  ([a-z]+) ", said, re.MULTILINE)
+    assert "Commands:" not in said
+    assert sorted(names) == sorted(path[0] for name, path, _ in EVERYBODY if name == "sim-sled" and len(path) == 1)
+    assert names[:2] == ["tour", "up"], "what a newcomer begins with"
+
+
 ASKING = {
-    "ps", "why", "log", "expect", "events", "pause", "resume", "step", "until", "snapshot", "restore", "ready",
-    "inject", "rules", "fire", "release", "scale",
+    "ps", "why", "log", "expect", "wait", "events", "pause", "resume", "step", "until", "snapshot", "restore",
+    "ready", "inject", "rules", "fire", "release", "scale",
 }  # fmt: skip
 
 

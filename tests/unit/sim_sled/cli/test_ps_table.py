@@ -6,8 +6,8 @@ from rich.console import Console
 from sim_sled.cli.control_client import ps_table
 
 ROWS = [
-    ["v1", "web", "sled-1", "running", "18:30:00", "running", "-", "running", "-", "1", "6041" + "0" * 32],
-    ["v2", "stuck-1", "sled-2", "stopping", "18:30:21", "stopped", "injected-1", "running", "12", "3", "92eb" * 9],
+    ["v1", "web", "running", "sled-1", "18:30:00", "running", "-", "running", "-", "1", "6041" + "0" * 32],
+    ["v2", "stuck-1", "stopping", "sled-2", "18:30:21", "stopped", "injected-1", "running", "12", "3", "92eb" * 9],
 ]  # fmt: skip
 
 
@@ -20,7 +20,7 @@ def lines(width):
 
 def test_a_terminal_of_80_columns_says_who_where_and_why_and_cuts_nothing():
     head, *rows = lines(80)
-    assert head.split() == ["VMM", "host", "name", "sled", "state", "since", "asked", "rule", "unacked", "starts"]
+    assert head.split() == ["VMM", "host", "name", "state", "sled", "since", "asked", "rule", "unacked", "starts"]
     assert [row.split() for row in rows] == [[*row[:7], *row[8:10]] for row in ROWS]
     assert max(map(len, (head, *rows))) <= 80
 

@@ -8,6 +8,7 @@ from support.rack.estate import EstateDriver, config
 from sim_sled.core.artifacts.store import ArtifactConfig, Artifacts, image_of
 from sim_sled.core.errors import BadRequest, ConfigGeneration, Missing, OtherGeneration, TooMany
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 
 A, B, C = ("aa" * 32, "bb" * 32, "cc" * 32)
@@ -112,7 +113,7 @@ def test_a_strict_sled_keeps_what_its_configuration_uses():
     driver = EstateDriver(strict=True)
     put(driver, 3, A, B)
     store(driver, A)
-    driver.ask(Ledger, Ledger.put, config(2, measurements=(A,)))
+    driver.ask(Ledger, configure.put, config(2, measurements=(A,)))
     with pytest.raises(BadRequest, match=f"not present in new artifact config: {{{A}}}"):
         put(driver, 4, B)
     put(driver, 4, A)
@@ -172,7 +173,7 @@ def test_anything_else_has_its_hash_for_a_name(image):
 def test_an_artifact_that_arrives_late_is_written_to_the_slot_that_waits_for_it():
     driver = EstateDriver()
     put(driver, 1, A)
-    driver.ask(Ledger, Ledger.put, config(2, slot_a=A))
+    driver.ask(Ledger, configure.put, config(2, slot_a=A))
     partitions = driver.ask(Inventory, Inventory.read)["last_reconciliation"]["boot_partitions"]
     assert "err" in partitions["slot_a"]
     image = host_image()

@@ -7,6 +7,7 @@ from support.rack.estate import POOLS, SLED, EstateDriver, an_id, config, datase
 
 from sim_sled.core.bundles.store import Bundles, Where, complete_key, temporary_key
 from sim_sled.core.errors import BadRequest, Internal, Missing, NoNestedDataset
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 
 DEBUG = Where(POOLS[0].id, uuid.UUID(an_id(0xA01)))
@@ -18,7 +19,7 @@ CONFIG = config(2, datasets=[dataset(1, "debug"), dataset(2, "crucible"), datase
 @pytest.fixture(name="driver")
 def _driver():
     driver = EstateDriver()
-    driver.ask(Ledger, Ledger.put, CONFIG)
+    driver.ask(Ledger, configure.put, CONFIG)
     return driver
 
 
@@ -135,19 +136,19 @@ def test_a_dataset_that_leaves_takes_its_bundles_along(driver):
     complete(driver)
     second = Where(POOLS[1].id, uuid.UUID(an_id(0xA03)))
     complete(driver, second)
-    driver.ask(Ledger, Ledger.put, config(3, datasets=[dataset(3, "debug", on=2)]))
+    driver.ask(Ledger, configure.put, config(3, datasets=[dataset(3, "debug", on=2)]))
     assert driver.dropped[-1] == DEBUG.key
     with pytest.raises(Missing):
         ask(driver, Bundles.list)
     assert ask(driver, Bundles.list, where=second) == [(BUNDLE, "complete")]
-    driver.ask(Ledger, Ledger.put, config(4, datasets=[dataset(1, "debug")]))
+    driver.ask(Ledger, configure.put, config(4, datasets=[dataset(1, "debug")]))
     assert ask(driver, Bundles.list) == [], "it comes back empty"
 
 
 def test_a_dataset_that_moves_to_another_pool_leaves_its_bundles_behind(driver):
     complete(driver)
     moved = [dataset(1, "debug", on=2), dataset(2, "crucible"), dataset(3, "debug", on=2)]
-    driver.ask(Ledger, Ledger.put, config(3, datasets=moved))
+    driver.ask(Ledger, configure.put, config(3, datasets=moved))
     assert driver.dropped[-1] == DEBUG.key
     assert ask(driver, Bundles.list, where=Where(POOLS[1].id, DEBUG.dataset_id)) == []
 
@@ -163,7 +164,7 @@ def test_somebody_may_want_finalisations_to_fail(driver):
 def test_bundles_are_there_after_a_restart(driver):
     complete(driver)
     again = EstateDriver()
-    again.ask(Ledger, Ledger.put, CONFIG)
+    again.ask(Ledger, configure.put, CONFIG)
     again.of(Bundles).load(driver.of(Bundles).dump())
     assert ask(again, Bundles.list) == [(BUNDLE, "complete")]
 

@@ -15,6 +15,7 @@ from sim_sled.core.crucible import agent as crucible
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.values import RegionRequest
 from sim_sled.core.errors import Internal, TooMany
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage import local, old_disks
 from sim_sled.core.storage.local import LocalDataset, LocalStorage
@@ -36,7 +37,7 @@ def _driver(monkeypatch):
         monkeypatch.setattr(module, name, MOST)
     driver = EstateDriver()
     both = [dataset(1, "debug"), dataset(2, "local_storage_unencrypted")]
-    driver.ask(Ledger, Ledger.put, config(2, datasets=both))
+    driver.ask(Ledger, configure.put, config(2, datasets=both))
     return driver
 
 

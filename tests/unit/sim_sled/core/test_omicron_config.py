@@ -10,6 +10,7 @@ from support.rack.estate import POOLS, SECOND, SLED, EstateDriver, Fixed, an_id,
 from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import FIRST_IMAGES, Ledger
 from sim_sled.core.omicron_config.reconcile import Image
 
@@ -28,7 +29,7 @@ FULL = config(
 
 
 def put(driver, wanted):
-    driver.ask(Ledger, Ledger.put, wanted)
+    driver.ask(Ledger, configure.put, wanted)
 
 
 def inventory(driver):

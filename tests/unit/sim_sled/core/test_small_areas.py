@@ -15,6 +15,7 @@ from sim_sled.core.errors import BadRequest, Internal, Missing
 from sim_sled.core.identity.rot import RootOfTrust
 from sim_sled.core.identity.small import STOP, Identity
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 
 FULL = config(2, datasets=[dataset(1), dataset(2, "crucible")], zones=[zone(1, "crucible"), zone(2)])
@@ -95,7 +96,7 @@ def test_identifiers_inventory_and_registration_agree():
 def test_zones_are_those_that_run_the_vmms_and_the_switch():
     driver = EstateDriver()
     driver.of(Ledger).faults.zones[an_id(0xE02)] = "no"
-    driver.ask(Ledger, Ledger.put, FULL)
+    driver.ask(Ledger, configure.put, FULL)
     register(driver, V1)
     assert driver.ask(Identity, Identity.zones) == sorted(
         [f"oxz_crucible_{an_id(0xE01)}", f"oxz_propolis-server_{V1}", "oxz_switch"]
@@ -223,7 +224,7 @@ def run(driver, which):
 @pytest.fixture(name="busy")
 def _busy():
     driver = EstateDriver()
-    driver.ask(Ledger, Ledger.put, FULL)
+    driver.ask(Ledger, configure.put, FULL)
     register(driver, V1)
     return driver
 

@@ -17,6 +17,7 @@ from sim_sled.core.errors import (
     NotYetThere,
     TooMany,
 )
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalDataset, LocalStorage
 from sim_sled.core.storage.old_disks import DiskRuntime, DiskState, OldDisks
@@ -39,7 +40,7 @@ def delete(driver, pool=POOL, *, encrypted=False):
 @pytest.fixture(name="driver")
 def _driver():
     driver = EstateDriver()
-    driver.ask(Ledger, Ledger.put, WITH_BOTH)
+    driver.ask(Ledger, configure.put, WITH_BOTH)
     return driver
 
 
@@ -88,14 +89,14 @@ def test_encryption_is_looked_at_before_the_pool():
 @pytest.mark.parametrize("call", [ensure, delete])
 def test_a_pool_without_the_dataset_is_asked_again_for_ever(call):
     driver = EstateDriver()
-    driver.ask(Ledger, Ledger.put, config(2))
+    driver.ask(Ledger, configure.put, config(2))
     with pytest.raises(NotYetThere, match=f"local storage unencrypted dataset for pool {POOL} missing!"):
         call(driver)
 
 
 def test_deleting_encrypted_storage_needs_its_own_dataset():
     driver = EstateDriver()
-    driver.ask(Ledger, Ledger.put, config(2, datasets=[dataset(1, "local_storage_unencrypted")]))
+    driver.ask(Ledger, configure.put, config(2, datasets=[dataset(1, "local_storage_unencrypted")]))
     with pytest.raises(NotYetThere, match=f"^local storage dataset for pool {POOL} missing!"):
         delete(driver, encrypted=True)
 
@@ -114,7 +115,7 @@ def test_a_sled_that_nobody_configured_takes_what_concerns_its_pools():
 def test_a_dataset_that_could_not_be_made_is_missing():
     driver = EstateDriver()
     driver.of(Ledger).faults.datasets[an_id(0xA01)] = "no space"
-    driver.ask(Ledger, Ledger.put, WITH_BOTH)
+    driver.ask(Ledger, configure.put, WITH_BOTH)
     with pytest.raises(NotYetThere):
         ensure(driver)
 

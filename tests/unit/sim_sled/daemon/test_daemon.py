@@ -12,7 +12,8 @@ from support.rack.driving import SLED_A, V1
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.config import SledConfig
-from sim_sled.daemon.daemon import Daemon, Options
+from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.options import Options
 
 OTHER = UUID(int=0xB)
 

@@ -6,6 +6,7 @@ import pytest
 
 from sim_sled.daemon.judging import Judging, cannot, verdict
 from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.daemon.snapshot import Snapshots
 from sim_sled.language.check import parse_scenario
 
 BOOTS = """
@@ -111,10 +112,10 @@ async def test_a_snapshot_keeps_what_is_waited_for(tmp_path):
     async with Judged(STUCK) as judged:
         await judged.rack.create_instance("web")
         await judged.goes_by(5)
-        kept = (await judged.rack.daemon.snapshots.take()).text.encode()
+        kept = (await Snapshots(judged.rack.daemon).take()).text.encode()
         await judged.goes_by(60)
         assert len(judged.judging.judge.failures) == 1
-        await judged.rack.daemon.snapshots.restore(kept)
+        await Snapshots(judged.rack.daemon).restore(kept)
         assert judged.judging.judge.failures == []
         assert judged.judging.judge.pending == 1
         await judged.goes_by(60)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sim_sled.daemon import logs
+from sim_sled import logs
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario
 

@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from sim_sled.daemon import logs, page
+from sim_sled import logs
+from sim_sled.daemon import page
 from sim_sled.daemon.page import Feed, VmRow
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario

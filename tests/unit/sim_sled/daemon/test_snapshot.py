@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sim_sled.daemon import snapshot
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.small_rack import SmallRack
-from sim_sled.daemon.snapshot import Refused, read
+from sim_sled.daemon.snapshot import Refused, Snapshots, read
 from sim_sled.language.check import parse_scenario
 
 HOUR_US = 3_600_000_000
@@ -67,21 +67,21 @@ async def life(rack):
 
 
 async def test_restored_it_plays_on_as_undisturbed(rack):
-    kept = (await rack.daemon.snapshots.take()).text
+    kept = (await Snapshots(rack.daemon).take()).text
     undisturbed = await life(rack)
     assert undisturbed[1] == ["stopped", "running"]
     for _ in range(2):
-        await rack.daemon.snapshots.restore(kept.encode())
+        await Snapshots(rack.daemon).restore(kept.encode())
         assert rack.meant("web").state == "running"
         assert await life(rack) == undisturbed
 
 
 async def test_what_is_restored_is_kept_again_to_the_letter(rack):
     """Snapshot, life, restore, snapshot: the same file. Time stands, else it is another moment."""
-    kept = (await rack.daemon.snapshots.take()).text
+    kept = (await Snapshots(rack.daemon).take()).text
     await life(rack)
-    await rack.daemon.snapshots.restore(kept.encode())
-    assert (await rack.daemon.snapshots.take()).text == kept
+    await Snapshots(rack.daemon).restore(kept.encode())
+    assert (await Snapshots(rack.daemon).take()).text == kept
 
 
 async def test_in_another_process_that_listens_in_the_same_place_too(free_port):
@@ -91,20 +91,20 @@ async def test_in_another_process_that_listens_in_the_same_place_too(free_port):
         async with SmallRack(name="same", address=f"[::1]:{free_port}") as rack:
             rack.daemon.pausing.pause()
             if files:
-                await rack.daemon.snapshots.restore(files[0].encode())
+                await Snapshots(rack.daemon).restore(files[0].encode())
             else:
                 await rack.create_instance("web")
                 await rack.daemon.pausing.until(1_000_000, None)
-            files.append((await rack.daemon.snapshots.take()).text)
+            files.append((await Snapshots(rack.daemon).take()).text)
     assert files[0] == files[1]
 
 
 async def test_another_process_of_the_same_name_plays_on_as_well(rack):
     """As after a crash of the machine."""
-    kept = (await rack.daemon.snapshots.take()).text
+    kept = (await Snapshots(rack.daemon).take()).text
     undisturbed = await life(rack)
     async with SmallRack(scenario=scenario()) as other:
-        await other.daemon.snapshots.restore(kept.encode())
+        await Snapshots(other.daemon).restore(kept.encode())
         other.daemon.pausing.pause()
         again = await life(other)
     assert again[1:3] == undisturbed[1:3]
@@ -113,9 +113,9 @@ async def test_another_process_of_the_same_name_plays_on_as_well(rack):
 
 async def test_time_that_went_goes_on(rack):
     rack.daemon.pausing.resume()
-    kept = (await rack.daemon.snapshots.take()).text
+    kept = (await Snapshots(rack.daemon).take()).text
     assert not rack.daemon.clock.stands
-    await rack.daemon.snapshots.restore(kept.encode())
+    await Snapshots(rack.daemon).restore(kept.encode())
     assert not rack.daemon.clock.stands
     now = rack.daemon.clock.now_us()
     assert read(kept.encode()).now_us <= now < read(kept.encode()).now_us + HOUR_US
@@ -124,7 +124,7 @@ async def test_time_that_went_goes_on(rack):
 async def changes_nothing(rack, text, says):
     before = (rack.daemon.clock.now_us(), rack.timeline("web"), rack.daemon.pausing.next_deadline_us())
     with pytest.raises(Refused, match=says):
-        await rack.daemon.snapshots.restore(text)
+        await Snapshots(rack.daemon).restore(text)
     assert (rack.daemon.clock.now_us(), rack.timeline("web"), rack.daemon.pausing.next_deadline_us()) == before
 
 
@@ -149,7 +149,7 @@ def kept():
     async def made():
         async with SmallRack() as small:
             await small.create_instance("web")
-            return (await small.daemon.snapshots.take()).text
+            return (await Snapshots(small.daemon).take()).text
 
     return asyncio.run(made())
 
@@ -161,7 +161,7 @@ async def test_what_is_no_snapshot_of_this_rack_changes_nothing(rack, kept, monk
     await changes_nothing(rack, b'{"snapshot": 2}', "has format 2, and this sim-sled knows 1")
     await changes_nothing(rack, kept.encode()[:-100], "no snapshot of sim-sled")
     await changes_nothing(rack, kept.encode(), "of another rack: 1 sleds, and this one has 2")
-    mine = (await rack.daemon.snapshots.take()).text
+    mine = (await Snapshots(rack.daemon).take()).text
     lied = msgspec.structs.replace(read(mine.encode()), now_us=1)
     await changes_nothing(rack, msgspec.json.encode(lied), "not as it was written")
     forged = msgspec.structs.replace(lied, table="".join(reversed(lied.table)))
@@ -222,7 +222,7 @@ EDITS = {
 
 
 async def test_a_file_that_is_edited_and_sealed_again_changes_nothing(rack):
-    good = await rack.daemon.snapshots.take()
+    good = await Snapshots(rack.daemon).take()
     for what, edit in EDITS.items():
         table = json.loads(zlib.decompress(base64.b85decode(good.table)))
         edit(table)
@@ -230,12 +230,12 @@ async def test_a_file_that_is_edited_and_sealed_again_changes_nothing(rack):
         edited = msgspec.structs.replace(good, table=packed)
         edited.digest = edited.sealed()
         await changes_nothing(rack, edited.text.encode(), "cannot be read")
-        await rack.daemon.snapshots.restore(good.text.encode())
-        assert (await rack.daemon.snapshots.take()).table == good.table, what
+        await Snapshots(rack.daemon).restore(good.text.encode())
+        assert (await Snapshots(rack.daemon).take()).table == good.table, what
 
 
 async def test_a_file_of_a_time_that_no_clock_shows_changes_nothing(rack):
-    good = await rack.daemon.snapshots.take()
+    good = await Snapshots(rack.daemon).take()
     for now_us in (-1, 10**20, 10**40):
         other = msgspec.structs.replace(good, now_us=now_us)
         other.digest = other.sealed() if now_us < 2**63 else good.digest
@@ -248,12 +248,12 @@ async def test_what_cannot_be_in_the_file_is_refused_and_named():
         asking = asyncio.ensure_future(small.create_instance("web"))
         await small.expect("web", "starting", within_s=20)
         with pytest.raises(Refused, match="1 requests wait, held up by a rule or a latency"):
-            await small.daemon.snapshots.take()
+            await Snapshots(small.daemon).take()
         asking.cancel()
     async with SmallRack(propolis=PropolisMode.LOOPBACK) as small:
         with pytest.raises(Refused, match="Propolis API of its VMMs is served"):
-            await small.daemon.snapshots.take()
+            await Snapshots(small.daemon).take()
     async with SmallRack() as small:
         assert small.daemon.blobs(small.handles[0].id).keep_small("artifact", b"x")
         with pytest.raises(Refused, match="1 artifacts or support bundles are stored"):
-            await small.daemon.snapshots.take()
+            await Snapshots(small.daemon).take()

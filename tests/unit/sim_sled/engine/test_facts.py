@@ -14,6 +14,7 @@ from sim_sled.core.crucible.values import RegionState
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.facts import SetFacts
 from sim_sled.core.inventory import Inventory
+from sim_sled.core.omicron_config import configure
 from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.storage.local import LocalStorage
 from sim_sled.core.trust_quorum.node import TrustQuorum
@@ -165,7 +166,7 @@ def test_the_reconciler_runs_again_for_each_fact_that_it_depends_on(said):
     driver = EstateDriver()
     one = driver.rack.sleds[SLED].estate
     SetFacts(disks={1: "sick"}).apply(one, driver.now_us)
-    driver.ask(Ledger, Ledger.put, config(2))
+    driver.ask(Ledger, configure.put, config(2))
     runs = one.of(Ledger).runs
     SetFacts(**said).apply(one, driver.now_us)
     assert one.of(Ledger).runs == runs + 1

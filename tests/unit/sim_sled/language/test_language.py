@@ -13,7 +13,7 @@ from support.wire import documents
 
 from nexus_client.types import brief
 from sim_sled.cli.scenario_commands import RunOptions, run_files
-from sim_sled.cli.scenario_texts import check_files, list_text
+from sim_sled.cli.scenario_texts import check_files, first_sentence, list_text
 from sim_sled.language import distribution, draw, figures, words
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.figures import BadValue
@@ -321,6 +321,24 @@ def test_the_library_can_be_listed():
     listed = library.listed()
     assert [one.name for one in listed] == sorted(p.stem for p in LIBRARY)
     assert json.loads(list_text(as_json=True))[0]["name"] == listed[0].name
+    on_a_terminal, whole = list_text(width=80), list_text(width=80, long=True)
+    assert all(len(line) <= 80 for line in whole.splitlines() + on_a_terminal.splitlines())
+    assert len(on_a_terminal.splitlines()) <= 2.5 * len(listed), "a list is skimmed"
+    assert all(one.about.split()[-1] in whole for one in listed)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ("It hangs (omicron#1: 5 min. or so). Then it goes on.", "It hangs (omicron#1: 5 min. or so)."),
+        ("A property of Nexus: its accounts are true. More.", "A property of Nexus: its accounts are true."),
+        ("Memory is prepared while the VM starts, and that takes minutes: 115 s were seen.",
+         "Memory is prepared while the VM starts, and that takes minutes."),
+        ("It takes 1.5 s at v1.2", "It takes 1.5 s at v1.2"),
+    ],
+)  # fmt: skip
+def test_of_a_scenario_that_is_listed_the_first_sentence_is_said(about, said):
+    assert first_sentence(about) == said
 
 
 @pytest.mark.parametrize(
@@ -342,3 +360,17 @@ def test_a_duration_for_people_is_rounded_and_short(us, said):
 def test_a_duration_for_people_is_near_to_what_it_is_and_is_read_back(us):
     assert abs(figures.parse_duration(brief(us)) - us) <= us / 40  # half an hour of a day and a bit
     assert len(brief(us)) <= 9
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("drop", "an action is a mapping, e.g. {drop: {retry: true}}"),
+        ("power_off_sled", "an action is a mapping, e.g. {power_off_sled: {lasts: 150ms}}"),
+        ("nonsense", "an action is a mapping, e.g. {delay: 3s}"),
+        ("[[drop]]", "an action is a mapping, e.g. {delay: 3s}"),
+    ],
+)
+def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
+    _, problems = parse_scenario(f"version: 1\nrules: [{{name: x, when: {{publish: running}}, do: {named}}}]\n")
+    assert said in problems.text()

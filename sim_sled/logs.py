@@ -2,7 +2,7 @@
 
 Nothing on the hot path logs: a request that goes well is a metric, not a line.
 
-Read before: daemon/log_words.py. Read next: daemon/saying.py.
+Read before: log_words.py. Read next: daemon/saying.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Final, TextIO, cast
 
 from nexus_client.dropshot.text import shown, shown_lines
 from nexus_client.types import stamp
-from sim_sled.daemon.log_words import LogFormat
 from sim_sled.files import CannotWrite
 from sim_sled.imports import without
+from sim_sled.log_words import LogFormat
 
 with without("rich"):  # structlog takes it for tracebacks that we never draw: 50 modules, some 6 MB
     import structlog

@@ -1,6 +1,6 @@
 """What can be said on a command line about logs; of its own, since every command reads its options and few ever log.
 
-Read next: daemon/logs.py.
+Read next: logs.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,66 @@
+"""What several commands read about sleds from their command line.
+
+Read before: cli/surface.py. Read next: cli/handoff.py, cli/main.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import UUID
+
+import typer
+
+from nexus_client.dropshot.command_line import BAD_INPUT
+from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
+
+
+def fail(message: str) -> NoReturn:
+    """Say it and exit with 2."""
+    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def read_address(text: str) -> str:
+    """Canonical text of a socket address. Raises `typer.BadParameter`."""
+    try:
+        return str(SocketAddress.parse(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
+
+
+def read_sled_address(text: str) -> str:
+    """Canonical text of the address of a sled. Raises `typer.BadParameter`."""
+    shown = read_address(text)
+    if not shown.startswith("["):
+        # a Nexus takes nothing else for a sled (NX 3.3), and would only say so at the registration
+        raise typer.BadParameter(f"{text!r} is no IPv6 socket address, which a sled's has to be")
+    return shown
+
+
+def parse_also(text: str) -> tuple[UUID, str]:
+    """Of `--also`. Exits with 2."""
+    sled_id, _, address = text.partition("=")
+    try:
+        return UUID(sled_id), read_sled_address(address)
+    except ValueError:
+        fail(f"--also takes UUID=ADDR, not {text!r}")
+    except typer.BadParameter as error:
+        fail(f"--also {text!r}: {error.message}")
+
+
+def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, address: str) -> Any:
+    """Of `--hardware` and the options that win over it. Exits with 2 and every problem."""
+    from sim_sled.daemon import hardware_file
+
+    try:
+        fields = hardware_file.load(path) if path is not None else {}
+        hardware_file.take_identity(fields, sled_id, address, str(path))
+        at = hardware_file.places(path) if path is not None else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        at |= {name: f"--{name.replace('_', '-')}" for name in given}
+        return hardware_file.hardware(fields | given, str(path or "hardware"), at)
+    except hardware_file.ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"sim-sled: {shown(problem)}", err=True)
+        raise typer.Exit(BAD_INPUT) from None

@@ -1,0 +1,180 @@
+"""(j) Whole lives over sockets: registered, run, stopped, heard of to the end; by one process, and by two that share
+the sleds.
+
+The Nexus and whoever asks are this process, which is not measured. What the workers take of the processor says how
+many lives so many cores carry: two workers are measured one core's worth each, whatever else the machine does.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import attrs
+
+from tests.support.wire.register_body import register_body
+
+REQUESTS = 3
+"""Of Nexus, in each life; the reports are counted."""
+SLOTS = 64
+"""Lives at a time."""
+WAIT_S = 120.0
+_NOT_FOUND = b'{"request_id": "bench", "error_code": "ObjectNotFound", "message": "not found"}'
+
+
+class Nexus:
+    """Knows no sled, takes every registration and report, and remembers what VMMs have come to."""
+
+    def __init__(self):
+        self.reports = 0
+        self._waits = {}
+
+    async def until(self, vmm: str, state: str) -> None:
+        event = self._waits[vmm, state] = asyncio.Event()
+        await event.wait()
+        del self._waits[vmm, state]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                method, path, body = await _request(reader)
+                if method == "GET":
+                    writer.write(_answer("404 Not Found", _NOT_FOUND))
+                    continue
+                if path.startswith("/vmms/"):
+                    self.reports += 1
+                    event = self._waits.get((path[6:42], json.loads(body)["vmm_state"]["state"]))
+                    if event is not None:
+                        event.set()
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+def _answer(status: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    method, path, _ = head.split(" ", 2)
+    return method, path, await reader.readexactly(_length(head))
+
+
+def _length(head: str) -> int:
+    _, found, rest = head.lower().partition("content-length:")
+    return int(rest.split("\r\n", 1)[0]) if found else 0
+
+
+async def _put(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, body: bytes) -> None:
+    reader, writer = stream
+    head = f"PUT {path} HTTP/1.1\r\nhost: x\r\napi-version: 48.0.0\r\ncontent-type: application/json\r\n"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    told = await reader.readexactly(_length(answer))
+    if " 200 " not in answer.split("\r\n", 1)[0] + " ":
+        raise RuntimeError(f"{path}: {answer}{told.decode()}")
+
+
+async def lives(nexus: Nexus, addresses: list[str], count: int, first: int) -> None:
+    """So many lives, in turns on each sled, `SLOTS` at a time."""
+    left = iter(range(first, first + count))
+    run, stop = b'{"state":{"type":"running"}}', b'{"state":{"type":"stopped"}}'
+
+    async def slot(number: int) -> None:
+        host, _, port = addresses[number % len(addresses)].rpartition(":")
+        stream = await asyncio.open_connection(host.strip("[]"), int(port))
+        for nth in left:
+            vmm = f"00000000-0000-4000-8000-{nth:012x}"
+            # workers serve each VMM's Propolis API where Nexus says: the other side of a migration may be elsewhere
+            about = register_body(addr=f"127.77.{nth // 250 % 250}.{nth % 250 + 1}:12400")
+            await _put(stream, f"/vmms/{vmm}", json.dumps(about).encode())
+            runs = asyncio.create_task(nexus.until(vmm, "running"))
+            await asyncio.sleep(0)
+            await _put(stream, f"/vmms/{vmm}/state", run)
+            await runs
+            ends = asyncio.create_task(nexus.until(vmm, "destroyed"))
+            await asyncio.sleep(0)
+            await _put(stream, f"/vmms/{vmm}/state", stop)
+            await ends
+        stream[1].close()
+
+    await asyncio.gather(*(slot(number) for number in range(SLOTS)))
+
+
+@attrs.frozen
+class Measured:
+    """What each life took: seconds of the processor, of all processes together, and of the wall."""
+
+    cpu_s: float
+    wall_s: float
+    reports: float
+
+
+async def measure(workers: int, count: int, rounds: int) -> list[Measured]:
+    """One rack, several turns after one to warm up."""
+    nexus = Nexus()
+    server = await asyncio.start_server(nexus.serve, "::1", 0, backlog=1024)
+    address = f"[::1]:{server.sockets[0].getsockname()[1]}"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ports.json"
+        rack = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sim_sled", "up", "--name", "bench-lives", "--nexus", address,
+            "--sleds", "4", "--workers", str(workers), "--pace", "instant", "--port-file", str(file),
+            stdout=subprocess.DEVNULL, env={**os.environ, "XDG_RUNTIME_DIR": folder},
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not file.exists():
+                    await asyncio.sleep(0.01)
+            addresses = [sled["address"] for sled in json.loads(file.read_text())["sleds"]]
+            found = []
+            for number in range(rounds + 1):
+                before, began, reports = _cpu_s(rack.pid), time.perf_counter(), nexus.reports
+                await lives(nexus, addresses, count, number * count)
+                found.append(
+                    Measured(
+                        (_cpu_s(rack.pid) - before) / count,
+                        (time.perf_counter() - began) / count,
+                        (nexus.reports - reports) / count,
+                    )
+                )
+            return found[1:]
+        finally:
+            rack.terminate()
+            await rack.wait()
+            server.close()
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a process and of those that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for each in (str(pid), *children):
+        for task in Path(f"/proc/{each}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def bench(count: int, rounds: int, floor_of) -> list[tuple]:
+    """The fields of each row: name, ours, floor, ratio, unit, aim, whether that is the most, ratio by CPU.
+
+    `floor_of(reports)`: what a life's requests and reports cost without anything of ours, seconds of the processor.
+    """
+    one = asyncio.run(measure(1, count, rounds))
+    two = asyncio.run(measure(2, count, rounds))
+    cost, shared = (min(each.cpu_s for each in found) for found in (one, two))
+    floor = floor_of(one[0].reports)
+    wall = [min(each.wall_s for each in found) for found in (one, two)]
+    return [
+        # judged by processor time: twice what one core's worth of the workers carries
+        (f"(j) a life over sockets, {one[0].reports:.1f} reports; floor: its floors", cost * 1e6, floor * 1e6,
+         cost / floor, "us", None, True, cost / floor),
+        ("    lives of two workers; floor: of one process", 1 / wall[1], 1 / wall[0], wall[0] / wall[1],
+         "lives/s", 1.8, False, 2 * cost / shared),
+    ]  # fmt: skip
