@@ -119,7 +119,12 @@ def nexus(
     from nexus_client.stub.hazards import DEFAULT, Hazard
     from nexus_client.stub.rules import RuleSet
     from nexus_client.stub.server.serve import NexusServer
-    from nexus_client.stub.server.store import StoreFailed
+
+    cannot_be: tuple[type[Exception], ...] = (ValueError, KeyError)
+    if db is not None:
+        from nexus_client.stub.server.store import StoreFailed
+
+        cannot_be += (StoreFailed,)
 
     def us(seconds: float) -> int:
         return int(seconds * SECOND_US)
@@ -149,7 +154,7 @@ def nexus(
             control_hosts=tuple(control_host or ()),
             db=db,
         )
-    except (ValueError, KeyError, StoreFailed) as error:
+    except cannot_be as error:
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     if port_file is not None:

@@ -174,10 +174,9 @@ async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
     """Serves the control API of either kind of rack: it has an `address`, and `close()` ends it."""
     from nexus_client.dropshot.text import SocketAddress
     from sim_sled.daemon.control import Control, serve_control
-    from sim_sled.daemon.workers import WorkersRack
 
     address = SocketAddress.parse(control.address)
-    if not isinstance(rack, WorkersRack):
+    if not rack.shared_out:
         with binding("--control"):
             return await serve_control(Control(rack.daemon, control.token, control.hosts, scaled), address)
     from sim_sled.daemon.front import Front
@@ -261,13 +260,12 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
     from functools import partial
 
     from sim_sled.daemon.serve import follow, reload_from
-    from sim_sled.daemon.workers import WorkersRack
     from sim_sled.play import library
 
     if told is None:
         return
     path = Path(library.find(told.scenario)[0])
-    if isinstance(rack, WorkersRack):
+    if rack.shared_out:
         again = partial(rack.workers.read_again, path)
     else:
         again = partial(reload_from, rack.load, path, rack.daemon.played)
@@ -306,18 +304,18 @@ async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.F
 
 def _judging(rack: Any, told: Told | None, antithesis: Assertions | None) -> Any:
     """Says what is not done of the scenario; the judge, if there is to be one. Each worker has its own."""
-    from sim_sled.daemon.judging import Judging
-    from sim_sled.daemon.serve import say_what_is_left_out
-    from sim_sled.daemon.workers import WorkersRack
-
-    if isinstance(rack, WorkersRack):
+    if rack.shared_out:
         return None
     judged = antithesis is not None or (told is not None and told.junit is not None)
     if told is not None:
+        from sim_sled.daemon.serve import say_what_is_left_out
+
         rack.daemon.played.file = told.scenario
         say_what_is_left_out(rack.daemon, model=rack.server is not None, judged=judged)
     if not judged:
         return None
+    from sim_sled.daemon.judging import Judging
+
     host = None if rack.server is None else rack.server.host
     return Judging(rack.daemon, rack.daemon.engine.scenario, rack.seed, host, assertions=antithesis)
 

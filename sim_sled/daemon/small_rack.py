@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from uuid import UUID, uuid5
 
 import attrs
@@ -32,12 +32,14 @@ from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
-from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.schema import FLEET_MAX, Scenario, paced
 from sim_sled.play.fleet import engine_for
+
+if TYPE_CHECKING:
+    from sim_sled.daemon.recorder import Recorder
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
@@ -127,6 +129,8 @@ class SmallRack:
     shutdown_wait_s: float | None = None
     part: Part | None = None
     record: Recorder | None = None
+    shared_out: ClassVar = False
+    """Whether its sleds are in other processes (`workers.WorkersRack`)."""
     clock: Clock = attrs.field(factory=Clock, init=False)
     server: NexusServer | None = attrs.field(default=None, init=False)
     daemon: Daemon = attrs.field(init=False)

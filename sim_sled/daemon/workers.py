@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import attrs
 import msgspec
@@ -207,6 +207,7 @@ class WorkersRack:
     `SmallRack` as far as `sim-sled up` looks at it.
     """
 
+    shared_out: ClassVar = True
     spec: Spec
     count: int
     nexus: str | None = None

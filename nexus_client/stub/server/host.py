@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nexus_client.stub.contract import (
     Boot,
@@ -31,8 +31,10 @@ from nexus_client.stub.handoff import RackState
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.counters import Counters
 from nexus_client.stub.server.faults import Faults
-from nexus_client.stub.server.store import Store
 from nexus_client.stub.upstairs import Upstairs
+
+if TYPE_CHECKING:
+    from nexus_client.stub.server.store import Store
 
 EVENTS_MAX: Final = 10_000
 """Lines kept for `GET /v1/events`; the timelines of the instances are kept beside them."""

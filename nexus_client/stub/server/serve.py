@@ -35,7 +35,6 @@ from nexus_client.stub.server.control import control_api
 from nexus_client.stub.server.host import Host, wall_clock_us
 from nexus_client.stub.server.internal_api import make_internal_server, make_lockstep_server
 from nexus_client.stub.server.sled_client import TIMEOUT_S, SledClient
-from nexus_client.stub.server.store import Store
 
 SHUTDOWN_S: Final = 0.2
 """How long a listener waits for its open requests when it goes: a crash does not wait for anybody."""
@@ -91,7 +90,11 @@ class NexusServer:
             SocketAddress.typed(each)
         require_token(SocketAddress.typed(control), control_token)
         guard = Guard(control_token, control_hosts)
-        store = None if db is None else Store(db)
+        store = None
+        if db is not None:
+            from nexus_client.stub.server.store import Store  # noqa: PLC0415 -- most keep nothing
+
+            store = Store(db)
         drawn = with_drawn_loopback(Config() if config is None else config)
         self.nexus = Nexus(drawn, seed if store is None else store.seed(seed))
         if store is not None:

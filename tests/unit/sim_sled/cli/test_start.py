@@ -41,18 +41,16 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path, command):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-NOT_AT_START = (
+NOBODY_ASKED = (
     "pydantic",
-    "yaml",
     "prometheus_client",
-    "sim_sled.language.schema",
-    "sim_sled.engine",
-    "sim_sled.play.conductor",
     "rich.console",
     "pygments",
     "tomllib",
     "dns",
     "argon2",
+    "sqlite3",
+    "importlib.metadata",
     "propolis_stub.server",
     "propolis_stub.serial",
     "sim_sled.core.handoff",
@@ -64,22 +62,45 @@ NOT_AT_START = (
     "sim_sled.companions.handoff",
     "sim_sled.daemon.propolis_api",
     "sim_sled.daemon.companion_faults",
-    "nexus_client.stub.nexus",
+    "sim_sled.daemon.judging",
+    "sim_sled.daemon.recorder",
+    "sim_sled.daemon.workers",
+    "sim_sled.play.virtual",
+    "sim_sled.play.run",
+    "sim_sled.play.judge.expect",
+    "nexus_client.stub.migrate_records",
+    "nexus_client.stub.server.store",
 )
-"""What a daemon does not start with that has no scenario, Propolis API or hand-off, and that nobody has asked yet."""
+"""What no server starts with that has no Propolis API, hand-off, file of records or verdict."""
+SERVERS = {
+    "serve": (
+        ["914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:1"],
+        "sim_sled.daemon.daemon",
+        ("yaml", "sim_sled.language.schema", "sim_sled.engine", "sim_sled.play.conductor", "nexus_client.stub.nexus"),
+    ),
+    "nexus": (
+        ["[::1]:0", "--lockstep", "[::1]:0", "--control", "[::1]:0"],
+        "nexus_client.stub.nexus",
+        ("yaml", "structlog", "uvloop", "sim_sled.core", "sim_sled.daemon", "sim_sled.engine", "sim_sled.play"),
+    ),
+    "up": ([], "sim_sled.daemon.small_rack", ()),
+}
+"""Of each: its words, what it is, and what it does without besides: no rules in `serve`, no sleds in `nexus`."""
 
 
-async def test_a_daemon_starts_without_what_it_was_not_asked_for(tmp_path):
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_server_starts_without_what_it_was_not_asked_for(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    words, itself, unneeded = SERVERS[server]
     file, said = tmp_path / "ports.json", tmp_path / "imports"
     with said.open("wb") as stderr:
         process = await processes.start(
-            sys.executable, "-X", "importtime", "-m", "sim_sled",
-            "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:1", "--port-file", str(file),
+            sys.executable, "-X", "importtime", "-m", "sim_sled", server, *words, "--port-file", str(file),
             stderr=stderr,
         )  # fmt: skip
         await ports(file, process)
         process.terminate()
         await process.communicate()
     imported = set(re.findall(r"^import time: .*\| +(\S+)$", said.read_text(), re.MULTILINE))
-    assert "sim_sled.daemon.daemon" in imported, "it says what it imports"
-    assert [name for name in NOT_AT_START if name in imported] == []
+    assert itself in imported, "it says what it imports"
+    assert [name for name in (*NOBODY_ASKED, *unneeded) if name in imported] == []
