@@ -24,6 +24,7 @@ from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUP
 from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
+from sim_sled.cli.surface import fitted
 from sim_sled.daemon import racks
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
@@ -207,7 +208,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
     if as_json:
         _print(answer)
     elif not answer["met"]:
-        sys.stdout.write("\n".join(map(shown, answer["says"])) + "\n")
+        sys.stdout.write(fitted("\n".join(map(shown, answer["says"])) + "\n"))
     else:
         sys.stdout.write(f"{shown(answer['hostname'])} is {asked.state}\n")
     return GOOD if answer["met"] else FAILED
@@ -255,7 +256,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     if as_json:
         _print(answer)
     else:
-        sys.stdout.write("\n".join(map(shown, answer["says"])) + "\n")
+        sys.stdout.write(fitted("\n".join(map(shown, answer["says"])) + "\n"))
     return GOOD
 
 
@@ -443,7 +444,7 @@ def _print(value: Any) -> None:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"sim-sled: {shown(message)}\n")
+    sys.stderr.write(fitted(f"sim-sled: {shown(message)}\n", sys.stderr))
 
 
 def _failed(error: AskError) -> int:

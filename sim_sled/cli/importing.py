@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from sim_sled.cli.surface import fitted
 from sim_sled.language.files import is_file
 
 _BAR_FROM: Final = 20_000_000
@@ -51,9 +52,9 @@ def import_command(
             out.write_text(found.text, encoding="utf-8")
         except OSError as error:
             _bad(f"cannot write {out}: {error.strerror}")
-    sys.stderr.write(found.summary)
+    sys.stderr.write(fitted(found.summary, sys.stderr))
     for difference in found.differences:
-        sys.stderr.write(f"  the replay differs: {difference}\n")
+        sys.stderr.write(fitted(f"  the replay differs: {difference}\n", sys.stderr))
     if verify and not found.differences:
         sys.stderr.write("verified: the replay takes every VMM through the states of the logs, in their order\n")
     raise typer.Exit(FAILED if verify and found.differences else GOOD)

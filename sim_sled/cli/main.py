@@ -27,8 +27,8 @@ from sim_sled.log_words import LogFormat, LogLevel
 
 _HEADINGS: Final = {
     "A rack": (
-        "tour", "up", "ps", "why", "log", "expect", "events", "page", "inject", "release", "rules", "fire", "scale",
-        "pause", "step", "until", "resume", "snapshot", "restore", "racks", "port", "ready", "down",
+        "tour", "up", "ps", "why", "log", "expect", "wait", "events", "page", "inject", "release", "rules", "fire",
+        "scale", "pause", "step", "until", "resume", "snapshot", "restore", "racks", "port", "ready", "down",
     ),
     "Scenarios": ("scenario", "check", "run", "explain", "explore", "shrink", "replay", "tape", "import"),
     "Servers, and what they serve": ("serve", "nexus", "handoff", "api", "bench"),

@@ -21,7 +21,7 @@ from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.recording import tape
-from sim_sled.cli.surface import interruptible
+from sim_sled.cli.surface import fitted, interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 from sim_sled.language.files import is_folder
@@ -150,7 +150,7 @@ def run(
 
     with interruptible(lambda: counted(played, "run")), _watching() as progress:
         outcome = run_files(files, options, progress, after_each=one_more)
-    _say(outcome)
+    _say(outcome, sentences=not json and junit != Path("-"))
 
 
 def _on_sockets(files: list[str], options: Any) -> Any:
@@ -224,7 +224,7 @@ def explain(
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
     options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
-    _say(why_in_run(file, vmm, _duration(at), options))
+    _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
 
 @typed(Needs(("--guide",), ("--swarm",)))
@@ -392,9 +392,11 @@ def reference_command() -> None:
 # ---- helpers
 
 
-def _say(outcome: Any) -> None:
+def _say(outcome: Any, *, sentences: bool = False) -> None:
+    """`sentences`: nothing in it is to be copied as it stands."""
     sys.stderr.write(shown_lines(outcome.err))
-    sys.stdout.write(shown_lines(outcome.out))
+    text = shown_lines(outcome.out)
+    sys.stdout.write(fitted(text) if sentences else text)
     raise typer.Exit(outcome.code)
 
 

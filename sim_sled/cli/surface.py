@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
@@ -88,6 +90,36 @@ def _interrupted(how_far: str) -> int:
     with contextlib.suppress(CannotWrite):
         sys.stderr.write(f"\nsim-sled: interrupted{how_far}\n")
     return INTERRUPTED
+
+
+def fitted(text: str, stream: TextIO | None = None) -> str:
+    """Sentences for people, broken between words where a terminal would break them within one; in a pipe as they are.
+    `stream`: where they go, stdout by default.
+    """
+    if not (sys.stdout if stream is None else stream).isatty():
+        return text
+    return wrapped(text, shutil.get_terminal_size().columns)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Lines that are longer than `width` go on a little further in than they begin."""
+    out: list[str] = []
+    for line in text.splitlines(keepends=True):
+        bare = line.rstrip("\n")
+        if len(bare) <= width:
+            out.append(line)
+            continue
+        inner = " " * min(len(bare) - len(bare.lstrip()) + 2, width // 2)
+        parts = textwrap.wrap(
+            bare,
+            width,
+            subsequent_indent=inner,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        out.append("\n".join(parts) + line[len(bare) :])
+    return "".join(out)
 
 
 # --- streams -----------------------------------------------------------------------------------------------------

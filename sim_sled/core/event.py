@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
 from nexus_client.types import SledVmmState, VmmStateRequested
 from propolis_stub.types import Publication
 from sim_sled.core.happenings import Happening, Kind
@@ -68,5 +69,11 @@ def event_of(happening: Happening, *, instance: str = "", hostname: str = "", or
             return attrs.evolve(event, after=asked.value, text=str(error))
         case _, SledVmmState() as body:
             return attrs.evolve(event, after=body.vmm_state.state.value, gen=body.vmm_state.gen)
+        case _, Registered(generation=generation):
+            return attrs.evolve(event, text=f"registered with Nexus, generation {generation}")
+        case _, RegistrationRefused(message=message):
+            return attrs.evolve(event, text=f"Nexus refuses the registration: {message}")
+        case _, Decommissioned():
+            return attrs.evolve(event, text="Nexus has decommissioned this sled")
         case _, data:
             return attrs.evolve(event, text=str(data))

@@ -29,10 +29,12 @@ from sim_sled.core.vmm import Vmm
 from sim_sled.daemon.control_answers import Brief, Life, LifeEvent, Story, Why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting
+from sim_sled.language.actions import Stall
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
-    from sim_sled.language.schema import Scenario
+    from sim_sled.engine.engine import Engine
+    from sim_sled.language.schema import Rule, Scenario
 
 FRAME_S: Final = 0.2
 """Between two frames: quick enough for the eye, and a thousand changes in it cost one row each."""
@@ -326,7 +328,7 @@ class Feed:
                 enabled=rule.enabled,
                 matched=engine.counters[rule.name].matched,
                 fired=engine.counters[rule.name].fired,
-                holds=engine.post.holds(rule.name),
+                holds=_holds(engine, rule),
             )
             for rule in engine.scenario.rules
         ]
@@ -425,6 +427,12 @@ def _brief(seen: Sighting) -> Brief:
         acked=seen.acked,
         gone=seen.gone,
     )
+
+
+def _holds(engine: Engine, rule: Rule) -> bool:
+    # whom a rule keeps frozen is looked up among all VMMs: not in every frame for those that never freeze anybody
+    freezes = any(isinstance(action, Stall) for action in rule.do)
+    return engine.holds(rule.name) if freezes else engine.post.holds(rule.name)
 
 
 def _counted(happenings: Iterable[Happening]) -> list[list[Any]]:

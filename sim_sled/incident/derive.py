@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.text import counted
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
 from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, blocked, edges, first, forgotten, wanted
@@ -86,8 +87,8 @@ class _Deriver:
             first_us = min(vmm.first_us() for vmm in early)
             self.sheet.shift_us = max(0, BOOT_US - (first_us - self.incident.begin_us))
             self.draft.notes.append(
-                f"{len(early)} VMs ran before the logs begin: they are created at 0 s and everything else is "
-                f"shifted by {duration(self.sheet.shift_us)}, so that they have booted."
+                f"{counted(len(early), 'VM')} ran before the logs begin: created at 0 s, all else is shifted "
+                f"by {duration(self.sheet.shift_us)}, for the time to boot."
             )
 
     def _ran_before(self, instance: Instance) -> bool:
@@ -286,7 +287,7 @@ class _Deriver:
                 draft.notes.append(
                     f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
                     f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {incident.sleds[0]} "
-                    f"({skew.pairs} pairs, spread {skew.spread_us / 1e3:.0f} ms); set right."
+                    f"({counted(skew.pairs, 'pair')}, spread {skew.spread_us / 1e3:.0f} ms); set right."
                 )
             else:
                 draft.doubts.append(
@@ -304,12 +305,12 @@ class _Deriver:
             )
         for lost in incident.dropped:
             draft.doubts.append(
-                f"{lost.where}: the logger dropped {lost.count} lines; what is missing near it may be there."
+                f"{lost.where}: the logger dropped {counted(lost.count, 'line')}; what is missing near may be there."
             )
         for noted in incident.noted[:_NOTED_MAX]:
             draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
         if incident.left_out:
-            draft.notes.append(f"{incident.left_out} VMs only answered health checks; they are left out.")
+            draft.notes.append(f"{counted(incident.left_out, 'VM')} only answered health checks: left out.")
         if not incident.has_nexus_log:
             draft.doubts.append(
                 "Nexus's log is missing: what users did is inferred; a report counts as taken if no failure follows."

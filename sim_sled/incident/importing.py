@@ -10,6 +10,7 @@ from datetime import date
 
 import attrs
 
+from nexus_client.dropshot.text import counted
 from sim_sled.incident.derive import derive
 from sim_sled.incident.facts import facts_of
 from sim_sled.incident.lines import Reading, Source, read_lines, sources
@@ -80,7 +81,7 @@ def imported(incident: Incident, reading: Reading, files: Sequence[str], name: s
         raise NothingFound(
             f"{sum(reading.records.values())} records of {len(reading.records)} files say nothing of a VMM's life"
             + "".join(f"\n  cannot be read: {each}" for each in reading.unreadable)
-            + "".join(f"\n  {count} lines: {kind}" for kind, count in sorted(reading.odd.items()))
+            + "".join(f"\n  {counted(count, 'line')}: {kind}" for kind, count in sorted(reading.odd.items()))
         )
     draft = derive(incident, name)
     dropped: set[str] = set()

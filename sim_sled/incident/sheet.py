@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from nexus_client.dropshot.text import counted
 from sim_sled.incident.lines import Where
 from sim_sled.incident.timeline import Incident, Vmm
 
@@ -147,5 +148,6 @@ class Sheet:
     def gap(self, from_us: int, to_us: int) -> list[str]:
         lost = [d for d in self.incident.dropped if from_us <= d.at_us <= to_us]
         return [
-            f"{d.where}: the logger dropped {d.count} lines before this; what is missing may be there" for d in lost
+            f"{d.where}: the logger dropped {counted(d.count, 'line')} before this; what is missing may be there"
+            for d in lost
         ]

@@ -25,7 +25,7 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
     for doubt in draft.doubts:
         out += _comment(f"uncertain: {doubt}")
     for kind, count in sorted(reading.odd.items()):
-        out += _comment(f"{count} lines were no records ({kind}).")
+        out += _comment(f"No records: {counted(count, 'line')} ({kind}).")
     out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
     if draft.agent:
         out.append(f"agent: {{{', '.join(draft.agent)}}}")
@@ -92,10 +92,12 @@ def summary_text(draft: Draft, reading: Reading) -> str:
     rules = counted(len(draft.rules), "rule")
     out = [f"{read}; {counted(len(draft.hosts), 'sled')}, {counted(created, 'instance')}, {rules}"]
     out += [f"  {note}" for note in draft.notes]
-    out += [f"  {count} lines were no records ({kind})" for kind, count in sorted(reading.odd.items())]
+    out += [f"  no records: {counted(count, 'line')} ({kind})" for kind, count in sorted(reading.odd.items())]
     out += [f"    {_flat(each)}" for each in reading.quoted[:5]]
     out += [f"  cannot be read: {each}" for each in reading.unreadable]
     if reading.dates_missing:
-        out.append(f"  {reading.dates_missing} lines have no date; give --date YYYY-MM-DD (their order is kept)")
+        out.append(
+            f"  without a date: {counted(reading.dates_missing, 'line')}; give --date YYYY-MM-DD (order is kept)"
+        )
     out += [f"  uncertain: {doubt}" for doubt in draft.doubts]
     return "\n".join(out) + "\n"

@@ -56,6 +56,8 @@ FAULTS: Final = (
     Fault("Kill Propolis", "its process dies and stays dead", {"kill_propolis": {"restart": False}}),
     Fault("Restart Propolis", "its process dies and comes back empty", {"kill_propolis": {"restart": True}}),
     Fault("Forget", "the agent has never heard of it", {"forget_vmm": True}),
+    Fault("Stall", "its Propolis goes on with nothing until its rule is released", {"do": "stall: forever"}),
+    Fault("Hold", "nothing that it reports gets to Nexus until its rule is released", {"do": "hold: {publish: '*'}"}),
     *(Fault(f"Guest {each.value}", "the guest does it by itself", {"guest": each.value}) for each in GuestEvent),
 )
 

@@ -1,5 +1,6 @@
 """A finished run as a page: one file, opened from the disk, with a slider."""
 
+import asyncio
 import re
 
 import pytest
@@ -109,6 +110,20 @@ async def test_both_sides_of_a_migration_then(file, page):
     story = page.get_by_role("region", name="one VM")
     await expect(story).to_contain_text("Both sides of its migration")
     await expect(story.locator("table.events tr.later").first).to_be_attached()
+
+
+async def test_the_lanes_of_a_short_life_fit_their_panel(page, tmp_path):
+    """By a few pixels they did not, and began scrolled to their end, with the first label cut."""
+    short = tmp_path / "short.html"
+    scenario = scenario_of("version: 1\nname: short\nload: [{at: 0s, create: {hostname: web-1}}]\n")
+    short.write_text(in_one_file(recording_of(play(scenario, 7))), encoding="utf-8")
+    await page.goto(short.as_uri() + "#v1")
+    await seek(page, 20)
+    lanes = page.get_by_role("region", name="one VM").locator(".lane-box")
+    await expect(lanes.locator("svg rect").first).to_be_visible()
+    async with asyncio.timeout(60):
+        while not await lanes.evaluate("(box) => box.scrollWidth <= box.clientWidth"):
+            pass  # drawn once more when its panel has got its width
 
 
 async def test_a_name_from_a_run_never_becomes_a_tag(page, tmp_path):

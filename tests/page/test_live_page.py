@@ -71,6 +71,18 @@ async def test_a_fault_is_injected_and_the_page_shows_what_came_of_it(rack, page
     await expect(page.get_by_role("region", name="one VM")).to_contain_text("failed")
 
 
+async def test_a_vm_is_stalled_by_a_button_and_released_by_another(rack, page):
+    await rack.running("web-1")
+    await live(page, rack, "#v1")
+    await page.get_by_role("button", name="Stall", exact=True).click()
+    await expect(page.get_by_text("Stall: injected")).to_be_visible()
+    await rack.small.stop_instance("web-1")
+    rule = page.locator(".rule").filter(has_text="injected-1")
+    await rule.get_by_role("button", name="Release").click()
+    await rack.small.expect("web-1", "destroyed", within_s=60)
+    await expect(rule.get_by_role("button", name="Release")).to_be_hidden()
+
+
 async def test_every_fault_that_the_page_offers_is_one_that_the_daemon_knows(rack, pages):
     labels = None
     for i in range(20):

@@ -243,9 +243,12 @@ class Page {
       const node = el("li", { class: "line rule" });
       node.count = el("span", { class: "count" });
       node.fire = rule.manual && this.source.can("POST /fire/{name}") ? el("button", { class: "do", onclick: () => this.act("fire", () => this.source.fire(rule.manual), `${rule.manual} fired`), text: "Fire" }) : null;
-      node.append(...[el("div", { class: "grow" }, el("b", { text: rule.name }), ["for", "when", "do"].filter((part) => rule.words[part]).map((part) => el("span", { class: "part" }, el("i", { text: part }), rule.words[part])), el("span", { class: "where dim", text: rule.where })), node.count, node.fire].filter(Boolean));
+      node.release = this.source.can("POST /release/{name}") ? el("button", { class: "do", hidden: true, onclick: () => this.act("release", () => this.source.release(rule.name), `${rule.name} released`), text: "Release" }) : null;
+      node.append(...[el("div", { class: "grow" }, el("b", { text: rule.name }), ["for", "when", "do"].filter((part) => rule.words[part]).map((part) => el("span", { class: "part" }, el("i", { text: part }), rule.words[part])), el("span", { class: "where dim", text: rule.where })), node.count, node.release, node.fire].filter(Boolean));
       return node;
     }, (node, rule) => {
+      // what it holds is in the box above, with its own button; a VM that it stalls is nowhere else
+      if (node.release) node.release.hidden = !rule.holds || this.rack.held.some((one) => one.rule === rule.name);
       setText(node.count, rule.matched === null ? `fired ${figure(rule.fired)}` : `fired ${figure(rule.fired)} of ${figure(rule.matched)}`);
       node.classList.toggle("off", !rule.enabled);
       node.classList.toggle("idle", rule.fired === 0);

@@ -8,6 +8,8 @@ const LANE = 22;
 const AXIS = 20;
 const LABEL = 92;
 const EDGE = 6;
+const TAIL = 40;  // behind the last mark: its label is as wide
+const PADDING = 28;  // of the section, both sides
 const MARKS = { request: "asked", asked: "asked", sent: "sent", retrying: "retry", refused: "bad", "given-up": "bad", injected: "bad", lost: "bad", rule: "rule", net: "rule", migration: "rule" };
 
 export class Story {
@@ -84,7 +86,7 @@ export class Story {
     const lives = story.lives.filter((life) => life.events.length);
     if (lives.length === 0) return null;
     const end = at === null ? story.at_us : Math.max(...lives.map((life) => life.events.at(-1).at_us));
-    const scale = new Shortened(lives.flatMap((life) => life.events.map((event) => event.at_us)).concat(end), Math.max(240, this.node.clientWidth - LABEL - 60));
+    const scale = new Shortened(lives.flatMap((life) => life.events.map((event) => event.at_us)).concat(end), Math.max(240, this.node.clientWidth - PADDING - LABEL - EDGE - TAIL));
     const [rows, names, marks] = [[], [], []];
     let y = 4;
     for (const life of lives) {
@@ -111,7 +113,7 @@ export class Story {
       draw("text", { class: "axis", x: EDGE + x, y: y + 13, "text-anchor": us === 0 ? "start" : "middle" }, `+${seconds(us)}`)));
     this.cursorX = at === null ? 0 : EDGE + scale.x(at);
     const cursor = at === null ? null : draw("path", { class: "cursor", d: `M${this.cursorX} 2V${y}` });
-    const [width, high] = [EDGE + scale.width + 40, y + AXIS];
+    const [width, high] = [EDGE + scale.width + TAIL, y + AXIS];
     return el("div", { class: "lane-rows" },
       draw("svg", { width: LABEL, height: high, class: "lane-names", "aria-hidden": "true" }, names),
       el("div", { class: "lane-box", tabindex: "0", role: "group", "aria-label": "timeline; the same as a list below" },

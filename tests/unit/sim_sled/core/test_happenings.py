@@ -20,11 +20,12 @@ from support.rack.driving import (
     target,
 )
 
-from nexus_client.registration import Registered
+from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
 from nexus_client.types import SledVmmState, VmmState, VmmStateRequested
 from propolis_stub.types import Publication
 from sim_sled.core.errors import SledError
-from sim_sled.core.happenings import Kind
+from sim_sled.core.event import event_of
+from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
 
 
@@ -130,3 +131,15 @@ def test_what_was_observed_chains_from_record_to_record(happened):
             assert before == last[each.propolis_id]
             assert after.vmm_state.gen == before.vmm_state.gen + 1
             last[each.propolis_id] = after
+
+
+@pytest.mark.parametrize(
+    ("news", "said"),
+    [
+        (Registered(3), "registered with Nexus, generation 3"),
+        (RegistrationRefused("no such rack", 400), "Nexus refuses the registration: no such rack"),
+        (Decommissioned(), "Nexus has decommissioned this sled"),
+    ],
+)
+def test_what_happens_to_a_sled_is_told_in_words(news, said):
+    assert event_of(Happening(7, SLED_A, None, Kind.SLED, news)).text == said

@@ -1,0 +1,37 @@
+"""Sentences on a terminal: broken between words, in by as much as they began and a little more."""
+
+import io
+import shutil
+from os import terminal_size
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim_sled.cli.surface import fitted, wrapped
+
+LONG = "       Propolis waits for starting block backends (backends), due at 31.202 s, and nothing else\nshort\n"
+
+
+def test_what_is_too_long_goes_on_a_little_further_in():
+    assert wrapped(LONG, 60) == (
+        "       Propolis waits for starting block backends\n"
+        "         (backends), due at 31.202 s, and nothing else\n"
+        "short\n"
+    )
+
+
+def test_in_a_pipe_nothing_is_broken(monkeypatch):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: terminal_size((40, 20)))
+    pipe, terminal = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True
+    assert fitted(LONG, pipe) == LONG
+    assert fitted(LONG, terminal) == wrapped(LONG, 40)
+
+
+@given(st.text(st.sampled_from("ab é/-\n"), max_size=300), st.integers(1, 120))
+def test_no_word_is_lost_and_no_line_is_added_that_fitted(text, width):
+    broken = wrapped(text, width)
+    assert broken.split() == text.split()
+    assert all(len(line) <= width or len(line.split()) == 1 or line.isspace() for line in broken.splitlines())
+    if all(len(line) <= width for line in text.splitlines()):
+        assert broken == text
