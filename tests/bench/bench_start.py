@@ -1,13 +1,12 @@
 """(h) How long until a command is of use, in imports of aiohttp: what no server of ours can do without; and what an
 idle one takes of memory.
 
-Whole processes and the floor in turns. Wall time is the least of all turns, processor time (user and system, up to
-the moment when the command is of use) the median: what a neighbour on the machine disturbs least of each.
+Whole processes and the floor in turns; of wall time and of processor time (user and system, up to the moment when the
+command is of use) the least of all turns, which is what the neighbours disturb least.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -101,7 +100,7 @@ def bench(rounds: int) -> list[tuple]:
 
     def start(command: str) -> tuple:
         took, least = min(commands[command].wall), min(floor.wall)
-        by_cpu = statistics.median(commands[command].cpu) / statistics.median(floor.cpu)
+        by_cpu = min(commands[command].cpu) / min(floor.cpu)
         text = f"{command} is ready" if command in SERVERS else f"{command} has done its work"
         text = f"(h) {text}; floor: import aiohttp" if command == next(iter(SERVERS)) else f"    {text}"
         return (text, took * 1e3, least * 1e3, took / least, "ms", AIM_S.get(command), True, by_cpu)
