@@ -203,6 +203,7 @@ class SimRack:
     async def _expect(self, who: Any, state: str, within_s: float, since_us: int | None) -> Sighting:
         from sim_sled.daemon.looking import Unmet
 
+        __tracebackhide__ = True  # what the reader looks for is the line of his own test
         try:
             return await self.rack.expect(who, state, within_s=within_s, since_us=since_us)
         except Unmet as unmet:

@@ -99,7 +99,8 @@ def bench(
     if json_:
         sys.stdout.write(json.dumps(figures | {"limits": attrs.asdict(limits), "broken": broken}, indent=2) + "\n")
     else:
-        sys.stdout.write("".join(f"{name:18} {_shown(value)}\n" for name, value in figures.items()))
+        widest = max(map(len, figures))
+        sys.stdout.write("".join(f"{name:{widest}} {_shown(value)}\n" for name, value in figures.items()))
         sys.stdout.write("".join(f"beyond its limit: {each}\n" for each in broken) or "all limits are kept\n")
     raise typer.Exit(FAILED if broken else GOOD)
 

@@ -214,6 +214,7 @@ def read(text: bytes) -> File:
     if file.digest != file.sealed():
         raise Refused("the snapshot is not as it was written: its digest does not fit")
     if file.program != program():
-        both = f"{file.version}; this is {_version()}"
+        other = "with other code" if file.version == _version() else f"this is {_version()}"
+        both = f"{file.version}; {other}"
         raise Refused(f"the snapshot was made by another sim-sled ({both}): only the very same understands it")
     return file

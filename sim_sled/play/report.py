@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any, Final
-from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
 from nexus_client.dropshot.text import counted, shown
 from sim_sled.language.figures import show_duration
+from sim_sled.play.judge.expect import UNJUDGED, label_of, watched
 from sim_sled.play.judge.failures import Failure
-from sim_sled.play.run import Result
+from sim_sled.play.run import EMPTY, Result
 
 UNFIRED_NAMED: Final = 5
 """Rules that never fired, by name in a line for people; `--json` has all."""
@@ -44,7 +45,7 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         f"{verdict} {result.scenario.name}  seed {result.seed}  {show_duration(seconds)} in {run.took_s:.2f} s"
         f"  {counted(counts['steps'], 'step')}, {counted(counts['vmms'], 'VMM')}, "
         f"{counted(counts['rules_fired'], 'rule')} fired,"
-        f" {counts['expectations_met']}/{counts['expectations_armed']} expectations met"
+        f" {_judged(result)}"
     )
     if counts["user_refused"]:
         head += f", {counts['user_refused']} of {counts['user_actions']} user actions refused"
@@ -55,7 +56,7 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
     for alike in _alike(result.failures):
         first, more = alike[0], alike[1:]
-        lines.append(f"     {first.at_us / 1e6:.3f} s: {shown(first.text)}")
+        lines.append(f"     {_timed(first)}")
         lines += [f"       {shown(said)}" for said in first.why]
         if more:  # a fault that hits a thousand VMMs is one fault; --json has them all
             lines.append(f"       and {len(more)} more like it, the last at {more[-1].at_us / 1e6:.3f} s")
@@ -64,12 +65,31 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         named = ", ".join(result.unfired[:UNFIRED_NAMED])
         rest = f" and {len(result.unfired) - UNFIRED_NAMED} more" if len(result.unfired) > UNFIRED_NAMED else ""
         lines.append(f"     never fired: {named}{rest}")
-    if not run.good and result.clock != "daemon":  # what went on there depends on more than a seed
-        variant = f" --variant {result.variant}" if result.variant else ""
-        variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
-        clock = " --clock wall" if result.clock == "wall" else ""
-        lines.append(f"     again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}")
+    if not run.good:
+        lines += [f"     {again}" for again in _again(run)]
     return "\n".join(lines) + "\n"
+
+
+def _judged(result: Result) -> str:
+    """How many expectations were met; nobody shall take a run in which nothing was judged for one that was good."""
+    armed = result.counts["expectations_armed"]
+    if armed:
+        return f"{result.counts['expectations_met']}/{armed} expectations met"
+    wanted = sum(not expect.always for expect in result.scenario.expect)
+    if not wanted:
+        return "nothing is expected but invariants"
+    return f"nothing was judged: none of {counted(wanted, 'expectation')} was armed"
+
+
+def _again(run: Run) -> list[str]:
+    """The command that plays it again; of a daemon there is none: what went on there depends on more than a seed."""
+    result = run.result
+    if result.clock == "daemon":
+        return []
+    variant = f" --variant {result.variant}" if result.variant else ""
+    variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
+    clock = " --clock wall" if result.clock == "wall" else ""
+    return [f"again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}"]
 
 
 def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:
@@ -110,28 +130,89 @@ def plain(run: Run, *, require_fired: bool) -> dict[str, Any]:
     }
 
 
-def _first_reason(run: Run) -> str:
-    if run.result.failures:
-        return run.result.failures[0].text
-    if not run.good:
-        return run.result.warnings[0].text
-    return "a rule never fired"
+# ---- JUnit
+
+TOLD_MAX: Final = 20
+"""Failures of one case that are told beside the first: a fault may hit a thousand VMMs, and `--json` has them all."""
 
 
 def junit(runs: Sequence[Run], *, require_fired: bool) -> str:
-    """For `--junit`: one test case per run."""
-    failed = sum(not run.passed(require_fired=require_fired) for run in runs)
-    took_s = sum(run.took_s for run in runs)
-    parts = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuite name="sim-sled" tests="{len(runs)}" failures="{failed}" time="{took_s:.3f}">',
-    ]
+    """For `--junit`: a suite per run; in it a case per expectation and per invariant, and one of the run itself, with
+    whatever else was wrong. What was never armed (W310) is skipped: nothing was judged.
+    """
+    suites = ET.Element("testsuites", name="sim-sled")
     for run in runs:
-        name = quoteattr(f"{run.result.scenario.name} seed {run.result.seed}")
-        parts.append(f'  <testcase classname="scenario" name={name} time="{run.took_s:.3f}">')
-        if not run.passed(require_fired=require_fired):
-            first = _first_reason(run)
-            told = escape(text_of(run, require_fired=require_fired))
-            parts.append(f"    <failure message={quoteattr(first)}>{told}</failure>")
-        parts.append("  </testcase>")
-    return "\n".join([*parts, "</testsuite>"]) + "\n"
+        suite = ET.SubElement(suites, "testsuite", name=f"{run.result.scenario.name} seed {run.result.seed}")
+        ET.SubElement(suite, "properties").extend(_properties(run))
+        suite.extend(_cases(run, require_fired=require_fired))
+        suite.set("time", f"{run.took_s:.3f}")
+        _count(suite, [suite])
+    suites.set("time", f"{sum(run.took_s for run in runs):.3f}")
+    _count(suites, list(suites))
+    ET.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _count(element: ET.Element, suites: Sequence[ET.Element]) -> None:
+    for name, path in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
+        element.set(name, str(sum(len(suite.findall(path)) for suite in suites)))
+
+
+def _properties(run: Run) -> list[ET.Element]:
+    result = run.result
+    said = {
+        "file": run.shown,
+        "seed": str(result.seed),
+        "variant": result.variant,
+        "sled_variant": result.sled_variant,
+        "clock": result.clock,
+    }
+    return [ET.Element("property", name=name, value=value) for name, value in said.items() if value]
+
+
+def _cases(run: Run, *, require_fired: bool) -> list[ET.Element]:
+    result = run.result
+    left: dict[str, list[Failure]] = {}
+    for failure in result.failures:
+        left.setdefault(failure.key, []).append(failure)
+    never = {each.about: each.text for each in result.warnings if each.code == "W310"}
+    cases = []
+    for i, expect in enumerate(result.scenario.expect):
+        if not expect.always:
+            label = label_of(expect, i)
+            case = _case(run, label, left.pop(f"expect/{label}", []) + left.pop(f"{UNJUDGED}/{label}", []))
+            if label in never and not len(case):
+                ET.SubElement(case, "skipped", message=never[label])
+            cases.append(case)
+    for name in watched(result.scenario):
+        of_this = [key for key in left if key.partition("/")[0] == name]
+        cases.append(_case(run, f"always {name}", [failure for key in of_this for failure in left.pop(key)]))
+    return [*cases, _whole(run, [each for alike in left.values() for each in alike], require_fired=require_fired)]
+
+
+def _case(run: Run, name: str, failures: Sequence[Failure]) -> ET.Element:
+    case = ET.Element("testcase", classname=run.result.scenario.name or "scenario", name=name, time="0")
+    if failures:
+        first, more = failures[0], failures[1:]
+        told = [_timed(first), *(f"  {shown(why)}" for why in first.why), *map(_timed, more[:TOLD_MAX])]
+        if len(more) > TOLD_MAX:
+            told.append(f"and {len(more) - TOLD_MAX} more")
+        ET.SubElement(case, "failure", message=shown(first.text)).text = "\n".join([*told, *_again(run)])
+    return case
+
+
+def _whole(run: Run, failures: Sequence[Failure], *, require_fired: bool) -> ET.Element:
+    """The run itself: what no expectation stands for."""
+    case = _case(run, "the run", failures)
+    case.set("time", f"{run.took_s:.3f}")
+    why = [warned.text for warned in run.result.warnings if run.strict or warned.code == EMPTY]
+    if require_fired and run.result.unfired:
+        why.append(f"never fired: {', '.join(run.result.unfired)}")
+    if why and not failures:
+        ET.SubElement(case, "failure", message=shown(why[0])).text = "\n".join(map(shown, [*why, *_again(run)]))
+    ET.SubElement(case, "system-out").text = text_of(run, require_fired=require_fired)
+    return case
+
+
+def _timed(failure: Failure) -> str:
+    return f"{failure.at_us / 1e6:.3f} s: {shown(failure.text)}"

@@ -37,17 +37,20 @@ BEGUN_US: Final = 1_000_000
 """How long after the last planned event the first thing that comes of it is due: a request and its answer."""
 OVERTIME_US: Final = 20 * 60_000_000
 """How long after the last planned event a run may still be busy (a stop's grace is 10 minutes)."""
+EMPTY: Final = "W312"
+"""Every creation was refused: nothing was there to fail."""
 _ASK_EVERY: Final = 64
 """Steps between two reports of progress."""
 
 
 @attrs.frozen
 class Warned:
-    """W300, W310 to W313 of a run."""
+    """W300, W310 to W313 of a run. `about`: the label of an expectation (W310)."""
 
     code: str
     text: str
     mark: Mark
+    about: str = ""
 
 
 @attrs.frozen
@@ -82,7 +85,7 @@ class Result:
     @property
     def is_empty(self) -> bool:
         """Whether every creation was refused."""
-        return any(warned.code == "W312" for warned in self.warnings)
+        return any(warned.code == EMPTY for warned in self.warnings)
 
     def trace(self) -> Trace:
         marks = [f"rule {rule.name} {rule.mark()}" for rule in self.scenario.rules]
@@ -259,7 +262,8 @@ def _warnings(world: Finished) -> list[Warned]:
     for i, expect in enumerate(world.scenario.expect):
         label = label_of(expect, i)
         if not expect.always and not world.judge.armed_count.get(label) and f"{UNJUDGED}/{label}" not in failed:
-            found.append(Warned("W310", f"expectation '{label}' was never armed in this run", expect.mark("after")))
+            told = f"expectation '{label}' was never armed in this run"
+            found.append(Warned("W310", told, expect.mark("after"), label))
     users = world.users
     if users.creations and users.creations == users.creations_refused:
         told = f"no instance was created: all {users.creations} were refused, the first with {users.first_refusal}"

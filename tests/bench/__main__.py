@@ -193,7 +193,7 @@ def bench_put_state(size: Size) -> list[Row]:
 
         _take_turns(size.rounds, arms, turn)
     return [
-        _row("(a) PUT state; floor: aiohttp application", arms["ours"], arms["application"], "req/s", 0.8),
+        _row("(a) PUT state; floor: aiohttp application", arms["ours"], arms["application"], "req/s", 0.9),
         _row("    the same; floor: aiohttp low-level server", arms["ours"], arms["low level"], "req/s"),
         _row("    recorded (--record), against not", arms["recorded"], arms["ours"], "req/s", 0.95),
     ]

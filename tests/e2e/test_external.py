@@ -214,5 +214,4 @@ async def test_a_verdict_that_was_not_reached_is_no_success(api, tmp_path, what,
     assert code == wanted, said
     assert says in said
     assert not (tmp_path / "ports.json").exists(), "it is gone with its server"
-    [case] = ET.parse(tmp_path / "out.xml").getroot().iter("testcase")
-    assert (case.find("failure") is not None) == bool(wanted)
+    assert bool(list(ET.parse(tmp_path / "out.xml").getroot().iter("failure"))) == bool(wanted)

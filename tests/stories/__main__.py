@@ -7,6 +7,7 @@ that rests on something which is not there fails with the name of what is missin
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -319,6 +320,7 @@ def page(t: Teller) -> None:
     must((ROOT / "tests/page").is_dir(), "missing: tests/page (the page's own tests)")
     browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     must(browser, "missing: no Chromium here")
+    must(importlib.util.find_spec("playwright"), "missing: Playwright is not installed (make test-page brings it)")
     t.sh(f"cd {ROOT} && {sys.executable} -m pytest -q -x -p no:cacheprovider tests/page", says="passed")
 
 
