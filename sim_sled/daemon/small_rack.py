@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
-"""How long it may be that not one sled more is registered: a Nexus that is just starting answers 503 for some seconds."""
+"""How long registration may stand still: a Nexus that is just starting answers 503 for some seconds."""
 MODEL_SHUTDOWN_S: Final = 0.2
 """With the model in the same process nothing is worth waiting for at the end."""
 
