@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.port_file import told_in
+from nexus_client.dropshot.port_file import may_be_replaced, told_in
 from sim_sled.language.files import TooLong, read_bounded
 
 BYTES_MAX: Final = 4 * 2**20
@@ -27,6 +27,7 @@ def prepare(path: Path) -> None:
 
     OSError otherwise, before anything has started.
     """
+    may_be_replaced(path)
     if not _is_of_a_living_one(path):
         path.unlink(missing_ok=True)
     fresh = _fresh(path)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def may_be_replaced(path: Path) -> None:
+    """Raises OSError for a device, a pipe or a folder: a port file comes by way of a rename, which would put a plain
+    file where `/dev/stdout` was.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(None, "it is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(None, "not a regular file", str(path))
 
 
 @contextlib.contextmanager
@@ -16,9 +29,14 @@ def told_in(path: Path | None, text: str) -> Iterator[None]:
     if path is None:
         yield
         return
+    may_be_replaced(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     try:
         yield
     finally:

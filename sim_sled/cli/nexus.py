@@ -158,8 +158,11 @@ def nexus(
         typer.echo(f"sim-sled: {error.args[0]}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     if port_file is not None:
-        with contextlib.suppress(OSError):  # what is wrong with it is told when it is written
+        try:
             port_files.prepare(port_file)
+        except OSError as error:
+            typer.echo(f"sim-sled: cannot write {port_file}: {error.strerror or error}", err=True)
+            raise typer.Exit(BAD_INPUT) from None
     import asyncio
 
     with contextlib.ExitStack() as stack:

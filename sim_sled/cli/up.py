@@ -1,6 +1,6 @@
 """`up`, `down`, `racks`, `port`: a rack by its name. `add_to(app)` mounts them.
 
-Read before: daemon/front.py, daemon/workers.py.
+Read before: cli/sled_options.py, daemon/front.py, daemon/workers.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +26,10 @@ from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
+from sim_sled import port_file as port_files
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.scenario import in_library
+from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
@@ -77,7 +80,8 @@ def up(
     pace: Pace = "dev",
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="decides every draw")] = 0,
     listen: Annotated[
-        str, typer.Option(metavar="ADDR", help="where the sleds listen; several need port 0")
+        str,
+        typer.Option(metavar="ADDR", callback=read_sled_address, help="where the sleds listen; several need port 0"),
     ] = "[::1]:0",
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
@@ -114,6 +118,11 @@ def up(
     for each in (junit, port_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
             _bad(why)
+    if port_file is not None:
+        try:
+            port_files.prepare(port_file)
+        except OSError as error:
+            _bad(f"cannot write {port_file}: {error.strerror or error}")
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
@@ -229,15 +238,12 @@ async def _serve(
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     _follow(stack, rack, told)
-                    files = [each for each in (file, port_file) if each is not None]
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
-                    code = await _ready(rack, control, files, stop, told_as)
+                    code = await _ready(rack, control, file, port_file, stop, told_as)
             finally:
                 if judging is not None:
                     judging.ending()
-                if port_file is not None:
-                    port_file.unlink(missing_ok=True)  # noqa: ASYNC240 -- one file, at the end
                 await rack.stop()
                 for each in rack.left_over:
                     sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
@@ -272,32 +278,33 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
     follow(stack, again, path if told.watch else None)
 
 
-async def _ready(rack: Any, control: Guarded, files: list[Path], stop: asyncio.Future[int], told_as: ToldAs) -> int:
-    """Serves the control API and says where everything is, until it is to end. `files`: of addresses; the first one
-    follows whatever joins.
-    """
+async def _ready(
+    rack: Any, control: Guarded, file: Path, port_file: Path | None, stop: asyncio.Future[int], told_as: ToldAs
+) -> int:
+    """Serves the control API and says where everything is, until it is to end. `file` follows whatever joins."""
     from nexus_client.dropshot import collector, service
+    from nexus_client.dropshot.port_file import told_in
     from sim_sled.daemon import racks as known
 
     bound_at: list[str] = []
 
     async def scaled(sleds: int) -> None:
         await rack.scale(sleds)
-        known.publish(files[0], addresses_of(rack, bound_at[0]))
+        known.publish(file, addresses_of(rack, bound_at[0]))
 
     listener = await _control(rack, control, scaled)
     bound_at.append(listener.address)
     try:
         addresses = addresses_of(rack, listener.address)
-        for file in files:
-            known.publish(file, addresses)
-        sys.stdout.write(told_as(addresses))
-        sys.stdout.flush()
-        collector.started()
-        service.tell("READY=1")
-        code = await stop
-        service.tell("STOPPING=1")
-        return code
+        known.publish(file, addresses)
+        with told_in(port_file, json.dumps(addresses, indent=2) + "\n"):
+            sys.stdout.write(told_as(addresses))
+            sys.stdout.flush()
+            collector.started()
+            service.tell("READY=1")
+            code = await stop
+            service.tell("STOPPING=1")
+            return code
     finally:
         await listener.close()
 
@@ -361,10 +368,11 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     where = known.folder()
     try:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log = (where / f"{name}.log").open("wb")
+        # the name's own log is somebody else's as long as a rack of that name runs
+        handle, written = tempfile.mkstemp(prefix=f"{name}.", suffix=".log", dir=where)
     except OSError as error:
         _bad(f"cannot write {where}: {error.strerror}")
-    with log:
+    with open(handle, "wb") as log:  # noqa: PTH123 -- it is open already
         process = subprocess.Popen(  # noqa: S603 -- our own command, as it was given
             [sys.executable, "-m", "sim_sled", *args],
             stdin=subprocess.DEVNULL,
@@ -376,6 +384,7 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
         found = known.running().get(name)
         if found is not None and found["pid"] == process.pid:
+            Path(written).replace(where / f"{name}.log")
             sys.stdout.write(told_as(found))
             return 0
         time.sleep(_LOOK_S)
@@ -383,8 +392,8 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     if code is None:
         process.terminate()
         code = NO_NEXUS
-    sys.stderr.write(Path(log.name).read_text(encoding="utf-8", errors="replace"))
-    Path(log.name).unlink(missing_ok=True)
+    sys.stderr.write(Path(written).read_text(encoding="utf-8", errors="replace"))
+    Path(written).unlink()
     return code
 
 

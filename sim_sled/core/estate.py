@@ -10,7 +10,8 @@ Nothing here knows which areas there are, so a sled that is never asked about it
 
 Read before: core/sled.py.
 Read next: core/artifacts/store.py, core/bootstore/store.py, core/companions.py, core/omicron_config/ledger.py,
-core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, http/asking.py, play/asks.py.
+core/storage/volumes.py, core/trust_quorum/node.py, daemon/state_dir.py, daemon/taking_up.py, http/asking.py,
+play/asks.py.
 """
 
 from __future__ import annotations
@@ -186,9 +187,19 @@ class Estate:
         if area is None:
             area = self.made[kind] = kind(self)
             if kind.kept_as is not None and kind.kept_as in self.kept:
-                area.load(self.kept.pop(kind.kept_as))
+                self._load(area, kind.kept_as)
         assert isinstance(area, kind)
         return area
+
+    def _load(self, area: Area, kept_as: str) -> None:
+        """All of it, or there is no such area: half of one would be kept instead of what was kept before."""
+        kept = self.kept.pop(kept_as)
+        try:
+            area.load(kept)
+        except BaseException:
+            self.kept[kept_as] = kept
+            del self.made[type(area)]
+            raise
 
     def next_deadline_us(self) -> int | None:
         """The soonest of all areas."""

@@ -7,9 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
-Read before: companions/servers.py, companions/telling.py, core/rack.py, http/blobs.py, daemon/descriptors.py,
-daemon/doing.py, daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
-play/passage.py.
+Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
+daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, daemon/taking_up.py,
+http/blobs.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
 daemon/small_rack.py, http/app.py.
 """
@@ -342,6 +342,7 @@ class Daemon:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
         from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
         from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+        from sim_sled.daemon.taking_up import take_up  # noqa: PLC0415 -- same
 
         self._state_dir = StateDir(folder)
         for sled_id, sled in self.rack.sleds.items():
@@ -355,6 +356,7 @@ class Daemon:
                     # a sled reconciles what it has ledgered as soon as it is up, not when somebody looks
                     look = contract.CallArea(self.ticket(), sled_id, ESTATE, ask(Inventory, Inventory.read))
                     self._turn(look, look.ticket)
+                    take_up(sled.estate)  # the rest has no timers, so a replay may read it when it is asked for
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise BadStateDir(
                         f"{self._state_dir.sled_folder(sled_id)}: not of this program: {error!r}"

@@ -6,7 +6,7 @@
 
 What is acknowledged was written before. VMMs are not kept: they end with the process, as on a sled that reboots.
 
-Read before: core/estate.py. Read next: daemon/daemon.py.
+Read before: core/estate.py. Read next: daemon/daemon.py, daemon/taking_up.py.
 """
 
 from __future__ import annotations

@@ -12,8 +12,13 @@ import pytest
 from support.daemon.running import SLED, running
 from support.rack.estate import POOLS, an_id, config, dataset
 
-from sim_sled.core.config import Hardware
+from sim_sled.companions.servers import Ports
+from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.estate import Area
+from sim_sled.core.storage.local import LocalStorage
+from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
+from sim_sled.daemon.taking_up import KEPT_AREAS
 from sim_sled.http.blobs import BUFFER, MEMORY_MAX
 
 MIB = 1024 * 1024
@@ -422,11 +427,38 @@ async def test_two_daemons_do_not_share_a_state_directory(tmp_path):
                 pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"ledgered": 3}'])
-async def test_a_state_directory_that_nobody_can_read_is_refused(text, tmp_path):
+@pytest.mark.parametrize("kind", KEPT_AREAS, ids=lambda kind: kind.kept_as)
+@pytest.mark.parametrize("text", ["", "{", "3", '"x"', "[[]]", '{"ledgered": 3}', '{"a": [1]}', "[" * 100_000])
+def test_a_state_directory_that_nobody_can_read_is_refused(kind, text, tmp_path):
+    """Whatever area it is of: one that was only looked at with the first request for it was a 500 then, and its file
+    was written over by the next change.
+    """
     folder = tmp_path / str(SLED) / "facts"
     folder.mkdir(parents=True)
-    (folder / "omicron-config.json").write_text(text)
+    (folder / f"{kind.kept_as}.json").write_text(text)
+    daemon = Daemon(
+        [SledConfig(SLED)], Options(nexus="[::1]:9", state_dir=tmp_path, register=False, companions=Ports())
+    )
     with pytest.raises(BadStateDir):
-        async with running(state_dir=tmp_path):
-            pass
+        daemon._take_up(tmp_path)
+    daemon._state_dir.close()
+    assert (folder / f"{kind.kept_as}.json").read_text() == text
+
+
+def test_the_areas_that_keep_anything_are_all_tried():
+    """Of those that exist; a new one has to be in the list of the daemon."""
+    below = [Area]
+    for kind in below:
+        below += kind.__subclasses__()
+    assert {kind for kind in below if kind.kept_as is not None} == set(KEPT_AREAS)
+
+
+def test_what_an_area_keeps_is_there_again_or_the_area_is_not():
+    """Half an area would be taken for all of it, and kept instead."""
+    estate = Daemon([SledConfig(SLED)], Options(nexus="[::1]:9", register=False)).rack.sleds[SLED].estate
+    estate.kept["local-storage"] = [1]
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            estate.of(LocalStorage)
+        assert estate.kept == {"local-storage": [1]}
+        assert LocalStorage not in estate.made

@@ -132,6 +132,21 @@ def test_the_same_name_is_the_same_rack_again(home):
     assert len(set(seen[0])) == 2
 
 
+def test_a_second_rack_of_a_name_leaves_the_first_ones_log_alone(home):
+    """It used to be emptied, and then taken away."""
+    assert sim("up", "--name", "mine", "--detach")[0] == 0
+    [log] = home.rglob("mine.log")
+    before = log.read_bytes()
+    code, out, err = sim("up", "--name", "mine", "--detach")
+    assert (code, out) == (2, "")
+    assert "a rack called 'mine' runs already" in err
+    assert log.read_bytes() == before
+    assert b"rack mine is ready" in before
+    assert [each.name for each in log.parent.glob("*.log")] == ["mine.log"]
+    assert sim("down", "mine")[0] == 0
+    assert not list(log.parent.glob("*.log"))
+
+
 def test_a_rack_that_was_killed_counts_for_nothing(home):
     assert sim("up", "--name", "dead", "--detach")[0] == 0
     pid = json.loads(sim("racks", "--json")[1])["dead"]["pid"]

@@ -104,3 +104,13 @@ def test_what_is_no_port_file_is_bad_input_however_deep(words, text, tmp_path, m
     result = sim_sled(*words, "--port-file", file)
     assert result.exit_code in {2, 3} or result.stdout == "5\n"
     assert isinstance(result.exception, SystemExit | None)
+
+
+@pytest.mark.parametrize("written", ["é", "", "nowhere", "[::1]", "[::1]:99999", "localhost:0", "127.0.0.1:0"])
+@pytest.mark.parametrize("more", [(), ("--record", "there"), ("--sleds", "2", "--workers", "2")], ids=len)
+def test_where_sleds_listen_is_an_address_before_anything_starts(written, more, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = sim_sled("up", "--listen", written, *more)
+    assert result.exit_code == 2
+    assert "Invalid value for '--listen'" in result.stderr
+    assert not list(tmp_path.iterdir())
