@@ -30,7 +30,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from nexus_client.stub import actions, background, networking, registration_rules
+from nexus_client.stub import actions, background, networking, placement, registration_rules
 from nexus_client.stub.actions import Action
 from nexus_client.stub.behaviour import Behaviour
 from nexus_client.stub.config import Config, UnknownVmm
@@ -216,7 +216,7 @@ class Nexus:
         ctx = self._ctx
         row = ctx.instance(instance_id)
         verdict = actions.judge(ctx.rules, Action.START, ctx.public(row), ctx.records.active_vmm(row))
-        return isinstance(verdict, actions.Do)
+        return isinstance(verdict, actions.Do) and not placement.lags(ctx, row)
 
     # -- what survives the process
 

@@ -72,6 +72,13 @@ def reserve(ctx: Scope, instance: Instance, propolis_id: UUID, sled_id: UUID, ki
     ctx.records.put_reservation(Reservation(propolis_id, sled_id, instance.id, kind, instance.ncpus, instance.memory))
 
 
+def lags(ctx: Scope, instance: Instance) -> bool:
+    """Whether the room of a VMM that is over is in the way of a start, as in the original (`reservation_lags`)."""
+    return Hazard.RESERVATION_LAGS in ctx.config.hazards and any(
+        held.kind is ReservationKind.ACTIVE for held in ctx.records.reservations_of(instance.id)
+    )
+
+
 def propolis_address(ctx: Scope, sled: Sled) -> tuple[str, int]:
     """The next address for a Propolis on this sled: in its /64, or in 127/8 for a sled on a loopback address."""
     host = host_of(sled.info.sa_address)

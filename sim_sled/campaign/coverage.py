@@ -1,19 +1,23 @@
 """What a run has reached: tuples of (state, edge, rule, saga node, publication), as each VMM and its instance meet
 them.
 
-    state          what users see of the instance       rule          which rule last fired for the VMM
+    state          what users see of the instance,      rule          which rule last fired for the VMM
+                   and what its user wants
     edge           the VMM's last way along the table    publication   what Nexus was last told
     saga node      where the instance's saga last heard an answer
 
 The same events in another company are another tuple: a report that comes while a saga is at another node, or after
-another rule. Tuples are kept as short numbers; two that share one are taken for the same, which costs guidance and
-nothing else.
+another rule. Each two of the five are kept beside the whole: there are few such pairs, so a new one says much, and a
+new whole says little (`worth`). Tuples are kept as short numbers, pairs as odd ones; two that share one are taken for
+the same, which costs guidance and nothing else.
 
 Read before: play/virtual.py. Read next: campaign/guide.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
 from uuid import UUID
 from zlib import crc32
 
@@ -27,6 +31,13 @@ from sim_sled.play.run import How, Result, result_of, run_to_end
 from sim_sled.play.virtual import World
 
 _PUBLIC, _EDGE, _RULE, _NODE, _SENT = range(5)
+PAIR_WORTH: Final = 16
+"""A new pair is worth so many new wholes."""
+
+
+def worth(new: Iterable[int]) -> int:
+    """How much what a run reached for the first time is worth to who decides what is followed."""
+    return sum(PAIR_WORTH if number & 1 else 1 for number in new)
 
 
 @attrs.define(eq=False)
@@ -44,7 +55,7 @@ class CoveredWorld(World):
             if who is not None:
                 self._reach(who.instance_id, _RULE, name)
             else:  # of a sled, or of all: it has fired
-                self.reached.add(crc32(name.encode()))
+                self.reached.add(crc32(name.encode()) | 1)
 
     def happened(self, happening: Happening, who: Subject | None, /) -> None:
         super().happened(happening, who)
@@ -71,7 +82,14 @@ class CoveredWorld(World):
     def _reach(self, instance_id: UUID, which: int, what: str) -> None:
         at = self._at.setdefault(instance_id, [""] * 5)
         at[which] = what
-        self.reached.add(crc32("|".join(at).encode()))
+        row = self.nexus.records.instances.get(instance_id)
+        if row is not None:
+            at[_PUBLIC] = f"{at[_PUBLIC].partition('/')[0]}/{row.intended_state.value}"
+        self.reached.add(crc32("|".join(at).encode()) & ~1)
+        for other in range(5):
+            if other != which and at[other]:
+                low, high = sorted((which, other))
+                self.reached.add(crc32(f"{low}{high}|{at[low]}|{at[high]}".encode()) | 1)
 
 
 def play_covered(scenario: Scenario, seed: int, how: How, reached: set[int]) -> Result:

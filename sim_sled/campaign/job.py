@@ -129,8 +129,8 @@ def play_seed(job: Job, seed: int) -> Ran:
         reached: set[int] = set()
         result = play_covered(task.scenario, seed, how, reached) if job.covers else play(task.scenario, seed, how)
         failures = failures_of(result)
-        right = job.right(seed)
-        if failures and job.swarm and right is not None:
+        right = job.right(seed) if failures and job.swarm else None
+        if right is not None:
             # what the right ones are blamed for too comes of the faults that were added, or of a false expectation
             anyhow = dict(failures_of(play(right.scenario, seed, attrs.evolve(right.how, keep=False))))
             failures = tuple((key, text) for key, text in failures if key not in anyhow)

@@ -105,11 +105,11 @@ class Sheet:
         with self._reading() as lines:
             number = 1
             lines.seek(self._kept)
-            while (line := lines.readline(LINE_MAX)).endswith(b"\n"):
+            while (line := lines.readline(LINE_MAX)).endswith(b"\n") or len(line) == LINE_MAX:
                 number += 1
                 try:
                     ran = read_ran(line.decode())
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                     raise BadSheet(f"{self.path}: line {number} is no result of a run") from None
                 self._kept += len(line)
                 yield ran

@@ -8,7 +8,8 @@ the others, which is what guidance does (`guide.py`).
     shares      how likely the rules' chances and shares are
     fleet       how many sleds
     load        how many instances; whether a crowd of users comes along, and impatient ones who ask without looking
-    faults      which faults of the catalogue are added: rules of the library, freed from the names they mean
+    faults      which faults of the catalogue are added: rules of the library, freed from the names they mean, and
+                mostly a family of them with its users and latencies, as one scenario of the library has them
     places      whom they mean, when and how often
     chance      nothing of this: the run's own draws, which depend on the whole number
 
@@ -21,13 +22,13 @@ Read before: campaign/job.py, play/library.py. Read next: campaign/guide.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Final
 
 import attrs
 
-from sim_sled.language.actions import Fire, Hold, Release
+from sim_sled.language.actions import Fire, Hold, Release, RestartNexus, SetFacts
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.distribution import (
     Choice,
@@ -44,7 +45,7 @@ from sim_sled.language.figures import DURATION_MAX, SHARE_ONE
 from sim_sled.language.latency import Latency, LatencyEntry
 from sim_sled.language.presets import PRESETS
 from sim_sled.language.printing import print_scenario
-from sim_sled.language.schema import FLEET_MAX, Churn, Expect, Fleet, Load, Migrate, Rule, Scenario
+from sim_sled.language.schema import FLEET_MAX, Churn, Expect, Fleet, Load, Migrate, Nexus, Rule, Scenario
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import DEFAULT_INVARIANTS
 from sim_sled.play import library
@@ -63,8 +64,12 @@ MOMENT_US: Final = 10 * SECOND
 nearly coincide, and chance alone would seldom bring them together."""
 _LAGS_US: Final = (0, 20_000, 70_000, 200_000, SECOND, 3 * SECOND)
 """From the answer to a fault's first report up to the middle of a migration."""
+_POINTS: Final = ("now", "after_commit", "in_commit")
+_OF_FAMILY: Final = "swarm-of-"
 _IMPATIENT: Final = ("stop", "start", "delete", "reboot", "migrate")
 _FACTORS: Final = ((1, 20), (1, 4), (1, 1), (1, 1), (3, 1), (10, 1))
+_SAGAS: Final = (1, 1, 1, 20, 100)
+"""How many times slower a node of a saga is."""
 _LONGEST_US: Final = 90 * SECOND
 """No latency is scaled beyond: what takes longer than a saga's patience is a fault, and the catalogue has those."""
 
@@ -97,24 +102,29 @@ def with_byte(seed: int, part: str, byte: int) -> int:
 def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) -> Scenario:
     """The scenario that a seed of a swarm over this one plays. It is valid: printed and read it is the same."""
     parts = {part: Draws(part, byte_of(seed, part)) for part in PARTS}
-    fleet = _fleet(scenario, parts["fleet"])
+    family = _family(parts["faults"])
+    fleet = _fleet(scenario, family, parts["fleet"])
     changed = attrs.evolve(
         scenario,
         seed=None,
         fleet=fleet,
-        latency=_latency(scenario.latency, parts["latency"]),
+        latency=_latency(scenario.latency, family, parts["latency"]),
+        nexus=_nexus(scenario.nexus, family, parts["latency"]),
         load=_load(scenario, parts["load"]),
         expect=scenario.expect if keeps_expectations else _invariants(scenario),
     )
     rules = _own(scenario, parts["rules"], parts["shares"])
-    added = _added(
-        {rule.name for rule in rules}, [sled.name for sled in sleds_of(fleet)], parts["faults"], parts["places"]
-    )
+    sleds = [sled.name for sled in sleds_of(fleet)]
+    most = FAULTS_MAX if family is None else 1  # ... beside a family: what it shows is not to be hidden
+    added = _added({rule.name for rule in rules}, sleds, parts["faults"], parts["places"], most)
+    if family is not None:
+        added += [_on_a_sled(rule, n, sleds, parts["places"]) for n, rule in enumerate(family.rules)]
+        changed = attrs.evolve(changed, load=(*changed.load, *family.load))
     changed = attrs.evolve(changed, rules=(*rules, *added))
     read, problems = parse_scenario(print_scenario(changed), scenario.name)
     if read is None:  # a draw that does not fit this file (a test looks for it); it plays without what was added
         assert problems.errors
-        return attrs.evolve(changed, rules=rules)
+        return attrs.evolve(changed, rules=rules, load=_load(scenario, parts["load"]))
     return read
 
 
@@ -153,10 +163,11 @@ def _referred(scenario: Scenario) -> set[str]:
     return names
 
 
-def _fleet(scenario: Scenario, draws: Draws) -> Fleet:
+def _fleet(scenario: Scenario, family: Family | None, draws: Draws) -> Fleet:
     fleet = scenario.fleet
     named = (
-        fleet.overrides
+        family is not None  # which may want to lose a sled, or to move somebody
+        or fleet.overrides
         or any(rule.for_.names_sleds() for rule in scenario.rules)
         or any(load.migrate is not None and load.migrate.to != "any" for load in scenario.load)
     )
@@ -165,8 +176,10 @@ def _fleet(scenario: Scenario, draws: Draws) -> Fleet:
     return attrs.evolve(fleet, sleds=min(FLEET_MAX, counts[draws.below("sleds", len(counts))]))
 
 
-def _latency(latency: Latency, draws: Draws) -> Latency:
-    """Everything times one factor, and some of it times another."""
+def _latency(latency: Latency, family: Family | None, draws: Draws) -> Latency:
+    """Everything times one factor, and some of it times another; or as a family has it, as its moments rest on it."""
+    if family is not None and family.latency is not None and draws.below("of family", 4):
+        return family.latency
     factor = _FACTORS[draws.below("factor", len(_FACTORS))]
     takes = dict(PRESETS[latency.preset].takes) | {(one.kind, one.what): one.takes for one in latency.entries}
     entries = []
@@ -176,6 +189,13 @@ def _latency(latency: Latency, draws: Draws) -> Latency:
         )
         entries.append(LatencyEntry(kind, what, scaled(one, factor[0] * own[0], factor[1] * own[1])))
     return Latency(latency.preset, tuple(entries))
+
+
+def _nexus(nexus: Nexus, family: Family | None, draws: Draws) -> Nexus:
+    """A quick Nexus, or a slow one: what comes between two nodes of a saga comes more often then."""
+    if family is not None and family.saga_node is not None and draws.below("of family", 4):
+        return attrs.evolve(nexus, saga_node=family.saga_node)
+    return attrs.evolve(nexus, saga_node=nexus.saga_node * _SAGAS[draws.below("saga node", len(_SAGAS))])
 
 
 def scaled(takes: Distribution, times: int, by: int) -> Distribution:
@@ -207,7 +227,7 @@ def scaled(takes: Distribution, times: int, by: int) -> Distribution:
 
 
 def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
-    """Fewer or more instances, and with every second byte a crowd of users who do what they like."""
+    """Fewer or more instances, busier users, and with every second byte a crowd who do what they like."""
     loads = []
     for n, load in enumerate(scenario.load):
         create = load.create
@@ -219,7 +239,9 @@ def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
                 else counts[draws.below("n", len(counts), n)]
             )
             create = attrs.evolve(create, count=count)
-        loads.append(attrs.evolve(load, create=create))
+        busy = load.churn is not None and load.every is not None and draws.below("busy", 2, n)
+        every = scaled(load.every, 1, 3) if busy and load.every is not None else load.every
+        loads.append(attrs.evolve(load, create=create, every=every))
     if draws.below("crowd", 2):
         loads.append(_crowd(draws))
     return (*loads, *(_impatient(draws, n) for n in range(draws.below("impatient", 4))))
@@ -277,20 +299,76 @@ def _invariants(scenario: Scenario) -> tuple[Expect, ...]:
 @cache
 def catalogue() -> tuple[Rule, ...]:
     """The rules of all library scenarios that can stand alone, freed from the names and sleds they mean there."""
+    return tuple(rule for _, family in sorted(_library().items()) for rule in family.rules)
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Library scenarios of which more than one rule can stand alone, or whose users do something at a moment; but for
+    those whose faults are of disks, files and clocks, which instances hardly feel.
+    """
+    found = (family for _, family in sorted(_library().items()))
+    return tuple(
+        family
+        for family in found
+        if len(family.rules) + len(family.load) > 1
+        and not any(isinstance(action, SetFacts) for rule in family.rules for action in rule.do)
+    )
+
+
+@attrs.frozen
+class Family:
+    """What one library scenario plays: its rules and its users' wishes, freed from the names they mean there."""
+
+    rules: tuple[Rule, ...]
+    load: tuple[Load, ...]
+    latency: Latency | None
+    saga_node: int | None
+    """None, of these two: it says nothing of it."""
+
+
+@cache
+def _library() -> dict[str, Family]:
     loaded, _ = library.load(library.names())
-    rules: dict[str, Rule] = {}
-    for one in loaded:
-        if one.scenario is None:
+    return {one.scenario.name: _freed(one.scenario) for one in loaded if one.scenario is not None}
+
+
+def _freed(scenario: Scenario) -> Family:
+    tied = _referred(scenario) - _of_expectations(scenario)
+    rules = []
+    for rule in sorted(scenario.rules, key=lambda each: each.name):
+        if rule.name in tied or rule.when.manual or rule.when.idle is not None:
             continue
-        tied = _referred(one.scenario) - _of_expectations(one.scenario)
-        for rule in one.scenario.rules:
-            if rule.name in tied or rule.when.manual or rule.when.idle is not None:
-                continue
-            freed = Selector(state=rule.for_.state, role=rule.for_.role)
-            if not rule.when.of_vmm() and rule.for_.names_vmms():
-                freed = attrs.evolve(freed, percent=SHARE_ONE // 2)  # a timer that means VMMs has to say which
-            rules.setdefault(f"{one.scenario.name}-{rule.name}", attrs.evolve(rule, for_=freed, between=None))
-    return tuple(attrs.evolve(rule, name=name[:60]) for name, rule in sorted(rules.items()))
+        freed = Selector(state=rule.for_.state, role=rule.for_.role)
+        if not rule.when.of_vmm() and rule.for_.names_vmms():
+            freed = attrs.evolve(freed, percent=SHARE_ONE // 2)  # a timer that means VMMs has to say which
+        name = f"{scenario.name}-{rule.name}"[:60]
+        rules.append(attrs.evolve(rule, name=name, for_=freed))
+    latency = scenario.latency if scenario.latency != Latency() else None
+    saga_node = scenario.nexus.saga_node if scenario.nexus.saga_node != Nexus().saga_node else None
+    return Family(tuple(rules), tuple(_users(scenario)), latency, saga_node)
+
+
+def _users(scenario: Scenario) -> Iterator[Load]:
+    """Wishes at a moment or again and again, of everybody instead of those named there."""
+    for n, load in enumerate(scenario.load):
+        name = f"swarm-{scenario.name}-{n + 1}"[:63]
+        if load.migrate is not None:
+            yield attrs.evolve(load, name=name, migrate=Migrate(percent=load.migrate.percent))
+        elif load.create is None and load.churn is None:
+            yield attrs.evolve(
+                load,
+                name=name,
+                start=load.start and Selector(percent=load.start.percent),
+                stop=load.stop and Selector(percent=load.stop.percent),
+                reboot=load.reboot and Selector(percent=load.reboot.percent),
+                delete=load.delete and Selector(percent=load.delete.percent),
+            )
+
+
+def _family(which: Draws) -> Family | None:
+    known = families()
+    return known[which.below("family", len(known))] if which.below("has family", 4) else None
 
 
 def _of_expectations(scenario: Scenario) -> set[str]:
@@ -298,10 +376,10 @@ def _of_expectations(scenario: Scenario) -> set[str]:
     return _referred(alone) - _referred(attrs.evolve(scenario, expect=()))
 
 
-def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws) -> list[Rule]:
+def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws, most: int) -> list[Rule]:
     known = catalogue()
     rules = []
-    for n in range(which.below("count", FAULTS_MAX + 1)):
+    for n in range(which.below("count", most + 1)):
         rule = placed(known[which.below("which", len(known), n)], n, sleds, places)
         if rule.name not in taken:
             rules.append(rule)
@@ -310,23 +388,33 @@ def _added(taken: set[str], sleds: Sequence[str], which: Draws, places: Draws) -
 
 def placed(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rule:
     """A rule of the catalogue as the n-th fault of a run: whom it means, when and how often."""
+    rule = _on_a_sled(rule, nth, sleds, places)
     when, for_ = rule.when, rule.for_
     if when.at is not None:
         when = attrs.evolve(when, at=MOMENT_US * (1 + places.below("at", WHEN_US // MOMENT_US, nth)))
     if when.of_vmm():
         share = (SHARE_ONE, SHARE_ONE, SHARE_ONE // 2, SHARE_ONE // 4)[places.below("share", 4, nth)]
         for_ = attrs.evolve(for_, percent=share if share < SHARE_ONE else for_.percent)
-    elif for_.percent is None:
-        # a timer means everybody it does not leave out: one sled of it, else all were lost at once
-        for_ = attrs.evolve(for_, sled=(sleds[places.below("sled", len(sleds), nth)],))
+    point = _POINTS[places.below("point", len(_POINTS), nth)]
+    do = tuple(attrs.evolve(each, point=point) if isinstance(each, RestartNexus) else each for each in rule.do)
     return attrs.evolve(
         rule,
-        name=f"swarm-{nth + 1}-{rule.name}"[:63],
-        for_=for_ if for_ != Selector() else EVERYTHING,
+        name=f"swarm-{nth + 1}-{rule.name.removeprefix(_OF_FAMILY)}"[:63],
+        for_=for_,
         when=when,
+        between=None,
+        do=do,
         times=(rule.times, rule.times, 1, 3)[places.below("times", 4, nth)],
         skip=(0, 0, 1, 3)[places.below("skip", 4, nth)],
     )
 
 
-__all__ = ["PARTS", "Draws", "byte_of", "catalogue", "placed", "scaled", "swarmed", "with_byte"]
+def _on_a_sled(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rule:
+    """A rule whose timer means sleds means one of them: else all were lost at once."""
+    for_ = rule.for_
+    if not rule.when.of_vmm() and for_.percent is None:
+        for_ = attrs.evolve(for_, sled=(sleds[places.below("sled", len(sleds), nth)],))
+    return attrs.evolve(rule, name=f"{_OF_FAMILY}{rule.name}"[:63], for_=for_ if for_ != Selector() else EVERYTHING)
+
+
+__all__ = ["PARTS", "Draws", "byte_of", "catalogue", "families", "placed", "scaled", "swarmed", "with_byte"]

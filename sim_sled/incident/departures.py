@@ -78,9 +78,12 @@ class Departures:
                 begun.append(step.at_us)
                 listens = next((s.at_us for s in steps if s.step == "listens" and s.at_us >= step.at_us), None)
                 before = self._last_word(host, step.at_us)
+                doubt = ["down from its last word before to its first answer after"]
                 if before is None:
-                    continue  # the log begins with it: nothing was lost that anybody knows of
-                down = (listens or step.at_us) - before
+                    if not self._lost(host, step.at_us):
+                        continue  # the log begins with it: nothing was lost that anybody knows of
+                    before, doubt = step.at_us, ["how long it was down before its log begins is not known"]
+                down = max((listens or step.at_us) - before, SECOND_US)
                 boot = host in self.incident.booted_1986 or any(
                     s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps
                 )
@@ -92,7 +95,6 @@ class Departures:
                     if boot
                     else f"restart_agent: {{down: {duration(down)}, keep_vmms: 0%}}"
                 )
-                doubt = ["down from its last word before to its first answer after"]
                 if not boot:
                     doubt.append("taken for a restart of the agent: no line shows a boot of the host")
                 self.sheet.rule(
@@ -103,6 +105,15 @@ class Departures:
                     why=[at(step.where, "the agent starts")],
                     doubt=doubt,
                 )
+
+    def _lost(self, host: str, since_us: int) -> bool:
+        """Whether the new agent is asked for a VMM that it knows nothing of, and was never given."""
+        return any(
+            asked.host == host and asked.status == 404 and asked.op is Op.GET_STATE and asked.at_us >= since_us
+            for vmm in self.incident.vmms.values()
+            if vmm.described is None and vmm.registered is None
+            for asked in vmm.asked
+        )
 
     def _last_word(self, host: str, before_us: int) -> int | None:
         best: int | None = None
@@ -468,7 +479,7 @@ class Departures:
         for (op, status), found in by_kind.items():
             first = found[0]
             skip = 0 if op is Op.GET_STATE else self._before(instance, op, first)
-            self._asked_again(instance, vmm, found)
+            self._asked_again(instance, vmm, [a for a in found if (a.status or 0) >= 500], "reboot")
             if (op, status) == (Op.PUT_STATE, 403):
                 # Propolis's queue denied what the sled let pass (PR 3.9): it would do so again, and a rule would
                 # refuse another request than this one
@@ -505,22 +516,28 @@ class Departures:
                 between=_meanwhile(vmm, found) if op is Op.GET_STATE else None,
             )
 
-    def _asked_again(self, instance: Instance, vmm: Vmm, found: list[Asked]) -> None:
-        """Who asks what was refused: a start and a migration ask by themselves, the rest nobody does in a replay."""
+    def _asked_again(self, instance: Instance, vmm: Vmm, found: list[Asked], invented: str) -> None:
+        """Who asks what was refused or not answered: a start and a migration ask by themselves, the rest nobody does
+        in a replay. `invented`: what is asked for if no line tells.
+        """
         for asked in found:
-            earlier = any(a.op is Op.PUT_STATE and a.at_us < asked.at_us for a in vmm.asked)
-            if asked.op is not Op.PUT_STATE or not earlier or (asked.status or 0) < 500:
-                continue
             began_us = asked.at_us - asked.latency_us
+            earlier = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
+            played = any(
+                u.status < 400 and min(abs(u.at_us - asked.at_us), abs(u.at_us - began_us)) < ONE_CAUSE_US
+                for u in instance.users
+            )
+            if asked.op is not Op.PUT_STATE or not earlier or played:
+                continue
             said = wanted(vmm, asked)
             by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - asked.at_us) < ONE_CAUSE_US]
-            verb = said.verb if said is not None else by_user[0].verb if by_user else "reboot"
+            verb = said.verb if said is not None else by_user[0].verb if by_user else invented
             if verb not in ("stop", "reboot"):
                 continue
-            why = [at(asked.where, f"{asked.op.value}: {asked.status}")]
+            why = [at(asked.where, f"{asked.op.value}: {asked.status or 'not answered'}")]
             why += [] if said is None else [at(said.where, f"{verb} was asked for")]
             why += [at(user.where, f"a user's {verb}, {user.status}") for user in by_user[:1]]
-            doubt = [] if said or by_user else ["what was asked for is in no line: a reboot is invented"]
+            doubt = [] if said or by_user else [f"what was asked for is in no line: a {invented} is invented"]
             self.sheet.load(self.sheet.t(began_us), f"{verb}: {host_named(instance.shown)}", why, doubt)
 
     def _harmless(self, vmm: Vmm, asked: Asked) -> bool:
@@ -557,6 +574,7 @@ class Departures:
             if (asked.status is None or slow) and not asked.late and asked.where not in self.explained:
                 by_op[asked.op].append(asked)
         for op, found in by_op.items():
+            self._asked_again(instance, vmm, [a for a in found if a.status is None], "stop")
             states = {vmm.state_at(each.at_us - each.latency_us) for each in found}
             longest = max(each.latency_us for each in found)
             unanswered = any(each.status is None for each in found)

@@ -23,6 +23,8 @@ from sim_sled.incident.timeline import Incident, Instance, Vmm
 
 BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
+_WISH_US: Final = 5 * SECOND_US
+"""So long after, or before the answer to, a user's request a sled is asked: clocks of hosts agree that well."""
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -120,11 +122,9 @@ class _Deriver:
             began = begins.described or begins.registered
             why = [] if began is None else [at(began.where, "registered")]
             self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
-        if instance.users:
-            for user in instance.users:
-                self._user(instance, user)
-        elif not self.incident.has_nexus_log:
-            self._inferred(instance)
+        for user in instance.users:
+            self._user(instance, user)
+        self._inferred(instance)
 
     def _create(
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
@@ -155,43 +155,57 @@ class _Deriver:
         self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{to}}}", [why], doubt)
 
     def _inferred(self, instance: Instance) -> None:
-        """Without Nexus's log: a request to the sled, and what followed it (LG 0 #2)."""
+        """What no user's request explains, as Nexus's log is missing or one of several: a request to the sled, and
+        what followed it (LG 0 #2).
+        """
+        missing = (
+            "no user's request for it is in Nexus's log" if self.incident.has_nexus_log else "Nexus's log is missing"
+        )
         for i, vmm in enumerate(instance.vmms):
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:
+                if _asked_for(instance, "migrate", vmm.described.at_us):
+                    continue
                 self._migrate(
                     instance,
                     vmm,
                     vmm.described.at_us,
                     at(vmm.described.where, "a target is registered"),
-                    ("inferred from the registration of a target; Nexus's log is missing",),
+                    (f"inferred from the registration of a target; {missing}",),
                 )
-            elif i > 0 and vmm.described is not None and not self._fell(instance.vmms[i - 1]):
+            elif (
+                i > 0
+                and vmm.described is not None
+                and not self._fell(instance.vmms[i - 1])
+                and not _asked_for(instance, "start", vmm.first_us())
+                and not any(s.automatic and abs(s.at_us - vmm.first_us()) < _WISH_US for s in instance.starts)
+            ):
                 self.sheet.load(
                     self.sheet.t(vmm.first_us()),
                     f"start: {{hostname: {word(instance.shown)}}}",
                     [at(vmm.described.where, "registered anew")],
-                    ["inferred: a new VMM after an orderly end; Nexus's log is missing"],
+                    [f"inferred: a new VMM after an orderly end; {missing}"],
                 )
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
                     continue
                 said = wanted(vmm, put)
+                began_us = put.at_us - put.latency_us
                 if said is not None:
-                    if said.verb in ("stop", "reboot"):
+                    if said.verb in ("stop", "reboot") and not _asked_for(instance, said.verb, began_us):
                         self.sheet.load(
-                            self.sheet.t(said.at_us if said.arrived else put.at_us - put.latency_us),
+                            self.sheet.t(said.at_us if said.arrived else began_us),
                             f"{said.verb}: {{hostname: {word(instance.shown)}}}",
                             [at(put.where, "PUT state"), at(said.where, f"{said.verb} was asked for")],
                         )
                     continue
                 verb = self._what_followed(vmm, put)
-                if verb:
+                if verb and not _asked_for(instance, verb, began_us):
                     self.sheet.load(
-                        self.sheet.t(put.at_us - put.latency_us),
+                        self.sheet.t(began_us),
                         f"{verb}: {{hostname: {word(instance.shown)}}}",
                         [at(put.where, "PUT state")],
-                        [f"inferred from what followed: {verb}; requests are logged without bodies"],
+                        [f"inferred from what followed: {verb}; {missing}, and bodies are not logged"],
                     )
 
     def _fell(self, vmm: Vmm) -> bool:
@@ -245,7 +259,8 @@ class _Deriver:
         stop = next((o for o in last.observed if o.state == "stopping"), None)
         told = next((p for p in last.published if p.state == "destroyed"), None)
         host = instance.shown
-        if told is not None and stop is not None and forgotten(last) is None:
+        lost = any(each.final for each in last.not_taken)
+        if told is not None and stop is not None and forgotten(last) is None and not lost:
             within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
             self.sheet.expect(
                 f"{host}-is-told-in-the-end",
@@ -260,7 +275,9 @@ class _Deriver:
             return
         running = next((o for o in last.observed if o.state == "running"), None)
         register = last.described or last.registered
-        never_ran = any(vmm.asked and vmm.observed and first(vmm, "running") is None for vmm in vmms[:-1])
+        never_ran = any(
+            first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
+        )
         if running is not None and register is not None and told is None and not never_ran:
             within = _generous(running.at_us - register.at_us)
             self.sheet.expect(
@@ -318,6 +335,11 @@ class _Deriver:
         if incident.sleds and draft.hosts:
             names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items())
             draft.notes.append(f"Sleds: {names}.")
+
+
+def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
+    """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
+    return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
 
 
 def _generous(us: int) -> int:

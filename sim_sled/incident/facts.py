@@ -405,7 +405,9 @@ def _described(line: LogLine) -> list[Fact]:
             memory=None if memory_mib is None else memory_mib * 1024**2,
             migration=bool(line.text("migration_id")),
         )
-    host = re.search(r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware"))
+    host = re.search(
+        r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware") + spec
+    )
     cpus = re.search(r"\b(?:n?cpus): (?:InstanceCpuCount\()?(\d+)", spec + config)
     memory = re.search(r"memory_mb: (\d+)", spec)
     size = re.search(r"memory: ByteCount\((?:ByteCount\()?(\d+)", spec + config)

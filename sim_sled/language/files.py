@@ -40,7 +40,7 @@ def read_bounded(path: Path, limit: int, *, regular: bool = False) -> bytes:
         parts: list[bytes] = []
         length = 0
         while True:
-            if waits and not select.select([handle], [], [], PIPE_WAIT_S)[0]:
+            if waits and not _has_something(handle):
                 raise OSError(None, f"nothing came for {PIPE_WAIT_S:.0f} s", str(path))
             part = os.read(handle, min(_PART, limit + 1 - length))
             if not part:
@@ -51,6 +51,13 @@ def read_bounded(path: Path, limit: int, *, regular: bool = False) -> bytes:
                 raise TooLong
     finally:
         os.close(handle)
+
+
+def _has_something(handle: int) -> bool:
+    """Waits for it. Not `select`: that knows no descriptor beyond 1,023, and a daemon may have thousands."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(PIPE_WAIT_S * 1000))
 
 
 def is_file(path: Path) -> bool:

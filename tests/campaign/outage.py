@@ -77,6 +77,13 @@ MODES = (*TAKEN, *NOT_TAKEN, *STRAYS, *OTHER)
 _CLOSES = frozenset({"408", "101", "half a head", "garbage", "nothing", "204, then close"})
 
 
+def has_come(handle):
+    """Whether something lies unread on a socket. Not `select`: that knows no descriptor beyond 1,023."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Hostile:
     """A Nexus of 29 moods. `kind` True: from now on it only says 204."""
 
@@ -156,7 +163,7 @@ class Hostile:
             await asyncio.sleep(self.random.random() / 50)
             if writer.is_closing():
                 return False
-            idle = not reader._buffer and not select.select([writer.get_extra_info("socket")], [], [], 0)[0]
+            idle = not reader._buffer and not has_come(writer.get_extra_info("socket").fileno())
             if idle:
                 writer.write(STRAYS[mode])
             return mode != "stray 408" or not idle

@@ -1,6 +1,9 @@
 """A short one of the long outage, and what it catches."""
 
 import asyncio
+import fcntl
+import os
+import socket
 
 import pytest
 
@@ -8,7 +11,7 @@ from nexus_client import client
 from nexus_client import verdict as verdicts
 from nexus_client.exchange import http_client
 from nexus_client.outbox import Delivered
-from tests.campaign.outage import MODES, play
+from tests.campaign.outage import MODES, has_come, play
 
 
 async def test_nothing_is_lost_and_nothing_is_sent_behind_our_back():
@@ -53,3 +56,17 @@ async def test_what_it_catches(monkeypatch, plant):
     plant(monkeypatch)
     told = await play(seconds=3, vmms=60, seed=1, timeout_s=0.5)
     assert told["lost"]
+
+
+def test_the_judge_of_strays_knows_sockets_beyond_the_thousandth():
+    """As it did not: an outage of 360 s under load ended a thousand connections by that."""
+    near, far = socket.socketpair()
+    high = fcntl.fcntl(near.fileno(), fcntl.F_DUPFD_CLOEXEC, 1_100)
+    try:
+        assert not has_come(high)
+        far.send(b"x")
+        assert has_come(high)
+    finally:
+        os.close(high)
+        near.close()
+        far.close()

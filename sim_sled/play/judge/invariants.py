@@ -304,11 +304,26 @@ class Invariants:
             if deleted and row.state is VmmDbState.RUNNING and who.truth in _GUEST_RUNS:
                 told = f"{who.short} {who.hostname} runs on {who.sled.name}, but the instance is deleted"
                 self.fail("no_leaks", told, who, "guest of a deleted instance")
+        self._believed_alive()
         for reservation in records.reservations.values():
             row = records.vmms.get(reservation.vmm_id)
             if row is None or row.time_deleted is not None:
                 whom = self.world.readable(str(reservation.vmm_id))
                 self.fail("no_leaks", f"room on a sled is held for {whom}, which is gone", seen="room")
+
+    def _believed_alive(self) -> None:
+        """At rest Nexus has asked for each VMM (NX 4.5): none runs that its sled, if it can say so, does not know."""
+        engine, records, now_us = self.world.engine, self.world.nexus.records, self.world.now_us
+        for row in records.live_instances():
+            vmm = records.active_vmm(row)
+            sled = None if vmm is None else engine.cast.by_id.get(vmm.sled_id)
+            if vmm is None or sled is None or vmm.state is not VmmDbState.RUNNING or sled.down:
+                continue
+            cut = any(engine.post.cut(sled.name, "nexus", way, now_us) for way in ("in", "out"))
+            if not cut and vmm.id not in self.world.rack.sleds[sled.id].vmms:
+                who = engine.cast.subjects.get(vmm.id)
+                told = f"{row.hostname} runs on {sled.name}, as Nexus has it, but that knows no such VMM"
+                self.fail("no_leaks", told, who, "believed in")
 
 
 def _sides_are_old(world: Stage, body: SledVmmState) -> bool:

@@ -111,7 +111,24 @@ def test_a_file_that_is_no_campaign_is_refused_and_stays_as_it_is(tmp_path, ther
     assert path.read_bytes() == there
 
 
-@pytest.mark.parametrize("line", [b"{}\n", b"nonsense\n", b"7\n", b'{"seed":"x","virtual_us":1,"steps":1}\n'])
+NO_RESULTS = [
+    b"{}\n",
+    b"nonsense\n",
+    b"7\n",
+    b"null\n",
+    b"\n",
+    b"\x00\x00\x00\n",
+    b"\xff\xfe\n",
+    b'{"seed":"x","virtual_us":1,"steps":1}\n',
+    b'{"seed":2,"virtual_us":1e999,"steps":1}\n',
+    b'{"seed":2,"virtual_us":1,"steps":1,"new":[1e999]}\n',
+    b'{"seed":2,"virtual_us":1,"steps":1,"failures":[7]}\n',
+    b'{"seed":' + b"[" * 200_000 + b"\n",
+    b"x" * 2_000_000 + b"\n",  # longer than any of ours: no line that a loss of power has torn
+]
+
+
+@pytest.mark.parametrize("line", NO_RESULTS, ids=[str(n) for n in range(len(NO_RESULTS))])
 def test_a_line_that_is_no_result_is_named_and_nothing_is_cut_off(tmp_path, whole, line):
     path = tmp_path / "bad"
     head = whole.splitlines(keepends=True)[:3]

@@ -716,3 +716,88 @@ def test_what_only_nexus_suffers_is_quoted_and_plays_nothing(tmp_path):
     imported, scenario = import_(tmp_path, log, far)
     assert scenario.rules == ()
     assert "a saga is stuck" in imported.summary
+
+
+def test_of_several_nexuses_one_log_does_not_tell_what_all_users_did(tmp_path):
+    """A second Nexus took the stop of `db`; the first one's log has that of `web`, and neither is played twice."""
+    log, far = Log(), nexus()
+    for vm in ("db", "web"):
+        log.register(0, vm)
+        log.starts(1, vm)
+    log.stops(60, "db")
+    log.stops(90, "web")
+    far.user(90.1, "web", "stop")
+    imported, scenario = import_(tmp_path, log, far)
+    assert [(load.action(), load.stop.hostname) for load in scenario.load if load.stop is not None] == [
+        ("stop", ("db",)),
+        ("stop", ("web",)),
+    ]
+    assert "no user's request for it is in Nexus's log" in imported.text
+    assert imported.differences == ()
+
+
+def test_a_put_that_is_never_answered_is_asked_for_and_does_not_hold_up_the_start(tmp_path):
+    """omicron#7983: the caller gives up again and again, then the queue is full of health checks."""
+    log = Log(start=datetime(2025, 4, 15, 18, tzinfo=UTC))
+    log.register(0, "db")
+    log.starts(1, "db")
+    for n in range(5):
+        log.request(100 + 20 * n, "db", "put", status=None, latency=60.002)
+    full = "Failed to send request to Instance: channel at capacity (32)"
+    for n in range(4):
+        log.request(210 + 30 * n, "db", "get", status=503, latency=0.0001, error_message_internal=full)
+    cut = tmp_path / "cut.log.gz"
+    cut.write_bytes(gzip.compress(log.text().encode())[:-20])
+    imported = import_logs([str(cut)], "test")
+    scenario = scenario_of(imported)
+    rule, hang = only(scenario, Hang)
+    assert (rule.when.request, rule.skip, rule.times, hang.lasts) == (("vmm_put_state",), 1, 5, 60 * S)
+    assert [load.action() for load in scenario.load] == ["create", *["stop"] * 5]
+    assert only(scenario, Fail)[1].status == 503
+    assert (imported.differences, imported.failed) == ((), ())
+    assert "ended before the end" in imported.summary
+
+
+def test_a_sled_whose_log_begins_with_its_boot_has_lost_what_nexus_asks_it_for(tmp_path):
+    """omicron#9095: it believes in 1986, knows nothing of the VMM, and has no disks yet when it accepts the next."""
+    log = Log(start=datetime(1986, 12, 28, tzinfo=UTC))
+    log.agent_starts(64, 66)
+    log.request(67, "old", "get", status=404)
+    log.register(68, "db/1", "db")
+    log.request(72.6, "db/1", "put", latency=4.0)
+    log.line(72.76, "failed to set up Propolis zone", "E", **log.ids("db/1"), error="No U.2 devices found")
+    log.publishes(72.8, "db/1", "Failed", 3)
+    log.start = datetime(2025, 9, 25, 16, tzinfo=UTC)
+    log.register(100, "db/2", "db")
+    log.starts(101, "db/2")
+    imported, scenario = import_(tmp_path, log)
+    rule, reboot = only(scenario, RebootSled)
+    assert rule.when.at > 0
+    assert reboot.down.at(0) == 2 * S
+    assert "how long it was down before its log begins is not known" in imported.text
+    assert only(scenario, SetState)[0].skip == 0
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_report_that_was_lost_for_good_is_not_expected_to_be_known_in_the_end(tmp_path):
+    log = Log()
+    log.register(0, "db")
+    log.starts(1, "db")
+    log.stops(50, "db")
+    log.not_taken(56.75, "db", 404, final=True)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, NexusReplies)[1].status == 404
+    assert not [expect for expect in scenario.expect if expect.name]
+    assert imported.failed == ()
+
+
+def test_a_registration_of_2024_has_name_and_size_in_its_hardware(tmp_path):
+    log = Log(start=datetime(2024, 3, 31, 2, tzinfo=UTC))
+    spec = 'InstanceHardware { properties: InstanceProperties { ncpus: InstanceCpuCount(4), hostname: "db", memory: '
+    hardware = f"{spec}ByteCount(ByteCount(8589934592)) }} }}"
+    log.line(0, "ensuring instance is registered", **log.ids("x"), hardware=hardware, migration_id="None")
+    log.request(0.05, "x", "register")
+    log.starts(1, "x")
+    _, scenario = import_(tmp_path, log)
+    create = scenario.load[0].create
+    assert (create.hostname, create.ncpus, create.memory) == ("db", 4, 8 * 1024**3)

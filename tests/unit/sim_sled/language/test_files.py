@@ -1,5 +1,6 @@
 """What a scenario may read, how much of it, and what is said when it may not."""
 
+import fcntl
 import os
 import sys
 
@@ -216,3 +217,25 @@ def test_a_person_who_names_what_no_file_can_be_called_reads_a_sentence(tmp_path
     refused = unwritable([tmp_path / long])
     assert refused is not None
     assert "File name too long" in refused.err
+
+
+def test_a_pipe_is_waited_for_also_by_a_process_with_thousands_of_descriptors(tmp_path, monkeypatch):
+    """Found by the long outage, whose judge used `select`: that knows no descriptor beyond 1,023."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    opened = os.open
+
+    def high(*args):
+        handle = opened(*args)
+        moved = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 1_100)
+        os.close(handle)
+        return moved
+
+    monkeypatch.setattr(files.os, "open", high)
+    monkeypatch.setattr(files, "PIPE_WAIT_S", 0.05)
+    try:
+        with pytest.raises(OSError, match="nothing came"):
+            files.read_bounded(pipe, 100)
+    finally:
+        os.close(writer)

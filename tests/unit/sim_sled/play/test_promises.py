@@ -9,7 +9,7 @@ from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import InstanceDbState, IntendedState, ReservationKind, VmmDbState
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.judge.invariants import Invariants
-from sim_sled.play.run import play
+from sim_sled.play.run import How, play
 
 WEB, VMM, SLED = UUID(int=1), UUID(int=2), UUID(int=3)
 
@@ -196,3 +196,35 @@ def test_what_runs_at_the_end_is_blamed_if_a_stop_was_accepted_since_its_user_wa
             one.wished(WEB, each)
     one._wishes()
     assert bool(one.failures) is blamed
+
+
+FORGOTTEN = """
+version: 1
+name: forgotten
+fleet: {sleds: 2}
+load: [{at: 0s, create: {hostname: web}}]
+rules: [{name: agent-forgets, for: {sled: sled-1}, when: {at: 30s}, do: {restart_agent: {down: 1s, keep_vmms: 0%}}}]
+expect: [{always: [no_leaks]}]
+"""
+
+
+def test_nexus_does_not_believe_for_ever_in_a_vmm_that_its_sled_has_forgotten():
+    scenario, problems = parse_scenario(FORGOTTEN)
+    assert scenario is not None, problems.text()
+    assert play(scenario, 1).failures == ()
+    [failure] = play(scenario, 1, How(variant="no-watcher")).failures
+    assert failure.key == "no_leaks"
+    assert "web runs on sled-1, as Nexus has it, but that knows no such VMM" in failure.text
+
+
+@pytest.mark.parametrize(("hazards", "key"), [("none", None), ("[reservation_lags]", "nexus_properties/38")])
+def test_whose_room_is_not_given_back_yet_is_not_shown_as_stopped(hazards, key):
+    text = f"""
+version: 1
+name: lags
+nexus: {{hazards: {hazards}}}
+load: [{{at: 0s, create: {{hostname: web}}}}, {{at: 30s, stop: {{}}}}]
+"""
+    scenario, problems = parse_scenario(text)
+    assert scenario is not None, problems.text()
+    assert [failure.key for failure in play(scenario, 1).failures][:1] == ([] if key is None else [key])
