@@ -379,20 +379,22 @@ def fire(
     """Fire a manual trigger of a daemon's scenario."""
     from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
+    from sim_sled.daemon.control_answers import Fired
 
     path = f"/fire/{segment(name)}"
-    raise typer.Exit(control_client.post(to, path, lambda told: f"fired {told['fired']}", as_json=as_json))
+    raise typer.Exit(control_client.post(to, path, Fired, lambda told: f"fired {told['fired']}", as_json=as_json))
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
     """Let go what a rule of a daemon's scenario holds."""
     from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
+    from sim_sled.daemon.control_answers import Released
 
-    def told(answer: Any) -> str:
+    def told(answer: Released) -> str:
         return f"released what {answer['released']} held"
 
-    raise typer.Exit(control_client.post(to, f"/release/{segment(name)}", told, as_json=as_json))
+    raise typer.Exit(control_client.post(to, f"/release/{segment(name)}", Released, told, as_json=as_json))
 
 
 @typed(WHICH_ONCE, OneOf(("RACK", "--at", "--port-file"), _SAY_WHICH))
@@ -409,15 +411,16 @@ def scale(
 ) -> None:
     """Let sleds join, or the newest leave with their VMs, while the rack runs."""
     from sim_sled.cli import control_client
+    from sim_sled.daemon.control_answers import Sleds
 
     if sleds is None:
         bad("how many? scale --sleds COUNT")
 
-    def told(answer: Any) -> str:
+    def told(answer: Sleds) -> str:
         return f"the rack has {counted(answer['sleds'], 'sled')} now"
 
     to, body = found(at, one_name(name, rack), port_file, token), json.dumps({"sleds": sleds}).encode()
-    raise typer.Exit(control_client.post(to, "/scale", told, as_json=as_json, body=body))
+    raise typer.Exit(control_client.post(to, "/scale", Sleds, told, as_json=as_json, body=body))
 
 
 def one_name(name: str | None, rack: str | None) -> str | None:

@@ -13,9 +13,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 import attrs
+import msgspec
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -26,6 +27,19 @@ from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
 from sim_sled.cli.surface import fitted
 from sim_sled.daemon import racks
+from sim_sled.daemon.control_answers import (
+    Expected,
+    Injected,
+    LogLine,
+    Moved,
+    Played,
+    Readiness,
+    Restored,
+    RuleRow,
+    Time,
+    VmmRow,
+    Why,
+)
 from sim_sled.files import CannotWrite, write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 
@@ -44,6 +58,17 @@ PATIENCE_US: Final = 3_600_000_000
 """As long as a daemon waits for a VMM (`WAIT_MAX_MS`)."""
 _LOOK_S: Final = 0.1
 _WATCH_S: Final = 1.0
+
+
+T = TypeVar("T")
+
+
+class Kept(TypedDict):
+    """What a person is told of a snapshot; the rest is for whoever restores it."""
+
+    sleds: list[str]
+    vmms: int
+    model: bool
 
 
 class AskError(Exception):
@@ -92,7 +117,7 @@ def rack_named(rack: str | None) -> tuple[str, dict[str, Any]]:
 def ps(address: str, token: str | None, as_json: bool) -> int:
     """Print the VMMs; returns the exit code."""
     try:
-        rows = _get(address, "/vmms", token)
+        rows = _get(address, "/vmms", token, list[VmmRow])
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -109,7 +134,7 @@ def watch_ps(address: str, token: str | None) -> int:
     try:
         with Live(console=Console(), auto_refresh=False, screen=False) as live:
             while True:
-                live.update(_ps_table(_ps_rows(_get(address, "/vmms", token))), refresh=True)
+                live.update(_ps_table(_ps_rows(_get(address, "/vmms", token, list[VmmRow]))), refresh=True)
                 time.sleep(_WATCH_S)
     except AskError as error:
         return _failed(error)
@@ -133,7 +158,7 @@ _PS_SPARED: Final = ("id", "acked", "starts")
 _GAP: Final = 2
 
 
-def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+def _ps_rows(rows: list[VmmRow]) -> list[list[str]]:
     return [
         [
             each["ordinal"],
@@ -152,7 +177,7 @@ def _ps_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _sled(row: dict[str, Any]) -> str:
+def _sled(row: VmmRow) -> str:
     """Its name; of an id the beginning, as everywhere."""
     return row["sled_id"][:8] if row["sled"] == row["sled_id"] else shown(row["sled"])
 
@@ -202,7 +227,7 @@ def expect(address: str, token: str | None, asked: Asked, *, as_json: bool) -> i
         query["since_ms"] = str(asked.since_us // 1000)
     path = f"/vmms/{segment(asked.vmm)}/expect?{urllib.parse.urlencode(query)}"
     try:
-        answer = _get(address, path, token, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
+        answer = _get(address, path, token, Expected, timeout_s=asked.within_us / 1e6 + TIMEOUT_S)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -237,7 +262,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
     deadline = time.monotonic() + wait_s  # noqa: TID251 -- a person waits
     while True:
         try:
-            _get(address, "/ready", token)
+            _get(address, "/ready", token, Readiness)
         except AskError as error:
             if time.monotonic() >= deadline:  # noqa: TID251 -- same
                 return _failed(error)
@@ -250,7 +275,7 @@ def ready(address: str, token: str | None, wait_s: float) -> int:
 def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print the explanation of one VMM; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{segment(vmm)}", token)
+        answer = _get(address, f"/vmms/{segment(vmm)}", token, Why)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -263,7 +288,7 @@ def why(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
     """Print what happened to one VMM; returns the exit code."""
     try:
-        lines = _get(address, f"/vmms/{segment(vmm)}/log", token)
+        lines = _get(address, f"/vmms/{segment(vmm)}/log", token, list[LogLine])
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -276,7 +301,7 @@ def log(address: str, token: str | None, vmm: str, as_json: bool) -> int:
 def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, as_json: bool) -> int:
     """Send a fault; returns the exit code."""
     try:
-        answer = _get(address, f"/vmms/{segment(vmm)}/inject", token, json.dumps(fault).encode())
+        answer = _get(address, f"/vmms/{segment(vmm)}/inject", token, Injected, json.dumps(fault).encode())
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -295,8 +320,8 @@ def inject(address: str, token: str | None, vmm: str, fault: dict[str, Any], *, 
 def rules(address: str, token: str | None, as_json: bool) -> int:
     """Print the scenario's rules and how often they fired; returns the exit code."""
     try:
-        played = _get(address, "/scenario", token)
-        rows = _get(address, "/rules", token)
+        played = _get(address, "/scenario", token, Played)
+        rows = _get(address, "/rules", token, list[RuleRow])
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -320,7 +345,7 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
 def snapshot(address: str, token: str | None, out: Path | None) -> int:
     """Writes the whole rack to a file, or to stdout; returns the exit code."""
     try:
-        head = _get(address, "/snapshot", token, None, MOVE_S)
+        head = _get(address, "/snapshot", token, Kept, None, MOVE_S)
     except AskError as error:
         return _failed(error)
     text = json.dumps(head, indent=1) + "\n"
@@ -341,7 +366,7 @@ def restore(address: str, token: str | None, file: Path, as_json: bool) -> int:
     try:
         raw = read_stdin(SNAPSHOT_MAX) if str(file) == "-" else read_bounded(file, SNAPSHOT_MAX)
         body = json.dumps({"snapshot": raw.decode()}).encode()
-        answer = _get(address, "/restore", token, body, MOVE_S)
+        answer = _get(address, "/restore", token, Restored, body, MOVE_S)
     except TooLong:
         _say(f"{file}: larger than any snapshot")
         return BAD_INPUT
@@ -368,7 +393,7 @@ def _held(sleds: int, vmms: int, model: bool) -> str:
 def moment(address: str, token: str | None, path: str, as_json: bool) -> int:
     """`pause`, `resume`: what time it is then; returns the exit code."""
     try:
-        answer = _get(address, path, token, b"")
+        answer = _get(address, path, token, Time, b"")
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -381,7 +406,7 @@ def moment(address: str, token: str | None, path: str, as_json: bool) -> int:
 def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_json: bool) -> int:
     """`step`, `until`: 0 if what was asked for came about, 1 if not, with why."""
     try:
-        answer = _get(address, path, token, json.dumps(wanted).encode(), MOVE_S)
+        answer = _get(address, path, token, Moved, json.dumps(wanted).encode(), MOVE_S)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -391,16 +416,16 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
     return GOOD if answer["met"] else FAILED
 
 
-def _time_told(answer: dict[str, Any]) -> str:
+def _time_told(answer: Time) -> str:
     due = answer["next_in_ms"]
     following = "nothing is due" if due is None else f"next in {brief(round(due * 1000))}"
     return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
 
 
-def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, body: bytes = b"") -> int:
+def post(to: Found, path: str, kind: type[T], told: Callable[[T], str], *, as_json: bool, body: bytes = b"") -> int:
     """A control call with a body of JSON, or none; `told` puts its answer as a sentence. Returns the exit code."""
     try:
-        answer = _get(to.address, path, to.token, body, SCALE_S if body else TIMEOUT_S)
+        answer = _get(to.address, path, to.token, kind, body, SCALE_S if body else TIMEOUT_S)
     except AskError as error:
         return _failed(error)
     if as_json:
@@ -410,12 +435,24 @@ def post(to: Found, path: str, told: Callable[[Any], str], *, as_json: bool, bod
     return GOOD
 
 
-def _get(address: str, path: str, token: str | None, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Any:
+def _get(
+    address: str,
+    path: str,
+    token: str | None,
+    kind: type[T],
+    body: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> T:
+    """The answer, as it came: fields of a newer daemon are kept. `kind`: what the table of operations says it is; a
+    server that answers otherwise is no control API.
+    """
     with _open(address, path, token, body, timeout_s) as response:
         try:
-            return foreign.load(response)
+            answer = foreign.load(response)
+            msgspec.convert(answer, kind)
         except ValueError as error:
             raise AskError(f"no control API at {address}: {error}", UNREACHABLE) from None
+    return cast(T, answer)
 
 
 def _open(address: str, path: str, token: str | None, body: bytes | None, timeout_s: float | None) -> Any:

@@ -1,9 +1,12 @@
 """Exit codes of product.md 5 for what a person gets wrong: 2, one line, no traceback."""
 
+from io import BytesIO
+
 import pytest
 from typer.testing import CliRunner
 
 from nexus_client.dropshot.text import peer_address
+from sim_sled.cli import control_client
 from sim_sled.cli.main import app
 from sim_sled.cli.nexus import beside, loopback_beside
 
@@ -114,3 +117,27 @@ def test_where_sleds_listen_is_an_address_before_anything_starts(written, more, 
     assert result.exit_code == 2
     assert "Invalid value for '--listen'" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+EVERY_QUESTION = [
+    ["ps"], ["why", "web"], ["log", "web"], ["expect", "web", "running"], ["inject", "web", "failed"], ["rules"],
+    ["ready"], ["fire", "now"], ["release", "held"], ["pause"], ["resume"], ["step"], ["until", "5s"], ["snapshot"],
+    ["scale", "--sleds", "2"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", EVERY_QUESTION, ids=lambda words: words[0])
+@pytest.mark.parametrize("answer", ["null", '"x"', "[1]", '{"else": 1}'])
+def test_a_server_that_answers_something_else_is_no_control_api(monkeypatch, words, answer):
+    """Somebody else listens there: it used to end in a traceback."""
+    monkeypatch.setattr(control_client, "_open", lambda *_: BytesIO(answer.encode()))
+    result = sim_sled(*words, "--at", "[::1]:1")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(
+        ("sim-sled: no control API at [::1]:1: Expected `", "sim-sled: no control API at [::1]:1: Object missing")
+    )
+
+
+def test_fields_of_a_newer_daemon_are_shown(monkeypatch):
+    monkeypatch.setattr(control_client, "_open", lambda *_: BytesIO(b'{"fired": "now", "more": 1}'))
+    assert '"more": 1' in sim_sled("fire", "now", "--json", "--at", "[::1]:1").stdout
