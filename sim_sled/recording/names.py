@@ -37,7 +37,9 @@ BESIDE: Final = ("sim_sled.daemon.sightings", "sim_sled.daemon.history")
 """Values of the daemon's."""
 
 
-MOVED: Final[Mapping[str, str]] = {}
+MOVED: Final[Mapping[str, str]] = {
+    "sim_sled.core.omicron_config.ledger:Ledger.put": "sim_sled.core.omicron_config.configure:put",
+}
 """Where things of older files are now: `module:Name` of then, and of today. Whoever moves or renames a class, an Enum
 or a function that recordings name adds a line, so that a recording outlives it (tests/data/recordings has the names).
 """
