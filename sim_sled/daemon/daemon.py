@@ -91,7 +91,6 @@ if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
     from sim_sled.engine.engine import Engine
     from sim_sled.engine.plans import Expunge, Power, RestartNexus
-    from sim_sled.http.exchange import Exchange
     from sim_sled.language.schema import Scenario
     from sim_sled.play.conductor import Conductor
     from sim_sled.play.judge.expect import Judge
@@ -233,7 +232,7 @@ class Daemon:
         for config in sleds:
             self.rack.add_sled(config)
         if self.recorder is not None:
-            self.recorder.begin(self.options, sleds, self.clock.now_us())
+            self.recorder.begin(self.options, sleds, self.clock.now_us)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -370,7 +369,7 @@ class Daemon:
             on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
             bodies=self._bodies,
             on_request=self.saying.request if self.saying.everything else None,
-            on_exchange=None if self.recorder is None else self._exchanged,
+            tap=self.recorder,
         )
         address = SocketAddress.parse(sled.config.address)
         if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
@@ -384,10 +383,6 @@ class Daemon:
         sled.address = self.addresses[sled.config.sled_id] = listener.address
         if self.recorder is not None:
             self.recorder.listens(sled.config.sled_id, listener.address, self.clock.now_us())
-
-    def _exchanged(self, sled_id: UUID, exchange: Exchange) -> None:
-        if self.recorder is not None:
-            self.recorder.exchange(sled_id, exchange, self.clock.now_us())
 
     async def _start_companions(self, sled: Sled) -> None:
         ports = self.options.companions

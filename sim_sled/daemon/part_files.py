@@ -18,6 +18,10 @@ PART_BYTES: Final = 64 * 1024 * 1024
 """Of a part: what an editor still opens. The next one begins then."""
 
 
+_AT_ONCE: Final = 64
+"""Lines of one write: what is joined for it stays small, so that it costs no new pages of memory every time."""
+
+
 class CannotRecord(ValueError):
     """There can be no recording of this daemon, or not in this folder; the text says why."""
 
@@ -82,6 +86,7 @@ class PartFiles:
         self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
 
     def _out(self, ready: list[bytes]) -> None:
-        left = memoryview(b"\n".join((*ready, b"")) if ready else b"")
-        while left:
-            left = left[self._file.write(left) :]
+        for at in range(0, len(ready), _AT_ONCE):
+            left = memoryview(b"\n".join((*ready[at : at + _AT_ONCE], b"")))
+            while left:
+                left = left[self._file.write(left) :]

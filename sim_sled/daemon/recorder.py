@@ -25,6 +25,7 @@ from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
+from sim_sled.recording.lines import Turn, says_all
 
 if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
@@ -35,6 +36,8 @@ TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
 """Of a recording: a day of a busy small rack. It ends there; a disk that is full would end more than a recording."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
+TURN_BYTES: Final = 400
+"""Of a turn that is not written down yet, as a rule."""
 FLUSH_S: Final = 0.1
 
 
@@ -57,13 +60,18 @@ class Recorder:
         self._files = files
         self._scribe = lines.Scribe()
         self._behind_max = behind_bytes
-        self._waiting: list[bytes] = []
+        self._waiting: list[bytes | Turn] = []
         self._bytes = 0
+        self._turns = 0
+        self._last: Turn | None = None
+        """The last turn, if it is still here and as its core made it: its request may go with it."""
+        self._taking = threading.Lock()
+        self._now_us: Callable[[], int] = lambda: 0
         self._log = logs.get("recorder")
         self._parts = PartFiles(folder, part_bytes)
         self._disk = _Disk(self._parts, total_bytes)
 
-    def begin(self, options: Options, sleds: list[SledConfig], now_us: int) -> None:
+    def begin(self, options: Options, sleds: list[SledConfig], clock: Callable[[], int]) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
         if options.propolis is not PropolisMode.NONE:
             raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
@@ -76,7 +84,7 @@ class Recorder:
                 part=1,
                 version=version("sim-sled"),
                 program=program(),
-                began=stamp(now_us),
+                began=stamp(clock()),
                 begins="from the beginning",
                 seed=options.seed,
                 rules_seed=options.seed if options.engine is None else options.engine.seed,
@@ -92,6 +100,7 @@ class Recorder:
             )
         except NoForm as error:
             raise CannotRecord(f"{error} decides in this daemon, and no file can hold it") from error
+        self._now_us = clock
         with self._parts.usable():
             self._disk.start(self._take)
         self._add(lines.written(header))
@@ -108,7 +117,10 @@ class Recorder:
         except Exception as error:
             self._add(self._scribe.failed(now_us, told, error))
             raise
-        self._add(self._scribe.turn(now_us, told, effects))
+        line = self._scribe.turn(now_us, told, effects)
+        self._turns += 1
+        self._last = line if line.__class__ is Turn else None
+        self._add(line)
         return effects
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
@@ -128,10 +140,20 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def exchange(self, sled_id: UUID, exchange: Exchange, now_us: int) -> None:
-        """A request to a sled, and its status."""
+    def begins(self) -> int:
+        """A request to a sled has come (`http.exchange.Tap`)."""
+        return self._turns
+
+    def over(self, sled_id: UUID, exchange: Exchange) -> None:
+        """A request to a sled is answered. When there was one turn since it came, that was its own."""
+        if self._last is not None and self._turns - exchange.begun == 1:
+            with self._taking:
+                if self._last is not None and says_all(self._last, exchange):
+                    self._last.api = exchange.version
+                    self._last = None
+                    return
         if not self.ended:
-            self._add(lines.exchanged(now_us, sled_id, exchange))
+            self._add(lines.exchanged(self._now_us(), sled_id, exchange))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""
@@ -150,12 +172,13 @@ class Recorder:
     def _did(self, did: dict[str, Any], now_us: int) -> None:
         self._add(lines.written({"at": now_us, "did": did}))
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: bytes | Turn) -> None:
+        if self._disk.failed:
+            self._look()
         if self.ended:
             return
-        self._look()
         self._waiting.append(line)
-        self._bytes += len(line)
+        self._bytes += TURN_BYTES if line.__class__ is Turn else len(line)  # type: ignore[arg-type]  # else it is bytes
         if self._bytes > self._behind_max:
             self._waiting.clear()  # told by the next part of the sentence
             self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
@@ -167,10 +190,14 @@ class Recorder:
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
 
     def _take(self) -> list[bytes]:
-        """All that waits. Of the writing thread: both steps are one each to the interpreter."""
-        taken, self._waiting = self._waiting, []
+        """All that waits. Of the writing thread: each step is one to the interpreter, and no turn gets its request
+        while it is taken.
+        """
+        with self._taking:
+            self._last = None
+            taken, self._waiting = self._waiting, []
         self._bytes = 0
-        return taken
+        return [each if each.__class__ is bytes else lines.written(each) for each in taken]
 
 
 class _Disk:

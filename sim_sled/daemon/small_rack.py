@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = UUID("3f0f6f0e-4b55-5d5a-8f0b-0c6f5a3d1b77")
 READY_S: Final = 30.0
-"""How long registration may take: a Nexus that is just starting answers 503 for some seconds."""
+"""How long registration may stand still: a Nexus that is just starting answers 503 for some seconds."""
 MODEL_SHUTDOWN_S: Final = 0.2
 """With the model in the same process nothing is worth waiting for at the end."""
 
@@ -261,7 +261,11 @@ class SmallRack:
         everybody = asyncio.ensure_future(self._everybody())
         waiting: set[asyncio.Future[Any]] = {everybody, refused}
         try:
-            done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+            done, before = set[asyncio.Future[Any]](), -1
+            while not done and (known := sum(map(asyncio.Event.is_set, self.daemon.registered.values()))) > before:
+                # ten thousand of them on a busy machine take their time: it is standing still that is given up
+                before = known
+                done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             everybody.cancel()
         if everybody not in done:

@@ -100,6 +100,8 @@ class Engine:
     _latencies: dict[tuple[str, str], Distribution | None] = attrs.field(factory=dict)
     _rules: dict[On, list[Rule]] = attrs.field(factory=dict)
     _learns: dict[Kind, Callable[[Subject, Any, int], None]] = attrs.field(init=False)
+    _armed: dict[str, int] = attrs.field(factory=dict)
+    """How often the timer of each rule was armed."""
     _chain: int = 0
     _active_us: int = 0
     """When something happened last."""
@@ -155,13 +157,16 @@ class Engine:
             self._arm(rule, now_us)
 
     def reload(self, scenario: Scenario, now_us: int) -> None:
-        """Other rules from now on; counters of rules whose name is unchanged are kept, old timers of `at`, `every`
-        and `idle` are void, times that have passed do not come back.
+        """Other rules from now on; counters of rules whose name is unchanged are kept, and whatever goes on for rules
+        of which nothing is changed. Timers of `at`, `every` and `idle` of others are void, times that have passed do
+        not come back.
         """
+        kept = self.scenario.rules
         self.scenario = scenario
         self._index()
         for rule in scenario.rules:
-            self._arm(rule, now_us)
+            if rule not in kept:
+                self._arm(rule, now_us)
 
     # ---- timers
 
@@ -181,14 +186,15 @@ class Engine:
 
     def _arm(self, rule: Rule, now_us: int) -> None:
         when = rule.when
+        nth = self._armed[rule.name] = self._armed.get(rule.name, 0) + 1
         if when.at is not None and self.start_us + when.at >= now_us:
-            self.timers.at(self.start_us + when.at, lambda then_us: self._timed(rule, then_us), trigger=True)
+            self.timers.at(self.start_us + when.at, lambda then_us: self._timed(rule, nth, then_us), trigger=True)
         elif when.every is not None:
             first_us = max(now_us, self.start_us + (when.from_ or 0))
-            self.timers.at(first_us, lambda then_us: self._every(rule, 0, then_us), trigger=True)
+            self.timers.at(first_us, lambda then_us: self._every(rule, nth, 0, then_us), trigger=True)
         elif when.idle is not None:
             self.timers.at(
-                now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._idle(rule, then_us), trigger=True
+                now_us + max(IDLE_MIN_US, when.idle), lambda then_us: self._idle(rule, nth, then_us), trigger=True
             )
 
     def _arm_expectation(self, when: Trigger, now_us: int) -> None:
@@ -227,27 +233,30 @@ class Engine:
         """Whether `every ... to` is over."""
         return isinstance(when.to, int) and now_us - self.start_us > when.to
 
-    def _is_current(self, rule: Rule) -> bool:
+    def _is_current(self, rule: Rule, nth: int) -> bool:
+        """Whether a timer of a rule is the one that was armed last, and the rule is still as it was then. By value: a
+        recording has the same rules, and not the same objects.
+        """
         on = rule.when.kind()
-        return on is not None and any(one is rule for one in self._rules.get(on, ()))
+        return on is not None and nth == self._armed.get(rule.name) and rule in self._rules.get(on, ())
 
-    def _timed(self, rule: Rule, now_us: int) -> None:
-        if self._is_current(rule):
+    def _timed(self, rule: Rule, nth: int, now_us: int) -> None:
+        if self._is_current(rule, nth):
             self._wide(rule, On.AT, now_us)
 
-    def _every(self, rule: Rule, occurrence: int, now_us: int) -> None:
+    def _every(self, rule: Rule, nth: int, occurrence: int, now_us: int) -> None:
         when = rule.when
         assert when.every is not None
-        if not self._is_current(rule) or self._is_past(when, now_us):
+        if not self._is_current(rule, nth) or self._is_past(when, now_us):
             return
         self._wide(rule, On.EVERY, now_us)
         pause = drawn(when.every, self.seed, f"every/{rule.name}", "", occurrence)
         again_us = now_us + max(EVERY_MIN_US, pause)
-        self.timers.at(again_us, lambda then_us: self._every(rule, occurrence + 1, then_us), trigger=True)
+        self.timers.at(again_us, lambda then_us: self._every(rule, nth, occurrence + 1, then_us), trigger=True)
 
-    def _idle(self, rule: Rule, now_us: int) -> None:
+    def _idle(self, rule: Rule, nth: int, now_us: int) -> None:
         assert rule.when.idle is not None
-        if not self._is_current(rule):
+        if not self._is_current(rule, nth):
             return
         quiet_us = now_us - self._active_us
         if quiet_us >= rule.when.idle:
@@ -255,7 +264,7 @@ class Engine:
             self._wide(rule, On.IDLE, now_us)
             quiet_us = 0
         again_us = now_us + max(IDLE_MIN_US, rule.when.idle - quiet_us)
-        self.timers.at(again_us, lambda then_us: self._idle(rule, then_us), trigger=True)
+        self.timers.at(again_us, lambda then_us: self._idle(rule, nth, then_us), trigger=True)
 
     def fire(self, name: str, now_us: int, who: Subject | None = None, sled: SledInfo | None = None) -> bool:
         """A manual trigger: by a person, or by `fire`. False if no rule has it."""

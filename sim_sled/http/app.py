@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
-from sim_sled.http.exchange import Exchange
+from sim_sled.http.exchange import Exchange, Tap
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
@@ -74,7 +73,6 @@ class Over:
 
 
 OnRequest = Callable[[UUID, Over], None]
-OnExchange = Callable[[UUID, Exchange], None]
 
 SLED: Final = Api(ROUTER, NEWEST)
 
@@ -89,7 +87,7 @@ def make_server(
     patience: Patience = PATIENCE,
     bodies: Bodies | None = None,
     on_request: OnRequest | None = None,
-    on_exchange: OnExchange | None = None,
+    tap: Tap | None = None,
 ) -> Server:
     """A server of sled `sled_id`: `loop.create_server(make_server(...), ...)` binds it, `.shutdown()` ends it.
 
@@ -97,7 +95,7 @@ def make_server(
 
     With `accept_newer_api` an `api-version` above the newest known one is taken as the newest known one, and
     `on_newer_api(peer address, version text)` is called once per peer and version. `on_request` is told of each
-    request when it is over, `on_exchange` of its body and status, too. Call it in a running loop.
+    request when it is over, `tap` of its body and status, too. Call it in a running loop.
     """
     app = _App(
         host,
@@ -107,40 +105,17 @@ def make_server(
         accept_newer_api=accept_newer_api,
         on_newer_api=on_newer_api,
     )
-    app.taps = on_exchange is not None
     handle = app.handle if on_request is None else app.told(on_request)
-    if on_exchange is not None:
-        handle = app.exchanged(handle, on_exchange)
-    return Server(cast("Handle", handle), patience=patience)
+    whole = handle if tap is None else app.tapped(handle, tap)
+    return Server(cast("Handle", whole), patience=patience)
 
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
-_Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[_Response]]
-
-
-class _Seen:
-    """What `handle` has seen of a request, for whoever is told of it; the decoder of its body, by the way."""
-
-    op = ""
-    body: bytes | None = None
-    fits = False
-    kind: Decoder[Any]
-
-    def decode(self, body: bytes, /) -> Any:
-        self.body = body
-        value = self.kind.decode(body)
-        self.fits = True
-        return value
-
-
-_SEEN: Final[ContextVar[_Seen]] = ContextVar("seen")
+_Handle: TypeAlias = Callable[[web.BaseRequest, Exchange | None], Awaitable[_Response]]
 
 
 class _App:
     """Dispatch of one sled's requests."""
-
-    taps = False
-    """Whether somebody is told of bodies."""
 
     def __init__(
         self,
@@ -162,7 +137,8 @@ class _App:
         self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest) -> _Response:
+    async def handle(self, request: web.BaseRequest, seen: Exchange | None = None) -> _Response:
+        """`seen`: for whoever is told of the request."""
         request_id = new_request_id()
         SPOIL.set(None)  # a server may handle all requests of a connection in one context
         try:
@@ -173,8 +149,7 @@ class _App:
             key = (request.method, request.raw_path, level)
             route, values, query = self._targets.get(key) or self._target(*key)
             decoder: Decoder[Any] | None = route.body
-            if self.taps:
-                seen = _SEEN.get()
+            if seen is not None:
                 seen.op = route.op or ""
                 if decoder is not None:
                     seen.kind, decoder = decoder, seen
@@ -193,24 +168,15 @@ class _App:
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def exchanged(self, within: _Handle, on_exchange: OnExchange) -> _Handle:
+    def tapped(self, within: _Handle, tap: Tap) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
         """`within`, with somebody who is told what was asked for."""
+        sled_id, begins, over = self._sled_id, tap.begins, tap.over
 
         async def handle(request: web.BaseRequest) -> _Response:
-            seen = _Seen()
-            _SEEN.set(seen)
-            answer = await within(request)
-            told = Exchange(
-                op=seen.op,
-                method=request.method,
-                target=request.raw_path,
-                version=request.headers.get(_API_VERSION),
-                body=seen.body,
-                fits=seen.fits,
-                has_body=request.body_exists,
-                status=answer.status,
-            )
-            on_exchange(self._sled_id, told)
+            seen = Exchange(request, request.headers.get(_API_VERSION), begins())
+            answer = await within(request, seen)
+            seen.status = answer.status
+            over(sled_id, seen)
             return answer
 
         return handle
@@ -218,10 +184,10 @@ class _App:
     def told(self, on_request: OnRequest) -> _Handle:
         """`handle`, with somebody who is told."""
 
-        async def handle(request: web.BaseRequest) -> _Response:
+        async def handle(request: web.BaseRequest, seen: Exchange | None = None) -> _Response:
             now = asyncio.get_running_loop().time
             began = now()
-            answer = await self.handle(request)
+            answer = await self.handle(request, seen)
             took_us = round((now() - began) * 1e6)
             gone = request.transport is None or request.transport.is_closing()
             status = None if gone else answer.status

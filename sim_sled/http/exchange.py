@@ -5,20 +5,68 @@ Read next: http/app.py, recording/lines.py.
 
 from __future__ import annotations
 
-import attrs
+from collections.abc import Callable
+from typing import Any, Protocol
+from uuid import UUID
 
 
-@attrs.frozen
+class Decodes(Protocol):
+    """Of a body."""
+
+    def decode(self, body: bytes, /) -> Any: ...
+
+
+class Asked(Protocol):
+    """What a request says of itself."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def raw_path(self) -> str: ...
+
+    @property
+    def body_exists(self) -> bool: ...
+
+
 class Exchange:
-    """A request and how it was answered, for whoever wants to make it again. `op` "": no operation of the API;
-    `body`: as it came, None if nobody has read one as JSON (`fits`: it was some); `has_body`: there was one.
+    """A request while it is answered, for whoever wants to make it again, and the decoder of its body, by the way.
+    `op` "": no operation of the API; `body`: as it came, None if nobody has read one as JSON (`fits`: it was some);
+    `begun`: what `Tap.begins` has said.
     """
 
-    op: str
-    method: str
-    target: str
-    version: str | None
-    body: bytes | None
-    fits: bool
-    has_body: bool
-    status: int
+    __slots__ = ("begun", "body", "fits", "kind", "op", "request", "status", "version")
+
+    kind: Decodes
+    """Of a row that has a body."""
+
+    def __init__(self, request: Asked, version: str | None, begun: int) -> None:
+        self.request = request
+        self.version = version
+        self.begun = begun
+        self.op = ""
+        self.body: bytes | None = None
+        self.fits = False
+        self.status = 0
+
+    def decode(self, body: bytes, /) -> Any:
+        self.body = body
+        value = self.kind.decode(body)
+        self.fits = True
+        return value
+
+    @property
+    def has_body(self) -> bool:
+        """There was one."""
+        return self.body is not None or self.request.body_exists
+
+
+class Tap(Protocol):
+    """Who is told of requests: when they begin, and when they are answered."""
+
+    def begins(self) -> int:
+        """A request has come; the number is the exchange's `begun`."""
+
+    @property
+    def over(self) -> Callable[[UUID, Exchange], None]:
+        """It is answered."""

@@ -27,7 +27,7 @@ from sim_sled.play.judge.failures import Failure
 from sim_sled.play.many import Task, play_all
 from sim_sled.play.users import Deed
 
-RUNS_MAX: Final = 2_000
+RUNS_MAX: Final = 3_000
 """Runs of one reduction: minutes at most."""
 SEEDS: Final = 25
 """Seeds that a proposal is tried with: what happens in one run of ten is then nearly always found."""
@@ -35,6 +35,8 @@ ALONE: Final = 4
 """... and one instance alone with so many times more."""
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
+BOOT: Final = 10 * SECOND
+"""From a creation until something can be asked of the instance."""
 SUSPECTS: Final = 5
 """Instances tried alone of which the failure does not speak: those for which something was asked last before it."""
 DEEDS_MAX: Final = 50
@@ -76,6 +78,14 @@ def size_of(s: Scenario) -> tuple[int, ...]:
     return s.fleet.sleds, made, parts, ends
 
 
+def _measure(s: Scenario, vmms: int) -> tuple[int, ...]:
+    """As `size_of`, with the VMMs of its run: who is created sooner needs less time, and is restarted more often. Of
+    a crowd their number says nothing.
+    """
+    sleds, made, *rest = size_of(s)
+    return sleds, made, vmms if made < _CROWD else 0, *rest
+
+
 def shrink(
     task: Task,
     key: str,
@@ -94,44 +104,64 @@ def shrink(
     start = _fails(task, key)
     if start is None:
         return None
+    how = _Way(key, jobs, seeds, told, blamed=not _fails_anyhow(task, key))
+    crowd = _reduced(how, task, start, runs_max - runs_max // 3, written=False)
+    if size_of(crowd.scenario)[1] == 1 or not _has_crowd(task.scenario):
+        return crowd  # one instance: nothing is smaller
+    written = _reduced(how, task, start, runs_max - crowd.runs, written=True)
+    least = min((crowd, written), key=lambda one: _measure(one.scenario, one.vmms))
+    return attrs.evolve(least, runs=crowd.runs + written.runs - 1)  # the start was played once
+
+
+@attrs.frozen
+class _Way:
+    """What stays the same in one reduction. `blamed`: whoever is wrong on purpose is to blame; and so it stays."""
+
+    key: str
+    jobs: int
+    seeds: int
+    told: Callable[[int, Scenario], None] | None
+    blamed: bool
+
+
+def _reduced(way: _Way, task: Task, start: _Failed, runs_max: int, *, written: bool) -> Shrunk:
+    """One way down. `written`: it begins with what the crowd asked for, written out, instead of the crowd."""
     best, last, reason = task.scenario, start, start.failure.reason
-    blamed = not _fails_anyhow(task, key)  # whoever is wrong on purpose, if anybody is, is to blame; and so it stays
     runs = 1
     others = False
     while runs < runs_max:
         better = None
         quick = attrs.evolve(task, how=attrs.evolve(task.how, keep=False))
         size = size_of(best)
-        alone = _valid((attrs.evolve(quick, scenario=s) for s in _alone(best, last)), size)
         smaller = _valid((attrs.evolve(quick, scenario=s) for s in proposed(best)), size)
         # one instance alone is quickly played, so other seeds are tried first of all; and again when all else is done
-        by_seeds: Iterator[Task] = iter(())
-        if runs == 1 or others:
-            written = _valid((attrs.evolve(quick, scenario=s) for s in _written_out(best, last)), size)
-            by_seeds = chain(_seeded(written, 0, 1), _seeded(alone, 0, ALONE * seeds))
-        tasks = chain(by_seeds, _seeded(smaller, int(others), seeds if others else 1))
-        for one in play_all(tasks, jobs):
+        first: Iterator[Task] = iter(())
+        if written and runs == 1:
+            first = _valid((attrs.evolve(quick, scenario=s) for s in _written_out(best, last)), size)
+        elif runs == 1 or others:
+            alone = _valid((attrs.evolve(quick, scenario=s) for s in _alone(best, last)), size)
+            first = _seeded(alone, 0, ALONE * way.seeds)
+        rest = iter(()) if written and runs == 1 else _seeded(smaller, int(others), way.seeds if others else 1)
+        for one in play_all(chain(first, rest), way.jobs):
             runs += 1
             failure = next((f for f in one.result.failures if f.reason == reason), None)
             vmms = one.result.counts["vmms"]
-            # parts and time are no gain if there is more to look at: who is created sooner is restarted more often
-            if vmms > last.vmms and size_of(one.task.scenario)[:2] == size[:2]:
-                failure = None
-            if failure is not None and not (blamed and _fails_anyhow(one.task, key)):
+            smaller_run = _measure(one.task.scenario, vmms) < _measure(best, last.vmms)
+            if failure is not None and smaller_run and not (way.blamed and _fails_anyhow(one.task, way.key)):
                 better, last = one.task, _Failed(failure, vmms, one.result.deeds)
                 break
             if runs >= runs_max:
                 break
         if better is None:
-            if others or seeds <= 1:
+            if others or way.seeds <= 1 or (written and runs <= 2):
                 break
             others = True
             continue
         task = attrs.evolve(better, how=task.how)
         best, others = better.scenario, False
-        if told is not None:
-            told(runs, best)
-    return Shrunk(best, task.seed, key, last.failure.text, runs, last.vmms)
+        if way.told is not None:
+            way.told(runs, best)
+    return Shrunk(best, task.seed, way.key, last.failure.text, runs, last.vmms)
 
 
 def _seeded(tasks: Iterator[Task], first: int, seeds: int) -> Iterator[Task]:
@@ -187,7 +217,7 @@ def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
     seen: set[str] = set()
     for task in tasks:
         printed = print_scenario(task.scenario)
-        if printed in seen or size_of(task.scenario) >= size:
+        if printed in seen or size_of(task.scenario)[:2] > size[:2]:
             continue
         seen.add(printed)
         scenario, problems = parse_scenario(printed, task.shown)
@@ -196,7 +226,7 @@ def _valid(tasks: Iterator[Task], size: tuple[int, ...]) -> Iterator[Task]:
 
 
 def proposed(s: Scenario) -> Iterator[Scenario]:
-    """Smaller scenarios, the most promising first."""
+    """Smaller scenarios, the most promising first; and some that are not, but may need fewer VMMs."""
     yield from _without_instances(s)
     for sleds in sorted({1, 2, s.fleet.sleds // 2, s.fleet.sleds - 1}):
         if 0 < sleds < s.fleet.sleds:
@@ -208,6 +238,7 @@ def proposed(s: Scenario) -> Iterator[Scenario]:
     for i, load in enumerate(s.load):
         for smaller in (*_named_alone(load, literal), *_smaller_load(load)):
             yield attrs.evolve(s, load=(*s.load[:i], smaller, *s.load[i + 1 :]))
+    yield from _born_later(s)
     yield from _sooner_together(s)
     for i, rule in enumerate(s.rules):
         for simpler in _simpler_rule(rule):
@@ -226,11 +257,15 @@ def proposed(s: Scenario) -> Iterator[Scenario]:
         yield attrs.evolve(s, fleet=Fleet(sleds=s.fleet.sleds))
 
 
+def _has_crowd(s: Scenario) -> bool:
+    return any(load.churn is not None or load.every is not None for load in s.load)
+
+
 def _alone(s: Scenario, last: _Failed) -> Iterator[Scenario]:
     """Instead of a crowd what was asked for one instance, each deed an entry: the one of which the failure speaks, or
     one for which something was asked just before.
     """
-    if all(load.churn is None and load.every is None for load in s.load):
+    if not _has_crowd(s):
         return
     words = set(last.failure.text.replace(":", " ").replace(",", " ").split())
     spoken = dict.fromkeys(deed.hostname for deed in last.deeds if deed.hostname in words)
@@ -244,8 +279,6 @@ def _written_out(s: Scenario, last: _Failed) -> Iterator[Scenario]:
     """Instead of a crowd what it asked for until the failure, each deed an entry. With the same seed everybody meets
     the same fate, which is drawn by host name, so that instance after instance can be left out.
     """
-    if all(load.churn is None and load.every is None for load in s.load):
-        return
     before = [deed for deed in last.deeds if deed.at_us <= last.failure.at_us]
     if len(before) <= WRITTEN_MAX:
         yield attrs.evolve(s, load=tuple(map(_written, before)))
@@ -271,6 +304,20 @@ def _without_instances(s: Scenario) -> Iterator[Scenario]:
     for left in _fewer(hostnames):
         load = tuple(one for one, name in zip(s.load, about, strict=True) if not name or name in left)
         yield attrs.evolve(s, load=load)
+
+
+def _born_later(s: Scenario) -> Iterator[Scenario]:
+    """Of an instance that is written out, the life before something is asked of it is left out."""
+    about = [_only(load) for load in s.load]
+    for hostname in dict.fromkeys(name for name in about if name):
+        made, *asked = (load for load, name in zip(s.load, about, strict=True) if name == hostname)
+        others = [load for load, name in zip(s.load, about, strict=True) if name != hostname]
+        if made.create is None or made.at is None:
+            continue
+        for i in reversed(range(len(asked))):
+            starts, at = asked[i].start is not None, asked[i].at or 0
+            born = at if starts else max(made.at, at - BOOT)
+            yield attrs.evolve(s, load=(*others, attrs.evolve(made, at=born), *asked[i + starts :]))
 
 
 def _only(load: Load) -> str:

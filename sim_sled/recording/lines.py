@@ -26,7 +26,9 @@ from uuid import UUID
 import attrs
 import msgspec
 
+from nexus_client import types
 from nexus_client.outbox import Delivered
+from nexus_client.types import SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.play.calls import Answered, Ended, Send, Step
@@ -72,7 +74,8 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
     """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
-    not have; by `key_of` of the ids that it has.
+    not have; by `key_of` of the ids that it has. `api`: it is of a request of this version, carried out and answered
+    with 200, that says no more than the input: it has no line of its own.
     """
 
     at: int
@@ -80,6 +83,7 @@ class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in
     out: list[Any]
     told: list[Any] = []
     drawn: dict[str, int] = {}
+    api: str | None = None
 
 
 class Did(msgspec.Struct, kw_only=True):
@@ -204,6 +208,12 @@ SIMPLE: Final[dict[type, str]] = {contract.PutState: "PutState", contract.GetSta
 the time of a form.
 """
 _STEP: Final = form(Step())
+_STAYING: Final = frozenset({*SIMPLE.values(), "Heard"})
+_STAY: Final = frozenset({UpdatedRuntime, SledVmmState, type(None)})
+"""Inputs and values of replies that nobody changes."""
+_OK: Final = 200
+_TARGET_CHARS: Final = len("/vmms/00000000-0000-0000-0000-000000000000/state")
+"""More is a query, or an id in another notation."""
 
 
 def simple(told: dict[str, Any]) -> Any:
@@ -249,9 +259,22 @@ class Scribe:
         except (NoForm, RecursionError) as error:
             return {"~": "lost", "what": type(item).__name__, "why": str(error)}
 
-    def turn(self, at_us: int, item: Any, effects: Sequence[Any]) -> bytes:
-        """The line of a turn; `item` as `input` has it, effects as the core has them."""
+    def turn(self, at_us: int, item: Any, effects: Sequence[Any]) -> bytes | Turn:
+        """The line of a turn; `item` as `input` has it, effects as the core has them. A `Turn`: nobody changes what
+        is in it, so it may be written later.
+        """
         out = []
+        if not self._told and item.__class__ is dict and item["~"] in _STAYING:
+            for effect in effects:
+                kind = effect.__class__
+                if kind is not contract.PutToNexus and (
+                    kind is not contract.Reply or effect.value.__class__ not in _STAY
+                ):
+                    break
+                out.append({kind.__name__: effect})
+            else:
+                return Turn(at=at_us, item=item, out=out)
+            out = []
         for effect in effects:
             if type(effect) is Send:
                 self._sends[id(effect)] = self._sent
@@ -274,13 +297,48 @@ class Scribe:
             return _ENCODER.encode(line)
 
 
+_PUT: Final[dict[types.Asked, bytes]] = {
+    each: msgspec.json.encode({"state": {"type": each.value}})
+    for each in types.Asked
+    if each is not types.Asked.MIGRATION_TARGET
+}
+"""Bodies of which an input says all."""
+
+
+def says_all(turn: Turn, exchange: Exchange) -> bool:
+    """Whether a turn's line says all of the request that it is of."""
+    if exchange.status != _OK or exchange.version is None or len(exchange.request.raw_path) != _TARGET_CHARS:
+        return False
+    item = turn.item["is"]
+    if item.__class__ is contract.PutState:
+        return exchange.op == "vmm_put_state" and exchange.body == _PUT.get(item.requested.type)
+    return exchange.op == "vmm_get_state" and not exchange.has_body
+
+
+def asked_of(turn: Turn) -> Asked | None:
+    """The request of a turn that says all of it, as it was read; None if it has a line of its own, or was none."""
+    if turn.api is None:
+        return None
+    told = turn.item["is"]
+    put = turn.item["~"] == "PutState"
+    return Asked(
+        sled_id=UUID(told["sled_id"]),
+        op="vmm_put_state" if put else "vmm_get_state",
+        method="PUT" if put else "GET",
+        target=f"/vmms/{told['propolis_id']}/state",
+        version=turn.api,
+        status=_OK,
+        body={"state": {"type": told["requested"]["type"]}} if put else msgspec.UNSET,
+    )
+
+
 def exchanged(at_us: int, sled_id: UUID, exchange: Exchange) -> bytes:
     """The line of a request to a sled."""
     asked = Asked(
         sled_id=sled_id,
         op=exchange.op,
-        method=exchange.method,
-        target=exchange.target,
+        method=exchange.request.method,
+        target=exchange.request.raw_path,
         version=exchange.version,
         status=exchange.status,
     )

@@ -19,7 +19,7 @@ import attrs
 
 from sim_sled.core.config import PhysicalDisk, SledConfig
 from sim_sled.recording.forms import BadForm, value_of
-from sim_sled.recording.lines import Asked, Header, Http, Line, Turn
+from sim_sled.recording.lines import Asked, Header, Http, Line, Turn, asked_of
 
 WITHIN_S: Final = 60
 """How long a state is waited for: as long as Nexus waits for an answer."""
@@ -62,11 +62,17 @@ class _Making:
         elif isinstance(line, Turn):
             for vmm, state in _reported(line.out):
                 self._reported(vmm, state)
+            asked = asked_of(line)
+            if asked is not None:
+                self._of_sled(where, asked)
         elif isinstance(line, Http):
-            self.sleds[str(line.http.sled_id)] = None
-            self.sled_id = self.sled_id or str(line.http.sled_id)
-            if str(line.http.sled_id) == self.sled_id:
-                self._asked(where, line.http)
+            self._of_sled(where, line.http)
+
+    def _of_sled(self, where: str, asked: Asked) -> None:
+        self.sleds[str(asked.sled_id)] = None
+        self.sled_id = self.sled_id or str(asked.sled_id)
+        if str(asked.sled_id) == self.sled_id:
+            self._asked(where, asked)
 
     def _reported(self, vmm: str, state: str) -> None:
         self.passing |= {id(look) for look in self._looks.pop(vmm, ())}

@@ -28,11 +28,13 @@ def merged(kept: dict[str, dict], told: dict[str, dict]) -> dict[str, dict]:
 
 def table(benches: dict[str, dict]) -> str:
     lines = ["| row | ours | floor | unit | ratio | by CPU | aim |", "|---|---|---|---|---|---|---|"]
-    for bench in benches.values():
+    for letter, bench in benches.items():
         for row in bench["rows"]:
+            name = row["name"].strip()
+            name = name if name.startswith("(") else f"({letter}) {name}"
             by_cpu = "-" if row["cpu_ratio"] is None else f"{row['cpu_ratio']:.2f}"
             lines.append(
-                f"| {row['name'].strip()} | {figure(row['ours'])} | {figure(row['floor'])} | {row['unit']} "
+                f"| {name} | {figure(row['ours'])} | {figure(row['floor'])} | {row['unit']} "
                 f"| {row['ratio']:.2f} | {by_cpu} | {row['verdict']} |"
             )
     lines += ["", "| bench | measured | commit | load before, after | command |", "|---|---|---|---|---|"]

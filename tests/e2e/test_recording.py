@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
@@ -394,6 +395,22 @@ def test_a_copy_needs_a_folder_of_its_own(folder):
         2,
         f"sim-sled: {folder} is not empty: a recording has a folder of its own\n",
     )
+
+
+async def test_rules_that_are_loaded_while_it_runs_are_replayed(tmp_path):
+    """As `inject` loads them: the rules that stay go on, and are other objects when they are read."""
+    scenario, problems = parse_scenario(RULES + "- name: again\n  when: {every: 20ms}\n  do: {note: again}\n")
+    assert scenario is not None, problems.text()
+    rack = SmallRack(sleds=3, pace="instant", record=Recorder(tmp_path / "r", {}), scenario=scenario)
+    async with rack:
+        await rack.create_instance("a")
+        rack.load(attrs.evolve(scenario, rules=scenario.rules[1:]))
+        await rack.create_instance("b")
+        rack.load(scenario)
+        await rack.create_instance("c")
+    found = replay(opened(tmp_path / "r").lines())
+    assert found.difference is None
+    assert "again" in first(tmp_path / "r").read_text()
 
 
 def test_against_the_model_of_nexus_a_rack_does_as_it_did(folder):

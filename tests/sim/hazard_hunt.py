@@ -10,7 +10,9 @@ from nexus_client.stub.hazards import DEFAULT, Hazard
 from sim_sled.campaign.explore import explore, place_of
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
+from sim_sled.language.actions import Delay
 from sim_sled.language.check import load_scenarios
+from sim_sled.language.distribution import Fixed
 from sim_sled.language.schema import Agent, Nexus
 from sim_sled.play.many import Task
 from sim_sled.play.run import How, play
@@ -43,6 +45,24 @@ SHOWN = [
     ("stop-in-migration", with_nexus(Hazard.STOP_LOST_IN_MIGRATION), "is-stopped"),
     ("failed-still-checked", with_nexus(Hazard.CHECKS_WHAT_IS_OVER), "known-to-be-over"),
 ]
+
+LATE_S = 10
+"""So late may a user or a sled be on a busy machine."""
+
+
+def on_the_wall(scenario):
+    """As it is played on the wall clock: the gap of `stop-before-start` is wide enough for those who are late.
+
+    The stop comes in the middle of it.
+    """
+    if scenario.name != "stop-before-start":
+        return scenario
+    [rule] = scenario.rules
+    gap = Delay(Fixed(2 * LATE_S * 1_000_000))
+    *others, stop = scenario.load
+    later = attrs.evolve(stop, at=stop.at + LATE_S * 1_000_000)
+    return attrs.evolve(scenario, rules=(attrs.evolve(rule, do=(gap,)),), load=(*others, later))
+
 
 STORM = Path(__file__).with_name("storm.yaml")
 STOP_BEFORE_START = "stop_before_start"

@@ -21,10 +21,12 @@ from tests.sim.hazard_hunt import (
     SLEDS_MAX,
     VMMS_MAX,
     found,
+    on_the_wall,
     reduced,
     scenario_of,
     shows,
     storm,
+    with_agent,
     with_nexus,
 )
 
@@ -40,6 +42,12 @@ def test_the_expectation_fails_with_the_hazard_and_holds_without_it(name, on, ex
     assert not play(scenario, seed, How(keep=False)).failures
     failed = play(on(scenario), seed, How(keep=False)).failures
     assert any(expectation in failure.key for failure in failed), [failure.text for failure in failed]
+
+
+def test_what_is_played_on_the_wall_clock_shows_the_same():
+    scenario = on_the_wall(scenario_of("stop-before-start"))
+    assert not play(scenario, 1, How(keep=False)).failures
+    assert any("others-live-on" in failure.key for failure in play(with_agent(scenario), 1, How(keep=False)).failures)
 
 
 def test_with_the_panic_nexus_dies_again_at_each_start():

@@ -1,5 +1,8 @@
 """External IPs, subnets and the serial console (NX 6)."""
 
+from ipaddress import IPv4Address, IPv4Network
+from uuid import UUID
+
 import pytest
 from msgspec.structs import replace
 from support.nexus.world import BAD, World, report
@@ -19,7 +22,7 @@ from nexus_client.stub.contract import (
     Reply,
     Start,
 )
-from nexus_client.stub.networking import Resource, console_refusal, gate, whom_to_tell
+from nexus_client.stub.networking import Resource, console_refusal, gate, vm_spec, whom_to_tell
 from nexus_client.stub.records import InstanceDbState, IpState, VmmDbState
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.rules import RULES, RuleSet
@@ -306,3 +309,37 @@ def test_console_of_the_source_during_a_migration():
     assert world.ask(CheckConsole, web).body["propolis_id"] == source
     world.report(source, report(S.STOPPING, 50))
     assert error(world.ask(CheckConsole, web))[1].endswith('in state "migrating"')
+
+
+# ---- what a VMM is told ----
+
+
+def specs(ordinals):
+    world = World.make(**OFF)
+    row = world.nexus.records.instances[world.create(start=False)]
+    return [vm_spec(world.nexus._ctx, replace(row, id=UUID(int=n), ordinal=n)) for n in ordinals]
+
+
+def test_four_instances_share_a_source_nat_address_each_with_a_block_of_its_ports():
+    """SA 4.2: 16,384 ports, aligned; what two instances had in common would reach either."""
+    nats = [spec.source_nat for spec in specs(range(1, 9))]
+    blocks = [(nat.ip, nat.first_port, nat.last_port) for nat in nats]
+    quarters = [(0, 16383), (16384, 32767), (32768, 49151), (49152, 65535)]
+    addresses = ["203.0.113.1"] * 4 + ["203.0.113.2"] * 4
+    assert blocks == [(ip, *ports) for ip, ports in zip(addresses, quarters * 2, strict=True)]
+
+
+def test_an_interface_lies_in_its_subnet_and_has_an_address_of_its_own():
+    nics = [spec.nic for spec in specs(range(1, 900))]
+    assert all(IPv4Address(nic.ip) in IPv4Network(nic.subnet) for nic in nics)
+    assert all(IPv4Address(nic.ip) >= IPv4Address("172.30.0.5") for nic in nics), "the first five are reserved"
+    assert len({nic.ip for nic in nics}) == len({nic.mac for nic in nics}) == len(nics)
+    assert {nic.mac[:10] for nic in nics} == {"A8:40:25:F"}
+
+
+@pytest.mark.parametrize(("project", "vni"), [(0, 1024), (1, 1025), (0xFF_0000, 1024), (0xFE_FFFF, 0xFF_03FF)])
+def test_a_project_has_a_network_number_of_those_that_guests_may_have(project, vni):
+    """24 bits, the first 1,024 for the system's own."""
+    world = World.make(**OFF)
+    row = world.nexus.records.instances[world.create(start=False)]
+    assert vm_spec(world.nexus._ctx, replace(row, project_id=UUID(int=project))).nic.vni == vni

@@ -7,7 +7,7 @@ import pytest
 from nexus_client.dropshot import ending
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
-from sim_sled.daemon.snapshot import Refused
+from sim_sled.daemon.snapshot import Refused, Snapshots
 
 
 async def test_a_start_that_waits_for_a_nexus_ends_when_somebody_asks_for_the_end():
@@ -46,19 +46,19 @@ async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
         assert "Its sled has left the rack." in look.unmet(seen, "stopped", 1)
         assert Feed(rack.daemon).story(seen)["lives"][0]["sled"]
         assert look.rows() == []
-        file = await rack.daemon.snapshots.take()
-        await rack.daemon.snapshots.restore(file.text.encode())
+        file = await Snapshots(rack.daemon).take()
+        await Snapshots(rack.daemon).restore(file.text.encode())
         assert look.why(rack.meant("web"))["gone"]
 
 
 async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
     async with SmallRack(sleds=1) as rack:
-        file = await rack.daemon.snapshots.take()
+        file = await Snapshots(rack.daemon).take()
         rack.daemon.addresses.popitem()  # as between two steps of `join`
         with pytest.raises(Refused, match="1 sleds are about to listen"):
-            await rack.daemon.snapshots.take()
+            await Snapshots(rack.daemon).take()
         with pytest.raises(Refused, match="1 sleds are about to listen"):
-            await rack.daemon.snapshots.restore(file.text.encode())
+            await Snapshots(rack.daemon).restore(file.text.encode())
 
 
 @pytest.mark.parametrize("name", ["null", "1e3", "2026-01-01", "é"])

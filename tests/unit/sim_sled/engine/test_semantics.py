@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from attrs import evolve
 
 from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario
@@ -302,6 +303,35 @@ def test_a_reload_keeps_the_counters_of_rules_that_keep_their_name():
         engine.fire("go", 0)
     assert engine.counters["a"].fired == 2
     assert engine.counters["b"].fired == 3
+
+
+def test_a_reload_with_one_rule_more_leaves_the_timers_of_the_others_as_they_were():
+    """As `inject` does, and a recording with the same rules as other objects; `every` came twice as often."""
+    every = "{name: a, when: {every: 10s}, do: {note: x}}"
+
+    def scenario_of(*more):
+        scenario, problems = parse_scenario(HEAD + rules(every, *more))
+        assert scenario is not None, problems.text()
+        return scenario
+
+    def played(scenarios):
+        engine = Engine(scenario_of(), 1, {})
+        engine.begin(0)
+        at_us = []
+        engine.tell = lambda *told: at_us.append(now_us)
+        for now_us in range(0, 46_000_000, 500_000):
+            if now_us in scenarios:
+                engine.reload(scenarios[now_us], now_us)
+            engine.tick(now_us)
+        return sorted({us // 1_000_000 for us in at_us})
+
+    more = scenario_of("{name: b, when: {manual: go}, do: {note: z}}")
+    same = evolve(more, rules=(*scenario_of().rules, *more.rules[1:]))
+    assert played({}) == [0, 10, 20, 30, 40]
+    assert played({15_000_000: more, 22_000_000: same}) == [0, 10, 20, 30, 40]
+    other = scenario_of("{name: b, when: {manual: go}, do: {note: z}}")
+    gone = evolve(other, rules=other.rules[1:])
+    assert played({12_000_000: gone, 14_000_000: more}) == [0, 10, 14, 24, 34, 44], "not one timer more than a rule"
 
 
 @pytest.mark.parametrize(

@@ -451,3 +451,11 @@ def test_any_value_anywhere_is_taken_or_refused(data):
     put(body, path, data.draw(ANY_JSON, label="value"))
     with suppress(BadJson, InvalidRequest):
         assert isinstance(registered(level, body), contract.Registration)
+
+
+def test_vms_of_a_project_share_its_id_and_no_other():
+    one, other = (registered(48, {**register_body(48), "instance_id": str(UUID(int=n))}) for n in (1, 2))
+    assert one.project_id is other.project_id
+    assert one.silo_id is other.silo_id
+    assert one.silo_id != one.project_id
+    assert one.instance_id != other.instance_id

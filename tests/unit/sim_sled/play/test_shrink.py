@@ -138,6 +138,36 @@ expect:
 """
 
 
+def test_the_life_before_what_matters_is_left_out_by_creating_it_later():
+    text = TWO.replace("at: 9s, migrate", "at: 90s, migrate").replace("at: 20s, stop", "at: 20s, start")
+    asked = [{(load.at // 1_000_000, load.action()) for load in s.load} for s in shrink.proposed(scenario(text))]
+    assert {(0, "create"), (20, "start"), (30, "stop"), (80, "create"), (90, "migrate")} in asked
+    assert {(0, "create"), (90, "migrate"), (30, "stop"), (20, "create")} in asked, "who is started is created then"
+
+
+def test_what_needs_more_vmms_is_no_gain_and_what_needs_fewer_is_one_although_it_is_later(monkeypatch):
+    """The sooner it is created, the more VMMs it has had when it is migrated."""
+
+    def played(tasks, _jobs):
+        for task in tasks:
+            born = [load.at for load in task.scenario.load if load.create is not None]
+            asked = [load.at for load in task.scenario.load if load.migrate is not None]
+            fails = born and asked == [90_000_000]
+            failures = (Failure("wishes_kept", "told", 0),) if fails else ()
+            counts = {"vmms": 100 - born[0] // 1_000_000} if fails else {"vmms": 0}
+            yield SimpleNamespace(task=task, result=SimpleNamespace(failures=failures, counts=counts, deeds=()))
+
+    monkeypatch.setattr(shrink, "play_all", played)
+    start = scenario(
+        "version: 1\nname: late\nfleet: {sleds: 1}\n"
+        "load: [{at: 7s, create: {hostname: web}}, {at: 90s, migrate: {hostname: web}}]\n"
+    )
+    shrunk = shrink.shrink(Task("late.yaml", start, 1, How()), "wishes_kept")
+    assert shrunk is not None
+    assert [load.at for load in shrunk.scenario.load] == [80_000_000, 90_000_000]
+    assert shrunk.vmms == 20
+
+
 def test_of_a_crowd_one_instance_is_left_and_what_was_asked_of_it():
     task = next(
         task
