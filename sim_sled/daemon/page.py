@@ -29,7 +29,6 @@ from sim_sled.core.vmm import Vmm
 from sim_sled.daemon.control_answers import Brief, Life, LifeEvent, Story, Why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting
-from sim_sled.language.actions import Stall
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -430,6 +429,8 @@ def _brief(seen: Sighting) -> Brief:
 
 
 def _holds(engine: Engine, rule: Rule) -> bool:
+    from sim_sled.language.actions import Stall  # noqa: PLC0415 -- whoever has rules has it; others need not wait for it
+
     # whom a rule keeps frozen is looked up among all VMMs: not in every frame for those that never freeze anybody
     freezes = any(isinstance(action, Stall) for action in rule.do)
     return engine.holds(rule.name) if freezes else engine.post.holds(rule.name)
