@@ -218,7 +218,7 @@ async def test_who_comes_back_with_a_number_of_an_earlier_daemon_hears_everythin
         everything = await answer.text()
     async with http.get(f"{url}/events{query}", headers=headers) as answer:
         assert await answer.text() == everything
-    assert everything.count("Registered(") == 2
+    assert everything.count("registered with Nexus, generation 1") == 2
 
 
 async def command(*args):

@@ -94,9 +94,9 @@ fleet: {sleds: 2}
 latency: instant
 load:
 - {at: 0s, create: {hostname: web}}
-- {at: 600ms, migrate: {hostname: web}}
+- {at: 2200ms, migrate: {hostname: web}}
 rules:
-- {name: dark, for: {hostname: web}, when: {at: 500ms}, do: {power_off_sled: {lasts: forever}}}
+- {name: dark, for: {hostname: web}, when: {at: 2s}, do: {power_off_sled: {lasts: forever}}}
 expect: []
 """
 
