@@ -79,7 +79,6 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 @typed(
     Needs(("--plays", "--junit", "--watch"), ("--scenario",)),
     Needs(("--propolis-net",), ("--propolis",)),
-    Needs(rss.OF_A_HANDOFF, ("NEXUS_LOCKSTEP_PORT",)),
 )
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
@@ -289,6 +288,9 @@ def serve(
             fail("--no-companions, but a rack that is handed over has Crucible agents and a pantry")
         sleds = rss.two_scrimlets(sleds, given=role is not None)
         rss.try_out(wishes, sleds)
+    elif wishes is not None:
+        # the original takes them whatever it is told of the port, and its how-to gives none
+        logs.get("serve").info("no NEXUS_LOCKSTEP_PORT: nothing is handed over, --rss-* only say what is where")
     how = serving.ServeOptions(
         control=control,
         token=_token(control_token, control_token_file),

@@ -65,14 +65,6 @@ RackId = Annotated[
 ]
 
 
-OF_A_HANDOFF: Final = (
-    "--rss-nexus-external-addr", "--rss-nexus-id", "--rss-external-dns-internal-addr", "--cockroach-addr",
-    "--rack-subnet", "--rss-tls-cert", "--rss-tls-key", "--rss-recovery-silo-name", "--rss-recovery-user-name",
-    "--rss-recovery-user-password", "--rss-switch-port", "--rack-id",
-)  # fmt: skip
-"""Said to Nexus and to nobody else. Where DNS answers matters without a hand-off, too."""
-
-
 def _fail(message: str) -> NoReturn:
     typer.echo(f"sim-sled: {message}", err=True)
     raise typer.Exit(BAD_INPUT)

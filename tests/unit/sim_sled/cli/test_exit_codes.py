@@ -141,3 +141,16 @@ def test_a_server_that_answers_something_else_is_no_control_api(monkeypatch, wor
 def test_fields_of_a_newer_daemon_are_shown(monkeypatch):
     monkeypatch.setattr(control_client, "_open", lambda *_: BytesIO(b'{"fired": "now", "more": 1}'))
     assert '"more": 1' in sim_sled("fire", "now", "--json", "--at", "[::1]:1").stdout
+
+
+@pytest.mark.parametrize("port", [[], ["0"], ["12232"]], ids=["no port", "port 0", "a port"])
+def test_the_command_line_of_the_originals_how_to_starts_a_sled(monkeypatch, port):
+    """With `--rss-*` options and no lockstep port: nothing is handed over, and nothing is refused."""
+    started = []
+    monkeypatch.setattr("sim_sled.daemon.serve.run", lambda *args: started.append(args[2]) or 0)
+    words = ["--rss-nexus-external-addr", "127.0.0.1:12220", "--rss-external-dns-internal-addr", "[::1]:5353",
+             "--rss-internal-dns-dns-addr", "[::1]:3535"]  # fmt: skip
+    result = sim_sled("serve", VMM, "[::1]:0", "[::1]:12221", *port, *words)
+    assert result.exit_code == 0, result.stderr
+    [serving] = started
+    assert (serving.handoff is not None) == (port == ["12232"])
