@@ -125,7 +125,7 @@ def rules(text):
 
 async def registered(cluster):
     async with asyncio.timeout(LIMIT_S):
-        await asyncio.gather(*(event.wait() for event in cluster.daemon.registered.values()))
+        await asyncio.gather(*(event.wait() for event in cluster.daemon.reporting.registered.values()))
 
 
 # ---- 7.3, 7.4 ------------------------------------------------------------------------------------------------------
