@@ -90,8 +90,8 @@ def _coverage(version: str, *, as_json: bool) -> None:
     operations = len({(row.operation, row.method, row.path) for row in found})
     counts = ", ".join(f"{sum(row.how is how for row in found)} {how.value}" for how in How)
     # some are served one way in old versions and another way since, with a row for each
-    rows = "" if operations == len(found) else f" in {len(found)} rows"
-    typer.echo(f"{operations} operations{rows}: {counts}")
+    in_rows = "" if operations == len(found) else f" in {len(found)} rows"
+    typer.echo(f"{operations} operations{in_rows}: {counts}")
 
 
 def _validate(operation: str, version: str, part: Part | None, *, as_json: bool) -> None:

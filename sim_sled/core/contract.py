@@ -4,7 +4,8 @@ A request carries a `ticket` (any int that the shell chose, unique while it wait
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
 `SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
 
-Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py, play/wrong_sleds.py.
+Read before: core/errors.py.
+Read next: core/rack.py, core/rules.py, core/turn.py, daemon/reporting.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
@@ -315,7 +316,7 @@ class DropFiles(Struct, frozen=True):
 
 
 class ZoneServer(Struct, frozen=True):
-    """A server in a zone of a configuration, at `[ip]:port` (SR 4.8): the Crucible agent of `dataset`; None: a pantry."""
+    """A server in a zone of a configuration, at `[ip]:port` (SR 4.8): the Crucible agent of `dataset`, or a pantry."""
 
     address: str
     dataset: UUID | None

@@ -127,7 +127,7 @@ def rules(text):
 
 async def registered(cluster):
     async with asyncio.timeout(LIMIT_S):
-        await asyncio.gather(*(event.wait() for event in cluster.daemon.registered.values()))
+        await asyncio.gather(*(event.wait() for event in cluster.daemon.reporting.registered.values()))
 
 
 # ---- 7.3, 7.4 ------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ async def _served(cluster, wanted, datasets):
     await wanted.reconciled()
     beside = cluster.beside[cluster.sleds[wanted.which]].crucible
     async with asyncio.timeout(LIMIT_S):
-        while not set(datasets) == set(beside) - {dataset for dataset, _ in cluster.agents}:
+        while set(datasets) != set(beside) - {dataset for dataset, _ in cluster.agents}:
             await asyncio.sleep(0.01)  # zones are listened for behind the answer
     return [beside[dataset] for dataset in datasets]
 

@@ -4,7 +4,8 @@ import json
 from uuid import UUID
 
 import pytest
-from support.rack.estate import Fixed, config, dataset, zone
+from support.rack.estate import Fixed, config, zone
+from support.rack.estate import dataset as dataset_row
 from support.wire.documents import fits
 
 from propolis_stub.spec.volumes import Region, RegionOptions
@@ -249,7 +250,7 @@ DATASET = UUID(int=0xC1)
 
 def adopting(generation, *addresses, crucible=True, pool=POOL):
     """A configuration that adopts the disk, with a Crucible zone at each address."""
-    row = dataset(1, "crucible" if crucible else "debug") | {"id": str(DATASET)}
+    row = dataset_row(1, "crucible" if crucible else "debug") | {"id": str(DATASET)}
     row["name"]["pool_name"] = f"oxp_{pool}"
     zones = [zone(number, "crucible") for number, _ in enumerate(addresses)]
     for each, address in zip(zones, addresses, strict=True):
