@@ -316,7 +316,7 @@ class DropFiles(Struct, frozen=True):
 
 
 class ZoneServer(Struct, frozen=True):
-    """A server in a zone of a configuration, at `[ip]:port` (SR 4.8): the Crucible agent of `dataset`, or a pantry."""
+    """A server in a zone, at `[ip]:port` (SR 4.8): the Crucible agent of `dataset`, or a pantry."""
 
     address: str
     dataset: UUID | None
