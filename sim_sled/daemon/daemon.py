@@ -93,6 +93,9 @@ DRAWN_MAX: Final = 512
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
 
+SERVING_MAX: Final = 1_000
+"""Configurations whose zones are being listened for at a time: it takes no longer than binding a few addresses."""
+
 
 @attrs.define
 class Played:
@@ -364,6 +367,10 @@ class Daemon:
             ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
         started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
         await started.start()
+        if sled.has_estate:  # an earlier daemon kept what it knew
+            from sim_sled.core.omicron_config.ledger import Ledger  # noqa: PLC0415 -- most have nothing kept
+
+            await started.serve_zones(sled.estate.of(Ledger).zone_servers())
 
     def _retries_as_ruled(self, sled: Sled) -> None:
         from sim_sled.play.fleet import outbox_of  # noqa: PLC0415 -- most daemons have no rules
@@ -505,6 +512,10 @@ class Daemon:
                 self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(effect, contract.TellNexus):
             self.in_background(self.reporting.tell(effect), TELLING_MAX)
+        elif isinstance(effect, contract.ServeZones):
+            beside = self.companions.get(effect.sled_id)
+            if beside is not None:
+                self.in_background(beside.serve_zones(effect.servers), SERVING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
