@@ -193,8 +193,8 @@ class RackState:
     handed_over: HandoffBody | None = None
 
     def complete(self, rack_id: UUID, body: HandoffBody) -> None:
-        """Take a hand-off. Raises `Refused`. A rack that is initialised says yes as soon as the network is right: what
-        comes after that is one transaction, which ends early then.
+        """Take a hand-off. Raises `Refused`. A rack that is initialised says yes as soon as the network is right:
+        what comes after that is one transaction, which ends early then.
         """
         _parsed(body)
         if rack_id != self.rack_id:
