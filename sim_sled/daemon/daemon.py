@@ -680,7 +680,7 @@ class Daemon:
         who = self.engine.cast.subjects.get(propolis_id)
         if who is None:
             raise ValueError("no rule ever sees this VMM")
-        scenario, name = with_one_more(self.engine, who.hostname, action)
+        scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
         self._turn(Load(scenario), None)
         self._turn(Fire(name, propolis_id), None)
         return name
