@@ -179,7 +179,7 @@ class Daemon:
         """Who writes down every turn."""
         self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
-        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say, self.look.told]
         self.companions: dict[UUID, Companions] = {}
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:

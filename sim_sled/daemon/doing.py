@@ -38,7 +38,7 @@ def with_one_more(engine: Engine, hostname: str, action: str, now_us: int) -> tu
     numbers = [int(known[len(PREFIX) :]) for known in engine.counters if _OURS.fullmatch(known)]
     name = f"{PREFIX}{max(numbers, default=0) + 1}"
     rule = one_rule(name, hostname, action)
-    rule = attrs.evolve(rule, marks={"": Mark(f"{command_of(hostname, action)}, at {stamp(now_us)}")})
+    rule = attrs.evolve(rule, marks={"": Mark(f"{command_of(hostname, action)}, at {stamp(now_us)[:19]}Z")})
     theirs = [each for each in engine.scenario.rules if not _OURS.fullmatch(each.name)]
     ours = [each for each in engine.scenario.rules if _OURS.fullmatch(each.name)]
     return attrs.evolve(engine.scenario, rules=(*theirs, *ours[1 - KEPT_MAX :], rule)), name
