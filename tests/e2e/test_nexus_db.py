@@ -52,7 +52,7 @@ async def test_killed_at_any_moment_it_finds_everything_again(tmp_path):
         daemon = Daemon([SledConfig(uuid.uuid4(), "[::1]:0", hardware=roomy)], options)
         await daemon.start()
         stack.push_async_callback(daemon.stop)
-        await asyncio.wait_for(next(iter(daemon.registered.values())).wait(), 20)
+        await asyncio.wait_for(next(iter(daemon.reporting.registered.values())).wait(), 20)
         http = await stack.enter_async_context(aiohttp.ClientSession(f"http://{bound['control']}"))
 
         async def create(name):
@@ -99,7 +99,7 @@ async def test_one_without_a_file_that_has_forgotten_its_sleds_is_told_of_them_a
             daemon = Daemon([sled], Options(nexus=bound["address"], pacer=PresetPacer("instant"), shutdown_wait_s=1))
             await daemon.start()
             stack.push_async_callback(daemon.stop)
-            await asyncio.wait_for(daemon.registered[sled.sled_id].wait(), 20)
+            await asyncio.wait_for(daemon.reporting.registered[sled.sled_id].wait(), 20)
             process.kill()
             await process.wait()
             process, bound = await start(tmp_path, None, bound["address"], bound["control"])
