@@ -92,10 +92,10 @@ class Response:
         if body is not None:
             head += f"content-type: {JSON_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
             data = head.encode() if request.method == "HEAD" else head.encode() + body
-        elif self._status in _BODILESS:
-            data = f"{head}\r\n".encode()
-        else:
+        elif self._status not in _BODILESS:
             data = f"{head}content-length: 0\r\n\r\n".encode()  # else a client waits for the end of the connection
+        else:
+            data = f"{head}\r\n".encode()
         # aiohttp's writer has headers, chunks and compression to think of; this is all it would do
         protocol, writer = request.protocol, request.writer
         transport = protocol.transport
