@@ -52,9 +52,9 @@ class Reporting:
         """Set by each answer to a state."""
         self._hear, self._name_of = hear, name_of
         self._address = options.nexus
-        self._client = NexusClient(options.nexus)
+        self.client = NexusClient(options.nexus)
         self.senders: Senders[contract.PutToNexus | Send] = Senders(
-            self._client,
+            self.client,
             self._replied,
             in_flight_max=connections_allowed(len(self.registered)),
             breaker=options.engine is None,  # a scenario counts attempts
@@ -68,7 +68,7 @@ class Reporting:
     def open(self) -> None:
         """From now on there is a loop."""
         self.refused = asyncio.get_running_loop().create_future()
-        self._client.open()
+        self.client.open()
 
     async def close(self) -> None:
         """Nothing is said any more, and nobody waits for an answer."""
@@ -76,7 +76,7 @@ class Reporting:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
         await self.senders.stop()
-        await self._client.close()
+        await self.client.close()
         if self.refused is not None and not self.refused.done():
             self.refused.cancel()
 
@@ -131,9 +131,9 @@ class Reporting:
     async def _ask(self, effect: contract.AskNexus) -> None:
         answer: GetReplied | PostReplied
         if isinstance(effect.call, GetSledAgent):
-            answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
+            answer = GetReplied(await self.client.get_sled_agent(effect.call.sled_id))
         else:
-            answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
+            answer = PostReplied(await self.client.post_sled_agent(effect.call.sled_id, effect.call.info))
         if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
             # once per reason: it is asked every 2 s, for ever
             self._not_ready[effect.sled_id] = answer.outcome.why

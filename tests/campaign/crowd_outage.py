@@ -88,14 +88,14 @@ async def run(vmms: int, away_s: float) -> dict:
     collector.started()
     gc.collect()
     tried = 0
-    put = daemon._client.start_put
+    put = daemon.reporting.client.start_put
 
     def counted(*arguments):
         nonlocal tried
         tried += 1
         return put(*arguments)
 
-    daemon._client.start_put = counted
+    daemon.reporting.client.start_put = counted
     _close(server)
     before, cpu = _rss(), time.process_time()
     reboot = VmmStateRequested(Asked.REBOOT)
