@@ -1,7 +1,7 @@
 """What happens in a run, or is told by a conductor, as the records of `core.event`: `run --events` has the
 fields that `events` of a daemon has.
 
-Read before: core/event.py, play/translate.py. Read next: daemon/looking.py, play/virtual.py.
+Read before: core/event.py, play/virtual.py. Read next: daemon/looking.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Between the Nexus model's words and the rack's: calls to inputs, happenings to lines.
 
-Read before: play/virtual.py. Read next: page/recording.py, play/events.py, recording/open_loop.py.
+Read before: play/virtual.py. Read next: page/recording.py, recording/open_loop.py.
 """
 
 from __future__ import annotations
