@@ -1,7 +1,8 @@
 """Everything that one sled says of itself, beside its VMMs, word for word (SR 3.6, 4.4 to 4.7).
 
 The other tests ask for what they are about; this one notices what nobody asked for. Whoever changes an answer looks
-at the difference and writes the file again: `PYTHONPATH=.:tests python tests/unit/sim_sled/core/test_self_portrait.py`.
+at the difference and writes the file again:
+`PYTHONPATH=.:tests python tests/unit/sim_sled/core/test_self_portrait.py`.
 """
 
 import json
