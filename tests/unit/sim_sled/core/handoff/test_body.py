@@ -221,5 +221,24 @@ def test_what_is_not_as_on_a_rack_is_said():
     assert make(WISHES, facts()).told == ()
 
 
+@pytest.mark.parametrize(
+    ("wishes", "known", "word"),
+    [
+        (WISHES, facts(a_sled(scrimlet=False)), "--role scrimlet"),
+        (WISHES, facts(a_sled(), a_sled(SECOND)), "share an address"),
+        (attrs.evolve(WISHES, rack_subnet=IPv6Network("fd00:1122:3344::/56")), facts(), "--rack-subnet"),
+        (attrs.evolve(WISHES, cockroach=()), facts(), "--cockroach-addr"),
+        (attrs.evolve(WISHES, cockroach=("[fd00:1122:3344:109::4]:32221",)), facts(), "lies in no sled's /64"),
+    ],
+)
+def test_each_difference_to_a_rack_is_one_sentence(wishes, known, word):
+    (told,) = make(wishes, known).told
+    assert word in told
+
+
+def test_the_lockstep_api_is_at_the_host_of_the_internal_one():
+    assert WISHES.lockstep == "[fd00:1122:3344:101::5]:12232"
+
+
 if __name__ == "__main__":
     LOOKED_AT.write_text(json.dumps(_made(), indent=1, sort_keys=True) + "\n")
