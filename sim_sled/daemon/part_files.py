@@ -6,6 +6,7 @@ Read next: daemon/recorder.py, daemon/scrubbing.py.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,8 @@ PART_BYTES: Final = 64 * 1024 * 1024
 """Of a part: what an editor still opens. The next one begins then."""
 
 
-_AT_ONCE: Final = 64
-"""Lines of one write: what is joined for it stays small, so that it costs no new pages of memory every time."""
+ROOM: Final = 4
+"""This part of all bytes is free after a checkpoint; the next one is due after half of that."""
 
 
 class CannotRecord(ValueError):
@@ -27,16 +28,24 @@ class CannotRecord(ValueError):
 
 
 class PartFiles:
-    """A folder of one's own. `begin`, then `write`, then `close`."""
+    """A folder of one's own. `begin`, then `write`, then `close`. `total_bytes`: of what stays; see `checkpoint`."""
 
-    def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, folder: Path, part_bytes: int = PART_BYTES, total_bytes: int | None = None) -> None:
         """Raises `CannotRecord` if the folder is not empty or cannot be written."""
         self.folder = folder
         self.of = secrets.token_hex(8)
         """Which recording it is: all its parts say so."""
         self._part_bytes = part_bytes
+        self._total_bytes = total_bytes
         self._part = 1
+        self._older: deque[tuple[Path, int, bool]] = deque()
+        """Parts that are whole: their bytes, and whether a replay can begin there."""
+        self._begins = True
+        self.bytes = 0
+        """Of all parts."""
         self._in_part = 0
+        """Bytes of its lines; `_size`: of the file."""
+        self._size = 0
         self._file: Any = None
         with self.usable():
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,37 +65,53 @@ class PartFiles:
         # without a buffer of ours: what is written is the kernel's, and outlives this process
         self._file = (self.folder / PART.format(self._part)).open("xb", buffering=0)
 
-    def write(self, waiting: list[bytes]) -> None:
-        """Lines without their ends. OSError."""
-        size = sum(map(len, waiting)) + len(waiting)
-        if self._in_part + size <= self._part_bytes:  # nearly always
-            self._in_part += size
-            self._out(waiting)
+    def write(self, block: bytes) -> None:
+        """Whole lines with their ends. OSError."""
+        while self._in_part + len(block) > self._part_bytes:
+            fit = block.rfind(b"\n", 0, max(self._part_bytes - self._in_part, 0)) + 1
+            if not fit and not self._in_part:
+                fit = block.find(b"\n") + 1
+            self._out(block[:fit])
+            block = block[fit:]
+            if not block:
+                return
+            self._next_part(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part + 1))
+        self._out(block)
+
+    def checkpoint(self, header: lines.Header) -> None:
+        """A new part, at which a replay can begin. The oldest go until there is room for some more. OSError."""
+        header.part = self._part + 1
+        self._next_part(header)
+        self._begins = True
+        if self._total_bytes is None:
             return
-        ready: list[bytes] = []
-        for line in waiting:
-            size = len(line) + 1
-            if self._in_part and self._in_part + size > self._part_bytes:
-                self._out(ready)
-                self._next_part()
-                ready = []
-            ready.append(line)
-            self._in_part += size
-        self._out(ready)
+        while self.bytes > self._total_bytes - self._total_bytes // ROOM:
+            again = next((at for at, (_, _, begins) in enumerate(self._older) if at and begins), len(self._older))
+            if not again:
+                return
+            for _ in range(again):
+                path, size, _ = self._older.popleft()
+                path.unlink(missing_ok=True)
+                self.bytes -= size
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
-    def _next_part(self) -> None:
+    def _next_part(self, header: lines.Header) -> None:
         self._file.close()
+        self._older.append((self.folder / PART.format(self._part), self._size, self._begins))
         self._part += 1
-        self._in_part = 0
+        self._begins = False
+        self._size = 0
         self.begin()
-        self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
+        self._out(lines.written(header) + b"\n")
+        self._in_part = 0  # of lines: one that is as large as a part has one for itself
 
-    def _out(self, ready: list[bytes]) -> None:
-        for at in range(0, len(ready), _AT_ONCE):
-            left = memoryview(b"\n".join((*ready[at : at + _AT_ONCE], b"")))
-            while left:
-                left = left[self._file.write(left) :]
+    def _out(self, block: bytes) -> None:
+        self._in_part += len(block)
+        self._size += len(block)
+        self.bytes += len(block)
+        left = memoryview(block)
+        while left:
+            left = left[self._file.write(left) :]

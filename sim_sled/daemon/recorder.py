@@ -1,43 +1,55 @@
 """Writes what a daemon's core is asked and what it answers into a folder: `serve|up --record DIR`.
 
-The loop only makes lines; a thread of its own writes what has come together, some ten times a second, so a slow disk
-keeps nobody waiting and `kill -9` costs the last tenth of a second. A recording is whole or it ends with a sentence:
-one with a hole could not be replayed from there on. At a limit, or when the disk fails, it ends; the rack goes on.
+The loop keeps what happens and makes blocks of lines of it, a hundred at once; a thread of its own writes what has
+come together, ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the last tenth of a second.
+A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. Its oldest parts
+may go, since some begin with a checkpoint. When it can have none, or the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/lines.py.
+Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/scribe.py,
+daemon/checkpoint.py.
 Read next: daemon/recordings.py.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
+
+from nexus_client.outbox import Delivered
 from nexus_client.types import stamp
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
+from sim_sled.core.contract import PutToNexus, Reply
+from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
-from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
+from sim_sled.daemon.part_files import PART_BYTES, ROOM, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import Turn, says_all
+from sim_sled.recording.lines import HEARD, SHORT
+from sim_sled.recording.scribe import STAY, Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
+    from sim_sled.play.passage import Passage
 
 TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
-"""Of a recording: a day of a busy small rack. It ends there; a disk that is full would end more than a recording."""
+"""Of a recording: a day of a busy small rack. Its oldest parts go then; without a checkpoint it ends there."""
+CHECKPOINTS: Final = 2 * ROOM
+"""So many in that many bytes: some seconds of pause in hours, and no more than a quarter of the limit is lost."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
-TURN_BYTES: Final = 400
-"""Of a turn that is not written down yet, as a rule."""
+BLOCK_LINES: Final = 128
+"""Written in one go: enough for that to cost little, few enough for their objects to be in the cache still."""
 FLUSH_S: Final = 0.1
 
 
@@ -58,20 +70,29 @@ class Recorder:
         """Why it ended before the daemon did; empty: it has not."""
         self._folder = folder
         self._files = files
-        self._scribe = lines.Scribe()
+        self._scribe = Scribe()
+        self._clerk = Clerk()
         self._behind_max = behind_bytes
-        self._waiting: list[bytes | Turn] = []
+        self._waiting: list[Entry] = []
+        """Always this list: it grows at its end, in the loop, and is taken from its beginning, here or there."""
+        self._blocks: deque[bytes | lines.Header] = deque()
+        """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
-        self._turns = 0
-        self._last: Turn | None = None
-        """The last turn, if it is still here and as its core made it: its request may go with it."""
+        """In the blocks."""
         self._taking = threading.Lock()
         self._now_us: Callable[[], int] = lambda: 0
         self._log = logs.get("recorder")
-        self._parts = PartFiles(folder, part_bytes)
+        self._parts = PartFiles(folder, part_bytes, total_bytes)
+        self._passage: Passage | None = None
+        self._header = lines.Header(recording=lines.FORMAT, of=self._parts.of, part=1)
+        self._block_lines = BLOCK_LINES
+        """1: something is to be done with the next line."""
+        self._since = 0
+        """Bytes since the last checkpoint."""
+        self._every = total_bytes // CHECKPOINTS
         self._disk = _Disk(self._parts, total_bytes)
 
-    def begin(self, options: Options, sleds: list[SledConfig], clock: Callable[[], int]) -> None:
+    def begin(self, options: Options, passage: Passage, clock: Callable[[], int]) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
         if options.propolis is not PropolisMode.NONE:
             raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
@@ -85,10 +106,10 @@ class Recorder:
                 version=version("sim-sled"),
                 program=program(),
                 began=stamp(clock()),
-                begins="from the beginning",
+                begins=lines.BEGINNING,
                 seed=options.seed,
                 rules_seed=options.seed if options.engine is None else options.engine.seed,
-                sleds=form(tuple(sleds)),
+                sleds=_sleds(passage),
                 scenario=None if options.engine is None else form(options.engine.scenario),
                 plays=options.plays,
                 pacer=form(options.pacer),
@@ -101,9 +122,10 @@ class Recorder:
         except NoForm as error:
             raise CannotRecord(f"{error} decides in this daemon, and no file can hold it") from error
         self._now_us = clock
+        self._passage, self._header = passage, header
         with self._parts.usable():
             self._disk.start(self._take)
-        self._add(lines.written(header))
+        self._waiting.append(line(header))
 
     # ---- what happens
 
@@ -111,16 +133,38 @@ class Recorder:
         """One turn of the core, and its line."""
         if self.ended:
             return conduct(item, now_us)
+        name = SHORT.get(type(item))
+        if name is None or (name == HEARD and type(item.outcome) is not Delivered):
+            return self._turn(conduct, item, now_us)
+        try:
+            effects = conduct(item, now_us)
+        except Exception as error:
+            self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
+            raise
+        # in one place, as a call costs as much as all of the rest
+        for effect in effects:
+            kind = type(effect)
+            if kind is not PutToNexus and (kind is not Reply or type(effect.value) not in STAY):
+                self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
+                return effects
+        if self._scribe.said:
+            self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
+            return effects
+        waiting = self._waiting
+        waiting.append((now_us, name, item, effects))
+        if len(waiting) >= self._block_lines:
+            self._full()
+        return effects
+
+    def _turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
+        """Of an input in which something may change."""
         told = self._scribe.input(item)
         try:
             effects = conduct(item, now_us)
         except Exception as error:
             self._add(self._scribe.failed(now_us, told, error))
             raise
-        line = self._scribe.turn(now_us, told, effects)
-        self._turns += 1
-        self._last = line if line.__class__ is Turn else None
-        self._add(line)
+        self._add(self._scribe.turn(now_us, told, effects))
         return effects
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
@@ -140,26 +184,16 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def begins(self) -> int:
-        """A request to a sled has come (`http.exchange.Tap`)."""
-        return self._turns
-
-    def over(self, sled_id: UUID, exchange: Exchange) -> None:
-        """A request to a sled is answered. When there was one turn since it came, that was its own."""
-        if self._last is not None and self._turns - exchange.begun == 1:
-            with self._taking:
-                if self._last is not None and says_all(self._last, exchange):
-                    self._last.api = exchange.version
-                    self._last = None
-                    return
+    def over(self, sled_id: UUID, exchange: Exchange, status: int) -> None:
+        """A request to a sled is answered (`http.exchange.Tap`)."""
         if not self.ended:
-            self._add(lines.exchanged(self._now_us(), sled_id, exchange))
+            self._add(self._clerk.exchanged(self._now_us(), sled_id, exchange, status))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""
         if not self.ended:
-            self._add(lines.written(lines.End(end=why)))
             self.ended = why
+            self._waiting.append(line(lines.End(end=why)))
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
 
     def close(self) -> None:
@@ -170,34 +204,81 @@ class Recorder:
     # ---- to the disk
 
     def _did(self, did: dict[str, Any], now_us: int) -> None:
-        self._add(lines.written({"at": now_us, "did": did}))
+        if not self.ended:
+            self._waiting.append(
+                line({"at": now_us, "did": did})
+            )  # no checkpoint here: a part of it is still to come
 
-    def _add(self, line: bytes | Turn) -> None:
-        if self._disk.failed:
-            self._look()
-        if self.ended:
-            return
-        self._waiting.append(line)
-        self._bytes += TURN_BYTES if line.__class__ is Turn else len(line)  # type: ignore[arg-type]  # else it is bytes
-        if self._bytes > self._behind_max:
-            self._waiting.clear()  # told by the next part of the sentence
-            self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
+    def _add(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        if len(self._waiting) >= self._block_lines:
+            self._full()
+
+    def _full(self) -> None:
+        """Of the loop, between two turns."""
+        self._flush()
+        self._look()
+        self._block_lines = BLOCK_LINES
+        if self._since > self._every and not self.ended and not self._disk.lasts:
+            self._checkpoint(lines.IN_BETWEEN)
+
+    def restored(self) -> None:
+        """The cores have the state of a snapshot, and no turn has been made since."""
+        if not self.ended:
+            self._flush()
+            if not self._checkpoint(lines.RESTORED):
+                self.end(f"a snapshot was restored: what follows does not follow from it ({self._disk.lasts})")
+
+    def _checkpoint(self, begins: str) -> bool:
+        assert self._passage is not None, "something was recorded"
+        self._since = 0
+        try:
+            state = taken(self._passage, self._scribe.sends, self._scribe.sent)
+            self._disk.lasts = "" if len(state) <= self._every // 2 else f"its state alone has {len(state):,} bytes"
+        except NoCheckpoint as error:
+            self._disk.lasts = str(error)
+        if self._disk.lasts:
+            self._log.warning("no checkpoint: the recording will end at its limit", why=self._disk.lasts)
+            return False
+        sleds = _sleds(self._passage)
+        self._blocks.append(
+            msgspec.structs.replace(self._header, begins=begins, sleds=sleds, state=state, scenario=None)
+        )
+        return True
 
     def _look(self) -> None:
         why = self._disk.failed
         if why and not self.ended:
             self.ended = why
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
+        if self._bytes > self._behind_max and not self.ended:
+            with self._taking:
+                self._blocks.clear()
+                self._bytes = 0
+            self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
 
-    def _take(self) -> list[bytes]:
-        """All that waits. Of the writing thread: each step is one to the interpreter, and no turn gets its request
-        while it is taken.
-        """
+    def _flush(self) -> None:
+        """What waits becomes a block. Of the loop, and of the writing thread for what has come since."""
         with self._taking:
-            self._last = None
-            taken, self._waiting = self._waiting, []
-        self._bytes = 0
-        return [each if each.__class__ is bytes else lines.written(each) for each in taken]
+            taken = self._waiting[:]
+            del self._waiting[: len(taken)]
+            if taken:
+                made = block(taken)
+                self._bytes += len(made)
+                self._since += len(made)
+                self._blocks.append(made)
+
+    def _take(self) -> list[bytes | lines.Header]:
+        """All there is. Of the writing thread."""
+        self._flush()
+        self._look()
+        if self._since > self._every:
+            self._block_lines = 1  # for the loop, which may be told of no full block
+        with self._taking:
+            taken = list(self._blocks)
+            self._blocks.clear()
+            self._bytes = 0
+        return taken
 
 
 class _Disk:
@@ -206,12 +287,14 @@ class _Disk:
     def __init__(self, files: PartFiles, total_bytes: int) -> None:
         self.failed = ""
         """Why nothing is written any more."""
+        self.lasts = ""
+        """Why nothing may be thrown away to make room; empty: something may."""
         self._files = files
-        self._left = total_bytes
+        self._total = total_bytes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, take: Callable[[], list[bytes]]) -> None:
+    def start(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
         """OSError if the first part cannot be made."""
         self._files.begin()
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
@@ -223,7 +306,7 @@ class _Disk:
             self._thread.join()
             self._files.close()
 
-    def _run(self, take: Callable[[], list[bytes]]) -> None:
+    def _run(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
         last = False
         while not last:
             last = self._stop.wait(FLUSH_S)
@@ -234,18 +317,24 @@ class _Disk:
                 except OSError as error:
                     self.failed = f"cannot write {self._files.folder}: {error.strerror or error}"
 
-    def _write(self, waiting: list[bytes]) -> None:
-        size = sum(map(len, waiting)) + len(waiting)
-        if size <= self._left:  # nearly always
-            self._left -= size
-            self._files.write(waiting)
-            return
-        ready: list[bytes] = []
-        for line in waiting:
-            self._left -= len(line) + 1
-            if self._left < 0:
-                self.failed = "the recording has reached its limit of bytes"
-                ready.append(lines.written(lines.End(end=self.failed)))
-                break
-            ready.append(line)
-        self._files.write(ready)
+    def _write(self, blocks: list[bytes | lines.Header]) -> None:
+        for each in blocks:
+            if isinstance(each, lines.Header):
+                self._files.checkpoint(each)
+                continue
+            left = self._total - self._files.bytes
+            if len(each) > left:
+                why = f" ({self.lasts})" if self.lasts else ""
+                self.failed = f"the recording has reached its limit of bytes{why}"
+                self._files.write(_whole_lines(each, left) + block([line(lines.End(end=self.failed))]))
+                return
+            self._files.write(each)
+
+
+def _sleds(passage: Passage) -> Any:
+    return form(tuple(sled.config for sled in passage.rack.sleds.values()))
+
+
+def _whole_lines(text: bytes, size: int) -> bytes:
+    """As many of the first as fit."""
+    return text[: text.rfind(b"\n", 0, size) + 1]
