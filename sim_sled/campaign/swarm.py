@@ -18,7 +18,7 @@ What a file expects of its own rules need not hold with others. So a swarm is ju
 whatever rules do, unless it is to be told apart from a wrong Nexus or wrong sleds: then the right ones are asked,
 too (`job.py`).
 
-Read before: campaign/draws.py, campaign/ambush.py, play/library.py. Read next: campaign/guide.py.
+Read before: campaign/ambush.py, campaign/draws.py, campaign/job.py, play/library.py. Read next: campaign/guide.py.
 """
 
 from __future__ import annotations
