@@ -180,7 +180,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
-        self.pausing = Pausing(self.clock, [self])
+        self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
@@ -189,7 +189,7 @@ class Daemon:
         """Who writes down every turn."""
         self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
-        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say, self.look.touch]
         self.companions: dict[UUID, Companions] = {}
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
