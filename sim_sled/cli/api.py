@@ -89,7 +89,9 @@ def _coverage(version: str, *, as_json: bool) -> None:
         typer.echo(f"{row.operation:46} {versions:6} {row.how.value:9} {row.section:7} {row.method} {row.path}")
     operations = len({(row.operation, row.method, row.path) for row in found})
     counts = ", ".join(f"{sum(row.how is how for row in found)} {how.value}" for how in How)
-    typer.echo(f"{operations} operations: {counts}")
+    # some are served one way in old versions and another way since, with a row for each
+    in_rows = "" if operations == len(found) else f" in {len(found)} rows"
+    typer.echo(f"{operations} operations{in_rows}: {counts}")
 
 
 def _validate(operation: str, version: str, part: Part | None, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from nexus_client.dropshot.listen import stop_accepting
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
+from sim_sled.core.contract import ZoneServer
 from sim_sled.core.sled import Sled
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ DNS_PORT: Final = 53
 
 DNS_TRIES: Final = 8
 """Ports tried until one is free for UDP and TCP alike."""
+
+ZONES_MAX: Final = 64
+"""Zones of a configuration that are served: a sled has ten pools, with a Crucible zone each, and a pantry."""
 
 BACKLOG: Final = 128
 """Pending connections per listener: Nexus has a handful at once for each of them."""
@@ -102,6 +106,8 @@ class Companions:
         self._listeners: list[asyncio.Server] = []
         self._udp: asyncio.DatagramTransport | None = None
         self._lookup = _Lookup(sled)
+        self._zones: dict[ZoneServer, _Zone | None] = {}  # None: nobody can listen there
+        self._zones_turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Bind all addresses. OSError if one that was asked for cannot be had."""
@@ -155,12 +161,61 @@ class Companions:
         self._listeners.append(listener)
         return _bound(listener.sockets[0])
 
+    async def serve_zones(self, wanted: tuple[ZoneServer, ...]) -> None:
+        """Listen at the addresses of these zones, and of no others any more (SR 3.7). What is not to be had is told,
+        and tried again if its zone went in between.
+        """
+        async with self._zones_turn:
+            for gone in self._zones.keys() - set(wanted):
+                zone = self._zones.pop(gone)
+                if zone is not None:
+                    if gone.dataset is not None and self.addresses.crucible.get(gone.dataset) == zone.address:
+                        del self.addresses.crucible[gone.dataset]
+                    await zone.close()
+            nobody = {}
+            for server in wanted[:ZONES_MAX]:
+                if server in self._zones or self._is_ours(server):
+                    continue
+                try:
+                    zone = self._zones[server] = await self._zone(server)
+                except (OSError, ValueError) as error:
+                    self._zones[server] = None
+                    nobody[server.address] = str(error)
+                    continue
+                if server.dataset is not None:
+                    self.addresses.crucible.setdefault(server.dataset, zone.address)
+                _log.info("a zone of the configuration is served", sled=str(self._sled.config.sled_id),
+                          what="crucible" if server.dataset else "pantry", address=zone.address)  # fmt: skip
+            for address, why in nobody.items():
+                _log.warning("nobody listens for a zone of the configuration", address=address, why=why)
+
+    def _is_ours(self, server: ZoneServer) -> bool:
+        """Whether it listens there anyhow: a hand-off's zones have the addresses of what stands beside the sled."""
+        there = self.addresses.pantry if server.dataset is None else self.addresses.crucible.get(server.dataset)
+        return there is not None and SocketAddress.parse(there) == SocketAddress.parse(server.address)
+
+    async def _zone(self, server: ZoneServer) -> _Zone:
+        """Raises ValueError for what is no address of one machine, OSError if it is not of this one, or taken."""
+        address = SocketAddress.parse(server.address)
+        ip = ip_address(address.host)
+        if ip.is_unspecified or ip.is_multicast:
+            raise ValueError("this is no zone's address")
+        made = _pantry if server.dataset is None else partial(_crucible, server.dataset)
+        servers: list[web.Server] = []
+        behind = _Behind(self._host, self._sled.config.sled_id, made, servers)
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(behind, address.host, address.port, backlog=BACKLOG)
+        return _Zone(_bound(listener.sockets[0]), listener, servers)
+
     def stop_accepting(self) -> None:
         """Connections that are open go on."""
         for listener in self._listeners:
             stop_accepting(listener)
         for server in self._servers:
             server.pre_shutdown()
+        for zone in self._zones.values():
+            if zone is not None:
+                zone.stop_accepting()
 
     async def close(self) -> None:
         for listener in self._listeners:
@@ -170,6 +225,28 @@ class Companions:
             self._udp.close()
         self._lookup.close()
         for server in self._servers:
+            await server.shutdown(1.0)
+        await self.serve_zones(())
+
+
+@attrs.frozen
+class _Zone:
+    """A zone's listener, and the server behind it once somebody has connected."""
+
+    address: str
+    listener: asyncio.Server
+    servers: list[web.Server]
+
+    def stop_accepting(self) -> None:
+        stop_accepting(self.listener)
+        for server in self.servers:
+            server.pre_shutdown()
+
+    async def close(self) -> None:
+        """Connections end with the zone."""
+        stop_accepting(self.listener)
+        await asyncio.sleep(0)  # the turn in which what was accepted last becomes a connection
+        for server in self.servers:
             await server.shutdown(1.0)
 
 

@@ -1,6 +1,6 @@
 """One JSON body to somebody else's server, and what it said.
 
-Read next: companions/handoff.py, daemon/daemon.py.
+Read next: companions/handoff.py, daemon/daemon.py, daemon/reporting.py.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from sim_sled.core.mishaps import (
     SetRegion,
     TakeOver,
 )
+from sim_sled.core.omicron_config.ledger import Ledger
 from sim_sled.core.pantry.pantry import Pantry
 from sim_sled.core.pantry.request import regions_of
 
@@ -100,7 +101,8 @@ class Companions(Area):
         self._repairs = 0
         datasets = estate.hardware.crucible_datasets_of(estate.sled_id)
         self._host: Final = SocketAddress.parse(estate.sled.address).host
-        self._own: Final = tuple(regions.agent(each.dataset_id) for each in datasets)
+        self._own: Final = {each.dataset_id: regions.agent(each.dataset_id) for each in datasets}
+        self._adopted: Final[dict[UUID, str]] = {}  # dataset of a configuration: host of its downstairs
 
     def call(self, where: Where, op: str, how: Callable[..., R], args: tuple[Any, ...]) -> R:
         """`how` of the server at `where`, unless somebody wants `op` to be refused. Methods that are marked `timed`
@@ -121,6 +123,7 @@ class Companions(Area):
         match where.server:
             case Server.CRUCIBLE:
                 assert where.dataset is not None, "an agent is one of a dataset"
+                self.datasets()
                 return self.agents.agent(where.dataset)
             case Server.PANTRY:
                 return self.pantry
@@ -159,7 +162,7 @@ class Companions(Area):
     def overview(self) -> dict[str, Any]:
         """Knobs of all servers, and what waits to be refused, as JSON values."""
         knobs: dict[str, Any] = {
-            "crucible": {str(dataset): _shown(agent.knobs) for dataset, agent in self._by_dataset()},
+            "crucible": {str(dataset): _shown(self._own[dataset].knobs) for dataset in self.datasets()},
             "pantry": _shown(self.pantry.knobs),
             "dns": _shown(self.dns.knobs),
             "repo-depot": _shown(self.depot),
@@ -208,9 +211,29 @@ class Companions(Area):
                 return self.depot
         raise BadRequest(f"server is one of {', '.join(each.value for each in Server)}, not {mishap.server!r}")
 
+    def datasets(self) -> tuple[UUID, ...]:
+        """Those with an agent: the ones that the sled has from the start, then those of a configuration's Crucible
+        zones (SR 3.7), in the order in which they came. They stay when their zone goes, with the regions on them.
+        """
+        for server in self.estate.of(Ledger).zone_servers():
+            if server.dataset is not None and server.dataset not in self._own:
+                self._adopt(server.dataset, SocketAddress.parse(server.address).host)
+        return tuple(self._own)
+
+    def _adopt(self, dataset: UUID, host: str) -> None:
+        """Nothing happens where the id is another sled's, or no ports are left: then nobody is there."""
+        try:
+            self.agents.add_sled(host, [dataset])
+        except ValueError as error:
+            self.estate.note(f"no Crucible agent for dataset {dataset}: {error}")
+            return
+        self._own[dataset] = self.agents.agent(dataset)
+        self._adopted[dataset] = host
+
     def _own_agent(self, dataset: UUID) -> Agent:
+        self.datasets()
         agent = self.agents.agent(dataset)
-        if agent not in self._own:
+        if dataset not in self._own:
             raise Missing(f"Crucible dataset {dataset} is another sled's")
         return agent
 
@@ -266,14 +289,14 @@ class Companions(Area):
     # --- time -------------------------------------------------------------------------------------------------------
 
     def next_deadline_us(self) -> int | None:
-        dues = [self.pantry.next_deadline_us(), *(agent.next_deadline_us() for agent in self._own)]
+        dues = [self.pantry.next_deadline_us(), *(agent.next_deadline_us() for agent in self._own.values())]
         if self._telling:
             dues.append(self._telling[0][0])
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self) -> None:
         now_us = self.estate.now_us
-        for agent in self._own:
+        for agent in self._own.values():
             due_us = agent.next_deadline_us()
             if due_us is not None and due_us <= now_us:
                 agent.tick(now_us)
@@ -286,19 +309,18 @@ class Companions(Area):
     def dump(self) -> Any:
         """Regions, snapshots and what DNS was told. Bytes, volumes of the pantry and knobs are not kept."""
         return {
-            "agents": {str(dataset): agent.dump() for dataset, agent in self._by_dataset()},
+            "agents": {str(dataset): agent.dump() for dataset, agent in self._own.items()},
+            "adopted": {str(dataset): host for dataset, host in self._adopted.items()},
             "dns": self.dns.dump(),
         }
 
     def load(self, kept: Any) -> None:
-        for dataset, agent in self._by_dataset():
+        for adopted, host in kept.get("adopted", {}).items():  # an older one kept none
+            self._adopt(UUID(adopted), host)
+        for dataset, agent in self._own.items():
             if str(dataset) in kept["agents"]:
                 agent.load(kept["agents"][str(dataset)], self.estate.now_us)
         self.dns.load(kept["dns"])
-
-    def _by_dataset(self) -> list[tuple[UUID, Agent]]:
-        datasets = self.estate.hardware.crucible_datasets_of(self.estate.sled_id)
-        return [(each.dataset_id, agent) for each, agent in zip(datasets, self._own, strict=True)]
 
 
 def _shown(knobs: attrs.AttrsInstance) -> dict[str, Any]:

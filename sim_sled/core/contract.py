@@ -4,7 +4,8 @@ A request carries a `ticket` (any int that the shell chose, unique while it wait
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
 `SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
 
-Read before: core/errors.py. Read next: core/rack.py, core/rules.py, core/turn.py, play/wrong_sleds.py.
+Read before: core/errors.py.
+Read next: core/rack.py, core/rules.py, core/turn.py, daemon/reporting.py, play/wrong_sleds.py.
 """
 
 from __future__ import annotations
@@ -314,6 +315,20 @@ class DropFiles(Struct, frozen=True):
     keys: tuple[str, ...]
 
 
+class ZoneServer(Struct, frozen=True):
+    """A server in a zone, at `[ip]:port` (SR 4.8): the Crucible agent of `dataset`, or a pantry."""
+
+    address: str
+    dataset: UUID | None
+
+
+class ServeZones(Struct, frozen=True):
+    """Please listen for these servers, and for none of other zones any more."""
+
+    sled_id: UUID
+    servers: tuple[ZoneServer, ...]
+
+
 class TellNexus(Struct, frozen=True):
     """Please POST `body` to Nexus's internal API, after everything that was to be told before; nobody waits for the
     answer.
@@ -324,7 +339,9 @@ class TellNexus(Struct, frozen=True):
     body: dict[str, Any]
 
 
-Effect = Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | TellNexus
+Effect = (
+    Reply | ReplyError | PutToNexus | AskNexus | RegistrationNews | FromPropolis | DropFiles | ServeZones | TellNexus
+)
 
 
 def operation(item: object) -> str:

@@ -206,10 +206,8 @@ class SetFacts(OnEstate[None]):
         if not self._needs_servers:
             return
         companions = estate.of(Companions)
-        for dataset in estate.hardware.crucible_datasets_of(estate.sled_id):
-            if self.crucible is not None:
-                changes = tuple(self.crucible.items())
-                companions.suffer(Adjust(Server.CRUCIBLE.value, changes, dataset.dataset_id))
+        for dataset in companions.datasets() if self.crucible is not None else ():
+            companions.suffer(Adjust(Server.CRUCIBLE.value, tuple((self.crucible or {}).items()), dataset))
         for dataset_id, region_id, repair_us in self._broken(estate):
             mishap = BreakDownstairs(dataset_id, region_id, repair_us or 0, aborted=repair_us is None)
             companions.suffer(mishap)
@@ -226,11 +224,11 @@ class SetFacts(OnEstate[None]):
 
 def _regions(estate: Estate) -> list[tuple[UUID, UUID]]:
     """Dataset and id of all regions of the sled, as they are numbered."""
-    agents = estate.of(Companions).agents
+    companions = estate.of(Companions)
     return [
-        (dataset.dataset_id, UUID(region_id))
-        for dataset in estate.hardware.crucible_datasets_of(estate.sled_id)
-        for region_id in agents.agent(dataset.dataset_id).regions
+        (dataset, UUID(region_id))
+        for dataset in companions.datasets()
+        for region_id in companions.agents.agent(dataset).regions
     ]
 
 

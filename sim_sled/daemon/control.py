@@ -121,7 +121,7 @@ class Control:
 
     async def ready(self, _: Call[None]) -> Answered:
         """200 once every sled is registered with Nexus and the rack is handed over, if it is to be; 503 before."""
-        waiting = [str(sled_id) for sled_id, event in self.daemon.registered.items() if not event.is_set()]
+        waiting = [str(sled_id) for sled_id, event in self.daemon.reporting.registered.items() if not event.is_set()]
         handed_over = self.daemon.handed_over is None or self.daemon.handed_over.is_set()
         ready = handed_over and not waiting
         answer = Readiness(ready=ready, not_registered=waiting, handed_over=handed_over)

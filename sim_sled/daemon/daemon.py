@@ -8,8 +8,8 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
-daemon/options.py, daemon/pausing.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py, daemon/taking_up.py,
-http/blobs.py, play/passage.py.
+daemon/options.py, daemon/pausing.py, daemon/reporting.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
+daemon/taking_up.py, http/blobs.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
 daemon/small_rack.py, http/app.py.
 """
@@ -25,20 +25,9 @@ from uuid import UUID
 
 import attrs
 
-from nexus_client.client import NexusClient
 from nexus_client.dropshot.body import Bodies
-from nexus_client.dropshot.json import encode
 from nexus_client.dropshot.listen import Listener, PortRange, listen
 from nexus_client.dropshot.text import SocketAddress
-from nexus_client.outbox import Outcome, Permanent, Transient, Trouble
-from nexus_client.registration import (
-    GetReplied,
-    GetSledAgent,
-    PostReplied,
-    Registered,
-    RegistrationRefused,
-)
-from nexus_client.senders import Senders
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from sim_sled import logs
@@ -52,12 +41,12 @@ from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.descriptors import connections_allowed
 from sim_sled.daemon.history import History, text_of
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.reporting import Reporting
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.http.app import make_server
@@ -104,7 +93,8 @@ DRAWN_MAX: Final = 512
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
 
-INTERNAL_API: Final = {"api-version": "1.0.0"}
+SERVING_MAX: Final = 1_000
+"""Configurations whose zones are being listened for at a time: it takes no longer than binding a few addresses."""
 
 
 @attrs.define
@@ -138,7 +128,7 @@ class Judges(Protocol):
 
 
 class Daemon:
-    """Sleds on sockets. `start`, then `stop`; `refused` is set when Nexus refuses a registration for good."""
+    """Sleds on sockets. `start`, then `stop`."""
 
     judging: Judges | None = None
     """Whoever judges a scenario on this daemon sets it."""
@@ -196,35 +186,21 @@ class Daemon:
             for sled in self.rack.sleds.values():
                 self._retries_as_ruled(sled)
         self.addresses: dict[UUID, str] = {}
-        self.registered: dict[UUID, asyncio.Event] = {config.sled_id: asyncio.Event() for config in sleds}
-        self.refused: asyncio.Future[RegistrationRefused] | None = None
+        self.reporting = Reporting(options, [config.sled_id for config in sleds], self.handle, self.sled_name)
         self._log = logs.get("daemon")
-        self._client = NexusClient(options.nexus)
-        self._senders: Senders[contract.PutToNexus | Send] = Senders(
-            self._client,
-            self._replied,
-            in_flight_max=connections_allowed(len(sleds)),
-            breaker=options.engine is None,  # a scenario counts attempts
-            on_outage=self._outage,
-        )
         self._listeners: list[Listener] = []
         self._ports: PortRange | None = None  # of a fleet too large for ports that the kernel draws
-        self._unregistered = set(self.registered)
         self._listener_of: dict[UUID, Listener] = {}
         self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_us: int | None = None
-        self._calls: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._blobs: dict[UUID, Blobs] = {}
         self._state_dir: StateDir | None = None
-        self._not_ready: dict[UUID, str] = {}  # by sled: what was logged last
-        self._changed = asyncio.Event()
         self.beyond: Callable[[Power | Expunge | RestartNexus], None] = self._beyond
         """What rules want of Nexus: whoever has a model beside the daemon does it."""
-        self._telling = asyncio.Lock()
         self._open: dict[int, asyncio.Future[Ending]] = {}  # requests that a rule may hold up, by ticket
 
     def _take_in(self, sleds: list[SledConfig]) -> None:
@@ -238,8 +214,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
-        self.refused = asyncio.get_running_loop().create_future()
-        self._client.open()
+        self.reporting.open()
         try:
             if self.options.state_dir is not None:
                 self._take_up(self.options.state_dir)
@@ -273,8 +248,7 @@ class Daemon:
         except (OSError, ValueError):
             self._gone(config.sled_id)
             raise
-        self.registered[config.sled_id] = asyncio.Event()
-        self._unregistered.add(config.sled_id)
+        self.reporting.join(config.sled_id)
         await self._start_companions(sled)
         if self.options.register:
             self.announce(sled)
@@ -283,8 +257,7 @@ class Daemon:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
         self._gone(sled_id)
         self.addresses.pop(sled_id, None)
-        self.registered.pop(sled_id, None)
-        self._unregistered.discard(sled_id)
+        self.reporting.leave(sled_id)
         beside = self.companions.pop(sled_id, None)
         if beside is not None:
             beside.stop_accepting()
@@ -313,16 +286,16 @@ class Daemon:
             companions.stop_accepting()
         self.pausing.resume()  # what Nexus refuses is tried again, which takes time
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
-        self._senders.trust()
+        self.reporting.senders.trust()
         for sled in self.rack.sleds.values():
             self.handle(contract.HurryOutbox(sled.config.sled_id))
         while any(len(sled.outbox) for sled in self.rack.sleds.values()):
-            self._changed.clear()
+            self.reporting.changed.clear()
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                await asyncio.wait_for(self.reporting.changed.wait(), left)
         left_over = [
             Undelivered(
                 sled.config.sled_id,
@@ -394,6 +367,10 @@ class Daemon:
             ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
         started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
         await started.start()
+        if sled.has_estate:  # an earlier daemon kept what it knew
+            from sim_sled.core.omicron_config.ledger import Ledger  # noqa: PLC0415 -- most have nothing kept
+
+            await started.serve_zones(sled.estate.of(Ledger).zone_servers())
 
     def _retries_as_ruled(self, sled: Sled) -> None:
         from sim_sled.play.fleet import outbox_of  # noqa: PLC0415 -- most daemons have no rules
@@ -419,21 +396,18 @@ class Daemon:
         await asyncio.gather(*(listener.close() for listener in self._listeners))
         for companions in self.companions.values():
             await companions.close()
-        for call in (*self._calls, *self._background):
-            call.cancel()
-        await asyncio.gather(*self._calls, *self._background, return_exceptions=True)
+        for work in self._background:
+            work.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for blobs in self._blobs.values():
             blobs.close()
         if self._state_dir is not None:
             self._state_dir.close()
         if self.propolis is not None:
             await self.propolis.close()
-        await self._senders.stop()
-        await self._client.close()
+        await self.reporting.close()
         for waiting in self._waiting.values():
             waiting.cancel()
-        if self.refused is not None and not self.refused.done():
-            self.refused.cancel()
         if self.recorder is not None:
             self.recorder.close()
 
@@ -482,7 +456,7 @@ class Daemon:
             if waiting.done():
                 self._waiting.pop(ticket, None)
 
-    def handle(self, item: Input) -> None:
+    def handle(self, item: Input | Answered) -> None:
         """An input to which nobody waits for an answer."""
         self._turn(item, None)
 
@@ -521,7 +495,7 @@ class Daemon:
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:
-            self._senders.send(effect)
+            self.reporting.senders.send(effect)
         elif type(effect) is Ended:
             future = self._open.get(effect.call.key)
             if future is not None and not future.done():
@@ -531,13 +505,17 @@ class Daemon:
         elif isinstance(effect, contract.ReplyError):
             self._answer(effect.ticket).set_exception(effect.error)
         elif isinstance(effect, contract.AskNexus):
-            call = asyncio.get_running_loop().create_task(self._ask_nexus(effect))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self.reporting.ask(effect)
         elif isinstance(effect, contract.RegistrationNews):
-            self._registration_news(effect)
+            self.reporting.news(effect)
+            if not self.passage.begun and not self.reporting.unregistered:
+                self._turn(Begin(), None)  # scenario time counts from here
         elif isinstance(effect, contract.TellNexus):
-            self.in_background(self._tell_nexus(effect), TELLING_MAX)
+            self.in_background(self.reporting.tell(effect), TELLING_MAX)
+        elif isinstance(effect, contract.ServeZones):
+            beside = self.companions.get(effect.sled_id)
+            if beside is not None:
+                self.in_background(beside.serve_zones(effect.servers), SERVING_MAX)
         elif isinstance(effect, contract.DropFiles):
             blobs = self._blobs.get(effect.sled_id)
             for key in effect.keys if blobs is not None else ():
@@ -585,72 +563,6 @@ class Daemon:
         if propolis_id is None:
             return [(estate.time(at_us), text) for at_us, text in estate.log]
         return [(estate.time(each.at_us), text_of(each)) for each in self.history.of(propolis_id)]
-
-    # --- Nexus ------------------------------------------------------------------------------------------------------
-
-    def _replied(self, put: contract.PutToNexus | Send, outcome: Outcome) -> None:
-        if isinstance(outcome, Transient) and put.attempt == 0 and outcome.trouble is not Trouble.HELD:
-            self._log.warning("Nexus does not acknowledge", vmm=str(put.propolis_id), why=outcome.why)
-        elif isinstance(outcome, Permanent):
-            self._log.error(
-                "Nexus refuses a state for good",
-                vmm=str(put.propolis_id),
-                state=put.body.vmm_state.state.value,
-                gen=put.body.vmm_state.gen,
-                why=outcome.why,
-            )
-        if isinstance(put, Send):
-            self._turn(Answered(put, outcome), None)
-        else:
-            self.handle(contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome))
-        self._changed.set()
-
-    def _outage(self, begins: bool) -> None:
-        if begins:
-            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
-        else:
-            self._log.info("Nexus takes connections again")
-
-    async def _ask_nexus(self, effect: contract.AskNexus) -> None:
-        answer: GetReplied | PostReplied
-        if isinstance(effect.call, GetSledAgent):
-            answer = GetReplied(await self._client.get_sled_agent(effect.call.sled_id))
-        else:
-            answer = PostReplied(await self._client.post_sled_agent(effect.call.sled_id, effect.call.info))
-        if isinstance(answer.outcome, Transient) and self._not_ready.get(effect.sled_id) != answer.outcome.why:
-            # once per reason: it is asked every 2 s, for ever
-            self._not_ready[effect.sled_id] = answer.outcome.why
-            self._log.warning(
-                "Nexus is not ready for registration", sled=self.sled_name(effect.sled_id), why=answer.outcome.why
-            )
-        self.handle(contract.RegistrationReplied(effect.sled_id, answer))
-
-    async def _tell_nexus(self, effect: contract.TellNexus) -> None:
-        """One after the other: Nexus refuses the progress of a repair of whose start it does not know."""
-        from sim_sled.companions.telling import post  # noqa: PLC0415 -- only when a scenario breaks something
-
-        async with self._telling:
-            answer = await post(f"http://{self.options.nexus}{effect.path}", encode(effect.body), INTERNAL_API)
-        if answer.status != 204:
-            self._log.warning("Nexus does not take it", path=effect.path, status=answer.status, why=answer.message)
-
-    def _registration_news(self, effect: contract.RegistrationNews) -> None:
-        news, sled = effect.news, self.sled_name(effect.sled_id)
-        if isinstance(news, Registered):
-            self._log.info(
-                "registered with Nexus", sled=sled, sled_id=str(effect.sled_id), generation=news.generation
-            )
-            self.registered[effect.sled_id].set()
-            self._unregistered.discard(effect.sled_id)
-            self._not_ready.pop(effect.sled_id, None)
-            if not self.passage.begun and not self._unregistered:
-                self._turn(Begin(), None)  # scenario time counts from here
-        elif isinstance(news, RegistrationRefused):
-            self._log.error("Nexus refuses the registration", sled=sled, why=news.message)
-            if self.refused is not None and not self.refused.done():
-                self.refused.set_result(news)
-        else:
-            self._log.error("Nexus has decommissioned this sled: it stays silent", sled=sled)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -715,8 +627,8 @@ class Daemon:
             said.append("--state-dir keeps facts of its sleds")
         if self.options.propolis is not PropolisMode.NONE:
             said.append("the Propolis API of its VMMs is served, with their consoles")
-        if self._unregistered:
-            said.append(f"{len(self._unregistered)} sleds are not registered with Nexus yet")
+        if self.reporting.unregistered:
+            said.append(f"{len(self.reporting.unregistered)} sleds are not registered with Nexus yet")
         return said
 
     def taken_up(self, tickets: int) -> None:
@@ -730,7 +642,7 @@ class Daemon:
     @property
     def on_the_network(self) -> int:
         """Answers of Nexus that are waited for."""
-        return self._senders.waiting + len(self._calls)
+        return self.reporting.waiting
 
     # --- the scenario -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """How many sockets this process may have, and what for.
 
-Read next: daemon/daemon.py.
+Read next: daemon/daemon.py, daemon/reporting.py.
 """
 
 from __future__ import annotations

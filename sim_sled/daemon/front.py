@@ -38,6 +38,7 @@ from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.control_answers import Brief
 from sim_sled.daemon.looking import EVENTS_KEPT
 from sim_sled.daemon.page import PAGES_MAX
+from sim_sled.daemon.worker import Ready
 from sim_sled.daemon.workers import Worker, Workers
 
 ANSWER_S: Final = 30.0
@@ -226,12 +227,11 @@ class Front:
                 return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
             case Spread.OWNER:
                 return _told(await self._owner(call))
+        asked = [each.ready for each in self._workers.all]
         said = await self.ask_all(call)
         match spread:
             case Spread.RULES_IN:
-                if any(each.good for each in said):
-                    self._workers.given(call.body.scenario)
-                return _told(_best(said))
+                return _told(self._rules_in(call.body.scenario, asked, said))
             case Spread.HOLDER | Spread.EVERYBODY:
                 # the sled is one worker's, a rule may be armed with one only; if nobody can, all say why in one way
                 return _told(_best(said))
@@ -252,6 +252,22 @@ class Front:
             case Spread.SUMS:
                 return web.Response(text=sums([each.body.decode() for each in said]), headers={"content-type": MEDIA})
         raise AssertionError(spread)
+
+    def _rules_in(self, rules: str, asked: list[Ready | None], said: list[Said]) -> Said:
+        """One who took them is enough for them to be in effect, since whoever starts again starts with them: who was
+        on its way up does. Who was there and did not take them plays others, perhaps for long: that is said.
+        """
+        if any(each.good for each in said):
+            self._workers.given(rules)
+        behind = [
+            f"sleds {worker.spec.first} to {worker.spec.first + worker.spec.count - 1}"
+            for worker, ready, each in zip(self._workers.all, asked, said, strict=True)
+            if ready is not None and not each.good
+        ]
+        if len(behind) in {0, len(said)}:
+            return _best(said)
+        left = f"{', '.join(behind)} have not taken the rules and play others until they do or start again"
+        return Said(503, "application/json", json.dumps({"message": f"{left}; all others play these"}).encode())
 
     async def _owner(self, call: Call[Any]) -> Said:
         """Who of them has the VMM answers; if several have one of that name, nobody does (409)."""

@@ -59,7 +59,7 @@ class HandoffRunner:
         for told in made.told:
             _log.warning("this hand-off is not a rack's", why=told)
         await self._again_until_done(self._fill_dns, made)
-        for registered in daemon.registered.values():
+        for registered in daemon.reporting.registered.values():
             await registered.wait()
         self.process.did()
         await self._ledger(made)

@@ -271,7 +271,7 @@ class Judging:
 
     async def play_users(self) -> None:
         """From when all sleds are registered on, as everywhere."""
-        for registered in list(self.daemon.registered.values()):
+        for registered in list(self.daemon.reporting.registered.values()):
             await registered.wait()
         self.users.begin()
         self.catch_up()

@@ -117,7 +117,7 @@ def families(daemon: Daemon, counters: Counters) -> Iterator[Family]:
     yield from counters.families()
     sleds = daemon.rack.sleds
     yield one("sim_sled_sleds", "Sleds of this daemon", "gauge", len(sleds))
-    registered = sum(event.is_set() for event in daemon.registered.values())
+    registered = sum(event.is_set() for event in daemon.reporting.registered.values())
     yield one("sim_sled_sleds_registered", "Sleds that Nexus knows", "gauge", registered)
     gauges: tuple[tuple[str, str, Any], ...] = (
         ("sim_sled_vmms", "VMMs on a sled", lambda sled: len(sled.vmms)),

@@ -290,7 +290,7 @@ async def play_on_sockets(
         world = WallWorld(scenario, seed, server, daemon, say, how.variant, how.sled_variant)
         try:
             async with asyncio.timeout(REGISTER_S):
-                await asyncio.gather(*(event.wait() for event in daemon.registered.values()))
+                await asyncio.gather(*(event.wait() for event in daemon.reporting.registered.values()))
             settled = await world.play(how.until_us)
             if settled:
                 world.judge.invariants.finish(settled=False, leaks=True)

@@ -1,4 +1,7 @@
-"""How a daemon behaves as a process. Read next: daemon/recorder.py, daemon/daemon.py."""
+"""How a daemon behaves as a process.
+
+Read next: daemon/daemon.py, daemon/recorder.py, daemon/reporting.py.
+"""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ class Feed:
             "held": [self._held_row(one) for one in islice(engine.post.held, HELD_MAX)],
             "held_total": len(engine.post.held),
             "pace": self._pace(),
-            "waiting": sum(not event.is_set() for event in daemon.registered.values()),
+            "waiting": sum(not event.is_set() for event in daemon.reporting.registered.values()),
         }
 
     def _pace(self) -> dict[str, Any]:

@@ -232,15 +232,15 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
 
 async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions) -> int:
     """Until a signal, a refusal, or Nexus stays away for longer than somebody wants to wait."""
-    assert daemon.refused is not None
-    waiting: set[asyncio.Future[Any]] = {stop, daemon.refused}
+    assert daemon.reporting.refused is not None
+    waiting: set[asyncio.Future[Any]] = {stop, daemon.reporting.refused}
     ready: asyncio.Future[Any] | None = None
     if serving.nexus_wait_s is not None:
         ready = asyncio.ensure_future(asyncio.wait_for(_registered(daemon), serving.nexus_wait_s))
         waiting.add(ready)
     while True:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if daemon.refused in done:
+        if daemon.reporting.refused in done:
             return NO_NEXUS
         if stop in done:
             if ready is not None:
@@ -254,11 +254,11 @@ async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions
 async def _set_up(daemon: Daemon, told: Assertions) -> None:
     """An Antithesis environment begins to disturb us once Nexus knows every sled."""
     await _registered(daemon)
-    told.set_up(program="serve", sleds=len(daemon.registered))
+    told.set_up(program="serve", sleds=len(daemon.reporting.registered))
 
 
 async def _registered(daemon: Daemon) -> None:
-    for event in daemon.registered.values():
+    for event in daemon.reporting.registered.values():
         await event.wait()
 
 

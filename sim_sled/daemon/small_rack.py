@@ -256,13 +256,13 @@ class SmallRack:
         return attrs.evolve(scenario, fleet=fleet)
 
     async def _registered(self) -> None:
-        refused = self.daemon.refused
+        refused, registered = self.daemon.reporting.refused, self.daemon.reporting.registered
         assert refused is not None
         everybody = asyncio.ensure_future(self._everybody())
         waiting: set[asyncio.Future[Any]] = {everybody, refused}
         try:
             done, before = set[asyncio.Future[Any]](), -1
-            while not done and (known := sum(map(asyncio.Event.is_set, self.daemon.registered.values()))) > before:
+            while not done and (known := sum(map(asyncio.Event.is_set, registered.values()))) > before:
                 # ten thousand of them on a busy machine take their time: it is standing still that is given up
                 before = known
                 done, _ = await asyncio.wait(waiting, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
@@ -273,7 +273,7 @@ class SmallRack:
             raise RackError(f"Nexus at {self.nexus} does not take the sleds: {why_not}")
 
     async def _everybody(self) -> None:
-        for event in self.daemon.registered.values():
+        for event in self.daemon.reporting.registered.values():
             await event.wait()
 
     # ---- what a user of the control plane does (the model's; of another Nexus use its own API)

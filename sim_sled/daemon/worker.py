@@ -51,8 +51,10 @@ class Spec(msgspec.Struct, frozen=True):
     token: str
     listen: str = "[::1]:0"
     log_level: str = "warning"
+    made_by: str | None = None
+    """What the file of `scenario` said when the rack started, with all that it includes."""
     rules: str | None = None
-    """A scenario that came over the control API, and is in effect instead of the file's."""
+    """A scenario that has come since, and is in effect instead."""
     revision: int = 1
     """Of what is in effect, as the rack counts."""
 
@@ -102,7 +104,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     if not await ending.unless(stop, rack.start()):
         return 0
     try:
-        _take_up(rack, spec)
+        _take_up(rack, spec, file)
         if file is not None:
             running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file, rack.daemon.played))
         listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
@@ -139,35 +141,32 @@ def told_of(rack: SmallRack) -> Iterator[None]:
 
 
 def _scenario(spec: Spec, file: Path | None) -> Scenario | None:
-    """What the rack is made by: the fleet is the file's, also where the rules have been replaced since. Raises
-    `BadScenario`, unless the file has gone bad and is in effect no more.
-    """
-    if file is None:
-        return None
-    try:
-        return load_one(file)
-    except BadScenario:
-        if spec.rules is None:
-            raise
-        return _given(spec.rules)
+    """What the rack is made by: its fleet stays that of its start, whatever the file says by now."""
+    return None if spec.made_by is None else _of(spec.made_by, file)
 
 
-def _take_up(rack: SmallRack, spec: Spec) -> None:
+def _take_up(rack: SmallRack, spec: Spec, file: Path | None) -> None:
     """The rules that are in effect by now are these sleds' too, if they concern them."""
     if spec.rules is not None:
         from sim_sled.play.fleet import NotInFleet  # noqa: PLC0415 -- few racks are given other rules
 
         with contextlib.suppress(NotInFleet):  # as it was when they came: the other parts of the rack took them
-            rack.daemon.load(_given(spec.rules))
+            rack.daemon.load(_of(spec.rules, file))
     rack.daemon.played.revision = spec.revision
 
 
-def _given(rules: str) -> Scenario:
-    from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- few racks are given other rules
+def _of(text: str, file: Path | None) -> Scenario:
+    """The scenario of a text. The file's own if it says the same: then its rules have their places in it."""
+    from sim_sled.language.check import parse_scenario  # noqa: PLC0415 -- most racks have no rules
 
-    scenario, problems = parse_scenario(rules, "scenario")
+    scenario, problems = parse_scenario(text, "scenario")
     if scenario is None:
         raise BadScenario(problems.text())
+    if file is not None:
+        with contextlib.suppress(BadScenario):
+            again = load_one(file)
+            if again == scenario:
+                return again
     return scenario
 
 

@@ -178,9 +178,7 @@ class Workers:
     def read_again(self, file: Path) -> None:
         """Every worker reads the file for itself; if it is bad, the rules stay, and they say so."""
         with contextlib.suppress(BadScenario):
-            load_one(file)
-            self._rules = None
-            self._revision += 1
+            self.given(_says(file))
         self.signal(signal.SIGHUP)
 
     async def stop(self) -> None:
@@ -197,6 +195,13 @@ class Workers:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+
+
+def _says(file: Path) -> str:
+    """What a scenario file says by now, with all that it includes, as one text. Raises `BadScenario`."""
+    from sim_sled.language.printing import print_scenario  # noqa: PLC0415 -- most racks play none
+
+    return print_scenario(load_one(file))
 
 
 @attrs.define(eq=False)
@@ -241,12 +246,15 @@ class WorkersRack:
         ]
 
     async def start(self) -> None:
-        """Everything listens and every sled is registered. Raises OSError, `RackError`."""
+        """Everything listens and every sled is registered. Raises OSError, `RackError`, `BadScenario`."""
+        # a worker that starts again later gets this and not the file, which somebody may be editing
+        made_by = None if self.spec.scenario is None else _says(Path(self.spec.scenario))
         if self.nexus is None:
             self.server = NexusServer(config=model_of_rack(self.name), seed=self.spec.seed)
             await self.server.__aenter__()
             self.nexus = self.server.internal
-        self.workers = Workers.of(msgspec.structs.replace(self.spec, nexus=self.nexus), self.count)
+        spec = msgspec.structs.replace(self.spec, nexus=self.nexus, made_by=made_by)
+        self.workers = Workers.of(spec, self.count)
         try:
             await self.workers.start()
         except BaseException:

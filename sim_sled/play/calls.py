@@ -2,7 +2,7 @@
 
 Of a module of their own, since a daemon without a scenario knows them and has no conductor (play/passage.py).
 
-Read next: play/conductor.py, play/passage.py, recording/lines.py.
+Read next: daemon/reporting.py, play/conductor.py, play/passage.py, recording/lines.py.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def bench(size: Size) -> list[tuple]:
     """The fields of each row: name, ours, floor, ratio, unit, aim, whether that is the most. Floors are the aims."""
     options = ["--vmms", str(size.vmms), "--away", str(size.away_s)]
     command = [sys.executable, "-m", "tests.campaign.crowd_outage", *options]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # why it fails is seen
     found = json.loads(done.stdout)
     rows = (
         ("cpu_s", "processor time of the outage; floor: its length", size.away_s, None, "s"),

@@ -82,20 +82,20 @@ async def run(vmms: int, away_s: float) -> dict:
             contract.Register(daemon.ticket(), lives.SLED, vmm_id(number), lives.registration(number))
         )
         await daemon.submit(contract.PutState(daemon.ticket(), lives.SLED, vmm_id(number), start))
-        while daemon._senders.in_flight >= QUICK_MAX:
+        while daemon.reporting.senders.in_flight >= QUICK_MAX:
             await asyncio.sleep(0)  # the loop delivers meanwhile: this is no flood, but a crowd that has come
     await settled.wait()
     collector.started()
     gc.collect()
     tried = 0
-    put = daemon._client.start_put
+    put = daemon.reporting.client.start_put
 
     def counted(*arguments):
         nonlocal tried
         tried += 1
         return put(*arguments)
 
-    daemon._client.start_put = counted
+    daemon.reporting.client.start_put = counted
     _close(server)
     before, cpu = _rss(), time.process_time()
     reboot = VmmStateRequested(Asked.REBOOT)

@@ -164,7 +164,7 @@ async def test_probes_need_no_token_and_everything_else_does():
             for method, path in (("GET", "/metrics"), ("GET", "/"), ("POST", "/healthz"), ("GET", "/healthz/more")):
                 assert (await served.ask(method, path))[0] == 401, path
             assert (await served.ask("GET", "/healthz", host="evil.example"))[0] == 403
-            served.daemon.registered[SLED].clear()
+            served.daemon.reporting.registered[SLED].clear()
             assert await served.ask("GET", "/readyz") == (503, "application/json", {"status": "waiting"})
             assert (await served.ask("GET", "/healthz"))[0] == 200, "it lives, though Nexus does not know it"
         finally:

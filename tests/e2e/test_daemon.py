@@ -147,9 +147,9 @@ async def test_a_client_that_hangs_up_during_a_poke_disturbs_nobody():
 async def test_a_sled_that_nexus_knows_registers_again_with_the_next_generation():
     async with FakeNexus() as nexus:
         async with running(nexus) as (daemon, _):
-            await asyncio.wait_for(daemon.registered[SLED].wait(), 60)
+            await asyncio.wait_for(daemon.reporting.registered[SLED].wait(), 60)
         async with running(nexus) as (daemon, _):  # another port, so other info
-            await asyncio.wait_for(daemon.registered[SLED].wait(), 60)
+            await asyncio.wait_for(daemon.reporting.registered[SLED].wait(), 60)
         assert nexus.sleds[str(SLED)]["generation"] == 2
 
 

@@ -41,7 +41,7 @@ class Rack:
             await daemon.start()
             self.stack.push_async_callback(daemon.stop)
             self.daemons.append(daemon)
-            await asyncio.wait_for(next(iter(daemon.registered.values())).wait(), 20)
+            await asyncio.wait_for(next(iter(daemon.reporting.registered.values())).wait(), 20)
         self.sleds = [str(next(iter(daemon.rack.sleds))) for daemon in self.daemons]
         self.http = await self.stack.enter_async_context(aiohttp.ClientSession(f"http://{self.nexus.control}"))
         return self

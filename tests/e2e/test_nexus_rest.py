@@ -5,9 +5,11 @@ Disks alone, their import and their repair are in test_disks.py.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
+import socket
 import uuid
 import zipfile
 
@@ -125,7 +127,7 @@ def rules(text):
 
 async def registered(cluster):
     async with asyncio.timeout(LIMIT_S):
-        await asyncio.gather(*(event.wait() for event in cluster.daemon.registered.values()))
+        await asyncio.gather(*(event.wait() for event in cluster.daemon.reporting.registered.values()))
 
 
 # ---- 7.3, 7.4 ------------------------------------------------------------------------------------------------------
@@ -226,6 +228,71 @@ async def test_a_config_goes_through_five_generations_and_inventory_is_never_ahe
         for body in (wanted.body() | {"generation": 5}, wanted.body() | {"zones": {}}):
             await cluster.sled(0, "PUT", "/omicron-config", body, (400,))
         assert await cluster.sled(0, "GET", "/inventory") == before
+
+
+async def _served(cluster, wanted, datasets):
+    """Where the Crucible agents of these datasets are, when the sled listens for their zones and no others."""
+    await wanted.put()
+    await wanted.reconciled()
+    beside = cluster.beside[cluster.sleds[wanted.which]].crucible
+    async with asyncio.timeout(LIMIT_S):
+        while set(datasets) != set(beside) - {dataset for dataset, _ in cluster.agents}:
+            await asyncio.sleep(0.01)  # zones are listened for behind the answer
+    return [beside[dataset] for dataset in datasets]
+
+
+async def test_an_adopted_disk_gets_regions_from_the_agent_at_the_address_of_its_zone():
+    bare = BareDisk(PhysicalDisk(uuid.uuid4(), "vendor", "model", "new-disk"), 2**39)
+    async with Cluster(1, Hardware(zpools=1, disks=(bare,))) as cluster:
+        wanted = Wanted(cluster, 0, await cluster.sled(0, "GET", "/inventory"))
+        adopted = wanted.adopt({"vendor": "vendor", "model": "model", "serial": "new-disk"}, str(uuid.uuid4()))
+        pool = adopted["pool_id"]
+        dataset = uuid.UUID(wanted.dataset("crucible", pool))
+        about = {"dataset": {"pool_name": f"oxp_{pool}"}}
+        # no machine of documentation: what lies there goes unserved, and nothing else suffers
+        unserved = wanted.zone("crucible_pantry", pool, address="[2001:db8::1]:17000")
+        zone = wanted.zone("crucible", pool, address="[::1]:0", **about)
+        (agent,) = await _served(cluster, wanted, [dataset])
+        assert (await wanted.reconciled())["last_reconciliation"]["zones"][unserved] == {"result": "ok"}
+        region = await cluster.create_region(agent, uuid.uuid4(), 1)
+        assert region["state"] == "created"
+
+        # what SR 8 can do to the sled's agents it can do to this one
+        facts = f"{cluster.control}/sleds/{cluster.sleds[0]}/facts"
+        await cluster.ask("POST", facts, {"set": {"crucible": {"born": "failed"}}})
+        assert (await cluster.create_region(agent, uuid.uuid4(), 1))["state"] == "failed"
+        await cluster.ask("POST", facts, {"set": {"regions": {"1": "failed"}}})
+        told = await cluster.ask("GET", f"http://{agent}/crucible/0/regions/{region['id']}")
+        assert told["state"] == "failed"
+
+        # the zone goes: nobody is there; it comes back: its regions are there, with their ports
+        del wanted.zones[zone]
+        await _served(cluster, wanted, [])
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await cluster.ask("GET", f"http://{agent}/crucible/0/regions")
+        wanted.zone("crucible", pool, address="[::1]:0", **about)
+        (agent,) = await _served(cluster, wanted, [dataset])
+        listed = await cluster.ask("GET", f"http://{agent}/crucible/0/regions")
+        assert (listed[0]["id"], listed[0]["port_number"]) == (region["id"], region["port_number"])
+
+
+async def test_a_pantry_zone_of_a_configuration_is_the_pantry_of_its_sled():
+    async with Cluster(1) as cluster:
+        wanted = Wanted(cluster, 0, await cluster.sled(0, "GET", "/inventory"))
+        with socket.socket(socket.AF_INET6) as free:
+            free.bind(("::1", 0))  # a port that was free a moment ago; the test is of another address than the sled's
+            address = f"[::1]:{free.getsockname()[1]}"
+        wanted.zone("crucible_pantry", wanted.pools[0], address=address)
+        await wanted.put()
+        disk = await cluster.make_disk(agents=[cluster.agents[0]])
+        await disk.attach()
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    told = await cluster.ask("GET", f"http://{address}/crucible/pantry/0")
+                    break
+                await asyncio.sleep(0.01)  # zones are listened for behind the answer
+        assert told["volumes"] == [str(disk.id)]
 
 
 # ---- 7.5, 7.7, 7.11 ------------------------------------------------------------------------------------------------

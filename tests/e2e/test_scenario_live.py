@@ -48,7 +48,7 @@ async def playing(tmp_path, rules):
         daemon = Daemon([config], options)
         await daemon.start()
         try:
-            await asyncio.wait_for(daemon.registered[SLED].wait(), 20)
+            await asyncio.wait_for(daemon.reporting.registered[SLED].wait(), 20)
             async with aiohttp.ClientSession(f"http://{daemon.addresses[SLED]}", headers=HEADERS) as http:
                 yield daemon, nexus, http
         finally:

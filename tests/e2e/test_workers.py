@@ -18,6 +18,7 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
+from sim_sled.daemon.serve import BadScenario
 from sim_sled.daemon.small_rack import RackError, sled_id_of
 from sim_sled.daemon.worker import Spec
 from sim_sled.daemon.workers import WorkersRack, parts
@@ -236,7 +237,10 @@ async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_ol
     assert (await shared.ask("/rules", "PUT", {"scenario": RULES.replace("name: halt", "name: first")}))[0] == 200
     assert await dies_and_comes_back() == (["seen", "first"], 2)
     assert await dies_and_comes_back(RULES.replace("name: halt", "name: second")) == (["seen", "second"], 3)
-    shared.rack.workers.read_again(tmp_path / "scenario.yaml")
+    file = tmp_path / "scenario.yaml"
+    shared.rack.workers.read_again(file)
+    assert await dies_and_comes_back() == (["seen", "halt"], 4)
+    file.write_text(RULES.replace("name: halt", "name: edited"))  # nobody has been told to read that
     assert await dies_and_comes_back() == (["seen", "halt"], 4)
 
 
@@ -312,11 +316,17 @@ async def test_a_foreign_page_cannot_use_the_front(start):
 
 
 async def test_a_rack_that_cannot_come_up_says_why_and_leaves_nobody_behind(capfd):
-    rack = WorkersRack(Spec("lost", 2, 1, 1, "", "/no/such/file.yaml", 0, "instant", ""), 2)
+    rack = WorkersRack(Spec("lost", 2, 1, 1, "", None, 0, "instant", "", listen="nowhere"), 2)
     with pytest.raises(RackError, match="has ended with 3 before it was ready"):
         await rack.start()
-    assert "/no/such/file.yaml" in capfd.readouterr().err
+    assert "invalid socket address syntax" in capfd.readouterr().err
     assert all(each.process.returncode is not None for each in rack.workers.all)
+
+
+async def test_a_scenario_that_cannot_be_read_starts_no_worker():
+    rack = WorkersRack(Spec("lost", 2, 1, 1, "", "/no/such/file.yaml", 0, "instant", ""), 2)
+    with pytest.raises(BadScenario, match=r"/no/such/file\.yaml"):
+        await rack.start()
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes of others, which Linux can")

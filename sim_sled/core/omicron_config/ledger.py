@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
-from sim_sled.core.contract import DropFiles
+from sim_sled.core.contract import DropFiles, ServeZones, ZoneServer
 from sim_sled.core.errors import BadRequest
 from sim_sled.core.estate import Area, Estate, SledPoint
 from sim_sled.core.omicron_config.reconcile import Faults, HasDisk, Identity, Image, Reconciled, World, reconcile
@@ -81,6 +82,7 @@ class Ledger(Area):
         self.resized: dict[str, int] = {}
         """Sizes that somebody gave to pools, by id (SR 8)."""
         self.runs = 0
+        self._serving: tuple[ZoneServer, ...] = ()
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,7 @@ class Ledger(Area):
             ran_us = min(RAN_FOR_US, self.estate.now_us)
         self.ended = Ended(run.due_us, ran_us)
         self.changed()
+        self._serve()
         if self.ledgered is not run.config:
             self._start()
 
@@ -209,6 +212,31 @@ class Ledger(Area):
         if self.last is None:
             return []
         return sorted(self.last.config.zones[key].name for key, why in self.last.zones.items() if why is None)
+
+    def zone_servers(self) -> tuple[ZoneServer, ...]:
+        """Crucible agents and pantries in the zones that the last run started. Nexus looks for them at the addresses
+        that it gave to the zones, whatever the sled has from the start (SR 3.7).
+        """
+        if self.last is None:
+            return ()
+        config, started = self.last.config, (key for key, why in self.last.zones.items() if why is None)
+        datasets = {each.pool_name: UUID(each.id) for each in config.datasets.values() if each.kind == "crucible"}
+        found = []
+        for zone in map(config.zones.__getitem__, started):
+            if zone.address is None:
+                continue
+            if zone.kind == "crucible" and (dataset := datasets.get(str(zone.durable_pool))) is not None:
+                found.append(ZoneServer(zone.address, dataset))
+            elif zone.kind == "crucible_pantry":
+                found.append(ZoneServer(zone.address, None))
+        return tuple(found)
+
+    def _serve(self) -> None:
+        """Say whose addresses are to be listened at, if that has changed and there are servers beside this sled."""
+        servers = self.zone_servers()
+        if servers != self._serving and self.estate.sled.regions is not None:
+            self._serving = servers
+            self.estate.effects.append(ServeZones(self.estate.sled_id, servers))
 
     def _leaving(self, new: OmicronConfig) -> set[str]:
         """Datasets that a new configuration has no more, or elsewhere."""

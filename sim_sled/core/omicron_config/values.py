@@ -97,13 +97,16 @@ class DatasetWanted:
 
 @attrs.frozen
 class ZoneWanted:
-    """`kind` is the type on the wire; `filesystem_pool` is `oxp_…`; `artifact` is a SHA-256 or None."""
+    """`kind` is the type on the wire; `filesystem_pool` is `oxp_…`; `artifact` is a SHA-256 or None; `address`
+    `[ip]:port` of kinds with one, else None.
+    """
 
     id: str
     kind: str
     filesystem_pool: str | None
     durable_pool: str | None
     artifact: str | None
+    address: str | None
 
     @property
     def name(self) -> str:
@@ -179,6 +182,7 @@ class OmicronConfig:
                 row["filesystem_pool"],
                 row["zone_type"]["dataset"]["pool_name"] if row["zone_type"]["type"] in _DURABLE else None,
                 row["image_source"].get("hash"),
+                row["zone_type"].get("address"),
             )
             for row in self.wire["zones"].values()
         )

@@ -78,7 +78,7 @@ async def a_daemon():
         running = Daemon(sleds, options)
         await running.start()
         try:
-            for event in running.registered.values():
+            for event in running.reporting.registered.values():
                 await event.wait()
 
             async def scale(sleds: int) -> None:

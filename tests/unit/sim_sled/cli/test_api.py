@@ -38,9 +38,12 @@ def test_coverage_for_people_ends_with_a_sum():
     got = run("--coverage")
     assert got.exit_code == 0
     lines = got.output.splitlines()
-    assert lines[-1].startswith("90 operations: ")
+    assert lines[-1] == "90 operations in 91 rows: 71 emulated, 17 canned, 3 refused"
+    assert len(lines) - 1 == 91
     assert any(line.split()[:3] == ["inventory", "1-48", "emulated"] for line in lines)
-    assert run("--coverage", "--api-version", "48").output.splitlines()[-1].startswith("82 operations: ")
+    assert run("--coverage", "--api-version", "48").output.splitlines()[-1] == (
+        "82 operations: 67 emulated, 14 canned, 1 refused"
+    )
 
 
 def test_coverage_for_programs():

@@ -4,12 +4,14 @@ import json
 from uuid import UUID
 
 import pytest
+from support.rack.estate import Fixed, config, zone
+from support.rack.estate import dataset as dataset_row
 from support.wire.documents import fits
 
 from propolis_stub.spec.volumes import Region, RegionOptions
 from sim_sled.core import contract
 from sim_sled.core.companions import Companions, Server, Where
-from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, SledConfig
 from sim_sled.core.contract import TellNexus
 from sim_sled.core.crucible.agent import Agent
 from sim_sled.core.crucible.agents import equip
@@ -19,6 +21,8 @@ from sim_sled.core.dns.zones import Dns, DnsConfig, Record, Srv, Zone
 from sim_sled.core.errors import BadRequest, ConnectionDropped, DnsBusy, Injected, Missing
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.mishaps import Adjust, BreakDownstairs, Refuse, SetRegion, TakeOver
+from sim_sled.core.omicron_config.ledger import Ledger
+from sim_sled.core.omicron_config.values import OmicronConfig
 from sim_sled.core.pantry.pantry import Pantry
 from sim_sled.core.rack import Rack
 from sim_sled.language.pacer import PresetPacer
@@ -236,6 +240,116 @@ def test_regions_snapshots_and_dns_outlive_a_restart_but_not_the_bytes(bench):
         again.blocks.read(0, 512)
     assert later.create(dataset=1).blocks.read(0, 512) == bytes(512)
     assert json.loads(json.dumps(later.sled.estate.of(Companions).dump())) == kept
+
+
+ADOPTED = BareDisk(PhysicalDisk(UUID(int=0xD1), "v", "m", "new"), 2**39)
+"""A disk that no pool is on; the configurations of these tests put POOL there."""
+POOL = str(UUID(int=0xB1))
+DATASET = UUID(int=0xC1)
+
+
+def adopting(generation, *addresses, crucible=True, pool=POOL):
+    """A configuration that adopts the disk, with a Crucible zone at each address."""
+    row = dataset_row(1, "crucible" if crucible else "debug") | {"id": str(DATASET)}
+    row["name"]["pool_name"] = f"oxp_{pool}"
+    zones = [zone(number, "crucible") for number, _ in enumerate(addresses)]
+    for each, address in zip(zones, addresses, strict=True):
+        each["filesystem_pool"] = f"oxp_{POOL}"
+        each["zone_type"] |= {"address": address, "dataset": {"pool_name": f"oxp_{POOL}"}}
+    bare = {"id": str(ADOPTED.disk.id), "identity": {"vendor": "v", "model": "m", "serial": "new"}, "pool_id": POOL}
+    return config(generation, disks=[bare], datasets=[row], zones=zones)
+
+
+class Adopting(Bench):
+    """A sled with a bare disk and no Crucible dataset of its own; `asked`: what it wants listened for, each time."""
+
+    def __init__(self, reconciles_us=0):
+        super().__init__()
+        self.rack = Rack(pacer=PresetPacer("instant"), seed=0)
+        self.rack.sled_pacer = Fixed(reconciles_us)
+        self.sled = self.rack.add_sled(SledConfig(SLED, "[::1]:0", hardware=Hardware(zpools=0, disks=(ADOPTED,))))
+        equip(self.rack.sleds.values())
+        self.asked = []
+
+    def configure(self, wanted):
+        call = contract.CallArea(0, SLED, ESTATE, ask(Ledger, Ledger.take, wanted))
+        self._hear(self.rack.handle(call, self.now_us))
+
+    def tick(self):
+        self._hear(self.rack.handle(contract.Tick(), self.now_us))
+
+    def _hear(self, effects):
+        self.asked += [each.servers for each in effects if isinstance(each, contract.ServeZones)]
+
+
+AGENT = contract.ZoneServer("[fd00::21]:32345", DATASET)
+
+
+def test_a_zone_is_listened_for_when_it_has_started_and_not_again_while_nothing_is_different():
+    bench = Adopting(reconciles_us=5)
+    bench.configure(adopting(2, AGENT.address))
+    assert bench.asked == [], "the run takes its time"
+    bench.now_us = 5
+    bench.tick()
+    assert bench.asked == [(AGENT,)]
+    bench.configure(adopting(3, AGENT.address))
+    bench.now_us = 10
+    bench.tick()
+    assert bench.asked == [(AGENT,)]
+    bench.configure(adopting(4))
+    bench.now_us = 15
+    bench.tick()
+    assert bench.asked == [(AGENT,), ()]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        adopting(2, AGENT.address, crucible=False),
+        adopting(2, AGENT.address, pool=str(UUID(int=0xB2))),
+        config(2, disks=[], zones=[zone(1, "internal_ntp", on=None), zone(2, "crucible_pantry", on=None)]),
+    ],
+    ids=["no Crucible dataset", "one of another pool", "zones that did not start"],
+)
+def test_a_zone_that_cannot_run_is_not_listened_for(wanted):
+    bench = Adopting()
+    bench.configure(wanted)
+    assert bench.asked == []
+    assert bench.area(Companions.datasets) == ()
+
+
+def test_a_pantry_is_listened_for_and_other_kinds_of_zones_are_not():
+    bench = Adopting()
+    pantry = zone(1, "crucible_pantry") | {"filesystem_pool": f"oxp_{POOL}"}
+    ntp = zone(2, "internal_ntp") | {"filesystem_pool": f"oxp_{POOL}"}
+    wire = adopting(2).wire | {"zones": {row["id"]: row for row in (pantry, ntp)}}
+    bench.configure(OmicronConfig(wire))
+    assert bench.asked == [(contract.ZoneServer(pantry["zone_type"]["address"], None),)]
+
+
+def test_the_agent_of_an_adopted_disk_outlives_a_restart_before_the_sled_has_reconciled_again():
+    bench = Adopting()
+    bench.configure(adopting(2, AGENT.address))
+    bench.datasets = [DATASET]
+    region = bench.create()
+    at = str(bench.sled.regions.address_of(DATASET, region.port, "::1"))
+    assert (at, bench.sled.regions.region(at)) == ("[fd00::21]:1000", region), "volumes find it at the zone's host"
+    kept = json.loads(json.dumps(bench.sled.estate.of(Companions).dump()))
+    later = Adopting()
+    later.datasets = [DATASET]
+    later.sled.estate.kept["companions"] = kept
+    assert (later.create().port, later.area(Companions.datasets)) == (region.port, (DATASET,))
+
+
+def test_an_adopted_dataset_with_the_id_of_another_sleds_gets_no_agent():
+    bench = Adopting()
+    taken = Hardware(zpools=0, crucible_datasets=(CrucibleDataset(UUID(POOL), DATASET),))
+    other = bench.rack.add_sled(SledConfig(UUID(int=2), "[::1]:0", hardware=taken))
+    equip([other], bench.sled.regions)
+    bench.configure(adopting(2, AGENT.address))
+    assert bench.area(Companions.datasets) == ()
+    with pytest.raises(Missing, match="another sled's"):
+        bench.suffer(SetRegion(DATASET, REGION.id, RegionState.FAILED))
 
 
 @pytest.mark.parametrize(

@@ -424,7 +424,7 @@ async def test_weakness_34_a_refused_registration_ends_with_a_clear_message():
         nexus.post_status = 400
         async with running_daemon(nexus) as client:
             async with asyncio.timeout(20.0):
-                refusal = await asyncio.shield(client.daemon.refused)
+                refusal = await asyncio.shield(client.daemon.reporting.refused)
             assert refusal.status == 400
             assert f"Nexus refuses to register sled {SLED_A}: 400: no such rack" in refusal.message
             assert len(nexus.posted) == 1, "asked once, not for ever"

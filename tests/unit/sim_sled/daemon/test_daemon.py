@@ -79,6 +79,6 @@ async def test_that_nexus_is_not_ready_is_said_once_per_reason(monkeypatch):
             await nexus.until(lambda: len(nexus.posted) >= 6)
             nexus.post_status = 204
             async with asyncio.timeout(20):
-                await daemon.registered[SLED_A].wait()
+                await daemon.reporting.registered[SLED_A].wait()
     why = [line["why"] for line in lines if line["event"] == "Nexus is not ready for registration"]
     assert len(why) == len(set(why)) == 2, why

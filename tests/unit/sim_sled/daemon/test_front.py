@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -45,3 +46,44 @@ async def test_a_worker_is_asked_for_what_the_front_was_asked_for(target, arrive
         writer.close()
         await front.close()
         await there.close()
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "message"),
+    [
+        ("takes them", 200, ""),
+        ("is on its way up", 200, ""),
+        (
+            "does not answer",
+            503,
+            "sleds 3 to 4 have not taken the rules",
+        ),
+    ],
+)
+async def test_rules_that_a_worker_has_not_taken_are_no_success(second, status, message):
+    async def worker(request):
+        return web.json_response({"rules": 0})
+
+    async def ends(request):
+        request.transport.abort()
+        return web.Response()
+
+    there = await listen(Server(worker), SocketAddress("127.0.0.1", 0))
+    gone = await listen(Server(ends), SocketAddress("127.0.0.1", 0))
+    ready = {"takes them": there.address, "does not answer": gone.address}.get(second)
+    workers = Workers([Spec("rack", 4, first, 2, "", None, 0, "instant", "token") for first in (1, 3)])
+    workers.all[0].ready = Ready(there.address, [])
+    workers.all[1].ready = None if ready is None else Ready(ready, [])
+    front = Front(workers)
+    control = await front.serve(SocketAddress("127.0.0.1", 0))
+    try:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.put(f"http://{control}/rules", json={"scenario": "version: 1"}) as answer,
+        ):
+            said = await answer.json()
+        assert (answer.status, said.get("message", "").startswith(message)) == (status, True)
+    finally:
+        await front.close()
+        await there.close()
+        await gone.close()

@@ -194,6 +194,13 @@ def test_an_identity_that_is_not_the_command_lines_is_told_in_full():
     assert left_out == {"hardware_threads": 4}
 
 
+def test_the_file_of_the_documentation_is_one(tmp_path):
+    page = (Path(__file__).parents[4] / "docs" / "beside-a-sled.md").read_text()
+    (tmp_path / "h.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    made = hardware(load(tmp_path / "h.toml"))
+    assert (len(made.zpools), len(made.disks), made.crucible_datasets[0].zpool_id) == (1, 1, made.zpools[0].id)
+
+
 def test_broken_json_is_told_with_its_place(tmp_path):
     path = tmp_path / "sled.json"
     path.write_text('{"hardware_threads": }')
