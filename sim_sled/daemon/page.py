@@ -441,7 +441,7 @@ def _holds(engine: Engine, rule: Rule) -> bool:
 
 
 def _freezes(rule: Rule) -> bool:
-    """Whom a rule keeps frozen is looked up among all VMMs: not in every frame for those that never freeze anybody."""
+    """Whom a rule froze is looked up among all VMMs: not in every frame for those that never freeze anybody."""
     from sim_sled.language.actions import Stall  # noqa: PLC0415 -- whoever has rules has it; others need not wait for it
 
     return any(isinstance(action, Stall) for action in rule.do)
