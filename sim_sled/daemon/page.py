@@ -58,7 +58,8 @@ UNWATCHED_S: Final = 2.0
 
 class VmRow(msgspec.Struct, array_like=True, frozen=True):
     """A VMM on the page. `held`: reports that rules keep back; `tries`: of the report that Nexus has not
-    acknowledged; `stuck`: nothing but a request, a fault or the release of a rule ends what it waits for; `phase`: of its migration.
+    acknowledged; `stuck`: nothing but a request, a fault or the release of a rule ends what it waits for; `phase`:
+    of its migration.
     """
 
     id: UUID
