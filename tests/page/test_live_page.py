@@ -42,6 +42,7 @@ async def test_who_needs_a_look_is_listed_and_opened_from_there(rack, page):
     await rack.small.stop_instance("stuck-1")
     await live(page, rack)
     await expect(page.get_by_role("heading", name="1 needs a look")).to_be_visible()
+    await expect(page.locator(".look")).to_contain_text("rule never-stops")
     await page.get_by_role("button", name=re.compile("stuck-1")).click()
     await expect(page.get_by_role("region", name="one VM")).to_contain_text("halting")
 

@@ -213,7 +213,7 @@ class Page {
       setText(node.tag, trouble === "retrying" ? `attempt ${vm.tries}` : trouble);
       node.tag.className = `tag ${trouble}`;
       const since = vm.gone || !vm.since_us ? "" : ` for ${seconds(Math.max(0, this.rack.atUs - vm.since_us))}`;
-      setText(node.rest, `v${vm.n} ${vm.state}${since} \u00b7 ${this.sledName(vm.sled)}${vm.trouble && !vm.gone ? ` \u00b7 ${vm.trouble}` : ""}`);
+      setText(node.rest, `v${vm.n} ${vm.state}${since} \u00b7 ${this.sledName(vm.sled)}${whyOf(vm)}`);
       node.firstChild.setAttribute("aria-current", String(vm.id === this.openId));
     });
   }
@@ -436,6 +436,13 @@ class Page {
     };
     return el("dialog", { "aria-label": "control token" }, el("form", { onsubmit: enter }, el("h2", { text: "This daemon wants its control token" }), el("p", { class: "dim", text: "It stays in this tab." }), input, el("button", { text: "Open" })));
   }
+}
+
+// What keeps a VM where it is, in a word: the rule, or what Nexus answered.
+function whyOf(vm) {
+  if (vm.gone) return "";
+  const rule = vm.rule && ["stuck", "held"].includes(troubleOf(vm)) ? `rule ${vm.rule}` : "";
+  return [rule, vm.trouble].filter(Boolean).map((text) => ` \u00b7 ${text}`).join("");
 }
 
 const embedded = document.getElementById("recording");
