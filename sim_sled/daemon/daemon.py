@@ -208,7 +208,7 @@ class Daemon:
         for config in sleds:
             self.rack.add_sled(config)
         if self.recorder is not None:
-            self.recorder.begin(self.options, sleds, self.clock.now_us)
+            self.recorder.begin(self.options, self.passage, self.clock.now_us)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -636,7 +636,7 @@ class Daemon:
         (`only_here`), so none means two things.
         """
         if self.recorder is not None:
-            self.recorder.end("a snapshot was restored: what follows does not follow from what is recorded")
+            self.recorder.restored()
         self._tickets = tickets
 
     @property
