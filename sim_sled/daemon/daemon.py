@@ -170,7 +170,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
-        self.pausing = Pausing(self.clock, [self])
+        self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
