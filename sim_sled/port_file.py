@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,7 @@ def prepare(path: Path) -> None:
     fresh.unlink()
 
 
-def told(path: Path, ports: dict[str, Any]) -> AbstractContextManager[None]:
+def told(path: Path, ports: dict[str, Any]) -> AbstractContextManager[Callable[[str], None]]:
     """The file has `ports`, and whose they are, as JSON, as long as this lasts. OSError if it cannot be written."""
     return told_in(path, json.dumps({"pid": os.getpid(), **ports}, indent=2) + "\n")
 

@@ -95,7 +95,27 @@ class Alone(NamedTuple):
         return f"{more[0]} means nothing to {self.value}" if given.get(self.argument) == self.value and more else None
 
 
-Together = OneOf | Needs | Alone
+class Idle(NamedTuple):
+    """These have nothing to do beside an option, or beside one value of it (`--propolis none`), unless one of a few
+    others gives them work.
+    """
+
+    names: tuple[str, ...]
+    beside: str
+    unless: tuple[str, ...] = ()
+
+    def broken(self, given: Mapping[str, object]) -> str | None:
+        """The sentence, if one would be ignored."""
+        option, _, value = self.beside.partition(" ")
+        told = given.get(option)
+        if option not in given or (value and value != (told.value if isinstance(told, Enum) else told)):
+            return None
+        idle = [name for name in self.names if name in given and given.keys().isdisjoint(self.unless)]
+        but = f" without {' or '.join(self.unless)}" if self.unless else ""
+        return f"{idle[0]} means nothing beside {self.beside}{but}" if idle else None
+
+
+Together = OneOf | Needs | Alone | Idle
 
 
 def typed(*rules: Together) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

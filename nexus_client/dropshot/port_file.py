@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -22,14 +22,32 @@ def may_be_replaced(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_in(path: Path | None, text: str) -> Iterator[None]:
-    """`path` holds the text as long as this lasts (None: nobody asked for a file). Whoever waits for it never sees
-    half of it; a file that another server has written meanwhile is left alone. OSError if it cannot be written.
+def told_in(path: Path | None, text: str) -> Iterator[Callable[[str], None]]:
+    """`path` holds the text as long as this lasts (None: nobody asked for a file); what is yielded puts another text
+    there, of a server whose addresses have changed. Whoever waits for it never sees half of it; a file that another
+    server has written meanwhile is left alone. OSError if it cannot be written.
     """
     if path is None:
-        yield
+        yield lambda _: None
         return
     may_be_replaced(path)
+    there = text
+
+    def tell(newer: str) -> None:
+        nonlocal there
+        if _holds(path, there):
+            _put(path, newer)
+            there = newer
+
+    _put(path, text)
+    try:
+        yield tell
+    finally:
+        if _holds(path, there):
+            path.unlink(missing_ok=True)
+
+
+def _put(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")
@@ -37,10 +55,10 @@ def told_in(path: Path | None, text: str) -> Iterator[None]:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
-    try:
-        yield
-    finally:
-        # what is wrong with it by now is nothing that a server should end badly for
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if path.read_text(encoding="utf-8") == text:
-                path.unlink()
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether the file is still ours. What is wrong with it by now is nothing that a server should end badly for."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8") == text
+    return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import attrs
@@ -91,11 +91,20 @@ class _Dns(msgspec.Struct):
     zones: list[_DnsZone]
 
 
+class _Port(msgspec.Struct):
+    port: str
+    switch: Literal["switch0", "switch1"]
+    routes: list[Json]
+    addresses: list[Json]
+    bgp_peers: list[Json]
+    uplink_port_speed: str
+
+
 class _Network(msgspec.Struct):
     rack_subnet: str
     infra_ip_first: str
     infra_ip_last: str
-    ports: list[Json]
+    ports: list[_Port]
     bgp: list[Json]
 
 
@@ -107,14 +116,37 @@ class _Zone(msgspec.Struct):
     zone_type: Json
 
 
+class _PlannedDisk(msgspec.Struct):
+    id: UUID
+    pool_id: UUID
+    identity: Json
+    disposition: Json
+
+
+class _PlannedDataset(msgspec.Struct):
+    id: UUID
+    pool: str
+    kind: str
+    compression: Json
+    disposition: str
+
+
+class _Slots(msgspec.Struct):
+    slot_a: Json
+    slot_b: Json
+
+
 class _Sled(msgspec.Struct):
-    state: str
+    state: Literal["active", "decommissioned"]
     subnet: Json
     last_allocated_ip_subnet_offset: int
     sled_agent_generation: int
-    disks: list[Json]
-    datasets: list[Json]
+    disks: list[_PlannedDisk]
+    datasets: list[_PlannedDataset]
     zones: list[_Zone]
+    host_phase_2: _Slots
+    measurements: Json
+    update_disposition: Json
 
 
 class _Blueprint(msgspec.Struct):
@@ -123,9 +155,17 @@ class _Blueprint(msgspec.Struct):
     internal_dns_version: int
     external_dns_version: int
     nexus_generation: int
+    external_networking_generation: int
+    target_release_minimum_generation: int
     creator: str
     comment: str
     time_created: str
+    source: Json
+    oximeter_read_mode: Json
+    oximeter_read_version: int
+    pending_mgs_updates: Json
+    cockroachdb_fingerprint: str
+    cockroachdb_setting_preserve_downgrade: Json
 
 
 class HandoffBody(msgspec.Struct):
@@ -153,16 +193,19 @@ class RackState:
     handed_over: HandoffBody | None = None
 
     def complete(self, rack_id: UUID, body: HandoffBody) -> None:
-        """Take a hand-off. Raises `Refused`; repeating it on an initialised rack succeeds without effect."""
+        """Take a hand-off. Raises `Refused`. A rack that is initialised says yes as soon as the network is right:
+        what comes after that is one transaction, which ends early then.
+        """
         _parsed(body)
         if rack_id != self.rack_id:
             raise not_found("rack", rack_id)
         if all(zone.zone_name != CONTROL_PLANE_ZONE for zone in body.internal_dns_zone_config.zones):
             raise invalid_request("expected initial DNS config to include control plane zone")
         for port in body.rack_network_config.ports:
-            if port.get("port") not in self.switch_ports:
-                name = port.get("port")
-                raise Refused(Refusal(404, "ObjectNotFound", f'not found: switch-port with name "{name}"'))
+            if port.port not in self.switch_ports:
+                raise Refused(Refusal(404, "ObjectNotFound", f'not found: switch-port with name "{port.port}"'))
+        if self.handed_over is not None:
+            return
         for ip in _external_ips(body.blueprint):
             if not any(each.holds(ip) for pool in body.service_ip_pools for each in pool.ranges):
                 raise invalid_request(f"no system services pool for external IP {ip}")
@@ -174,8 +217,7 @@ class RackState:
         for zpool in body.zpools:
             if zpool.physical_disk_id not in disks:
                 raise not_found("physical-disk", zpool.physical_disk_id)
-        if self.handed_over is None:
-            self.handed_over = body
+        self.handed_over = body
 
 
 def _parsed(body: HandoffBody) -> None:

@@ -24,7 +24,7 @@ from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
-from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, unwritable
+from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, crowded, unwritable
 from sim_sled.files import write_text
 from sim_sled.play import library
 from sim_sled.play.run import How
@@ -64,9 +64,8 @@ def explore_file(
 ) -> tuple[Explored | None, Outcome]:
     """Plays a campaign and tells it. `say` is told sentences on the way, e.g. of a worker that is refused."""
     bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
-    bad = bad or unwritable((options.out, options.junit, options.results))
-    if bad is None and options.resume and options.results is None:
-        bad = Outcome("", BAD_INPUT, "--resume goes on with a file: say which by --results FILE\n")
+    written = {"--out": options.out, "--junit": options.junit}
+    bad = bad or unwritable((*written.values(), options.results)) or crowded(written, as_json=options.as_json)
     if bad is not None:
         return None, bad
     [one, *_], problems = library.load([path], options.files_from)
@@ -111,7 +110,10 @@ def explore_file(
     code = FAILED if explored.failed else GOOD
     if options.as_json:
         return explored, Outcome(json.dumps(plain(job, explored, kept), indent=1) + "\n", code)
-    return explored, Outcome(text_of(job, explored, kept, _ended(explored, options)), code)
+    text = text_of(job, explored, kept, _ended(explored, options))
+    if Path("-") in written.values():  # stdout is for whatever reads that
+        return explored, Outcome("", code, text)
+    return explored, Outcome(text, code)
 
 
 def _ended(explored: Explored, options: ExploreOptions) -> str:

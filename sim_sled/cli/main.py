@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, Version, typed
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Idle, Needs, Version, typed
 from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
@@ -79,6 +79,7 @@ Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lin
 @typed(
     Needs(("--plays", "--junit", "--watch"), ("--scenario",)),
     Needs(("--propolis-net",), ("--propolis",)),
+    Idle(("--propolis-net",), "--propolis none"),
 )
 def serve(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_client.dropshot import ending
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, GOOD, Alone, typed
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, Alone, typed
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import assertions, cannot_bind
@@ -232,4 +232,12 @@ async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> in
             return BAD_INPUT
         sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
         return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
+    except AssertionError as error:
+        from nexus_client.stub.server.store import StoreFailed
+
+        if not isinstance(error, StoreFailed):
+            raise
+        # what cannot be kept must not be told either: a full disk ends a model as it ends a database
+        sys.stderr.write(f"sim-sled: {error}\n")
+        return FAILED
     return stop.result()

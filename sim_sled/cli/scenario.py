@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, typed
+from nexus_client.dropshot.command_line import BAD_INPUT, App, Idle, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
@@ -227,7 +227,11 @@ def explain(
     _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
 
-@typed(Needs(("--guide",), ("--swarm",)))
+@typed(
+    Needs(("--guide",), ("--swarm",)),
+    Needs(("--resume",), ("--results",)),
+    Idle(("--jobs",), "--on", ("--shrink",)),
+)
 def explore(
     file: File,
     runs: Annotated[int, typer.Option(help="seeds to try", min=1, max=10_000_000)] = 100,

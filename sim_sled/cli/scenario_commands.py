@@ -32,13 +32,14 @@ from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
 from sim_sled.play import library, many
+from sim_sled.play.events import events_json
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
-from sim_sled.play.report import Run, junit, plain, text_of
+from sim_sled.play.report import Run, junit, plain, summed, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
-from sim_sled.play.trace import BadTrace, Trace, compare, events_json, parse_line, read_trace
+from sim_sled.play.trace import BadTrace, Trace, compare, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
@@ -98,15 +99,16 @@ def run_files(
     """Plays scenarios in the closed world, or as `player` does. Nothing is played if any file has an error, or if one
     of the files to be written cannot be.
     """
-    written = (
-        options.junit,
-        options.events,
-        options.trace,
-        options.timeline,
-        options.sequence and options.sequence[1],
-        options.page,
-    )
-    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard) or unwritable(written)
+    written = {
+        "--junit": options.junit,
+        "--events": options.events,
+        "--trace": options.trace,
+        "--timeline": options.timeline,
+        "--sequence": options.sequence and options.sequence[1],
+        "--page": options.page,
+    }
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
+    bad = bad or unwritable(written.values()) or crowded(written, as_json=options.as_json)
     if bad is not None:
         return bad
     loaded, problems = library.load(paths, options.files_from)
@@ -133,6 +135,8 @@ def run_files(
             notes += f"{played.task.shown}: there was no {options.sequence[0]}; its sequence is empty\n"
         if not options.as_json:
             out.append(text_of(run, require_fired=options.require_fired))
+    if len(runs) > 1 and not options.as_json:
+        out.append(summed(runs, require_fired=options.require_fired))
     if told is not None:
         told.close()
     if options.junit is not None:
@@ -145,6 +149,8 @@ def run_files(
         code = FAILED
     elif any(not run.passed(require_fired=options.require_fired) for run in runs):
         code = NEVER_FIRED
+    if Path("-") in written.values():  # stdout is for whatever reads that, so a person is told beside it
+        return Outcome("", code, err + notes + "".join(out))
     return Outcome("".join(out), code, err + notes)
 
 
@@ -177,9 +183,22 @@ def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
     return None
 
 
+def crowded(written: Mapping[str, Path | None], *, as_json: bool) -> Outcome | None:
+    """What is wrong if stdout is to have two things at once, which nobody can read apart; None if nothing is."""
+    found = [*(["--json"] if as_json else []), *(f"{name} -" for name, path in written.items() if path == Path("-"))]
+    if len(found) < 2:
+        return None
+    return Outcome("", BAD_INPUT, f"{found[0]} and {found[1]} both write to stdout; give one of them a file\n")
+
+
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
     tasks, notes = [], []
-    how = How(variant=options.variant, sled_variant=options.sled_variant, until_us=options.until_us)
+    how = How(
+        variant=options.variant,
+        sled_variant=options.sled_variant,
+        events=options.events is not None,
+        until_us=options.until_us,
+    )
     for one in loaded:
         assert one.scenario is not None
         seed = options.seed if options.seed is not None else one.scenario.seed
@@ -222,7 +241,7 @@ def _write_files(played: Played, options: RunOptions, called: Mapping[tuple[str,
         return path.with_name(f"{path.stem}-{called[played.task.shown, played.task.seed]}{path.suffix}")
 
     if options.events is not None:
-        write_text(named(options.events), events_json(played.result.lines))
+        write_text(named(options.events), events_json(played.result.events))
     if options.trace is not None:
         write_text(named(options.trace), played.result.trace().text())
     if options.timeline is not None:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn, TextIO
 
 import attrs
 import typer
@@ -109,6 +109,8 @@ def up(
             nexus = peer_address(nexus)
         except ValueError as error:
             _bad(f"--nexus: {error}")
+    if as_json and junit == Path("-"):
+        _bad("--json and --junit - both write to stdout; give --junit a file")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
     if record is not None and workers > 1:
@@ -238,7 +240,9 @@ async def _serve(
                     _follow(stack, rack, told)
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
-                    code = await _ready(rack, control, file, port_file, stop, told_as)
+                    # stdout is for whatever reads the verdict there
+                    beside = sys.stderr if told is not None and told.junit == Path("-") else sys.stdout
+                    code = await _ready(rack, control, file, port_file, stop, told_as, beside)
             finally:
                 if judging is not None:
                     judging.ending()
@@ -277,27 +281,39 @@ def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> N
 
 
 async def _ready(
-    rack: Any, control: Guarded, file: Path, port_file: Path | None, stop: asyncio.Future[int], told_as: ToldAs
+    rack: Any,
+    control: Guarded,
+    file: Path,
+    port_file: Path | None,
+    stop: asyncio.Future[int],
+    told_as: ToldAs,
+    beside: TextIO,
 ) -> int:
-    """Serves the control API and says where everything is, until it is to end. `file` follows whatever joins."""
+    """Serves the control API and says where everything is, until it is to end. `file` and `port_file` follow
+    whatever joins or leaves.
+    """
     from nexus_client.dropshot import collector, service
     from nexus_client.dropshot.port_file import told_in
     from sim_sled.daemon import racks as known
 
-    bound_at: list[str] = []
+    tellers: list[Callable[[], None]] = []
 
     async def scaled(sleds: int) -> None:
         await rack.scale(sleds)
-        known.publish(file, addresses_of(rack, bound_at[0]))
+        for tell in tellers:
+            tell()
 
     listener = await _control(rack, control, scaled)
-    bound_at.append(listener.address)
     try:
         addresses = addresses_of(rack, listener.address)
         known.publish(file, addresses)
-        with told_in(port_file, json.dumps(addresses, indent=2) + "\n"):
-            sys.stdout.write(told_as(addresses))
-            sys.stdout.flush()
+        with told_in(port_file, _as_json(addresses)) as tell_file:
+            tellers += [
+                lambda: known.publish(file, addresses_of(rack, listener.address)),
+                lambda: tell_file(_as_json(addresses_of(rack, listener.address))),
+            ]
+            beside.write(told_as(addresses))
+            beside.flush()
             collector.started()
             service.tell("READY=1")
             code = await stop

@@ -179,7 +179,7 @@ class Daemon:
         """Who writes down every turn."""
         self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
-        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say, self.look.told]
         self.companions: dict[UUID, Companions] = {}
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
@@ -682,7 +682,7 @@ class Daemon:
         who = self.engine.cast.subjects.get(propolis_id)
         if who is None:
             raise ValueError("no rule ever sees this VMM")
-        scenario, name = with_one_more(self.engine, who.hostname, action)
+        scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
         self._turn(Load(scenario), None)
         self._turn(Fire(name, propolis_id), None)
         return name

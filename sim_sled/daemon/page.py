@@ -22,7 +22,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from sim_sled.core.event import event_of
+from sim_sled.core.event import Event, event_of
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.sled import Sled
 from sim_sled.core.vmm import Vmm
@@ -192,7 +192,7 @@ class Feed:
             "scenario": engine.scenario.name if self._daemon.passage.has_rules else "",
             "nexus": self._daemon.options.nexus,
             "history": self._daemon.options.history,
-            "counts": _counted(happening for _, happening, _ in self._daemon.look.happenings),
+            "counts": _counted(each for _, each, _ in self._daemon.look.happenings if isinstance(each, Happening)),
         }
 
     def _frame(self, number: int, told: _Told) -> tuple[dict[str, Any], list[list[VmRow]], int]:
@@ -203,6 +203,8 @@ class Feed:
         for at, happening, _ in reversed(look.happenings):
             if at <= number:
                 break
+            if isinstance(happening, Event):
+                continue  # the rows of rules say it
             new.append(happening)
             if happening.propolis_id is not None:
                 changed[happening.propolis_id] = happening.sled_id

@@ -18,10 +18,6 @@ PART_BYTES: Final = 64 * 1024 * 1024
 """Of a part: what an editor still opens. The next one begins then."""
 
 
-_AT_ONCE: Final = 64
-"""Lines of one write: what is joined for it stays small, so that it costs no new pages of memory every time."""
-
-
 class CannotRecord(ValueError):
     """There can be no recording of this daemon, or not in this folder; the text says why."""
 
@@ -56,23 +52,18 @@ class PartFiles:
         # without a buffer of ours: what is written is the kernel's, and outlives this process
         self._file = (self.folder / PART.format(self._part)).open("xb", buffering=0)
 
-    def write(self, waiting: list[bytes]) -> None:
-        """Lines without their ends. OSError."""
-        size = sum(map(len, waiting)) + len(waiting)
-        if self._in_part + size <= self._part_bytes:  # nearly always
-            self._in_part += size
-            self._out(waiting)
-            return
-        ready: list[bytes] = []
-        for line in waiting:
-            size = len(line) + 1
-            if self._in_part and self._in_part + size > self._part_bytes:
-                self._out(ready)
-                self._next_part()
-                ready = []
-            ready.append(line)
-            self._in_part += size
-        self._out(ready)
+    def write(self, block: bytes) -> None:
+        """Whole lines with their ends. OSError."""
+        while self._in_part + len(block) > self._part_bytes:
+            fit = block.rfind(b"\n", 0, max(self._part_bytes - self._in_part, 0)) + 1
+            if not fit and not self._in_part:
+                fit = block.find(b"\n") + 1
+            self._out(block[:fit])
+            block = block[fit:]
+            if not block:
+                return
+            self._next_part()
+        self._out(block)
 
     def close(self) -> None:
         if self._file is not None:
@@ -83,10 +74,11 @@ class PartFiles:
         self._part += 1
         self._in_part = 0
         self.begin()
-        self._out([lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part))])
+        self._out(lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part)) + b"\n")
+        self._in_part = 0  # of lines: one that is as large as a part has one for itself
 
-    def _out(self, ready: list[bytes]) -> None:
-        for at in range(0, len(ready), _AT_ONCE):
-            left = memoryview(b"\n".join((*ready[at : at + _AT_ONCE], b"")))
-            while left:
-                left = left[self._file.write(left) :]
+    def _out(self, block: bytes) -> None:
+        self._in_part += len(block)
+        left = memoryview(block)
+        while left:
+            left = left[self._file.write(left) :]

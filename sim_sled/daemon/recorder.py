@@ -1,31 +1,36 @@
 """Writes what a daemon's core is asked and what it answers into a folder: `serve|up --record DIR`.
 
-The loop only makes lines; a thread of its own writes what has come together, some ten times a second, so a slow disk
-keeps nobody waiting and `kill -9` costs the last tenth of a second. A recording is whole or it ends with a sentence:
-one with a hole could not be replayed from there on. At a limit, or when the disk fails, it ends; the rack goes on.
+The loop keeps what happens and makes blocks of lines of it, a hundred at once; a thread of its own writes what has
+come together, ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the last tenth of a second.
+A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. At a limit, or
+when the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/lines.py.
+Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/scribe.py.
 Read next: daemon/recordings.py.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from nexus_client.outbox import Delivered
 from nexus_client.types import stamp
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
+from sim_sled.core.contract import PutToNexus, Reply
 from sim_sled.daemon.graph import program
 from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import Turn, says_all
+from sim_sled.recording.lines import HEARD, SHORT
+from sim_sled.recording.scribe import STAY, Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
@@ -36,8 +41,8 @@ TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
 """Of a recording: a day of a busy small rack. It ends there; a disk that is full would end more than a recording."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
-TURN_BYTES: Final = 400
-"""Of a turn that is not written down yet, as a rule."""
+BLOCK_LINES: Final = 128
+"""Written in one go: enough for that to cost little, few enough for their objects to be in the cache still."""
 FLUSH_S: Final = 0.1
 
 
@@ -58,13 +63,14 @@ class Recorder:
         """Why it ended before the daemon did; empty: it has not."""
         self._folder = folder
         self._files = files
-        self._scribe = lines.Scribe()
+        self._scribe = Scribe()
+        self._clerk = Clerk()
         self._behind_max = behind_bytes
-        self._waiting: list[bytes | Turn] = []
+        self._waiting: list[Entry] = []
+        """Always this list: it grows at its end, in the loop, and is taken from its beginning, here or there."""
+        self._blocks: deque[bytes] = deque()
         self._bytes = 0
-        self._turns = 0
-        self._last: Turn | None = None
-        """The last turn, if it is still here and as its core made it: its request may go with it."""
+        """In the blocks."""
         self._taking = threading.Lock()
         self._now_us: Callable[[], int] = lambda: 0
         self._log = logs.get("recorder")
@@ -103,7 +109,7 @@ class Recorder:
         self._now_us = clock
         with self._parts.usable():
             self._disk.start(self._take)
-        self._add(lines.written(header))
+        self._add(line(header))
 
     # ---- what happens
 
@@ -111,16 +117,38 @@ class Recorder:
         """One turn of the core, and its line."""
         if self.ended:
             return conduct(item, now_us)
+        name = SHORT.get(type(item))
+        if name is None or (name == HEARD and type(item.outcome) is not Delivered):
+            return self._turn(conduct, item, now_us)
+        try:
+            effects = conduct(item, now_us)
+        except Exception as error:
+            self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
+            raise
+        # in one place, as a call costs as much as all of the rest
+        for effect in effects:
+            kind = type(effect)
+            if kind is not PutToNexus and (kind is not Reply or type(effect.value) not in STAY):
+                self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
+                return effects
+        if self._scribe.said:
+            self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
+            return effects
+        waiting = self._waiting
+        waiting.append((now_us, name, item, effects))
+        if len(waiting) >= BLOCK_LINES:
+            self._full()
+        return effects
+
+    def _turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
+        """Of an input in which something may change."""
         told = self._scribe.input(item)
         try:
             effects = conduct(item, now_us)
         except Exception as error:
             self._add(self._scribe.failed(now_us, told, error))
             raise
-        line = self._scribe.turn(now_us, told, effects)
-        self._turns += 1
-        self._last = line if line.__class__ is Turn else None
-        self._add(line)
+        self._add(self._scribe.turn(now_us, told, effects))
         return effects
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
@@ -140,26 +168,16 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def begins(self) -> int:
-        """A request to a sled has come (`http.exchange.Tap`)."""
-        return self._turns
-
-    def over(self, sled_id: UUID, exchange: Exchange) -> None:
-        """A request to a sled is answered. When there was one turn since it came, that was its own."""
-        if self._last is not None and self._turns - exchange.begun == 1:
-            with self._taking:
-                if self._last is not None and says_all(self._last, exchange):
-                    self._last.api = exchange.version
-                    self._last = None
-                    return
+    def over(self, sled_id: UUID, exchange: Exchange, status: int) -> None:
+        """A request to a sled is answered (`http.exchange.Tap`)."""
         if not self.ended:
-            self._add(lines.exchanged(self._now_us(), sled_id, exchange))
+            self._add(self._clerk.exchanged(self._now_us(), sled_id, exchange, status))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""
         if not self.ended:
-            self._add(lines.written(lines.End(end=why)))
             self.ended = why
+            self._waiting.append(line(lines.End(end=why)))
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
 
     def close(self) -> None:
@@ -170,34 +188,48 @@ class Recorder:
     # ---- to the disk
 
     def _did(self, did: dict[str, Any], now_us: int) -> None:
-        self._add(lines.written({"at": now_us, "did": did}))
+        if not self.ended:
+            self._add(line({"at": now_us, "did": did}))
 
-    def _add(self, line: bytes | Turn) -> None:
-        if self._disk.failed:
-            self._look()
-        if self.ended:
-            return
-        self._waiting.append(line)
-        self._bytes += TURN_BYTES if line.__class__ is Turn else len(line)  # type: ignore[arg-type]  # else it is bytes
-        if self._bytes > self._behind_max:
-            self._waiting.clear()  # told by the next part of the sentence
-            self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
+    def _add(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        if len(self._waiting) >= BLOCK_LINES:
+            self._full()
+
+    def _full(self) -> None:
+        self._flush()
+        self._look()
 
     def _look(self) -> None:
         why = self._disk.failed
         if why and not self.ended:
             self.ended = why
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
+        if self._bytes > self._behind_max and not self.ended:
+            with self._taking:
+                self._blocks.clear()
+                self._bytes = 0
+            self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
+
+    def _flush(self) -> None:
+        """What waits becomes a block. Of the loop, and of the writing thread for what has come since."""
+        with self._taking:
+            taken = self._waiting[:]
+            del self._waiting[: len(taken)]
+            if taken:
+                made = block(taken)
+                self._bytes += len(made)
+                self._blocks.append(made)
 
     def _take(self) -> list[bytes]:
-        """All that waits. Of the writing thread: each step is one to the interpreter, and no turn gets its request
-        while it is taken.
-        """
+        """All there is. Of the writing thread."""
+        self._flush()
+        self._look()
         with self._taking:
-            self._last = None
-            taken, self._waiting = self._waiting, []
-        self._bytes = 0
-        return [each if each.__class__ is bytes else lines.written(each) for each in taken]
+            taken = list(self._blocks)
+            self._blocks.clear()
+            self._bytes = 0
+        return taken
 
 
 class _Disk:
@@ -234,18 +266,16 @@ class _Disk:
                 except OSError as error:
                     self.failed = f"cannot write {self._files.folder}: {error.strerror or error}"
 
-    def _write(self, waiting: list[bytes]) -> None:
-        size = sum(map(len, waiting)) + len(waiting)
-        if size <= self._left:  # nearly always
-            self._left -= size
-            self._files.write(waiting)
-            return
-        ready: list[bytes] = []
-        for line in waiting:
-            self._left -= len(line) + 1
-            if self._left < 0:
+    def _write(self, blocks: list[bytes]) -> None:
+        for each in blocks:
+            if len(each) > self._left:
                 self.failed = "the recording has reached its limit of bytes"
-                ready.append(lines.written(lines.End(end=self.failed)))
-                break
-            ready.append(line)
-        self._files.write(ready)
+                self._files.write(_whole_lines(each, self._left) + block([line(lines.End(end=self.failed))]))
+                return
+            self._left -= len(each)
+            self._files.write(each)
+
+
+def _whole_lines(text: bytes, size: int) -> bytes:
+    """As many of the first as fit."""
+    return text[: text.rfind(b"\n", 0, size) + 1]

@@ -112,10 +112,10 @@ def scrub(recording: Recording, out: Path) -> Scrubbed:
                 if line.part > 1:
                     continue  # the copy has parts of its own
                 line.of, line.files, line.scrubbed = files.of, {}, PLAYED
-            files.write([written(copying.copied(where, explicit(line)))])
+            files.write(written(copying.copied(where, explicit(line))) + b"\n")
         said = copying.said()
         if said:
-            files.write([written(End(end=said))])
+            files.write(written(End(end=said)) + b"\n")
         files.close()
     return Scrubbed(out, copying.copy.found(), copying.known, recording.notes, said)
 

@@ -143,6 +143,8 @@ class _App:
         SPOIL.set(None)  # a server may handle all requests of a connection in one context
         try:
             header = request.headers.get(_API_VERSION)
+            if seen is not None:
+                seen.version = header
             level = self._levels.get(header)
             if level is None:
                 level = self._level(header, request)
@@ -170,13 +172,12 @@ class _App:
 
     def tapped(self, within: _Handle, tap: Tap) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
         """`within`, with somebody who is told what was asked for."""
-        sled_id, begins, over = self._sled_id, tap.begins, tap.over
+        sled_id, over = self._sled_id, tap.over
 
         async def handle(request: web.BaseRequest) -> _Response:
-            seen = Exchange(request, request.headers.get(_API_VERSION), begins())
+            seen = Exchange(request)
             answer = await within(request, seen)
-            seen.status = answer.status
-            over(sled_id, seen)
+            over(sled_id, seen, answer.status)
             return answer
 
         return handle

@@ -1,6 +1,6 @@
 """A request and how it was answered, as a value: what a recording keeps of it.
 
-Read next: http/app.py, recording/lines.py.
+Read next: http/app.py, recording/scribe.py.
 """
 
 from __future__ import annotations
@@ -30,24 +30,20 @@ class Asked(Protocol):
 
 
 class Exchange:
-    """A request while it is answered, for whoever wants to make it again, and the decoder of its body, by the way.
-    `op` "": no operation of the API; `body`: as it came, None if nobody has read one as JSON (`fits`: it was some);
-    `begun`: what `Tap.begins` has said.
-    """
+    """A request while it is answered, for whoever wants to make it again, and the decoder of its body, by the way."""
 
-    __slots__ = ("begun", "body", "fits", "kind", "op", "request", "status", "version")
-
+    op = ""
+    """ "": no operation of the API."""
+    version: str | None = None
+    body: bytes | None = None
+    """As it came; None if nobody has read one as JSON."""
+    fits = False
+    """It was some."""
     kind: Decodes
     """Of a row that has a body."""
 
-    def __init__(self, request: Asked, version: str | None, begun: int) -> None:
+    def __init__(self, request: Asked) -> None:
         self.request = request
-        self.version = version
-        self.begun = begun
-        self.op = ""
-        self.body: bytes | None = None
-        self.fits = False
-        self.status = 0
 
     def decode(self, body: bytes, /) -> Any:
         self.body = body
@@ -55,18 +51,10 @@ class Exchange:
         self.fits = True
         return value
 
-    @property
-    def has_body(self) -> bool:
-        """There was one."""
-        return self.body is not None or self.request.body_exists
-
 
 class Tap(Protocol):
-    """Who is told of requests: when they begin, and when they are answered."""
-
-    def begins(self) -> int:
-        """A request has come; the number is the exchange's `begun`."""
+    """Who is told of requests when they are answered, with the status."""
 
     @property
-    def over(self) -> Callable[[UUID, Exchange], None]:
+    def over(self) -> Callable[[UUID, Exchange, int], None]:
         """It is answered."""

@@ -17,6 +17,9 @@ from sim_sled.play.run import EMPTY, Result
 UNFIRED_NAMED: Final = 5
 """Rules that never fired, by name in a line for people; `--json` has all."""
 
+FAILED_NAMED: Final = 10
+"""Files that failed, by name in the last line of several runs; above it stands each with why."""
+
 
 @attrs.frozen
 class Run:
@@ -68,6 +71,16 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if not run.good:
         lines += [f"     {again}" for again in _again(run)]
     return "\n".join(lines) + "\n"
+
+
+def summed(runs: Sequence[Run], *, require_fired: bool) -> str:
+    """The last line of several runs: how many failed, and which."""
+    failed = [run.shown for run in runs if not run.passed(require_fired=require_fired)]
+    if not failed:
+        return f"all {len(runs)} runs are good\n"
+    named = ", ".join(failed[:FAILED_NAMED])
+    more = f" and {len(failed) - FAILED_NAMED} more" if len(failed) > FAILED_NAMED else ""
+    return f"{len(failed)} of {counted(len(runs), 'run')} failed: {shown(named)}{more}\n"
 
 
 def _judged(result: Result) -> str:

@@ -1,44 +1,46 @@
 """What a line of a recording is. A folder has parts; each is JSON lines.
 
-    {"recording": 1, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
-    {"recording": 1, "of": ID, "part": 2}                                     a later part begins
+    {"recording": 2, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
+    {"recording": 2, "of": ID, "part": 2}                                     a later part begins
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
+    [US, NAME, INPUT, [EFFECT, ...]]                                          the same, short: the most frequent ones
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
     {"at": US, "http": {"op": ..., "method": ..., ...}}                       a request, when it is answered
+    [US, "http", SLED, OP, METHOD, TARGET, VERSION, STATUS, BODY]             the same, short; without a body: eight
     {"end": WHY}                                                              the recording ends before the rack does
 
 INPUT is a form (recording/forms.py): requests, answers of Nexus and timers. An EFFECT is told by the name of its
 type; it is compared and never read back, so it is written as it comes: {"Reply": {...}}. What rules say they do
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
-Read before: http/exchange.py, play/calls.py, recording/forms.py.
-Read next: daemon/recorder.py, daemon/recordings.py, recording/replaying.py, recording/scrub.py, recording/tape.py.
+Short lines are what msgspec makes of the objects themselves, many at once: a dict around each of them would cost more
+than the rest. Their reader gives them as the long ones, so nobody else knows. Format 1 had none.
+
+Read before: play/calls.py, recording/forms.py.
+Read next: recording/scribe.py, daemon/recordings.py, recording/replaying.py, recording/scrub.py, recording/tape.py.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import attrs
 import msgspec
 
-from nexus_client import types
 from nexus_client.outbox import Delivered
-from nexus_client.types import SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.play.calls import Answered, Ended, Send, Step
-from sim_sled.recording.forms import NoForm, form
+from sim_sled.play.calls import Ended, Send, Step
+from sim_sled.recording.forms import form
 
 if TYPE_CHECKING:
-    from sim_sled.engine.cast import Subject
-    from sim_sled.http.exchange import Exchange
+    pass
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS: Final = (1, FORMAT)
+"""Those that can be read."""
 
 
 class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -74,8 +76,8 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
     """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
-    not have; by `key_of` of the ids that it has. `api`: it is of a request of this version, carried out and answered
-    with 200, that says no more than the input: it has no line of its own.
+    not have; by `key_of` of the ids that it has. `api`, of format 1: it is of a request of this version, carried out
+    and answered with 200, that says no more than the input: it has no line of its own.
     """
 
     at: int
@@ -135,7 +137,7 @@ Line = Header | Turn | Did | Http | End
 
 def written(line: Any) -> bytes:
     """A line as it stands in a file."""
-    return _ENCODER.encode(line)
+    return ENCODER.encode(line)
 
 
 def _otherwise(value: object) -> Any:
@@ -154,8 +156,8 @@ def _otherwise(value: object) -> Any:
     return f"a {kind.__qualname__}"
 
 
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_otherwise, order="deterministic")
-_PLAIN: Final = msgspec.json.Decoder()
+ENCODER: Final = msgspec.json.Encoder(enc_hook=_otherwise, order="deterministic")
+PLAIN: Final = msgspec.json.Decoder()
 
 
 def _told_send(effect: Send) -> dict[str, Any]:
@@ -181,7 +183,8 @@ _TOLD: Final[dict[type, Callable[[Any], Any]]] = {Send: _told_send, Ended: _told
 """Effects that hold more than is to be told: objects of the rules, or one body twice."""
 
 
-def _effect(effect: Any) -> dict[str, Any]:
+def told_effect(effect: Any) -> dict[str, Any]:
+    """As a line has it; `written` makes it text."""
     kind = type(effect)
     tell = _TOLD.get(kind)
     return {kind.__name__: effect if tell is None else tell(effect)}
@@ -191,9 +194,9 @@ def effects_as_written(effects: Iterable[Any]) -> list[Any]:
     """Effects as a reader of their line has them."""
     out: list[Any] = []
     for effect in effects:
-        told = _effect(effect)
+        told = told_effect(effect)
         try:
-            out.append(_PLAIN.decode(_ENCODER.encode(told)))
+            out.append(PLAIN.decode(ENCODER.encode(told)))
         except (TypeError, ValueError, RecursionError):
             out.append(_unwritten(effect))
     return out
@@ -203,25 +206,28 @@ def _unwritten(effect: Any) -> dict[str, Any]:
     return {type(effect).__name__: "cannot be written down"}
 
 
-SIMPLE: Final[dict[type, str]] = {contract.PutState: "PutState", contract.GetState: "GetState"}
-"""Inputs whose fields say of what type they are, and of which there are most: written as effects are, in a third of
-the time of a form.
-"""
-_STEP: Final = form(Step())
-_STAYING: Final = frozenset({*SIMPLE.values(), "Heard"})
-_STAY: Final = frozenset({UpdatedRuntime, SledVmmState, type(None)})
-"""Inputs and values of replies that nobody changes."""
-_OK: Final = 200
-_TARGET_CHARS: Final = len("/vmms/00000000-0000-0000-0000-000000000000/state")
-"""More is a query, or an id in another notation."""
+HEARD: Final = "Heard"
+SHORT: Final[Mapping[type, str]] = {
+    contract.PutState: "PutState",
+    contract.GetState: "GetState",
+    contract.NexusReplied: HEARD,
+    Step: "Step",
+}
+"""Inputs that may stand in short lines, by their names there; of `NexusReplied` those that say `Delivered`."""
+SHORT_EFFECTS: Final = (contract.PutToNexus, contract.Reply)
+"""Effects that may: their fields say which one it is."""
+HTTP: Final = "http"
+"""What stands in a short line of a request where others have the name of an input."""
 
 
 def simple(told: dict[str, Any]) -> Any:
     """The input of a line that is no form. Raises msgspec.ValidationError, KeyError."""
     if told["~"] == "Heard":
         return contract.NexusReplied(*msgspec.convert(told["is"], tuple[UUID, UUID, int]), Delivered())
-    kind = next(kind for kind, name in SIMPLE.items() if name == told["~"])
-    return msgspec.convert(told["is"], kind)
+    return msgspec.convert(told["is"], _SIMPLE[told["~"]])
+
+
+_SIMPLE: Final = {"PutState": contract.PutState, "GetState": contract.GetState}
 
 
 def raised(error: BaseException) -> dict[str, Any]:
@@ -229,90 +235,7 @@ def raised(error: BaseException) -> dict[str, Any]:
     return {"Raised": [type(error).__name__, str(error)]}
 
 
-@attrs.define(eq=False)
-class Scribe:
-    """Makes the lines of a rack's turns. `Answered` names its `Send` by number, as its effects are counted."""
-
-    _sends: dict[int, int] = attrs.field(factory=dict)
-    """By identity: whoever sends it holds it until it is answered."""
-    _sent: int = 0
-    _told: list[Any] = attrs.field(factory=list)
-
-    def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
-        """What a rule says that it does, during a turn."""
-        self._told.append([kind, "-" if who is None else who.short, sled, text])
-
-    def input(self, item: Any) -> Any:
-        """The form of an input. To be asked before the core has it: it may keep and change what is in it."""
-        kind = type(item)
-        if kind in SIMPLE:
-            return {"~": SIMPLE[kind], "is": item}
-        try:
-            if kind is contract.NexusReplied and type(item.outcome) is Delivered:
-                return {"~": "Heard", "is": (item.sled_id, item.propolis_id, item.serial)}
-            if kind is Step:
-                return _STEP
-            if kind is Answered:
-                number = self._sends.pop(id(item.send), None)
-                return {"~": "Answered", "send": number, "outcome": form(item.outcome)}
-            return form(item)
-        except (NoForm, RecursionError) as error:
-            return {"~": "lost", "what": type(item).__name__, "why": str(error)}
-
-    def turn(self, at_us: int, item: Any, effects: Sequence[Any]) -> bytes | Turn:
-        """The line of a turn; `item` as `input` has it, effects as the core has them. A `Turn`: nobody changes what
-        is in it, so it may be written later.
-        """
-        out = []
-        if not self._told and item.__class__ is dict and item["~"] in _STAYING:
-            for effect in effects:
-                kind = effect.__class__
-                if kind is not contract.PutToNexus and (
-                    kind is not contract.Reply or effect.value.__class__ not in _STAY
-                ):
-                    break
-                out.append({kind.__name__: effect})
-            else:
-                return Turn(at=at_us, item=item, out=out)
-            out = []
-        for effect in effects:
-            if type(effect) is Send:
-                self._sends[id(effect)] = self._sent
-                self._sent += 1
-            out.append(_effect(effect))
-        return self._line(at_us, item, out, effects)
-
-    def failed(self, at_us: int, item: Any, error: BaseException) -> bytes:
-        """The line of a turn that raised."""
-        return self._line(at_us, item, [raised(error)], [])
-
-    def _line(self, at_us: int, item: Any, out: list[Any], effects: Sequence[Any]) -> bytes:
-        line = {"at": at_us, "in": item, "out": out}
-        if self._told:
-            line["told"], self._told = self._told, []
-        try:
-            return _ENCODER.encode(line)
-        except (TypeError, ValueError, RecursionError):  # whatever an area answers: the rest is worth having
-            line["out"] = effects_as_written(effects)
-            return _ENCODER.encode(line)
-
-
-_PUT: Final[dict[types.Asked, bytes]] = {
-    each: msgspec.json.encode({"state": {"type": each.value}})
-    for each in types.Asked
-    if each is not types.Asked.MIGRATION_TARGET
-}
-"""Bodies of which an input says all."""
-
-
-def says_all(turn: Turn, exchange: Exchange) -> bool:
-    """Whether a turn's line says all of the request that it is of."""
-    if exchange.status != _OK or exchange.version is None or len(exchange.request.raw_path) != _TARGET_CHARS:
-        return False
-    item = turn.item["is"]
-    if item.__class__ is contract.PutState:
-        return exchange.op == "vmm_put_state" and exchange.body == _PUT.get(item.requested.type)
-    return exchange.op == "vmm_get_state" and not exchange.has_body
+_OK: Final = 200
 
 
 def asked_of(turn: Turn) -> Asked | None:
@@ -330,29 +253,6 @@ def asked_of(turn: Turn) -> Asked | None:
         status=_OK,
         body={"state": {"type": told["requested"]["type"]}} if put else msgspec.UNSET,
     )
-
-
-def exchanged(at_us: int, sled_id: UUID, exchange: Exchange) -> bytes:
-    """The line of a request to a sled."""
-    asked = Asked(
-        sled_id=sled_id,
-        op=exchange.op,
-        method=exchange.request.method,
-        target=exchange.request.raw_path,
-        version=exchange.version,
-        status=exchange.status,
-    )
-    body = exchange.body
-    if body is None:
-        asked.body_missing = exchange.has_body
-    elif exchange.fits and b"\n" not in body:
-        asked.body = msgspec.Raw(body)
-    else:
-        try:
-            asked.body_text = body.decode()
-        except UnicodeDecodeError:
-            asked.body_base64 = base64.b64encode(body).decode()
-    return _ENCODER.encode(Http(at=at_us, http=asked))
 
 
 # ---- what a shell does beside turns
@@ -388,16 +288,19 @@ class BadLine(ValueError):
 def read(text: bytes) -> Line:
     """One line. Raises `BadLine`."""
     try:
-        known = _PLAIN.decode(text)
+        known = PLAIN.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadLine(f"this is no JSON: {error}") from None
+    if isinstance(known, list):
+        return _short(known)
     if not isinstance(known, dict):
         raise BadLine("this is no line of a recording")
     kind = next((kind for mark, kind in _KINDS.items() if mark in known), None)
     if kind is None:
         raise BadLine(f"this is no line of a recording; it has {', '.join(map(repr, list(known)[:4])) or 'nothing'}")
-    if kind is Header and known["recording"] != FORMAT:
-        raise BadLine(f"the recording has format {known['recording']!r:.40}, and this sim-sled knows {FORMAT}")
+    if kind is Header and known["recording"] not in FORMATS:
+        formats = " and ".join(map(str, FORMATS))
+        raise BadLine(f"the recording has format {known['recording']!r:.40}, and this sim-sled knows {formats}")
     try:
         found: Line = msgspec.convert(known, kind)
     except msgspec.ValidationError as error:
@@ -406,3 +309,30 @@ def read(text: bytes) -> Line:
 
 
 _KINDS: Final[dict[str, type]] = {"recording": Header, "in": Turn, "did": Did, "http": Http, "end": End}
+
+
+def _short(known: list[Any]) -> Line:
+    """A short line as the long one that says the same. Raises `BadLine`."""
+    try:
+        match known:
+            case [int(at), str(name), sled_id, op, method, target, version, status, *body] if (
+                name == HTTP and len(body) <= 1
+            ):
+                told = dict(zip(_SHORT_HTTP, (sled_id, op, method, target, version, status, *body), strict=False))
+                return Http(at=at, http=msgspec.convert(told, Asked))
+            case [int(at), str(name), item, list(out)] if name in _ITEMS:
+                return Turn(at=at, item=_ITEMS[name](item), out=[{_EFFECTS[frozenset(each)]: each} for each in out])
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise BadLine(f"this is no line of a recording: {error!r:.200}") from None
+    raise BadLine(f"this is no line of a recording; it begins with {known[:2]!r:.80}")
+
+
+_SHORT_HTTP: Final = ("sled_id", "op", "method", "target", "version", "status", "body")
+_ITEMS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "PutState": lambda item: {"~": "PutState", "is": item},
+    "GetState": lambda item: {"~": "GetState", "is": item},
+    "Heard": lambda item: {"~": "Heard", "is": [item["sled_id"], item["propolis_id"], item["serial"]]},
+    "Step": lambda _: form(Step()),
+}
+"""Inputs of short lines as long ones have them; by name, those of `SHORT`."""
+_EFFECTS: Final = {frozenset(each.__struct_fields__): each.__name__ for each in SHORT_EFFECTS}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import uuid
 
 import aiohttp
@@ -16,6 +17,8 @@ from sim_sled.language.pacer import PresetPacer
 INSTANCES = 12
 KILLS = 4
 LIMIT_S = 60
+FULL = 400_000
+"""Bytes of a file: room for some instances."""
 
 
 async def start(tmp_path, db, internal="[::1]:0", control="[::1]:0"):
@@ -121,3 +124,27 @@ async def test_a_file_that_is_none_of_ours_is_a_sentence(tmp_path):
         _, error = await process.communicate()
     assert process.returncode == 2
     assert b"not a database" in (error or b"not a database")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process, which Linux can")
+async def test_a_disk_that_is_full_ends_it_with_a_sentence_and_what_it_had_told_is_kept(tmp_path):
+    db, known = tmp_path / "nexus.db", []
+    process, bound = await start(tmp_path, db)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL, FULL))
+    async with aiohttp.ClientSession(f"http://{bound['control']}") as http:
+        for number in range(200):  # some kilobytes each
+            status, _ = await ask(http, "POST", "/v1/instances", {"name": f"vm-{number}", "start": False})
+            if status != 201:
+                break
+            known.append(f"vm-{number}")
+    assert status == 500
+    async with asyncio.timeout(LIMIT_S):
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert said.decode().splitlines()[-1].startswith(f"sim-sled: {db}: ")
+    process, bound = await start(tmp_path, db)
+    async with aiohttp.ClientSession(f"http://{bound['control']}") as http:
+        _, listed = await ask(http, "GET", "/v1/instances?limit=1000")
+        assert {each["name"] for each in listed["items"]} == set(known)
+    process.terminate()
+    assert await process.wait() == 0

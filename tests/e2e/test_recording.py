@@ -22,6 +22,7 @@ from sim_sled.daemon.scrubbing import scrub
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
+from sim_sled.recording.lines import read, written
 from sim_sled.recording.open_loop import open_loop
 from sim_sled.recording.replaying import CannotReplay, replay
 from sim_sled.recording.tape import tape_of
@@ -455,7 +456,7 @@ async def test_in_a_daemon_without_rules_too_an_answer_that_was_another_one_is_t
     assert open_loop(opened(tmp_path / "r").lines).departures == []
     rows = first(tmp_path / "r").read_text().split("\n")
     number = next(i for i, row in enumerate(rows) if '"Heard"' in row)
-    line = json.loads(rows[number])
+    line = json.loads(written(read(rows[number].encode())))  # as a long one
     sled, vmm, serial = line["in"]["is"]
     lost = {"~": "nexus_client.outbox:Transient", "why": "answered 503"}
     line["in"] = {

@@ -42,7 +42,8 @@ def ask(address, path, body=None):
 
 
 def test_a_whole_small_rack_is_one_command(home):
-    code, out, err = sim("up", "--name", "demo", "--sleds", "2", "--pace", "instant", "--detach")
+    start = ("up", "--name", "demo", "--sleds", "2", "--pace", "instant", "--detach", "--port-file", "ports.json")
+    code, out, err = sim(*start)
     assert code == 0, err
     assert "rack demo is ready" in out
     assert "this is not Nexus" in out
@@ -54,7 +55,9 @@ def test_a_whole_small_rack_is_one_command(home):
         assert sim("scale", "--sleds", "4")[0] == 0
         assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 4
         assert len(ask(users, "/v1/sleds")["items"]) == 4, "those that joined are registered with Nexus"
-        assert len(json.loads(sim("racks", "--json")[1])["demo"]["sleds"]) == 4
+        racks = json.loads(sim("racks", "--json")[1])
+        assert len(racks["demo"]["sleds"]) == 4
+        assert json.loads((home / "ports.json").read_text()) == racks["demo"], "the port file follows"
         assert sim("scale", "demo", "--sleds", "1")[0] == 0
         assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 1
         code, _, err = sim("up", "--name", "demo")
@@ -62,6 +65,7 @@ def test_a_whole_small_rack_is_one_command(home):
     finally:
         code, out, _ = sim("down", "demo")
     assert (code, out) == (0, "rack demo has ended\n")
+    assert not (home / "ports.json").exists()
     assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
 
 

@@ -20,6 +20,20 @@ def test_the_file_is_there_as_long_as_the_server(tmp_path):
     assert not path.exists()
 
 
+def test_the_file_follows_a_server_whose_addresses_change(tmp_path):
+    path = tmp_path / "p.json"
+    with told_in(path, "one") as tell:
+        tell("two")
+        assert path.read_text() == "two"
+        assert names(tmp_path) == ["p.json"]
+    assert not path.exists()
+    with told_in(path, "one") as tell:
+        path.write_text("another server's")
+        tell("two")
+        assert path.read_text() == "another server's"
+    assert path.exists()
+
+
 def test_what_another_server_has_written_meanwhile_is_left_alone(tmp_path):
     path = tmp_path / "p.json"
     with told_in(path, "here"):

@@ -41,6 +41,59 @@ def test_a_good_body_is_taken_and_repeating_it_has_no_effect(body):
     assert rack.handed_over is first
 
 
+def test_an_initialised_rack_looks_at_the_network_and_says_yes_to_the_rest(body):
+    rack = RackState()
+    rack.complete(RACK_ID, parsed(body))
+    body["service_ip_pools"] = []
+    body["crucible_datasets"][0]["zpool_id"] = OTHER
+    body["zpools"][0]["physical_disk_id"] = OTHER
+    rack.complete(RACK_ID, parsed(body))
+    body["rack_network_config"]["ports"][0]["port"] = "qsfp99"
+    with pytest.raises(Refused, match="qsfp99"):
+        rack.complete(RACK_ID, parsed(body))
+
+
+SLED = next(iter(BODY["blueprint"]["sleds"]))
+REQUIRED = {
+    (): (
+        "allowed_source_ips blueprint certs crucible_datasets external_dns_zone_name internal_dns_zone_config"
+        " physical_disks rack_network_config recovery_silo service_ip_pools zpools"
+    ),
+    ("blueprint",): (
+        "cockroachdb_fingerprint cockroachdb_setting_preserve_downgrade comment creator external_dns_version"
+        " external_networking_generation id internal_dns_version nexus_generation oximeter_read_mode"
+        " oximeter_read_version pending_mgs_updates sleds source target_release_minimum_generation time_created"
+    ),
+    ("blueprint", "sleds", SLED): (
+        "datasets disks host_phase_2 last_allocated_ip_subnet_offset measurements sled_agent_generation state subnet"
+        " update_disposition zones"
+    ),
+    ("blueprint", "sleds", SLED, "disks", 0): "disposition id identity pool_id",
+    ("blueprint", "sleds", SLED, "datasets", 0): "compression disposition id kind pool",
+    ("rack_network_config", "ports", 0): "addresses bgp_peers port routes switch uplink_port_speed",
+}
+
+
+@pytest.mark.parametrize("where", REQUIRED, ids=lambda where: ".".join(map(str, where)) or "the body")
+def test_what_a_hand_off_must_have_it_may_not_lack(body, where):
+    part = body
+    for step in where:
+        part = part[step]
+    for name in REQUIRED[where].split():
+        kept = part.pop(name)
+        with pytest.raises(msgspec.ValidationError, match=name):
+            parsed(body)
+        part[name] = kept
+    parsed(body)
+
+
+@pytest.mark.parametrize("port", [None, 1, ["qsfp0"], {"qsfp0": 1}])
+def test_a_port_whose_name_is_no_text_is_refused_as_it_is_read(body, port):
+    body["rack_network_config"]["ports"][0]["port"] = port
+    with pytest.raises(msgspec.ValidationError, match=r"ports\[0\]\.port"):
+        parsed(body)
+
+
 def test_another_rack(body):
     assert refusal(body, UUID(OTHER)) == (404, f'not found: rack with id "{OTHER}"')
 

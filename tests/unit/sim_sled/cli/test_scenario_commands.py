@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from sim_sled.campaign.explore import Explored, Group
 from sim_sled.cli.exploring import brief
 from sim_sled.cli.main import app
+from sim_sled.core.event import Event
 
 LIBRARY = Path(__file__).parents[4] / "scenarios"
 BAD = Path(__file__).parents[3] / "bad"
@@ -139,6 +140,34 @@ def test_files_of_runs_do_not_overwrite_each_other_and_minus_is_stdout(tmp_path)
     assert not Path("-").exists()
 
 
+def test_what_goes_to_stdout_is_alone_there(tmp_path):
+    """So that `jq` reads it: a person is told on stderr, and of two things one has to be a file."""
+    result = sim_sled("run", LIBRARY / "slow-boot.yaml", "--seed", 1, "--events", "-")
+    assert {"world", "sent", "acked"} <= {json.loads(line)["kind"] for line in result.stdout.splitlines()}
+    assert "ok   slow-boot" in result.stderr
+    for more in (["--json"], ["--junit", "-"]):
+        result = sim_sled("run", LIBRARY / "slow-boot.yaml", "--events", "-", *more)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "both write to stdout; give one of them a file" in result.stderr
+    result = sim_sled("explore", LIBRARY / "slow-boot.yaml", "--runs", 2, "--jobs", 1, "--out", "-")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "slow-boot.yaml: 2 runs" in result.stderr
+
+
+def test_the_last_line_of_several_runs_says_how_many_failed(tmp_path):
+    (tmp_path / "bad.yaml").write_text(
+        "version: 1\nload: [{at: 0s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: destroyed}, within: 1ms}]\n"
+    )
+    result = sim_sled("run", tmp_path / "bad.yaml", LIBRARY / "slow-boot.yaml", "--seed", 1)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == f"1 of 2 runs failed: {tmp_path / 'bad.yaml'}"
+    result = sim_sled("run", LIBRARY / "slow-boot.yaml", LIBRARY / "agent-hang.yaml", "--seed", 1)
+    assert result.stdout.splitlines()[-1] == "all 2 runs are good"
+    alone = sim_sled("run", LIBRARY / "slow-boot.yaml", "--seed", 1)
+    assert "runs" not in alone.stdout, "of one run its own line says it"
+
+
 def test_a_rule_that_never_fired_exits_4_on_demand(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nrules: [{name: never, when: {state: running}, do: {note: hi}}]\n")
@@ -177,7 +206,13 @@ def test_a_run_can_be_told_to_machines(tmp_path):
     assert (len(suites), suites.attrib["failures"]) == (1, "0")
     assert [case.get("name") for case in suites.iter("testcase")][-1] == "the run"
     events = [json.loads(line) for line in files["events.jsonl"].read_text().splitlines()]
-    assert {"at_us", "kind", "sled", "vmm", "hostname", "text"} == set(events[0])
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    assert all({"number", *Event(0, "", "").plain()} == set(event) for event in events), "as a daemon's"
+    asked = next(event for event in events if event["kind"] == "request" and event["hostname"] == "stuck-1")
+    assert (asked["status"], asked["sled"], len(asked["instance"])) == (200, "sled-1", 36)
+    ended = [e for e in events if e["kind"] == "observed" and e["hostname"] == "stuck-1"][-1]
+    assert (ended["from"], ended["to"], ended["gen"] > 4) == ("stopping", "destroyed", True)
+    assert "never-stops (stuck-stop.yaml:16): stall" in [e["text"] for e in events if e["kind"] == "rule"]
     assert json.loads(files["timeline.json"].read_text())["traceEvents"]
     assert files["sequence.mmd"].read_text().startswith("sequenceDiagram")
 

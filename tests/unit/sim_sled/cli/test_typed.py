@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner
 
-from nexus_client.dropshot.command_line import Alone, Needs, OneOf, walk
+from nexus_client.dropshot.command_line import Alone, Idle, Needs, OneOf, walk
 from propolis_stub.commands import app as propolis_stub
 from sim_sled.cli.main import app as sim_sled
 
@@ -54,6 +54,9 @@ def breaking(command, rule):
         return [{one: None, other: None} for one, other in itertools.combinations(rule.names, 2)]
     if isinstance(rule, Needs):
         return [{name: None} for name in rule.names]
+    if isinstance(rule, Idle):
+        option, _, value = rule.beside.partition(" ")
+        return [{name: None, option: value or None} for name in rule.names]
     apart = {rule.argument, *rule.but, "--help", "--version"}
     others = [called(each) for each in command.params if called(each) not in apart]
     return [{rule.argument: rule.value, other: None} for other in others]
@@ -92,6 +95,7 @@ def test_every_name_of_a_rule_is_one_of_its_command():
         names = {called(each) for each in command.params}
         of = (rule.argument, *rule.but) if isinstance(rule, Alone) else rule.names
         of += rule.of if isinstance(rule, Needs) else ()
+        of += (rule.beside.partition(" ")[0], *rule.unless) if isinstance(rule, Idle) else ()
         assert set(of) <= names, (program, path, rule)
 
 
@@ -112,3 +116,17 @@ def test_what_is_typed_wins_over_the_environment(words):
     """An address in SIM_SLED_CONTROL is there for all commands; a rack or a file is meant by this one."""
     result = CliRunner().invoke(sim_sled, ["ps", *words], env={"SIM_SLED_CONTROL": "[::1]:1"})
     assert "nowhere" in result.stderr
+
+
+def test_what_has_work_beside_another_option_is_taken():
+    """`--jobs` reduces here what a cluster has found; a net is for a Propolis that is served."""
+    idle = Idle(("--jobs",), "--on", ("--shrink",))
+    assert idle.broken({"--jobs": 4, "--on": "tcp://a:1"}) == "--jobs means nothing beside --on without --shrink"
+    assert idle.broken({"--jobs": 4, "--on": "tcp://a:1", "--shrink": True}) is None
+    assert idle.broken({"--jobs": 4}) is None
+    net = Idle(("--propolis-net",), "--propolis none")
+    assert (
+        net.broken({"--propolis": "none", "--propolis-net": ()})
+        == "--propolis-net means nothing beside --propolis none"
+    )
+    assert net.broken({"--propolis": "loopback", "--propolis-net": ()}) is None
