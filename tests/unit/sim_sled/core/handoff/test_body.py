@@ -236,6 +236,13 @@ def test_each_difference_to_a_rack_is_one_sentence(wishes, known, word):
     assert word in told
 
 
+def test_at_most_six_depots_are_in_dns():
+    sleds = [a_sled(UUID(int=number + 1), f"fd00:1122:3344:10{number}::6", zpools=1) for number in range(8)]
+    (zone,) = make(WISHES, facts(*sleds)).dns["zones"]
+    targets = [each["data"]["target"].partition(".")[0] for each in zone["records"]["_repo-depot._tcp"]]
+    assert targets == [str(UUID(int=number + 1)) for number in range(6)]
+
+
 def test_the_lockstep_api_is_at_the_host_of_the_internal_one():
     assert WISHES.lockstep == "[fd00:1122:3344:101::5]:12232"
 
