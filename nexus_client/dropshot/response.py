@@ -52,9 +52,10 @@ class Response:
         self._body = body
         self._allow = allow
         self._close = close
-        for name, value in headers.items() if headers else ():
-            if not _HEADER.fullmatch(f"{name}:{value}"):
-                raise ValueError(f"no HTTP header: {name!r}: {value!r}")
+        if headers:
+            for name, value in headers.items():
+                if not _HEADER.fullmatch(f"{name}:{value}"):
+                    raise ValueError(f"no HTTP header: {name!r}: {value!r}")
         self._headers = headers
         self._request: web.BaseRequest | None = None
         self.keep_alive = False
@@ -73,29 +74,37 @@ class Response:
         self.keep_alive = request.keep_alive and not self._close
 
     async def write_eof(self) -> None:
-        """Writes everything. Raises `ConnectionError` if nobody is there any more."""
+        """Writes everything, at once. Raises `ConnectionError` if nobody is there any more."""
         request = self._request
         assert request is not None, "prepare comes first"
         body = self._body
-        connection = connection_line(request, keep_alive=self.keep_alive, close=self._close)
-        old = request.version == HttpVersion10 and not self._close
-        head = (
-            f"{status_line(self._status, old=old)}\r\nx-request-id: {self._request_id}\r\n"
-            f"date: {rfc822_formatted_time()}\r\n{connection}"
-        )
+        if self.keep_alive and request.version == HttpVersion11:
+            line, connection = _STATUS_LINES.get(self._status) or status_line(self._status, old=False), ""
+        else:
+            line = status_line(self._status, old=request.version == HttpVersion10 and not self._close)
+            connection = connection_line(request, keep_alive=self.keep_alive, close=self._close)
+        head = f"{line}\r\nx-request-id: {self._request_id}\r\ndate: {rfc822_formatted_time()}\r\n{connection}"
         for method in self._allow:
             head += f"allow: {method}\r\n"
-        for name, value in self._headers.items() if self._headers else ():
-            head += f"{name}: {value}\r\n"
-        if body is None:
-            if self._status not in _BODILESS:
-                head += "content-length: 0\r\n"  # else a client waits for the end of the connection
-            await request.writer.write_eof(f"{head}\r\n".encode())
-            return
-        head += f"content-type: {JSON_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
-        if request.method == "HEAD":
-            body = b""
-        await request.writer.write_eof(head.encode() + body)
+        if self._headers:
+            for name, value in self._headers.items():
+                head += f"{name}: {value}\r\n"
+        if body is not None:
+            head += f"content-type: {JSON_TYPE}\r\ncontent-length: {len(body)}\r\n\r\n"
+            data = head.encode() if request.method == "HEAD" else head.encode() + body
+        elif self._status not in _BODILESS:
+            data = f"{head}content-length: 0\r\n\r\n".encode()  # else a client waits for the end of the connection
+        else:
+            data = f"{head}\r\n".encode()
+        # aiohttp's writer has headers, chunks and compression to think of; this is all it would do
+        protocol, writer = request.protocol, request.writer
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("nobody is there any more")
+        transport.write(data)
+        writer.output_size += len(data)
+        if protocol.writing_paused:
+            await writer.drain()
 
 
 def status_line(status: int, *, old: bool) -> str:

@@ -32,13 +32,14 @@ from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
 from sim_sled.play import library, many
+from sim_sled.play.events import events_json
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, summed, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
-from sim_sled.play.trace import BadTrace, Trace, compare, events_json, parse_line, read_trace
+from sim_sled.play.trace import BadTrace, Trace, compare, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
@@ -192,7 +193,12 @@ def crowded(written: Mapping[str, Path | None], *, as_json: bool) -> Outcome | N
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
     tasks, notes = [], []
-    how = How(variant=options.variant, sled_variant=options.sled_variant, until_us=options.until_us)
+    how = How(
+        variant=options.variant,
+        sled_variant=options.sled_variant,
+        events=options.events is not None,
+        until_us=options.until_us,
+    )
     for one in loaded:
         assert one.scenario is not None
         seed = options.seed if options.seed is not None else one.scenario.seed
@@ -235,7 +241,7 @@ def _write_files(played: Played, options: RunOptions, called: Mapping[tuple[str,
         return path.with_name(f"{path.stem}-{called[played.task.shown, played.task.seed]}{path.suffix}")
 
     if options.events is not None:
-        write_text(named(options.events), events_json(played.result.lines))
+        write_text(named(options.events), events_json(played.result.events))
     if options.trace is not None:
         write_text(named(options.trace), played.result.trace().text())
     if options.timeline is not None:

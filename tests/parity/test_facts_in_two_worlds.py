@@ -175,6 +175,30 @@ def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends
     assert {name: [f.text for f in result.failures] for name, result in results.items() if result.failures} == {}
 
 
+MIGRATES = """version: 1
+fleet: {{sleds: 2}}
+latency: {{preset: instant, migration sync: 200ms}}
+load:
+- {{at: 0s, create: {{hostname: web}}}}
+- {{at: 800ms, migrate: {{hostname: web}}}}
+rules:
+- {{name: ours, when: {{migration: sync}}, times: 1, do: {{migration: {{result: {result}}}}}}}
+expect: [{{name: ends, for: {{hostname: web}}, after: {{rule: ours}}, within: 10s, that: {{migration: {ends}}}}}]
+"""
+
+
+def test_nexuss_own_record_of_a_migration_means_the_same_in_both_worlds(quick_ends):
+    wanted = {}
+    for result, ends in (("completed", "completed"), ("failed", "failed"), ("failed", "completed")):
+        scenario, problems = parse_scenario(MIGRATES.format(result=result, ends=ends))
+        assert scenario is not None, problems.text()
+        wanted[result, ends] = scenario
+    wrong = wanted.pop(("failed", "completed"))
+    for pair, result in judged_on_sockets(wanted).items():
+        assert [failure.text for failure in (*result.failures, *play(wanted[pair], SEED).failures)] == [], pair
+    assert play(wrong, SEED).failures, "the expectation notices nothing"
+
+
 REQUESTS = {
     "omicron_config_put": CONFIG,
     "artifact_put": ARTIFACT,

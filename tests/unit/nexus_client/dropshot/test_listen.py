@@ -170,6 +170,67 @@ async def test_pipelined_requests_are_answered_in_order():
         assert [(await client.status(), client.body)[1] for _ in range(3)] == ["GET /1", "GET /2", "PUT /3 a"]
 
 
+async def test_more_pipelined_requests_than_are_kept_waiting_are_answered_in_order():
+    async with serving() as connect:
+        client = await connect()
+        client.send(b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % n for n in range(200)))
+        for n in range(200):
+            assert (await client.status(), client.body) == (200, f"GET /{n}")
+
+
+async def test_requests_of_a_connection_need_no_task_of_their_own():
+    tasks = set()
+
+    async def handler(_request):
+        tasks.add(asyncio.current_task())
+        return _answer("here")
+
+    async with serving(handler) as connect:
+        client = await connect()
+        for _ in range(3):
+            client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert await client.status() == 200
+        other = await connect()
+        other.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await other.status() == 200
+        assert len(tasks) == 2
+
+
+async def test_a_body_that_nobody_reads_is_dropped_and_the_connection_stays():
+    async def handler(request):
+        return _answer(request.raw_path)
+
+    async with serving(handler) as connect:
+        client = await connect()
+        client.send(b"PUT /a HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nabc")
+        assert (await client.status(), client.body) == (200, "/a")
+        client.send(b"def")
+        client.send(b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await client.status(), client.body) == (200, "/b")
+
+
+async def test_a_request_under_way_is_waited_for_when_a_server_ends():
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(_request):
+        begun.set()
+        await go_on.wait()
+        return _answer("after all")
+
+    listener = await listen(Server(handler), SocketAddress("127.0.0.1", 0))
+    address = SocketAddress.parse(listener.address)
+    client = Client(*await asyncio.open_connection(address.host, address.port))
+    client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    await begun.wait()
+    ending = asyncio.ensure_future(listener.close(WAIT_S))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await client.status(), client.body) == (200, "after all")
+    await client.closed()
+    await ending
+    client.writer.close()
+
+
 async def test_a_kept_connection_without_a_request_is_closed():
     async with serving(patience=SHORT) as connect:
         client = await connect()

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from sim_sled.campaign.explore import Explored, Group
 from sim_sled.cli.exploring import brief
 from sim_sled.cli.main import app
+from sim_sled.core.event import Event
 
 LIBRARY = Path(__file__).parents[4] / "scenarios"
 BAD = Path(__file__).parents[3] / "bad"
@@ -205,7 +206,13 @@ def test_a_run_can_be_told_to_machines(tmp_path):
     assert (len(suites), suites.attrib["failures"]) == (1, "0")
     assert [case.get("name") for case in suites.iter("testcase")][-1] == "the run"
     events = [json.loads(line) for line in files["events.jsonl"].read_text().splitlines()]
-    assert {"at_us", "kind", "sled", "vmm", "hostname", "text"} == set(events[0])
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    assert all({"number", *Event(0, "", "").plain()} == set(event) for event in events), "as a daemon's"
+    asked = next(event for event in events if event["kind"] == "request" and event["hostname"] == "stuck-1")
+    assert (asked["status"], asked["sled"], len(asked["instance"])) == (200, "sled-1", 36)
+    ended = [e for e in events if e["kind"] == "observed" and e["hostname"] == "stuck-1"][-1]
+    assert (ended["from"], ended["to"], ended["gen"] > 4) == ("stopping", "destroyed", True)
+    assert "never-stops (stuck-stop.yaml:16): stall" in [e["text"] for e in events if e["kind"] == "rule"]
     assert json.loads(files["timeline.json"].read_text())["traceEvents"]
     assert files["sequence.mmd"].read_text().startswith("sequenceDiagram")
 

@@ -227,6 +227,57 @@ def test_an_expunged_zone_is_absent_from_the_results():
     assert list(last(driver)["zones"]) == [an_id(0xE02)]
 
 
+def orphans(driver):
+    return [(row["id"], row["name"]) for row in last(driver)["orphaned_datasets"]]
+
+
+def test_only_what_left_the_configuration_of_a_managed_disk_and_cannot_go_is_an_orphan():
+    driver = EstateDriver()
+    stays, leaves, lies_elsewhere = dataset(1), dataset(2, "local_storage"), dataset(3, on=2)
+    put(driver, config(2, datasets=[stays, leaves, lies_elsewhere]))
+    put(driver, config(3, datasets=[stays, lies_elsewhere]))
+    assert orphans(driver) == [], "it could be destroyed"
+    put(driver, config(4, datasets=[stays, leaves, lies_elsewhere]))
+    driver.of(Ledger).faults.keeps_orphans = True
+    put(driver, config(5, disks=[disk(1)], datasets=[stays]))
+    kept = (leaves["id"], {"pool_name": f"oxp_{POOLS[0].id}", "kind": "local_storage"})
+    assert orphans(driver) == [kept], "of the second disk nobody knows anything any more"
+    put(driver, config(6, disks=[disk(1)], datasets=[stays]))
+    assert orphans(driver) == [kept], "it is there until it can be destroyed"
+    assert [row["id"] for row in inventory(driver)["datasets"]] == [stays["id"]]
+    driver.of(Ledger).faults.keeps_orphans = False
+    driver.ask(Ledger, Ledger.world_changed)
+    assert orphans(driver) == []
+
+
+def test_an_orphan_that_is_wanted_again_is_none_any_more():
+    driver = EstateDriver()
+    driver.of(Ledger).faults.keeps_orphans = True
+    put(driver, config(2, datasets=[dataset(1)]))
+    put(driver, config(3))
+    assert len(orphans(driver)) == 1
+    put(driver, config(4, datasets=[dataset(1)]))
+    assert (orphans(driver), last(driver)["datasets"]) == ([], {an_id(0xA01): {"result": "ok"}})
+
+
+def test_a_sled_knows_nothing_of_its_services_until_somebody_says_something():
+    driver = EstateDriver()
+    assert inventory(driver)["smf_services_enabled_not_online"] == {"type": "data_unavailable"}
+    driver.of(Inventory).services = []
+    told = inventory(driver)["smf_services_enabled_not_online"]
+    assert (told["type"], told["value"]["services"], told["value"]["errors"]) == ("svcs_enabled_not_online", [], [])
+
+
+def test_a_missing_disk_leaves_its_slot_empty_and_its_pool_is_still_listed():
+    driver = EstateDriver()
+    driver.of(Ledger).faults.missing_disks.add("serial-1")
+    told = inventory(driver)
+    assert [(row["identity"]["serial"], row["variant"], row["slot"]) for row in told["disks"]] == [
+        ("serial-2", "U2", 1)
+    ]
+    assert [row["id"] for row in told["zpools"]] == [str(pool.id) for pool in POOLS]
+
+
 # ---- disks and pools -----------------------------------------------------------------------------------------------
 
 BARE = BareDisk(PhysicalDisk(uuid.UUID(an_id(0xB0)), "vendor", "model", "bare"), 2**39)
