@@ -156,7 +156,14 @@ def test_who_is_left_out_is_expunged_and_refuses_everything():
     tq(driver, TrustQuorum.commit, RACK, 2)
     expunged = tq(driver, TrustQuorum.status, sled=THIRD)["persistent_state"]["expunged"]
     assert expunged == {"epoch": 2, "from": {"part_number": "i86pc", "serial_number": f"sim-{SLED}"}}
-    for how, args in ((TrustQuorum.commit, (RACK, 1)), (TrustQuorum.upgrade, (RACK, 3))):
+    again = attrs.evolve(WISH, epoch=3, last_committed_epoch=1)
+    ours = driver.of(TrustQuorum).configs[2]
+    for how, args in (
+        (TrustQuorum.commit, (RACK, 1)),
+        (TrustQuorum.upgrade, (RACK, 3)),
+        (TrustQuorum.reconfigure, (again,)),
+        (TrustQuorum.prepare_and_commit, (ours,)),
+    ):
         with pytest.raises(Internal, match="expunged"):
             tq(driver, how, *args, sled=THIRD)
 
