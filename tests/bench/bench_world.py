@@ -4,9 +4,9 @@
 
 The floor pops and pushes as many entries as the world made steps and does nothing else. A step of the world is a
 request or report on its way, a rule, a turn of the rack, a saga node of Nexus: not one heap entry's worth,
-so the ratio says how much of a run is the clockwork and how much is the machinery it drives. It has no aim: a tenth of
-it was one of ours once, and would have meant a whole step of Nexus, rules and sleds in the time of ten heap entries, 3 us.
-What is wanted is told in seconds, microseconds and flatness, by the rows beside it.
+so the ratio says how much of a run is the clockwork and how much is the machinery it drives. It has no aim: a tenth
+of it was ours once, and meant a whole step of Nexus, rules and sleds in the time of ten heap entries, 3 us. What is
+wanted is told in seconds, microseconds and flatness, by the rows beside it.
 
 For the cost per event all populations get the same events: a fixed rate of churn, whatever lives besides. Health
 checks are switched off there, since their number grows with the population, which would compare unlike mixtures.
