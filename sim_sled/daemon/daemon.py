@@ -170,7 +170,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
-        self.pausing = Pausing(self.clock, [self])
+        self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
@@ -208,7 +208,7 @@ class Daemon:
         for config in sleds:
             self.rack.add_sled(config)
         if self.recorder is not None:
-            self.recorder.begin(self.options, sleds, self.clock.now_us)
+            self.recorder.begin(self.options, self.passage, self.clock.now_us)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -636,7 +636,7 @@ class Daemon:
         (`only_here`), so none means two things.
         """
         if self.recorder is not None:
-            self.recorder.end("a snapshot was restored: what follows does not follow from what is recorded")
+            self.recorder.restored()
         self._tickets = tickets
 
     @property

@@ -64,6 +64,16 @@ def test_what_has_no_answer_of_its_own_tells_its_lines():
     assert "nowhere" in failed.stderr
 
 
+@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready"])
+def test_a_command_with_an_answer_of_its_own_prints_json_also_when_it_fails(words, tmp_path, monkeypatch):
+    """Whoever pipes it into a parser gets no complaint of the parser on top."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    failed = run("sim-sled", *words.split(), "--json")
+    assert failed.exit_code in (2, 3)
+    assert json.loads(failed.stdout) == {"exit_code": failed.exit_code, "lines": []}
+    assert failed.stderr
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_docs_have_every_option_of_every_command(name):
     told = manual(PROGRAMS[name], name)
