@@ -55,7 +55,7 @@ async def test_the_model_dies_after_a_commit_and_comes_back():
         await rack.create_instance("web")
         await rack.expect("web", "running", within_s=PATIENCE_S)
         rack.daemon.fire("dies-later")
-        with contextlib.suppress(RackError):  # it may die before it answers: which commit comes first is a race
+        with contextlib.suppress(RackError):  # the sled's report may be there before its answer: who asks is dropped
             await rack.stop_instance("web")  # its end needs a commit
         await until(lambda: not rack.server.nexus.up)
         await until(lambda: rack.server.nexus.up)
