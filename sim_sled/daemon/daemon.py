@@ -490,8 +490,11 @@ class Daemon:
 
     def _save(self, state_dir: StateDir) -> bool:
         """False: what this turn has changed is not on the disk."""
-        behind = [sled for sled in self.rack.sleds.values() if sled.has_estate and state_dir.is_behind(sled.estate)]
-        return all([state_dir.save(sled.estate) for sled in behind])
+        kept = True
+        for sled in self.rack.sleds.values():
+            if sled.has_estate and state_dir.is_behind(sled.estate):
+                kept = state_dir.save(sled.estate) and kept  # each is tried, also after one that could not be
+        return kept
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:
