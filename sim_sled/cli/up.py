@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from sim_sled.antithesis import Assertions
 
-START_S: Final = 60.0
-"""How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
 END_S: Final = 60.0
 _LOOK_S: Final = 0.05
 
@@ -396,18 +394,17 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    until = time.monotonic() + START_S  # noqa: TID251 -- a person waits
-    while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
-        found = known.running().get(name)
-        if found is not None and found["pid"] == process.pid:
-            Path(written).replace(where / f"{name}.log")
-            sys.stdout.write(told_as(found))
-            return 0
-        time.sleep(_LOOK_S)
-    code = process.poll()
-    if code is None:
+    try:
+        while process.poll() is None:  # it gives up by itself when nothing goes on any more (small_rack.READY_S)
+            found = known.running().get(name)
+            if found is not None and found["pid"] == process.pid:
+                Path(written).replace(where / f"{name}.log")
+                sys.stdout.write(told_as(found))
+                return 0
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
-        code = NO_NEXUS
+    code = process.wait()
     sys.stderr.write(Path(written).read_text(encoding="utf-8", errors="replace"))
     Path(written).unlink()
     return code
