@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
-    """All of this folder in one loop: it is what the one browser of all tests lives in. Others that are collected with
+    """All of this folder in one loop: it is what the one browser of all tests lives in. Others that come with
     them stay in their own: in a loop that is not that of their fixtures they would wait for ever.
     """
     for item in items:
