@@ -365,12 +365,15 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         seed=chosen,
         pace=request.config.getoption("--sim-pace"),
     )
+    unbound: OSError | None = None
     try:
         _sim_loop.call(rack.start())
     except OSError as error:
+        unbound = error
+    if unbound is not None:
         from sim_sled.machine import cannot_bind
 
-        pytest.fail(f"sim_rack: {cannot_bind(error)}", pytrace=False)
+        pytest.fail(f"sim_rack: {cannot_bind(unbound)}", pytrace=False)
     told = SimRack(rack, _sim_loop, _again(request, chosen))
     faults: list[str] = []
     try:

@@ -112,8 +112,9 @@ def model_of_rack(rack: str) -> Config:
 @attrs.define(eq=False)
 class SmallRack:
     """`nexus` None: the model comes with it. `scenario`: rules and fleet; there are as many sleds as that has, or
-    `sleds` if that is more. `pace`: a latency preset, for a scenario that has no latencies of its own. `part`: only these
-    sleds of it are here; others are in other processes (daemon/workers.py). `record`: who writes down every turn of its sleds.
+    `sleds` if that is more. `pace`: a latency preset, for a scenario that has no latencies of its own. `part`: only
+    these sleds of it are here; others are in other processes (daemon/workers.py). `record`: who writes down every
+    turn of its sleds.
     """
 
     name: str = "rack"
