@@ -50,6 +50,8 @@ EXIT_CODES: Final = {
 CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""
 
+SECONDS_MAX: Final = 1e9
+"""Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
 SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
 """The same on a terminal and in a pipe."""
 

@@ -174,3 +174,19 @@ def test_a_number_means_the_same_wherever_a_program_exits():
     for path in [*root.glob("sim_sled/cli/*.py"), *root.glob("*/__main__.py"), root / "sim_sled/daemon/serve.py"]:
         codes = [line for line in path.read_text().splitlines() if said.search(line) and "exit" in line.lower()]
         assert codes == [], f"{path}: {codes}; take them of {table.name}"
+
+
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
+@pytest.mark.parametrize(
+    "words",
+    [("nexus", "[::1]:0"), ("serve", "00000000-0000-4000-8000-000000000001", "[::1]:0", "[::1]:1")],
+    ids=lambda words: words[0],
+)
+def test_no_option_that_is_seconds_is_endless(words, value):
+    """They become integer microseconds."""
+    options = re.findall(r"^  (--[a-z-]+) <float", run("sim-sled", words[0], "--help").output, re.MULTILINE)
+    assert options
+    for option in options:
+        result = run("sim-sled", *words, option, value)
+        assert (result.exit_code, result.exception.__class__) == (2, SystemExit), option
+        assert f"Invalid value for '{option}'" in result.stderr
