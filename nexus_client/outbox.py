@@ -51,10 +51,11 @@ class Trouble(Enum):
 
 @attrs.frozen
 class Transient:
-    """Not now. Will be tried again. What counts as this: verdict.py."""
+    """Not now. Will be tried again. What counts as this: verdict.py. `status`: the HTTP status code, if one came."""
 
     why: str
     trouble: Trouble = attrs.field(default=Trouble.ANSWERED, eq=False, repr=False)
+    status: int | None = attrs.field(default=None, eq=False, repr=False)
 
 
 class Permanent(Struct, frozen=True):

@@ -47,7 +47,7 @@ def verdict(status: int, body: bytes) -> Outcome:
 def refusal(status: int, body: bytes) -> Transient | Permanent:
     """Of an answer that is not what was promised."""
     message = f"{status}: {_message(body)}"
-    return Permanent(message, status) if is_final(status) else Transient(message)
+    return Permanent(message, status) if is_final(status) else Transient(message, status=status)
 
 
 def _message(raw: bytes) -> str:

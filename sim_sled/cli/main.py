@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Idle, Needs, Version, typed
+from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, App, Idle, Needs, Version, typed
 from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
@@ -49,7 +49,6 @@ def _program(_version: Version = False) -> None:
     pass
 
 
-_SECONDS_MAX = 1e9  # some 30 years: keeps infinity out of integer microseconds
 _STOP_GRACE_S = 600.0  # the real agent's
 
 
@@ -147,12 +146,10 @@ def serve(
     ] = None,
     stop_grace: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=_SECONDS_MAX, help="seconds until the agent ends a stop; else the scenario's, or 600"
-        ),
+        typer.Option(min=0, max=SECONDS_MAX, help="seconds until the agent ends a stop; else the scenario's, or 600"),
     ] = None,
     poke_timeout: Annotated[
-        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds a poke waits for Nexus")
+        float, typer.Option(min=0, max=SECONDS_MAX, help="seconds a poke waits for Nexus")
     ] = 15.0,
     strict: Annotated[
         bool, typer.Option(help="refuse what a real sled refuses and the existing simulator does not")
@@ -187,10 +184,10 @@ def serve(
         typer.Option(help="a name that leads to the control API, beside localhost"),
     ] = None,
     nexus_wait: Annotated[
-        float | None, typer.Option(min=0, max=_SECONDS_MAX, help="exit 3 if not registered after so many seconds")
+        float | None, typer.Option(min=0, max=SECONDS_MAX, help="exit 3 if not registered after so many seconds")
     ] = None,
     shutdown_wait: Annotated[
-        float, typer.Option(min=0, max=_SECONDS_MAX, help="seconds to deliver what waits on SIGTERM")
+        float, typer.Option(min=0, max=SECONDS_MAX, help="seconds to deliver what waits on SIGTERM")
     ] = 5.0,
     port_file: PortFile = None,
     log_format: Format = LogFormat.AUTO,

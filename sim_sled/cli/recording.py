@@ -46,13 +46,14 @@ def recorder_of(folder: Path | None, scenario: str | None) -> Recorder | None:
 
 def replay_folder(folder: Path, *, as_json: bool) -> int:
     """Plays it into the core again, in virtual time; returns the exit code, 1 at the first effect that is another."""
+    from sim_sled.daemon.checkpoint import resume
     from sim_sled.daemon.recordings import BadRecording, opened
     from sim_sled.recording.replaying import CannotReplay
     from sim_sled.recording.replaying import replay as play
 
     try:
         recording = opened(folder)
-        found = play(recording.lines())
+        found = play(recording.lines(), resume=resume)
     except (BadRecording, CannotReplay) as error:
         _bad(str(error))
     _say_replayed(folder, found, recording.notes, as_json=as_json)
@@ -140,13 +141,13 @@ def _clipped(text: str) -> str:
 def _scrubbed(folder: Path, out: Path) -> Scrubbed:
     from sim_sled.daemon.part_files import CannotRecord
     from sim_sled.daemon.recordings import BadRecording, opened
-    from sim_sled.daemon.scrubbing import scrub
+    from sim_sled.daemon.scrubbing import CannotScrub, scrub
     from sim_sled.recording.forms import BadForm
     from sim_sled.recording.replaying import CannotReplay
 
     try:
         return scrub(opened(folder), out)
-    except (BadRecording, CannotRecord, CannotReplay, BadForm) as error:
+    except (BadRecording, CannotRecord, CannotReplay, CannotScrub, BadForm) as error:
         _bad(str(error))
 
 

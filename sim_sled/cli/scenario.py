@@ -218,12 +218,23 @@ def explain(
     seed: Seed = None,
     variant: Variant = None,
     sled_variant: SledVariant = None,
+    hazard: Hazard = None,
+    swarm: Swarm = False,
+    pace: Pace = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Why is a VMM where it is at this time of a run?"""
+    """Why is a VMM where it is at this time of a run? With the options that `run` had."""
     from sim_sled.cli.scenario_commands import RunOptions, why_in_run
 
-    options = RunOptions(seed=seed, variant=variant, sled_variant=sled_variant, files_from=tuple(files_from or ()))
+    options = RunOptions(
+        seed=seed,
+        variant=variant,
+        sled_variant=sled_variant,
+        hazard=hazard,
+        swarm=swarm,
+        pace=pace,
+        files_from=tuple(files_from or ()),
+    )
     _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
 

@@ -23,6 +23,7 @@ from sim_sled.campaign.job import KNOWN_HAZARDS, Job
 from sim_sled.files import why_unwritable, write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
+from sim_sled.language.figures import show_duration
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
@@ -32,13 +33,14 @@ from sim_sled.machine import assertions
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of, recording_of_trace
 from sim_sled.play import library, many
+from sim_sled.play.events import events_json
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, summed, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
-from sim_sled.play.trace import BadTrace, Trace, compare, events_json, parse_line, read_trace
+from sim_sled.play.trace import BadTrace, Trace, compare, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
@@ -124,7 +126,7 @@ def run_files(
 
         begin_runs(told, ((task.scenario, task.seed) for task in tasks))
     for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
-        run = Run(played.task.shown, played.result, played.took_s, options.strict)
+        run = Run(played.task.shown, played.result, played.took_s, options.strict, _more(options))
         runs.append(run)
         after_each(run)
         if told is not None:
@@ -151,6 +153,14 @@ def run_files(
     if Path("-") in written.values():  # stdout is for whatever reads that, so a person is told beside it
         return Outcome("", code, err + notes + "".join(out))
     return Outcome("".join(out), code, err + notes)
+
+
+def _more(options: RunOptions) -> str:
+    """Options without which the same seed would be another run."""
+    found = " --swarm" if options.swarm else ""
+    for option, given in (("--hazard", options.hazard), ("--pace", options.pace)):
+        found += f" {option} {given}" if given is not None else ""
+    return found if options.until_us is None else f"{found} --until {show_duration(options.until_us)}"
 
 
 def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
@@ -192,7 +202,12 @@ def crowded(written: Mapping[str, Path | None], *, as_json: bool) -> Outcome | N
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
     tasks, notes = [], []
-    how = How(variant=options.variant, sled_variant=options.sled_variant, until_us=options.until_us)
+    how = How(
+        variant=options.variant,
+        sled_variant=options.sled_variant,
+        events=options.events is not None,
+        until_us=options.until_us,
+    )
     for one in loaded:
         assert one.scenario is not None
         seed = options.seed if options.seed is not None else one.scenario.seed
@@ -206,7 +221,13 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
         if not one.scenario.load:
             notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        job = Job(one.shown, paced(one.scenario, options.pace), how, swarm=options.swarm, hazard=options.hazard)
+        job = Job(
+            library.named(one.shown),
+            paced(one.scenario, options.pace),
+            how,
+            swarm=options.swarm,
+            hazard=options.hazard,
+        )
         tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 
@@ -235,7 +256,7 @@ def _write_files(played: Played, options: RunOptions, called: Mapping[tuple[str,
         return path.with_name(f"{path.stem}-{called[played.task.shown, played.task.seed]}{path.suffix}")
 
     if options.events is not None:
-        write_text(named(options.events), events_json(played.result.lines))
+        write_text(named(options.events), events_json(played.result.events))
     if options.trace is not None:
         write_text(named(options.trace), played.result.trace().text())
     if options.timeline is not None:
@@ -358,6 +379,9 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
+    if bad is not None:
+        return bad
     loaded, problems = library.load([path], options.files_from)
     if problems.errors:
         return Outcome("", BAD_INPUT, problems.text())

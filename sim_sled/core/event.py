@@ -1,6 +1,6 @@
 """A happening as a record for programs: the same fields whoever asks (`events --follow`, the page, `run --events`).
 
-Read before: core/happenings.py. Read next: daemon/saying.py.
+Read before: core/happenings.py. Read next: daemon/saying.py, play/events.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from nexus_client.outbox import Permanent, Transient
 from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
 from nexus_client.types import SledVmmState, VmmStateRequested
 from propolis_stub.types import Publication
@@ -19,7 +20,8 @@ from sim_sled.core.rules import Verdict
 @attrs.frozen
 class Event:
     """`before`, `after`: states, "" where the kind has none. `gen`: of the report or record, 0 without one. `attempt`
-    counts from 0. `text`: what the other fields do not say.
+    counts from 0. `text`: what the other fields do not say. `sled`: its name. `status`: of an HTTP answer, 0 without
+    one.
     """
 
     at_us: int
@@ -34,6 +36,8 @@ class Event:
     gen: int = 0
     attempt: int = 0
     text: str = ""
+    sled: str = ""
+    status: int = 0
 
     def plain(self) -> dict[str, Any]:
         """As JSON is written: `from` and `to` for the states."""
@@ -41,7 +45,9 @@ class Event:
         return {{"before": "from", "after": "to"}.get(key, key): value for key, value in found.items()}
 
 
-def event_of(happening: Happening, *, instance: str = "", hostname: str = "", ordinal: str = "") -> Event:
+def event_of(
+    happening: Happening, *, instance: str = "", hostname: str = "", ordinal: str = "", sled: str = ""
+) -> Event:
     """The event of a happening; names are those of its VMM, which the core does not know."""
     vmm = "" if happening.propolis_id is None else str(happening.propolis_id)
     event = Event(
@@ -52,6 +58,7 @@ def event_of(happening: Happening, *, instance: str = "", hostname: str = "", or
         instance,
         hostname,
         ordinal,
+        sled=sled,
     )
     match happening.kind, happening.data:
         case Kind.PROPOLIS, (before, Publication() as now):
@@ -67,6 +74,8 @@ def event_of(happening: Happening, *, instance: str = "", hostname: str = "", or
             return attrs.evolve(event, after=asked.value, text=verdict.value)
         case Kind.REFUSED, (VmmStateRequested(type=asked), error):
             return attrs.evolve(event, after=asked.value, text=str(error))
+        case _, (Transient(why=why, status=status) | Permanent(why=why, status=status)):
+            return attrs.evolve(event, text=why, status=status or 0)
         case _, SledVmmState() as body:
             return attrs.evolve(event, after=body.vmm_state.state.value, gen=body.vmm_state.gen)
         case _, Registered(generation=generation):

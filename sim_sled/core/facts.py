@@ -129,8 +129,11 @@ class SetFacts(OnEstate[None]):
         meant = {where: self.regions for where in there if self.regions is not None}
         for name, state in (self.some_regions or {}).items():
             meant[_named(there, name)] = state
+        by_dataset: dict[UUID, dict[str, RegionState]] = {}
         for (dataset, region), state in meant.items():
-            estate.of(Companions).agents.agent(dataset).check_state(str(region), state)
+            by_dataset.setdefault(dataset, {})[str(region)] = state
+        for dataset, states in by_dataset.items():
+            estate.of(Companions).agents.agent(dataset).check_states(states)
         return [(*where, state) for where, state in meant.items()]
 
     def _broken(self, estate: Estate) -> list[tuple[UUID, UUID, int | None]]:

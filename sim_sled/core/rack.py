@@ -409,7 +409,7 @@ class Rack:
         done = sled.outbox.replied(item.propolis_id, item.serial, item.outcome, self._turn.now_us)
         if isinstance(item.outcome, Transient):
             if vmm is not None:
-                self._turn.tell(vmm, Kind.RETRYING, item.outcome.why)
+                self._turn.tell(vmm, Kind.RETRYING, item.outcome)
             self._turn.scheduler.set(sled, sled.deadline_us())  # only a failure sets a timer
         if done and vmm is not None:
             self._outbox_effects(sled, done, effects, vmm)
@@ -441,7 +441,7 @@ class Rack:
         else:
             assert isinstance(effect.outcome, Permanent)
             vmm.refused = effect.outcome.why
-            self._turn.tell(vmm, Kind.GIVEN_UP, effect.outcome.why)
+            self._turn.tell(vmm, Kind.GIVEN_UP, effect.outcome)
         if vmm.terminal and effect.body is vmm.record:
             # only now: who asks before Nexus has heard the end must not get a 404 (omicron#7282)
             if self._turn.watch is not None:

@@ -170,7 +170,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
-        self.pausing = Pausing(self.clock, [self])
+        self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
@@ -179,7 +179,7 @@ class Daemon:
         """Who writes down every turn."""
         self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
-        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say]
+        self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say, self.look.told]
         self.companions: dict[UUID, Companions] = {}
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
@@ -208,7 +208,7 @@ class Daemon:
         for config in sleds:
             self.rack.add_sled(config)
         if self.recorder is not None:
-            self.recorder.begin(self.options, sleds, self.clock.now_us)
+            self.recorder.begin(self.options, self.passage, self.clock.now_us)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -496,6 +496,12 @@ class Daemon:
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:
             self.reporting.senders.send(effect)
+        elif type(effect) is contract.FromPropolis:
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
+            try:
+                self.propolis.perform(effect)
+            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
+                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
         elif type(effect) is Ended:
             future = self._open.get(effect.call.key)
             if future is not None and not future.done():
@@ -521,14 +527,10 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, contract.FromPropolis):
-            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
-            try:
-                self.propolis.perform(effect)
-            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
-                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
         else:
-            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus), "done above, or never"
+            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus | contract.FromPropolis), (
+                "done above"
+            )
             self.beyond(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:
@@ -636,7 +638,7 @@ class Daemon:
         (`only_here`), so none means two things.
         """
         if self.recorder is not None:
-            self.recorder.end("a snapshot was restored: what follows does not follow from what is recorded")
+            self.recorder.restored()
         self._tickets = tickets
 
     @property
@@ -680,7 +682,7 @@ class Daemon:
         who = self.engine.cast.subjects.get(propolis_id)
         if who is None:
             raise ValueError("no rule ever sees this VMM")
-        scenario, name = with_one_more(self.engine, who.hostname, action)
+        scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
         self._turn(Load(scenario), None)
         self._turn(Fire(name, propolis_id), None)
         return name

@@ -9,31 +9,49 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Final
 
 import attrs
 
+from nexus_client.types import stamp
 from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.schema import Rule, Scenario
+from sim_sled.language.source import Mark
 
 PREFIX: Final = "injected-"
 """Begins the names of such rules."""
 KEPT_MAX: Final = 100
 """So many of them are kept; older ones are not listed any more (what they did stays done)."""
+_KEYED: Final = re.compile(r"([a-z_]+):\s*(.*)", re.DOTALL)
+_NOTHING: Final = ("", "{}")
+"""Values of actions that the command takes as meant, without a word."""
 _OURS: Final = re.compile(rf"{PREFIX}\d{{1,9}}")
 
 
-def with_one_more(engine: Engine, hostname: str, action: str) -> tuple[Scenario, str]:
+def with_one_more(engine: Engine, hostname: str, action: str, now_us: int) -> tuple[Scenario, str]:
     """The scenario in effect with a rule that does that to a VM of this name when it is fired, and the rule's name.
-    ValueError with every problem of the action.
+    The rule says that it is from nobody's file: by which command, and when. ValueError with every problem of the
+    action.
     """
     numbers = [int(known[len(PREFIX) :]) for known in engine.counters if _OURS.fullmatch(known)]
     name = f"{PREFIX}{max(numbers, default=0) + 1}"
     rule = one_rule(name, hostname, action)
+    rule = attrs.evolve(rule, marks={"": Mark(f"{command_of(hostname, action)}, at {stamp(now_us)[:19]}Z")})
     theirs = [each for each in engine.scenario.rules if not _OURS.fullmatch(each.name)]
     ours = [each for each in engine.scenario.rules if _OURS.fullmatch(each.name)]
     return attrs.evolve(engine.scenario, rules=(*theirs, *ours[1 - KEPT_MAX :], rule)), name
+
+
+def command_of(hostname: str, action: str) -> str:
+    """The command that does this, as a shell reads it."""
+    keyed = _KEYED.fullmatch(action.strip())
+    if keyed is None:
+        words = [json.dumps({"do": action})]
+    else:
+        words = [keyed[1], *([] if keyed[2] in _NOTHING else [keyed[2]])]
+    return shlex.join(["sim-sled", "inject", hostname, *words])
 
 
 def one_rule(name: str, hostname: str, action: str) -> Rule:

@@ -14,7 +14,7 @@ What is the same object before is the same object after; circles are no trouble.
 loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
 `doors` may be called: the methods that its core was given.
 
-Read before: recording/names.py. Read next: daemon/snapshot.py.
+Read before: recording/names.py. Read next: daemon/checkpoint.py, daemon/snapshot.py.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ from sim_sled.recording.names import by_name, class_of, enum_of, is_ours, ours, 
 
 Table = list[Any]
 """Rows: what kind of thing, and what it is made of. A list of one number in a row is another row."""
+
+
+DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved"})
+"""What the cores of a daemon may call of their shells."""
 
 
 class CannotKeep(TypeError):

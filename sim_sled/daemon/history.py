@@ -8,6 +8,7 @@ from uuid import UUID
 
 import attrs
 
+from nexus_client.outbox import Permanent, Transient
 from nexus_client.types import SledVmmState, VmmStateRequested
 from propolis_stub.types import Publication
 from sim_sled.core.happenings import Happening, Kind
@@ -35,6 +36,8 @@ def text_of(happening: Happening) -> str:
             return f"{before.vmm_state.state.value} -> {told(after)}"
         case (Kind.SENT, (SledVmmState() as body, int(attempt))):
             return f"sent {told(body)}" + (f", attempt {attempt}" if attempt else "")
+        case (kind, Transient(why=why) | Permanent(why=why)):
+            return f"{kind.value}: {why}"
         case (kind, SledVmmState() as body):
             return f"{kind.value} {told(body)}"
         case (kind, data):

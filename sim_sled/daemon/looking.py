@@ -2,7 +2,7 @@
 
 One place for the control API, `sim-sled up` and the pytest plugin.
 
-Read before: daemon/daemon.py, daemon/sightings.py.
+Read before: daemon/daemon.py, daemon/sightings.py, play/events.py.
 Read next: daemon/control.py, daemon/page.py, daemon/small_rack.py.
 """
 
@@ -23,11 +23,13 @@ from sim_sled.core.happenings import Happening
 from sim_sled.core.why import row, why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting, Sightings
+from sim_sled.play.events import told_event
 
 if TYPE_CHECKING:
     from sim_sled.daemon.clock import Clock
     from sim_sled.daemon.history import History
     from sim_sled.daemon.propolis_api import PropolisApis
+    from sim_sled.engine.cast import Subject
     from sim_sled.play.passage import Passage
 
 EVENTS_KEPT: Final = 20_000
@@ -61,9 +63,13 @@ class Looking:
     clock: Clock
     propolis: PropolisApis | None = None
     sightings: Sightings = attrs.field(init=False)
-    happenings: deque[tuple[int, Happening, Sighting | None]] = attrs.field(factory=lambda: deque(maxlen=EVENTS_KEPT))
-    """As they came; made into events for whoever asks, since mostly nobody does."""
+    happenings: deque[tuple[int, Happening | Event, Sighting | None]] = attrs.field(
+        factory=lambda: deque(maxlen=EVENTS_KEPT)
+    )
+    """As they came; made into events for whoever asks, since mostly nobody does. What rules do is one already."""
     number: int = 0
+    touches: int = 0
+    """What has changed without a happening, counted like these: whoever looks now and then sees that it has to."""
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -76,8 +82,25 @@ class Looking:
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
+    def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
+        """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
+        event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
+        self.number += 1
+        self.happenings.append((self.number, event, None))
+        self._changed.set()
+
+    def _event(self, number: int, happened: Happening | Event, seen: Sighting | None) -> tuple[int, Event]:
+        if isinstance(happened, Event):
+            return number, happened
+        sled = self.passage.known_as(happened.sled_id)
+        if seen is None:
+            return number, event_of(happened, sled=sled)
+        names = {"instance": str(seen.instance_id), "hostname": seen.hostname, "ordinal": seen.short}
+        return number, event_of(happened, sled=sled, **names)
+
     def touch(self, *_: object) -> None:
         """Something else has changed that somebody may wait for."""
+        self.touches += 1
         self._changed.set()
 
     def after(self, number: int, most: int = 1_000) -> list[tuple[int, Event]]:
@@ -90,7 +113,7 @@ class Looking:
             number = 0
         first = self.happenings[0][0]
         skip = max(0, number + 1 - first)
-        return [_event(*self.happenings[i]) for i in range(skip, min(len(self.happenings), skip + most))]
+        return [self._event(*self.happenings[i]) for i in range(skip, min(len(self.happenings), skip + most))]
 
     async def change(self, seconds: float) -> None:
         """Until something has changed, for so long at most. Look after calling this, and do not await in between."""
@@ -250,10 +273,3 @@ class Looking:
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)
-
-
-def _event(number: int, happening: Happening, seen: Sighting | None) -> tuple[int, Event]:
-    if seen is None:
-        return number, event_of(happening)
-    names = {"instance": str(seen.instance_id), "hostname": seen.hostname, "ordinal": seen.short}
-    return number, event_of(happening, **names)

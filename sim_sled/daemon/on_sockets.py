@@ -25,6 +25,7 @@ from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.server.serve import NexusServer
 from nexus_client.stub.server.sled_client import TIMEOUT_S
 from sim_sled.companions.servers import Ports
+from sim_sled.core.event import Event
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.daemon.clock import Clock
@@ -38,6 +39,7 @@ from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.schema import Scenario
 from sim_sled.play.asks import GONE, Answer, Ask
 from sim_sled.play.calls import Call, Carried, Refused
+from sim_sled.play.events import event_in_run, told_event
 from sim_sled.play.fleet import configs_of, engine_for, model_of, needs_servers
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.many import Played, Task
@@ -82,6 +84,8 @@ class WallWorld:
     lines: deque[Line] = attrs.field(factory=lambda: deque(maxlen=LINES_MAX))
     start_us: int = 0
     active_us: int = 0
+    events: deque[Event] | None = None
+    """What happened, for programs; None: nobody wants it."""
     nexus_5xx: list[str] = attrs.field(factory=list)
     judge: Judge = attrs.field(init=False)
     users: Users = attrs.field(init=False)
@@ -145,7 +149,13 @@ class WallWorld:
             answer = await self._send(wish)
             if not answer.good:
                 told = f"{answer.status}" if answer.status else str(answer.body)
-                self.line("request", f"{wish.op}: {told}", None, self.engine.cast.by_id[wish.sled_id].name)
+                self.line(
+                    "request",
+                    f"{wish.op}: {told}",
+                    None,
+                    self.engine.cast.by_id[wish.sled_id].name,
+                    status=answer.status,
+                )
             answered(answer)
 
         task = asyncio.get_running_loop().create_task(send())
@@ -176,8 +186,17 @@ class WallWorld:
             return Answer(GONE, "an answer that nobody can read")
         return Answer(status, told["message"] if status >= 400 and isinstance(told, dict) else told)
 
-    def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
-        """Each line is told as it happens."""
+    def line(
+        self,
+        kind: str,
+        text: str,
+        who: Subject | None = None,
+        sled: str = "-",
+        *,
+        status: int = 0,
+        happening: Happening | None = None,
+    ) -> None:
+        """Each line is told as it happens. `happening`: it has an event of its own."""
         self.active_us = self.now_us
         vmm, hostname = ("-", "-") if who is None else (who.short, who.hostname)
         where = who.sled.name if who is not None and sled == "-" else sled
@@ -185,6 +204,11 @@ class WallWorld:
         self.steps += 1
         self.lines.append(one)
         self.say(str(one))
+        if self.events is not None and happening is None:
+            place = self.engine.cast.sleds.get(where)
+            at = None if place is None else place.id
+            place_name = "" if where == "-" else where
+            self.events.append(told_event(one.at_us, kind, who, text, sled=place_name, sled_id=at, status=status))
 
     def readable(self, text: str) -> str:
         return _UUID.sub(lambda m: self._name(m[0]), text)
@@ -208,11 +232,15 @@ class WallWorld:
     def _watch(self, happening: Happening) -> None:
         who = self.engine.cast.subjects.get(happening.propolis_id) if happening.propolis_id is not None else None
         self.judge.happened(happening, who)
-        if who is None or happening.kind in UNTOLD:
+        if who is None:
+            return
+        if self.events is not None:
+            self.events.append(event_in_run(self.elapsed_us, happening, who, told(happening)))
+        if happening.kind in UNTOLD:
             return
         text = told(happening)
         if text:
-            self.line(happening.kind.value.replace(" ", "-"), text, who)
+            self.line(happening.kind.value.replace(" ", "-"), text, who, happening=happening)
 
     def _carried(self, call: Call, ending: Carried | Refused) -> None:
         look_at_call(self.judge, self.nexus_5xx, call, ending)
@@ -288,6 +316,8 @@ async def play_on_sockets(
         )
         await daemon.start()
         world = WallWorld(scenario, seed, server, daemon, say, how.variant, how.sled_variant)
+        if how.events:
+            world.events = deque(maxlen=LINES_MAX)
         try:
             async with asyncio.timeout(REGISTER_S):
                 await asyncio.gather(*(event.wait() for event in daemon.reporting.registered.values()))
@@ -295,7 +325,8 @@ async def play_on_sockets(
             if settled:
                 world.judge.invariants.finish(settled=False, leaks=True)
             end = f"{world.elapsed_us / 1e6:.3f} s, on real sockets" + ("" if settled else ", not at rest")
-            return result_of(world, end, world.lines, "wall")
+            result = result_of(world, end, world.lines, "wall")
+            return attrs.evolve(result, events=tuple(world.events or ()))
         finally:
             await world.close()
             await daemon.stop()

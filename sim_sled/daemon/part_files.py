@@ -6,6 +6,7 @@ Read next: daemon/recorder.py, daemon/scrubbing.py.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +19,33 @@ PART_BYTES: Final = 64 * 1024 * 1024
 """Of a part: what an editor still opens. The next one begins then."""
 
 
+ROOM: Final = 4
+"""This part of all bytes is free after a checkpoint; the next one is due after half of that."""
+
+
 class CannotRecord(ValueError):
     """There can be no recording of this daemon, or not in this folder; the text says why."""
 
 
 class PartFiles:
-    """A folder of one's own. `begin`, then `write`, then `close`."""
+    """A folder of one's own. `begin`, then `write`, then `close`. `total_bytes`: of what stays; see `checkpoint`."""
 
-    def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, folder: Path, part_bytes: int = PART_BYTES, total_bytes: int | None = None) -> None:
         """Raises `CannotRecord` if the folder is not empty or cannot be written."""
         self.folder = folder
         self.of = secrets.token_hex(8)
         """Which recording it is: all its parts say so."""
         self._part_bytes = part_bytes
+        self._total_bytes = total_bytes
         self._part = 1
+        self._older: deque[tuple[Path, int, bool]] = deque()
+        """Parts that are whole: their bytes, and whether a replay can begin there."""
+        self._begins = True
+        self.bytes = 0
+        """Of all parts."""
         self._in_part = 0
+        """Bytes of its lines; `_size`: of the file."""
+        self._size = 0
         self._file: Any = None
         with self.usable():
             folder.mkdir(parents=True, exist_ok=True)
@@ -62,23 +75,43 @@ class PartFiles:
             block = block[fit:]
             if not block:
                 return
-            self._next_part()
+            self._next_part(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part + 1))
         self._out(block)
+
+    def checkpoint(self, header: lines.Header) -> None:
+        """A new part, at which a replay can begin. The oldest go until there is room for some more. OSError."""
+        header.part = self._part + 1
+        self._next_part(header)
+        self._begins = True
+        if self._total_bytes is None:
+            return
+        while self.bytes > self._total_bytes - self._total_bytes // ROOM:
+            again = next((at for at, (_, _, begins) in enumerate(self._older) if at and begins), len(self._older))
+            if not again:
+                return
+            for _ in range(again):
+                path, size, _ = self._older.popleft()
+                path.unlink(missing_ok=True)
+                self.bytes -= size
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
-    def _next_part(self) -> None:
+    def _next_part(self, header: lines.Header) -> None:
         self._file.close()
+        self._older.append((self.folder / PART.format(self._part), self._size, self._begins))
         self._part += 1
-        self._in_part = 0
+        self._begins = False
+        self._size = 0
         self.begin()
-        self._out(lines.written(lines.Header(recording=lines.FORMAT, of=self.of, part=self._part)) + b"\n")
+        self._out(lines.written(header) + b"\n")
         self._in_part = 0  # of lines: one that is as large as a part has one for itself
 
     def _out(self, block: bytes) -> None:
         self._in_part += len(block)
+        self._size += len(block)
+        self.bytes += len(block)
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]

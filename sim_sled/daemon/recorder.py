@@ -2,10 +2,11 @@
 
 The loop keeps what happens and makes blocks of lines of it, a hundred at once; a thread of its own writes what has
 come together, ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the last tenth of a second.
-A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. At a limit, or
-when the disk fails, it ends; the rack goes on.
+A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. Its oldest parts
+may go, since some begin with a checkpoint. When it can have none, or the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/scribe.py.
+Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/scribe.py,
+daemon/checkpoint.py.
 Read next: daemon/recordings.py.
 """
 
@@ -19,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
+
 from nexus_client.outbox import Delivered
 from nexus_client.types import stamp
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import PutToNexus, Reply
+from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
-from sim_sled.daemon.part_files import PART_BYTES, CannotRecord, PartFiles
+from sim_sled.daemon.part_files import PART_BYTES, ROOM, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
@@ -36,9 +40,12 @@ if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
+    from sim_sled.play.passage import Passage
 
 TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
-"""Of a recording: a day of a busy small rack. It ends there; a disk that is full would end more than a recording."""
+"""Of a recording: a day of a busy small rack. Its oldest parts go then; without a checkpoint it ends there."""
+CHECKPOINTS: Final = 2 * ROOM
+"""So many in that many bytes: some seconds of pause in hours, and no more than a quarter of the limit is lost."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
 BLOCK_LINES: Final = 128
@@ -68,16 +75,24 @@ class Recorder:
         self._behind_max = behind_bytes
         self._waiting: list[Entry] = []
         """Always this list: it grows at its end, in the loop, and is taken from its beginning, here or there."""
-        self._blocks: deque[bytes] = deque()
+        self._blocks: deque[bytes | lines.Header] = deque()
+        """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
         """In the blocks."""
         self._taking = threading.Lock()
         self._now_us: Callable[[], int] = lambda: 0
         self._log = logs.get("recorder")
-        self._parts = PartFiles(folder, part_bytes)
+        self._parts = PartFiles(folder, part_bytes, total_bytes)
+        self._passage: Passage | None = None
+        self._header = lines.Header(recording=lines.FORMAT, of=self._parts.of, part=1)
+        self._block_lines = BLOCK_LINES
+        """1: something is to be done with the next line."""
+        self._since = 0
+        """Bytes since the last checkpoint."""
+        self._every = total_bytes // CHECKPOINTS
         self._disk = _Disk(self._parts, total_bytes)
 
-    def begin(self, options: Options, sleds: list[SledConfig], clock: Callable[[], int]) -> None:
+    def begin(self, options: Options, passage: Passage, clock: Callable[[], int]) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
         if options.propolis is not PropolisMode.NONE:
             raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
@@ -91,10 +106,10 @@ class Recorder:
                 version=version("sim-sled"),
                 program=program(),
                 began=stamp(clock()),
-                begins="from the beginning",
+                begins=lines.BEGINNING,
                 seed=options.seed,
                 rules_seed=options.seed if options.engine is None else options.engine.seed,
-                sleds=form(tuple(sleds)),
+                sleds=_sleds(passage),
                 scenario=None if options.engine is None else form(options.engine.scenario),
                 plays=options.plays,
                 pacer=form(options.pacer),
@@ -107,9 +122,10 @@ class Recorder:
         except NoForm as error:
             raise CannotRecord(f"{error} decides in this daemon, and no file can hold it") from error
         self._now_us = clock
+        self._passage, self._header = passage, header
         with self._parts.usable():
             self._disk.start(self._take)
-        self._add(line(header))
+        self._waiting.append(line(header))
 
     # ---- what happens
 
@@ -136,7 +152,7 @@ class Recorder:
             return effects
         waiting = self._waiting
         waiting.append((now_us, name, item, effects))
-        if len(waiting) >= BLOCK_LINES:
+        if len(waiting) >= self._block_lines:
             self._full()
         return effects
 
@@ -189,16 +205,46 @@ class Recorder:
 
     def _did(self, did: dict[str, Any], now_us: int) -> None:
         if not self.ended:
-            self._add(line({"at": now_us, "did": did}))
+            self._waiting.append(
+                line({"at": now_us, "did": did})
+            )  # no checkpoint here: a part of it is still to come
 
     def _add(self, entry: Entry) -> None:
         self._waiting.append(entry)
-        if len(self._waiting) >= BLOCK_LINES:
+        if len(self._waiting) >= self._block_lines:
             self._full()
 
     def _full(self) -> None:
+        """Of the loop, between two turns."""
         self._flush()
         self._look()
+        self._block_lines = BLOCK_LINES
+        if self._since > self._every and not self.ended and not self._disk.lasts:
+            self._checkpoint(lines.IN_BETWEEN)
+
+    def restored(self) -> None:
+        """The cores have the state of a snapshot, and no turn has been made since."""
+        if not self.ended:
+            self._flush()
+            if not self._checkpoint(lines.RESTORED):
+                self.end(f"a snapshot was restored: what follows does not follow from it ({self._disk.lasts})")
+
+    def _checkpoint(self, begins: str) -> bool:
+        assert self._passage is not None, "something was recorded"
+        self._since = 0
+        try:
+            state = taken(self._passage, self._scribe.sends, self._scribe.sent)
+            self._disk.lasts = "" if len(state) <= self._every // 2 else f"its state alone has {len(state):,} bytes"
+        except NoCheckpoint as error:
+            self._disk.lasts = str(error)
+        if self._disk.lasts:
+            self._log.warning("no checkpoint: the recording will end at its limit", why=self._disk.lasts)
+            return False
+        sleds = _sleds(self._passage)
+        self._blocks.append(
+            msgspec.structs.replace(self._header, begins=begins, sleds=sleds, state=state, scenario=None)
+        )
+        return True
 
     def _look(self) -> None:
         why = self._disk.failed
@@ -219,12 +265,15 @@ class Recorder:
             if taken:
                 made = block(taken)
                 self._bytes += len(made)
+                self._since += len(made)
                 self._blocks.append(made)
 
-    def _take(self) -> list[bytes]:
+    def _take(self) -> list[bytes | lines.Header]:
         """All there is. Of the writing thread."""
         self._flush()
         self._look()
+        if self._since > self._every:
+            self._block_lines = 1  # for the loop, which may be told of no full block
         with self._taking:
             taken = list(self._blocks)
             self._blocks.clear()
@@ -238,12 +287,14 @@ class _Disk:
     def __init__(self, files: PartFiles, total_bytes: int) -> None:
         self.failed = ""
         """Why nothing is written any more."""
+        self.lasts = ""
+        """Why nothing may be thrown away to make room; empty: something may."""
         self._files = files
-        self._left = total_bytes
+        self._total = total_bytes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, take: Callable[[], list[bytes]]) -> None:
+    def start(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
         """OSError if the first part cannot be made."""
         self._files.begin()
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
@@ -255,7 +306,7 @@ class _Disk:
             self._thread.join()
             self._files.close()
 
-    def _run(self, take: Callable[[], list[bytes]]) -> None:
+    def _run(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
         last = False
         while not last:
             last = self._stop.wait(FLUSH_S)
@@ -266,14 +317,22 @@ class _Disk:
                 except OSError as error:
                     self.failed = f"cannot write {self._files.folder}: {error.strerror or error}"
 
-    def _write(self, blocks: list[bytes]) -> None:
+    def _write(self, blocks: list[bytes | lines.Header]) -> None:
         for each in blocks:
-            if len(each) > self._left:
-                self.failed = "the recording has reached its limit of bytes"
-                self._files.write(_whole_lines(each, self._left) + block([line(lines.End(end=self.failed))]))
+            if isinstance(each, lines.Header):
+                self._files.checkpoint(each)
+                continue
+            left = self._total - self._files.bytes
+            if len(each) > left:
+                why = f" ({self.lasts})" if self.lasts else ""
+                self.failed = f"the recording has reached its limit of bytes{why}"
+                self._files.write(_whole_lines(each, left) + block([line(lines.End(end=self.failed))]))
                 return
-            self._left -= len(each)
             self._files.write(each)
+
+
+def _sleds(passage: Passage) -> Any:
+    return form(tuple(sled.config for sled in passage.rack.sleds.values()))
 
 
 def _whole_lines(text: bytes, size: int) -> bytes:

@@ -1,6 +1,6 @@
 """Reads the folder of a recording: its parts in order, line by line, each with where it stands.
 
-Read before: daemon/recorder.py, recording/lines.py, recording/replaying.py.
+Read before: daemon/checkpoint.py, daemon/recorder.py, recording/lines.py, recording/replaying.py.
 Read next: cli/recording.py, daemon/scrubbing.py.
 """
 
@@ -38,11 +38,11 @@ class Recording:
 
     def lines(self) -> Iterator[tuple[str, Line]]:
         """Every line and its place, `file:number`. Raises `BadRecording`."""
-        for number, part in enumerate(self.parts, 1):
+        for number, part in enumerate(self.parts, self.header.part):
             yield from self._of_part(number, part)
 
     def _of_part(self, number: int, part: Path) -> Iterator[tuple[str, Line]]:
-        last = number == len(self.parts)
+        last = part is self.parts[-1]
         try:
             with part.open("rb") as file:
                 at = 0
@@ -86,12 +86,12 @@ def opened(folder: Path) -> Recording:
     if not parts:
         other = f"; there is: {', '.join(each.name for each in there[:4])}" if there else ", it is empty"
         raise BadRecording(f"{folder} has no recording in it{other}")
-    for number in range(1, max(parts) + 1):
+    for number in range(min(parts), max(parts) + 1):
         if number not in parts:
             raise BadRecording(
                 f"{folder}: part {number} of {max(parts)} is missing: nothing after it can be replayed"
             )
-    first = parts[1]
+    first = parts[min(parts)]
     try:
         with first.open("rb") as file:
             text = file.readline(LINE_MAX)
@@ -102,6 +102,10 @@ def opened(folder: Path) -> Recording:
     header = _read(f"{first.name}:1", text)
     if not isinstance(header, Header):
         raise BadRecording(f"{first.name}:1: the first line does not say how the rack began")
+    if header.part > 1 and not header.state:
+        raise BadRecording(
+            f"{folder}: part {header.part - 1} of {max(parts)} is missing: nothing after it can be replayed"
+        )
     recording = Recording(folder, [parts[number] for number in sorted(parts)], header)
     if header.program != program():
         here = version("sim-sled")

@@ -25,7 +25,7 @@ from nexus_client.draw import KeyPart, draw
 from nexus_client.dropshot import foreign
 from sim_sled.daemon.part_files import PartFiles
 from sim_sled.daemon.recordings import Recording
-from sim_sled.recording.lines import End, Header, Line, Turn, written
+from sim_sled.recording.lines import RESTORED, End, Header, Line, Turn, written
 from sim_sled.recording.replaying import Difference, Player, Replayed, key_of
 from sim_sled.recording.scrub import LineT, Names, StandIns, explicit
 
@@ -92,16 +92,28 @@ def _texts_of(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
+class CannotScrub(ValueError):
+    """There can be no copy of this recording without personal things; the text says why."""
+
+
 def stand_ins(recording: Recording) -> StandIns:
-    """For all that is in it. Raises `BadRecording`."""
+    """For all that is in it. Raises `BadRecording`, `CannotScrub`."""
     names = Names(words(), secrets.token_bytes(32))
-    for _, line in recording.lines():
+    for where, line in recording.lines():
+        if isinstance(line, Header) and line.state:
+            if line.part == recording.header.part or line.begins == RESTORED:
+                raise CannotScrub(
+                    f"{where}: it goes on from a checkpoint there, in which nothing can be replaced: record it anew"
+                )
+            continue
         names.see(explicit(line))
     return names.stand_ins()
 
 
 def scrub(recording: Recording, out: Path) -> Scrubbed:
-    """Raises `CannotRecord` if the folder is not empty or cannot be written, `BadRecording`, `CannotReplay`."""
+    """Raises `CannotRecord` if the folder is not empty or cannot be written, `BadRecording`, `CannotReplay`,
+    `CannotScrub`.
+    """
     files = PartFiles(out)
     copying = _Copying(stand_ins(recording))
     recording.notes.clear()  # the same are found once more

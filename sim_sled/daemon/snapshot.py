@@ -23,7 +23,7 @@ import attrs
 import msgspec
 
 from nexus_client.types import stamp
-from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
+from sim_sled.daemon.graph import DOORS, BadTable, CannotKeep, pack, program, unpack
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -37,8 +37,6 @@ TABLE_MAX: Final = 2 * 1024 * 1024 * 1024
 """Bytes of what is compressed in it: a small file must not become more than a machine has."""
 NOW_MAX_US: Final = 4_102_444_800_000_000
 """The year 2100, in microseconds since 1970: a clock can be let fly that far, and times can still be written."""
-DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved"})
-"""What the cores of a daemon may call of their shells."""
 
 
 class Refused(ValueError):
@@ -142,6 +140,8 @@ class Snapshots:
             here_now = self.daemon.addresses[sled_id]
             if sled.address != here_now:  # it was another process's, which listened elsewhere
                 sled.address = here_now
+                if self.daemon.recorder is not None:
+                    self.daemon.recorder.listens(sled_id, here_now, file.now_us)
                 self.daemon.announce(sled)
 
     def _holds(self, root: dict[str, Any]) -> None:

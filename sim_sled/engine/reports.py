@@ -412,4 +412,8 @@ def outcome_of(status: int) -> Outcome:
     """What a sled makes of an answer of Nexus (NX 3.2)."""
     if 200 <= status < 300:
         return Delivered()  # a scenario may acknowledge with whatever success it likes
-    return Permanent(f"answered {status}", status) if is_final(status) else Transient(f"answered {status}")
+    return (
+        Permanent(f"answered {status}", status)
+        if is_final(status)
+        else Transient(f"answered {status}", status=status)
+    )

@@ -5,7 +5,7 @@ From these classes come the validation (`check.py`), the JSON Schema and the ref
 printing (`printing.py`). The classes are frozen values; two are equal if they say the same, wherever it stands.
 
 Read before: language/actions.py, language/selector.py.
-Read next: language/check.py, play/fleet.py, play/judge/expect.py, play/tasks.py, play/users.py.
+Read next: campaign/ambush.py, language/check.py, play/fleet.py, play/judge/expect.py, play/tasks.py, play/users.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LINE_MAX: Final = 160
 
 @attrs.frozen
 class Mark:
-    """A stretch of one line; lines and columns count from 1."""
+    """A stretch of one line; lines and columns count from 1. Line 0: `file` is no file, but says where it is from."""
 
     file: str = "-"
     line: int = 0
@@ -27,7 +27,7 @@ class Mark:
 
     def __str__(self) -> str:
         # without folders: traces must not depend on where one stands
-        return f"{self.file.rpartition('/')[2]}:{self.line}"
+        return f"{self.file.rpartition('/')[2]}:{self.line}" if self.line else self.file
 
 
 NOWHERE: Final = Mark()

@@ -17,6 +17,7 @@ import attrs
 from nexus_client.stub.config import Config
 from nexus_client.stub.nexus import Nexus
 from nexus_client.stub.records import IntendedState, InvariantBroken
+from sim_sled.core.event import Event
 from sim_sled.engine.engine import Engine
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.actions import RebootSled, RestartAgent, RestartNexus
@@ -76,6 +77,8 @@ class Result:
     """How often each expectation was met, by its label."""
     fired: dict[str, int] = attrs.field(factory=dict)
     """How often each rule fired, by its name."""
+    events: tuple[Event, ...] = ()
+    """What happened, for `--events`; none if nobody wanted them."""
 
     @property
     def good(self) -> bool:
@@ -98,12 +101,13 @@ class Result:
 
 @attrs.frozen
 class How:
-    """Options of a run. `until_us`: end there, at rest or not."""
+    """Options of a run. `events`: they are kept too. `until_us`: end there, at rest or not."""
 
     variant: str | None = None
     sled_variant: str | None = None
     bounds: Bounds = attrs.field(factory=Bounds)
     keep: bool = True
+    events: bool = False
     until_us: int | None = None
     nexus: Config | None = None
 
@@ -123,10 +127,11 @@ def play(scenario: Scenario, seed: int, how: How | None = None, progress: Progre
         sled_variant=how.sled_variant,
         bounds=how.bounds,
         keep=how.keep,
+        events=[] if how.events else None,
         nexus_config=how.nexus,
     )
     end = run_to_end(world, how, progress)
-    return result_of(world, end, world.lines)
+    return attrs.evolve(result_of(world, end, world.lines), events=tuple(world.events or ()))
 
 
 def run_to_end(world: World, how: How, progress: Progress | None = None) -> str:

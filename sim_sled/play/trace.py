@@ -13,8 +13,7 @@ Read next: play/export.py.
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -40,10 +39,6 @@ class Line:
         seconds, rest = divmod(self.at_us, 1_000_000)
         who = self.vmm if self.hostname == "-" else f"{self.vmm} {self.hostname}"
         return f"{seconds:>7}.{rest:06d} {self.kind:<9} {self.sled} {who} {self.text}"
-
-    def as_json(self) -> str:
-        """One JSON object, for `--events`."""
-        return json.dumps(attrs.asdict(self), ensure_ascii=False)
 
 
 @attrs.frozen
@@ -127,12 +122,6 @@ def parse_line(text: str) -> Line:
     if vmm != "-":
         hostname, _, told = told.partition(" ")
     return Line(int(seconds) * 1_000_000 + int(micro), kind, sled, vmm, hostname, told)
-
-
-def events_json(lines: Iterable[Line]) -> Iterator[str]:
-    """JSON lines, one per happening."""
-    for line in lines:
-        yield line.as_json() + "\n"
 
 
 def summary(lines: Iterable[Line]) -> dict[str, Any]:

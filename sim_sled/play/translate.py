@@ -80,7 +80,9 @@ def told(happening: Happening) -> str:
             return describe(body) + (f" attempt {attempt + 1}" if attempt else "")
         case Kind.ACKED | Kind.FORGOTTEN:
             return describe(data)
-        case Kind.RETRYING | Kind.GIVEN_UP | Kind.INJECTED:
+        case Kind.RETRYING | Kind.GIVEN_UP:
+            return str(data.why)
+        case Kind.INJECTED:
             return str(data)
         case Kind.REFUSED:
             return f"{data[0].type.value}: {data[1].message}"

@@ -8,7 +8,7 @@ One heap holds what is on its way; the rack, the model, the rules and the users 
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
 Read before: core/rack.py, engine/engine.py, play/conductor.py, play/users.py.
-Read next: campaign/coverage.py, play/explain.py, play/run.py, play/translate.py.
+Read next: campaign/coverage.py, play/events.py, play/explain.py, play/run.py, play/translate.py.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config
+from nexus_client.stub.hazards import PANICS
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.core.crucible.agents import equip
 from sim_sled.core.errors import PropolisSilent
 from sim_sled.core.estate import ESTATE
+from sim_sled.core.event import Event
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
 from sim_sled.core.spoil import How as Spoiling
@@ -61,6 +63,7 @@ from sim_sled.play.calls import (
     Spoilt,
 )
 from sim_sled.play.conductor import Conductor, Turn
+from sim_sled.play.events import event_in_run, told_event
 from sim_sled.play.fleet import configs_of, ids_of, model_of, needs_servers, outbox_of
 from sim_sled.play.judge.expect import Judge
 from sim_sled.play.stage import TasksSeen
@@ -110,6 +113,8 @@ class World:
     active_us: int = EPOCH_US
     """When something last happened that is not a mere round of Nexus's background tasks."""
     lines: list[Line] = attrs.field(factory=list)
+    events: list[Event] | None = None
+    """What happened, for programs; None: nobody wants it."""
     nexus: Nexus = attrs.field(init=False)
     conductor: Conductor = attrs.field(init=False)
     judge: Judge = attrs.field(init=False)
@@ -252,12 +257,26 @@ class World:
             raise TooMuch(f"more than {bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
         if due - EPOCH_US > bounds.until_us:
             raise TooMuch(f"longer than {bounds.until_us / 1e6:.0f} s of virtual time")
-        if self.conductor.on_the_way > bounds.heap_max or len(self.lines) > bounds.lines_max:
+        if self.conductor.on_the_way > bounds.heap_max or self._kept > bounds.lines_max:
             raise TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
+
+    @property
+    def _kept(self) -> int:
+        return max(len(self.lines), 0 if self.events is None else len(self.events))
 
     # ---- the trace
 
-    def line(self, kind: str, text: str, who: Subject | None = None, sled: str = "-") -> None:
+    def line(
+        self,
+        kind: str,
+        text: str,
+        who: Subject | None = None,
+        sled: str = "-",
+        *,
+        status: int = 0,
+        happening: Happening | None = None,
+    ) -> None:
+        """`happening`: it has an event of its own."""
         self.active_us = self.now_us
         if not self.keep and self.on_line is None:
             return
@@ -269,6 +288,11 @@ class World:
             self.lines.append(one)
         if self.on_line is not None:
             self.on_line(one)
+        if self.events is not None and happening is None:
+            place = self.engine.cast.sleds.get(sled)
+            at = None if place is None else place.id
+            where = "" if sled == "-" else sled
+            self.events.append(told_event(one.at_us, kind, who, one.text, sled=where, sled_id=at, status=status))
 
     # ---- what the conductor tells (`Watcher`)
 
@@ -277,14 +301,18 @@ class World:
 
     def happened(self, happening: Happening, who: Subject | None, /) -> None:
         self.judge.happened(happening, who)
-        if who is None or happening.kind in UNTOLD:
+        if who is None:
+            return
+        if self.events is not None:
+            self.events.append(event_in_run(self.elapsed_us, happening, who, told(happening)))
+        if happening.kind in UNTOLD:
             return
         if not self.keep and self.on_line is None:
             self.active_us = self.now_us  # no line is made up that nobody reads
             return
         text = told(happening)
         if text:
-            self.line(happening.kind.value.replace(" ", "-"), text, who)
+            self.line(happening.kind.value.replace(" ", "-"), text, who, happening=happening)
 
     def carried(self, call: Call, ending: Carried | Refused, who: Subject | None, /) -> None:
         sled = self.engine.cast.by_id[call.item.sled_id]
@@ -299,7 +327,7 @@ class World:
         if call.op == "vmm_register":
             self.judge.invariants.registered(sled.id)
         if call.op != "vmm_get_state":
-            self.line("request", self.for_line(f"{call.op}{asked(call.item)}: 200"), who, sled.name)
+            self.line("request", self.for_line(f"{call.op}{asked(call.item)}: 200"), who, sled.name, status=200)
 
     def lost(self, who: Subject, /) -> None:
         self.judge.touch(who)
@@ -363,6 +391,8 @@ class World:
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
                 self._nexus_line(line.what, line, about + self.for_line(line.text))
+            if line.what == "crash" and line.text.startswith(PANICS):
+                self.judge.invariants.panicked(line.text)
         elif line.what == "commit" and line.instance_id is not None:
             self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:
@@ -423,7 +453,7 @@ class World:
         if asked_by is not None:
             self._answered(ended, *asked_by)
             return
-        text = ""
+        text, status = "", 0
         outcome: nx.Outcome
         match ending:
             case Carried(value):
@@ -436,17 +466,19 @@ class World:
             case Refused(error):
                 answer = refusal(error)
                 outcome = nx.ErrorAnswered(answer.status, answer.error_code, answer.message)
-                text = f"{answer.status} {answer.error_code or ''}".strip()
+                text, status = f"{answer.status} {answer.error_code or ''}".strip(), answer.status
             case Failed(fail):
                 if fail.status >= 500:
                     self.injected_5xx.add(f"{call.op} {fail.status}")
                 outcome = nx.ErrorAnswered(fail.status, fail.code, fail.message)
-                text = f"{fail.status} {fail.code or ''}".strip()
+                text, status = f"{fail.status} {fail.code or ''}".strip(), fail.status
             case Lost():
                 outcome, text = _LOST[ending], ending.value
         if text:
             name = self.engine.cast.by_id[call.item.sled_id].name
-            self.line("request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name)
+            self.line(
+                "request", self.for_line(f"{call.op}{asked(call.item)}: {text}"), ended.who, name, status=status
+            )
         self.tell_nexus(nx.SledAnswered(call.key, outcome))
 
     def _answered(self, ended: Ended, wish: Ask, answered: Callable[[Answer], None]) -> None:
@@ -465,7 +497,7 @@ class World:
         if not answer.good:
             name = self.engine.cast.by_id[wish.sled_id].name
             told = f"{answer.status}" if answer.status else str(answer.body)
-            self.line("request", f"{wish.op}: {told}", None, name)
+            self.line("request", f"{wish.op}: {told}", None, name, status=answer.status)
         answered(answer)
 
     def _register(self, effect: contract.AskNexus) -> None:

@@ -2,6 +2,7 @@
 
     {"recording": 2, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
     {"recording": 2, "of": ID, "part": 2}                                     a later part begins
+    {"recording": 2, "of": ID, "part": 9, "state": ..., ...}                  ... with a checkpoint
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
     [US, NAME, INPUT, [EFFECT, ...]]                                          the same, short: the most frequent ones
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
@@ -41,10 +42,17 @@ if TYPE_CHECKING:
 FORMAT: Final = 2
 FORMATS: Final = (1, FORMAT)
 """Those that can be read."""
+BEGINNING: Final = "from the beginning"
+"""Before any input."""
+IN_BETWEEN: Final = "at a checkpoint"
+"""Where the part before ends."""
+RESTORED: Final = "with a snapshot"
+"""That was restored: what follows does not follow from what is recorded before."""
 
 
 class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The first line of a part; all but the first three fields only of the first part.
+    """The first line of a part; all but the first three fields only where a replay can begin: of the first part, and
+    of one with a checkpoint (`state`: daemon/checkpoint.py).
 
     `of`: which recording; `program`: a fingerprint of the sources. `sleds`, `scenario`, `pacer` and `sled_pacer` are
     forms; `scenario` None: no rules. `plays`: see `Passage.first_name`.
@@ -57,7 +65,7 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     program: str = ""
     began: str = ""
     begins: str = ""
-    """"from the beginning": before any input."""
+    """One of `BEGINNING`, `IN_BETWEEN`, `RESTORED`."""
     seed: int = 0
     rules_seed: int = 0
     sleds: Any = None
@@ -72,6 +80,8 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of a copy without personal things: what was done to it."""
     files: dict[str, str] = msgspec.field(default_factory=dict)
     """Texts of the scenario's files, for people: `scenario` is what is played."""
+    state: str = ""
+    """Of the rack, when this part begins; empty: nothing has happened yet, or this is no place to begin."""
 
 
 class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):

@@ -4,7 +4,7 @@ Closed loop: what Nexus answered is one of the inputs, so nothing but the core d
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
 Read before: play/fleet.py, play/passage.py, recording/lines.py.
-Read next: daemon/recordings.py, recording/open_loop.py, recording/scrub.py.
+Read next: daemon/checkpoint.py, daemon/recordings.py, recording/open_loop.py, recording/scrub.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sim_sled.play.calls import Answered, Call, Carried, Effect, Input, Refused,
 from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
 from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
-from sim_sled.recording.lines import Did, End, Header, Http, Line, Turn, effects_as_written, raised, simple
+from sim_sled.recording.lines import RESTORED, Did, End, Header, Http, Line, Turn, effects_as_written, raised, simple
 
 NOTHING: Final = None
 """What stands on a side that has no effect there."""
@@ -91,6 +91,13 @@ class Rack:
     seed: int
     _sends: dict[int, Send] = attrs.field(factory=dict)
     _sent: int = 0
+
+    def resumes(self, sends: dict[int, Send], sent: int) -> None:
+        """Its passage has another state: that of a checkpoint."""
+        self._sends, self._sent = sends, sent
+        if self.agents is not None:
+            regions = [each.regions for each in self.passage.rack.sleds.values()]
+            self.agents = next((each for each in regions if isinstance(each, Agents)), self.agents)
 
     def input(self, told: Any) -> Input:
         """The input of a line. Raises `CannotReplay`."""
@@ -185,14 +192,16 @@ class _Seed(TellingSeed):
         return self.ask(int(self), key, chance)
 
 
-def _seed_of(number: int, draws: Draws) -> int:
+def _seed_of(number: int, draws: Draws | None) -> int:
+    if draws is None:
+        return number
     made = _Seed(number)
     made.ask = draws
     return made
 
 
-def rack_of(header: Header, draws: Draws) -> Rack:
-    """The rack as it was at the first line; `draws` says what it draws. Raises `CannotReplay`."""
+def rack_of(header: Header, draws: Draws | None) -> Rack:
+    """The rack as it was at the first line; `draws`, if any, says what it draws. Raises `CannotReplay`."""
     seed, rules_seed = _seed_of(header.seed, draws), _seed_of(header.rules_seed, draws)
     try:
         configs = value_of(header.sleds)
@@ -232,11 +241,18 @@ def rack_of(header: Header, draws: Draws) -> Rack:
     return Rack(passage, told, agents, seed)
 
 
+Resume = Callable[[Rack, Header], None]
+"""Puts the state of a checkpoint into a rack of its sleds (daemon/checkpoint.py). Raises `CannotReplay`."""
+
+
 @attrs.define(eq=False)
 class Player:
-    """Plays lines, one after the other, until the first difference. `hears` is told of whatever the rack draws."""
+    """Plays lines, one after the other, until the first difference. `hears` is told of whatever the rack draws.
+    `resume`: of whoever can begin at a checkpoint.
+    """
 
     hears: Callable[[int, tuple[KeyPart, ...], int], None] | None = None
+    resume: Resume | None = None
     rack: Rack | None = None
     turns: int = 0
     effects: int = 0
@@ -252,11 +268,24 @@ class Player:
             if isinstance(line, End):
                 self.end = line.end
             elif isinstance(line, Header):
-                self.rack = self.rack or rack_of(line, self._draw)
+                self._begins(line)
             elif not isinstance(line, Http):  # whose turns are lines of their own
                 self._rack_does(where, line)
         except CannotReplay as error:
             raise CannotReplay(f"{where}: {error}") from error
+
+    def _begins(self, line: Header) -> None:
+        if self.rack is not None and line.begins != RESTORED:
+            return
+        if not line.state:
+            if line.part > 1:
+                raise CannotReplay("parts before this one are missing, and it begins with no checkpoint")
+            self.rack = rack_of(line, self._draw)
+            return
+        if self.resume is None:
+            raise CannotReplay("it goes on from a checkpoint there, which only a replay in the closed loop takes up")
+        self.rack = rack_of(line, None)
+        self.resume(self.rack, line)
 
     def _rack_does(self, where: str, line: Turn | Did) -> None:
         if isinstance(line, Turn):
@@ -302,11 +331,11 @@ class Player:
         return Replayed(self.turns, self.effects, self.began_us, self.at_us, self.difference, self.end, tuple(notes))
 
 
-def replay(lines: Iterable[tuple[str, Line]], notes: Iterable[str] = ()) -> Replayed:
+def replay(lines: Iterable[tuple[str, Line]], notes: Iterable[str] = (), *, resume: Resume | None = None) -> Replayed:
     """Plays every line, each with where it stands; stops at the first difference. Raises `CannotReplay`, whose text
     begins with the place.
     """
-    player = Player()
+    player = Player(resume=resume)
     for where, line in lines:
         player.play(where, line)
         if player.difference is not None:

@@ -77,9 +77,14 @@ class Scribe:
 
     said: list[Any] = attrs.field(factory=list)
     """What rules have told in this turn."""
-    _sends: dict[int, int] = attrs.field(factory=dict)
-    """By identity: whoever sends it holds it until it is answered."""
-    _sent: int = 0
+    _sends: dict[int, tuple[int, Send]] = attrs.field(factory=dict)
+    """Those that may be answered, by identity, with their numbers."""
+    sent: int = 0
+
+    @property
+    def sends(self) -> dict[int, Send]:
+        """Reports that may be answered, by their numbers."""
+        return dict(self._sends.values())
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What a rule says that it does, during a turn."""
@@ -90,7 +95,7 @@ class Scribe:
         kind = type(item)
         try:
             if kind is Answered:
-                number = self._sends.pop(id(item.send), None)
+                number, _ = self._sends.pop(id(item.send), (None, None))
                 return {"~": "Answered", "send": number, "outcome": form(item.outcome)}
             if kind is Step:
                 return _STEP
@@ -107,8 +112,8 @@ class Scribe:
         out = []
         for effect in effects:
             if type(effect) is Send:
-                self._sends[id(effect)] = self._sent
-                self._sent += 1
+                self._sends[id(effect)] = self.sent, effect
+                self.sent += 1
             out.append(told_effect(effect))
         return self._line(at_us, told, out, effects)
 

@@ -264,7 +264,15 @@ async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(
     assert " is stopping " in says[0]
     assert " (its Propolis: Running) and will rest in destroyed" in says[0]
     assert says[2].startswith("Propolis waits: held while idle; the agent acts in ")
+    assert " rule injected-1 (sim-sled inject web-1 stall, at 2" in says[-1], "what, when, and by which command"
     assert says[-1].endswith("stalls it for ever.")
+    code, out, _ = await command("events", "--at", address)
+    events = [json.loads(line) for line in out.splitlines()]
+    [fired] = [event for event in events if event["kind"] == "rule"]
+    assert fired["text"].startswith("injected-1 (sim-sled inject web-1 stall, at 2")
+    names = {str(each.id): each.name for each in small.handles}
+    assert (fired["hostname"], fired["sled"]) == ("web-1", names[fired["sled_id"]])
+    assert all(event["sled"] == names[event["sled_id"]] for event in events)
     assert (await command("release", "injected-1", "--at", address))[0] == 0
     await small.expect("web-1", "destroyed", within_s=60)
     assert (await command("release", "injected-1", "--at", address))[0] == 2

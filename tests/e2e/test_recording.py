@@ -1,6 +1,7 @@
 """A rack that is recorded while it serves on real sockets, and what its recording is worth afterwards."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -13,16 +14,19 @@ import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
 
+from sim_sled.core import contract
+from sim_sled.daemon.checkpoint import resume
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
-from sim_sled.daemon.scrubbing import scrub
+from sim_sled.daemon.scrubbing import CannotScrub, scrub, stand_ins
 from sim_sled.daemon.small_rack import RackError, SmallRack
+from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
-from sim_sled.recording.lines import read, written
+from sim_sled.recording.lines import RESTORED, Header, read, written
 from sim_sled.recording.open_loop import open_loop
 from sim_sled.recording.replaying import CannotReplay, replay
 from sim_sled.recording.tape import tape_of
@@ -263,8 +267,140 @@ def test_at_its_limit_a_recording_ends_with_a_sentence_and_replays_until_there(t
     recording = asyncio.run(lived(tmp_path / "r", total_bytes=60_000))
     found = replay(recording.lines())
     assert found.difference is None
-    assert found.end == "the recording has reached its limit of bytes"
+    assert found.end.startswith("the recording has reached its limit of bytes")
     assert sum(part.stat().st_size for part in recording.parts) < 61_000
+
+
+# ---- checkpoints
+
+
+def parts_with_a_checkpoint(recording):
+    """Their numbers, but for the first part's."""
+    headers = [line for _, line in recording.lines() if isinstance(line, Header)]
+    return [header.part for header in headers if header.state]
+
+
+def from_part(recording, number, folder):
+    """The recording without the parts before this one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for part in recording.parts[number - recording.header.part :]:
+        shutil.copy(part, folder)
+    return opened(folder)
+
+
+@pytest.fixture(scope="module")
+def with_checkpoints(tmp_path_factory):
+    return asyncio.run(lived(tmp_path_factory.mktemp("c") / "r", part_bytes=40_000, total_bytes=400_000))
+
+
+def test_a_replay_can_begin_at_every_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
+    whole = replay(with_checkpoints.lines())
+    numbers = parts_with_a_checkpoint(with_checkpoints)
+    assert numbers, "this load is too small to show anything"
+    for number in numbers:
+        found = replay(from_part(with_checkpoints, number, tmp_path / "rest").lines(), resume=resume)
+        assert found.difference is None
+        assert 0 < found.turns < whole.turns
+
+
+def test_what_is_changed_after_a_checkpoint_is_a_difference_from_there_on_too(with_checkpoints, tmp_path):
+    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
+    change(rest.folder, '{"Send":{', '{"Sent":{')
+    assert replay(opened(rest.folder).lines(), resume=resume).difference is not None
+
+
+def test_between_two_checkpoints_no_replay_begins(with_checkpoints, tmp_path):
+    number = next(
+        n for n in range(2, len(with_checkpoints.parts)) if n not in parts_with_a_checkpoint(with_checkpoints)
+    )
+    with pytest.raises(BadRecording, match=f"part {number - 1} of .* is missing"):
+        from_part(with_checkpoints, number, tmp_path / "rest")
+
+
+def test_a_checkpoint_of_another_build_is_refused_with_a_sentence(with_checkpoints, tmp_path):
+    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
+    path = rest.parts[0]
+    path.write_text(re.sub(r'"program":"\w+"', '"program":"0"', path.read_text(), count=1))
+    code, out, err = sim("replay", str(rest.folder))
+    assert (code, out) == (2, "")
+    assert "goes on from a checkpoint of another build" in err
+
+
+def test_what_begins_at_a_checkpoint_is_neither_scrubbed_nor_opened(with_checkpoints, tmp_path):
+    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
+    with pytest.raises(CannotScrub, match="in which nothing can be replaced"):
+        scrub(rest, tmp_path / "copy")
+    with pytest.raises(CannotReplay, match="only a replay in the closed loop"):
+        open_loop(rest.lines)
+    assert open_loop(with_checkpoints.lines).departures == [], "from its beginning on it can be"
+    assert stand_ins(with_checkpoints).uuids
+
+
+async def test_a_recording_that_grows_throws_its_oldest_parts_away_and_the_rest_replays(tmp_path):
+    limit = 400_000
+    rack = SmallRack(sleds=1, pace="instant", record=Recorder(tmp_path / "r", {}, total_bytes=limit))
+    async with rack:
+        await rack.create_instance("web")
+        await rack.expect("web", "running", within_s=60)
+        vmm = rack.meant("web").propolis_id
+        [sled_id] = rack.daemon.rack.sleds
+        most = 0
+        while (tmp_path / "r" / "part-00001.jsonl").exists():
+            for _ in range(20):
+                await rack.daemon.submit(contract.GetState(rack.daemon.ticket(), sled_id, vmm))
+            await asyncio.sleep(0)
+            most = max(most, bytes_in(tmp_path / "r"))
+        await rack.stop_instance("web")
+    recording = opened(tmp_path / "r")
+    assert recording.header.part > 1
+    found = replay(recording.lines(), resume=resume)
+    assert (found.difference, found.end) == (None, "")
+    assert most <= limit
+
+
+def bytes_in(folder):
+    size = 0
+    for each in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            size += each.stat().st_size
+    return size
+
+
+async def test_a_snapshot_that_is_restored_under_load_is_played_from_there_on(tmp_path):
+    rack = SmallRack(sleds=2, pace="fast", record=Recorder(tmp_path / "r", {}))
+    async with rack:
+        for number in range(6):
+            await rack.create_instance(f"vm{number}")
+        await rack.daemon.pausing.until(300_000, None)
+        kept = await taken(rack)
+        rack.daemon.pausing.resume()
+        await rack.expect("vm0", "running", within_s=60)
+        await rack.stop_instance("vm0")
+        await rack.daemon.pausing.until(2_000_000, None)
+        await Snapshots(rack.daemon).restore(kept)
+        rack.daemon.pausing.resume()
+        for number in range(6):
+            await rack.expect(f"vm{number}", "running", within_s=60)
+        await rack.reboot_instance("vm1")
+    recording = opened(tmp_path / "r")
+    assert [line.begins for _, line in recording.lines() if isinstance(line, Header)][-1] == RESTORED
+    found = replay(recording.lines(), resume=resume)
+    assert (found.difference, found.end) == (None, "")
+    assert (
+        replay(from_part(recording, len(recording.parts), tmp_path / "rest").lines(), resume=resume).difference
+        is None
+    )
+
+
+async def taken(rack):
+    """A snapshot's text. While it is in the way of something that only a moment can hold, that moment passes."""
+    for _ in range(200):
+        try:
+            return (await Snapshots(rack.daemon).take()).text.encode()
+        except Refused:
+            await rack.daemon.pausing.until(50_000, None)
+    raise AssertionError("the rack never comes to rest")
 
 
 def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):

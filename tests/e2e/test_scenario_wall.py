@@ -146,7 +146,9 @@ def test_a_run_on_real_sockets_is_told_to_machines_as_well(tmp_path):
     assert (run["clock"], run["passed"], run["counts"]["vmms"]) == ("wall", False, 2)
     assert any("hangs" in failure["text"] for failure in run["failures"])
     assert 'failures="1"' in junit.read_text()
-    assert any(json.loads(line)["kind"] == "acked" for line in events.read_text().splitlines())
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert any((each["kind"], each["to"]) == ("acked", "running") for each in told)
+    assert any((each["kind"], each["from"], each["to"]) == ("observed", "starting", "running") for each in told)
 
 
 def test_a_rule_that_never_fired_exits_4_there_too(tmp_path):

@@ -138,6 +138,7 @@ async def test_a_body_over_the_limit_is_refused(announced, monkeypatch):
         body = data if announced else pieces()
         got = await sled.ask("PUT", f"/artifacts/{sha(data)}?generation=1", data=body)
         assert (got.status, got.json["message"]) == (400, f"request body exceeded maximum size of {2 * MIB} bytes")
+        assert {name.lower(): value for name, value in got.headers.items()}["connection"] == "close", "not read on"
         assert (await sled.json("GET", "/artifacts"))["list"] == {}
 
 

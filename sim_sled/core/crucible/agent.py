@@ -13,7 +13,7 @@ Read before: core/crucible/values.py. Read next: companions/crucible.py, core/cr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -118,18 +118,21 @@ class Agent:
         region.state = RegionState.TOMBSTONED
         self._later(region, None, now_us + self.knobs.delete_us, now_us)
 
-    def check_state(self, region_id: str, state: RegionState) -> None:
-        """Whether a region can be in a state. Raises `Missing`; `BadRequest` for one that was destroyed, if another
-        has its port by now.
+    def check_states(self, wanted: Mapping[str, RegionState]) -> None:
+        """Whether these regions can be in these states. Raises `Missing`; `BadRequest` for one that was destroyed, if
+        another region or a running snapshot has its port by now, or one of them gets it.
         """
-        region = self.get(region_id)
-        taken = {each.port for each in self.regions.values() if each.state is not RegionState.DESTROYED}
-        if region.state is RegionState.DESTROYED is not state and region.port in taken:
-            raise BadRequest(f"region {region_id} was destroyed, its port {region.port} is another's")
+        taken = self._taken_ports()
+        for region_id, state in wanted.items():
+            region = self.get(region_id)
+            if region.state is RegionState.DESTROYED is not state:
+                if region.port in taken:
+                    raise BadRequest(f"region {region_id} was destroyed, its port {region.port} is another's")
+                taken.add(region.port)
 
     def set_state(self, region_id: str, state: RegionState) -> None:
         """A region is in another state, because somebody wants it to be: what was under way with it is over."""
-        self.check_state(region_id, state)
+        self.check_states({region_id: state})
         region = self.get(region_id)
         self._waiting.pop(_key(region, None), None)
         region.due_us = None
@@ -215,10 +218,14 @@ class Agent:
                     return region.snapshots[running.name].blocks
         return None
 
-    def _free_port(self) -> int:
+    def _taken_ports(self) -> set[int]:
         taken = {region.port for region in self.regions.values() if region.state is not RegionState.DESTROYED}
         for region in self.regions.values():
             taken |= {each.port for each in region.running.values() if each.state is not RegionState.DESTROYED}
+        return taken
+
+    def _free_port(self) -> int:
+        taken = self._taken_ports()
         for port in range(self.first_port, self.first_port + self.knobs.ports):
             if port not in taken:
                 return port

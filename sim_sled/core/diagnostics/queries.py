@@ -171,12 +171,15 @@ class Diagnostics(Area):
 
     def _health(self) -> list[dict[str, Any]]:
         ledger = self.estate.of(Ledger)
-        datasets = self.estate.of(Inventory).read()["datasets"]
-        crucible = sum(str(each["name"]).endswith("/crucible") for each in datasets)
+        inventory = self.estate.of(Inventory)
+        told = inventory.read()
+        crucible = sum(str(each["name"]).endswith("/crucible") for each in told["datasets"])
+        services = inventory.services or ()
         printed: dict[str, Iterable[str]] = {
             "uptime": ["up simulated, 0 users, load average: 0.00, 0.00, 0.00"],
             "low memory": ["unix:0:system_pages:low_mem_scan\t0"],
-            "disk count": [str(len(ledger.disks()))],
+            "services": [line for each in services for line in (each["fmri"], f" State: {each['state']}")],
+            "disk count": [str(len(told["disks"]))],
             "unmounted": ["0"],
             "crucible count": [str(crucible)],
             "nearly full": [f"oxp_{key}\t{size}" for key, size in ledger.pools().items() if size < 300 * GIB],

@@ -1,10 +1,12 @@
 """`inject VMM FAULT [VALUE]`: names for what can go wrong, told as the control API takes it."""
 
+import shlex
+
 import pytest
 import typer
 
 from sim_sled.cli.asking import _fault
-from sim_sled.daemon.doing import one_rule
+from sim_sled.daemon.doing import command_of, one_rule
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,25 @@ def test_an_action_is_a_rule_that_is_fired_by_hand(action):
 def test_a_bad_action_is_refused_with_its_problem(action):
     with pytest.raises(ValueError, match=r"\w"):
         one_rule("injected-1", "web", action)
+
+
+@pytest.mark.parametrize(
+    ("action", "command"),
+    [
+        ("stall: 10s", "sim-sled inject web stall 10s"),
+        ("kill_propolis: {}", "sim-sled inject web kill_propolis"),
+        ("hold: {publish: '*'}", """sim-sled inject web hold '{publish: '"'"'*'"'"'}'"""),
+    ],
+)
+def test_the_command_that_did_it_is_one_that_does_it_again(action, command):
+    """What `why` says of it can be pasted."""
+    assert command_of("web", action) == command
+    [_, _, who, *words] = shlex.split(command)
+    again = _fault(words[0], words[1] if len(words) > 1 else "")["do"]
+    assert one_rule("injected-1", who, again).do == one_rule("injected-1", "web", action).do
+
+
+def test_several_actions_at_once_are_said_as_they_were_sent():
+    action = "stall: 1s, note: 'a b'"
+    [_, _, who, body] = shlex.split(command_of("web-1", "{" + action + "}"))
+    assert (who, _fault(body, "")) == ("web-1", {"do": "{" + action + "}"})

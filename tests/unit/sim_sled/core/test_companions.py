@@ -206,6 +206,10 @@ def test_upstairs_tell_nexus_of_a_repair_from_its_start_to_its_end(bench):
         assert told.path.startswith(f"/crucible/0/upstairs/{UUID(int=5)}/")
     assert bench.told[1].body["repairs"] == [{"region_uuid": REGION_ID, "target_addr": "[::1]:1050"}]
     assert bench.told[3].body["aborted"] is False
+    assert (bench.told[2].body["current_item"], bench.told[2].body["total_items"]) == (1, 2), "half of it"
+    assert [each.body["time"][14:] for each in bench.told] == [
+        "00:00.000000Z", "00:00.000000Z", "00:00.000050Z", "00:00.000100Z",
+    ]  # fmt: skip
 
 
 def test_an_aborted_repair_leaves_a_failed_region_and_nobody_who_does_not_write_says_anything(bench):

@@ -20,13 +20,16 @@ from support.rack.driving import (
     target,
 )
 
+from nexus_client.outbox import Permanent, Transient
 from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
 from nexus_client.types import SledVmmState, VmmState, VmmStateRequested
+from nexus_client.verdict import verdict
 from propolis_stub.types import Publication
 from sim_sled.core.errors import SledError
 from sim_sled.core.event import event_of
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
+from sim_sled.daemon.history import text_of
 
 
 def _is(*kinds):
@@ -45,8 +48,8 @@ _DATA = {
     Kind.OBSERVED: _is(SledVmmState, SledVmmState),
     Kind.SENT: _is(SledVmmState, int),
     Kind.ACKED: lambda data: isinstance(data, SledVmmState),
-    Kind.RETRYING: lambda data: isinstance(data, str),
-    Kind.GIVEN_UP: lambda data: isinstance(data, str),
+    Kind.RETRYING: lambda data: isinstance(data, Transient),
+    Kind.GIVEN_UP: lambda data: isinstance(data, Permanent),
     Kind.POKED: lambda data: isinstance(data, bool),
     Kind.MIGRATION: lambda data: isinstance(data, str),
     Kind.INJECTED: lambda data: isinstance(data, str),
@@ -143,3 +146,17 @@ def test_what_was_observed_chains_from_record_to_record(happened):
 )
 def test_what_happens_to_a_sled_is_told_in_words(news, said):
     assert event_of(Happening(7, SLED_A, None, Kind.SLED, news)).text == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "status"),
+    [
+        (Kind.RETRYING, verdict(503, b'{"message": "later"}'), 503),
+        (Kind.RETRYING, Transient("connection refused"), 0),
+        (Kind.GIVEN_UP, verdict(400, b'{"message": "no"}'), 400),
+    ],
+)
+def test_an_event_has_the_status_that_nexus_answered(kind, outcome, status):
+    event = event_of(Happening(7, SLED_A, None, kind, outcome), sled="sled-1")
+    assert (event.status, event.text, event.sled) == (status, outcome.why, "sled-1")
+    assert outcome.why in text_of(Happening(7, SLED_A, None, kind, outcome))

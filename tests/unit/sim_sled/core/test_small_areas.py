@@ -266,6 +266,14 @@ def test_what_they_print_is_about_this_sled(which, texts, busy):
     assert run(busy, which) == run(busy, which)
 
 
+def test_the_health_check_is_of_what_is_wrong_with_the_sled(busy):
+    busy.of(Ledger).faults.missing_disks.add("serial-2")
+    busy.of(Inventory).services = [{"fmri": "svc:/a:default", "zone": "global", "state": "maintenance"}]
+    checks = {each["command"]: each["stdio"] for each in run(busy, "health-check")}
+    assert checks['bash -c "diskinfo -pH | wc -l"'] == "1\n", "as many as nvmeadm lists"
+    assert checks["/usr/bin/svcs -xZ"] == "svc:/a:default\n State: maintenance\n"
+
+
 def test_the_health_check_counts(busy):
     checks = run(busy, "health-check")
     assert len(checks) == 9

@@ -1,5 +1,6 @@
 """Trust quorum: check order, coordination over several sleds, commits, expungement (SR 4.5)."""
 
+import json
 import uuid
 
 import attrs
@@ -155,7 +156,14 @@ def test_who_is_left_out_is_expunged_and_refuses_everything():
     tq(driver, TrustQuorum.commit, RACK, 2)
     expunged = tq(driver, TrustQuorum.status, sled=THIRD)["persistent_state"]["expunged"]
     assert expunged == {"epoch": 2, "from": {"part_number": "i86pc", "serial_number": f"sim-{SLED}"}}
-    for how, args in ((TrustQuorum.commit, (RACK, 1)), (TrustQuorum.upgrade, (RACK, 3))):
+    again = attrs.evolve(WISH, epoch=3, last_committed_epoch=1)
+    ours = driver.of(TrustQuorum).configs[2]
+    for how, args in (
+        (TrustQuorum.commit, (RACK, 1)),
+        (TrustQuorum.upgrade, (RACK, 3)),
+        (TrustQuorum.reconfigure, (again,)),
+        (TrustQuorum.prepare_and_commit, (ours,)),
+    ):
         with pytest.raises(Internal, match="expunged"):
             tq(driver, how, *args, sled=THIRD)
 
@@ -227,6 +235,21 @@ def test_all_is_there_after_a_restart():
     assert epochs(again) == ([1, 2], [1, 2], [1])
     assert tq(again, TrustQuorum.get_network) == NetworkBlob(3, "AAAA")
     tq(again, TrustQuorum.commit, RACK, 2)
+
+
+def test_after_a_restart_a_sled_knows_its_rack_and_that_it_was_expunged():
+    driver, again = three(), three()
+    committed(driver)
+    reconfigure(driver, epoch=2, last_committed_epoch=1, members=(MEMBERS - {board(THIRD)}) | {OUTSIDE})
+    tq(driver, TrustQuorum.commit, RACK, 2)
+    for sled in SLEDS:
+        kept = json.loads(json.dumps(driver.of(TrustQuorum, sled).dump()))
+        again.of(TrustQuorum, sled).load(kept)
+        assert tq(again, TrustQuorum.status, sled=sled) == tq(driver, TrustQuorum.status, sled=sled)
+    with pytest.raises(Internal, match="expunged"):
+        tq(again, TrustQuorum.commit, RACK, 1, sled=THIRD)
+    with pytest.raises(Internal, match="rack"):
+        tq(again, TrustQuorum.commit, uuid.uuid4(), 2)
 
 
 def test_a_configuration_survives_the_wire():

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import attrs
 import pytest
 from support.rack.estate import SLED, EstateDriver, an_id, config
 
@@ -124,6 +125,13 @@ def test_single_regions_take_a_state_by_number_or_id_and_the_others_keep_theirs(
     with pytest.raises(BadRequest, match="the sled has 2 regions, none is 3"):
         SetFacts(some_regions={"1": RegionState.CREATED, "3": RegionState.CREATED}).apply(driver, driver.now_us)
     assert first.state is RegionState.FAILED, "what cannot be set changes nothing"
+    at = next(agent for agent in agents(driver) if first in agent.all())
+    at.delete(str(first.request.id), 0)
+    at.delete(str(at.create(attrs.evolve(first.request, id=UUID(int=77)), 0).request.id), 0)
+    with pytest.raises(BadRequest, match="its port"):
+        SetFacts(regions=RegionState.CREATED).apply(driver, driver.now_us)
+    kept = [region.state for region in at.all() if region.port == first.port]
+    assert kept == [RegionState.DESTROYED] * 2, "two of one port: neither comes back"
 
 
 def test_a_broken_downstairs_that_is_given_up_loses_its_region_and_a_repaired_one_does_not():

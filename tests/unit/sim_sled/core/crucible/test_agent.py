@@ -274,6 +274,93 @@ def test_nobody_is_found_at_the_port_of_a_snapshot_that_runs_no_more(agent):
     assert agent.source_at(running.port) is None
 
 
+def test_a_running_snapshot_takes_its_time_to_run_and_to_go(agent):
+    region_id = str(UUID(int=10))
+    agent.take_snapshot(agent.create(request(), 0), "s", 0)
+    agent.knobs.run_us, agent.knobs.delete_us = 30, 40
+    running = agent.run_snapshot(region_id, "s", 100)
+    assert (running.state, agent.next_deadline_us()) == (RegionState.REQUESTED, 130)
+    agent.tick(130)
+    assert (running.state, agent.next_deadline_us()) == (RegionState.CREATED, None)
+    agent.stop_snapshot(region_id, "s", 200)
+    assert (running.state, agent.next_deadline_us()) == (RegionState.TOMBSTONED, 240)
+    agent.stop_snapshot(region_id, "s", 230)
+    assert agent.next_deadline_us() == 240, "it was told before"
+    agent.tick(240)
+    assert (running.state, agent.next_deadline_us()) == (RegionState.DESTROYED, None)
+
+
+def test_a_sled_that_leaves_takes_its_agents_along_and_may_come_again_with_other_ports(agents, agent):
+    agent.create(request(), 0)
+    agents.remove([DATASET, UUID(int=404)])
+    with pytest.raises(Missing):
+        agents.agent(DATASET)
+    assert agents.region(f"[::1]:{agent.first_port}") is None
+    agents.add_sled("::1", [DATASET])
+    assert (agents.agent(DATASET).regions, agents.agent(DATASET).first_port) == ({}, agent.first_port + 1000)
+
+
+def destroyed(agent, number):
+    """A region that was made and is gone, with the lowest free port at that time."""
+    region = agent.create(request(number), 0)
+    agent.delete(str(region.request.id), 0)
+    assert region.state is RegionState.DESTROYED
+    return region
+
+
+def test_a_destroyed_region_comes_back_only_where_nobody_has_its_port_by_now(agent):
+    first = destroyed(agent, 10)
+    agent.set_state(str(UUID(int=10)), RegionState.CREATED)
+    assert first.state is RegionState.CREATED, "nobody else wants the port"
+    agent.delete(str(UUID(int=10)), 0)
+    second = agent.create(request(11), 0)
+    assert second.port == first.port
+    for state in (RegionState.CREATED, RegionState.FAILED):
+        with pytest.raises(BadRequest, match=str(first.port)):
+            agent.set_state(str(UUID(int=10)), state)
+    agent.set_state(str(UUID(int=10)), RegionState.DESTROYED)
+    agent.set_state(str(UUID(int=11)), RegionState.FAILED)
+    assert (first.state, second.state) == (RegionState.DESTROYED, RegionState.FAILED)
+
+
+def test_a_destroyed_region_does_not_come_back_at_the_port_of_a_running_snapshot(agent):
+    source = agent.create(request(9), 0)
+    gone = destroyed(agent, 10)
+    agent.take_snapshot(source, "s", 0)
+    running = agent.run_snapshot(str(UUID(int=9)), "s", 0)
+    assert running.port == gone.port
+    with pytest.raises(BadRequest):
+        agent.set_state(str(UUID(int=10)), RegionState.CREATED)
+
+
+def test_of_two_destroyed_regions_of_one_port_only_one_comes_back_and_neither_in_one_wish(agent):
+    first, second = destroyed(agent, 10), destroyed(agent, 11)
+    assert first.port == second.port
+    with pytest.raises(BadRequest):
+        agent.check_states(dict.fromkeys(agent.regions, RegionState.CREATED))
+    agent.set_state(str(UUID(int=11)), RegionState.CREATED)
+    with pytest.raises(BadRequest):
+        agent.set_state(str(UUID(int=10)), RegionState.CREATED)
+
+
+def test_running_snapshots_are_there_after_a_restart_and_those_that_ended_have(agents, agent):
+    region_id = str(UUID(int=10))
+    region = agent.create(request(), 0)
+    for name in ("runs", "ended", "idle"):
+        agent.take_snapshot(region, name, 7)
+    for name in ("runs", "ended"):
+        agent.run_snapshot(region_id, name, 0)
+    agent.stop_snapshot(region_id, "ended", 0)
+    again = agents.agent(OTHER)
+    again.load(agent.dump(), 100)
+    snapshots, running = again.snapshots(region_id)
+    assert [(each.name, each.created_us) for each in snapshots] == [("runs", 7), ("ended", 7), ("idle", 7)]
+    assert [(each.name, each.port, each.state) for each in running] == [
+        (each.name, each.port, each.state) for each in agent.snapshots(region_id)[1]
+    ]
+    assert [each.state for each in running] == [RegionState.CREATED, RegionState.DESTROYED]
+
+
 def test_what_was_under_way_at_a_restart_is_over_after_it(agents, agent):
     gone, made = str(UUID(int=10)), str(UUID(int=11))
     agent.create(request(10), 0)

@@ -1,0 +1,66 @@
+"""A rack's whole state as one field of a recording's line, and back: where a replay can begin in the middle.
+
+As in a snapshot, in which there is more: here it is what inputs act upon, and what answers of Nexus are answers to.
+
+Read before: daemon/graph.py, recording/replaying.py. Read next: daemon/recorder.py, daemon/recordings.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from sim_sled.daemon.graph import DOORS, BadTable, CannotKeep, pack, program, unpack
+from sim_sled.play.calls import Send
+from sim_sled.play.passage import Passage
+from sim_sled.recording.lines import Header
+from sim_sled.recording.replaying import CannotReplay, Rack
+
+VMMS_MAX: Final = 2_000
+"""Of a rack that has checkpoints. Time stands while one is made, for some half a millisecond for each VMM."""
+TABLE_MAX: Final = 512 * 1024 * 1024
+"""Bytes of a state that is read: a small file must not become more than a machine has."""
+
+
+class NoCheckpoint(ValueError):
+    """The state cannot be kept; the text says why."""
+
+
+def taken(passage: Passage, sends: Mapping[int, Send], sent: int) -> str:
+    """The state; `sends`: reports to which Nexus may answer, by their numbers, of
+    `sent` so far. Raises `NoCheckpoint`.
+    """
+    vmms = sum(len(sled.vmms) for sled in passage.rack.sleds.values())
+    if vmms > VMMS_MAX:
+        raise NoCheckpoint(
+            f"the rack has {vmms:,} VMMs, and would stand for long: checkpoints are of up to {VMMS_MAX:,}"
+        )
+    try:
+        table = pack({"passage": passage, "sends": dict(sends), "sent": sent}, _anchors(passage))
+    except CannotKeep as error:
+        raise NoCheckpoint(str(error)) from error
+    return base64.b85encode(zlib.compress(msgspec.json.encode(table), 1)).decode()
+
+
+def resume(rack: Rack, header: Header) -> None:
+    """The state of a part's first line into a rack that is made of it. Raises `CannotReplay`."""
+    if header.program != program():
+        raise CannotReplay(
+            "it goes on from a checkpoint of another build of sim-sled, and only the very same understands one"
+        )
+    try:
+        unzipped = zlib.decompressobj()
+        table = msgspec.json.decode(unzipped.decompress(base64.b85decode(header.state), TABLE_MAX))
+        root: Any = unpack(table, _anchors(rack.passage), DOORS)
+        rack.resumes(root["sends"], root["sent"])
+    except (BadTable, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
+        raise CannotReplay(f"its checkpoint cannot be read: {error}") from error
+
+
+def _anchors(passage: Passage) -> dict[str, object]:
+    """The one core that is there already, and the shell that it calls."""
+    return {"passage": passage, "shell": passage.watcher}
