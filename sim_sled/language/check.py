@@ -333,6 +333,10 @@ def _check_armed_by_rule(e: Expect, label: str, s: Scenario, problems: Problems)
         problems.add("W310", e.after.mark("rule"), f"{label} is never armed: rule '{rule.name}' never fires")
 
 
+def _no_number(hostname: str) -> str:
+    return f"'{hostname}' has no {{n}}, but names more than one instance; write e.g. \"{hostname}-{{n}}\""
+
+
 def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | None, problems: Problems) -> None:
     label = f"load '{entry.name}'" if entry.name else "this load entry"
     if entry.has("at") == entry.has("every"):
@@ -353,17 +357,13 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
     if create is not None and create.hostname is not None:
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
-            problems.add(
-                "E261", create.mark("hostname"), f"'{create.hostname}' has no {{n}}, but names more than one instance"
-            )
+            problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):
             problems.add("E263", churn.mark(), f"{label}: all weights are zero; nothing would ever happen")
         if churn.hostname is not None and "{n" not in churn.hostname:
-            problems.add(
-                "E261", churn.mark("hostname"), f"'{churn.hostname}' has no {{n}}, but names more than one instance"
-            )
+            problems.add("E261", churn.mark("hostname"), _no_number(churn.hostname))
     if migrate is not None and migrate.to not in ("any", *sleds):
         problems.add("E262", migrate.mark("to"), f"no sled '{migrate.to}'{hint(migrate.to, sleds)}")
     for name in ("start", "stop", "reboot", "delete", "migrate"):
