@@ -13,7 +13,6 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, App, Idle, Needs, Version, typed
-from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
 from sim_sled.cli.api import api
@@ -21,7 +20,7 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_sled_address
+from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_peer, read_sled_address
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogFormat, LogLevel
 
@@ -63,13 +62,6 @@ class PropolisName(Enum):
     REGISTERED = "registered"
 
 
-def _peer_address(text: str) -> str:
-    try:
-        return peer_address(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
 Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
 
@@ -88,7 +80,7 @@ def serve(
     nexus_addr: Annotated[
         str,
         typer.Argument(
-            metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API: address, name:port or URL"
+            metavar="NEXUS_ADDR", callback=read_peer, help="Nexus internal API: address, name:port or URL"
         ),
     ],
     nexus_lockstep_port: Annotated[

@@ -111,9 +111,10 @@ def model_of_rack(rack: str) -> Config:
 
 @attrs.define(eq=False)
 class SmallRack:
-    """`nexus` None: the model comes with it. `scenario`: rules and fleet, whose sleds win over `sleds`. `pace`: a
-    latency preset, for a scenario that has no latencies of its own. `part`: only these sleds of it are here; others
-    are in other processes (daemon/workers.py). `record`: who writes down every turn of its sleds.
+    """`nexus` None: the model comes with it. `scenario`: rules and fleet; there are as many sleds as that has, or
+    `sleds` if that is more. `pace`: a latency preset, for a scenario that has no latencies of its own. `part`: only
+    these sleds of it are here; others are in other processes (daemon/workers.py). `record`: who writes down every
+    turn of its sleds.
     """
 
     name: str = "rack"
@@ -211,9 +212,12 @@ class SmallRack:
 
     @property
     def sleds_wanted(self) -> int:
-        """How many there are at the start. Raises `RackError` for more than `FLEET_MAX` or less than one."""
+        """How many there are at the start: those asked for, or those of the scenario's fleet if that has more. Raises
+        `RackError` for more than `FLEET_MAX` or less than one.
+        """
         scenario = self.scenario
-        count = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else self.sleds
+        fleet = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else 1
+        count = max(self.sleds, fleet)
         _may_be(count)
         return count
 

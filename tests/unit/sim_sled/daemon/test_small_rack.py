@@ -8,6 +8,7 @@ from nexus_client.dropshot import ending
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
+from sim_sled.language.check import parse_scenario
 
 
 async def test_a_start_that_waits_for_a_nexus_ends_when_somebody_asks_for_the_end():
@@ -66,3 +67,13 @@ async def test_a_rack_may_have_any_name_that_a_person_gives_it(name):
     """Some of them are no text in YAML."""
     async with SmallRack(name=name) as rack:
         assert rack.daemon.engine.scenario.name == (name if name.isascii() else "rack")
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "sleds"),
+    [(4, "fleet: {sleds: 2}", 4), (1, "fleet: {sleds: 2}", 2), (3, "seed: 1", 3), (1, "seed: 1", 1)],
+)
+def test_there_are_as_many_sleds_as_asked_for_and_at_least_those_of_the_fleet(asked, text, sleds):
+    """`up --sleds 4` with a scenario of two sleds started two, and said nothing."""
+    scenario, _ = parse_scenario(f"version: 1\n{text}\n")
+    assert SmallRack(sleds=asked, scenario=scenario).sleds_wanted == sleds
