@@ -57,6 +57,8 @@ class Spec(msgspec.Struct, frozen=True):
     """A scenario that has come since, and is in effect instead."""
     revision: int = 1
     """Of what is in effect, as the rack counts."""
+    by_file: bool = True
+    """What is in effect came from the file of `scenario`, and not over the control API."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -153,6 +155,7 @@ def _take_up(rack: SmallRack, spec: Spec, file: Path | None) -> None:
         with contextlib.suppress(NotInFleet):  # as it was when they came: the other parts of the rack took them
             rack.daemon.load(_of(spec.rules, file))
     rack.daemon.played.revision = spec.revision
+    rack.daemon.played.file = spec.scenario if spec.by_file else None
 
 
 def _of(text: str, file: Path | None) -> Scenario:

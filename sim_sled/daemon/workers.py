@@ -76,6 +76,7 @@ class Workers:
         self._ending = False
         self._rules: str | None = None
         self._revision = 1
+        self._by_file = True
 
     @classmethod
     def of(cls, spec: Spec, workers: int) -> Self:
@@ -119,7 +120,7 @@ class Workers:
         )
         assert worker.process.stdin is not None, "asked for"
         assert worker.process.stdout is not None, "asked for"
-        spec = msgspec.structs.replace(worker.spec, rules=self._rules, revision=self._revision)
+        spec = msgspec.structs.replace(worker.spec, rules=self._rules, revision=self._revision, by_file=self._by_file)
         worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
         line = await worker.process.stdout.readline()
         if not line.endswith(b"\n"):
@@ -168,15 +169,16 @@ class Workers:
                 with contextlib.suppress(ProcessLookupError):
                     each.process.send_signal(number)
 
-    def given(self, rules: str) -> None:
+    def given(self, rules: str, *, by_file: bool = False) -> None:
         """Other rules are in effect: a worker that starts again starts with them."""
         self._rules = rules
+        self._by_file = by_file
         self._revision += 1
 
     def read_again(self, file: Path) -> None:
         """Every worker reads the file for itself; if it is bad, the rules stay, and they say so."""
         with contextlib.suppress(BadScenario):
-            self.given(_says(file))
+            self.given(_says(file), by_file=True)
         self.signal(signal.SIGHUP)
 
     async def stop(self) -> None:

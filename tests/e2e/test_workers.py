@@ -207,13 +207,13 @@ async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start)
 
 
 async def rules_of(shared, worker):
-    """(names, revision) as one worker has them."""
+    """(names, revision, whether they came from the file) as one worker has them."""
     found = []
     for path in ("/rules", "/scenario"):
         headers = {"authorization": f"Bearer {worker.spec.token}"}
         async with shared.http.get(f"http://{worker.ready.control}{path}", headers=headers) as answer:
             found.append(await answer.json())
-    return [rule["name"] for rule in found[0]], found[1]["revision"]
+    return [rule["name"] for rule in found[0]], found[1]["revision"], found[1]["file"] is not None
 
 
 async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_old_file_s(start, tmp_path):
@@ -234,14 +234,15 @@ async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_ol
         assert await rules_of(shared, dies) == await rules_of(shared, lives)
         return await rules_of(shared, dies)
 
+    assert await dies_and_comes_back() == (["seen", "halt"], 1, True)
     assert (await shared.ask("/rules", "PUT", {"scenario": RULES.replace("name: halt", "name: first")}))[0] == 200
-    assert await dies_and_comes_back() == (["seen", "first"], 2)
-    assert await dies_and_comes_back(RULES.replace("name: halt", "name: second")) == (["seen", "second"], 3)
+    assert await dies_and_comes_back() == (["seen", "first"], 2, False)
+    assert await dies_and_comes_back(RULES.replace("name: halt", "name: second")) == (["seen", "second"], 3, False)
     file = tmp_path / "scenario.yaml"
     shared.rack.workers.read_again(file)
-    assert await dies_and_comes_back() == (["seen", "halt"], 4)
+    assert await dies_and_comes_back() == (["seen", "halt"], 4, True)
     file.write_text(RULES.replace("name: halt", "name: edited"))  # nobody has been told to read that
-    assert await dies_and_comes_back() == (["seen", "halt"], 4)
+    assert await dies_and_comes_back() == (["seen", "halt"], 4, True)
 
 
 async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):
