@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import shlex
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TOLD_MAX: Final = 5
+"""VMMs whose lives are told of a test that has failed."""
 STOP_S: Final = 30.0
 """How long a rack may take to end; longer is a fault of ours."""
 
@@ -58,7 +61,11 @@ class Pending(Generic[T]):
 
     def wait(self) -> T:
         """As `await`, in a test that is no coroutine."""
+        __tracebackhide__ = True  # what the reader looks for is the line of his own test
         self._left.discard(self)
+        error = self._future.exception()
+        if isinstance(error, AssertionError):
+            raise error.with_traceback(None)
         return self._future.result()
 
     def fault(self) -> str | None:
@@ -163,13 +170,12 @@ class NexusModel:
 class SimRack:
     """A rack of simulated sleds, registered and ready. `nexus` is the address they tell their states to."""
 
-    def __init__(self, rack: SmallRack, loop: _Loop, again: str, on_load: Callable[[str], None]) -> None:
+    def __init__(self, rack: SmallRack, loop: _Loop, again: str) -> None:
         self.rack = rack
         self.left: set[Pending[Any]] = set()
         self.model = NexusModel(rack, loop, self.left)
         self._loop = loop
-        self._again = again
-        self._on_load = on_load
+        self.again = again
 
     @property
     def sleds(self) -> list[SledHandle]:
@@ -187,7 +193,6 @@ class SimRack:
     def load(self, scenario: str | Path) -> None:
         """Other rules from now on: a name of the library, a file, or the text of a scenario."""
         found = _scenario(scenario)
-        self._on_load(str(scenario))
         self._loop.now(lambda: self.rack.load(found))
 
     def expect(
@@ -207,14 +212,38 @@ class SimRack:
         try:
             return await self.rack.expect(who, state, within_s=within_s, since_us=since_us)
         except Unmet as unmet:
-            raise Unmet(f"{unmet}\nseed={self.seed}\nagain: {self._again}") from None
+            raise Unmet(f"{unmet}\n{self.once_more}") from None
 
     def assert_fired(self, rule: str, times: int | None = None) -> None:
         """The rule of the scenario has fired (so often)."""
+        __tracebackhide__ = True  # as above
         fired = self._loop.now(lambda: self.rack.fired(rule))
         if not fired if times is None else fired != times:
             wanted = "at least once" if times is None else f"{times} times"
-            raise AssertionError(f"rule {rule!r} has fired {fired} times, not {wanted}; seed={self.seed}")
+            raise AssertionError(f"rule {rule!r} has fired {fired} times, not {wanted}\n{self.told()}")
+
+    def told(self) -> str:
+        """For whoever reads that a test has failed: what became of each VMM (the newest, if there are many), which
+        rules fired, the seed, and the command that plays the test again.
+        """
+        return self._loop.now(self._told)
+
+    def _told(self) -> str:
+        seen = self.rack.daemon.look.sightings.all()
+        lines = [f"... and {len(seen) - TOLD_MAX} older VMMs"] if len(seen) > TOLD_MAX else []
+        for each in seen[-TOLD_MAX:]:
+            lines.append(f"{each.hostname} ({each.short}, {each.propolis_id}) is {each.state}")
+            lines += ["  timeline:", *(f"    {line}" for line in self.rack.timeline(each))]
+            lines += ["  why:", *(f"    {line}" for line in self.rack.why(each))]
+        counts = self.rack.daemon.passage.fired()
+        if counts:
+            lines.append(f"rules fired: {', '.join(f'{name} {times}' for name, times in counts.items())}")
+        return "\n".join([*lines, self.once_more])
+
+    @property
+    def once_more(self) -> str:
+        """The seed, and the command that plays the test again."""
+        return f"seed={self.seed}\nagain: {self.again}"
 
     def timeline(self, who: str | UUID | Instance | Sighting) -> list[str]:
         """What happened to a VMM, a line each."""
@@ -331,13 +360,21 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
     rack = SmallRack(
         name=request.node.name[:40],
         sleds=sleds,
-        nexus=sim_nexus,
+        nexus=_peer(sim_nexus),
         scenario=None if named is None else _scenario(named),
         seed=chosen,
         pace=request.config.getoption("--sim-pace"),
     )
-    _sim_loop.call(rack.start())
-    told = SimRack(rack, _sim_loop, f"pytest '{request.node.nodeid}' --sim-seed {chosen}", lambda _: None)
+    unbound: OSError | None = None
+    try:
+        _sim_loop.call(rack.start())
+    except OSError as error:
+        unbound = error
+    if unbound is not None:
+        from sim_sled.machine import cannot_bind
+
+        pytest.fail(f"sim_rack: {cannot_bind(unbound)}", pytrace=False)
+    told = SimRack(rack, _sim_loop, _again(request, chosen))
     faults: list[str] = []
     try:
         yield told
@@ -346,6 +383,43 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         _sim_loop.call(rack.stop())
     if faults:
         pytest.fail("left alone by the test:\n" + "\n".join(faults), pytrace=False)
+
+
+def _peer(nexus: str | None) -> str | None:
+    """An address, a name with a port, or a URL."""
+    from nexus_client.dropshot.text import peer_address
+
+    try:
+        return None if nexus is None else peer_address(nexus)
+    except ValueError as error:
+        raise pytest.UsageError(f"sim_nexus: {error}") from None
+
+
+def _again(request: pytest.FixtureRequest, seed: int) -> str:
+    """The command that runs this test again, with the options of ours that it had."""
+    words = ["pytest", request.node.nodeid, "--sim-seed", str(seed)]
+    for option, usual in (("--sim-pace", "instant"), ("--sim-nexus", None)):
+        given = request.config.getoption(option)
+        if given != usual:
+            words += [option, str(given)]
+    return shlex.join(words)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails for whatever reason tells what became of its rack, if its own failure does not."""
+    report = yield
+    rack = getattr(item, "funcargs", {}).get("sim_rack")
+    if (
+        report.failed
+        and call.when == "call"
+        and isinstance(rack, SimRack)
+        and f"again: {rack.again}" not in report.longreprtext
+    ):
+        report.sections.append(("sim-sled", rack.told()))
+    return report
 
 
 @pytest.fixture
@@ -374,22 +448,24 @@ async def _closed(work: Awaitable[None]) -> None:
 
 
 @pytest.fixture
-def virtual_world() -> Callable[..., Result]:
+def virtual_world(request: pytest.FixtureRequest) -> Callable[..., Result]:
     """`virtual_world("stuck-stop", seed=7)` plays a scenario in virtual time and returns how it went; it fails the
     test if an expectation or invariant of the scenario failed, unless `check=False`.
     """
 
     def play_it(scenario: str | Path, seed: int | None = None, *, check: bool = True) -> Result:
+        from sim_sled.play.report import Run, text_of
         from sim_sled.play.run import play
 
+        __tracebackhide__ = True  # what the reader looks for is the line of his own test
         found = _scenario(scenario)
         chosen = seed if seed is not None else found.seed or 0
         result = play(found, chosen)
         if check and not result.good:
-            failed = "\n".join(f"  {failure.text}" for failure in result.failures)
-            raise AssertionError(
-                f"{found.name}, seed={chosen}:\n{failed}\nagain: sim-sled run {scenario} --seed {chosen}"
-            )
+            # of a text it is the test that plays it again: `-` is what a shell would give on stdin
+            shown = "-" if isinstance(scenario, str) and "\n" in scenario else str(scenario)
+            told = text_of(Run(shown, result, 0.0), require_fired=False)
+            raise AssertionError(f"{told}seed={chosen}\nor: pytest {shlex.quote(request.node.nodeid)}")
         return result
 
     return play_it

@@ -3,7 +3,8 @@
     app = App(name="sim-sled", help=...)      # a typer.Typer
 
 Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every command takes `--json`: one that has
-no structured answer of its own tells its lines so. `--version` is on the program and on every command.
+no structured answer of its own tells its lines so, and so does any that fails before it has one. `--version` is on
+the program and on every command.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, TextIO, cast, get_args, get_type_hints
 from uuid import UUID
 
 import typer
@@ -49,6 +50,8 @@ EXIT_CODES: Final = {
 CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""
 
+SECONDS_MAX: Final = 1e9
+"""Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
 SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
 """The same on a terminal and in a pipe."""
 
@@ -234,6 +237,41 @@ def _has_wishes(about: Any, path: str | Path) -> bool:
     return not plain or (os.path.exists(path) and not os.access(path, os.R_OK))  # noqa: PTH110 -- no exceptions
 
 
+class _Heard:
+    """A stream, and whether anybody has written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.said = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.said = self.said or name in ("write", "writelines", "buffer")
+        return getattr(self._stream, name)
+
+
+def _answered(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Runs a command that prints JSON by itself; if it fails and has printed nothing, what it exits with is printed:
+    whoever reads the answer need not look at the exit code first.
+    """
+    heard = _Heard(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(cast("TextIO", heard)):
+            return function(**given)
+    except (typer.Exit, typer.BadParameter, SystemExit) as end:
+        code = _code_of(end)
+        if code != GOOD and not heard.said:
+            sys.stdout.write(_as_json("", code) + "\n")
+        raise
+
+
+def _code_of(end: typer.Exit | typer.BadParameter | SystemExit) -> int:
+    if not isinstance(end, SystemExit):
+        return end.exit_code
+    if end.code is None:
+        return GOOD
+    return end.code if isinstance(end.code, int) else FAILED
+
+
 def _as_json(said: str, code: int) -> str:
     """What is JSON stays what it is."""
     with contextlib.suppress(ValueError):
@@ -379,8 +417,8 @@ def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
     """With the options that every command has, but for those that it has itself."""
     signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     parameters = [each.replace(annotation=hints[name]) for name, each in signature.parameters.items()]
-    own = {option for hint in hints.values() for option in _options(hint)}
-    more = {"_version": Version} | ({} if "--json" in own else {"_lines_as_json": LinesAsJson})
+    own_json = next((name for name, hint in hints.items() if "--json" in _options(hint)), None)
+    more = {"_version": Version} | ({} if own_json else {"_lines_as_json": LinesAsJson})
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
         for name, hint in more.items()
@@ -388,16 +426,16 @@ def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def command(*, _version: bool, _lines_as_json: bool = False, **given: Any) -> Any:
+        if own_json is not None and given[own_json]:
+            return _answered(function, given)
         if not _lines_as_json:
             return function(**given)
         said, code = io.StringIO(), GOOD
         with contextlib.redirect_stdout(said):
             try:
                 function(**given)
-            except typer.Exit as end:
-                code = end.exit_code
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else FAILED
+            except (typer.Exit, SystemExit) as end:
+                code = _code_of(end)
         sys.stdout.write(_as_json(said.getvalue(), code) + "\n")
         raise typer.Exit(code)
 

@@ -39,5 +39,9 @@ ORIGINAL: Final = frozenset(Hazard)
 DEFAULT: Final = ORIGINAL - {Hazard.PANIC_WITHOUT_TARGET, Hazard.RESERVATION_LAGS}
 
 
+PANICS: Final = "Nexus panics: "
+"""How a `crash` line begins that nobody outside has caused."""
+
+
 class NexusPanicked(Exception):
     """The original's process would abort here; caught by nexus.py, which dies as at a `Crash`."""

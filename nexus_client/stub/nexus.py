@@ -67,7 +67,7 @@ from nexus_client.stub.contract import (
     Tick,
     VmmReported,
 )
-from nexus_client.stub.hazards import NexusPanicked
+from nexus_client.stub.hazards import PANICS, NexusPanicked
 from nexus_client.stub.ingest import adopt, apply_report
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import (
@@ -142,7 +142,7 @@ class Nexus:
             ctx.tell("crash", f"armed crash: {struck}")
             self._crash()
         except NexusPanicked as panic:
-            ctx.tell("crash", f"Nexus panics: {panic}")
+            ctx.tell("crash", f"{PANICS}{panic}")
             self._crash()
         return ctx.finish()
 

@@ -11,6 +11,7 @@ Read before: campaign/explore.py, play/shrink.py. Read next: cli/exploring.py.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -112,7 +113,7 @@ def flags_of(job: Job) -> str:
 
 def again(job: Job, seed: int) -> str:
     """The command that plays one seed of a campaign again."""
-    return f"sim-sled run {job.shown} --seed {seed}{' --swarm' if job.swarm else ''}{flags_of(job)}"
+    return f"sim-sled run {shlex.quote(job.shown)} --seed {seed}{' --swarm' if job.swarm else ''}{flags_of(job)}"
 
 
 def _readme(job: Job, group: Group, small: Shrunk | None) -> str:

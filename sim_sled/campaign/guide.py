@@ -18,8 +18,8 @@ from typing import Final, Protocol
 import attrs
 
 from sim_sled.campaign.coverage import worth
+from sim_sled.campaign.draws import PARTS, byte_of, with_byte
 from sim_sled.campaign.job import Ran
-from sim_sled.campaign.swarm import PARTS, byte_of, with_byte
 from sim_sled.language.draw import below, draw
 
 ROUNDS: Final = (8, 8, 16, 32, 64)

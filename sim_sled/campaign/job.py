@@ -2,7 +2,8 @@
 
     Job ── play_seed(job, seed) ──> Ran ── line() ──> one line of the campaign's file
 
-Read before: play/many.py, play/run.py. Read next: campaign/places.py, campaign/sheet.py, campaign/swarm.py.
+Read before: play/many.py, play/run.py.
+Read next: campaign/draws.py, campaign/places.py, campaign/sheet.py, campaign/swarm.py.
 """
 
 from __future__ import annotations

@@ -5,19 +5,20 @@ the others, which is what guidance does (`guide.py`).
 
     rules       which rules of the file are on
     latency     how much faster or slower everything is
-    shares      how likely the rules' chances and shares are
+    shares      how likely the rules' chances and shares are; where an ambush is laid, and for whom (`ambush.py`)
     fleet       how many sleds
-    load        how many instances; whether a crowd of users comes along, and impatient ones who ask without looking
+    load        how many instances; whether a crowd of users comes along, impatient ones who
+                ask without looking, and watchful ones who look too often
     faults      which faults of the catalogue are added: rules of the library, freed from the names they mean, and
                 mostly a family of them with its users and latencies, as one scenario of the library has them
-    places      whom they mean, when and how often
+    places      whom they mean, when and how often; with what an ambush strikes
     chance      nothing of this: the run's own draws, which depend on the whole number
 
 What a file expects of its own rules need not hold with others. So a swarm is judged by invariants, which hold
 whatever rules do, unless it is to be told apart from a wrong Nexus or wrong sleds: then the right ones are asked,
 too (`job.py`).
 
-Read before: campaign/job.py, play/library.py. Read next: campaign/guide.py.
+Read before: campaign/ambush.py, campaign/draws.py, campaign/job.py, play/library.py. Read next: campaign/guide.py.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from typing import Final
 
 import attrs
 
+from sim_sled.campaign.ambush import MOMENT_US, SECOND, VERBS, ambush, asking, unlucky, watchful
+from sim_sled.campaign.draws import PARTS, Draws, byte_of
 from sim_sled.language.actions import Fire, Hold, Release, RestartNexus, SetFacts
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.distribution import (
@@ -40,7 +43,6 @@ from sim_sled.language.distribution import (
     Normal,
     Uniform,
 )
-from sim_sled.language.draw import below, draw, happens
 from sim_sled.language.figures import DURATION_MAX, SHARE_ONE
 from sim_sled.language.latency import Latency, LatencyEntry
 from sim_sled.language.presets import PRESETS
@@ -50,53 +52,21 @@ from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import DEFAULT_INVARIANTS
 from sim_sled.play import library
 
-PARTS: Final = ("rules", "latency", "shares", "fleet", "load", "faults", "places", "chance")
-"""One byte of a seed each, the lowest first."""
 FAULTS_MAX: Final = 4
 """Faults added to one run: more hide each other."""
 INSTANCES_MAX: Final = 24
 """Of one `create`: a campaign wants many short runs, not a long one."""
-SECOND: Final = 1_000_000
 WHEN_US: Final = 120 * SECOND
 """Added faults that have a time get one before this; the crowd of users is gone by then."""
-MOMENT_US: Final = 10 * SECOND
-"""Added faults come at multiples of this, and impatient users ask a little later (`_LAGS_US`): races are where things
-nearly coincide, and chance alone would seldom bring them together."""
 _LAGS_US: Final = (0, 20_000, 70_000, 200_000, SECOND, 3 * SECOND)
-"""From the answer to a fault's first report up to the middle of a migration."""
+"""Of users who ask at a moment: from the answer to a fault's first report up to the middle of a migration."""
 _POINTS: Final = ("now", "after_commit", "in_commit")
 _OF_FAMILY: Final = "swarm-of-"
-_IMPATIENT: Final = ("stop", "start", "delete", "reboot", "migrate")
 _FACTORS: Final = ((1, 20), (1, 4), (1, 1), (1, 1), (3, 1), (10, 1))
 _SAGAS: Final = (1, 1, 1, 20, 100)
 """How many times slower a node of a saga is."""
 _LONGEST_US: Final = 90 * SECOND
 """No latency is scaled beyond: what takes longer than a saga's patience is a fault, and the catalogue has those."""
-
-
-@attrs.frozen
-class Draws:
-    """Draws of one part: they depend on its byte alone, and on what is drawn."""
-
-    part: str
-    byte: int
-
-    def below(self, what: str, n: int, nth: int = 0) -> int:
-        return below(draw(self.byte, f"swarm/{self.part}/{what}", "", nth), n)
-
-    def happens(self, what: str, share_ppm: int, nth: int = 0) -> bool:
-        return happens(draw(self.byte, f"swarm/{self.part}/{what}", "", nth), share_ppm)
-
-
-def byte_of(seed: int, part: str) -> int:
-    """The byte of a seed that draws a part."""
-    return seed >> (8 * PARTS.index(part)) & 0xFF
-
-
-def with_byte(seed: int, part: str, byte: int) -> int:
-    """The seed with another byte there."""
-    at = 8 * PARTS.index(part)
-    return seed & ~(0xFF << at) | byte << at
 
 
 def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) -> Scenario:
@@ -120,6 +90,12 @@ def swarmed(scenario: Scenario, seed: int, *, keeps_expectations: bool = False) 
     if family is not None:
         added += [_on_a_sled(rule, n, sleds, parts["places"]) for n, rule in enumerate(family.rules)]
         changed = attrs.evolve(changed, load=(*changed.load, *family.load))
+    if parts["places"].below("unlucky", 4) < (1 if family is not None else 2):
+        added.append(unlucky(parts["places"]))
+    if parts["shares"].below("ambushed", 4) < (1 if family is not None else 3):
+        laid, brought = ambush(parts["shares"], parts["places"], WHEN_US)
+        added += laid
+        changed = attrs.evolve(changed, load=(*changed.load, *brought))
     changed = attrs.evolve(changed, rules=(*rules, *added))
     read, problems = parse_scenario(print_scenario(changed), scenario.name)
     if read is None:  # a draw that does not fit this file (a test looks for it); it plays without what was added
@@ -244,28 +220,17 @@ def _load(scenario: Scenario, draws: Draws) -> tuple[Load, ...]:
         loads.append(attrs.evolve(load, create=create, every=every))
     if draws.below("crowd", 2):
         loads.append(_crowd(draws))
-    return (*loads, *(_impatient(draws, n) for n in range(draws.below("impatient", 4))))
+    loads += (_impatient(draws, n) for n in range(draws.below("impatient", 4)))
+    return (*loads, *(watchful(draws, n, WHEN_US) for n in range(draws.below("watchful", 4))))
 
 
 def _impatient(draws: Draws, n: int) -> Load:
     """Users who ask the same again and again, of all or of some, whether it can be or not: most of it is refused."""
-    verb = _IMPATIENT[draws.below("verb", len(_IMPATIENT), n)]
     share = (None, SHARE_ONE // 2, SHARE_ONE // 4)[draws.below("whom", 3, n)]
     lag_us = _LAGS_US[draws.below("lag", len(_LAGS_US), n)]
     again = MOMENT_US * (1 + draws.below("again", 3, n))
     load = Load(name=f"swarm-impatient-{n + 1}", every=Fixed(again), from_=MOMENT_US + lag_us, to=WHEN_US)
-    who = Selector(percent=share)
-    match verb:
-        case "stop":
-            return attrs.evolve(load, stop=who)
-        case "start":
-            return attrs.evolve(load, start=who)
-        case "delete":
-            return attrs.evolve(load, delete=who)
-        case "reboot":
-            return attrs.evolve(load, reboot=who)
-        case _:
-            return attrs.evolve(load, migrate=Migrate(percent=share))
+    return asking(load, draws.one_of("verb", VERBS, n), Selector(percent=share))
 
 
 def _crowd(draws: Draws) -> Load:
@@ -417,4 +382,4 @@ def _on_a_sled(rule: Rule, nth: int, sleds: Sequence[str], places: Draws) -> Rul
     return attrs.evolve(rule, name=f"{_OF_FAMILY}{rule.name}"[:63], for_=for_ if for_ != Selector() else EVERYTHING)
 
 
-__all__ = ["PARTS", "Draws", "byte_of", "catalogue", "families", "placed", "scaled", "swarmed", "with_byte"]
+__all__ = ["catalogue", "families", "placed", "scaled", "swarmed"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_client.dropshot import ending
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, Alone, typed
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, SECONDS_MAX, Alone, typed
 from sim_sled import port_file as port_files
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import assertions, cannot_bind
@@ -95,12 +95,16 @@ def nexus(
         typer.Option(help="a report about a VMM without record: rules (500 at head), ignore, or make a record of it"),
     ] = UnknownVmmName.ADOPT,
     sled_api_version: Annotated[str, typer.Option(help="api-version sent to sleds")] = "48.0.0",
-    sled_timeout: Annotated[float, typer.Option(min=0.1, help="seconds for each call to a sled")] = 60.0,
-    watcher_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 30.0,
-    updater_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 30.0,
-    reaper_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 60.0,
-    reincarnation_period: Annotated[float, typer.Option(min=0.1, help="seconds")] = 60.0,
-    cooldown: Annotated[float, typer.Option(min=0, help="seconds between two automatic restarts")] = 300.0,
+    sled_timeout: Annotated[
+        float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds for each call to a sled")
+    ] = 60.0,
+    watcher_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 30.0,
+    updater_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 30.0,
+    reaper_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 60.0,
+    reincarnation_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 60.0,
+    cooldown: Annotated[
+        float, typer.Option(min=0, max=SECONDS_MAX, help="seconds between two automatic restarts")
+    ] = 300.0,
     seed: Annotated[int, typer.Option(help="decides every id")] = 0,
     port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,

@@ -23,6 +23,7 @@ from sim_sled.campaign.job import KNOWN_HAZARDS, Job
 from sim_sled.files import why_unwritable, write_text
 from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
+from sim_sled.language.figures import show_duration
 from sim_sled.language.files import TooLong, read_bounded
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
@@ -125,7 +126,7 @@ def run_files(
 
         begin_runs(told, ((task.scenario, task.seed) for task in tasks))
     for played in many.play_all(tasks, options.jobs, progress) if player is None else player(tasks):
-        run = Run(played.task.shown, played.result, played.took_s, options.strict)
+        run = Run(played.task.shown, played.result, played.took_s, options.strict, _more(options))
         runs.append(run)
         after_each(run)
         if told is not None:
@@ -152,6 +153,14 @@ def run_files(
     if Path("-") in written.values():  # stdout is for whatever reads that, so a person is told beside it
         return Outcome("", code, err + notes + "".join(out))
     return Outcome("".join(out), code, err + notes)
+
+
+def _more(options: RunOptions) -> str:
+    """Options without which the same seed would be another run."""
+    found = " --swarm" if options.swarm else ""
+    for option, given in (("--hazard", options.hazard), ("--pace", options.pace)):
+        found += f" {option} {given}" if given is not None else ""
+    return found if options.until_us is None else f"{found} --until {show_duration(options.until_us)}"
 
 
 def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
@@ -201,18 +210,25 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
     )
     for one in loaded:
         assert one.scenario is not None
+        name = library.named(one.shown)
         seed = options.seed if options.seed is not None else one.scenario.seed
         if options.seed is not None and one.scenario.seed not in (None, options.seed):
-            notes.append(f"{one.shown}: --seed {options.seed} wins over its seed {one.scenario.seed}\n")
+            notes.append(f"{name}: --seed {options.seed} wins over its seed {one.scenario.seed}\n")
         if seed is None:
             seed = secrets.randbits(32)
-            notes.append(f"{one.shown}: seed {seed}\n")
+            notes.append(f"{name}: seed {seed}\n")
         if one.scenario.nexus.internal is not None:
-            notes.append(f"{one.shown}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
+            notes.append(f"{name}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
         if not one.scenario.load:
-            notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
+            notes.append(f"{name}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
-        job = Job(one.shown, paced(one.scenario, options.pace), how, swarm=options.swarm, hazard=options.hazard)
+        job = Job(
+            name,
+            paced(one.scenario, options.pace),
+            how,
+            swarm=options.swarm,
+            hazard=options.hazard,
+        )
         tasks.append(attrs.evolve(job.task(seed), how=how))
     return tasks, "".join(notes)
 
@@ -364,6 +380,9 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
+    if bad is not None:
+        return bad
     loaded, problems = library.load([path], options.files_from)
     if problems.errors:
         return Outcome("", BAD_INPUT, problems.text())

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from sim_sled.antithesis import Assertions
 
-START_S: Final = 60.0
-"""How long a detached rack may take until it is ready; longer is a Nexus that does not answer."""
 END_S: Final = 60.0
+LOG_SHOWN: Final = 20
+"""Last lines of a rack that was killed: enough for a traceback."""
 _LOOK_S: Final = 0.05
 
 
@@ -400,18 +400,17 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    until = time.monotonic() + START_S  # noqa: TID251 -- a person waits
-    while process.poll() is None and time.monotonic() < until:  # noqa: TID251 -- same
-        found = known.running().get(name)
-        if found is not None and found["pid"] == process.pid:
-            Path(written).replace(where / f"{name}.log")
-            sys.stdout.write(told_as(found))
-            return 0
-        time.sleep(_LOOK_S)
-    code = process.poll()
-    if code is None:
+    try:
+        while process.poll() is None:  # it gives up by itself when nothing goes on any more (small_rack.READY_S)
+            found = known.running().get(name)
+            if found is not None and found["pid"] == process.pid:
+                Path(written).replace(known.log_of(name))
+                sys.stdout.write(told_as(found))
+                return 0
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
-        code = NO_NEXUS
+    code = process.wait()
     sys.stderr.write(Path(written).read_text(encoding="utf-8", errors="replace"))
     Path(written).unlink()
     return code
@@ -422,14 +421,22 @@ def down(name: Name = None, rack: Rack = None) -> None:
     from sim_sled.cli.control_client import rack_named
     from sim_sled.daemon import racks as known
 
-    name, found = rack_named(one_name(name, rack))
+    asked = one_name(name, rack)
+    if asked is not None and known.NAME.fullmatch(asked) and asked not in known.running():
+        with contextlib.suppress(FileNotFoundError):
+            said = known.log_of(asked).read_text(encoding="utf-8", errors="replace").splitlines()
+            known.log_of(asked).unlink()
+            sys.stderr.write("".join(f"  {line}\n" for line in said[-LOG_SHOWN:]))
+            sys.stderr.write(f"sim-sled: rack {asked} was killed before; that was the end of its log, now removed\n")
+            raise typer.Exit(NO_NEXUS)
+    name, found = rack_named(asked)
     os.kill(found["pid"], signal.SIGTERM)
     until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
     while name in known.running():
         if time.monotonic() > until:  # noqa: TID251 -- same
             _bad(f"rack {name} (process {found['pid']}) does not end")
         time.sleep(_LOOK_S)
-    (known.folder() / f"{name}.log").unlink(missing_ok=True)
+    known.log_of(name).unlink(missing_ok=True)
     sys.stdout.write(f"rack {name} has ended\n")
 
 

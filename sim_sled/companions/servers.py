@@ -108,6 +108,7 @@ class Companions:
         self._lookup = _Lookup(sled)
         self._zones: dict[ZoneServer, _Zone | None] = {}  # None: nobody can listen there
         self._zones_turn = asyncio.Lock()
+        self._closed = False
 
     async def start(self) -> None:
         """Bind all addresses. OSError if one that was asked for cannot be had."""
@@ -173,7 +174,8 @@ class Companions:
                         del self.addresses.crucible[gone.dataset]
                     await zone.close()
             nobody = {}
-            for server in wanted[:ZONES_MAX]:
+            # a run of the reconciler may end while the daemon does
+            for server in wanted[:ZONES_MAX] if not self._closed else ():
                 if server in self._zones or self._is_ours(server):
                     continue
                 try:
@@ -226,6 +228,7 @@ class Companions:
         self._lookup.close()
         for server in self._servers:
             await server.shutdown(1.0)
+        self._closed = True
         await self.serve_zones(())
 
 

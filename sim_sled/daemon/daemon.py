@@ -170,7 +170,7 @@ class Daemon:
             remote = options.propolis is PropolisMode.REGISTERED
             self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
-        self.pausing = Pausing(self.clock, [self])
+        self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
         self.watchers: list[Callable[[Happening], None]] = [
             self.history.add, self.look.watch, *self.saying.watchers
@@ -496,6 +496,12 @@ class Daemon:
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:
             self.reporting.senders.send(effect)
+        elif type(effect) is contract.FromPropolis:
+            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
+            try:
+                self.propolis.perform(effect)
+            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
+                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
         elif type(effect) is Ended:
             future = self._open.get(effect.call.key)
             if future is not None and not future.done():
@@ -521,14 +527,10 @@ class Daemon:
             for key in effect.keys if blobs is not None else ():
                 assert blobs is not None, "asked just now"
                 blobs.drop(key)
-        elif isinstance(effect, contract.FromPropolis):
-            assert self.propolis is not None, "only a rack that serves Propolis has such effects"
-            try:
-                self.propolis.perform(effect)
-            except Exception:  # noqa: BLE001 -- a fault of one VMM's listener must not cost others their effects
-                self._log.error("a fault while serving Propolis", vmm=str(effect.propolis_id), exc_info=True)
         else:
-            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus), "done above, or never"
+            assert not isinstance(effect, Ended | Send | Due | contract.PutToNexus | contract.FromPropolis), (
+                "done above"
+            )
             self.beyond(effect)
 
     def _answer(self, ticket: int) -> asyncio.Future[object]:

@@ -49,7 +49,9 @@ OF_THE_MODEL: Final = frozenset({"instance", "sled", "migration_in", "migration_
 """What is only known of a Nexus whose records are here."""
 ONLY_OF_RECORDS: Final = frozenset({"migration_in", "migration_out", "migration"})
 """... and that the public API does not show."""
-INVARIANTS_OF_THE_MODEL: Final = frozenset({"no_leaks", "nexus_properties", "wishes_kept", "over_left_alone"})
+INVARIANTS_OF_THE_MODEL: Final = frozenset(
+    {"no_leaks", "nexus_properties", "wishes_kept", "over_left_alone", "nexus_lives"}
+)
 
 
 def needs_model(expect: Expect, *, external: bool = False) -> bool:

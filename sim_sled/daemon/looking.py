@@ -68,6 +68,8 @@ class Looking:
     )
     """As they came; made into events for whoever asks, since mostly nobody does. What rules do is one already."""
     number: int = 0
+    touches: int = 0
+    """What has changed without a happening, counted like these: whoever looks now and then sees that it has to."""
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
@@ -98,6 +100,7 @@ class Looking:
 
     def touch(self, *_: object) -> None:
         """Something else has changed that somebody may wait for."""
+        self.touches += 1
         self._changed.set()
 
     def after(self, number: int, most: int = 1_000) -> list[tuple[int, Event]]:

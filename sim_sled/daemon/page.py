@@ -29,6 +29,7 @@ from sim_sled.core.vmm import Vmm
 from sim_sled.daemon.control_answers import Brief, Life, LifeEvent, Story, Why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting
+from sim_sled.language.figures import FOREVER
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 FRAME_S: Final = 0.2
 """Between two frames: quick enough for the eye, and a thousand changes in it cost one row each."""
 LOOK_S: Final = 0.8
-"""Held reports and counters of rules can change without a happening: looked at as often as this."""
+"""What nothing tells of (who counts a match, what Nexus has not registered yet) is looked at as often as this."""
 KEEP_ALIVE_S: Final = 15.0
 """A quiet stream says so this often: proxies end what is silent for a minute."""
 PAGES_MAX: Final = 32
@@ -57,7 +58,8 @@ UNWATCHED_S: Final = 2.0
 
 class VmRow(msgspec.Struct, array_like=True, frozen=True):
     """A VMM on the page. `held`: reports that rules keep back; `tries`: of the report that Nexus has not
-    acknowledged; `stuck`: nothing but a request or a fault ends what it waits for; `phase`: of its migration.
+    acknowledged; `stuck`: nothing but a request, a fault or the release of a rule ends what it waits for; `phase`:
+    of its migration.
     """
 
     id: UUID
@@ -149,6 +151,7 @@ class Feed:
                 for rows in self._all_rows():
                     yield message("rows", rows)
                     await asyncio.sleep(0)  # the daemon has other work
+            touches = look.touches
             frame, rows_left, now = self._frame(number, told)
             number = now
             for rows in rows_left:
@@ -164,7 +167,7 @@ class Feed:
             wait_s = FRAME_S if self._daemon.options.history else UNWATCHED_S
             await asyncio.sleep(wait_s)
             quiet_s += wait_s
-            if number == look.number:
+            if number == look.number and touches == look.touches:
                 await look.change(LOOK_S)
                 quiet_s += LOOK_S
             if not self._remembers(number):
@@ -228,8 +231,12 @@ class Feed:
         return frame, pieces, look.number
 
     def _held_rows_changed(self, told: _Told, changed: dict[UUID, UUID]) -> Iterator[VmRow]:
-        """VMMs of which something is held now or was before: no happening tells of it."""
-        now = {one.publication.propolis_id: one.publication.sled_id for one in self._daemon.engine.post.held}
+        """VMMs of which something is held now or was before, or that a rule froze: no happening tells of it."""
+        engine = self._daemon.engine
+        now = {one.publication.propolis_id: one.publication.sled_id for one in engine.post.held}
+        if any(_freezes(rule) for rule in engine.scenario.rules):
+            frozen = (who for who in engine.cast.subjects.values() if who.frozen_by and not who.gone)
+            now |= {who.propolis_id: who.sled.id for who in frozen}
         for propolis_id, sled_id in (now | told.held_of).items():
             if (propolis_id in now) != (propolis_id in told.held_of) and propolis_id not in changed:
                 row = self._row_of(sled_id, propolis_id)
@@ -269,7 +276,9 @@ class Feed:
             tries=0 if pending is None else pending.attempt + 1,
             trouble=vmm.refused or ("" if pending is None else pending.why),
             held=0 if who is None else len(self._daemon.engine.post.held_of(who)),
-            stuck=vmm.silent is not None or (waits_for is not None and waits_for.endswith("for ever")),
+            stuck=vmm.silent is not None
+            or (waits_for is not None and waits_for.endswith("for ever"))
+            or (who is not None and who.frozen_by != "" and who.stalled_until_us >= FOREVER),
             rule="" if who is None or not who.notes else who.notes[-1].rule,
             instance=vmm.about.instance_id,
             migration=None if side is None else side.migration_id,
@@ -431,11 +440,14 @@ def _brief(seen: Sighting) -> Brief:
 
 
 def _holds(engine: Engine, rule: Rule) -> bool:
+    return engine.holds(rule.name) if _freezes(rule) else engine.post.holds(rule.name)
+
+
+def _freezes(rule: Rule) -> bool:
+    """Whom a rule froze is looked up among all VMMs: not in every frame for those that never freeze anybody."""
     from sim_sled.language.actions import Stall  # noqa: PLC0415 -- whoever has rules has it; others need not wait for it
 
-    # whom a rule keeps frozen is looked up among all VMMs: not in every frame for those that never freeze anybody
-    freezes = any(isinstance(action, Stall) for action in rule.do)
-    return engine.holds(rule.name) if freezes else engine.post.holds(rule.name)
+    return any(isinstance(action, Stall) for action in rule.do)
 
 
 def _counted(happenings: Iterable[Happening]) -> list[list[Any]]:

@@ -66,10 +66,11 @@ Met = Callable[[], bool]
 
 @attrs.define(eq=False)
 class Pausing:
-    """`all`: who lives by this clock."""
+    """`all`: who lives by this clock; `changed` is told that it stands, or goes."""
 
     clock: Clock
     all: list[Timed]
+    changed: Callable[[], None] = lambda: None
     held: Callable[[], int] = lambda: 0
     """How many of those that are waited for wait for this very clock."""
     _moving: bool = False
@@ -98,6 +99,7 @@ class Pausing:
     def _rearm(self) -> None:
         for each in self.all:
             each.catch_up()
+        self.changed()
 
     def next_deadline_us(self) -> int | None:
         """When something is due next."""

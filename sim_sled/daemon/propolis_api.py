@@ -7,6 +7,9 @@ A VMM is served from the moment its Propolis is made until it is forgotten. An a
 VMM, as a zone that cannot be made does on the real agent (SA 2.12); docs/propolis.md says how to make
 a whole prefix bindable.
 
+Of most VMMs nobody ever asks anything here, and all of a rack with `--workers` have an address of their own. Until
+somebody knocks, a VMM is a listening socket and a list of what it has said; then a server is made that hears it all.
+
 Read before: daemon/daemon.py, daemon/propolis_mode.py, propolis_stub/server/instance.py.
 """
 
@@ -50,6 +53,13 @@ _SHUTDOWN_S: Final = 0.5
 
 _Key = tuple[UUID, UUID]
 """(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
+
+
+_CAN_WAIT: Final = frozenset({propolis.Published, propolis.LevelChanged, propolis.EnsureFinished, propolis.Disposed})
+"""What matters only to who asks: it can be told to a server later as well. All else is done at once."""
+
+UNHEARD_MAX: Final = 64
+"""Of these per VMM: a life has a dozen, and one that reboots for days should not remember it all for nobody."""
 
 
 class VmHost(Protocol):
@@ -96,6 +106,27 @@ class _Host:
             raise
 
 
+@attrs.define(eq=False)
+class _Served:
+    """One VMM here. `knocker`: its listening socket, until somebody connects; then `listener` serves it."""
+
+    key: _Key
+    server: PropolisServer | None = None
+    opened: bool = False
+    """Whether its VM is there, and so has been given a listener, if there could be one."""
+    name: tuple[Any, ...] | None = None
+    """(host, port) of its socket, if it listens."""
+    said: list[propolis.Effect] = attrs.Factory(list)
+    """What there was no server to hear."""
+    knocker: socket.socket | None = None
+    listener: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str | None:
+        """`ip:port`, if it listens."""
+        return None if self.name is None else str(SocketAddress(*self.name))
+
+
 class PropolisApis:
     """The listeners of one daemon; `perform` gets every effect of every VM."""
 
@@ -103,15 +134,18 @@ class PropolisApis:
         self.mode = mode
         self._daemon = daemon
         self._log = logs.get("propolis")
-        self._servers: dict[_Key, PropolisServer] = {}
-        self._listeners: dict[_Key, asyncio.Server] = {}
-        self._by_name: dict[tuple[Any, ...], PropolisServer] = {}
+        self._served: dict[_Key, _Served] = {}
+        self._by_name: dict[tuple[Any, ...], _Served] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._web: Server | None = None
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
-        return self._server((sled_id, propolis_id))
+        key = (sled_id, propolis_id)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = _Served(key)
+        return self._server(served)
 
     def _prepare(self, key: _Key, server: PropolisServer) -> None:
         """What the new VM consists of: the sled agent's own ensure request, without the way over the network."""
@@ -134,63 +168,87 @@ class PropolisApis:
         server.prepare(Preparation(properties, None if source else _spec_of(about.vmm_spec), source))
 
     def perform(self, effect: contract.FromPropolis) -> None:
-        """One effect, in its order. The first one of a VMM opens its listener, the end of the process closes it."""
+        """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
         key = (effect.sled_id, effect.propolis_id)
-        vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
-        if key not in self._servers and (vmm is None or vmm.vm is None):
-            return  # the last words of a process that is gone
-        server = self._server(key)
-        if server.host is None:
-            server.host = _Host(self._daemon, *key)
-            self._prepare(key, server)
-            self._open(key, server)
-        server.perform([effect.effect])
-        if isinstance(effect.effect, propolis.Crashed):
-            self._close(key)
+        served = self._served.get(key)
+        for said in effect.effects:
+            if served is None:
+                vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
+                if vmm is None or vmm.vm is None:
+                    return  # the last words of a process that is gone
+                served = self._served[key] = _Served(key)
+            if not served.opened:
+                self._open(served)
+            if served.server is None and type(said) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
+                served.said.append(said)
+            elif type(said) is not propolis.Crashed:
+                self._server(served).perform([said])
+            else:
+                if served.server is not None:  # else nobody has asked anything, and all that was said is over
+                    served.server.perform([said])
+                self._close(served)
+                served = None
+
+    def _server(self, served: _Served) -> PropolisServer:
+        """What answers for it: from now on it hears everything at once, and has heard what was said before."""
+        server = served.server
+        if server is None:
+            server = served.server = PropolisServer()
+        if server.host is None and served.opened:
+            server.host = _Host(self._daemon, *served.key)
+            if served.address is not None:
+                server.address = served.address
+            self._prepare(served.key, server)
+            said, served.said = served.said, []
+            server.perform(said)
+        return server
 
     def address_of(self, sled_id: UUID, propolis_id: UUID) -> str | None:
         """Where a VMM's Propolis listens; None if it does not."""
-        key = (sled_id, propolis_id)
-        server = self._servers.get(key)
-        return server.address if server is not None and key in self._listeners else None
+        served = self._served.get((sled_id, propolis_id))
+        return None if served is None else served.address
 
     async def close(self) -> None:
         """Close every listener and connection."""
-        for key in list(self._servers):
-            self._close(key)
+        for served in list(self._served.values()):
+            self._close(served)
         if self._web is not None:
             await self._web.shutdown(_SHUTDOWN_S)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _server(self, key: _Key) -> PropolisServer:
-        server = self._servers.get(key)
-        if server is None:
-            server = self._servers[key] = PropolisServer()
-        return server
-
-    def _open(self, key: _Key, server: PropolisServer) -> None:
-        wanted = self._wanted(key)
+    def _open(self, served: _Served) -> None:
+        served.opened = True
+        wanted = self._wanted(served.key)
         try:
             address = SocketAddress.parse(wanted)
-            self._check_ours(key[0], address)
-            listening = bind(address.host, address.port)
+            self._check_ours(served.key[0], address)
+            knocker = bind(address.host, address.port)
         except (OSError, ValueError) as error:
-            self._log.error("cannot serve Propolis", vmm=str(key[1]), address=wanted, why=_advice(error))
+            self._log.error("cannot serve Propolis", vmm=str(served.key[1]), address=wanted, why=_advice(error))
             # not within the turn that made the VM: its effects are still being performed
-            asyncio.get_running_loop().call_soon(self._fail, key)
+            asyncio.get_running_loop().call_soon(self._fail, served.key)
             return
-        name = listening.getsockname()
-        server.address = str(SocketAddress(name[0], name[1]))
-        self._by_name[name[:2]] = server
+        name = knocker.getsockname()
+        served.name, served.knocker = name[:2], knocker
+        self._by_name[served.name] = served
+        asyncio.get_running_loop().add_reader(knocker.fileno(), self._knocked, served)
+
+    def _knocked(self, served: _Served) -> None:
+        """Somebody has connected: they are let in by what serves from now on."""
+        knocker, served.knocker = served.knocker, None
+        if knocker is None:
+            return  # closed in this very turn of the loop
+        asyncio.get_running_loop().remove_reader(knocker.fileno())
+        self._server(served)
         if self._web is None:
             self._web = make_server(self._resolve)
-        self._later(self._listen(key, listening))
+        self._later(self._listen(served, knocker))
 
-    async def _listen(self, key: _Key, listening: socket.socket) -> None:
+    async def _listen(self, served: _Served, listening: socket.socket) -> None:
         assert self._web is not None
         listener = await asyncio.get_running_loop().create_server(self._web, sock=listening, backlog=BACKLOG)
-        if key in self._servers:
-            self._listeners[key] = listener
+        if self._served.get(served.key) is served:
+            served.listener = listener
         else:
             stop_accepting(listener)
 
@@ -206,9 +264,11 @@ class PropolisApis:
         A Propolis API knows no password, and its address stands in a body: whoever may write one must not be able to
         open it on all interfaces. Nexus takes addresses of a sled's own prefix (SA 1.1), and loopback is our own.
         """
+        if address.is_loopback:
+            return
         host = address.host.partition("%")[0]
         nets = (*self._daemon.options.propolis_nets, *_own(SocketAddress.parse(self._daemon.addresses[sled_id])))
-        if not address.is_loopback and not any(net.is_v6 == (":" in host) and net.contains(host) for net in nets):
+        if not any(net.is_v6 == (":" in host) and net.contains(host) for net in nets):
             raise ValueError(
                 "the address is neither loopback nor of the sled's own prefix; --propolis-net NET allows others"
             )
@@ -222,17 +282,22 @@ class PropolisApis:
     def _resolve(self, request: web.BaseRequest) -> PropolisServer | None:
         transport = request.transport
         name = transport.get_extra_info("sockname") if transport is not None else None
-        return None if name is None else self._by_name.get(tuple(name[:2]))
+        served = None if name is None else self._by_name.get(tuple(name[:2]))
+        return None if served is None else served.server
 
-    def _close(self, key: _Key) -> None:
-        server = self._servers.pop(key, None)
-        listener = self._listeners.pop(key, None)
+    def _close(self, served: _Served) -> None:
+        self._served.pop(served.key, None)
+        knocker, listener = served.knocker, served.listener
+        served.knocker = served.listener = None
+        if knocker is not None:
+            asyncio.get_running_loop().remove_reader(knocker.fileno())
+            knocker.close()
         if listener is not None:
             stop_accepting(listener)
-        if server is not None:
-            self._by_name = {name: each for name, each in self._by_name.items() if each is not server}
-            if server.host is not None:
-                self._later(server.close())
+        if served.name is not None and self._by_name.get(served.name) is served:
+            del self._by_name[served.name]
+        if served.server is not None and served.server.host is not None:
+            self._later(served.server.close())
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

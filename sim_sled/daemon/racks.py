@@ -1,7 +1,8 @@
 """Where running racks are found by name: a file each, with its addresses, held by a lock while the process lives.
 
 Below `$XDG_RUNTIME_DIR/sim-sled`, or `$XDG_STATE_HOME` (`~/.local/state`) where there is none. A process that was
-killed leaves a file that nobody holds: it counts for nothing and is taken away by whoever comes next.
+killed leaves a file that nobody holds: it counts for nothing and is taken away by whoever comes next. The log of one
+that was detached stays for whoever looks for it, until `down` or another rack of that name.
 
 Read next: daemon/small_rack.py.
 """
@@ -47,6 +48,11 @@ def folder() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "sim-sled"
 
 
+def log_of(name: str) -> Path:
+    """What a rack says that is detached."""
+    return folder() / f"{name}.log"
+
+
 @contextmanager
 def claimed(name: str) -> Iterator[Path]:
     """The rack's name is ours while this lasts; yields the file that `publish` writes. Nothing is left behind. Raises
@@ -63,6 +69,7 @@ def claimed(name: str) -> Iterator[Path]:
             except OSError:
                 raise NameTaken(f"a rack called {name!r} runs already") from None
             file.unlink(missing_ok=True)
+            log_of(name).unlink(missing_ok=True)
         try:
             yield file
         finally:
@@ -127,7 +134,10 @@ def find(name: str | None = None) -> tuple[str, dict[str, Any]]:
     if name is not None:
         if name in racks:
             return name, racks[name]
-        raise NoRack(f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)")
+        told = f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)"
+        if NAME.fullmatch(name) and log_of(name).is_file():
+            told += f"; it was killed, its log is {log_of(name)}"
+        raise NoRack(told)
     if len(racks) == 1:
         return next(iter(racks.items()))
     if not racks:

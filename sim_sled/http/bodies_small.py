@@ -27,8 +27,9 @@ class PutStateJson(Json[VmmPutStateBody]):
 
     def decode(self, body: bytes) -> VmmPutStateBody:
         asked = super().decode(body)
-        if asked.state.type is Asked.MIGRATION_TARGET and asked.state.value is not None:
-            self.require(SockAddr.canonical, asked.state.value.src_propolis_addr, "state.value.src_propolis_addr")
+        state = asked.state
+        if state.value is not None and state.type is Asked.MIGRATION_TARGET:
+            self.require(SockAddr.canonical, state.value.src_propolis_addr, "state.value.src_propolis_addr")
         return asked
 
 

@@ -1,6 +1,8 @@
 """Chance without a generator: a draw is a hash of (seed, what, whom, occurrence).
 
 So unrelated traffic never shifts a fate, and the same VM ordinal meets the same fate in every run of a seed.
+
+Read next: campaign/draws.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ From these classes come the validation (`check.py`), the JSON Schema and the ref
 printing (`printing.py`). The classes are frozen values; two are equal if they say the same, wherever it stands.
 
 Read before: language/actions.py, language/selector.py.
-Read next: language/check.py, play/fleet.py, play/judge/expect.py, play/tasks.py, play/users.py.
+Read next: campaign/ambush.py, language/check.py, play/fleet.py, play/judge/expect.py, play/tasks.py, play/users.py.
 """
 
 from __future__ import annotations
@@ -239,7 +239,10 @@ class Rule(Located):
     """If `when` happens to one that `for` means, `do` is done. Rules are tried in the order of the file."""
 
     name: str = f(
-        slug("E110", "name"), "Unique; counters survive a reload by it.", missing="E190", codes="E110 E190 E191"
+        slug("E110", "name"),
+        "A name of its own, by which its counters survive a reload.",
+        missing="E190",
+        codes="E110 E190 E191",
     )
     for_: Selector = f(Struct(Selector), "Whom it means.", default=EVERYTHING, words="everything")
     when: Trigger = f(Struct(Trigger), "What sets it off.", missing="E210", codes="E210 E211 E212")

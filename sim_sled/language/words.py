@@ -183,9 +183,10 @@ INVARIANTS: Final = {
     "no_leaks": "at the end nothing is left behind: VMMs that Nexus has forgotten, records that nobody refers to",
     "capacity": "no sled ever carries more CPUs or memory than its shape has",
     "no_unexplained_5xx": "every 5xx answer to Nexus or from Nexus was made by a rule",
-    "wishes_kept": "at the end nothing runs whose stop was accepted; what failed does not turn `stopped` unasked",
+    "wishes_kept": "what was stopped does not run at the end, nor is restarted; what failed is not `stopped` unasked",
     "over_left_alone": "Nexus asks no sled for a VMM that it knows to be failed or destroyed (virtual time only)",
     "agents_live": "no sled agent aborts",
+    "nexus_lives": "Nexus does not end by itself: it is restarted by rules alone (virtual time only)",
     "time_ordered": "`time_updated` of one VMM never goes back",
 }
 DEFAULT_INVARIANTS: Final = ("gen_monotonic", "final_state_acked", "one_running_vmm")

@@ -50,6 +50,12 @@ def find(given: str) -> list[str]:
     return [given]
 
 
+def named(path: str) -> str:
+    """What to type for a file that `find` gave: of the library its name, unless something here is called so."""
+    given = Path(path)
+    return given.stem if given.parent == folder() and find(given.stem) == [path] else path
+
+
 def find_all(given: Iterable[str]) -> list[str]:
     """`find` for each, in order."""
     return [path for one in given for path in find(one)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any, Final
@@ -30,6 +31,8 @@ class Run:
     took_s: float
     strict: bool = False
     """What is only a warning fails it too."""
+    more: str = ""
+    """Options beside those of the result that it was played with, as they are typed."""
 
     @property
     def good(self) -> bool:
@@ -102,7 +105,7 @@ def _again(run: Run) -> list[str]:
     variant = f" --variant {result.variant}" if result.variant else ""
     variant += f" --sled-variant {result.sled_variant}" if result.sled_variant else ""
     clock = " --clock wall" if result.clock == "wall" else ""
-    return [f"again: sim-sled run {run.shown} --seed {result.seed}{variant}{clock}"]
+    return [f"again: sim-sled run {shlex.quote(run.shown)} --seed {result.seed}{variant}{clock}{run.more}"]
 
 
 def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:

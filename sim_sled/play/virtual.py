@@ -26,6 +26,7 @@ from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
 from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config
+from nexus_client.stub.hazards import PANICS
 from nexus_client.stub.nexus import Nexus
 from nexus_client.types import SledAgentInfo, SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
@@ -390,6 +391,8 @@ class World:
             about = f"{row.hostname}: " if row is not None else ""
             if line.what != "saga" or "unwind" in line.text or "stuck" in line.text:
                 self._nexus_line(line.what, line, about + self.for_line(line.text))
+            if line.what == "crash" and line.text.startswith(PANICS):
+                self.judge.invariants.panicked(line.text)
         elif line.what == "commit" and line.instance_id is not None:
             self.judge.invariants.commit(line.instance_id, line.text)
         if line.instance_id is not None:

@@ -22,6 +22,7 @@ from yarl import URL
 
 from nexus_client.stub import contract as nx
 from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk, SledConfig
+from sim_sled.core.contract import ZoneServer
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.language.check import parse_scenario
 
@@ -293,6 +294,20 @@ async def test_a_pantry_zone_of_a_configuration_is_the_pantry_of_its_sled():
                     break
                 await asyncio.sleep(0.01)  # zones are listened for behind the answer
         assert told["volumes"] == [str(disk.id)]
+
+
+async def test_a_zone_that_starts_while_the_daemon_ends_is_not_listened_for():
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    late = (ZoneServer(f"[::1]:{port}", None),)
+    async with Cluster(1) as cluster:
+        beside = cluster.daemon.companions[cluster.sleds[0]]
+        await beside.serve_zones(late)
+        socket.create_connection(("::1", port)).close()
+    await beside.serve_zones(late)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("::1", port))
 
 
 # ---- 7.5, 7.7, 7.11 ------------------------------------------------------------------------------------------------

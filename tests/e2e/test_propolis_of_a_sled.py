@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unittest.mock
 import uuid
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
 from sim_sled.core.config import SledConfig
+from sim_sled.daemon import propolis_api
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
@@ -88,6 +90,38 @@ async def test_a_vmm_on_loopback_answers_as_a_propolis_and_shows_where():
             await nexus.heard(vmm, "destroyed")
             with contextlib.suppress(aiohttp.ClientError):
                 assert (await poll).status == 410
+
+
+@pytest.mark.parametrize("unheard", [64, 3], ids=["all of it waits for somebody", "more than is kept for nobody"])
+async def test_who_is_the_first_to_ask_a_vmm_is_told_all_that_it_has_said_before(monkeypatch, unheard):
+    monkeypatch.setattr(propolis_api, "UNHEARD_MAX", unheard)
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
+        await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
+        await side.ask(vmm, "reboot")
+        await nexus.until(lambda: nexus.states(vmm).count("running") == 2)
+        at = side.daemon.propolis.address_of(side.sled_id, vmm)
+        async with aiohttp.ClientSession(f"http://{at}", headers=PROPOLIS_HEADERS) as propolis:
+            async with propolis.get("/instance/serial/history", params={"from_start": "0"}) as answer:
+                assert bytes((await answer.json())["data"]).decode().count("login:") == 2
+            async with propolis.get("/instance/state-monitor", json={"gen": 0}) as answer:
+                told = await answer.json()
+                assert told["state"] == "Running"
+            poll = asyncio.create_task(propolis.get("/instance/state-monitor", json={"gen": told["gen"] + 1}))
+            await side.ask(vmm, "reboot")
+            assert (await (await poll).json())["gen"] > told["gen"]
+
+
+async def test_a_vmm_that_nobody_asks_is_a_socket_and_no_server():
+    """All VMMs of a rack with `--workers` have an address of their own: a life must not pay for what nobody wants."""
+    vmm = uuid.uuid4()
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
+        with unittest.mock.patch.object(propolis_api, "PropolisServer") as server:
+            await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
+            assert side.daemon.propolis.address_of(side.sled_id, vmm)
+            await side.ask(vmm, "stopped")
+            await nexus.heard(vmm, "destroyed")
+        server.assert_not_called()
 
 
 async def test_a_vmm_that_is_gone_does_not_listen_any_more():

@@ -158,6 +158,11 @@ def test_a_rack_that_was_killed_counts_for_nothing(home):
     until = time.monotonic() + LONG_S
     while json.loads(sim("racks", "--json")[1]):
         assert time.monotonic() < until
+    log = home / "sim-sled" / "dead.log"
+    assert str(log) in sim("ps", "--rack", "dead")[2], "what it said last is there to be read"
+    code, _, err = sim("down", "dead")
+    assert (code, "rack dead is ready" in err, "was killed before" in err) == (3, True, True)
+    assert list((home / "sim-sled").iterdir()) == [], "and is gone when somebody has cleaned up"
     assert sim("down", "dead")[0] == 3, "nobody is called so"
     assert sim("up", "--name", "dead", "--detach")[0] == 0, "its name is free again"
     assert sim("down", "dead")[0] == 0

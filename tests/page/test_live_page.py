@@ -42,6 +42,7 @@ async def test_who_needs_a_look_is_listed_and_opened_from_there(rack, page):
     await rack.small.stop_instance("stuck-1")
     await live(page, rack)
     await expect(page.get_by_role("heading", name="1 needs a look")).to_be_visible()
+    await expect(page.locator(".look")).to_contain_text("rule never-stops")
     await page.get_by_role("button", name=re.compile("stuck-1")).click()
     await expect(page.get_by_role("region", name="one VM")).to_contain_text("halting")
 
@@ -115,6 +116,53 @@ async def test_both_sides_of_a_migration_are_shown_together(rack, page):
     await expect(story.locator(".whys h3")).to_have_text([re.compile("v1 .* source"), re.compile("v2 .* target")])
     await story.get_by_text("on the command line").click()
     await expect(story.locator(".ids")).to_contain_text("migration")
+
+
+async def test_the_why_of_an_open_vm_follows_what_no_row_of_the_grid_tells(rack, page):
+    """A rule that stalls a VM at rest makes no event. What somebody points at or selects stays as it is."""
+    await rack.running("web-1")
+    await live(page, rack, "#v1")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story.locator("table.events")).to_contain_text("asked running")
+    await story.locator(".faults").evaluate("(group) => { group.isTheSame = true; }")
+    rack.small.daemon.do_once(rack.small.meant("web-1").propolis_id, "stall: true")
+    await expect(story.locator("ul.why")).to_contain_text("stalls it for ever")
+    assert await story.locator(".faults").evaluate("(group) => group.isTheSame")
+
+
+async def test_an_open_side_of_a_migration_follows_the_other_side(rack, page):
+    await rack.running("web-1")
+    source = rack.small.meant("web-1")
+    target = next(handle for handle in rack.small.handles if handle.id != source.sled_id)
+    await live(page, rack, "#v1")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story).to_contain_text("Nexus acknowledged running")
+    await rack.small.migrate_instance("web-1", target.id)
+    await rack.small.expect("v2", "running", within_s=60)
+    await expect(story).to_contain_text("Both sides of its migration")
+    await rack.small.stop_instance("web-1")
+    await expect(story.locator(".whys li").filter(has_text="is gone: it was")).to_have_count(2)
+
+
+async def test_an_address_that_was_sent_opens_a_vm_that_is_gone_meanwhile(rack, page):
+    await rack.running("web-1")
+    await rack.small.stop_instance("web-1")
+    await rack.small.expect("web-1", "destroyed", within_s=60)
+    await live(page, rack, "#v1")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story.get_by_role("heading", name="web-1")).to_be_visible()
+    await expect(story).to_contain_text("is gone: it was destroyed")
+
+
+async def test_the_focus_stays_on_a_vm_while_one_above_it_leaves_the_list(rack, page):
+    await rack.running("web-1", "late-1")
+    rule = rack.small.daemon.do_once(rack.small.meant("web-1").propolis_id, "stall: true")
+    await live(page, rack)
+    await expect(page.locator(".look .tag")).to_have_text(["stuck", "held"])
+    await page.get_by_role("button", name=re.compile("^late-1")).first.focus()
+    assert rack.small.daemon.release(rule)
+    await expect(page.get_by_role("heading", name="1 needs a look")).to_be_visible()
+    assert "late-1" in await page.evaluate("document.activeElement.innerText")
 
 
 async def test_what_happens_is_seen_without_reloading(rack, page):

@@ -11,7 +11,7 @@ from nexus_client.stub.hazards import DEFAULT, Hazard
 from sim_sled.campaign.explore import explore
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
-from sim_sled.language.schema import Load
+from sim_sled.language.schema import Expect, Load
 from sim_sled.language.selector import Selector
 from sim_sled.play.run import How, play
 from tests.sim.hazard_hunt import (
@@ -57,6 +57,30 @@ def test_with_the_panic_nexus_dies_again_at_each_start():
     downs = [line for line in lines if line.split()[1] == "nexus" and line.endswith(" down")]
     assert len(panics) > 10
     assert len(downs) == len(panics)
+
+
+def judged_by(scenario, name):
+    return attrs.evolve(scenario, expect=(Expect(always=(name,)),))
+
+
+def test_a_nexus_that_dies_by_itself_is_blamed_once_and_one_that_a_rule_restarts_is_not():
+    lost = judged_by(scenario_of("target-lost"), "nexus_lives")
+    assert not play(lost, 1, How(keep=False)).failures
+    on = with_nexus(*DEFAULT, Hazard.PANIC_WITHOUT_TARGET)(lost)
+    assert [failure.key for failure in play(on, 1, How(keep=False)).failures] == ["nexus_lives"]
+    restarted = judged_by(scenario_of("sagas-settle"), "nexus_lives")
+    assert not play(restarted, 1, How(keep=False)).failures
+
+
+def test_a_start_that_overrules_a_stop_is_blamed_although_the_user_stops_it_again_before_the_end():
+    overruled = judged_by(scenario_of("stop-overruled"), "wishes_kept")
+    again = Load(at=90_000_000, stop=Selector(hostname=("web",)))
+    overruled = attrs.evolve(overruled, load=(*overruled.load, again))
+    assert not play(overruled, 1, How(keep=False)).failures
+    failures = play(with_nexus(Hazard.START_OVERRULES_STOP)(overruled), 1, How(keep=False)).failures
+    assert [failure.text for failure in failures] == [
+        "invariant wishes_kept: web had failed, and is started again, but its user has stopped it"
+    ]
 
 
 def test_what_users_see_while_nexus_dies_of_it_is_an_instance_that_stays_failed_and_no_answers():

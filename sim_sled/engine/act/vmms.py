@@ -63,6 +63,7 @@ def _freeze(firing: Firing, action: Stall, who: Subject) -> None:
 
         def thaw(now_us: int) -> None:
             if not who.gone and now_us >= who.stalled_until_us:
+                who.frozen_by = ""  # nothing is left that somebody could release
                 _propolis(firing, who, Release())
 
         firing.later(action.lasts, thaw)

@@ -21,20 +21,20 @@ export function draw(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
 
-// A list that is kept by key: nodes stay where they are, `make` once, `update` each time.
+// A list that is kept by key: nodes stay where they are, `make` once, `update` each time. Whatever has left goes first:
+// a node that is moved to close a gap would lose the focus and its place of scrolling.
 export function keyed(node, items, key, make, update) {
   const had = node.keyed ?? (node.keyed = new Map());
-  const now = new Map();
+  const now = new Map(items.map((item) => [key(item), item]));
+  for (const [name, row] of had) if (!now.has(name)) row.remove();
   let at = node.firstChild;
-  for (const item of items) {
-    const name = key(item);
+  for (const [name, item] of now) {
     const row = had.get(name) ?? make(item);
     update(row, item);
     now.set(name, row);
     if (row === at) at = at.nextSibling;
     else node.insertBefore(row, at);
   }
-  for (const [name, row] of had) if (!now.has(name)) row.remove();
   node.keyed = now;
 }
 

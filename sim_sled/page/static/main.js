@@ -21,6 +21,8 @@ class Page {
     this.text = "";
     this.only = new Set();
     this.openId = null;
+    this.toldOf = [];
+    this.lost = null;
     const changed = () => this.ask();
     this.source = recording ? new Recorded(this.rack, recording, changed) : new Live(this.rack, changed);
     this.recording = recording;
@@ -31,10 +33,10 @@ class Page {
     this.transport = new Transport(this.source, recording, { can: (what) => this.source.can(what), act: (what, done) => this.act(what, done), openVm: () => this.openVm() });
     this.build(root);
     document.addEventListener("keydown", (event) => this.key(event));
-    onScheme(() => { this.story.shown = ""; this.ask(true); });
+    onScheme(() => { this.ask(true); });
     if (!recording) setInterval(() => this.tick(), TICK_MS);
     addEventListener("hashchange", () => this.followHash());
-    addEventListener("resize", () => { this.story.shown = ""; this.ask(); });
+    addEventListener("resize", () => { this.ask(); });
   }
 
   build(root) {
@@ -98,7 +100,10 @@ class Page {
 
   // Nothing has happened, but time goes by: the clock, how long a VM has waited, the plots.
   tick() {
-    if (this.source.state !== "live" || this.rack.pace?.paused) return;
+    if (this.source.state !== "live") return;
+    // a why counts down, and what a rule notes changes no row of the grid
+    if (this.openId !== null && this.openId !== this.lost) this.tell();
+    if (this.rack.pace?.paused) return;
     this.ticked = true;
     this.ask();
   }
@@ -113,12 +118,12 @@ class Page {
       this.showRules();
       this.grid.meansAll = this.text === "" && this.only.size === 0;
       this.grid.show(this.rack);
-      if (this.openId !== null && (this.recording || this.rack.vms.get(this.openId) !== this.toldOf)) this.tell();
+      if (this.openId !== null && (this.recording || this.toldOf.some(([id, row]) => this.rack.vms.get(id) !== row))) this.tell();
     } else if (this.ticked) this.showList();
     this.ticked = false;
     this.showEmpty();
-    if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, ` in ${seconds(this.source.bucketUs)}`);
-    else this.plots.show(lastSeconds(this.rack), null, "/s");
+    if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, seconds(this.source.bucketUs));
+    else this.plots.show(lastSeconds(this.rack), null);
     this.transport.show(this.rack);
     if (this.source.state === "locked" && !this.lock.open) this.lock.showModal();
   }
@@ -208,7 +213,7 @@ class Page {
       setText(node.tag, trouble === "retrying" ? `attempt ${vm.tries}` : trouble);
       node.tag.className = `tag ${trouble}`;
       const since = vm.gone || !vm.since_us ? "" : ` for ${seconds(Math.max(0, this.rack.atUs - vm.since_us))}`;
-      setText(node.rest, `v${vm.n} ${vm.state}${since} \u00b7 ${this.sledName(vm.sled)}${vm.trouble && !vm.gone ? ` \u00b7 ${vm.trouble}` : ""}`);
+      setText(node.rest, `v${vm.n} ${vm.state}${since} \u00b7 ${this.sledName(vm.sled)}${whyOf(vm)}`);
       node.firstChild.setAttribute("aria-current", String(vm.id === this.openId));
     });
   }
@@ -293,10 +298,10 @@ class Page {
 
   open(id) {
     this.openId = this.grid.selected = this.grid.cursor = id;
+    this.lost = null;
     const vm = this.rack.vms.get(id) ?? this.rack.gone.get(id);
     if (vm) history.replaceState(null, "", `#v${vm.n}`);
     document.body.classList.add("telling");
-    this.story.shown = "";
     this.tell(true);
     this.ask(true);
   }
@@ -319,9 +324,13 @@ class Page {
         this.again = false;
         const id = this.openId;
         if (id === null) break;
-        this.toldOf = this.rack.vms.get(id);
+        // rows as they are before it is asked: what changes meanwhile is asked for again
+        const rows = new Map(this.rack.vms);
+        this.toldOf = [[id, rows.get(id)]];
         const story = await this.source.story(id);
         if (id !== this.openId) { this.again = true; continue; }
+        this.lost = null;
+        this.toldOf = story.lives.map((life) => [life.id, rows.get(life.id)]);
         const self = story.lives.find((life) => life.id === id);
         const vm = this.rack.vms.get(id) ?? { id, ...self, gone: true };
         this.story.show(story, vm, (sled) => this.sledName(sled), this.recording ? this.source.now : null);
@@ -329,6 +338,7 @@ class Page {
         if (!this.recording) await new Promise((wake) => setTimeout(wake, STORY_MS));
       } while (this.again);
     } catch (error) {
+      this.lost = this.openId;  // said once, and not each second; a new row of it is asked about again
       if (this.source.state !== "away") this.say(error.message, true);
     } finally {
       this.telling = false;
@@ -342,8 +352,19 @@ class Page {
       const vm = [...this.rack.vms.values(), ...this.rack.gone.values()].find((each) => each.n === Number(n));
       if (vm && vm.id !== this.openId) this.open(vm.id);
       else if (!vm && tries > 0) setTimeout(() => find(tries - 1), 200);
+      else if (!vm && !this.recording) this.findGone(Number(n));
     };
     find(20);
+  }
+
+  // Whoever is gone is in no row; the daemon still knows its life.
+  async findGone(n) {
+    try {
+      const { lives } = await this.source.story(`v${n}`);
+      this.open(lives.find((life) => life.n === n).id);
+    } catch (error) {
+      this.say(error.message, true);
+    }
   }
 
   // ---- doing
@@ -415,6 +436,13 @@ class Page {
     };
     return el("dialog", { "aria-label": "control token" }, el("form", { onsubmit: enter }, el("h2", { text: "This daemon wants its control token" }), el("p", { class: "dim", text: "It stays in this tab." }), input, el("button", { text: "Open" })));
   }
+}
+
+// What keeps a VM where it is, in a word: the rule, or what Nexus answered.
+function whyOf(vm) {
+  if (vm.gone) return "";
+  const rule = vm.rule && ["stuck", "held"].includes(troubleOf(vm)) ? `rule ${vm.rule}` : "";
+  return [rule, vm.trouble].filter(Boolean).map((text) => ` \u00b7 ${text}`).join("");
 }
 
 const embedded = document.getElementById("recording");

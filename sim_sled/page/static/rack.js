@@ -133,7 +133,7 @@ export function troubleOf(vm) {
 
 export const TROUBLES = [
   { word: "failed", says: "given up by Propolis or the agent" },
-  { word: "stuck", says: "nothing but a request or a fault ends what it waits for" },
+  { word: "stuck", says: "nothing but a request, a fault or a release ends what it waits for" },
   { word: "held", says: "a rule keeps back its report" },
   { word: "retrying", says: "Nexus does not acknowledge its report" },
 ];

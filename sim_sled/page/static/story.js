@@ -1,6 +1,6 @@
 // One VM: why it is where it is, and its life; beside it the other side of its migration, on the same axis of time.
 
-import { draw, el, setText } from "./dom.js";
+import { draw, el, keyed } from "./dom.js";
 import { icon } from "./shapes.js";
 import { clock, colourOf, faults, lookOf, seconds } from "./words.js";
 
@@ -19,34 +19,40 @@ export class Story {
   }
 
   clear() {
-    this.node.replaceChildren();
-    this.shown = "";
+    this.shown = null;
+    keyed(this.node, [], (part) => part.key, (part) => part.make(), () => {});
   }
 
-  // `at`: where the slider stands (a time), null if live.
+  // `at`: where the slider stands (a time), null if live. Only the parts that have changed are made again: a text that
+  // somebody selects, a mark that somebody points at and the focus stay while the story goes on.
   show(story, vm, sledName, at) {
-    const text = JSON.stringify([story.why.says, story.lives, vm?.state, at, this.node.clientWidth]);
-    if (text === this.shown) return;
-    this.shown = text;
     const self = story.lives.find((life) => life.id === vm.id) ?? story.lives[0];
-    const opened = this.node.querySelector("details")?.open;
-    const scroll = this.node.querySelector(".lane-box")?.scrollLeft;
+    const whose = [self.id, story.lives.map((life) => life.id)];
+    const before = this.node.querySelector(".lane-box");
+    const pointedAt = before !== null && this.shown?.id === self.id && before.matches(":hover");
+    const until = at ?? (story.lives.every((life) => life.gone) ? 0 : pointedAt ? this.shown.until : story.at_us);
+    const opened = this.shown?.id === self.id && this.node.querySelector("details")?.open;
+    const scrolled = before && this.shown?.id === self.id ? { left: before.scrollLeft, atEnd: before.scrollLeft + before.clientWidth >= before.scrollWidth - 2 } : { atEnd: true };
     const focus = document.activeElement?.dataset?.keep;
-    this.node.replaceChildren(...[
-      this.head(self, vm, sledName),
-      this.whys(story, self),
-      story.lives.length > 1 ? el("p", { class: "note", text: "Both sides of its migration, on one axis of time; pauses are shortened." }) : null,
-      this.lanes(story, self, sledName, at),
-      this.buttons(self, vm),
-      this.events(story, self, sledName, at),
-      this.ids(self),
-      story.others.length ? el("p", { class: "note" }, "Other lives of this instance: ", story.others.map((each) => el("button", { class: "link", onclick: () => this.doing.open(each.id), text: `v${each.n} (${each.state})` }))) : null,
-    ].filter(Boolean));
-    const box = this.node.querySelector(".lane-box");
+    this.shown = { id: self.id, until };
+    const events = story.lives.map((life) => life.events);
+    const sleds = story.lives.map((life) => sledName(life.sled));
+    const parts = [
+      ["head", [self.name, self.n, self.state, vm.state, vm.gone, vm.role, vm.phase, sleds, colourOf(vm.state)], () => this.head(self, vm, sledName)],
+      ["whys", [story.why.says, story.lives.map((life) => life.says), events.map((each) => each.length > 0)], () => this.whys(story, self)],
+      ["note", [], () => (story.lives.length > 1 ? el("p", { class: "note", text: "Both sides of its migration, on one axis of time; pauses are shortened." }) : null)],
+      ["lanes", [events, until, this.node.clientWidth, sleds, colourOf(vm.state)], () => this.lanes(story, self, sledName, at)],
+      ["faults", [vm.gone], () => this.buttons(self, vm)],
+      ["events", [events, at, sleds, colourOf(vm.state)], () => this.events(story, self, sledName, at)],
+      ["ids", [self.migrations], () => this.ids(self)],
+      ["others", [story.others], () => (story.others.length ? el("p", { class: "note" }, "Other lives of this instance: ", story.others.map((each) => el("button", { class: "link", onclick: () => this.doing.open(each.id), text: `v${each.n} (${each.state})` }))) : null)],
+    ].map(([name, told, make]) => ({ key: JSON.stringify([name, whose, told]), make: () => make() ?? el("span", { hidden: true }) }));
+    keyed(this.node, parts, (part) => part.key, (part) => part.make(), () => {});
     if (opened) this.node.querySelector("details").open = true;
-    if (box && at === null) box.scrollLeft = scroll ?? box.scrollWidth;
-    else if (box) box.scrollLeft = this.cursorX - box.clientWidth / 2;
-    if (focus) this.node.querySelector(`[data-keep="${focus}"]`)?.focus();
+    const box = this.node.querySelector(".lane-box");
+    if (box !== null && at !== null) box.scrollLeft = this.cursorX - box.clientWidth / 2;
+    else if (box !== null && box !== before) box.scrollLeft = scrolled.atEnd ? box.scrollWidth : scrolled.left;
+    if (focus && document.activeElement?.dataset?.keep !== focus) this.node.querySelector(`[data-keep="${focus}"]`)?.focus();
   }
 
   head(self, vm, sledName) {

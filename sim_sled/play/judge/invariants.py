@@ -57,6 +57,8 @@ class Invariants:
     """What users saw last."""
     _stops: dict[UUID, bool] = attrs.field(factory=dict)
     """Whether a stop was accepted since the instance's user last wanted it to run. No entry: none is answered."""
+    _left: set[UUID] = attrs.field(factory=set)
+    """Instances that have failed and of which no user has asked to run since: who starts them is Nexus itself."""
 
     def fail(self, key: str, text: str, who: Subject | None = None, seen: str = "") -> None:
         """Each fault is told once. `seen`: which of several faults that `key` stands for, in words without names."""
@@ -98,6 +100,11 @@ class Invariants:
                 f"the agent of {who.sled.name} aborts, and takes {who.short} of {who.hostname} with it",
                 who,
             )
+
+    def panicked(self, why: str) -> None:
+        """Nexus has ended by itself. Who dies again at each start does it for one reason, which is told once."""
+        if "nexus_lives" in self.names:
+            self.fail("nexus_lives", why)
 
     def entered(self, who: Subject, event: Event) -> None:
         """A VMM enters a state."""
@@ -178,6 +185,14 @@ class Invariants:
         if unasked and "wishes_kept" in self.names:
             told = f"{row.hostname} had failed, and is stopped now, which nobody asked for"
             self.fail("wishes_kept", told, seen="stopped; wanted running")
+        if state == "failed":
+            self._left.add(instance_id)
+        elif state == "starting" and instance_id in self._left:
+            self._left.discard(instance_id)
+            stopped = row.intended_state is IntendedState.STOPPED and self._stops.get(instance_id, False)
+            if stopped and "wishes_kept" in self.names:  # at once: its user may stop it again before the end
+                told = f"{row.hostname} had failed, and is started again, but its user has stopped it"
+                self.fail("wishes_kept", told, seen="starts; wanted stopped")
         promises = state in ("stopped", "failed") and nexus.up and row.time_deleted is None
         if promises and not nexus.would_start(instance_id):
             self.fail("nexus_properties", f"38: {row.hostname} is {state}, but a start would be refused")
@@ -271,6 +286,7 @@ class Invariants:
         """A user of the scenario asks for this."""
         if verb in ("start", "reboot"):
             self._stops.pop(instance_id, None)
+            self._left.discard(instance_id)
 
     def stop_answered(self, instance_id: UUID, *, accepted: bool) -> None:
         """What the user was told. A stop that is refused, or not answered, promises nothing, although it has changed

@@ -1,29 +1,21 @@
 """A swarm: one number is a whole scenario, valid and always the same; guidance changes parts of it."""
 
 from itertools import islice
+from pathlib import Path
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim_sled.campaign.ambush import MOMENT_US, ambush, unlucky, watchful
+from sim_sled.campaign.draws import PARTS, Draws, byte_of, with_byte
 from sim_sled.campaign.explore import explore
 from sim_sled.campaign.guide import EARLY, ROUNDS, Guided, Swarm, fresh
 from sim_sled.campaign.job import Job, Ran, play_seed, scenario_of
 from sim_sled.campaign.places import Processes
 from sim_sled.campaign.sheet import Sheet, head_of
-from sim_sled.campaign.swarm import (
-    MOMENT_US,
-    PARTS,
-    Draws,
-    byte_of,
-    catalogue,
-    families,
-    placed,
-    scaled,
-    swarmed,
-    with_byte,
-)
+from sim_sled.campaign.swarm import catalogue, families, placed, scaled, swarmed
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.distribution import parse_distribution
@@ -60,6 +52,26 @@ def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library(na
     scenario = attrs.evolve(LIBRARY[name], rules=(*LIBRARY[name].rules, *added))
     _, problems = parse_scenario(print_scenario(scenario))
     assert problems.errors == 0, problems.text()
+
+
+@pytest.mark.parametrize("byte", range(0, 256, 5))
+def test_every_ambush_and_every_watchful_user_fits_into_a_scenario_of_others(byte):
+    rules, load = ambush(Draws("shares", byte), Draws("places", 255 - byte), 120_000_000)
+    rules.append(unlucky(Draws("places", byte)))
+    load += [watchful(Draws("load", byte), n, 120_000_000) for n in range(3)]
+    happy = LIBRARY["happy"]
+    scenario = attrs.evolve(happy, rules=tuple(rules), load=(*happy.load, *load))
+    read, problems = parse_scenario(print_scenario(scenario))
+    assert read is not None, problems.text()
+
+
+def test_ambushes_meet_in_windows_that_faults_at_times_of_their_own_miss():
+    """A Nexus that dies of a lost target needs late reports, a lost sled and a migration, all within two seconds."""
+    ground = library.load([str(Path(__file__).parents[3] / "campaign" / "few.yaml")])[0][0].scenario
+    hunt = Job("few", ground, How(), swarm=True, hazard="panic_without_target")
+    found = [fresh(77, n) for n in (40, 100, 159, 173, 233, 248, 285)]
+    keys = [key for seed in found for key, _ in play_seed(hunt, seed).failures]
+    assert "nexus_lives" in keys
 
 
 def test_every_family_fits_into_a_scenario_of_others():

@@ -64,6 +64,16 @@ def test_what_has_no_answer_of_its_own_tells_its_lines():
     assert "nowhere" in failed.stderr
 
 
+@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready"])
+def test_a_command_with_an_answer_of_its_own_prints_json_also_when_it_fails(words, tmp_path, monkeypatch):
+    """Whoever pipes it into a parser gets no complaint of the parser on top."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    failed = run("sim-sled", *words.split(), "--json")
+    assert failed.exit_code in (2, 3)
+    assert json.loads(failed.stdout) == {"exit_code": failed.exit_code, "lines": []}
+    assert failed.stderr
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_docs_have_every_option_of_every_command(name):
     told = manual(PROGRAMS[name], name)
@@ -164,3 +174,19 @@ def test_a_number_means_the_same_wherever_a_program_exits():
     for path in [*root.glob("sim_sled/cli/*.py"), *root.glob("*/__main__.py"), root / "sim_sled/daemon/serve.py"]:
         codes = [line for line in path.read_text().splitlines() if said.search(line) and "exit" in line.lower()]
         assert codes == [], f"{path}: {codes}; take them of {table.name}"
+
+
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
+@pytest.mark.parametrize(
+    "words",
+    [("nexus", "[::1]:0"), ("serve", "00000000-0000-4000-8000-000000000001", "[::1]:0", "[::1]:1")],
+    ids=lambda words: words[0],
+)
+def test_no_option_that_is_seconds_is_endless(words, value):
+    """They become integer microseconds."""
+    options = re.findall(r"^  (--[a-z-]+) <float", run("sim-sled", words[0], "--help").output, re.MULTILINE)
+    assert options
+    for option in options:
+        result = run("sim-sled", *words, option, value)
+        assert (result.exit_code, result.exception.__class__) == (2, SystemExit), option
+        assert f"Invalid value for '{option}'" in result.stderr

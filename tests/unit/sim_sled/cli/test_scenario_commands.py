@@ -1,6 +1,7 @@
 """The commands on scenarios: exit codes, JSON, JUnit, files; as a person types them."""
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sim_sled.campaign.explore import Explored, Group
 from sim_sled.cli.exploring import brief
 from sim_sled.cli.main import app
 from sim_sled.core.event import Event
+from sim_sled.play import library
 
 LIBRARY = Path(__file__).parents[4] / "scenarios"
 BAD = Path(__file__).parents[3] / "bad"
@@ -154,6 +156,21 @@ def test_what_goes_to_stdout_is_alone_there(tmp_path):
     assert "slow-boot.yaml: 2 runs" in result.stderr
 
 
+def test_the_command_that_plays_a_failed_run_again_does(tmp_path):
+    """With whatever it was played with: the same seed of a swarm, or at another pace, is another run."""
+    path = tmp_path / "it's bad.yaml"
+    path.write_text(
+        "version: 1\nname: bad\nload: [{at: 0s, create: {hostname: web}}]\n"
+        "expect: [{name: up, after: {state: starting}, that: {vmm: destroyed}, within: 1ms}]\n"
+    )
+    options = ("--swarm", "--pace", "console", "--hazard", "stop_before_start", "--until", "90s")
+    first = sim_sled("run", path, "--seed", 3, *options)
+    assert first.exit_code == 1
+    again = next(line for line in first.stdout.splitlines() if line.startswith("     again: "))
+    _, *words = shlex.split(again.removeprefix("     again: "))
+    assert sim_sled(*words).stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+
+
 def test_the_last_line_of_several_runs_says_how_many_failed(tmp_path):
     (tmp_path / "bad.yaml").write_text(
         "version: 1\nload: [{at: 0s, create: {hostname: web}}]\n"
@@ -215,6 +232,31 @@ def test_a_run_can_be_told_to_machines(tmp_path):
     assert "never-stops (stuck-stop.yaml:16): stall" in [e["text"] for e in events if e["kind"] == "rule"]
     assert json.loads(files["timeline.json"].read_text())["traceEvents"]
     assert files["sequence.mmd"].read_text().startswith("sequenceDiagram")
+
+
+def test_explain_plays_what_run_played():
+    """A VMM that sticks at one pace, or in a swarm, sticks in what is explained; what there is not is told."""
+    quick, slow = (
+        sim_sled("explain", LIBRARY / "happy.yaml", "web-1", "--at", "3s", "--seed", 3, "--pace", pace).stdout
+        for pace in ("instant", "rack")
+    )
+    assert "is running" in quick
+    assert "is starting" in slow
+    assert "--swarm" in sim_sled("explain", "--help").stdout
+    for option in ("--variant", "--sled-variant", "--hazard"):
+        refused = sim_sled("explain", LIBRARY / "happy.yaml", "web-1", option, "none-such")
+        assert (refused.exit_code, "'none-such'; there are: " in refused.stderr) == (2, True)
+
+
+def test_a_scenario_of_the_library_is_told_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        "again: sim-sled run happy --seed 1 --pace rack"
+        in sim_sled("run", "happy", "--seed", 1, "--pace", "rack").stdout
+    )
+    Path("happy").mkdir()
+    assert library.named(str(library.folder() / "happy.yaml")) == str(library.folder() / "happy.yaml")
+    assert library.named("happy.yaml") == "happy.yaml"
 
 
 def test_explain_tells_why_a_vmm_is_where_it_is():

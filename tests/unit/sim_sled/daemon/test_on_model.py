@@ -1,9 +1,10 @@
 """A rack that has its model of Nexus beside it does to it what rules want of Nexus."""
 
 import asyncio
+import contextlib
 
 from sim_sled import logs
-from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.language.check import parse_scenario
 
 RULES = """version: 1
@@ -54,6 +55,7 @@ async def test_the_model_dies_after_a_commit_and_comes_back():
         await rack.create_instance("web")
         await rack.expect("web", "running", within_s=PATIENCE_S)
         rack.daemon.fire("dies-later")
-        await rack.stop_instance("web")  # its end needs a commit
+        with contextlib.suppress(RackError):  # the sled's report may be there before its answer: who asks is dropped
+            await rack.stop_instance("web")  # its end needs a commit
         await until(lambda: not rack.server.nexus.up)
         await until(lambda: rack.server.nexus.up)

@@ -8,6 +8,7 @@ import pytest
 
 from sim_sled import logs
 from sim_sled.daemon import page
+from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.page import Feed, VmRow
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario
@@ -111,6 +112,63 @@ async def test_what_is_held_and_its_release_are_told_and_so_is_the_vm(rack):
     await reader.until(lambda it: it.others["held_total"] == 0 and it.named("late-1")["held"] == 0)
     await reader.until(lambda it: it.named("late-1")["acked"] == "running")
     await reader.close()
+
+
+@pytest.mark.parametrize("way", ["release", "fire"])
+async def test_a_release_reaches_a_page_in_one_message_that_nothing_has_to_look_for(rack, monkeypatch, way):
+    await rack.create_instance("late-1")
+    reader = Reader(Feed(rack.daemon))
+    await reader.until(lambda it: it.others.get("held_total") == 1 and it.named("late-1")["held"] == 1)
+    monkeypatch.setattr(page, "LOOK_S", 3600)
+    assert rack.daemon.release("keep") if way == "release" else rack.daemon.fire("enough")
+    await reader.read()
+    assert reader.others["held_total"] == 0
+    assert reader.named("late-1")["held"] == 0
+    await reader.close()
+
+
+async def test_time_that_stands_and_goes_on_wakes_a_page_that_waits(rack, monkeypatch):
+    """Nothing happens then: no event of a VM would bring it along."""
+    monkeypatch.setattr(page, "LOOK_S", 3600)
+    waits = asyncio.Event()
+    change = Looking.change
+
+    async def watched(self, seconds):
+        waits.set()
+        await change(self, seconds)
+
+    monkeypatch.setattr(Looking, "change", watched)
+    reader = Reader(Feed(rack.daemon))
+    await reader.until(lambda it: "pace" in it.others)
+    for move, paused in ((rack.daemon.pausing.pause, True), (rack.daemon.pausing.resume, False)):
+        waits.clear()
+        told = asyncio.create_task(reader.until(lambda it, paused=paused: it.others["pace"]["paused"] is paused))
+        await waits.wait()
+        move()
+        await told
+    await reader.close()
+
+
+async def test_a_vm_that_a_rule_froze_at_rest_is_told_as_stuck_until_its_release(rack):
+    await rack.create_instance("web-1")
+    await rack.expect("web-1", "running", within_s=60)
+    reader = Reader(Feed(rack.daemon))
+    await reader.until(lambda it: it.named("web-1")["acked"] == "running" if it.named("web-1") else False)
+    rule = rack.daemon.do_once(rack.meant("web-1").propolis_id, "stall: true")
+    await reader.until(lambda it: it.named("web-1")["stuck"])
+    assert rack.daemon.release(rule)
+    await reader.until(lambda it: not it.named("web-1")["stuck"])
+    await reader.close()
+
+
+async def test_a_stall_that_is_over_leaves_nothing_to_release(rack):
+    await rack.create_instance("web-1")
+    await rack.expect("web-1", "running", within_s=60)
+    rule = rack.daemon.do_once(rack.meant("web-1").propolis_id, "stall: 1ms")
+    async with asyncio.timeout(60):
+        while rack.daemon.engine.holds(rule):
+            await asyncio.sleep(0)
+    assert not rack.daemon.release(rule)
 
 
 async def test_a_rule_is_told_with_its_counters_and_what_fires_it(rack):

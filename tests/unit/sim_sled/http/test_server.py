@@ -587,7 +587,7 @@ async def test_sim_migration_source_checks_its_body(body):
 
 def test_request_ids_look_like_uuids():
     pattern = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-    ids = {new_request_id() for _ in range(200)}
-    assert len(ids) == 200
+    ids = {new_request_id() for _ in range(600)}
+    assert len(ids) == 600
     assert all(pattern.fullmatch(request_id) for request_id in ids)
     assert {request_id[19] for request_id in ids} == set("89ab")

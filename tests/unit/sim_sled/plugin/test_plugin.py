@@ -1,6 +1,7 @@
 """The pytest plugin, by pytest itself, as in somebody else's project."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
     assert "async def functions are not natively supported" in said
 
 
-def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(project):
+def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(project, pytester):
     done = project(
         """
         import pytest
@@ -84,10 +85,68 @@ def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(pr
         "will rest in running",
         "rule stuck",
         "seed=7",
-        "again: pytest 'test_a_failed",
+        "again: pytest test_a_failed",
         "--sim-seed 7",
     ):
         assert wanted in said, wanted
+    assert "Captured" not in said, "what it says is not said twice"
+    assert "- sim-sled -" not in said, "nor in a section of its own"
+    [again] = re.findall(r"again: pytest (.*)", said)
+    once_more = pytester.runpytest_subprocess(*OTHERS, *shlex.split(again))
+    once_more.assert_outcomes(failed=1)
+    assert "was not 'running' within 0.2 s: it is" in once_more.stdout.str()
+
+
+def test_whatever_a_test_fails_of_its_rack_is_told(project):
+    """Once, under the test's own failure; of a green test nothing is."""
+    done = project(
+        """
+        import pytest
+
+        def test_of_its_own(sim_rack, nexus_model):
+            nexus_model.create_instance("web").wait()
+            sim_rack.expect("web", "running", within=60).wait()
+            assert "web" == "db"
+
+        def test_of_the_model(sim_rack, nexus_model):
+            nexus_model.create_instance("db", start=False).wait()
+            nexus_model.expect("db", "running", within=0.1).wait()
+
+        @pytest.mark.scenario("stuck-stop", seed=7)
+        def test_of_a_rule(sim_rack):
+            sim_rack.assert_fired("never-stops")
+
+        def test_of_a_virtual_world(virtual_world):
+            virtual_world(
+                "version: 1\\nname: x\\nload: [{at: 0s, create: {hostname: web}}]\\n"
+                "expect: [{name: up, after: {state: starting}, that: {vmm: destroyed}, within: 1ms}]\\n",
+                seed=3,
+            )
+
+        def test_green(sim_rack, nexus_model):
+            nexus_model.create_instance("green-1").wait()
+        """,
+        "--sim-pace", "console",
+    )  # fmt: skip
+    done.assert_outcomes(passed=1, failed=4)
+    said = done.stdout.str()
+    assert said.count("- sim-sled -") == 2, "of the first two; the others say it themselves"
+    assert said.count("again: pytest ") == 3
+    for wanted in (
+        "web (v1, ",
+        "is running\n  timeline:",
+        "will rest in running.",
+        "::test_of_its_own --sim-seed 0 --sim-pace console",
+        "users see db 'stopped', not 'running'",
+        "rules fired: never-stops 0, ",
+        "expectation 'up'",
+        "Users see web as starting",
+        "again: sim-sled run - --seed 3",
+        "or: pytest ",
+    ):
+        assert wanted in said, wanted
+    assert "green-1" not in said
+    assert "concurrent/futures" not in said, "of how a test waits nothing is shown"
 
 
 def test_an_expectation_that_nobody_waits_for_fails_the_test(project):
@@ -210,7 +269,7 @@ def test_another_nexus_is_told_by_overriding_one_fixture(project):
 
         @pytest.fixture
         def sim_nexus(model_elsewhere):
-            return model_elsewhere.internal
+            return f"http://{model_elsewhere.internal}/"  # a URL does as well
 
         def test_it(sim_rack, model_elsewhere):
             assert sim_rack.nexus == model_elsewhere.internal
