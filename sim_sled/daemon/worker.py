@@ -192,4 +192,5 @@ async def _gone(parent: asyncio.StreamReader) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever sends it one by one: the parent decides
     ending.begin("sim-sled")
+    collector.begin()
     raise SystemExit(loop.run(_main()))
