@@ -142,6 +142,10 @@ class Asked(IdentityEnum):
     MIGRATION_TARGET = "migration_target"
 
 
+_MIGRATION_TARGET: Final = Asked.MIGRATION_TARGET
+"""Every request is asked for it, and from its class it would cost 0.1 us (CPython 3.11)."""
+
+
 class InstanceMigrationTargetParams(Struct, frozen=True, gc=False):
     """Where the source's Propolis listens: `ip:port`."""
 
@@ -156,7 +160,7 @@ class VmmStateRequested(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         # ValueError becomes msgspec's ValidationError with the path of this object
-        if self.type is Asked.MIGRATION_TARGET and self.value is None:
+        if self.value is None and self.type is _MIGRATION_TARGET:
             raise ValueError("`value` is required for migration_target")
 
 

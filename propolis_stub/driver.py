@@ -87,6 +87,16 @@ class Doing(IdentityEnum):
     RUNDOWN = "running down"
 
 
+# A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
+_IDLE: Final = Doing.IDLE
+_BACKENDS: Final = Doing.BACKENDS
+_MIGRATING: Final = Doing.MIGRATING
+_EXITED: Final = Doing.EXITED
+_RUNNING: Final = InstanceState.RUNNING
+_FAILED: Final = InstanceState.FAILED
+_NOT_STARTED: Final = QueueState.NOT_STARTED
+_RUN_DOWN: Final = Event.RUN_DOWN
+
 _D = Doing
 WAYS: Final[Mapping[tuple[Doing, Doing], str]] = MappingProxyType(
     {
@@ -218,8 +228,8 @@ class Driver:
         state = self.publisher.state
         if self.wrapper.level in ENSURABLE:
             return state if state is not None else InstanceState.CREATING
-        if state is InstanceState.FAILED or self._end is not Event.RUN_DOWN:
-            return InstanceState.FAILED
+        if state is _FAILED or self._end is not _RUN_DOWN:
+            return _FAILED
         if self.doing in _ENDING or self._asked is not None:
             return InstanceState.DESTROYED
         if self._active is not None and self._active.role is Role.SOURCE:
@@ -227,7 +237,7 @@ class Driver:
         queue = self.wrapper.live_queue()
         if queue.awaiting_stop or (self.guest.waiting and self.guest.will_halt):
             return InstanceState.DESTROYED
-        return InstanceState.CREATING if queue.state is QueueState.NOT_STARTED else InstanceState.RUNNING
+        return InstanceState.CREATING if queue.state is _NOT_STARTED else _RUNNING
 
     def waits_for(self) -> str | None:
         """What has to happen next, in words; None: nothing is under way."""
@@ -311,25 +321,25 @@ class Driver:
         waiting = self.waiting
         while True:
             doing, active = self.doing, self._active
-            if active is not None and active.broken and doing is Doing.MIGRATING and not self.held:
+            if active is not None and active.broken and doing is _MIGRATING and not self.held:
                 self._migration_failed(active.broken, out)
             elif waiting.point is not None:
                 if waiting.is_over(now_us, held=self.held):
                     self._pass(now_us, out)
-                elif doing is Doing.BACKENDS and self.wrapper.queue and not self.held and not waiting.stepped:
+                elif doing is _BACKENDS and self.wrapper.queue and not self.held and not waiting.stepped:
                     self._serve_during_start(out)
                 else:
                     return
-            elif doing is Doing.IDLE:
+            elif doing is _IDLE:
                 if self.held or not self._has_work():
                     return
                 self._wake(now_us)
-            elif doing is Doing.EXITED:
+            elif doing is _EXITED:
                 if self.held or self._stuck():
                     return
                 self._begin_rundown(now_us, out)
             else:
-                if doing is not Doing.MIGRATING or self.held or not (active and active.can_go):
+                if doing is not _MIGRATING or self.held or not (active and active.can_go):
                     return
                 self._drive_migration(now_us, out)
 

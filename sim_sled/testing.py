@@ -360,12 +360,20 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
     rack = SmallRack(
         name=request.node.name[:40],
         sleds=sleds,
-        nexus=sim_nexus,
+        nexus=_peer(sim_nexus),
         scenario=None if named is None else _scenario(named),
         seed=chosen,
         pace=request.config.getoption("--sim-pace"),
     )
-    _sim_loop.call(rack.start())
+    unbound: OSError | None = None
+    try:
+        _sim_loop.call(rack.start())
+    except OSError as error:
+        unbound = error
+    if unbound is not None:
+        from sim_sled.machine import cannot_bind
+
+        pytest.fail(f"sim_rack: {cannot_bind(unbound)}", pytrace=False)
     told = SimRack(rack, _sim_loop, _again(request, chosen))
     faults: list[str] = []
     try:
@@ -375,6 +383,16 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         _sim_loop.call(rack.stop())
     if faults:
         pytest.fail("left alone by the test:\n" + "\n".join(faults), pytrace=False)
+
+
+def _peer(nexus: str | None) -> str | None:
+    """An address, a name with a port, or a URL."""
+    from nexus_client.dropshot.text import peer_address
+
+    try:
+        return None if nexus is None else peer_address(nexus)
+    except ValueError as error:
+        raise pytest.UsageError(f"sim_nexus: {error}") from None
 
 
 def _again(request: pytest.FixtureRequest, seed: int) -> str:

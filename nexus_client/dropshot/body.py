@@ -118,7 +118,10 @@ def check_content_type(header: str) -> None:
 
 async def read_body(request: web.BaseRequest, bodies: Bodies, size_max: int = BODY_MAX) -> bytes:
     """The whole body. Raises `Refused`: too large, too slow, broken off."""
-    content = request.content
+    content, protocol = request.content, request.protocol
+    whole = protocol.whole(content) if isinstance(protocol, Connection) else None
+    if whole is not None and content.exception() is None and len(whole) <= size_max:
+        return whole
     if content.is_eof() and content.exception() is None:
         body = content.read_nowait()
         if len(body) > size_max:
@@ -128,7 +131,6 @@ async def read_body(request: web.BaseRequest, bodies: Bodies, size_max: int = BO
     if length is not None and length > size_max:
         raise _too_large(size_max)  # what is still on its way is read and dropped by aiohttp for a while
     await go_on(request)
-    protocol = request.protocol
     patience = protocol.patience if isinstance(protocol, Connection) else PATIENCE
     parts = bytearray()
     coming: _Coming | None = None

@@ -259,9 +259,8 @@ def _delete(ctx: Desk, row: Instance) -> None:
     for migration in list(ctx.records.migrations_of(row.id)):
         if migration.time_deleted is None:
             ctx.records.put_migration(replace(migration, time_deleted=ctx.now_us))
-    for ip in list(ctx.records.external_ips.values()):
-        if ip.instance_id == row.id:
-            ctx.records.drop_external_ip(ip.address)
+    for ip in ctx.records.external_ips_of(row.id):
+        ctx.records.drop_external_ip(ip.address)
     ctx.records.put_instance(
         replace(
             row,

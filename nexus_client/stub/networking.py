@@ -37,9 +37,17 @@ SNAT_PORTS: Final = 16_384
 # ---- what a VMM is told when it is registered ----------------------------------------------------------------------
 
 
+_GUESTS: Final = int(ipaddress.IPv4Address("172.30.0.0"))
+_NATS: Final = int(ipaddress.IPv4Address("203.0.113.0"))
+
+
+def _address(net: int, host: int) -> str:
+    return ".".join(map(str, (net + host).to_bytes(4, "big")))
+
+
 def vm_spec(ctx: Facts, row: Instance) -> VmSpec:
     """The virtual machine of an instance; addresses follow from its ordinal, ids from its id."""
-    mine = [ip for ip in ctx.records.external_ips.values() if ip.instance_id == row.id]
+    mine = ctx.records.external_ips_of(row.id)
     ephemeral = [ip.address for ip in mine if ip.kind is IpKind.EPHEMERAL]
     host = 5 + row.ordinal % 1000  # the first five addresses of a VPC subnet are reserved
     nat = row.ordinal - 1
@@ -53,13 +61,13 @@ def vm_spec(ctx: Facts, row: Instance) -> VmSpec:
         nic=NetworkInterface(
             id=ctx.named_id("nic", str(row.id)),
             name="net0",
-            ip=str(ipaddress.IPv4Address("172.30.0.0") + host),
+            ip=_address(_GUESTS, host),
             subnet="172.30.0.0/22",
             mac=f"A8:40:25:{mac >> 16 & 0xFF:02X}:{mac >> 8 & 0xFF:02X}:{mac & 0xFF:02X}",
             vni=1024 + row.project_id.int % 0xFF_0000,
         ),
         source_nat=SourceNat(
-            ip=str(ipaddress.IPv4Address("203.0.113.0") + 1 + nat // 4 % 254),
+            ip=_address(_NATS, 1 + nat // 4 % 254),
             first_port=nat % 4 * SNAT_PORTS,
             last_port=nat % 4 * SNAT_PORTS + SNAT_PORTS - 1,
         ),
@@ -178,11 +186,7 @@ NO_EPHEMERAL: Final = "instance does not have an ephemeral IP attached"
 def resource(ctx: Facts, row: Instance, kind: IpKind, address: str) -> Resource:
     """What the records say of this address. One without a row is detached and nobody's."""
     subnet = kind is IpKind.SUBNET
-    counted = [
-        ip
-        for ip in ctx.records.external_ips.values()
-        if ip.instance_id == row.id and (ip.kind is IpKind.SUBNET) == subnet
-    ]
+    counted = [ip for ip in ctx.records.external_ips_of(row.id) if (ip.kind is IpKind.SUBNET) == subnet]
     version = ipaddress.ip_network(address).version
     held = ctx.records.external_ips.get(address)
     if held is None:
@@ -209,11 +213,7 @@ def address_for(ctx: Facts, row: Instance, item: AttachIp | DetachIp) -> str:
         if address is None:
             raise invalid_request(f"a {item.kind.value} address is required")
         return address
-    own = [
-        ip.address
-        for ip in ctx.records.external_ips.values()
-        if ip.instance_id == row.id and ip.kind is IpKind.EPHEMERAL
-    ]
+    own = [ip.address for ip in ctx.records.external_ips_of(row.id) if ip.kind is IpKind.EPHEMERAL]
     if isinstance(item, DetachIp):
         if not own or (address is not None and address not in ctx.records.external_ips):
             raise invalid_request(NO_EPHEMERAL)

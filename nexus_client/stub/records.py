@@ -295,6 +295,7 @@ class Records:
     """The constraint of failure reasons (NX 1.3): if and only if Failed; False: a reason may outlive it (#11294)."""
     _vmms_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
     _migrations_of: dict[UUID, list[UUID]] = attrs.field(factory=dict, init=False)
+    _ips_of: dict[UUID, dict[str, None]] = attrs.field(factory=dict, init=False)
     _reserved_by: dict[UUID, dict[UUID, None]] = attrs.field(factory=dict, init=False)
     _live: dict[UUID, None] = attrs.field(factory=dict, init=False)
     _live_vmms: dict[UUID, int] = attrs.field(factory=dict, init=False)
@@ -330,6 +331,10 @@ class Records:
 
     def vmms_of(self, instance_id: UUID) -> Iterator[Vmm]:
         return (self.vmms[key] for key in self._vmms_of.get(instance_id, ()))
+
+    def external_ips_of(self, instance_id: UUID) -> list[ExternalIp]:
+        """All external addresses and subnets that an instance has, or is about to have or lose."""
+        return [self.external_ips[address] for address in self._ips_of.get(instance_id, ())]
 
     def migrations_of(self, instance_id: UUID) -> Iterator[Migration]:
         return (self.migrations[key] for key in self._migrations_of.get(instance_id, ()))
@@ -485,7 +490,11 @@ class Records:
         self.changed(new, False)
 
     def put_external_ip(self, new: ExternalIp) -> None:
+        old = self.external_ips.get(new.address)
+        if old is not None and old.instance_id != new.instance_id:
+            self._no_longer_of(old)
         self.external_ips[new.address] = new
+        self._ips_of.setdefault(new.instance_id, {})[new.address] = None
         self.changed(new, False)
 
     def put_network(self, new: Network) -> None:
@@ -541,7 +550,14 @@ class Records:
     def drop_external_ip(self, address: str) -> None:
         row = self.external_ips.pop(address, None)
         if row is not None:
+            self._no_longer_of(row)
             self.changed(row, True)
+
+    def _no_longer_of(self, row: ExternalIp) -> None:
+        its = self._ips_of[row.instance_id]
+        del its[row.address]
+        if not its:
+            del self._ips_of[row.instance_id]
 
     def drop_network(self, instance_id: UUID) -> None:
         row = self.networks.pop(instance_id, None)

@@ -108,8 +108,7 @@ def full_view(ctx: Context, row: Instance) -> dict[str, Any]:
         "migrations": [migration_view(migration) for migration in ctx.records.migrations_of(row.id)],
         "external_ips": [
             {"address": ip.address, "kind": ip.kind.value, "state": ip.state.value}
-            for ip in ctx.records.external_ips.values()
-            if ip.instance_id == row.id
+            for ip in ctx.records.external_ips_of(row.id)
         ],
         "timeline": timeline_view(list(ctx.timelines.get(row.id, ()))),
     }

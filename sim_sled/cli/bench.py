@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final
 import attrs
 import typer
 
-from nexus_client.dropshot.command_line import FAILED, GOOD, UNREACHABLE, Needs, typed
+from nexus_client.dropshot.command_line import CLOSED_ADDRESS, FAILED, GOOD, UNREACHABLE, Needs, typed
+from sim_sled.cli.sled_options import read_peer
 
 TRANSITIONS_MIN: Final = 200.0
 """By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25
@@ -57,10 +58,14 @@ def bench(
     sleds: Annotated[int, typer.Option(min=1, max=20_000, help="how many")] = 8,
     vms_per_sled: Annotated[int, typer.Option(min=1, max=10_000, help="created, then stopped")] = 50,
     nexus: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="internal API; the model comes along if missing")
+        str | None,
+        typer.Option(metavar="ADDR", callback=read_peer, help="internal API; the model comes along if missing"),
     ] = None,
     users: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="with --nexus: where users create VMs (a model's control API)")
+        str | None,
+        typer.Option(
+            metavar="ADDR", callback=read_peer, help="with --nexus: where users create VMs (a model's control API)"
+        ),
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="of --users")] = None,
     min_transitions: Annotated[
@@ -80,6 +85,7 @@ def bench(
     from sim_sled.cli import load
     from sim_sled.daemon import descriptors, loop
     from sim_sled.daemon.small_rack import RackError
+    from sim_sled.machine import cannot_bind
 
     logs.configure(level="warning")
     limits = Limits(min_transitions, max_rss, max_start, max_p99)
@@ -93,7 +99,9 @@ def bench(
         descriptors.allow(sleds)
         loop.run(whole())
     except (RackError, aiohttp.ClientError, TimeoutError, OSError) as error:
-        sys.stderr.write(f"sim-sled: the bench ended early: {str(error) or type(error).__name__}\n")
+        closed = isinstance(error, OSError) and error.errno in CLOSED_ADDRESS
+        why = cannot_bind(OSError(*error.args)) if closed else str(error)
+        sys.stderr.write(f"sim-sled: the bench ended early: {why or type(error).__name__}\n")
         raise typer.Exit(UNREACHABLE) from None
     broken = limits.broken(figures)
     if json_:

@@ -13,7 +13,6 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, App, Idle, Needs, Version, typed
-from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import asking, rss, up
 from sim_sled.cli.api import api
@@ -21,7 +20,7 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_sled_address
+from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_peer, read_sled_address
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogFormat, LogLevel
 
@@ -63,13 +62,6 @@ class PropolisName(Enum):
     REGISTERED = "registered"
 
 
-def _peer_address(text: str) -> str:
-    try:
-        return peer_address(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")]
 Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
 
@@ -88,7 +80,7 @@ def serve(
     nexus_addr: Annotated[
         str,
         typer.Argument(
-            metavar="NEXUS_ADDR", callback=_peer_address, help="Nexus internal API: address, name:port or URL"
+            metavar="NEXUS_ADDR", callback=read_peer, help="Nexus internal API: address, name:port or URL"
         ),
     ],
     nexus_lockstep_port: Annotated[
@@ -259,6 +251,8 @@ def serve(
     engine = None
     if scenario is not None:
         engine = _engine(scenario, seed, plays, pace, sleds)
+        if hardware is None:
+            sleds = _shaped(sleds, engine, flags)
         if stop_grace is None:
             sleds = [attrs.evolve(sled, stop_grace_us=engine.scenario.agent.stop_grace) for sled in sleds]
     if (why := why_unwritable(junit)) is not None:
@@ -321,6 +315,31 @@ def _token(text: str | None, file: Path | None) -> str | None:
         return token_from(text, file)
     except BadToken as bad:
         fail(str(bad))
+
+
+def _shaped(sleds: list[Any], engine: Any, flags: dict[str, Any]) -> list[Any]:
+    """Sleds made as the scenario's fleet says, if it does; options win over it."""
+    import attrs
+
+    from sim_sled.language.check import sleds_of
+    from sim_sled.play.fleet import hardware_of, is_shaped
+
+    fleet = engine.scenario.fleet
+    if not is_shaped(fleet):
+        return sleds
+    shapes = {each.name: hardware_of(each.shape) for each in sleds_of(fleet)}
+    found = []
+    for sled in sleds:
+        made = shapes[engine.cast.by_id[sled.sled_id].name]
+        of_fleet = {name: getattr(made, name) for name in _OF_A_SHAPE if flags[name] is None}
+        found.append(attrs.evolve(sled, hardware=attrs.evolve(sled.hardware, **of_fleet)))
+    return found
+
+
+_OF_A_SHAPE: Final = (
+    "hardware_threads", "physical_ram", "reservoir_size", "zpools", "cpu_family", "role", "baseboard_model"
+)  # fmt: skip
+"""Options of the hardware that `fleet.shape` has, too."""
 
 
 def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]) -> Any:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Idle, Needs, typed
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, App, Idle, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
@@ -25,6 +25,7 @@ from sim_sled.cli.surface import fitted, interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 from sim_sled.language.files import is_folder
+from sim_sled.machine import cannot_bind
 
 BAR_AFTER_S: Final = 1.0
 """What is through sooner needs no bar."""
@@ -171,6 +172,11 @@ def _on_sockets(files: list[str], options: Any) -> Any:
     except TimeoutError:
         sys.stderr.write("sim-sled: the fleet could not be registered with the Nexus stub\n")
         raise typer.Exit(NO_NEXUS) from None
+    except OSError as error:
+        if error.errno not in CLOSED_ADDRESS:
+            raise
+        sys.stderr.write(f"sim-sled: {cannot_bind(error)}; --clock virtual needs no sockets\n")
+        raise typer.Exit(ADDRESS_IN_USE) from None
 
 
 def replay(

@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT
-from nexus_client.dropshot.text import SocketAddress, shown, shown_lines
+from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
 
 
 def fail(message: str) -> NoReturn:
@@ -27,6 +27,14 @@ def read_address(text: str) -> str:
         return str(SocketAddress.parse(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a socket address like [::1]:12345") from None
+
+
+def read_peer(text: str | None) -> str | None:
+    """Of whoever is connected to: an address, a name with a port, or a URL. Raises `typer.BadParameter`."""
+    try:
+        return None if text is None else peer_address(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def read_sled_address(text: str) -> str:

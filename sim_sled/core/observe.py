@@ -28,6 +28,9 @@ from propolis_stub.types import InstanceState, MigrationPhase, MigrationStatus
 
 _P, _S = InstanceState, VmmState
 
+# A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
+_REPAIRING: Final = _P.REPAIRING
+
 VMM_STATE: Final[Mapping[InstanceState, VmmState]] = {
     _P.CREATING: _S.STARTING,
     _P.STARTING: _S.STARTING,
@@ -70,7 +73,7 @@ def observe(
 
     Raises `RepairingRejected` for the state that Propolis never uses; the record stays as it was.
     """
-    if state is InstanceState.REPAIRING:
+    if state is _REPAIRING:
         raise RepairingRejected("observed by a sled")
     now = time_of(now_us)
     into, out = record.migration_in, record.migration_out

@@ -52,6 +52,10 @@ from sim_sled.core.sled import Sled
 from sim_sled.core.turn import Turn
 from sim_sled.core.vmm import BaggageOf, RunningPoke, Vmm, no_baggage
 
+# A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
+_NO_OP: Final = Verdict.NO_OP
+_ASKED: Final = Kind.ASKED
+
 TICKS_MAX: Final = 500
 """Due actors served by one `Tick`, so that I/O gets its turn; `next_deadline_us` stays in the past until all are."""
 
@@ -235,11 +239,11 @@ class Rack:
             self._turn.tell(vmm, Kind.REFUSED, (item.requested, refused))
             raise
         if self._turn.watch is not None:
-            self._turn.tell(vmm, Kind.ASKED, (item.requested, verdict))
+            self._turn.tell(vmm, _ASKED, (item.requested, verdict))
             if vmm.record is not before:
                 self._turn.tell(vmm, Kind.OBSERVED, (before, vmm.record))
         effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
-        if verdict is Verdict.NO_OP and not rest:
+        if verdict is _NO_OP and not rest:
             return
         if verdict is Verdict.MIGRATE_IN:
             vmm.peer, vmm.source_gone = source, gone and not self.remote_peers

@@ -74,6 +74,12 @@ _RESTING: Final = {
 _ENSURE, _ENSURE_FAILS = EnsureSpec(), EnsureSpec(fails=True)
 _RUN, _TICK, _CRASH = Request(RequestKind.RUN), Tick(), Crash()
 _REQUESTS: Final = {kind: Request(kind) for kind in RequestKind}
+# A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
+_NO_OP: Final = Verdict.NO_OP
+_REFUSE: Final = Verdict.REFUSE
+_STOPPED: Final = Asked.STOPPED
+_MIGRATION_TARGET: Final = Asked.MIGRATION_TARGET
+
 _NEEDS_PROPOLIS: Final = frozenset({Verdict.STOP, Verdict.REBOOT})
 
 
@@ -178,19 +184,19 @@ class Vmm:
     def judge(self, requested: VmmStateRequested, *, refuse_repeated_target: bool = False) -> Verdict:
         """What the table says to `requested`. Raises the refusal; changes nothing."""
         resting = self.resting()
-        told_before = requested.type is Asked.MIGRATION_TARGET and self.source_addr and not self.terminal
+        told_before = requested.type is _MIGRATION_TARGET and self.source_addr and not self.terminal
         if told_before and not refuse_repeated_target:
             # Propolis refuses the second ensure with a 409, and the agent goes on all the same (SA 2.12, PR 3.9).
-            return Verdict.NO_OP
+            return _NO_OP
         verdict = RULES[requested.type, resting]
-        if verdict is Verdict.NO_OP:
+        if verdict is _NO_OP:
             return verdict
-        if verdict is Verdict.REFUSE:
+        if verdict is _REFUSE:
             if self.terminal:
                 raise VmmTerminating("Instance is terminating")
             raise InvalidRequest(refusal(requested.type, resting, self.state))
         assert not self.terminal, "the table lets nothing pass at the end"
-        if requested.type is Asked.MIGRATION_TARGET and self.record.migration_in is None:
+        if requested.type is _MIGRATION_TARGET and self.record.migration_in is None:
             raise InvalidRequest("can't request migration in for a vmm that wasn't created with a migration ID")
         if self.silent is not None:
             raise PropolisSilent("Propolis does not answer")
@@ -222,9 +228,9 @@ class Vmm:
     def _carry_out(
         self, verdict: Verdict, requested: VmmStateRequested, how: How, *, scripted: bool, now_us: int
     ) -> list[VmEffect]:
+        if verdict is _NO_OP:  # the most frequent by far
+            return self._stop_quietly(now_us) if requested.type is _STOPPED else _NOTHING
         match verdict:
-            case Verdict.NO_OP:  # first: the most frequent by far
-                return self._stop_quietly(now_us) if requested.type is Asked.STOPPED else _NOTHING
             case Verdict.START:
                 return self._start(how, now_us)
             case Verdict.STOP:

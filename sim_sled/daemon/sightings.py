@@ -19,6 +19,10 @@ from propolis_stub.types import Publication
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rack import Rack
 
+# A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
+_ASKED: Final = Kind.ASKED
+_REGISTERED: Final = Kind.REGISTERED
+
 KEPT_MAX: Final = 20_000
 """VMMs that are remembered after they are gone; the oldest go first. Some 300 bytes each."""
 STATES_MAX: Final = 256
@@ -72,10 +76,10 @@ class Sightings:
         """One happening of the rack; the VMM that it is about, if it is about one."""
         if happening.propolis_id is None:
             return None
-        if happening.kind is Kind.REGISTERED:
+        if happening.kind is _REGISTERED:
             self._begin(happening.sled_id, happening.propolis_id, happening.at_us)
         seen = self._of.get(happening.propolis_id)
-        if seen is None or happening.kind is Kind.ASKED:
+        if seen is None or happening.kind is _ASKED:
             return seen  # most happenings are requests, which say nothing of a state
         match happening.kind, happening.data:
             case Kind.PROPOLIS, (_, Publication() as published):

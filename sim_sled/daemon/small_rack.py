@@ -34,9 +34,9 @@ from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
-from sim_sled.language.check import parse_scenario, sleds_of
+from sim_sled.language.check import Sled, parse_scenario, sleds_of
 from sim_sled.language.schema import FLEET_MAX, Scenario, paced
-from sim_sled.play.fleet import engine_for
+from sim_sled.play.fleet import engine_for, hardware_of, is_shaped
 
 if TYPE_CHECKING:
     from sim_sled.daemon.recorder import Recorder
@@ -111,9 +111,10 @@ def model_of_rack(rack: str) -> Config:
 
 @attrs.define(eq=False)
 class SmallRack:
-    """`nexus` None: the model comes with it. `scenario`: rules and fleet, whose sleds win over `sleds`. `pace`: a
-    latency preset, for a scenario that has no latencies of its own. `part`: only these sleds of it are here; others
-    are in other processes (daemon/workers.py). `record`: who writes down every turn of its sleds.
+    """`nexus` None: the model comes with it. `scenario`: rules and fleet; there are as many sleds as that has, or
+    `sleds` if that is more. `pace`: a latency preset, for a scenario that has no latencies of its own. `part`: only
+    these sleds of it are here; others are in other processes (daemon/workers.py). `record`: who writes down every
+    turn of its sleds.
     """
 
     name: str = "rack"
@@ -136,6 +137,7 @@ class SmallRack:
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+    _fleet: list[Sled] = attrs.field(factory=list, init=False)
     _scaling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     # ---- life
@@ -211,9 +213,12 @@ class SmallRack:
 
     @property
     def sleds_wanted(self) -> int:
-        """How many there are at the start. Raises `RackError` for more than `FLEET_MAX` or less than one."""
+        """How many there are at the start: those asked for, or those of the scenario's fleet if that has more. Raises
+        `RackError` for more than `FLEET_MAX` or less than one.
+        """
         scenario = self.scenario
-        count = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else self.sleds
+        fleet = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else 1
+        count = max(self.sleds, fleet)
         _may_be(count)
         return count
 
@@ -221,8 +226,18 @@ class SmallRack:
     def _numbers(self) -> range:
         return range(1, self.sleds_wanted + 1) if self.part is None else self.part.numbers
 
+    def _hardware(self, number: int) -> Hardware:
+        """As the scenario's fleet has it, where it says so; sleds beyond the fleet are like its others."""
+        scenario = self.scenario
+        if scenario is None or not is_shaped(scenario.fleet):
+            return self.hardware
+        if number > len(self._fleet):  # twice as many as are there: who scales one by one makes few lists
+            sleds = min(FLEET_MAX, max(self.sleds_wanted, 2 * number))
+            self._fleet = sleds_of(attrs.evolve(scenario.fleet, sleds=sleds))
+        return hardware_of(self._fleet[number - 1].shape)
+
     def _config(self, number: int) -> SledConfig:
-        hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
+        hardware = attrs.evolve(self._hardware(number), baseboard_serial=f"{self.name}-{number}")
         config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware, recheck_us=RECHECK_US)
         if self.scenario is not None:
             config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)

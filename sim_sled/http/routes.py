@@ -36,8 +36,7 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _INTEGER = re.compile(r"\+?[0-9]{1,20}")
 
 
-@attrs.define(eq=False)
-class Call:
+class Call(Struct, eq=False):
     """One request with everything parsed: what a handler gets."""
 
     host: Host

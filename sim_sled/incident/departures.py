@@ -12,7 +12,7 @@ from typing import Final, TypedDict
 
 import attrs
 
-from sim_sled.incident.facts import Asked, Ended, Ending, NotTaken, Observed, Op, Published
+from sim_sled.incident.facts import Asked, Ended, Ending, NotTaken, Observed, Op, Published, User, Verdict, Wanted
 from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, TERMINAL, blocked, edges, forgotten, told_end, wanted
 from sim_sled.incident.lines import Where
 from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
@@ -26,6 +26,10 @@ ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 CHECK_PERIOD_US: Final = 30 * SECOND_US
 """Between two health checks of a VMM (NX 4.5)."""
+QUIET_US: Final = 75 * SECOND_US
+"""Two checks of its VMs have left no line: silent for longer, an agent was away, or its lines are not here."""
+RESTART_US: Final = 5 * SECOND_US
+"""SMF starts an agent again within seconds."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
@@ -83,10 +87,13 @@ class Departures:
                     if not self._lost(host, step.at_us):
                         continue  # the log begins with it: nothing was lost that anybody knows of
                     before, doubt = step.at_us, ["how long it was down before its log begins is not known"]
-                down = max((listens or step.at_us) - before, SECOND_US)
                 boot = host in self.incident.booted_1986 or any(
                     s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps
                 )
+                if not boot and step.at_us - before > QUIET_US:
+                    # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once
+                    before, doubt = step.at_us - RESTART_US, ["when the old one ended no line says: just before"]
+                down = max((listens or step.at_us) - before, SECOND_US)
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
                 )
@@ -121,7 +128,10 @@ class Departures:
             for fact in (*vmm.asked, *vmm.observed, *vmm.published):
                 if fact.host == host and fact.at_us < before_us and (best is None or fact.at_us > best):
                     best = fact.at_us
-        return best
+        lived = [
+            a.at_us for a in self.incident.agents if a.host == host and a.step == "lives" and a.at_us < before_us
+        ]
+        return max([*lived, *([] if best is None else [best])], default=None)
 
     def _nexus_restarts(self) -> None:
         for i, start in enumerate(self.incident.nexus_starts):
@@ -199,8 +209,9 @@ class Departures:
                 )
                 continue
             self._slow(instance, vmm, edge, took, seen=seen, began=began)
-        for each in vmm.ended:
+        for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
+        self._by_itself(instance, vmm)
         self._stuck(instance, vmm)
         self._migration(instance, vmm)
         for verdict in vmm.verdicts:
@@ -215,9 +226,19 @@ class Departures:
                     doubt=["Nexus noticed then; when the power went is not known"],
                 )
             elif verdict.why == "expunged":
-                self.sheet.draft.notes.append(
-                    f"{verdict.where}: the sled of {host} was expunged: nothing a sled does plays that."
-                )
+                self._expunged(vmm, verdict)
+
+    def _expunged(self, vmm: Vmm, verdict: Verdict) -> None:
+        sled = self.sheet.draft.hosts.get(vmm.sled)
+        if sled is not None and self._once("expunged", sled):
+            self.sheet.rule(
+                f"{sled}-is-expunged",
+                f"{{sled: {sled}}}",
+                self.sheet.when(verdict.at_us),
+                "{expunge_sled: true}",
+                why=[at(verdict.where, "Expunged")],
+                doubt=["Nexus noticed then; when its operator did it is not known"],
+            )
 
     def _forget(self, instance: Instance, vmm: Vmm, check: Asked) -> None:
         host = instance.shown
@@ -394,9 +415,61 @@ class Departures:
                 skip=0 if stopping is None else _times_before(instance, "stopping", stopping.at_us),
             )
         elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
-            self.sheet.draft.notes.append(
-                f"{fact.where}: {fact.how.value} ({host}): no action of a sled plays what a guest wants."
+            self._guest(instance, vmm, fact)
+
+    def _guest(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
+        """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
+        host = instance.shown
+        ends = fact.how is Ending.GUEST_HALT
+        shown = [o for o in vmm.observed if o.state == ("stopping" if ends else "rebooting")]
+        seen = min(shown, key=lambda o: abs(o.at_us - fact.at_us), default=None)
+        moment = fact.at_us if seen is None else min(seen.at_us, fact.at_us)
+        ran = [o for o in vmm.observed if o.state == "running" and o.at_us <= moment]
+        if not self._once(fact.how.value, vmm.id if ends else f"{vmm.id} {moment // SECOND_US}"):
+            return
+        event = "halt" if ends else "triple-fault" if "triple fault" in fact.text.lower() else "reset"
+        nth = sum(what == fact.how.value and whose.startswith(vmm.id) for what, whose in self.said)
+        if ran:
+            when, skip = "{state: running}", _times_before(instance, "running", ran[-1].at_us)
+            do = f"[{{delay: {duration(moment - ran[-1].at_us)}}}, {{guest: {event}}}]"
+        else:
+            when, skip, do = self.sheet.when(moment), 0, f"{{guest: {event}}}"
+        self.sheet.rule(
+            f"{host}-guest-{event}s" + (f"-{nth}" if nth > 1 else ""),
+            host_named(host),
+            when,
+            do,
+            why=[at(fact.where, fact.how.value)],
+            times=1,
+            skip=skip,
+        )
+
+    def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
+        """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
+        puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
+        if not puts or any(each.how in (Ending.GUEST_HALT, Ending.GUEST_RESET, *_EXPLAINS) for each in vmm.ended):
+            return
+        was = ""
+        for seen in vmm.observed:
+            before, was = was, seen.state
+            how = {"rebooting": Ending.GUEST_RESET, "stopping": Ending.GUEST_HALT}.get(seen.state)
+            if before != "running" or how is None or _moves(vmm):
+                continue
+            ran_us = next(each.at_us for each in vmm.observed if each.state == "running")
+            # the agent may see late what a request has brought about; the start brought only this about
+            asked = any(
+                put.at_us - put.latency_us - SECOND_US <= seen.at_us <= put.at_us + CLIENT_US
+                for put in puts
+                if put.at_us > ran_us
             )
+            wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
+            wishes = [wish for wish in wishes if wish.verb in ("stop", "reboot", "delete")]
+            wished = any(abs(wish.at_us - seen.at_us) < CLIENT_US for wish in wishes)
+            deleted = any(each.op is Op.UNREGISTER for each in vmm.asked)
+            if not asked and not wished and not deleted:
+                self._guest(
+                    instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
+                )
 
     def _stuck(self, instance: Instance, vmm: Vmm) -> None:
         """A state that never ended while the logs go on."""
@@ -640,6 +713,11 @@ class Departures:
 
 def _is_target(vmm: Vmm) -> bool:
     return vmm.described is not None and vmm.described.migration
+
+
+def _moves(vmm: Vmm) -> bool:
+    """Whether it was a side of a migration: its source stops unasked."""
+    return bool(vmm.migrated or vmm.phases) or any(p.migration_in or p.migration_out for p in vmm.published)
 
 
 def _was_started(vmm: Vmm) -> bool:

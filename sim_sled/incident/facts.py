@@ -140,7 +140,9 @@ class Ended(Fact):
 
 @attrs.frozen(kw_only=True)
 class Agent(Fact):
-    """52 to 55: the sled's agent. `step`: "starts", "listens", "boots" (only when the host did), "registered"."""
+    """52 to 55: the sled's agent. `step`: "starts", "listens", "boots" (only when the host did), "registered";
+    "lives": it answered a check that is not kept, the last one before a start.
+    """
 
     step: str
 

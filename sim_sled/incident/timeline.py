@@ -186,6 +186,8 @@ class Collector:
     facts: list[Fact] = attrs.field(factory=list)
     programs: Counter[str] = attrs.field(factory=Counter)
     _quiet: Counter[str] = attrs.field(factory=Counter)
+    _alive: dict[str, Asked] = attrs.field(factory=dict)
+    """Of each sled: the last check that went well. Not kept, but it says that the agent lived."""
     _places: set[tuple[str, str]] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
     _first: dict[str, int] = attrs.field(factory=dict)
@@ -204,7 +206,11 @@ class Collector:
         """Keep one, unless it is a check that went well."""
         if isinstance(fact, Asked) and fact.op is Op.GET_STATE and fact.status == 200 and fact.latency_us < _QUICK_US:
             self._quiet[fact.vmm] += 1
+            self._alive[fact.host] = fact
             return
+        if isinstance(fact, Agent) and fact.step == "starts" and fact.host in self._alive:
+            last = self._alive.pop(fact.host)
+            self.facts.append(Agent(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives"))
         if isinstance(fact, OnSled):
             if (fact.vmm, fact.serial) in self._places:
                 return
@@ -238,6 +244,8 @@ class Collector:
         _name(out)
         starts = [at + _offset(out, host) for host, at in self._first.items()]
         ends = [at + _offset(out, host) for host, at in self._last.items()]
+        if not starts and facts:  # a sled that never found the time: all of its times are of 1986
+            starts = ends = [fact.at_us for fact in facts]
         out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)
         return out
 

@@ -678,9 +678,9 @@ class ActionsKind:
                 continue
             cls = ACTIONS.get(key.text)
             if cls is None:
-                read.append(
-                    reader.bad("E102", key.mark, f"unknown action '{key.text[:60]}'{hint(key.text, ACTIONS)}")
-                )
+                # whoever is nowhere near one has to see what there is
+                advice = hint(key.text, ACTIONS) or f"; known: {', '.join(ACTIONS)}"
+                read.append(reader.bad("E102", key.mark, f"unknown action '{key.text[:60]}'{advice}"))
                 continue
             action = Struct(cls).read(value, reader, key.text)
             if isinstance(action, Action):

@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.text import counted
 from sim_sled.language.check_rules import check_rules, check_trigger
 from sim_sled.language.field_types import BAD, Reader
 from sim_sled.language.figures import show_duration, show_size
@@ -154,8 +155,8 @@ def _check_room(s: Scenario, sleds: list[Sled], problems: Problems) -> None:
         if not frees:
             cpus -= create.count * create.ncpus
             memory -= create.count * create.memory
-        many = f"{create.count} instance{'s' * (create.count != 1)}"
-        what = f"{many} of {create.ncpus} CPUs and {show_size(create.memory)}"
+        many, cpus_each = counted(create.count, "instance"), counted(create.ncpus, "CPU")
+        what = f"{many} of {cpus_each} and {show_size(create.memory)}"
         if create.count > room:
             problems.add("W315", create.mark("count"), f"{what}, but {fleet} has room for {room} of them")
         elif cpus < 0 or memory < 0:
@@ -333,6 +334,10 @@ def _check_armed_by_rule(e: Expect, label: str, s: Scenario, problems: Problems)
         problems.add("W310", e.after.mark("rule"), f"{label} is never armed: rule '{rule.name}' never fires")
 
 
+def _no_number(hostname: str) -> str:
+    return f"'{hostname}' has no {{n}}, but names more than one instance; write e.g. \"{hostname}-{{n}}\""
+
+
 def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | None, problems: Problems) -> None:
     label = f"load '{entry.name}'" if entry.name else "this load entry"
     if entry.has("at") == entry.has("every"):
@@ -353,17 +358,13 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
     if create is not None and create.hostname is not None:
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
-            problems.add(
-                "E261", create.mark("hostname"), f"'{create.hostname}' has no {{n}}, but names more than one instance"
-            )
+            problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):
             problems.add("E263", churn.mark(), f"{label}: all weights are zero; nothing would ever happen")
         if churn.hostname is not None and "{n" not in churn.hostname:
-            problems.add(
-                "E261", churn.mark("hostname"), f"'{churn.hostname}' has no {{n}}, but names more than one instance"
-            )
+            problems.add("E261", churn.mark("hostname"), _no_number(churn.hostname))
     if migrate is not None and migrate.to not in ("any", *sleds):
         problems.add("E262", migrate.mark("to"), f"no sled '{migrate.to}'{hint(migrate.to, sleds)}")
     for name in ("start", "stop", "reboot", "delete", "migrate"):

@@ -144,6 +144,7 @@ class _Origin:
     of_sled: bool
 
 
+_FAILS_REPORT: Final = "; what Nexus answers to reports is 'nexus_replies: 503'"
 _FAILS: Final = "; a migration is failed by 'migration: {result: failed}', a VMM by 'set_state: failed'"
 
 
@@ -167,7 +168,8 @@ def _check_action(action: Action, rule: Rule, origin: _Origin, label: str, known
     kind_here = rule.when.kind() if rule.when is not None else None
     if isinstance(action, REQUEST_ONLY) and kind is not On.REQUEST:
         said = f"{label}: '{action.key}' answers a request; its trigger is '{kind or 'unknown'}'"
-        problems.add("E232", at, said + (_FAILS if isinstance(action, Fail) else ""))
+        instead = _FAILS_REPORT if kind is On.PUBLISH else _FAILS
+        problems.add("E232", at, said + (instead if isinstance(action, Fail) else ""))
     if isinstance(action, PUBLISH_ONLY) and kind is not On.PUBLISH:
         problems.add(
             "E234", at, f"{label}: '{action.key}' acts on a publication; its trigger is '{kind or 'unknown'}'"

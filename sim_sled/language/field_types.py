@@ -424,7 +424,7 @@ def url() -> Parsed:
 
 def duration(*, forever: bool = False) -> Parsed:
     def parse(word: str) -> int:
-        return figures.FOREVER if forever and word.strip() == "forever" else figures.parse_duration(word)
+        return figures.parse_duration(word, forever=forever)
 
     number = "[0-9][0-9.a-z]*"
     what = "duration or `forever`" if forever else "duration"

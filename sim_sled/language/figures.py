@@ -44,15 +44,20 @@ def clip(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def parse_duration(text: str) -> int:
-    """Microseconds of `2s`, `1m30s`, `0.5h`. Raises E180 (no unit, unreadable) and E230 (negative)."""
+def parse_duration(text: str, *, forever: bool = False) -> int:
+    """Microseconds of `2s`, `1m30s`, `0.5h`; of `forever` where that may be. Raises E180 (no unit, unreadable) and
+    E230 (negative).
+    """
     text = text.strip()
+    if forever and text == "forever":
+        return FOREVER
     if text.startswith("-") and _DURATION.fullmatch(text[1:]):
         raise BadValue("E230", f"'{clip(text)}' is negative; time only goes forward")
     if not _DURATION.fullmatch(text):
         if _BARE.fullmatch(text):
             raise BadValue("E180", f"'{clip(text)}' has no unit; write {text}ms, {text}s, {text}m or {text}h")
-        raise BadValue("E180", f"'{clip(text)}' is not a duration; write e.g. 200ms, 5s, 1m30s or 2h")
+        others = "1m30s, 2h or forever" if forever else "1m30s or 2h"
+        raise BadValue("E180", f"'{clip(text)}' is not a duration; write e.g. 200ms, 5s, {others}")
     us = sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if us > DURATION_MAX:
         raise BadValue("E180", f"'{clip(text)}' is longer than 100 years; write 'forever' where that is meant")

@@ -239,7 +239,10 @@ class Rule(Located):
     """If `when` happens to one that `for` means, `do` is done. Rules are tried in the order of the file."""
 
     name: str = f(
-        slug("E110", "name"), "Unique; counters survive a reload by it.", missing="E190", codes="E110 E190 E191"
+        slug("E110", "name"),
+        "A name of its own, by which its counters survive a reload.",
+        missing="E190",
+        codes="E110 E190 E191",
     )
     for_: Selector = f(Struct(Selector), "Whom it means.", default=EVERYTHING, words="everything")
     when: Trigger = f(Struct(Trigger), "What sets it off.", missing="E210", codes="E210 E211 E212")

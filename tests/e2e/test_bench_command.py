@@ -53,7 +53,8 @@ def test_the_nexus_may_be_a_process_of_its_own(environ, tmp_path):
     try:
         line_with(nexus, "control API")
         found = json.loads((tmp_path / "n.json").read_text())
-        done = bench(environ, "--nexus", found["address"], "--users", found["control"])
+        # as a person has them from a browser
+        done = bench(environ, "--nexus", f"http://{found['address']}/", "--users", f"http://{found['control']}")
         assert done.returncode == 0, done.stderr
         assert "all limits are kept" in done.stdout
         assert bench(environ, "--nexus", found["address"]).returncode == 2

@@ -3,16 +3,23 @@
 Every page is watched: an error on its console, a refusal by its policy or a dialog fails the test.
 """
 
+from pathlib import Path
+
 import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright
 from support.page.browser import WITHIN_MS, Watched, a_rack, browser_path
 
+HERE = Path(__file__).parent
+
 
 def pytest_collection_modifyitems(items):
-    """All in one loop: it is what the one browser of all tests lives in."""
+    """All of this folder in one loop: it is what the one browser of all tests lives in. Others that come with
+    them stay in their own: in a loop that is not that of their fixtures they would wait for ever.
+    """
     for item in items:
-        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

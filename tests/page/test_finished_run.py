@@ -139,6 +139,19 @@ async def test_a_name_from_a_run_never_becomes_a_tag(page, tmp_path):
     assert await page.locator("img").count() == 0
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_the_plots_of_a_finished_run_say_what_they_are(file, pages, width):
+    """`0 in 0.875 s, most 2,048` left room for the first letter of their names."""
+    page = await pages(width, 800)
+    await page.goto(file.as_uri())
+    await seek(page, 20)
+    rates = page.get_by_role("region", name="rates")
+    await expect(rates).to_contain_text(re.compile(r"a bar is [\d.]+ (ms|s)"))
+    names = rates.locator("figcaption span:first-child")
+    await expect(names).to_have_text(["changes", "reports", "retries", "faults"])
+    assert await names.evaluate_all("(all) => all.every((name) => name.scrollWidth <= name.clientWidth)")
+
+
 async def test_a_finished_run_fits_a_telephone(file, pages):
     page = await pages(390, 844)
     await page.goto(file.as_uri() + "#v1")

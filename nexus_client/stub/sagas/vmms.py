@@ -111,7 +111,7 @@ def register(ctx: Scope, saga: VmmSaga) -> Wish:
     row = ctx.records.instances[saga.instance_id]
     propolis_id, sled_id = saga.ids
     vmm = ctx.vmm(propolis_id)
-    if any(ip.instance_id == row.id and ip.state is not IpState.ATTACHED for ip in ctx.records.external_ips.values()):
+    if any(ip.state is not IpState.ATTACHED for ip in ctx.records.external_ips_of(row.id)):
         raise unavailable("an external IP of the instance is being attached or detached")
     return Ask(
         sled_id,

@@ -122,8 +122,8 @@ class Page {
     } else if (this.ticked) this.showList();
     this.ticked = false;
     this.showEmpty();
-    if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, ` in ${seconds(this.source.bucketUs)}`);
-    else this.plots.show(lastSeconds(this.rack), null, "/s");
+    if (this.recording) this.plots.show(this.source.buckets, this.source.now / this.source.endUs, seconds(this.source.bucketUs));
+    else this.plots.show(lastSeconds(this.rack), null);
     this.transport.show(this.rack);
     if (this.source.state === "locked" && !this.lock.open) this.lock.showModal();
   }

@@ -25,10 +25,16 @@ export class Plots {
       return { plot, bars, cursor, now, most, graph, node: el("figure", { title: plot.says }, el("figcaption", {}, el("span", { text: plot.name }), now, most), graph) };
     });
     this.node = el("section", { class: "plots", "aria-label": "rates" }, this.rows.map((row) => row.node));
+    this.each = el("p", { class: "dim each", hidden: true });
+    this.node.append(this.each);
   }
 
-  // `slices`: counts by kind, oldest first; `at`: where the slider stands, from 0 to 1; `unit` of the figures.
-  show(slices, at, unit) {
+  // `slices`: counts by kind, oldest first, each of `slice`, which is told once; `at`: where the slider stands, from 0 to
+  // 1; live (null) a slice is a second, which the figures say.
+  show(slices, at, slice) {
+    const unit = at === null ? "/s" : "";
+    this.each.hidden = at === null;
+    if (at !== null) setText(this.each, `a bar is ${slice}`);
     for (const row of this.rows) {
       const values = slices.map((counts) => row.plot.kinds.reduce((sum, kind) => sum + (counts?.[kind] ?? 0), 0));
       const most = Math.max(1, ...values);

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sim_sled import machine, port_file
+from sim_sled.cli.main import app
 from sim_sled.files import CannotWrite, write_text
 
 REPOSITORY = Path(__file__).parents[3]
@@ -129,3 +131,18 @@ def test_a_machine_without_the_address_family_has_no_ipv6(monkeypatch):
 
     monkeypatch.setattr(machine.socket, "socket", refuse)
     assert not machine.has_ipv6()
+
+
+def test_a_run_on_sockets_says_so_too_and_what_needs_none(monkeypatch, tmp_path):
+    """It ended in a traceback."""
+
+    async def unbound(*_):
+        raise OSError(99, "cannot assign requested address")
+
+    monkeypatch.setattr(machine, "has_ipv6", lambda: False)
+    monkeypatch.setattr("sim_sled.daemon.on_sockets.play_on_sockets", unbound)
+    (tmp_path / "x.yaml").write_text("version: 1\nseed: 1\n")
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "x.yaml"), "--clock", "wall"])
+    assert result.exit_code == 5
+    assert "this machine has no IPv6" in result.stderr
+    assert "--clock virtual needs no sockets" in result.stderr

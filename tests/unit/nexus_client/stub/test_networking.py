@@ -4,6 +4,8 @@ from ipaddress import IPv4Address, IPv4Network
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.nexus.world import BAD, World, report
 
@@ -23,7 +25,7 @@ from nexus_client.stub.contract import (
     Start,
 )
 from nexus_client.stub.networking import Resource, console_refusal, gate, vm_spec, whom_to_tell
-from nexus_client.stub.records import InstanceDbState, IpState, VmmDbState
+from nexus_client.stub.records import ExternalIp, InstanceDbState, IpState, Records, VmmDbState
 from nexus_client.stub.refusal import Refused
 from nexus_client.stub.rules import RULES, RuleSet
 from nexus_client.types import VmmState
@@ -343,3 +345,25 @@ def test_a_project_has_a_network_number_of_those_that_guests_may_have(project, v
     world = World.make(**OFF)
     row = world.nexus.records.instances[world.create(start=False)]
     assert vm_spec(world.nexus._ctx, replace(row, project_id=UUID(int=project))).nic.vni == vni
+
+
+# ---- whose they are ------------------------------------------------------------------------------------------------
+
+
+@given(
+    writes=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from([UUID(int=1), UUID(int=2), None])), min_size=1, max_size=12
+    )
+)
+@settings(deadline=None)
+def test_the_addresses_of_an_instance_are_those_that_say_so(writes):
+    """Found without a look at those of all others, whatever was written, moved and dropped before."""
+    records = Records()
+    for address, owner in writes:
+        if owner is None:
+            records.drop_external_ip(address)
+        else:
+            records.put_external_ip(ExternalIp(address, IpKind.FLOATING, owner, IpState.ATTACHED))
+        for one in (UUID(int=1), UUID(int=2)):
+            said = {ip.address for ip in records.external_ips.values() if ip.instance_id == one}
+            assert {ip.address for ip in records.external_ips_of(one)} == said

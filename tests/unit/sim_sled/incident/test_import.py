@@ -19,8 +19,10 @@ from sim_sled.incident.importing import NothingFound, collect, import_logs
 from sim_sled.incident.lines import Reading, Source, parse_time, read_lines
 from sim_sled.language.actions import (
     Delay,
+    ExpungeSled,
     Fail,
     ForgetVmm,
+    Guest,
     Hang,
     Hold,
     KillPropolis,
@@ -544,12 +546,11 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
 
 
 def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch):
-    """The judge is proven by something wrong: a VM whose log shows a reboot that nobody asked for."""
+    """The judge is proven by something wrong: a VM whose log shows a failure that no line explains."""
     log = Log()
     log.register(1, "web-1")
     log.starts(2, "web-1")
-    log.observes(20, "web-1", "Rebooting", gen=4)
-    log.observes(22, "web-1", "Running", gen=5)
+    log.observes(20, "web-1", "Failed", gen=4)  # no line says why, so no rule plays it
     path = log.save(tmp_path)
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
@@ -716,6 +717,90 @@ def test_what_only_nexus_suffers_is_quoted_and_plays_nothing(tmp_path):
     imported, scenario = import_(tmp_path, log, far)
     assert scenario.rules == ()
     assert "a saga is stuck" in imported.summary
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "event"),
+    [
+        ("Halting due to VM suspend event", "Stopping", "halt"),
+        ("Resetting due to chipset-driven reset", "Rebooting", "reset"),
+        ("Resetting due to triple fault on vCPU 0", "Rebooting", "triple-fault"),
+        (None, "Rebooting", "reset"),
+        (None, "Stopping", "halt"),
+    ],
+)
+def test_what_a_guest_does_by_itself_is_played_as_its_own(tmp_path, line, state, event):
+    """Propolis says it, or nobody has asked the sled for it, although what it was asked is in its log."""
+    log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm db')}", "propolis-server")
+    log.register(0, "db")
+    log.starts(1, "db")
+    if line is not None:
+        zone.line(60, line)
+    log.observes(60.1, "db", state, gen=5)
+    log.observes(62, "db", *(("Running", 6) if state == "Rebooting" else ("Destroyed", 6)))
+    _, scenario = import_(tmp_path, log, zone)
+    rule, guest = only(scenario, Guest)
+    assert (rule.when.state, rule.times, guest.event) == (("running",), 1, event)
+    assert not any(load.stop or load.reboot for load in scenario.load), "no user wanted it"
+
+
+def test_a_reboot_that_a_user_asked_for_is_not_the_guests(tmp_path):
+    log = Log()
+    log.register(0, "db")
+    log.starts(1, "db")
+    log.request(60, "db", "put")
+    log.observes(60.1, "db", "Rebooting", gen=5)
+    _, scenario = import_(tmp_path, log)
+    assert not actions(scenario, Guest)
+    assert len([load for load in scenario.load if load.reboot]) == 1
+
+
+def test_a_sled_that_was_expunged_is_expunged_once_for_all_its_vms(tmp_path):
+    log, far = Log(), nexus()
+    for vm in ("db", "web"):
+        log.register(0, vm)
+        log.starts(1, vm)
+        ids = {"instance_id": uid(f"instance {vm}"), "vmm_id": uid(f"vmm {vm}"), "sled_serial": "BRM1"}
+        told = "instance is assigned to a VMM on an Expunged sled; marking it as Failed"
+        far.line(60, told, background_task="instance_watcher", **ids)
+    _, scenario = import_(tmp_path, log, far)
+    rule, _ = only(scenario, ExpungeSled)
+    assert (rule.for_.sled, rule.when.at) == (("brm1",), 60 * S)
+
+
+def test_checks_that_went_well_say_how_long_an_agent_lived(tmp_path):
+    log = Log()
+    log.register(1, "db")
+    log.starts(2, "db")
+    for at in range(30, 3600, 30):
+        log.request(at, "db", "get")
+    log.agent_starts(3580, 3585)
+    log.request(3600, "db", "get", 404)
+    _, scenario = import_(tmp_path, log)
+    _, restart = only(scenario, RestartAgent)
+    assert restart.down.at(0) == pytest.approx(15 * S, abs=0.1 * S), "since its last check, not since its last event"
+
+
+def test_an_agent_that_nobody_checked_for_minutes_was_away_for_seconds(tmp_path):
+    log = Log()
+    log.register(1, "db")
+    log.starts(2, "db")
+    log.agent_starts(900, 903)
+    log.request(910, "db", "get", 404)
+    _, scenario = import_(tmp_path, log)
+    _, restart = only(scenario, RestartAgent)
+    assert restart.down.at(0) == pytest.approx(8 * S, abs=0.1 * S)
+
+
+def test_a_log_that_knows_1986_alone_begins_there(tmp_path):
+    log = Log(start=datetime(1986, 12, 28, tzinfo=UTC))
+    log.agent_starts(64, 66)
+    log.request(67, "old", "get", 404)
+    log.register(70, "db")
+    log.starts(71, "db")
+    _, scenario = import_(tmp_path, log)
+    assert max(load.at for load in scenario.load) < 100 * S
+    only(scenario, RebootSled)
 
 
 def test_of_several_nexuses_one_log_does_not_tell_what_all_users_did(tmp_path):

@@ -269,7 +269,7 @@ def test_another_nexus_is_told_by_overriding_one_fixture(project):
 
         @pytest.fixture
         def sim_nexus(model_elsewhere):
-            return model_elsewhere.internal
+            return f"http://{model_elsewhere.internal}/"  # a URL does as well
 
         def test_it(sim_rack, model_elsewhere):
             assert sim_rack.nexus == model_elsewhere.internal
