@@ -251,6 +251,8 @@ def serve(
     engine = None
     if scenario is not None:
         engine = _engine(scenario, seed, plays, pace, sleds)
+        if hardware is None:
+            sleds = _shaped(sleds, engine, flags)
         if stop_grace is None:
             sleds = [attrs.evolve(sled, stop_grace_us=engine.scenario.agent.stop_grace) for sled in sleds]
     if (why := why_unwritable(junit)) is not None:
@@ -313,6 +315,31 @@ def _token(text: str | None, file: Path | None) -> str | None:
         return token_from(text, file)
     except BadToken as bad:
         fail(str(bad))
+
+
+def _shaped(sleds: list[Any], engine: Any, flags: dict[str, Any]) -> list[Any]:
+    """Sleds made as the scenario's fleet says, if it does; options win over it."""
+    import attrs
+
+    from sim_sled.language.check import sleds_of
+    from sim_sled.play.fleet import hardware_of, is_shaped
+
+    fleet = engine.scenario.fleet
+    if not is_shaped(fleet):
+        return sleds
+    shapes = {each.name: hardware_of(each.shape) for each in sleds_of(fleet)}
+    found = []
+    for sled in sleds:
+        made = shapes[engine.cast.by_id[sled.sled_id].name]
+        of_fleet = {name: getattr(made, name) for name in _OF_A_SHAPE if flags[name] is None}
+        found.append(attrs.evolve(sled, hardware=attrs.evolve(sled.hardware, **of_fleet)))
+    return found
+
+
+_OF_A_SHAPE: Final = (
+    "hardware_threads", "physical_ram", "reservoir_size", "zpools", "cpu_family", "role", "baseboard_model"
+)  # fmt: skip
+"""Options of the hardware that `fleet.shape` has, too."""
 
 
 def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, sleds: list[Any]) -> Any:

@@ -210,19 +210,20 @@ def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], s
     )
     for one in loaded:
         assert one.scenario is not None
+        name = library.named(one.shown)
         seed = options.seed if options.seed is not None else one.scenario.seed
         if options.seed is not None and one.scenario.seed not in (None, options.seed):
-            notes.append(f"{one.shown}: --seed {options.seed} wins over its seed {one.scenario.seed}\n")
+            notes.append(f"{name}: --seed {options.seed} wins over its seed {one.scenario.seed}\n")
         if seed is None:
             seed = secrets.randbits(32)
-            notes.append(f"{one.shown}: seed {seed}\n")
+            notes.append(f"{name}: seed {seed}\n")
         if one.scenario.nexus.internal is not None:
-            notes.append(f"{one.shown}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
+            notes.append(f"{name}: played against the built-in Nexus model, not {one.scenario.nexus.internal}\n")
         if not one.scenario.load:
-            notes.append(f"{one.shown}: it has no load, so nobody creates instances here\n")
+            notes.append(f"{name}: it has no load, so nobody creates instances here\n")
         notes += [f"{note}\n" for note in worlds.notes(one.scenario)]
         job = Job(
-            library.named(one.shown),
+            name,
             paced(one.scenario, options.pace),
             how,
             swarm=options.swarm,

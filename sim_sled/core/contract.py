@@ -303,7 +303,7 @@ class FromPropolis(Struct, frozen=True):
 
     sled_id: UUID
     propolis_id: UUID
-    effect: VmEffect
+    effects: list[VmEffect]
 
 
 class DropFiles(Struct, frozen=True):

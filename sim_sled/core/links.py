@@ -79,6 +79,7 @@ class Links:
         self.turn.touched.append(vmm)
         if vmm.peer is None and not self.expose and not vmm.source_gone:
             return
+        said: list[VmEffect] = []
         for effect in rest:
             if vmm.source_gone and isinstance(effect, Dial):
                 self.messages.append((vmm, vmm, effect))
@@ -87,9 +88,15 @@ class Links:
                 self.messages.append((vmm, vmm.peer, effect))
                 continue
             if type(effect) is Crashed:
+                self._expose(vmm, said, effects)  # before its peer hears that it is gone
+                said = []
                 self.disconnect(vmm, effects)
-            if self.expose:
-                effects.append(contract.FromPropolis(vmm.sled_id, vmm.propolis_id, effect))
+            said.append(effect)
+        self._expose(vmm, said, effects)
+
+    def _expose(self, vmm: Vmm, said: list[VmEffect], effects: list[Effect]) -> None:
+        if said and self.expose:
+            effects.append(contract.FromPropolis(vmm.sled_id, vmm.propolis_id, said))
 
     def deliver_all(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):

@@ -168,25 +168,26 @@ class PropolisApis:
         server.prepare(Preparation(properties, None if source else _spec_of(about.vmm_spec), source))
 
     def perform(self, effect: contract.FromPropolis) -> None:
-        """One effect, in its order. The first one of a VMM opens its listener, the end of the process closes it."""
+        """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
         key = (effect.sled_id, effect.propolis_id)
         served = self._served.get(key)
-        if served is None:
-            vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
-            if vmm is None or vmm.vm is None:
-                return  # the last words of a process that is gone
-            served = self._served[key] = _Served(key)
-        said = effect.effect
-        if not served.opened:
-            self._open(served)
-        if served.server is None and type(said) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
-            served.said.append(said)
-        elif type(said) is propolis.Crashed and served.server is None:
-            self._close(served)  # what it said is over, and so is whatever could have been asked
-        else:
-            self._server(served).perform([said])
-            if type(said) is propolis.Crashed:
+        for said in effect.effects:
+            if served is None:
+                vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
+                if vmm is None or vmm.vm is None:
+                    return  # the last words of a process that is gone
+                served = self._served[key] = _Served(key)
+            if not served.opened:
+                self._open(served)
+            if served.server is None and type(said) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
+                served.said.append(said)
+            elif type(said) is not propolis.Crashed:
+                self._server(served).perform([said])
+            else:
+                if served.server is not None:  # else nobody has asked anything, and all that was said is over
+                    served.server.perform([said])
                 self._close(served)
+                served = None
 
     def _server(self, served: _Served) -> PropolisServer:
         """What answers for it: from now on it hears everything at once, and has heard what was said before."""

@@ -34,9 +34,9 @@ from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
-from sim_sled.language.check import parse_scenario, sleds_of
+from sim_sled.language.check import Sled, parse_scenario, sleds_of
 from sim_sled.language.schema import FLEET_MAX, Scenario, paced
-from sim_sled.play.fleet import engine_for
+from sim_sled.play.fleet import engine_for, hardware_of, is_shaped
 
 if TYPE_CHECKING:
     from sim_sled.daemon.recorder import Recorder
@@ -137,6 +137,7 @@ class SmallRack:
     daemon: Daemon = attrs.field(init=False)
     handles: list[SledHandle] = attrs.field(factory=list, init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
+    _fleet: list[Sled] = attrs.field(factory=list, init=False)
     _scaling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     # ---- life
@@ -225,8 +226,18 @@ class SmallRack:
     def _numbers(self) -> range:
         return range(1, self.sleds_wanted + 1) if self.part is None else self.part.numbers
 
+    def _hardware(self, number: int) -> Hardware:
+        """As the scenario's fleet has it, where it says so; sleds beyond the fleet are like its others."""
+        scenario = self.scenario
+        if scenario is None or not is_shaped(scenario.fleet):
+            return self.hardware
+        if number > len(self._fleet):  # twice as many as are there: who scales one by one makes few lists
+            sleds = min(FLEET_MAX, max(self.sleds_wanted, 2 * number))
+            self._fleet = sleds_of(attrs.evolve(scenario.fleet, sleds=sleds))
+        return hardware_of(self._fleet[number - 1].shape)
+
     def _config(self, number: int) -> SledConfig:
-        hardware = attrs.evolve(self.hardware, baseboard_serial=f"{self.name}-{number}")
+        hardware = attrs.evolve(self._hardware(number), baseboard_serial=f"{self.name}-{number}")
         config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware, recheck_us=RECHECK_US)
         if self.scenario is not None:
             config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)

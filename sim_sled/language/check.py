@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.text import counted
 from sim_sled.language.check_rules import check_rules, check_trigger
 from sim_sled.language.field_types import BAD, Reader
 from sim_sled.language.figures import show_duration, show_size
@@ -154,8 +155,8 @@ def _check_room(s: Scenario, sleds: list[Sled], problems: Problems) -> None:
         if not frees:
             cpus -= create.count * create.ncpus
             memory -= create.count * create.memory
-        many = f"{create.count} instance{'s' * (create.count != 1)}"
-        what = f"{many} of {create.ncpus} CPUs and {show_size(create.memory)}"
+        many, cpus_each = counted(create.count, "instance"), counted(create.ncpus, "CPU")
+        what = f"{many} of {cpus_each} and {show_size(create.memory)}"
         if create.count > room:
             problems.add("W315", create.mark("count"), f"{what}, but {fleet} has room for {room} of them")
         elif cpus < 0 or memory < 0:

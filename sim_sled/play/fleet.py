@@ -20,7 +20,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.language.actions import SetFacts
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.figures import FOREVER
-from sim_sled.language.schema import Scenario, Shape
+from sim_sled.language.schema import Fleet, Scenario, Shape
 
 NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
 
@@ -40,6 +40,11 @@ def hardware_of(shape: Shape) -> Hardware:
         role=SledRole(shape.role),
         baseboard_model=shape.model,
     )
+
+
+def is_shaped(fleet: Fleet) -> bool:
+    """Whether the scenario says what its sleds are made of."""
+    return fleet.has("shape") or bool(fleet.overrides)
 
 
 def ids_of(scenario: Scenario) -> dict[str, UUID]:

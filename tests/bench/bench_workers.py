@@ -20,8 +20,8 @@ from tests.support.wire.register_body import register_body
 
 REQUESTS = 3
 """Of Nexus, in each life; the reports are counted."""
-SLOTS = 64
-"""Lives at a time."""
+SLOTS = 128
+"""Lives at a time, of one process or of two: each of the two has enough to do then."""
 WAIT_S = 120.0
 _NOT_FOUND = b'{"request_id": "bench", "error_code": "ObjectNotFound", "message": "not found"}'
 

@@ -299,11 +299,11 @@ def test_an_exposed_rack_shows_what_its_vms_say():
     driver.others.clear()
     _propolis(driver, Reconfigure(7, "disk"))
     driver.run_until_idle()
-    said = [effect.effect for effect in driver.others if isinstance(effect, contract.FromPropolis)]
+    said = [each for told in driver.others if isinstance(told, contract.FromPropolis) for each in told.effects]
     assert any(isinstance(each, ReconfigureDone) and each.ticket == 7 for each in said)
     driver.put(STOPPED)
     driver.run_until_idle()
-    assert any(isinstance(effect.effect, Published) for effect in driver.others)
+    assert any(isinstance(each, Published) for told in driver.others for each in told.effects)
 
 
 @pytest.mark.parametrize("event", [GuestEvent.RESET, GuestEvent.CHIPSET_RESET, GuestEvent.TRIPLE_FAULT])

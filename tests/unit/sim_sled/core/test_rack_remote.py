@@ -46,7 +46,8 @@ class Wire:
                 for effect in effects:
                     assert isinstance(effect, contract.FromPropolis)
                     assert effect.propolis_id == who
-                    self.carry(effect.effect, there, who_there)
+                    for said in effect.effects:
+                        self.carry(said, there, who_there)
 
     def carry(self, said, there, who):
         on = SLED_B if who == V2 else SLED_A

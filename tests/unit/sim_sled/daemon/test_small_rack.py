@@ -5,10 +5,14 @@ import asyncio
 import pytest
 
 from nexus_client.dropshot import ending
+from nexus_client.types import SledRole
+from sim_sled.cli.main import _OF_A_SHAPE, _shaped
+from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
+from sim_sled.play.fleet import engine_for
 
 
 async def test_a_start_that_waits_for_a_nexus_ends_when_somebody_asks_for_the_end():
@@ -77,3 +81,34 @@ def test_there_are_as_many_sleds_as_asked_for_and_at_least_those_of_the_fleet(as
     """`up --sleds 4` with a scenario of two sleds started two, and said nothing."""
     scenario, _ = parse_scenario(f"version: 1\n{text}\n")
     assert SmallRack(sleds=asked, scenario=scenario).sleds_wanted == sleds
+
+
+SHAPED = """version: 1
+fleet: {sleds: 2, shape: {cpus: 256, role: gimlet}, overrides: [{sled: sled-2, cpus: 8}]}
+"""
+
+
+async def test_sleds_are_made_as_the_scenarios_fleet_says():
+    """Those that join later are like the others; without a word of it they are as every sled."""
+    scenario, _ = parse_scenario(SHAPED)
+    async with SmallRack(scenario=scenario) as rack:
+        await rack.scale(3)
+        made = [rack.daemon.rack.sleds[each.id].config.hardware for each in rack.handles]
+        assert [each.hardware_threads for each in made] == [256, 8, 256]
+        assert {each.role for each in made} == {SledRole.GIMLET}
+        assert len({each.baseboard_serial for each in made}) == 3
+    plain, _ = parse_scenario("version: 1\nfleet: {sleds: 2}\n")
+    async with SmallRack(scenario=plain, hardware=Hardware(hardware_threads=7)) as rack:
+        assert {sled.config.hardware.hardware_threads for sled in rack.daemon.rack.sleds.values()} == {7}
+
+
+def test_a_served_sled_is_made_so_too_and_options_win():
+    scenario, _ = parse_scenario(SHAPED)
+    config = SledConfig(sled_id_of("rack", 1), "[::1]:0", hardware=Hardware(zpools=3, baseboard_serial="BRM1"))
+    flags = dict.fromkeys(_OF_A_SHAPE) | {"zpools": 3}
+    engine = engine_for(scenario, 1, [config.sled_id], "sled-2")
+    [made] = [sled.hardware for sled in _shaped([config], engine, flags)]
+    assert (made.hardware_threads, made.role, made.zpools) == (8, SledRole.GIMLET, 3)
+    assert made.baseboard_serial == "BRM1"
+    unshaped, _ = parse_scenario("version: 1\n")
+    assert _shaped([config], engine_for(unshaped, 1, [config.sled_id]), flags) == [config]
