@@ -1,7 +1,7 @@
 """Listeners and their connections, with the manners of the original's HTTP library (DS 3).
 
 aiohttp's connection does the work: its parser, its timers, its end. Two things are ours. The loop from request to
-request makes no task of each (`Connection.start`). And in front of the parser stands a look at each request head,
+request makes no task of each (`Direct`). And in front of the parser stands a look at each request head,
 because that parser is stricter than hyper in some ways (no `Host`, two of them, methods it does not know) and laxer
 in others (a request line without a version). An ordinary head passes untouched; an odd one is mended into one that
 means the same, or refused. What is *not* mended is told in docs/fidelity.md.
@@ -24,14 +24,16 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final
 
+import aiohttp
 import attrs
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.hdrs import CONTENT_LENGTH
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from nexus_client.dropshot.response import malformed
 from nexus_client.dropshot.text import SocketAddress
@@ -115,7 +117,7 @@ class Server(web.Server):
             await asyncio.sleep(0)
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return CONNECTION(self, loop=self._loop, **self._kwargs)
 
 
 class Connection(RequestHandler):
@@ -301,71 +303,6 @@ class Connection(RequestHandler):
             )
         self.force_close()
 
-    # --- requests ---
-
-    async def start(self) -> None:
-        """Answers one request after the other, until the connection ends: aiohttp runs it as the connection's task.
-
-        aiohttp's own makes one more task of each request, so that no handler leaves a context variable to the next:
-        two more turns of the event loop, and a sixth of what a PUT costs. Here whoever has such a variable sets it
-        when a request begins. All else is as it is there.
-        """
-        handle = self._request_handler
-        assert handle is not None
-        while not self._force_close:
-            if not self._messages:
-                self._waiter = self._loop.create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-            message, body = self._messages.popleft()
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
-            answering = handle
-            if isinstance(message, _ErrInfo):
-                answering, message = self._make_error_handler(message), ERROR
-            task = self._task_handler
-            assert task is not None
-            request = web.BaseRequest(message, body, self, StreamWriter(self, self._loop), task, self._loop)
-            del task  # with a traceback it would hold itself
-            try:
-                answer, lost = await self._handle_request(request, None, answering)
-                if lost:
-                    break
-                self._keepalive = bool(answer.keep_alive)
-                if not body.is_eof():
-                    await self._drop_rest(body)
-            except ConnectionError:
-                break
-            except Exception:  # noqa: BLE001 -- of every kind: it costs this connection and nothing else
-                _log.exception("%s %s failed outside of its handler", request.method, request.raw_path)
-                self.force_close()
-            except BaseException:
-                self.force_close()
-                raise
-            if not self._keepalive or self._close or self._force_close:
-                break
-            self._next_keepalive_close_time = self._loop.time() + self._patience.idle_s
-            if self._keepalive_handle is None:
-                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
-        if not self._force_close:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
-
-    async def _drop_rest(self, body: StreamReader) -> None:
-        """Of a body that nobody has read to its end: its client shall see the answer before the connection goes."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._force_close else self._lingering_time):
-                while not body.is_eof():
-                    await body.readany()
-        if not body.is_eof():
-            body.set_exception(_TOO_LATE)
-            self.close()
-
     # --- ends ---
 
     def eof_received(self) -> bool:  # type: ignore[override]  # None there, which is False
@@ -389,22 +326,17 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Writes an answer; nothing can follow the last one of a client that has shut its sending side."""
+        """Writes an answer. False: whoever asked is still there."""
         self._streams = False
-        if self._upgraded:
-            # what came behind a request for another protocol that was declined is still to be parsed
-            written = await super().finish_response(request, resp, start_time)
-        else:
-            try:
-                await resp.prepare(request)
-                await resp.write_eof()
-                written = resp, False
-            except ConnectionError:
-                written = resp, True
+        written = await super().finish_response(request, resp, start_time)
+        self._is_answered(request)
+        return written
+
+    def _is_answered(self, request: web.BaseRequest) -> None:
+        """Nothing can follow the last answer of a client that has shut its sending side."""
         self._answered = request.content
         if self._half_closed and not self._messages:
             self._close = True
-        return written
 
     def handle_error(
         self,
@@ -424,6 +356,113 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer is on its way already; a second one would be read as the next")
         text = "Internal Server Error" if status >= 500 else f"malformed HTTP request: {one_line(message or '')}"
         return malformed(status, text)
+
+
+class Direct(Connection):
+    """A connection with a loop of its own from request to request, for the aiohttp that it was written beside.
+
+    aiohttp's makes one more task of each request, so that no handler leaves a context variable to the next: two more
+    turns of the event loop, and a sixth of what a PUT costs. Here whoever has such a variable sets it when a request
+    begins. All else is as it is there, and rests on names that are nobody's promise: see `loop_is_known`.
+    """
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        """Answers one request after the other, until the connection ends: the task of the connection."""
+        handle = self._request_handler
+        assert handle is not None
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, body = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            answering = handle
+            if isinstance(message, _ErrInfo):
+                answering, message = self._make_error_handler(message), web_protocol.ERROR
+            task = self._task_handler
+            assert task is not None
+            request = web.BaseRequest(message, body, self, StreamWriter(self, self._loop), task, self._loop)
+            del task  # with a traceback it would hold itself
+            try:
+                answer, lost = await self._handle_request(request, None, answering)
+                if lost:
+                    break
+                self._keepalive = bool(answer.keep_alive)
+                if not body.is_eof():
+                    await self._drop_rest(body)
+            except ConnectionError:
+                break
+            except Exception:  # noqa: BLE001 -- of every kind: it costs this connection and nothing else
+                _log.exception("%s %s failed outside of its handler", request.method, request.raw_path)
+                self.force_close()
+            except BaseException:
+                self.force_close()
+                # or the traceback would hold the task that holds it
+                request._task = None  # type: ignore[assignment]  # noqa: SLF001 -- as aiohttp does
+                raise
+            if not self._keepalive or self._close or self._force_close:
+                break
+            self._next_keepalive_close_time = self._loop.time() + self._patience.idle_s
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _drop_rest(self, body: StreamReader) -> None:
+        """Of a body that nobody has read to its end: its client shall see the answer before the connection goes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._force_close else self._lingering_time):
+                while not body.is_eof():
+                    await body.readany()
+        if not body.is_eof():
+            body.set_exception(_TOO_LATE)
+            self.close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if self._upgraded:
+            # what came behind a request for another protocol that was declined is still to be parsed
+            return await super().finish_response(request, resp, start_time)
+        self._streams = False
+        try:
+            await resp.prepare(request)
+            await resp.write_eof()
+            lost = False
+        except ConnectionError:
+            lost = True
+        self._is_answered(request)
+        return resp, lost
+
+
+LOOP_KNOWN: Final = "3.14."
+"""Beginning of the versions of aiohttp whose `RequestHandler.start` is the one that `Direct.start` stands for."""
+_NAMES: Final = (
+    "_buffer_paused", "_close", "_force_close", "_handle_request", "_keepalive", "_keepalive_handle",
+    "_lingering_time", "_make_error_handler", "_messages", "_msg_queue_resume_size", "_next_keepalive_close_time",
+    "_process_keepalive", "_request_handler", "_resume_reading_if_drained", "_task_handler", "_upgraded", "_waiter",
+)  # fmt: skip
+
+
+def loop_is_known(version: str, connection: type, parser: type) -> bool:
+    """Whether the loop of this aiohttp's `connection` may be replaced; if not, it is slower and nothing else."""
+    known = version.startswith(LOOP_KNOWN) and hasattr(parser, "message_consumed")
+    return known and all(hasattr(connection, name) for name in _NAMES)
+
+
+_KNOWN: Final = loop_is_known(aiohttp.__version__, RequestHandler, HttpRequestParser)
+CONNECTION: type[Connection] = Direct if _KNOWN else Connection
+"""What servers make of what they accept."""
 
 
 def streams(request: web.BaseRequest) -> None:

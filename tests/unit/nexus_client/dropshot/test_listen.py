@@ -11,24 +11,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 
+import aiohttp
 import attrs
 import pytest
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.web_protocol import RequestHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_client.dropshot.answers import Refused, error_body
 from nexus_client.dropshot.body import Bodies, read_body
 from nexus_client.dropshot.listen import (
+    CONNECTION,
     HEAD_MAX,
     HEADERS_MAX,
     PATIENCE,
     TARGET_MAX,
+    Direct,
     Patience,
     PortRange,
     Server,
     is_ordinary,
     listen,
+    loop_is_known,
     mend,
 )
 from nexus_client.dropshot.text import SocketAddress
@@ -229,6 +235,16 @@ async def test_a_request_under_way_is_waited_for_when_a_server_ends():
     await client.closed()
     await ending
     client.writer.close()
+
+
+def test_the_loop_of_an_aiohttp_that_nobody_has_read_is_left_alone():
+    here = (aiohttp.__version__, RequestHandler, HttpRequestParser)
+    assert loop_is_known(*here)
+    assert CONNECTION is Direct
+    assert not loop_is_known("3.15.0", *here[1:])
+    assert not loop_is_known("3.140.0", *here[1:])
+    assert not loop_is_known(here[0], asyncio.Protocol, HttpRequestParser)
+    assert not loop_is_known(here[0], RequestHandler, object)
 
 
 async def test_a_kept_connection_without_a_request_is_closed():

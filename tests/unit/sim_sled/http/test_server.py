@@ -20,8 +20,10 @@ from nexus_client.dropshot.answers import new_request_id
 from nexus_client.dropshot.body import BODY_MAX
 from nexus_client.dropshot.listen import Patience
 from sim_sled.core import contract, errors
+from sim_sled.core.spoil import How, Spoil
 from sim_sled.http import app
 from sim_sled.http.answers import STATUS
+from sim_sled.http.spoiling import SPOIL
 
 STATE = f"/vmms/{VMM}/state"
 ARTIFACT = "/artifacts/" + "a" * 64
@@ -522,6 +524,20 @@ async def test_what_a_client_asked_for_is_done_although_it_hung_up():
         while not host.finished:
             await asyncio.sleep(0)
         assert (await sled.ask("GET", STATE)).status == 200
+
+
+async def test_what_a_rule_wants_of_one_answer_is_not_done_to_the_next_one_of_its_connection():
+    class Spoiling(FakeHost):
+        async def submit(self, item):
+            if isinstance(item, contract.PutState):
+                SPOIL.set(Spoil(How.GARBAGE))  # it is refused: nobody asks what shall become of the answer
+            return await super().submit(item)
+
+    async with serving(Spoiling()) as sled:
+        stop = request("PUT", STATE, b'{"state":{"type":"stopped"}}')
+        refused, next_one = await sled.raw(stop + request("GET", "/v2p"), answers=2)
+        assert refused.status == 404
+        assert (next_one.status, next_one.json) == (200, [])
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_body_costs_nothing(caplog):
