@@ -36,7 +36,7 @@ from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
 from sim_sled.core.crucible.agents import equip
-from sim_sled.core.errors import ConnectionDropped, Injected
+from sim_sled.core.errors import ConnectionDropped, Injected, Internal
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
@@ -476,8 +476,8 @@ class Daemon:
                 effects = self.passage.run(item, now_us)
             else:
                 effects = self.recorder.turn(self.passage.run, item, now_us)
-            if self._state_dir is not None:
-                self._save(self._state_dir)
+            if self._state_dir is not None and not self._save(self._state_dir):
+                effects = [_not_kept(effect, item) for effect in effects]
             for effect in effects:
                 if type(effect) is contract.Reply and effect.ticket == ticket:
                     answer = effect.value
@@ -488,10 +488,13 @@ class Daemon:
             self._rearm(now_us)
         return answer
 
-    def _save(self, state_dir: StateDir) -> None:
+    def _save(self, state_dir: StateDir) -> bool:
+        """False: what this turn has changed is not on the disk."""
+        kept = True
         for sled in self.rack.sleds.values():
-            if sled.has_estate and sled.estate.unsaved:
-                state_dir.save(sled.estate)
+            if sled.has_estate and state_dir.is_behind(sled.estate):
+                kept = state_dir.save(sled.estate) and kept  # each is tried, also after one that could not be
+        return kept
 
     def _perform(self, effect: Effect) -> None:
         if type(effect) is contract.PutToNexus or type(effect) is Send:
@@ -722,6 +725,18 @@ class Daemon:
 
 
 _LATER: Final = object()
+
+
+def _not_kept(effect: Effect, item: object) -> Effect:
+    """What the turn of `item` has changed could not be written: who asked for that is not told that it is done (SR
+    3.1). Everything else, and every report to Nexus, goes its way.
+    """
+    match effect:
+        case contract.Reply(ticket) if isinstance(item, contract.CallArea) and item.ticket == ticket:
+            return contract.ReplyError(ticket, Internal("what this changes could not be written"))
+        case Ended(Call(item=contract.CallArea()) as call, Carried() | Spoilt(), who):
+            return Ended(call, Refused(Internal("what this changes could not be written")), who)
+    return effect
 
 
 def _retrieved(future: asyncio.Future[object]) -> None:

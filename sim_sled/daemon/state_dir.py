@@ -19,7 +19,8 @@ from typing import IO, Any, Final
 from uuid import UUID
 
 from nexus_client.dropshot import foreign
-from sim_sled.core.estate import Estate
+from sim_sled import logs
+from sim_sled.core.estate import Area, Estate
 from sim_sled.http.blobs import Blobs
 from sim_sled.language.files import TooLong, read_bounded
 
@@ -37,6 +38,9 @@ class StateDir:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._locks: list[IO[bytes]] = []
+        self._behind: dict[UUID, set[type[Area]]] = {}
+        """What a sled has changed and the disk does not have, for want of room or worse."""
+        self._log = logs.get("state-dir")
 
     def take(self, estate: Estate) -> Blobs:
         """Lock the folder of a sled, give its estate what is kept there, and return its stored bytes.
@@ -58,13 +62,32 @@ class StateDir:
             estate.kept[path.stem] = _read(path)
         return Blobs(folder / "blobs")
 
-    def save(self, estate: Estate) -> None:
-        """Write what has changed. OSError if that cannot be; it is tried again at the next change."""
+    def is_behind(self, estate: Estate) -> bool:
+        """Whether there is something to be written, of now or of earlier."""
+        return bool(estate.unsaved) or estate.sled_id in self._behind
+
+    def save(self, estate: Estate) -> bool:
+        """Write what has changed. False: something that has changed since the last time is not written, so nobody may
+        be told that it is done. It is tried again each time that we are asked; the disk may have room by then.
+        """
+        wanted = self._behind.get(estate.sled_id, set()) | estate.unsaved
+        new, estate.unsaved = estate.unsaved, set()
         folder = self._root / str(estate.sled_id) / "facts"
-        for kind in sorted(estate.unsaved, key=lambda each: each.__name__):
-            if kind.kept_as is not None:
-                _write(folder / f"{kind.kept_as}.json", estate.of(kind).dump())
-            estate.unsaved.discard(kind)
+        try:
+            for kind in sorted(wanted, key=lambda each: each.__name__):
+                if kind.kept_as is not None:
+                    _write(folder / f"{kind.kept_as}.json", estate.of(kind).dump())
+                wanted.discard(kind)
+        except OSError as error:
+            if estate.sled_id not in self._behind:
+                self._log.error(
+                    "cannot keep what has changed; such requests fail", folder=str(folder), why=str(error)
+                )
+            self._behind[estate.sled_id] = wanted
+            return not new & wanted
+        if self._behind.pop(estate.sled_id, None):
+            self._log.warning("all that has changed is kept again", folder=str(folder))
+        return True
 
     def close(self) -> None:
         """Others may use it now."""

@@ -235,7 +235,15 @@ class World:
         if due is None:
             return False
         self.steps += 1
-        self._bound(due)
+        bounds, events = self.bounds, self.events
+        if (
+            self.steps > bounds.steps_max
+            or due - EPOCH_US > bounds.until_us
+            or self.conductor.on_the_way > bounds.heap_max
+            or len(self.lines) > bounds.lines_max
+            or (events is not None and len(events) > bounds.lines_max)
+        ):
+            raise self._too_much(due)
         now_us = max(self.now_us, due)
         self.now_us = self.conductor.now_us = now_us
         whose()
@@ -251,18 +259,14 @@ class World:
     def _act(self) -> None:
         self.users.act(self.now_us)
 
-    def _bound(self, due: int) -> None:
+    def _too_much(self, due: int) -> TooMuch:
+        """Which bound of the run was reached."""
         bounds = self.bounds
         if self.steps > bounds.steps_max:
-            raise TooMuch(f"more than {bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
+            return TooMuch(f"more than {bounds.steps_max} steps; stopped at {self.elapsed_us / 1e6:.3f} s")
         if due - EPOCH_US > bounds.until_us:
-            raise TooMuch(f"longer than {bounds.until_us / 1e6:.0f} s of virtual time")
-        if self.conductor.on_the_way > bounds.heap_max or self._kept > bounds.lines_max:
-            raise TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
-
-    @property
-    def _kept(self) -> int:
-        return max(len(self.lines), 0 if self.events is None else len(self.events))
+            return TooMuch(f"longer than {bounds.until_us / 1e6:.0f} s of virtual time")
+        return TooMuch(f"too much at once; stopped at {self.elapsed_us / 1e6:.3f} s after {self.steps} steps")
 
     # ---- the trace
 

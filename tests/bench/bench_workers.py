@@ -6,12 +6,14 @@ many lives so many cores carry: two workers are measured one core's worth each, 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -116,15 +118,13 @@ class Measured:
     reports: float
 
 
-async def measure(workers: int, count: int, rounds: int) -> list[Measured]:
-    """One rack, several turns after one to warm up."""
-    nexus = Nexus()
-    server = await asyncio.start_server(nexus.serve, "::1", 0, backlog=1024)
-    address = f"[::1]:{server.sockets[0].getsockname()[1]}"
+@contextlib.asynccontextmanager
+async def rack_of(workers: int, nexus: str) -> AsyncIterator[tuple[int, list[str]]]:
+    """Four sleds in so many processes: process id of the command, addresses of the sleds."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ports.json"
         rack = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sim_sled", "up", "--name", "bench-lives", "--nexus", address,
+            sys.executable, "-m", "sim_sled", "up", "--name", f"bench-lives-{workers}", "--nexus", nexus,
             "--sleds", "4", "--workers", str(workers), "--pace", "instant", "--port-file", str(file),
             stdout=subprocess.DEVNULL, env={**os.environ, "XDG_RUNTIME_DIR": folder},
         )  # fmt: skip
@@ -132,23 +132,34 @@ async def measure(workers: int, count: int, rounds: int) -> list[Measured]:
             async with asyncio.timeout(WAIT_S):
                 while not file.exists():
                     await asyncio.sleep(0.01)
-            addresses = [sled["address"] for sled in json.loads(file.read_text())["sleds"]]
-            found = []
-            for number in range(rounds + 1):
-                before, began, reports = _cpu_s(rack.pid), time.perf_counter(), nexus.reports
-                await lives(nexus, addresses, count, number * count)
-                found.append(
-                    Measured(
-                        (_cpu_s(rack.pid) - before) / count,
-                        (time.perf_counter() - began) / count,
-                        (nexus.reports - reports) / count,
-                    )
-                )
-            return found[1:]
+            yield rack.pid, [sled["address"] for sled in json.loads(file.read_text())["sleds"]]
         finally:
             rack.terminate()
             await rack.wait()
-            server.close()
+
+
+async def measure(count: int, rounds: int) -> dict[int, list[Measured]]:
+    """By the number of workers; in turns, after one of each to warm up, for a machine has slow minutes."""
+    nexus = Nexus()
+    server = await asyncio.start_server(nexus.serve, "::1", 0, backlog=1024)
+    address = f"[::1]:{server.sockets[0].getsockname()[1]}"
+    found: dict[int, list[Measured]] = {1: [], 2: []}
+    try:
+        async with rack_of(1, address) as one, rack_of(2, address) as two:
+            racks = {1: one, 2: two}
+            first = 0
+            for number in range(rounds + 1):
+                for workers in (1, 2) if number % 2 else (2, 1):
+                    pid, addresses = racks[workers]
+                    before, began, reports = _cpu_s(pid), time.perf_counter(), nexus.reports
+                    await lives(nexus, addresses, count, first)
+                    first += count
+                    took = (_cpu_s(pid) - before, time.perf_counter() - began, nexus.reports - reports)
+                    if number:
+                        found[workers].append(Measured(*(each / count for each in took)))
+    finally:
+        server.close()
+    return found
 
 
 def _cpu_s(pid: int) -> float:
@@ -166,11 +177,11 @@ def bench(count: int, rounds: int, floor_of) -> list[tuple]:
 
     `floor_of(reports)`: what a life's requests and reports cost without anything of ours, seconds of the processor.
     """
-    one = asyncio.run(measure(1, count, rounds))
-    two = asyncio.run(measure(2, count, rounds))
-    cost, shared = (min(each.cpu_s for each in found) for found in (one, two))
+    found = asyncio.run(measure(count, rounds))
+    one, two = found[1], found[2]
+    cost, shared = (min(each.cpu_s for each in of) for of in (one, two))
     floor = floor_of(one[0].reports)
-    wall = [min(each.wall_s for each in found) for found in (one, two)]
+    wall = [min(each.wall_s for each in of) for of in (one, two)]
     return [
         # judged by processor time: twice what one core's worth of the workers carries
         (f"(j) a life over sockets, {one[0].reports:.1f} reports; floor: its floors", cost * 1e6, floor * 1e6,

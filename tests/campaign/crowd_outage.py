@@ -124,6 +124,7 @@ def main():
     parser.add_argument("--vmms", type=int, default=200_000)
     parser.add_argument("--away", type=float, default=600.0, help="seconds")
     options = parser.parse_args()
+    collector.begin()  # the product's own policy
 
     async def go():
         figures = await run(options.vmms, options.away)

@@ -1,6 +1,7 @@
 """Artifacts and support bundles over sockets: large bodies, ranges, broken connections, restarts (SR 4.1, 4.2)."""
 
 import asyncio
+import errno
 import hashlib
 import io
 import resource
@@ -9,17 +10,23 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.daemon.driving import running_daemon
 from support.daemon.running import SLED, running
+from support.nexus.fake_nexus import FakeNexus
+from support.rack.driving import SLED_A, V1
 from support.rack.estate import POOLS, an_id, config, dataset
 
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.core.estate import Area
 from sim_sled.core.storage.local import LocalStorage
+from sim_sled.daemon import state_dir
 from sim_sled.daemon.daemon import Daemon, Options
 from sim_sled.daemon.state_dir import BadStateDir
 from sim_sled.daemon.taking_up import KEPT_AREAS
 from sim_sled.http.blobs import BUFFER, MEMORY_MAX
+from sim_sled.language.check import parse_scenario
+from sim_sled.play.fleet import engine_for
 
 MIB = 1024 * 1024
 HARDWARE = Hardware(zpools=POOLS)
@@ -463,3 +470,45 @@ def test_what_an_area_keeps_is_there_again_or_the_area_is_not():
             estate.of(LocalStorage)
         assert estate.kept == {"local-storage": [1]}
         assert LocalStorage not in estate.made
+
+
+def no_room(_path, _value):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+NO_ARTIFACTS = {"generation": 1, "artifacts": []}
+
+
+async def test_what_a_full_disk_does_not_take_is_refused_each_time_and_reads_go_on(tmp_path, monkeypatch):
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        with monkeypatch.context() as full:
+            full.setattr(state_dir, "_write", no_room)
+            for path, body in (("/omicron-config", CONFIG), ("/artifacts-config", NO_ARTIFACTS)):
+                for _ in range(2):
+                    got = await sled.ask("PUT", path, body)
+                    assert (got.status, got.json["error_code"]) == (500, "Internal")
+            for path in ("/inventory", "/artifacts-config", "/zones", "/v2p"):
+                assert (await sled.ask("GET", path)).status == 200
+        assert (await sled.ask("PUT", "/omicron-config", CONFIG)).status == 204
+    async with running(hardware=HARDWARE, state_dir=tmp_path) as sled:
+        assert (await sled.json("GET", "/inventory"))["ledgered_sled_config"]["generation"] == CONFIG["generation"]
+        assert (await sled.json("GET", "/artifacts-config"))["generation"] == 1, "all that was behind is written"
+
+
+RULES = """version: 1
+fleet: {sleds: 1}
+rules: [{name: never, for: {hostname: nobody}, when: {edge: starting -> running}, do: {note: seen}}]
+"""
+
+
+@pytest.mark.parametrize("rules", [None, RULES], ids=["without rules", "with rules"])
+async def test_reports_are_told_while_the_disk_is_full(rules, tmp_path, monkeypatch):
+    """What the core decides about VMMs has nothing to do with what is kept, and must not be lost with it."""
+    engine = None if rules is None else engine_for(parse_scenario(rules)[0], 0, [SLED_A])
+    async with FakeNexus() as nexus, running_daemon(nexus, state_dir=tmp_path, engine=engine) as client:
+        monkeypatch.setattr(state_dir, "_write", no_room)
+        assert (await client.ask("PUT", "/omicron-config", CONFIG))[0] == 500
+        assert (await client.register())[0] == 200
+        assert (await client.put_state("running"))[0] == 200
+        await nexus.heard(V1, "running")
+        assert (await client.ask("PUT", "/omicron-config", CONFIG))[0] == 500

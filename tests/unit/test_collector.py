@@ -52,6 +52,19 @@ def test_every_program_that_runs_long_follows_the_policy(program, arguments):
     assert frozen > 10_000
 
 
+def test_a_worker_of_a_rack_follows_it():
+    """It is a program of its own, and for long had the interpreter's thresholds."""
+    script = (
+        "import gc, json, runpy\ntry:\n    runpy.run_module('sim_sled.daemon.worker', run_name='__main__')\n"
+        "except SystemExit:\n    print(json.dumps(gc.get_threshold()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True, capture_output=True, text=True, cwd=REPOSITORY, input="", timeout=60,
+    )  # fmt: skip
+    assert tuple(json.loads(done.stdout)) == collector.THRESHOLDS, done.stderr
+
+
 def test_workers_of_a_campaign_follow_it():
     script = (
         "import gc, json\nfrom nexus_client.dropshot import collector\ncollector.worker()\n"

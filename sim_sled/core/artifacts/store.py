@@ -57,6 +57,7 @@ class Artifacts(Area):
         old = self.config
         if old is not None and new.generation <= old.generation:
             if new == old:
+                self.changed()  # see Ledger.is_new
                 return
             raise ConfigGeneration(
                 f"Attempt to modify config to generation {new.generation} while at {old.generation}"

@@ -97,6 +97,7 @@ class Ledger(Area):
             if config.generation == old.generation:
                 if config != old:
                     raise BadRequest("Generation number unchanged but data is different")
+                self.changed()  # is written again, as by the agent: the first time may have failed
                 return False
         self._check(config)
         return True

@@ -61,8 +61,8 @@ class LocalStorage(Area):
             self._place(pool, "local_storage", "local storage dataset")
             return
         self._place(pool, "local_storage_unencrypted", "local storage unencrypted dataset")
-        if self.datasets.pop((str(pool), str(dataset)), None) is not None:
-            self.changed()
+        self.datasets.pop((str(pool), str(dataset)), None)
+        self.changed()  # also if it has gone before: see Ledger.is_new
 
     def _place(self, pool: UUID, kind: str, what: str) -> None:
         """Raises `NotYetThere` if the pool has no dataset of this kind. A sled that nobody has configured takes what

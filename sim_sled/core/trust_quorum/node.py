@@ -113,6 +113,7 @@ class TrustQuorum(Area):
         if under_way is not None and under_way.wish.epoch == wish.epoch:
             if under_way.wish != wish:
                 raise Internal(f"epoch {wish.epoch} is coordinated with other parameters")
+            self.changed()  # see Ledger.is_new
             return
         if under_way is not None and under_way.wish.epoch > wish.epoch:
             raise Internal(f"epoch {under_way.wish.epoch} is coordinated, {wish.epoch} is older")
@@ -160,6 +161,7 @@ class TrustQuorum(Area):
         if latest is not None and epoch <= latest:
             if epoch not in self.commits:
                 raise Internal("commit returned Pending")
+            self.changed()  # see Ledger.is_new
             return
         if epoch not in self.shares:
             raise Internal(f"epoch {epoch} is not prepared")

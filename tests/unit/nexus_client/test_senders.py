@@ -295,6 +295,28 @@ async def test_while_nothing_takes_connections_one_probe_goes_out_at_a_time(monk
             connection.close()
 
 
+async def test_an_outage_of_one_nexus_disturbs_nobody_who_reports_to_another(monkeypatch):
+    """Two racks in one process: the breaker is the endpoint's, not the process's."""
+    monkeypatch.setattr(module, "PROBE_S", 3_600.0)
+    unused, nowhere = _nobody()
+    with unused:
+        async with (
+            _nexus() as somewhere,
+            _senders(nowhere) as (cut_off, unheard),
+            _senders(somewhere) as (healthy, heard),
+        ):
+            for serial in range(OPENS_AFTER):
+                cut_off.send(_send(serial))
+            await unheard.until(OPENS_AFTER)
+            assert cut_off.outage
+            for serial in range(100, 300):
+                cut_off.send(_send(serial))
+                healthy.send(_send(serial))
+            assert await heard.until(200) == [Delivered()] * 200
+            assert not healthy.outage
+            assert cut_off.outage
+
+
 async def test_a_few_are_tried_as_often_as_they_like(monkeypatch):
     unused, address = _nobody()
     with unused:

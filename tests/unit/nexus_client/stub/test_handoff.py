@@ -113,6 +113,22 @@ def test_an_external_address_outside_of_the_service_pools(body):
     assert refusal(body) == (400, "no system services pool for external IP 198.51.100.20")
 
 
+@pytest.mark.parametrize(
+    "zone_type",
+    [
+        pytest.param({"type": "nexus", "external_ip": {"ip": "203.0.113.7"}}, id="Nexus"),
+        pytest.param({"type": "external_dns", "dns_address": {"addr": "203.0.113.7:53"}}, id="external DNS"),
+        pytest.param({"type": "boundary_ntp", "external_ip": {"snat_cfg": {"ip": "203.0.113.7"}}}, id="boundary NTP"),
+    ],
+)
+def test_each_kind_of_zone_with_an_external_address_needs_a_pool_for_it(body, zone_type):
+    zones = body["blueprint"]["sleds"][SLED]["zones"]
+    zones.append(zones[0] | {"zone_type": zone_type})
+    assert refusal(body) == (400, "no system services pool for external IP 203.0.113.7")
+    body["service_ip_pools"][0]["ranges"].append({"first": "203.0.113.7", "last": "203.0.113.7"})
+    RackState().complete(RACK_ID, parsed(body))
+
+
 def test_a_dataset_on_a_pool_that_nobody_has(body):
     body["crucible_datasets"][0]["zpool_id"] = OTHER
     assert refusal(body) == (404, f'not found: zpool with id "{OTHER}"')
