@@ -44,8 +44,47 @@ def recorder_of(folder: Path | None, scenario: str | None) -> Recorder | None:
         _bad(f"--record: {bad}")
 
 
+def folder_of_workers(folder: Path | None) -> str | None:
+    """Of `--record` with `--workers`: each worker makes a folder of its own in it. Exits with 2."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            _bad(f"--record: {folder} is not empty: a recording has a folder of its own")
+    except OSError as error:
+        _bad(f"--record: cannot write {folder}: {error.strerror or error}")
+    return str(folder.absolute())
+
+
+WORKERS_SAID: Final = (
+    "sim-sled: recorded workers migrate VMs as they should among their own sleds only; from worker to worker, which\n"
+    "is sockets and in no recording, the target has a peer that is none, and its source goes on running\n"
+)
+"""To whoever starts such a rack."""
+
+
 def replay_folder(folder: Path, *, as_json: bool) -> int:
-    """Plays it into the core again, in virtual time; returns the exit code, 1 at the first effect that is another."""
+    """Plays it into the core again, in virtual time; returns the exit code, 1 at the first effect that is another.
+    Of the recordings of a rack's workers: each of them, and the worst code.
+    """
+    from sim_sled.daemon.recordings import of_workers
+
+    within = of_workers(folder)
+    if not within:
+        return _replay(folder, as_json=as_json)
+    if not as_json:
+        return max(_replay(each, as_json=False) for each in within)
+    sys.stdout.write("[\n")
+    codes = []
+    for number, each in enumerate(within):
+        sys.stdout.write(",\n" if number else "")
+        codes.append(_replay(each, as_json=True))
+    sys.stdout.write("]\n")
+    return max(codes)
+
+
+def _replay(folder: Path, *, as_json: bool) -> int:
     from sim_sled.daemon.checkpoint import resume
     from sim_sled.daemon.recordings import BadRecording, opened
     from sim_sled.recording.replaying import CannotReplay
@@ -153,7 +192,7 @@ def _scrubbed(folder: Path, out: Path) -> Scrubbed:
 
 def _say_replayed(folder: Path, found: Replayed, notes: list[str], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(found, notes), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_as_json(folder, found, notes), indent=2) + "\n")
         return
     for note in notes:
         sys.stderr.write(f"sim-sled: {note}\n")
@@ -192,9 +231,10 @@ def tape(
         sys.stderr.write(f"sim-sled: {said}\n")
 
 
-def _as_json(found: Replayed, notes: list[str]) -> dict[str, Any]:
+def _as_json(folder: Path, found: Replayed, notes: list[str]) -> dict[str, Any]:
     different = found.difference
     return {
+        "recording": folder.name,
         "turns": found.turns,
         "effects": found.effects,
         "lasted_us": found.ended_us - found.began_us,

@@ -115,8 +115,6 @@ def up(
         _bad("--json and --junit - both write to stdout; give --junit a file")
     if junit is not None and workers > 1:
         _bad("--junit and --workers do not go together: no single process sees the whole rack")
-    if record is not None and workers > 1:
-        _bad("--record and --workers do not go together: each process would have a part of the rack")
     for each in (junit, port_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
             _bad(why)
@@ -125,6 +123,10 @@ def up(
             port_files.prepare(port_file)
         except OSError as error:
             _bad(f"cannot write {port_file}: {error.strerror or error}")
+    if record is not None and workers > 1:
+        from sim_sled.cli.recording import WORKERS_SAID
+
+        sys.stderr.write(WORKERS_SAID)
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
@@ -142,9 +144,9 @@ def up(
         seed=seed,
         pace=pace or DEFAULT,
         address=listen,
-        record=recorder_of(record, scenario),
+        record=recorder_of(record, scenario) if workers == 1 else None,
     )
-    rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level)
+    rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level, record)
     logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit, watch)
     guarded = Guarded(control, control_token, tuple(control_host or ()))
@@ -164,8 +166,9 @@ class Told:
     watch: bool
 
 
-def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLevel) -> Any:
+def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLevel, record: Path | None) -> Any:
     """The same rack in several processes."""
+    from sim_sled.cli.recording import folder_of_workers
     from sim_sled.daemon.small_rack import RackError
     from sim_sled.daemon.worker import Spec
     from sim_sled.daemon.workers import WorkersRack
@@ -174,8 +177,9 @@ def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLev
     file = None if scenario is None else str(Path(library.find(scenario)[0]).absolute())
     try:
         spec = Spec(
-            rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address, log_level.value
-        )
+            rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address, log_level.value,
+            record=folder_of_workers(record),
+        )  # fmt: skip
         return WorkersRack(spec, workers, rack.nexus)
     except RackError as error:
         _bad(str(error))

@@ -74,6 +74,17 @@ class Recording:
             raise BadRecording(f"{where}: this says that it is part {line.part}, and it is in the place of {number}")
 
 
+def of_workers(folder: Path) -> list[Path]:
+    """The folders of a rack's workers, if that is what is in it."""
+    try:
+        there = sorted(folder.iterdir())
+    except OSError:
+        return []  # `opened` says why
+    if any(_PART.fullmatch(each.name) for each in there):
+        return []
+    return [each for each in there if each.is_dir() and any(_PART.fullmatch(part.name) for part in each.iterdir())]
+
+
 def opened(folder: Path) -> Recording:
     """The recording in a folder. Raises `BadRecording`."""
     try:

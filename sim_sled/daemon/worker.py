@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.control import Control, serve_control
+from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
 from sim_sled.files import CannotWrite
@@ -57,6 +60,8 @@ class Spec(msgspec.Struct, frozen=True):
     """A scenario that has come since, and is in effect instead."""
     revision: int = 1
     """Of what is in effect, as the rack counts."""
+    record: str | None = None
+    """The folder of the rack's recording, in which each worker has one of its own."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -77,7 +82,7 @@ async def _main() -> int:
     except OSError as error:
         sys.stderr.write(f"sim-sled: {cannot_bind(error) if error.errno in CLOSED_ADDRESS else error}\n")
         return ADDRESS_IN_USE if error.errno in CLOSED_ADDRESS else UNREACHABLE
-    except (RackError, BadScenario, CannotWrite, ValueError) as error:
+    except (RackError, BadScenario, CannotRecord, CannotWrite, ValueError) as error:
         sys.stderr.write(f"sim-sled: {error}\n")
         return UNREACHABLE
     finally:
@@ -88,6 +93,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     stop = ending.asked([signal.SIGTERM])
     running = asyncio.get_running_loop()
     file = None if spec.scenario is None else Path(spec.scenario)
+    recorder = None if spec.record is None else Recorder(_own_folder(Path(spec.record), spec), {})
     rack = SmallRack(
         name=spec.name,
         sleds=spec.sleds,
@@ -97,7 +103,8 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         pace=spec.pace,
         address=spec.listen,
         # the other side of a migration may be in another process: it is found by its address, as on a real rack
-        propolis=PropolisMode.REGISTERED,
+        propolis=PropolisMode.REGISTERED if recorder is None else PropolisMode.NONE,
+        record=recorder,
         part=Part(spec.first, spec.count),
     )
     descriptors.allow(spec.count)
@@ -120,6 +127,13 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     finally:
         await rack.stop()
     return 0
+
+
+def _own_folder(top: Path, spec: Spec) -> Path:
+    """`sleds-1-4`; of a worker that has died and is back `sleds-1-4-again-1`, as that begins anew."""
+    name = f"sleds-{spec.first}-{spec.first + spec.count - 1}"
+    again = (f"{name}-again-{number}" for number in itertools.count(1))
+    return next(folder for each in itertools.chain((name,), again) if not (folder := top / each).exists())
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from support import processes
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
+from sim_sled.cli.recording import replay_folder
 from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
 from sim_sled.daemon.serve import BadScenario
@@ -80,12 +81,12 @@ async def start(tmp_path):
     logs.configure(level="critical")
     ends = []
 
-    async def started(scenario=None, *, sleds=4, workers=2, name="shared"):
+    async def started(scenario=None, *, sleds=4, workers=2, name="shared", record=None):
         file = None
         if scenario is not None:
             file = tmp_path / "scenario.yaml"
             file.write_text(scenario)
-        spec = Spec(name, sleds, 1, 1, "", None if file is None else str(file), 0, "instant", "")
+        spec = Spec(name, sleds, 1, 1, "", None if file is None else str(file), 0, "instant", "", record=record)
         rack = WorkersRack(spec, workers)
         await rack.start()
         ends.append(rack.stop)
@@ -242,6 +243,19 @@ async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_ol
     assert await dies_and_comes_back() == (["seen", "halt"], 4)
     file.write_text(RULES.replace("name: halt", "name: edited"))  # nobody has been told to read that
     assert await dies_and_comes_back() == (["seen", "halt"], 4)
+
+
+async def test_each_worker_records_its_own_sleds_and_one_replay_plays_them_all(start, tmp_path, capsys):
+    rack = await start(sleds=2, record=str(tmp_path))
+    await rack.create("web-1", "web-2")
+    for name in ("web-1", "web-2"):
+        await rack.expect(name, "running")
+    await rack.rack.stop()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["sleds-1-1", "sleds-2-2"]
+    assert replay_folder(tmp_path, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["recording"] for each in told] == ["sleds-1-1", "sleds-2-2"]
+    assert all(each["turns"] > 1 and each["difference"] is None for each in told)
 
 
 async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):

@@ -158,6 +158,8 @@ class EstateMachine(RuleBasedStateMachine):
         self.oracle = Oracle()
         self.seen = 0
         self.completed = ""
+        self.saved: dict[str, Any] = {}
+        """What a state directory has: each area as it was when it last said that it had changed."""
 
     # --- both sides -------------------------------------------------------------------------------------------------
 
@@ -336,20 +338,24 @@ class EstateMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The process ends and another one takes up what was kept; VMMs end with it."""
+        self.the_state_directory_follows()
         old = self.driver
-        estate = old.rack.sleds[SLED].estate
-        kept = {
-            kind.kept_as: json.loads(json.dumps(area.dump()))
-            for kind, area in estate.made.items()
-            if kind.kept_as is not None
-        }
         self.driver = EstateDriver(hardware=HARDWARE, pacer=Fixed(RUN_US))
         self.driver.now_us = old.now_us
-        self.driver.rack.sleds[SLED].estate.kept |= kept
+        self.driver.rack.sleds[SLED].estate.kept |= json.loads(json.dumps(self.saved))
         self.oracle.vmms.clear()
         self.driver.ask(Inventory, Inventory.read)  # as the daemon does at its start
         for area in (Ledger, Artifacts, Bundles, Bootstore, LocalStorage, TrustQuorum):
             self.driver.of(area)
+
+    @invariant()
+    def the_state_directory_follows(self) -> None:
+        """As a daemon does after each turn; nothing that was acknowledged is missing after a restart."""
+        estate = self.driver.rack.sleds[SLED].estate
+        for kind in estate.unsaved:
+            assert kind.kept_as is not None
+            self.saved[kind.kept_as] = json.loads(json.dumps(estate.of(kind).dump()))
+        estate.unsaved.clear()
 
     # --- SR 9 -------------------------------------------------------------------------------------------------------
 

@@ -45,20 +45,20 @@ export class Grid {
     });
     this.node.addEventListener("focus", () => this.redraw());
     this.node.addEventListener("blur", () => this.redraw());
-    new ResizeObserver(() => this.show(this.rack, true)).observe(this.node);
+    new ResizeObserver(() => this.show(this.rack)).observe(this.node);
     onScheme(() => { this.sprites.clear(); this.redraw(); });
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
   }
 
-  show(rack, again = false) {
+  show(rack) {
     if (rack === undefined) return;
     this.rack = rack;
-    this.shape(again);
+    this.shape();
     this.redraw();
   }
 
-  // Where everything is. Only anew when VMs or sleds have come or gone, or the window has changed.
-  shape(again) {
+  // Where everything is: anew when rows of the rack or the window have changed, not while somebody scrolls.
+  shape() {
     const rack = this.rack;
     const of = new Map([...rack.sleds.keys()].map((id) => [id, []]));
     for (const vm of rack.vms.values()) of.get(vm.sled)?.push(vm);
@@ -114,7 +114,9 @@ export class Grid {
     requestAnimationFrame(() => {
       this.asked = false;
       const began = performance.now();
+      this.drawn = 0;
       this.paint();
+      this.node.dataset.drawn = this.drawn;
       this.node.dataset.cell = this.layout?.size.h ?? 0;
       this.node.dataset.took = (performance.now() - began).toFixed(1);
     });
@@ -171,6 +173,7 @@ export class Grid {
     }
     const first = Math.max(0, Math.floor((top - block.y - HEAD) / size.h)) * line;
     const last = Math.min(block.vms.length, (Math.ceil((top + high - block.y - HEAD) / size.h) + 1) * line);
+    this.drawn += Math.max(0, last - first);
     const now = performance.now();
     const still = this.still.matches;
     const faded = bad ? 0.5 : 1;

@@ -39,6 +39,18 @@ def test_without_a_configuration_there_is_no_store():
             driver.ask(Artifacts, call, *args)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_one_copy_is_enough_for_a_depot_and_for_a_configuration(copies):
+    driver = EstateDriver(strict=True)
+    put(driver, 1, A)
+    driver.of(Artifacts).disks = copies
+    assert not driver.of(Artifacts).has(A)
+    store(driver, A)
+    assert listed(driver) == (1, {A: copies})
+    assert (driver.of(Artifacts).has(A), driver.of(Artifacts).has(B)) == (True, False)
+    driver.ask(Ledger, configure.put, config(2, slot_a=A))
+
+
 @pytest.mark.parametrize(
     ("second", "refused"),
     [

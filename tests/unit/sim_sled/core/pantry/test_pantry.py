@@ -197,6 +197,9 @@ def test_one_target_can_be_replaced_and_the_new_region_gets_the_bytes(agents, pa
     pantry.tick(10)
     assert pantry.replace("v", new, 10) == "completed_already"
     assert only_region(agents, DATASETS[3]).blocks.read(0, BLOCK) == b"x" * BLOCK
+    assert pantry.next_deadline_us() is None, "it is over"
+    targets = pantry.info("v")["volume"]["sub_volumes"][0]["upstairs"]["targets"]
+    assert [each["target_addr"] for each in targets] == ["[::1]:1000", "[::1]:1150", "[::1]:1100"]
     for bad in (
         volume(1001, 1151, 1100, gen=3),
         volume(1000, 1150, gen=3),
@@ -204,6 +207,29 @@ def test_one_target_can_be_replaced_and_the_new_region_gets_the_bytes(agents, pa
     ):
         with pytest.raises(BadRequest):
             pantry.replace("v", bad, 20)
+
+
+def test_volumes_that_were_not_to_become_active_do_so_when_they_may(pantry):
+    pantry.knobs.activates, pantry.knobs.attach_us = False, 0
+    pantry.attach_in_background("v", volume(), "job", 0)
+    pantry.go_on(5)
+    assert (pantry.volume("v").seen_active, pantry.next_deadline_us()) == (False, None)
+    pantry.knobs.activates = True
+    pantry.go_on(7)
+    assert (pantry.volume("v").active, pantry.is_finished("job")) == (True, True), "at once: it takes no time"
+
+
+def test_the_info_of_a_volume_has_its_parent_beside_its_parts(pantry):
+    pantry.attach("v", volume(parent=region(1150, 1150, 1150, upstairs=6, read_only=True)), 0)
+    told = pantry.info("v")["volume"]
+    assert [each["upstairs"]["upstairs_id"] for each in told["sub_volumes"]] == [str(UUID(int=5))]
+    assert told["read_only_parent"]["upstairs"]["upstairs_id"] == str(UUID(int=6))
+    assert (told["read_only_parent"]["upstairs"]["read_only"], told["sub_volumes"][0]["upstairs"]["read_only"]) == (
+        True,
+        False,
+    )
+    pantry.attach("w", volume(upstairs=8), 0)
+    assert pantry.info("w")["volume"]["read_only_parent"] is None
 
 
 def test_a_broken_region_shows_in_the_info(agents, pantry):
