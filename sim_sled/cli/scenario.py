@@ -219,7 +219,12 @@ def page_of(trace: Path, out: Path) -> None:
 
 def explain(
     file: File,
-    vmm: Annotated[str, typer.Argument(help="v17, a host name, or an id")],
+    vmm: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VMM", help="v17, a host name, or an id; if missing: which rules fire, in their order"
+        ),
+    ] = None,
     at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
@@ -229,8 +234,8 @@ def explain(
     pace: Pace = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Why is a VMM where it is at this time of a run? With the options that `run` had."""
-    from sim_sled.cli.scenario_commands import RunOptions, why_in_run
+    """Why is a VMM where it is at this time of a run, or which rules fire? With the options that `run` had."""
+    from sim_sled.cli.scenario_commands import RunOptions, rules_in_run, why_in_run
 
     options = RunOptions(
         seed=seed,
@@ -241,7 +246,10 @@ def explain(
         pace=pace,
         files_from=tuple(files_from or ()),
     )
-    _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
+    if vmm is None:
+        _say(rules_in_run(file, _duration(at), options))
+    else:
+        _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
 
 @typed(

@@ -40,12 +40,14 @@ from sim_sled.play.many import Played, Task
 from sim_sled.play.report import Run, junit, plain, summed, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
-from sim_sled.play.trace import BadTrace, Trace, compare, parse_line, read_trace
+from sim_sled.play.trace import BadTrace, Line, Trace, compare, parse_line, read_trace
 from sim_sled.play.virtual import EPOCH_US, World
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
 __all__ = ["reference_md", "schema_json"]
 
+FIRED_SHOWN: Final = 200
+"""Firings that `explain` lists."""
 TRACE_MAX: Final = 512 * 2**20
 """Bytes of a trace: twice what a run of `play.trace.LINES_MAX` lines writes."""
 
@@ -405,6 +407,48 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
     return Outcome(head + "".join(f"  {line}\n" for line in said), GOOD, notes)
+
+
+def rules_in_run(path: str, at_us: int | None, options: RunOptions) -> Outcome:
+    """Which rules fire in a run, in their order, each with whom it hits; and which do not. `at_us`: until then."""
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
+    if bad is not None:
+        return bad
+    loaded, problems = library.load([path], options.files_from)
+    if problems.errors:
+        return Outcome("", BAD_INPUT, problems.text())
+    [task], notes = _tasks(loaded[:1], options)
+    fired: list[Line] = []
+    count = 0
+
+    def note(line: Line) -> None:
+        nonlocal count
+        if line.kind == "rule":
+            count += 1
+            if len(fired) < FIRED_SHOWN:
+                fired.append(line)
+
+    world = World(
+        task.scenario,
+        task.seed,
+        variant=options.variant,
+        sled_variant=options.sled_variant,
+        keep=False,
+        on_line=note,
+    )
+    run_to_end(world, How(until_us=at_us))
+    lines = [f"rules of {task.scenario.name}, seed {task.seed}, in the order in which they fire:"]
+    for line in fired:
+        whom = f" {line.vmm} {line.hostname} on {line.sled}:" if line.vmm != "-" else ""
+        lines.append(f"  {line.at_us / 1e6:>9.3f} s {whom} {line.text}")
+    if count > len(fired):
+        lines.append(f"  ... and {count - len(fired)} times more (`run --events` has them all)")
+    if not task.scenario.rules:
+        lines.append("  it has none")
+    unfired = [rule.name for rule in task.scenario.rules if not world.engine.counters[rule.name].fired]
+    if unfired:
+        lines.append(f"never fired: {', '.join(unfired)}")
+    return Outcome("\n".join(lines) + "\n", GOOD, notes)
 
 
 # ---- finding faults

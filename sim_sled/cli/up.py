@@ -78,7 +78,9 @@ def up(
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
     pace: Pace = "dev",
-    seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="decides every draw")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="decides every draw; wins over the scenario's")
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(metavar="ADDR", callback=read_sled_address, help="where the sleds listen; several need port 0"),
@@ -136,12 +138,13 @@ def up(
     from sim_sled.daemon.small_rack import SmallRack
     from sim_sled.machine import assertions
 
+    played = _scenario(scenario)
     small = SmallRack(
         name=name,
         sleds=sleds,
         nexus=nexus,
-        scenario=_scenario(scenario),
-        seed=seed,
+        scenario=played,
+        seed=seed if seed is not None else (played and played.seed) or 0,
         pace=pace or DEFAULT,
         address=listen,
         record=recorder_of(record, scenario) if workers == 1 else None,
@@ -180,7 +183,7 @@ def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLev
             rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address, log_level.value,
             record=folder_of_workers(record),
         )  # fmt: skip
-        return WorkersRack(spec, workers, rack.nexus)
+        return WorkersRack(spec, workers, rack.nexus, rack.names)
     except RackError as error:
         _bad(str(error))
 

@@ -226,8 +226,10 @@ class Rack:
         vmm = sled.get(item.propolis_id)
         before = vmm.record
         where = item.requested.value
-        source = None if where is None else self._links.source_at(where.src_propolis_addr, vmm)
-        gone = where is not None and source is None and self._links.is_gone(where.src_propolis_addr)
+        source, gone = None, False
+        if where is not None:
+            source = self._links.source_at(where.src_propolis_addr, vmm)
+            gone = source is None and self._links.is_gone(where.src_propolis_addr)
         scripted = source is None and not gone and not self.remote_peers
         try:
             verdict, rest = vmm.put_state(item.requested, sled.how, scripted=scripted, now_us=self._turn.now_us)

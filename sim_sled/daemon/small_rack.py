@@ -35,7 +35,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import Sled, parse_scenario, sleds_of
-from sim_sled.language.schema import FLEET_MAX, Scenario, paced
+from sim_sled.language.schema import FLEET_MAX, Fleet, Scenario, paced
 from sim_sled.play.fleet import engine_for, hardware_of, is_shaped
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def sled_id_of(rack: str, number: int) -> UUID:
     return uuid5(NAMESPACE, f"{rack}/sled/{number}")
 
 
-def handle_of(rack: str, number: int, address: str) -> SledHandle:
-    """Sled `number` (from 1) of a rack, where it listens."""
-    return SledHandle(sled_id_of(rack, number), f"sled-{number}", f"{rack}-{number}", address)
+def handle_of(rack: str, number: int, address: str, name: str) -> SledHandle:
+    """Sled `number` (from 1) of a rack, where it listens; `name`: as rules know it."""
+    return SledHandle(sled_id_of(rack, number), name, f"{rack}-{number}", address)
 
 
 def loopback_of(rack: str) -> tuple[int, int]:
@@ -178,7 +178,8 @@ class SmallRack:
         self.handles = [self._handle(i) for i in self._numbers]
 
     def _handle(self, number: int) -> SledHandle:
-        return handle_of(self.name, number, self.daemon.addresses[sled_id_of(self.name, number)])
+        address = self.daemon.addresses[sled_id_of(self.name, number)]
+        return handle_of(self.name, number, address, self._sled(number).name)
 
     async def scale(self, sleds: int) -> None:
         """Sleds join, or the newest leave with their VMMs, until there are so many. Raises `RackError` for less than
@@ -189,7 +190,7 @@ class SmallRack:
             while len(self.handles) > sleds:
                 await self.daemon.leave(self.handles.pop().id)
             for number in range(len(self.handles) + 1, sleds + 1):
-                await self.daemon.join(self._config(number), f"sled-{number}")
+                await self.daemon.join(self._config(number), self._sled(number).name)
                 self.handles.append(self._handle(number))
             await self._registered()
 
@@ -227,14 +228,23 @@ class SmallRack:
         return range(1, self.sleds_wanted + 1) if self.part is None else self.part.numbers
 
     def _hardware(self, number: int) -> Hardware:
-        """As the scenario's fleet has it, where it says so; sleds beyond the fleet are like its others."""
-        scenario = self.scenario
-        if scenario is None or not is_shaped(scenario.fleet):
+        """As the scenario's fleet has it, where it says so."""
+        if self.scenario is None or not is_shaped(self.scenario.fleet):
             return self.hardware
+        return hardware_of(self._sled(number).shape)
+
+    def _sled(self, number: int) -> Sled:
+        """Name and shape of a sled as the scenario's fleet has it; sleds beyond the fleet are like its others."""
         if number > len(self._fleet):  # twice as many as are there: who scales one by one makes few lists
+            fleet = Fleet() if self.scenario is None else self.scenario.fleet
             sleds = min(FLEET_MAX, max(self.sleds_wanted, 2 * number))
-            self._fleet = sleds_of(attrs.evolve(scenario.fleet, sleds=sleds))
-        return hardware_of(self._fleet[number - 1].shape)
+            self._fleet = sleds_of(attrs.evolve(fleet, sleds=sleds))
+        return self._fleet[number - 1]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the sleds that there are at the start, in order."""
+        return [self._sled(number).name for number in range(1, self.sleds_wanted + 1)]
 
     def _config(self, number: int) -> SledConfig:
         hardware = attrs.evolve(self._hardware(number), baseboard_serial=f"{self.name}-{number}")

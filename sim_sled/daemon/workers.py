@@ -18,7 +18,7 @@ import errno
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -30,7 +30,7 @@ from nexus_client.stub.server.serve import NexusServer
 from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
 from sim_sled.daemon.serve import BadScenario, load_one
-from sim_sled.daemon.small_rack import RackError, SledHandle, handle_of, model_of_rack
+from sim_sled.daemon.small_rack import RackError, SledHandle, SmallRack, handle_of, model_of_rack
 from sim_sled.daemon.worker import Ready, Spec
 
 WORKERS_MAX: Final = 256
@@ -214,6 +214,10 @@ class WorkersRack:
     spec: Spec
     count: int
     nexus: str | None = None
+    names: Sequence[str] = attrs.field(
+        default=attrs.Factory(lambda self: SmallRack(sleds=self.spec.sleds).names, takes_self=True)
+    )
+    """Of the sleds, as rules know them."""
     server: NexusServer | None = attrs.field(default=None, init=False)
     workers: Workers = attrs.field(init=False)
     left_over: list[Undelivered] = attrs.field(factory=list, init=False)
@@ -237,7 +241,7 @@ class WorkersRack:
     def handles(self) -> list[SledHandle]:
         """Every sled whose worker is there."""
         return [
-            handle_of(self.name, number, address)
+            handle_of(self.name, number, address, self.names[number - 1])
             for worker in self.workers.all
             if worker.ready is not None
             for number, address in enumerate(worker.ready.addresses, worker.spec.first)

@@ -105,7 +105,8 @@ def test_time_of_a_rack_stands_flies_and_goes_on(home):
 def test_a_rack_judges_its_scenario(home):
     """Exit 1 and a JUnit file at the end, if something that was expected was not so; what is left out is said."""
     (home / "boots.yaml").write_text(
-        "version: 1\nname: boots\nload: [{at: 0s, create: {hostname: x}}]\n"
+        'version: 1\nname: boots\nseed: 5\nfleet: {sleds: 1, name: "gimlet-{n}"}\n'
+        "load: [{at: 0s, create: {hostname: x}}]\n"
         "expect: [{name: up, after: {state: starting}, that: {vmm: running}, within: 20s}]\n"
         "rules: [{name: stuck, for: {hostname: stuck}, when: {state: starting}, do: {stall: forever}}]\n"
     )
@@ -116,12 +117,14 @@ def test_a_rack_judges_its_scenario(home):
         )
         assert judged.stdout.readline().startswith("rack rack is ready")
         ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": name})
+        assert sim("port", "sleds.0.name")[1] == "gimlet-1\n", "its name for the sled"
         assert sim("until", "1m")[0] == 0
         judged.send_signal(signal.SIGTERM)
         _, err = judged.communicate(timeout=LONG_S)
         assert judged.returncode == wanted, err
         assert "'load' is not played" in err
         assert f'failures="{wanted}"' in (home / "out.xml").read_text()
+        assert 'value="5"' in (home / "out.xml").read_text(), "the scenario's seed"
     assert sim("up", "--junit", "x.xml")[0] == 2
 
 

@@ -29,8 +29,8 @@ from typing import Any
 import attrs
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 240
-"""Of one command: stories begin on machines that do other things."""
+LIMIT_S = 600
+"""Of one command: stories begin on machines that do other things (a load of 25 on two cores took 240 from two)."""
 
 
 class Failed(AssertionError):
@@ -361,6 +361,13 @@ def author(t: Teller) -> None:
     t.sh("sim-sled check bad.yaml", code=2, says="E1")
     said = t.sh("sim-sled explain stuck-stop stuck-1")
     must(said.strip(), "explain says nothing")
+    fired = [
+        line.split() for line in t.sh("sim-sled explain stuck-stop --seed 7", says="never-stops").splitlines()[1:]
+    ]
+    times = [float(words[0]) for words in fired]
+    must(
+        len(times) > 2 and times == sorted(times), f"the rules are not told in the order in which they fire: {fired}"
+    )
     watching = t.start("sim-sled", "up", "--name", "author", "--watch", "--scenario", "rules.yaml")
     _until(lambda: "author" in json.loads(t.sh("sim-sled racks --json")), wanted=True)
     control, dropped, asked, over = t.port("control"), [], [0], threading.Event()

@@ -67,9 +67,11 @@ class Artifacts(Area):
         if self.estate.of(Ledger).strict_artifacts:
             self._check_in_use(new)
         self.config = new
+        ledger = self.estate.of(Ledger)
         for sha256 in sorted(self.copies.keys() - new.artifacts):
             del self.copies[sha256]
-            self.estate.of(Ledger).images.pop(sha256, None)
+            if ledger.images.pop(sha256, None) is not None:
+                ledger.changed()
             drop_files(self.estate, key_of(sha256))
         self.changed()
 

@@ -234,6 +234,21 @@ def test_a_run_can_be_told_to_machines(tmp_path):
     assert files["sequence.mmd"].read_text().startswith("sequenceDiagram")
 
 
+def test_explain_lists_rules_in_the_order_in_which_they_fire(tmp_path):
+    result = sim_sled("explain", LIBRARY / "stuck-stop.yaml", "--seed", 7)
+    assert result.exit_code == 0
+    head, *lines = result.stdout.splitlines()
+    assert head == "rules of stuck-stop, seed 7, in the order in which they fire:"
+    times = [float(line.split()[0]) for line in lines]
+    assert times == sorted(times)
+    assert any(line.endswith("v1 stuck-1 on sled-1: never-stops (stuck-stop.yaml:16): stall") for line in lines)
+    early = sim_sled("explain", LIBRARY / "stuck-stop.yaml", "--seed", 7, "--at", "5s").stdout.splitlines()
+    assert early[-1].startswith("never fired: never-stops")
+    (tmp_path / "x.yaml").write_text("version: 1\nname: x\nseed: 1\n")
+    assert sim_sled("explain", tmp_path / "x.yaml").stdout.splitlines()[1:] == ["  it has none"]
+    assert sim_sled("explain", LIBRARY / "stuck-stop.yaml", "--variant", "none-such").exit_code == 2
+
+
 def test_explain_plays_what_run_played():
     """A VMM that sticks at one pace, or in a swarm, sticks in what is explained; what there is not is told."""
     quick, slow = (

@@ -39,6 +39,23 @@ def test_without_a_configuration_there_is_no_store():
             driver.ask(Artifacts, call, *args)
 
 
+def test_an_artifact_that_is_not_listed_any_more_is_in_no_slot_after_a_restart_either():
+    driver = EstateDriver()
+    put(driver, 1, A)
+    store(driver, A)
+    estate = driver.of(Ledger).estate
+    estate.unsaved.clear()
+    put(driver, 2)
+    assert estate.unsaved == {Artifacts, Ledger}
+    again = EstateDriver()
+    for area in (Ledger, Artifacts):
+        again.of(area).load(driver.of(area).dump())
+    again.ask(Ledger, configure.put, config(2, slot_a=A))
+    assert again.ask(Inventory, Inventory.read)["last_reconciliation"]["boot_partitions"]["slot_a"] == {
+        "err": f"could not find desired artifact {A}"
+    }
+
+
 @pytest.mark.parametrize("copies", [1, 2])
 def test_one_copy_is_enough_for_a_depot_and_for_a_configuration(copies):
     driver = EstateDriver(strict=True)

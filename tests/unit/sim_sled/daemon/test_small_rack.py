@@ -84,7 +84,7 @@ def test_there_are_as_many_sleds_as_asked_for_and_at_least_those_of_the_fleet(as
 
 
 SHAPED = """version: 1
-fleet: {sleds: 2, shape: {cpus: 256, role: gimlet}, overrides: [{sled: sled-2, cpus: 8}]}
+fleet: {sleds: 2, name: "gimlet-{n}", shape: {cpus: 256, role: gimlet}, overrides: [{sled: gimlet-2, cpus: 8}]}
 """
 
 
@@ -95,6 +95,9 @@ async def test_sleds_are_made_as_the_scenarios_fleet_says():
         await rack.scale(3)
         made = [rack.daemon.rack.sleds[each.id].config.hardware for each in rack.handles]
         assert [each.hardware_threads for each in made] == [256, 8, 256]
+        assert [each.name for each in rack.handles] == ["gimlet-1", "gimlet-2", "gimlet-3"], "as ps has them"
+        known = [rack.daemon.passage.known_as(each.id) for each in rack.handles]
+        assert known == ["gimlet-1", "gimlet-2", "gimlet-3"]
         assert {each.role for each in made} == {SledRole.GIMLET}
         assert len({each.baseboard_serial for each in made}) == 3
     plain, _ = parse_scenario("version: 1\nfleet: {sleds: 2}\n")
@@ -106,7 +109,7 @@ def test_a_served_sled_is_made_so_too_and_options_win():
     scenario, _ = parse_scenario(SHAPED)
     config = SledConfig(sled_id_of("rack", 1), "[::1]:0", hardware=Hardware(zpools=3, baseboard_serial="BRM1"))
     flags = dict.fromkeys(_OF_A_SHAPE) | {"zpools": 3}
-    engine = engine_for(scenario, 1, [config.sled_id], "sled-2")
+    engine = engine_for(scenario, 1, [config.sled_id], "gimlet-2")
     [made] = [sled.hardware for sled in _shaped([config], engine, flags)]
     assert (made.hardware_threads, made.role, made.zpools) == (8, SledRole.GIMLET, 3)
     assert made.baseboard_serial == "BRM1"
