@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from uuid import UUID, uuid5
 
@@ -67,6 +67,8 @@ class Part:
 
     first: int
     count: int
+    addresses: Sequence[str] = ()
+    """Where these sleds have been before, in order: there they are again. Empty: the rack's address is for each."""
 
     @property
     def numbers(self) -> range:
@@ -248,7 +250,9 @@ class SmallRack:
 
     def _config(self, number: int) -> SledConfig:
         hardware = attrs.evolve(self._hardware(number), baseboard_serial=f"{self.name}-{number}")
-        config = SledConfig(sled_id_of(self.name, number), self.address, hardware=hardware, recheck_us=RECHECK_US)
+        part = self.part
+        address = part.addresses[number - part.first] if part is not None and part.addresses else self.address
+        config = SledConfig(sled_id_of(self.name, number), address, hardware=hardware, recheck_us=RECHECK_US)
         if self.scenario is not None:
             config = attrs.evolve(config, stop_grace_us=self.scenario.agent.stop_grace)
         return config

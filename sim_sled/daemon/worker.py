@@ -62,6 +62,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Of what is in effect, as the rack counts."""
     by_file: bool = True
     """What is in effect came from the file of `scenario`, and not over the control API."""
+    addresses: list[str] = []
+    """Where its sleds were when it died. Empty: it is the first one, or one of these has been taken since."""
     record: str | None = None
     """The folder of the rack's recording, in which each worker has one of its own."""
 
@@ -107,7 +109,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         # the other side of a migration may be in another process: it is found by its address, as on a real rack
         propolis=PropolisMode.REGISTERED if recorder is None else PropolisMode.NONE,
         record=recorder,
-        part=Part(spec.first, spec.count),
+        part=Part(spec.first, spec.count, spec.addresses),
     )
     descriptors.allow(spec.count)
     if not await ending.unless(stop, rack.start()):

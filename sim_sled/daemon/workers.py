@@ -61,6 +61,8 @@ class Worker:
     spec: Spec
     process: asyncio.subprocess.Process | None = None
     ready: Ready | None = None
+    addresses: list[str] = attrs.field(factory=list)
+    """Where its sleds are, and will be again when it has died."""
     deaths: int = 0
     """In turn, without having been ready in between."""
 
@@ -120,7 +122,13 @@ class Workers:
         )
         assert worker.process.stdin is not None, "asked for"
         assert worker.process.stdout is not None, "asked for"
-        spec = msgspec.structs.replace(worker.spec, rules=self._rules, revision=self._revision, by_file=self._by_file)
+        spec = msgspec.structs.replace(
+            worker.spec,
+            rules=self._rules,
+            revision=self._revision,
+            by_file=self._by_file,
+            addresses=worker.addresses,
+        )
         worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
         line = await worker.process.stdout.readline()
         if not line.endswith(b"\n"):
@@ -135,6 +143,7 @@ class Workers:
             await self._start(worker)
             return
         worker.ready = msgspec.json.decode(line, type=Ready)
+        worker.addresses = worker.ready.addresses
         worker.deaths = 0
 
     async def _keep(self, worker: Worker) -> None:
@@ -152,6 +161,8 @@ class Workers:
                 await self._start(worker)
             except (RackError, OSError) as error:
                 worker.process = None
+                if isinstance(error, OSError):  # somebody has taken one: Nexus can be told of others
+                    worker.addresses = []
                 self._log.warning("a worker cannot be started", first=worker.spec.first, why=str(error))
             else:
                 self._log.warning("a worker is back", first=worker.spec.first)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import aiohttp
 import pytest
 from support import processes
 
+from nexus_client.dropshot.listen import PortRange
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.cli.recording import replay_folder
@@ -63,6 +66,13 @@ class Rack:
         query = "state=failed&within_ms=60000&since_ms=600000"
         _, answer = await self.ask(f"/vmms/{told['propolis_id']}/expect?{query}")
         assert answer.get("met"), answer
+
+    async def dies(self, worker):
+        """Returns when it is back."""
+        back = asyncio.Event()
+        self.rack.workers.changed = back.set
+        worker.process.send_signal(signal.SIGKILL)
+        await asyncio.wait_for(back.wait(), 60)
 
     async def sled_of(self, name):
         return (await self.ask(f"/vmms/{name}"))[1]["sled_id"]
@@ -302,16 +312,39 @@ async def test_a_worker_that_dies_comes_back_at_its_addresses_and_the_others_not
     kept = {str(each.id) for each in shared.rack.handles if shared.worker_of(str(each.id)) is lives}
     _, rows = await shared.ask("/vmms")
     alive = [row for row in rows if row["sled_id"] in kept]
-    back = asyncio.Event()
-    shared.rack.workers.changed = back.set
-    dies.process.send_signal(signal.SIGKILL)
-    await asyncio.wait_for(back.wait(), 60)
+    await shared.dies(dies)
     assert [each.address for each in shared.rack.handles] == before
     _, rows = await shared.ask("/vmms")
     assert [row for row in rows if row["sled_id"] in kept] == alive
     assert (await shared.ask("/ready"))[1]["ready"] is True
     for each in shared.rack.handles:  # it is the agent that is new, not the sled: Nexus has every one of them
         assert shared.rack.server.nexus.records.sleds[each.id].info.sa_address == each.address
+
+
+async def test_sleds_that_found_their_first_ports_taken_come_back_where_they_were_though_these_are_free_now(start):
+    name = f"crowded-{os.getpid()}"
+    wanted = PortRange.FIRST + sled_id_of(name, 1).int % (PortRange.END - PortRange.FIRST)
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):  # somebody else has it, which is as good
+            taken.enter_context(socket.create_server(("::1", wanted), family=socket.AF_INET6))
+        shared = await start(name=name, sleds=2)
+    before = [each.address for each in shared.rack.handles]
+    assert before[0] != f"[::1]:{wanted}"
+    await shared.dies(shared.rack.workers.all[0])
+    assert [each.address for each in shared.rack.handles] == before
+
+
+async def test_sleds_whose_ports_have_been_taken_meanwhile_come_back_at_others_and_nexus_is_told(start):
+    shared = await start(sleds=2)
+    dead, other = shared.rack.workers.all
+    kept = other.addresses
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as somebody:
+        taken = str(SocketAddress("::1", somebody.getsockname()[1]))
+        dead.addresses = [taken]  # as if it had been there
+        await shared.dies(dead)
+    assert dead.addresses != [taken]
+    assert other.addresses == kept
+    assert shared.rack.server.nexus.records.sleds[sled_id_of("shared", 1)].info.sa_address == dead.addresses[0]
 
 
 async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
