@@ -59,7 +59,7 @@ def api(dataset: UUID) -> Api:
         Route("POST", snapshot + "/run", agent.region_run_snapshot, op="region_run_snapshot"),
         Route("DELETE", snapshot + "/run", agent.region_delete_running_snapshot, op="region_delete_running_snapshot"),
     )
-    return Api(Router(routes), VERSION, unversioned=True, body_max=BODY_MAX)
+    return Api(Router(routes), VERSION, unversioned=True, body_max=BODY_MAX, oldest=VERSION)  # SR 5.1
 
 
 class _Handlers:

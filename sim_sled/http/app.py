@@ -53,12 +53,14 @@ class Api:
     """What a server serves: its operations, its newest version, the bytes that a body may have.
 
     `unversioned`: requests without an `api-version` are taken for the newest; others are looked at all the same.
+    `oldest`: versions below are refused as those beyond the newest are; 0 takes any, as Dropshot does.
     """
 
     router: Router
     newest: int
     unversioned: bool = False
     body_max: int = BODY_MAX
+    oldest: int = 0
 
 
 @attrs.frozen
@@ -222,6 +224,8 @@ class _App:
             assert header is not None
             self._tell_newer(request.remote or "unknown", header)
             return self._api.newest
+        if level < self._api.oldest:
+            raise Refused(400, f"server does not support this API version: {header}")
         if len(self._levels) < VERSIONS_KEPT:
             self._levels[header] = level
         return level

@@ -282,3 +282,13 @@ async def test_faults_are_shown_and_nonsense_is_refused(cluster):
     await cluster.ask("POST", url, {"set": {"nothing": 1}, "server": "dns"}, (409,))
     for who in (uuid.uuid4(), "x"):
         await cluster.ask("GET", f"{cluster.control}/sleds/{who}/companions", None, (400, 404))
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [(None, 200), ("1.0.0", 200), ("0.9.0", 400), ("1.0.1", 400), ("2.0.0", 400), ("one", 400)]
+)
+async def test_a_crucible_agent_serves_its_one_version_and_who_names_none(cluster, version, status):
+    (agent, *_) = cluster.daemon.companions[cluster.sleds[0]].addresses.crucible.values()
+    headers = {} if version is None else {"api-version": version}
+    told = await cluster.ask("GET", f"http://{agent}/crucible/0/regions", None, (status,), **headers)
+    assert told == [] or "version" in told["message"]
