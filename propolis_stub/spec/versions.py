@@ -57,18 +57,23 @@ if TYPE_CHECKING:
     WriteCachePart = Part
 else:
 
-    def _tagged(kinds: dict[str, type[t.Strict]]) -> Any:
-        """A union of one wrapper per kind, because the tag stands outside of the component."""
+    def _tagged(level: str, kinds: dict[str, type[t.Strict]]) -> Any:
+        """A union of one wrapper per kind, because the tag stands outside of the component. Each is a class of this
+        module, of its own name: a request that waits is kept in snapshots and recordings by the names of its parts.
+        """
         union: Any = None
         for kind, klass in kinds.items():
             fields = [("component", klass)]
-            wrapper = msgspec.defstruct(
-                f"Tagged{klass.__name__}", fields, bases=(t.Strict,), tag_field="type", tag=kind, kw_only=True
+            name = f"{level}{klass.__name__}"
+            wrapper = globals()[name] = msgspec.defstruct(
+                name, fields, bases=(t.Strict,), tag_field="type", tag=kind, kw_only=True, module=__name__
             )
             union = wrapper if union is None else union | wrapper
         return union
 
-    InitialPart, VsockPart, WriteCachePart = (_tagged(kinds) for kinds in (_INITIAL, _VSOCK, _WRITE_CACHE))
+    InitialPart = _tagged("Initial", _INITIAL)
+    VsockPart = _tagged("Vsock", _VSOCK)
+    WriteCachePart = _tagged("WriteCache", _WRITE_CACHE)
 
 COMPONENTS_INITIAL: Final[Json[dict[str, Part]]] = Json(dict[str, InitialPart])
 COMPONENTS_VSOCK: Final[Json[dict[str, Part]]] = Json(dict[str, VsockPart])

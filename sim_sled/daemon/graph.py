@@ -80,6 +80,7 @@ class _Packer:
         self._anchors = {id(value): name for name, value in anchors.items()}
         self._single = {id(value): name for name, value in _singletons()}
         self._rows: Table = []
+        self._names: dict[type, str] = {}
         self._index: dict[int, int] = {}
         self._alive: list[object] = []  # an id is only good as long as its object is
         self._from: list[tuple[int, str]] = []
@@ -194,9 +195,13 @@ class _Packer:
         return ["method", self._value(owner, ""), function.__name__]
 
     def _name(self, kind: type) -> str:
-        if not is_ours(kind.__module__) or "<locals>" in kind.__qualname__:
-            raise self._cannot(f"a {kind.__module__}.{kind.__qualname__}")
-        return f"{kind.__module__}:{kind.__qualname__}"
+        name = self._names.get(kind)
+        if name is None:
+            # a class that was made at run time, and is not called so in its module, could not be found again
+            if not is_ours(kind.__module__) or by_name(kind.__module__, kind.__qualname__) is not kind:
+                raise self._cannot(f"a {kind.__module__}.{kind.__qualname__}")
+            name = self._names[kind] = f"{kind.__module__}:{kind.__qualname__}"
+        return name
 
     def _cannot(self, what: str) -> CannotKeep:
         return CannotKeep(f"{what} cannot be kept in a file, and hangs at {self._where()}")

@@ -221,9 +221,9 @@ class SmallRack:
         """
         scenario = self.scenario
         fleet = scenario.fleet.sleds if scenario is not None and scenario.has("fleet") else 1
-        count = max(self.sleds, fleet)
-        _may_be(count)
-        return count
+        for asked in (self.sleds, fleet):
+            _may_be(asked)
+        return max(self.sleds, fleet)
 
     @property
     def _numbers(self) -> range:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,7 +100,12 @@ def test_the_same_object_stays_the_same_and_circles_are_no_trouble():
     assert again["a"][2] is again
 
 
-@pytest.mark.parametrize("value", [print, os.system, object, Path("x"), open, attrs.define, iter([])])
+_MADE_AT_RUN_TIME = msgspec.defstruct("Nowhere", [], module="sim_sled.core.config")
+
+
+@pytest.mark.parametrize(
+    "value", [print, os.system, object, Path("x"), open, attrs.define, iter([]), _MADE_AT_RUN_TIME()]
+)
 def test_what_no_file_can_hold_is_refused_by_name(value):
     with pytest.raises(CannotKeep, match="hangs at \\[there\\]"):
         pack({"there": value}, {})

@@ -16,6 +16,7 @@ from support.daemon.sled_http import NIC_V1, SNAT, drop, put, register_body
 from nexus_client.dropshot.json import BadJson
 from sim_sled.core import contract
 from sim_sled.core.errors import InvalidRequest
+from sim_sled.daemon.graph import pack, unpack
 from sim_sled.http.bodies_register import BODIES, to_registration
 
 ALL = range(1, 49)
@@ -48,6 +49,13 @@ def test_each_version_takes_its_own_body(level):
     assert registration.attached_subnets == (
         (contract.AttachedSubnet("192.0.2.64/28", "external"),) if level >= 18 else ()
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ALL)
+def test_a_registration_of_each_version_that_waits_outlives_a_file(level):
+    """A rule holds it up while a checkpoint is taken: all of its parts have names that are found again."""
+    registration = registered(level, register_body(level))
+    assert unpack(json.loads(json.dumps(pack({"waits": registration}, {}))), {}, ()) == {"waits": registration}
 
 
 @pytest.mark.parametrize("boundary", [7, 9, 10, 17, 18, 44])
