@@ -74,7 +74,11 @@ async def test_a_large_grid_shows_different_states_with_different_marks(large, p
           const canvas = document.querySelector('canvas.cells');
           if (!canvas || !canvas.width || !canvas.height) return false;
           const found = new Map();
-          const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+          // of a copy: the browser complains of a canvas that is read again and again, and complaints fail a test
+          const { width, height } = canvas;
+          const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+          copy.drawImage(canvas, 0, 0);
+          const { data } = copy.getImageData(0, 0, width, height);
           for (let i = 0; i < data.length; i += 4) {
             if (data[i + 3] < 250) continue;
             const key = data.slice(i, i + 3).join(',');
