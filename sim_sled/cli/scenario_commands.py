@@ -380,8 +380,8 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
     return _Again(recorded, played.result)
 
 
-def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
-    """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+def _one(path: str, options: RunOptions) -> tuple[Task, str] | Outcome:
+    """The one run that is meant, and what is to be said of it; or why there is none."""
     bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
     if bad is not None:
         return bad
@@ -389,6 +389,15 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
     if problems.errors:
         return Outcome("", BAD_INPUT, problems.text())
     [task], notes = _tasks(loaded[:1], options)
+    return task, notes
+
+
+def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
+    """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    found = _one(path, options)
+    if isinstance(found, Outcome):
+        return found
+    task, notes = found
     world = World(task.scenario, task.seed, variant=options.variant, sled_variant=options.sled_variant, keep=False)
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
@@ -411,13 +420,10 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
 
 def rules_in_run(path: str, at_us: int | None, options: RunOptions) -> Outcome:
     """Which rules fire in a run, in their order, each with whom it hits; and which do not. `at_us`: until then."""
-    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
-    if bad is not None:
-        return bad
-    loaded, problems = library.load([path], options.files_from)
-    if problems.errors:
-        return Outcome("", BAD_INPUT, problems.text())
-    [task], notes = _tasks(loaded[:1], options)
+    found = _one(path, options)
+    if isinstance(found, Outcome):
+        return found
+    task, notes = found
     fired: list[Line] = []
     count = 0
 

@@ -21,7 +21,7 @@ from sim_sled.recording.lines import Header
 from sim_sled.recording.replaying import CannotReplay, Rack
 
 VMMS_MAX: Final = 2_000
-"""Of a rack that has checkpoints. Time stands while one is made, for some half a millisecond for each VMM."""
+"""Of a rack that has checkpoints. Time stands while one is made, for about a millisecond for each VMM."""
 TABLE_MAX: Final = 512 * 1024 * 1024
 """Bytes of a state that is read: a small file must not become more than a machine has."""
 
