@@ -92,6 +92,7 @@ PREY = (
     Prey(STOP_BEFORE_START, "agents_live", 0),
     Prey(Hazard.STOP_LOST_IN_MIGRATION.value, "wishes_kept", 2),
     Prey(Hazard.CHECKS_WHAT_IS_OVER.value, "over_left_alone", 2),
+    Prey(Hazard.FAILS_UNREGISTERED.value, "final_state_acked", 0),
 )
 
 
