@@ -36,8 +36,8 @@ class Hazard(IdentityEnum):
 
     FAILS_UNREGISTERED = "fails_unregistered"
     """A stop or reboot meets a VMM that has a record and that its sled does not know yet, or no longer; the 404 makes
-    the record Failed, while its start goes on, or although it has ended (NX 4.4, derived). Reports are answered 500 then,
-    or a second guest runs. Off: it is refused with 503, and may be asked again."""
+    the record Failed, while its start goes on, or although it has ended (NX 4.4, derived). Reports are answered 500
+    then, or a second guest runs. Off: it is refused with 503, and may be asked again."""
 
 
 ORIGINAL: Final = frozenset(Hazard)

@@ -79,7 +79,9 @@ def campaign(scenario, how, hazard, way, n):
 
 
 def played(head, into):
-    """What stands in the file: (wrong, way, campaign) to what `until_found` gave. A torn last line is played again."""
+    """What stands in the file: (wrong, way, campaign) to what `until_found` gave. A torn last line is
+    played again.
+    """
     if into is None or not into.exists():
         if into is not None:
             into.write_text(json.dumps(head) + "\n")
@@ -96,8 +98,8 @@ def played(head, into):
 
 
 def play_missing(options, done):
-    """Plays campaign after campaign, and appends each. When half of a wrong's campaigns found nothing, their median is
-    known, and the others are not played.
+    """Plays campaign after campaign, and appends each. When half of a wrong's campaigns found nothing, their
+    median is known, and the others are not played.
     """
     ground = Path(__file__).with_name(f"{options.ground}.yaml")
     scenario = library.load([str(ground)])[0][0].scenario
@@ -154,9 +156,7 @@ def main():
     parser.add_argument("--ways", default="plain,guided")
     parser.add_argument("--campaigns", type=int, default=10)
     parser.add_argument("--only", default="")
-    parser.add_argument(
-        "--into", type=Path, help="a file for each campaign's result; what is there is not played again"
-    )
+    parser.add_argument("--into", type=Path, help="keeps each campaign's result; what is there is not played again")
     options = parser.parse_args()
     head = {"code": code_version(), "ground": options.ground, "runs_max": options.runs_max}
     done = played(head, options.into)

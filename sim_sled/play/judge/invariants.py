@@ -282,7 +282,11 @@ class Invariants:
                 self.fail("nexus_properties", f"36: {row.hostname} still points to a VMM that is {vmm.state.value}")
             if row.updater_id is not None:
                 self.fail("nexus_properties", f"34: {row.hostname} is still locked")
-            active = [r for r in records.reservations_of(row.id) if r.kind is ReservationKind.ACTIVE]
+            active = [
+                held
+                for held in records.reservations_of(row.id)
+                if held.kind is ReservationKind.ACTIVE and not self._goes_on(held.vmm_id)
+            ]
             if row.state is not InstanceDbState.VMM and active:
                 self.fail("nexus_properties", f"44: {row.hostname} has no VMM but holds room on a sled")
         for vmm in records.vmms.values():
@@ -291,6 +295,11 @@ class Invariants:
             if vmm.time_deleted is None and vmm.state in DESTROYABLE and vmm.id not in linked:
                 hostname = instance.hostname if instance is not None else "?"
                 self.fail("nexus_properties", f"43: a VMM of {hostname} is {vmm.state.value} and was never reaped")
+
+    def _goes_on(self, propolis_id: UUID) -> bool:
+        """Whether this VMM has resumed at its hand-over: nobody will tell Nexus of its end."""
+        who = self.world.engine.cast.subjects.get(propolis_id)
+        return who is not None and not who.gone and _resumed_at_hand_over(who, ())
 
     def wished(self, instance_id: UUID, verb: str) -> None:
         """A user of the scenario asks for this."""
