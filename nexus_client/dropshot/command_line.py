@@ -5,6 +5,8 @@
 Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every command takes `--json`: one that has
 no structured answer of its own tells its lines so, and so does any that fails before it has one. `--version` is on
 the program and on every command.
+
+Read before: dropshot/streams.py.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = funct
 
 @pytest.fixture(autouse=True)
 def at_a_desk(monkeypatch):
-    """The project is tested at somebody's desk: with `CI` pytest repeats a failure's whole message in its summary."""
+    """The project is tested at somebody's desk: where `CI` is set pytest repeats a whole message in its summary."""
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "PY_COLORS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
