@@ -332,9 +332,9 @@ class Invariants:
             row = records.vmms.get(who.propolis_id)
             if who.gone or who.record is None or who.sled.down or engine.post.held_of(who):
                 continue
+            if who.propolis_id in self._unheard or _resumed_at_hand_over(who, ()):
+                continue  # what the original leaves behind, too
             if row is None or row.time_deleted is not None:
-                if who.propolis_id in self._unheard or _resumed_at_hand_over(who, ()):
-                    continue
                 told = f"{who.short} {who.hostname} is on {who.sled.name} ({who.truth}), but Nexus has forgotten it"
                 self.fail("no_leaks", told, who, "forgotten VMM")
                 continue
