@@ -105,13 +105,19 @@ def test_the_page_has_the_table_of_exit_codes():
     assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 5, 130, 143}
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands(shell):
+@pytest.mark.parametrize(
+    ("shell", "begins"), [("bash", "_sim_sled_completion()"), ("zsh", "#compdef sim-sled"), ("fish", "complete ")]
+)
+def test_a_shell_completes_commands(shell, begins):
+    # not the shell that started these tests, if there was one
+    told = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "sim_sled", "--show-completion", shell], capture_output=True, text=True, check=False
-    )
+        [Path(sys.executable).with_name("sim-sled"), "--show-completion", shell],
+        capture_output=True, text=True, check=False, env=told,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "COMPLETE" in done.stdout
+    assert done.stdout.startswith(begins)
+    assert f"=complete_{shell}" in done.stdout
 
 
 @pytest.mark.parametrize(
