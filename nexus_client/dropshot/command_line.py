@@ -143,6 +143,8 @@ class Command(TyperCommand):
     """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
 
     def get_params(self, ctx: Any) -> list[Any]:
+        for each in _arguments(self):
+            each.metavar = each.metavar or each.name.upper()  # as the usage line has it, in help and in complaints
         return _read_plainly(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -53,6 +53,8 @@ def test_every_command_has_json_and_version(name, path, command):
     mistyped = run(name, *path, "--jsno", "--json")
     assert json.loads(mistyped.stdout) == {"exit_code": mistyped.exit_code, "lines": []}
     assert (mistyped.exit_code, "--jsno" in mistyped.stderr) == (2, True)
+    for each in command.params:
+        assert each.param_type_name == "option" or each.metavar == each.metavar.upper() or "|" in each.metavar
 
 
 def test_what_has_no_answer_of_its_own_tells_its_lines():
