@@ -63,8 +63,7 @@ class Answer(Struct, frozen=True):
     body: bytes | None = None
 
 
-@attrs.frozen
-class RawAnswer:
+class RawAnswer(Struct, frozen=True):
     """An answer that is not JSON. `pieces`: what comes after `body`. `close` is called in any case.
 
     `kind`: content type, None: none. `length` is told in the head, also where the body is not sent (HEAD).
