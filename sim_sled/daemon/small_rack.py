@@ -300,7 +300,9 @@ class SmallRack:
         finally:
             everybody.cancel()
         if everybody not in done:
-            why_not = refused.result().message if refused in done else f"no answer that counts within {READY_S:g} s"
+            why_not = refused.result().message if refused in done else f"not within {READY_S:g} s"
+            if refused not in done and (last := self.daemon.reporting.why_not_ready()):
+                why_not += f": {last}"
             raise RackError(f"Nexus at {self.nexus} does not take the sleds: {why_not}")
 
     async def _everybody(self) -> None:
