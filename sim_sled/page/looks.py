@@ -64,9 +64,7 @@ FAULTS: Final = (
 def words_json() -> dict[str, Any]:
     """The tables as the page takes them."""
     return {
-        "states": [
-            {"word": word, "ends": word in TERMINAL_STATES} | asdict(look) for word, look in LOOKS.items()
-        ],
+        "states": [{"word": word, "ends": word in TERMINAL_STATES} | asdict(look) for word, look in LOOKS.items()],
         "faults": [asdict(each) for each in FAULTS],
         "kinds": [each.value.replace(" ", "-") for each in Kind],
     }
