@@ -19,10 +19,20 @@ from msgspec.structs import replace
 
 from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, IntendedState, Vmm, VmmDbState
-from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request
+from nexus_client.stub.records import (
+    NOT_ON_A_SLED,
+    TERMINAL,
+    FailureReason,
+    Instance,
+    InstanceDbState,
+    IntendedState,
+    Vmm,
+    VmmDbState,
+)
+from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request, unavailable
 from nexus_client.stub.rules import Rules
 from nexus_client.stub.sagas import update
 from nexus_client.stub.sagas.state import MigrateSaga, StartSaga
@@ -130,16 +140,19 @@ TABLE: Final[Mapping[tuple[Situation, Action], Verdict]] = {
 
 @attrs.frozen
 class Verb:
-    """What else a user's action is: the success status, and what its user is then known to want."""
+    """What else a user's action is: the success status, what its user is then known to want, and what a sled is asked
+    for where the table says `SEND`.
+    """
 
     accepted: int
     intends: IntendedState
+    sends: Asked | None = None
 
 
 VERBS: Final[Mapping[Action, Verb]] = {
     A.START: Verb(202, IntendedState.RUNNING),
-    A.STOP: Verb(202, IntendedState.STOPPED),
-    A.REBOOT: Verb(202, IntendedState.RUNNING),
+    A.STOP: Verb(202, IntendedState.STOPPED, Asked.STOPPED),
+    A.REBOOT: Verb(202, IntendedState.RUNNING, Asked.REBOOT),
     A.DELETE: Verb(204, IntendedState.DESTROYED),
 }
 
@@ -275,7 +288,8 @@ def _delete(ctx: Desk, row: Instance) -> None:
 def _send(ctx: Desk, ticket: int, row: Instance, active: Vmm | None, action: Action) -> None:
     if active is None:
         raise internal(f"instance {row.id} has no VMM to send {action.value} to")
-    asked = Asked.STOPPED if action is A.STOP else Asked.REBOOT
+    asked = VERBS[action].sends
+    assert asked is not None, "its row of VERBS says what the table sends"
     ctx.call(
         active.sled_id,
         PutVmmState(active.id, VmmStateRequested(asked)),
@@ -297,6 +311,9 @@ def request_answered(ctx: Desk, owner: RequestCall, outcome: Outcome) -> None:
         ctx.reply(owner.ticket, 202, instance_view(ctx, row))
         return
     if is_gone(outcome):
+        vmm = ctx.vmm(owner.propolis_id)
+        if vmm.state in NOT_ON_A_SLED | TERMINAL and Hazard.FAILS_UNREGISTERED not in ctx.config.hazards:
+            raise unavailable(f"VMM {vmm.id} is {vmm.state.value}")
         applied = mark_failed(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
         waits = TicketWaits(owner.ticket, 503, error.refusal)
         if applied.update is not None and update.begin(ctx, applied.update, waits):
