@@ -34,12 +34,13 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
 from sim_sled.recording.lines import HEARD, SHORT
-from sim_sled.recording.scribe import STAY, Clerk, Entry, Scribe, block, line
+from sim_sled.recording.scribe import STAY, Clerk, Entry, Scribe, asks, block, line
 
 if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
+    from sim_sled.http.routes import Call
     from sim_sled.play.passage import Passage
 
 TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
@@ -51,6 +52,7 @@ BEHIND_BYTES: Final = 64 * 1024 * 1024
 BLOCK_LINES: Final = 128
 """Written in one go: enough for that to cost little, few enough for their objects to be in the cache still."""
 FLUSH_S: Final = 0.1
+_PLAIN: Final = frozenset({"vmm_put_state", "vmm_get_state"})
 
 
 class Recorder:
@@ -184,10 +186,22 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def over(self, sled_id: UUID, exchange: Exchange, status: int) -> None:
-        """A request to a sled is answered (`http.exchange.Tap`)."""
+    def is_plain(self, op: str, values: tuple[Any, ...], target: str) -> bool:
+        """See `http.exchange.Tap`, as the next two."""
+        return op in _PLAIN and target == lines.state_target(values[0])
+
+    def went(self, call: Call, version: str | None, body: bytes | None) -> bool:
+        with self._taking:  # the other thread may be about to take the turn
+            waiting = self._waiting
+            asked = asks(waiting[-1], call, version, body) if waiting else None
+            if asked is None:
+                return False
+            waiting[-1] = asked
+            return True
+
+    def over(self, exchange: Exchange) -> None:
         if not self.ended:
-            self._add(self._clerk.exchanged(self._now_us(), sled_id, exchange, status))
+            self._add(self._clerk.exchanged(self._now_us(), exchange))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""

@@ -1,60 +1,43 @@
 """A request and how it was answered, as a value: what a recording keeps of it.
 
-Read next: http/app.py, recording/scribe.py.
+Read before: http/routes.py. Read next: http/app.py, recording/scribe.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 from uuid import UUID
 
+from msgspec import Struct
 
-class Decodes(Protocol):
-    """Of a body."""
-
-    def decode(self, body: bytes, /) -> Any: ...
+from sim_sled.http.routes import Call
 
 
-class Asked(Protocol):
-    """What a request says of itself."""
+class Exchange(Struct, frozen=True, gc=False):
+    """A request to a sled and its status, for whoever wants to make it again. `op` "": no operation of the API."""
 
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def raw_path(self) -> str: ...
-
-    @property
-    def body_exists(self) -> bool: ...
-
-
-class Exchange:
-    """A request while it is answered, for whoever wants to make it again, and the decoder of its body, by the way."""
-
-    op = ""
-    """ "": no operation of the API."""
-    version: str | None = None
-    body: bytes | None = None
+    sled_id: UUID
+    op: str
+    method: str
+    target: str
+    version: str | None
+    status: int
+    body: bytes | None
     """As it came; None if nobody has read one as JSON."""
-    fits = False
-    """It was some."""
-    kind: Decodes
-    """Of a row that has a body."""
-
-    def __init__(self, request: Asked) -> None:
-        self.request = request
-
-    def decode(self, body: bytes, /) -> Any:
-        self.body = body
-        value = self.kind.decode(body)
-        self.fits = True
-        return value
+    fits: bool
+    """It was some, of its operation."""
+    has_body: bool
+    """There was one, read or not."""
 
 
 class Tap(Protocol):
-    """Who is told of requests when they are answered, with the status."""
+    """Who is told of requests when they are answered."""
 
-    @property
-    def over(self) -> Callable[[UUID, Exchange, int], None]:
-        """It is answered."""
+    def is_plain(self, op: str, values: tuple[Any, ...], target: str, /) -> bool:
+        """Whether `went` may know requests of this target, which is remembered."""
+
+    def went(self, call: Call, version: str | None, body: bytes | None, /) -> bool:
+        """A plain one was answered with 200. False: it says more than its turn, so `over` is to be told."""
+
+    def over(self, exchange: Exchange, /) -> None:
+        """Another one was answered."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from uuid import UUID
 
 import attrs
 import msgspec
@@ -26,6 +25,7 @@ from sim_sled.recording.lines import (
     HEARD,
     HTTP,
     PLAIN,
+    PLAIN_BODIES,
     SHORT,
     Asked,
     Http,
@@ -38,11 +38,32 @@ from sim_sled.recording.lines import (
 if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
+    from sim_sled.http.routes import Call
 
 Short: TypeAlias = "tuple[Any, ...]"
 """A short line that is not written yet: objects that nobody changes."""
 Entry: TypeAlias = "msgspec.Raw | Short"
 """A line, written or not."""
+_OF_TURN: Final = 4
+"""Members of a turn's short line."""
+
+
+def asks(turn: Entry, call: Call, version: str | None, body: bytes | None) -> Short | None:
+    """The turn with the request that it was; None if it is another's, or the request says more than its input.
+
+    The request's own objects are in the turn: so nothing has to be compared but them.
+    """
+    if type(turn) is not tuple or len(turn) != _OF_TURN or version is None:
+        return None
+    item = turn[2]
+    kind = type(item)
+    if kind is contract.PutState:
+        if item.requested is not call.body.state or body not in PLAIN_BODIES:
+            return None
+    elif kind is not contract.GetState or body is not None or call.request is None or call.request.body_exists:
+        return None
+    return (*turn, version) if item.propolis_id is call.path[0] else None
+
 
 STAY: Final = frozenset({UpdatedRuntime, SledVmmState, type(None)})
 """Values of replies that nobody changes."""
@@ -142,18 +163,17 @@ class Clerk:
     _known: dict[bytes, msgspec.Raw] = attrs.field(factory=dict)
     """Small bodies of JSON that a reader reads."""
 
-    def exchanged(self, at_us: int, sled_id: UUID, exchange: Exchange, status: int) -> Entry:
+    def exchanged(self, at_us: int, told: Exchange) -> Entry:
         """The line of a request to a sled, when it is answered."""
-        asked = exchange.request
-        body = exchange.body
+        body = told.body
         if body is None:
-            if not asked.body_exists:
-                return at_us, HTTP, sled_id, exchange.op, asked.method, asked.raw_path, exchange.version, status
-        elif exchange.fits:
+            if not told.has_body:
+                return at_us, HTTP, told.sled_id, told.op, told.method, told.target, told.version, told.status
+        elif told.fits:
             raw = self._known.get(body) or self._json(body)
             if raw is not None:
-                return at_us, HTTP, sled_id, exchange.op, asked.method, asked.raw_path, exchange.version, status, raw
-        return _in_full(at_us, sled_id, exchange, status)
+                return at_us, HTTP, told.sled_id, told.op, told.method, told.target, told.version, told.status, raw
+        return _in_full(at_us, told)
 
     def _json(self, body: bytes) -> msgspec.Raw | None:
         """The body, to be put into a line as it is; None if a line cannot have it. What fits its schema is not always
@@ -171,16 +191,16 @@ class Clerk:
         return raw
 
 
-def _in_full(at_us: int, sled_id: UUID, exchange: Exchange, status: int) -> msgspec.Raw:
+def _in_full(at_us: int, told: Exchange) -> msgspec.Raw:
     asked = Asked(
-        sled_id=sled_id,
-        op=exchange.op,
-        method=exchange.request.method,
-        target=exchange.request.raw_path,
-        version=exchange.version,
-        status=status,
+        sled_id=told.sled_id,
+        op=told.op,
+        method=told.method,
+        target=told.target,
+        version=told.version,
+        status=told.status,
     )
-    body = exchange.body
+    body = told.body
     if body is None:
         asked.body_missing = True
     else:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from uuid import UUID
 
 import msgspec
@@ -11,10 +12,11 @@ from nexus_client import types
 from nexus_client.outbox import Delivered, Transient
 from sim_sled.core import contract
 from sim_sled.http.exchange import Exchange
+from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
-from sim_sled.recording.lines import SHORT, SHORT_EFFECTS, BadLine, Http, Turn, read, simple, written
+from sim_sled.recording.lines import SHORT, SHORT_EFFECTS, BadLine, Http, Turn, asked_of, read, simple, written
 from sim_sled.recording.replaying import Rack
-from sim_sled.recording.scribe import Clerk, Scribe, block
+from sim_sled.recording.scribe import Clerk, Scribe, asks, block
 
 SLED, VMM = UUID(int=1), UUID(int=2)
 STATE = types.SledVmmState(types.VmmRuntimeState(types.VmmState.RUNNING, 3, datetime(2026, 1, 2, tzinfo=UTC)))
@@ -64,25 +66,13 @@ def test_a_line_that_only_looks_short_is_none(line):
         read(line.encode())
 
 
-class Request:
-    method = "PUT"
-    body_exists = True
-
-    def __init__(self, target="/vmms/x/state"):
-        self.raw_path = target
+def exchange(body, target="/vmms/x/state", *, fits=True):
+    return Exchange(SLED, "vmm_put_state", "PUT", target, "1.0.0", 200, body, fits, has_body=True)
 
 
-def asked(body, kind=None, target="/vmms/x/state"):
+def asked(body, target="/vmms/x/state", *, fits=True):
     """A request with this body as a reader of the recording has it."""
-    exchange = Exchange(Request(target))
-    exchange.op, exchange.version = "vmm_put_state", "1.0.0"
-    exchange.kind = msgspec.json.Decoder(kind or types.VmmPutStateBody)
-    if body is not None:
-        try:
-            exchange.decode(body)
-        except msgspec.DecodeError:
-            assert exchange.body == body
-    entry = Clerk().exchanged(9, SLED, exchange, 200)
+    entry = Clerk().exchanged(9, exchange(body, target, fits=fits))
     # as before an answer of Nexus and after it: a body that breaks its line would break those
     lines = block([(1, "Step", STEP, []), entry, (2, "Step", STEP, [])]).splitlines()
     assert len(lines) == 3
@@ -93,6 +83,65 @@ def asked(body, kind=None, target="/vmms/x/state"):
 
 
 FITS = b'{"state": {"type": "running"}}'
+
+
+def call(item, body=None, *, with_body=False):
+    request = SimpleNamespace(body_exists=with_body)
+    decoded = None if body is None else types.VmmPutStateBody(item.requested)
+    return Call(None, SLED, (VMM,), decoded, 48, request=request)
+
+
+REQUESTS = [
+    (INPUTS[0], b'{"state":{"type":"reboot"}}'),
+    (INPUTS[0], b'{"state": {"type": "reboot"}}'),
+    (INPUTS[1], None),
+]
+
+
+@pytest.mark.parametrize(("item", "body"), REQUESTS, ids=repr)
+def test_a_request_that_says_no_more_than_its_input_stands_in_the_line_of_its_turn(item, body):
+    turn = (5, SHORT[type(item)], item, EFFECTS[:1])
+    line = read(block([asks(turn, call(item, body), "48.0.0", body)]))
+    assert isinstance(line, Turn)
+    assert line == msgspec.structs.replace(read(block([turn])), api="48.0.0")
+    told = asked_of(line)
+    assert (told.sled_id, told.target, told.version, told.status) == (SLED, f"/vmms/{VMM}/state", "48.0.0", 200)
+    assert told.body == (msgspec.UNSET if body is None else json.loads(body))
+
+
+PUT, GET = INPUTS[:2]
+PUT_BODY = REQUESTS[0][1]
+
+
+@pytest.mark.parametrize(
+    ("turn", "of", "version", "body"),
+    [
+        pytest.param(PUT, call(PUT, PUT_BODY), "48.0.0", PUT_BODY[:-1] + b',"x":1}', id="its body says more"),
+        pytest.param(PUT, call(PUT, PUT_BODY), None, PUT_BODY, id="it has no version"),
+        pytest.param(GET, call(GET, with_body=True), "48.0.0", None, id="it has a body that nobody reads"),
+        pytest.param(STEP, call(GET), "48.0.0", None, id="a timer's turn came last"),
+        pytest.param(
+            contract.PutState(7, SLED, UUID(int=3), PUT.requested), call(PUT, PUT_BODY), "48.0.0", PUT_BODY,
+            id="the turn is of another VMM",
+        ),
+        pytest.param(
+            contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Asked.STOPPED)), call(PUT, PUT_BODY),
+            "48.0.0", PUT_BODY, id="another one asked for another state",
+        ),
+    ],
+)  # fmt: skip
+def test_a_request_that_says_more_has_a_line_of_its_own(turn, of, version, body):
+    assert asks((5, SHORT[type(turn)], turn, []), of, version, body) is None
+
+
+def test_a_line_that_is_written_already_is_no_turn_of_a_request():
+    assert asks(msgspec.Raw(b"{}"), call(GET), "48.0.0", None) is None
+    assert asks((5, "GetState", GET, [], "48.0.0"), call(GET), "48.0.0", None) is None, "the turn of another one"
+
+
+def test_a_timer_is_no_request():
+    with pytest.raises(BadLine, match="no line of a recording"):
+        read(b'[1,"Step",{},[],"48.0.0"]')
 
 
 def test_a_body_stands_in_its_line_as_it_came():
@@ -113,7 +162,7 @@ def test_what_fits_its_schema_and_is_no_json_breaks_no_line(more):
 
 
 def test_a_body_that_does_not_fit_is_a_text():
-    assert asked(b"{nonsense").body_text == "{nonsense"
+    assert asked(b"{nonsense", fits=False).body_text == "{nonsense"
 
 
 def test_stored_bytes_are_said_to_be_missing():
@@ -127,9 +176,7 @@ def test_a_target_that_is_no_text_is_told_as_far_as_it_is():
 def test_a_small_body_that_comes_again_is_not_read_again_and_there_is_room_for_some_only():
     clerk = Clerk()
     for number in range(3000):
-        exchange = Exchange(Request())
-        exchange.body, exchange.fits = b'{"n": %d}' % number, True
-        clerk.exchanged(1, SLED, exchange, 200)
+        clerk.exchanged(1, exchange(b'{"n": %d}' % number))
     assert len(clerk._known) <= 1024
 
 
