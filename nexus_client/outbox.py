@@ -136,25 +136,25 @@ class Pending(Struct, frozen=True):
     why: str
 
 
-_NO_SERIAL: Final = -1
+_FORGOTTEN: Final = -1
 
 
-@attrs.define(eq=False)
-class _Entry:
-    """One VMM with something to tell. In flight: `sent` is set. Waiting for a retry: it is not."""
+class _Entry(Struct, order=True, gc=False):
+    """One VMM with something to tell, and its own timer: in flight, `sent` is set; waiting for a retry, it is not.
 
+    Of an outage each VMM has one, so it is small: the heap of retries holds entries themselves, and nothing in it can
+    refer back to it. The first two fields order the heap and stay while it is in there; serials are unique, so the
+    others are never compared.
+    """
+
+    due_us: int  # of the retry, while nothing is in flight
+    serial: int  # of what is in flight, else of what failed last
     propolis_id: UUID
     newest: SledVmmState
     sent: SledVmmState | None = None  # what is on the wire
     behind: bool = False  # `newest` came after `sent` went out
-    attempt: int = 0
-    serial: int = 0  # of what is in flight, else of what failed last; `_NO_SERIAL` once forgotten
-    due_us: int = 0  # of the retry, while nothing is in flight
+    attempt: int = 0  # `_FORGOTTEN`: only the heap still has it
     why: str = ""
-
-
-_Timer = tuple[int, int, _Entry]
-"""When, for which serial, of whom. Serials are unique, so entries are never compared."""
 
 
 @attrs.define(eq=False)
@@ -168,7 +168,7 @@ class Outbox:
     seed: int = 0
     # by `UUID.int`: a UUID hashes and compares in Python, and there are four look-ups per publication
     _entries: dict[int, _Entry] = attrs.field(init=False, factory=dict)
-    _retries: list[_Timer] = attrs.field(init=False, factory=list)
+    _retries: list[_Entry] = attrs.field(init=False, factory=list)
     _waiting: int = attrs.field(init=False, default=0)  # entries with a live timer
     _serial: int = attrs.field(init=False, default=0)
 
@@ -193,7 +193,7 @@ class Outbox:
         retries = self._retries
         while retries:
             if _is_live(retries[0]):
-                return retries[0][0]
+                return retries[0].due_us
             heappop(retries)
         return None
 
@@ -214,7 +214,7 @@ class Outbox:
         """The same as `handle(Submit(...))`, without an envelope: for callers that publish in every turn."""
         entry = self._entries.get(propolis_id.int)
         if entry is None:
-            entry = _Entry(propolis_id, body)
+            entry = _Entry(0, 0, propolis_id, body)
             self._entries[propolis_id.int] = entry
             return [self._send(entry)]
         # Nexus would silently drop an older one (NX 7 #1), so whoever submits it has a bug
@@ -256,40 +256,39 @@ class Outbox:
         entry.behind = False
         entry.why = why
         self._waiting += 1
-        heappush(self._retries, (entry.due_us, entry.serial, entry))
+        heappush(self._retries, entry)
 
     def _due(self, now_us: int) -> list[OutboxEffect]:
         sends: list[OutboxEffect] = []
         retries = self._retries
-        while retries and retries[0][0] <= now_us:
-            timer = heappop(retries)
-            if _is_live(timer):
+        while retries and retries[0].due_us <= now_us:
+            entry = heappop(retries)
+            if _is_live(entry):
                 self._waiting -= 1
-                sends.append(self._send(timer[2]))
+                sends.append(self._send(entry))
         return sends
 
     def _hurry(self) -> list[OutboxEffect]:
         # in the order in which they would have come due, ties by age
-        waiting = sorted(timer for timer in self._retries if _is_live(timer))
+        waiting = sorted(filter(_is_live, self._retries))
         self._retries.clear()
         self._waiting = 0
-        return [self._send(timer[2]) for timer in waiting]
+        return [self._send(entry) for entry in waiting]
 
     def forget(self, propolis_id: UUID) -> None:
         """The same as `handle(Forget(...))`, without an envelope."""
         entry = self._entries.pop(propolis_id.int, None)
         if entry is None or entry.sent is not None:
             return
-        entry.serial = _NO_SERIAL
+        entry.attempt = _FORGOTTEN
         self._waiting -= 1  # its timer stays in the heap, cancelled, until it comes up or the heap is rebuilt
         if len(self._retries) > 2 * self._waiting + _HEAP_SLACK:
-            self._retries = [timer for timer in self._retries if _is_live(timer)]
+            self._retries = [*filter(_is_live, self._retries)]
             heapify(self._retries)
 
 
-def _is_live(timer: _Timer) -> bool:
-    _, serial, entry = timer
-    return entry.serial == serial and entry.sent is None
+def _is_live(entry: _Entry) -> bool:
+    return entry.attempt != _FORGOTTEN
 
 
 def _pending(entry: _Entry) -> Pending:

@@ -30,9 +30,9 @@ from typing import Any, Final
 
 import attrs
 
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.stub.contract import Happened
 from nexus_client.stub.public_state import PublicState
-from sim_sled.files import CannotWrite
 from sim_sled.language.schema import Scenario
 from sim_sled.language.source import NOWHERE, Mark
 from sim_sled.play.judge.expect import label_of, watched

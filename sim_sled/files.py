@@ -10,9 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-
-class CannotWrite(Exception):
-    """The sentence says what and why. Not an `OSError`: libraries swallow those on their way to the exit code."""
+from nexus_client.dropshot.streams import CannotWrite
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:

@@ -14,9 +14,9 @@ import socket
 import sys
 from typing import Any, Final, TextIO, cast
 
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import shown, shown_lines
 from nexus_client.types import stamp
-from sim_sled.files import CannotWrite
 from sim_sled.imports import without
 from sim_sled.log_words import LogFormat
 

@@ -64,7 +64,7 @@ class Pending(Generic[T]):
         __tracebackhide__ = True  # what the reader looks for is the line of his own test
         self._left.discard(self)
         error = self._future.exception()
-        if isinstance(error, AssertionError):
+        if isinstance(error, AssertionError | ValueError):  # not so, or refused: both say it all
             raise error.with_traceback(None)
         return self._future.result()
 
@@ -260,6 +260,7 @@ def _name(who: object) -> str:
 
 def _scenario(given: str | Path) -> Scenario:
     """A scenario by name, file or text. `pytest.UsageError` with every problem of it."""
+    __tracebackhide__ = True  # what the reader looks for is the line of his own test
     from sim_sled.language.check import parse_scenario
     from sim_sled.play import library
 
@@ -350,21 +351,18 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
     from sim_sled.daemon.small_rack import SmallRack
 
     logs.configure(level="error")
-    marker = request.node.get_closest_marker("scenario")
-    options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
-    named = options.pop("name", None) or (marker.args[0] if marker is not None and marker.args else None)
-    seed, sleds = options.pop("seed", None), options.pop("sleds", 1)
-    if options:
-        raise pytest.UsageError(f"the marker scenario takes name, seed and sleds, not {', '.join(sorted(options))}")
-    chosen = request.config.getoption("--sim-seed") if seed is None else seed
-    rack = SmallRack(
-        name=request.node.name[:40],
-        sleds=sleds,
-        nexus=_peer(sim_nexus),
-        scenario=None if named is None else _scenario(named),
-        seed=chosen,
-        pace=request.config.getoption("--sim-pace"),
-    )
+    unwell: str | None = None
+    try:
+        rack = SmallRack(
+            name=request.node.name[:40],
+            nexus=_peer(sim_nexus),
+            pace=request.config.getoption("--sim-pace"),
+            **_marked(request),
+        )
+    except pytest.UsageError as error:
+        unwell = str(error)
+    if unwell is not None:
+        pytest.fail(f"sim_rack: {unwell}", pytrace=False)  # how a fixture comes to be is nothing to its reader
     unbound: OSError | None = None
     try:
         _sim_loop.call(rack.start())
@@ -374,7 +372,7 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         from sim_sled.machine import cannot_bind
 
         pytest.fail(f"sim_rack: {cannot_bind(unbound)}", pytrace=False)
-    told = SimRack(rack, _sim_loop, _again(request, chosen))
+    told = SimRack(rack, _sim_loop, _again(request, rack.seed))
     faults: list[str] = []
     try:
         yield told
@@ -383,6 +381,21 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         _sim_loop.call(rack.stop())
     if faults:
         pytest.fail("left alone by the test:\n" + "\n".join(faults), pytrace=False)
+
+
+def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the test's marker says of its rack: scenario, seed, sleds."""
+    marker = request.node.get_closest_marker("scenario")
+    options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+    named = options.pop("name", None) or (marker.args[0] if marker is not None and marker.args else None)
+    seed, sleds = options.pop("seed", None), options.pop("sleds", 1)
+    if options:
+        raise pytest.UsageError(f"the marker scenario takes name, seed and sleds, not {', '.join(sorted(options))}")
+    return {
+        "scenario": None if named is None else _scenario(named),
+        "seed": request.config.getoption("--sim-seed") if seed is None else seed,
+        "sleds": sleds,
+    }
 
 
 def _peer(nexus: str | None) -> str | None:
@@ -409,16 +422,17 @@ def _again(request: pytest.FixtureRequest, seed: int) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails for whatever reason tells what became of its rack, if its own failure does not."""
+    """A test that fails for whatever reason tells what became of its rack, or of the virtual world that it played
+    last, if its own failure does not.
+    """
     report = yield
     rack = getattr(item, "funcargs", {}).get("sim_rack")
-    if (
-        report.failed
-        and call.when == "call"
-        and isinstance(rack, SimRack)
-        and f"again: {rack.again}" not in report.longreprtext
-    ):
-        report.sections.append(("sim-sled", rack.told()))
+    world = item.stash.get(_LAST_WORLD, None)
+    if report.failed and call.when == "call":
+        if isinstance(rack, SimRack) and f"again: {rack.again}" not in report.longreprtext:
+            report.sections.append(("sim-sled", rack.told()))
+        if world is not None and "\nor: pytest " not in report.longreprtext:
+            report.sections.append(("sim-sled", _told_of(*world, item.nodeid)))
     return report
 
 
@@ -443,6 +457,21 @@ def propolis(_sim_loop: _Loop) -> Iterator[str]:
         _sim_loop.call(_closed(running.close()))
 
 
+_LAST_WORLD: Final = pytest.StashKey[tuple[str, "Result"]]()
+"""Of a test: how its last virtual world is called, and how it went. Of many no more: each has all its lines."""
+
+
+def _told_of(shown: str, result: Result, test: str) -> str:
+    """How a virtual world went, the lives of whoever failed, the seed, and the command that plays the test again."""
+    from sim_sled.play.report import Run, lives_of, text_of
+
+    lines = [text_of(Run(shown, result, 0.0), require_fired=False).rstrip()]
+    for hostname, life in lives_of(result).items():
+        lines += [f"timeline of {hostname}:", *(f"  {line}" for line in life)]
+    also = "again" if result.good else "or"
+    return "\n".join([*lines, f"seed={result.seed}", f"{also}: pytest {shlex.quote(test)}"])
+
+
 async def _closed(work: Awaitable[None]) -> None:
     await work
 
@@ -454,18 +483,17 @@ def virtual_world(request: pytest.FixtureRequest) -> Callable[..., Result]:
     """
 
     def play_it(scenario: str | Path, seed: int | None = None, *, check: bool = True) -> Result:
-        from sim_sled.play.report import Run, text_of
         from sim_sled.play.run import play
 
         __tracebackhide__ = True  # what the reader looks for is the line of his own test
         found = _scenario(scenario)
         chosen = seed if seed is not None else found.seed or 0
         result = play(found, chosen)
+        # of a text it is the test that plays it again: `-` is what a shell would give on stdin
+        shown = "-" if isinstance(scenario, str) and "\n" in scenario else str(scenario)
         if check and not result.good:
-            # of a text it is the test that plays it again: `-` is what a shell would give on stdin
-            shown = "-" if isinstance(scenario, str) and "\n" in scenario else str(scenario)
-            told = text_of(Run(shown, result, 0.0), require_fired=False)
-            raise AssertionError(f"{told}seed={chosen}\nor: pytest {shlex.quote(request.node.nodeid)}")
+            raise AssertionError(_told_of(shown, result, request.node.nodeid))
+        request.node.stash[_LAST_WORLD] = shown, result
         return result
 
     return play_it

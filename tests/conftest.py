@@ -7,6 +7,7 @@ and a failure prints its blob (`@reproduce_failure`).
 
 import os
 import random
+import signal
 from itertools import islice
 
 import pytest
@@ -31,6 +32,9 @@ settings.load_profile(_PROFILE)
 
 
 def pytest_configure(config):
+    # Begun in the background of a script, as CI may do it, it ignores Ctrl-C, and so would every program it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Chosen here, not by hypothesis, so that it can be printed; xdist workers inherit it through the environment.
     chosen = config.getoption("hypothesis_seed", None) or os.environ.get("SIM_SLED_HYPOTHESIS_SEED")
     if chosen is None:

@@ -30,14 +30,21 @@ def begin() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
+def ours() -> bool:
+    """Whether this process has begun as one of ours, and is no test and no program that embeds us."""
+    return _begun
+
+
 def started() -> None:
     """Whatever the program consists of is there: it is not looked at again.
 
-    Does nothing in a process that is not ours (a test, somebody's program that embeds a server).
+    Raises `RuntimeError` if the process has not begun with `begin`: it would run on with the interpreter's
+    thresholds, and nobody would notice. What also runs in processes of other people asks `ours` first.
     """
-    if _begun:
-        gc.collect()
-        gc.freeze()
+    if not _begun:
+        raise RuntimeError("collector.started() without collector.begin(): this program has no policy")
+    gc.collect()
+    gc.freeze()
 
 
 def worker() -> None:

@@ -5,6 +5,8 @@
 Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every command takes `--json`: one that has
 no structured answer of its own tells its lines so, and so does any that fails before it has one. `--version` is on
 the program and on every command.
+
+Read before: dropshot/streams.py.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from uuid import UUID
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
@@ -49,6 +52,9 @@ EXIT_CODES: Final = {
 
 CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""
+
+ENDS: Final = (typer.Exit, TyperException, SystemExit)
+"""How a command ends before its last line; of a TyperException typer says what is wrong."""
 
 SECONDS_MAX: Final = 1e9
 """Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
@@ -139,11 +145,16 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _read_plainly(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _told_as_json("--json" in args):  # before they are read, which takes them away
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         said = self.out_of_place(ctx)
         if said is not None:
             typer.echo(f"{ctx.find_root().info_name}: {said}", err=True)
-            raise typer.Exit(BAD_INPUT)
+            with _told_as_json(any("--json" in each.opts and ctx.params[each.name] for each in self.params)):
+                raise typer.Exit(BAD_INPUT)
         return super().invoke(ctx)
 
     def out_of_place(self, ctx: Any) -> str | None:
@@ -244,9 +255,26 @@ class _Heard:
         self._stream = stream
         self.said = False
 
+    def write(self, text: str) -> int:
+        """Nothing may be written as well: an answer that is left out."""
+        self.said = self.said or bool(text)
+        return self._stream.write(text)
+
     def __getattr__(self, name: str) -> Any:
-        self.said = self.said or name in ("write", "writelines", "buffer")
+        self.said = self.said or name in ("writelines", "buffer")
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _told_as_json(wanted: bool) -> Iterator[None]:
+    """A command that cannot be begun as it was typed answers in JSON too, if that was typed."""
+    try:
+        yield
+    except ENDS as end:
+        code = _code_of(end)
+        if wanted and code != GOOD:
+            sys.stdout.write(_as_json("", code) + "\n")
+        raise
 
 
 def _answered(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -257,16 +285,18 @@ def _answered(function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     try:
         with contextlib.redirect_stdout(cast("TextIO", heard)):
             return function(**given)
-    except (typer.Exit, typer.BadParameter, SystemExit) as end:
+    except ENDS as end:
         code = _code_of(end)
         if code != GOOD and not heard.said:
             sys.stdout.write(_as_json("", code) + "\n")
         raise
 
 
-def _code_of(end: typer.Exit | typer.BadParameter | SystemExit) -> int:
-    if not isinstance(end, SystemExit):
+def _code_of(end: BaseException) -> int:
+    """Of one of `ENDS`."""
+    if isinstance(end, typer.Exit | TyperException):
         return end.exit_code
+    assert isinstance(end, SystemExit), "nothing else is caught as an end"
     if end.code is None:
         return GOOD
     return end.code if isinstance(end.code, int) else FAILED
@@ -299,6 +329,10 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _read_plainly(super().get_params(ctx))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with _told_as_json("--json" in args):
+            return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = {}
@@ -431,7 +465,7 @@ def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _lines_as_json:
             return function(**given)
         said, code = io.StringIO(), GOOD
-        with contextlib.redirect_stdout(said):
+        with _told_as_json(True), contextlib.redirect_stdout(said):
             try:
                 function(**given)
             except (typer.Exit, SystemExit) as end:

@@ -6,6 +6,8 @@
 
 The first signal decides. Those that follow are not heard: a server that is closing is closing, and `timeout` and
 `docker stop` send theirs to a process and to its group, so that the second one comes when the loop is gone already.
+
+Read next: dropshot/streams.py.
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ _hears_ctrl_c = False
 
 def begin(program: str) -> None:
     """At the start of a process that is ours. Python would answer Ctrl-C with a traceback out of the middle of some
-    import, and the first process of a container does not hear SIGTERM at all as long as nobody handles it.
+    import, and the first process of a container does not hear SIGTERM at all as long as nobody handles it. Its
+    standard streams are open from then on, if only on nowhere.
     """
     global _begun, _hears_ctrl_c  # noqa: PLW0603 -- of the process, as signals are
     _begun = True
+    _keep_standard_streams()
 
     def too_early(_signal: int, _frame: object) -> None:
         os.write(2, f"\n{program}: interrupted\n".encode())
@@ -47,6 +51,15 @@ def begin(program: str) -> None:
         signal.signal(signal.SIGINT, too_early)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, terminated)
+
+
+def _keep_standard_streams() -> None:
+    """A standard stream that whoever started us has closed leads to nowhere: else the next socket would get its
+    number, and be written into as if it were stderr, or make uvloop abort when it closes one of these.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def hears_ctrl_c() -> bool:

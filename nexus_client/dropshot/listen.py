@@ -10,7 +10,7 @@ A connection that has had an answer and asks nothing more, and one with half a r
 `Patience.idle_s`; one that never sent anything stays, as in the original. A client that has shut its sending side is
 answered if that takes no longer than `Patience.half_closed_s`.
 
-Read before: dropshot/response.py, dropshot/text.py. Read next: dropshot/body.py.
+Read before: dropshot/descriptors.py, dropshot/response.py, dropshot/text.py. Read next: dropshot/body.py.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from nexus_client.dropshot.descriptors import ToldOnce
 from nexus_client.dropshot.response import malformed
 from nexus_client.dropshot.text import SocketAddress
 
@@ -601,8 +602,12 @@ class PortRange:
         raise OSError(errno.EADDRINUSE, f"no port from {self.FIRST} to {self.END - 1} of {host} is free")
 
 
+_TOLD_ONCE: Final = ToldOnce()
+
+
 async def listen(server: web.Server, address: SocketAddress, backlog: int = BACKLOG) -> Listener:
     """Binds `server` to `address`; port 0 draws one. Raises `OSError`."""
+    logging.getLogger("asyncio").addFilter(_TOLD_ONCE)
     listening = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=backlog)
     name = listening.sockets[0].getsockname()
     return Listener(str(SocketAddress(name[0], name[1])), server, listening)

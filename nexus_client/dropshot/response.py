@@ -9,6 +9,7 @@ Read before: dropshot/answers.py. Read next: dropshot/listen.py, sim_sled/http/s
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -133,6 +134,12 @@ RefusalOf = Callable[[Exception], Refused | Unanswered | None]
 """What a program's own error is told as; None: it is a bug."""
 
 
+_OF_THE_MACHINE: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+)
+"""What a request fails with where nobody's code is wrong: a disk that is full or broken, no open file left."""
+
+
 def failed_answer(
     error: Exception,
     request: web.BaseRequest,
@@ -155,7 +162,10 @@ def failed_answer(
             request.transport.abort()  # what is answered after this goes nowhere
         return refused_answer(Refused(503, "connection dropped", close=True), request_id)
     if refused is None:
-        log.error("%s %s failed", request.method, request.raw_path, exc_info=error)
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            log.error("%s %s failed: %s", request.method, request.raw_path, error)
+        else:
+            log.error("%s %s failed", request.method, request.raw_path, exc_info=error)
         refused = internal()
     if headers:
         refused.headers = {**headers, **refused.headers}

@@ -5,9 +5,7 @@ Read before: server/host.py, server/app.py, server/control.py, server/config_fil
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import attrs
 
 from nexus_client.dropshot import collector, ending, service
 from nexus_client.dropshot.bearer import require_token
+from nexus_client.dropshot.descriptors import raise_open_files
 from nexus_client.dropshot.listen import Listener, Server, listen
 from nexus_client.dropshot.port_file import told_in
 from nexus_client.dropshot.text import SocketAddress
@@ -25,14 +24,6 @@ from propolis_stub.server.config_file import Config
 from propolis_stub.server.control import control_api
 from propolis_stub.server.host import StandaloneHost
 from propolis_stub.server.instance import PropolisServer
-
-
-def raise_open_files() -> None:
-    """The soft limit is often 1,024, and each open monitor call is a connection: up to the hard limit, then."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):  # a hard limit that the system does not allow after all
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @attrs.define(eq=False)

@@ -19,10 +19,11 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown
 from sim_sled.campaign.explore import Group
 from sim_sled.campaign.job import Job
-from sim_sled.files import CannotWrite, write_text
+from sim_sled.files import write_text
 from sim_sled.language.printing import print_scenario
 from sim_sled.page.files import in_one_file
 from sim_sled.page.recording import TooManyEvents, recording_of

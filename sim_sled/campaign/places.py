@@ -78,7 +78,8 @@ class Here:
     batch_max: int = 1
 
     def __attrs_post_init__(self) -> None:
-        collector.started()
+        if collector.ours():
+            collector.started()
 
     def players(self) -> int:
         return 1

@@ -22,8 +22,8 @@ from typing import BinaryIO, Final, Self
 import attrs
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.campaign.job import Job, Ran, read_ran
-from sim_sled.files import CannotWrite
 from sim_sled.language.printing import print_scenario
 
 VERSION: Final = 1

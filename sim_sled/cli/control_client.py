@@ -23,6 +23,7 @@ from rich.table import Column, Table
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.routes import segment
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
 from sim_sled.cli.surface import fitted
@@ -40,7 +41,7 @@ from sim_sled.daemon.control_answers import (
     VmmRow,
     Why,
 )
-from sim_sled.files import CannotWrite, write_text
+from sim_sled.files import write_text
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 
 TIMEOUT_S: Final = 10.0

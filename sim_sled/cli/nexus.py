@@ -169,6 +169,9 @@ def nexus(
             raise typer.Exit(BAD_INPUT) from None
     import asyncio
 
+    from nexus_client.dropshot.descriptors import raise_open_files
+
+    raise_open_files()
     with contextlib.ExitStack() as stack:
         tell_antithesis(server.host, stack)
         raise typer.Exit(asyncio.run(_serve(server, port_file, as_json=as_json)))

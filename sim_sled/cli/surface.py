@@ -9,58 +9,44 @@ Read before: files.py. Read next: cli/sled_options.py.
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import shutil
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED
-from sim_sled.files import CannotWrite
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from nexus_client.dropshot import streams
+from nexus_client.dropshot.command_line import INTERRUPTED
+from nexus_client.dropshot.streams import CannotWrite
 
 
 def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
     """Run a command and exit with its code; see above. `ctrl_c`: from here on it is a KeyboardInterrupt, and whoever
     is under way says how far he came; False leaves its handler as it is.
     """
-    _take_streams()
-    code: int | str | None = 0
-    try:
+    streams.take("sim-sled")
+
+    def answered() -> None:
+        if ctrl_c:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            if ctrl_c:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
             command()
-            code = _flushed(0)
         except SystemExit as end:
-            code = _flushed(end.code)
-            if code == INTERRUPTED and _comes_of_ctrl_c(end):
+            if end.code == INTERRUPTED and _comes_of_ctrl_c(end):
+                streams.flush()
                 _interrupted("")
-        except CannotWrite as error:
-            code = _say(str(error))
+            raise
+
+    code: int | str | None
+    try:
+        code = streams.code_of("sim-sled", answered)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over: nothing is left to be interrupted
     except KeyboardInterrupt:  # out of the command, or of any line above
         code = _interrupted("")
-    if code == BAD_INPUT:
-        _forget_streams()
     sys.exit(code)
-
-
-def _flushed(code: int | str | None) -> int | str | None:
-    """What the streams still hold decides too."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except CannotWrite as error:
-        return _say(str(error))
-    return code
 
 
 @contextlib.contextmanager
@@ -120,57 +106,3 @@ def wrapped(text: str, width: int) -> str:
         )
         out.append("\n".join(parts) + line[len(bare) :])
     return "".join(out)
-
-
-# --- streams -----------------------------------------------------------------------------------------------------
-
-
-class _Stream(io.FileIO):
-    """A file descriptor whose failure to write is a sentence that no library on the way swallows."""
-
-    def __init__(self, number: int, called: str) -> None:
-        super().__init__(number, "w", closefd=False)
-        self._called = called
-
-    def write(self, part: ReadableBuffer, /) -> int:
-        try:
-            return super().write(part) or 0
-        except OSError as error:
-            raise CannotWrite(f"cannot write to {self._called}: {error.strerror or error}") from None
-
-
-def _take_streams() -> None:
-    closed = [name for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)) if stream is None]
-    if closed:
-        left = sys.stderr or sys.stdout
-        if left is not None:
-            left.write(f"sim-sled: {' and '.join(closed)} closed: there is nowhere to write to\n")
-        _forget_streams()
-        sys.exit(BAD_INPUT)
-    sys.stdout = _stream(sys.stdout, "stdout")
-    sys.stderr = _stream(sys.stderr, "stderr")
-
-
-def _stream(now: object, called: str) -> io.TextIOWrapper:
-    assert isinstance(now, io.TextIOWrapper), "the interpreter's own"
-    number = now.fileno()
-    # what the encoding of the terminal does not have is written out, not a traceback
-    return io.TextIOWrapper(
-        io.BufferedWriter(_Stream(number, called)),
-        encoding=now.encoding,
-        errors="backslashreplace",
-        line_buffering=now.line_buffering or called == "stderr",
-    )
-
-
-def _forget_streams() -> None:
-    """The interpreter flushes them at its end, and what cannot be written would be told a second time."""
-    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 -- for the rest of the process
-    sys.stdout = sys.stderr = nowhere
-
-
-def _say(sentence: str) -> int:
-    with contextlib.suppress(CannotWrite):
-        sys.stderr.write(f"sim-sled: {sentence}\n")
-        sys.stderr.flush()
-    return BAD_INPUT

@@ -260,6 +260,7 @@ async def _serve(
                     sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
             if judging is not None and told is not None and told.junit is not None:
                 code = max(code, conclude(judging, told.scenario, told.junit))
+                known.ends_with(rack.name, code)
             elif judging is not None:
                 judging.result()
             return code
@@ -414,13 +415,23 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
     code = process.wait()
-    sys.stderr.write(Path(written).read_text(encoding="utf-8", errors="replace"))
+    sys.stderr.write(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")))
     Path(written).unlink()
     return code
 
 
+def _for_people(said: str) -> str:
+    """Of what a detached rack wrote, its sentences; all of it, if there are none: it did not end by itself."""
+    return "".join(line for line in said.splitlines(keepends=True) if not _is_logged(line)) or said
+
+
+def _is_logged(line: str) -> bool:
+    """Whether it is a line for programs (Bunyan)."""
+    return line.startswith('{"v":')
+
+
 def down(name: Name = None, rack: Rack = None) -> None:
-    """End a rack; returns when it is gone."""
+    """End a rack; returns when it is gone. Exit 1 if its scenario was judged (--junit) and was not so."""
     from sim_sled.cli.control_client import rack_named
     from sim_sled.daemon import racks as known
 
@@ -433,14 +444,36 @@ def down(name: Name = None, rack: Rack = None) -> None:
             sys.stderr.write(f"sim-sled: rack {asked} was killed before; that was the end of its log, now removed\n")
             raise typer.Exit(NO_NEXUS)
     name, found = rack_named(asked)
-    os.kill(found["pid"], signal.SIGTERM)
-    until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
-    while name in known.running():
-        if time.monotonic() > until:  # noqa: TID251 -- same
-            _bad(f"rack {name} (process {found['pid']}) does not end")
-        time.sleep(_LOOK_S)
-    known.log_of(name).unlink(missing_ok=True)
+    with known.ending(name) as ended, _last_words(name):
+        os.kill(found["pid"], signal.SIGTERM)
+        until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
+        while name in known.running():
+            if time.monotonic() > until:  # noqa: TID251 -- same
+                _bad(f"rack {name} (process {found['pid']}) does not end")
+            time.sleep(_LOOK_S)
+        code = ended()
     sys.stdout.write(f"rack {name} has ended\n")
+    if code:
+        raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _last_words(name: str) -> Iterator[None]:
+    """What a rack that is detached says while it ends (its verdict, what it could not tell Nexus) is said here: its
+    log goes.
+    """
+    from sim_sled.daemon import racks as known
+
+    with contextlib.ExitStack() as stack:
+        log = None
+        with contextlib.suppress(FileNotFoundError):  # one that is not detached has a terminal of its own
+            log = stack.enter_context(known.log_of(name).open(encoding="utf-8", errors="replace"))
+            log.seek(0, os.SEEK_END)
+        yield
+        if log is not None:
+            said = log.read()
+            sys.stderr.write("".join(line for line in said.splitlines(keepends=True) if not _is_logged(line)))
+    known.log_of(name).unlink(missing_ok=True)
 
 
 def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
@@ -451,6 +484,8 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
+    if not found and sys.stdout.isatty():  # in a pipe nothing is nothing
+        sys.stdout.write("no rack runs (sim-sled up starts one)\n")
     for name, each in found.items():
         sys.stdout.write(
             f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"

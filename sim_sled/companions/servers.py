@@ -132,18 +132,17 @@ class Companions:
         wanted = SocketAddress(ip, 0) if self._ports.dns is None else SocketAddress.parse(self._ports.dns)
         loop = asyncio.get_running_loop()
         for attempt in range(DNS_TRIES):
-            udp, _ = await loop.create_datagram_endpoint(self._lookup.udp, (wanted.host, wanted.port))
-            bound = _bound(udp.get_extra_info("socket"))
+            # TCP draws the port: it is what everybody else's connections have taken, UDP is mostly free
+            tcp = await asyncio.start_server(self._lookup.tcp, wanted.host, wanted.port, backlog=BACKLOG)
+            bound = _bound(tcp.sockets[0])
             try:
-                tcp = await asyncio.start_server(
-                    self._lookup.tcp, wanted.host, SocketAddress.parse(bound).port, backlog=BACKLOG
-                )
+                same = (wanted.host, SocketAddress.parse(bound).port)
+                self._udp, _ = await loop.create_datagram_endpoint(self._lookup.udp, same)
             except OSError:
-                udp.close()
+                tcp.close()
                 if wanted.port or attempt + 1 == DNS_TRIES:
                     raise
                 continue
-            self._udp = udp
             self._listeners.append(tcp)
             self.addresses.dns = bound
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 from typing import Final
 
+from nexus_client.dropshot.descriptors import raise_open_files
 from nexus_client.senders import IN_FLIGHT_MAX
 
 RESERVED: Final = 256
@@ -20,12 +21,11 @@ class TooFewFiles(ValueError):
 
 def allow(sleds: int) -> None:
     """Raise this process's limit of open files as far as the system lets it. Raises `TooFewFiles` if `sleds`
-    listeners do not fit all the same; for whoever owns the process: a program, not a library in somebody's tests.
+    listeners do not fit all the same.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_open_files()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = sleds + RESERVED
-    if soft not in (resource.RLIM_INFINITY, hard):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise TooFewFiles(
             f"{sleds:,} sleds need {wanted:,} open files, and this process may have {hard:,}; "

@@ -51,7 +51,12 @@ def command_of(hostname: str, action: str) -> str:
         words = [json.dumps({"do": action})]
     else:
         words = [keyed[1], *([] if keyed[2] in _NOTHING else [keyed[2]])]
-    return shlex.join(["sim-sled", "inject", hostname, *words])
+    return " ".join(["sim-sled", "inject", *(_quoted(word) for word in (hostname, *words))])
+
+
+def _quoted(word: str) -> str:
+    """For a shell; in double quotes where a single one within would make it unreadable and nothing means more."""
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
 
 
 def one_rule(name: str, hostname: str, action: str) -> Rule:

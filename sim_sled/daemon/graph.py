@@ -14,7 +14,7 @@ What is the same object before is the same object after; circles are no trouble.
 loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
 `doors` may be called: the methods that its core was given.
 
-Read before: recording/names.py. Read next: daemon/checkpoint.py, daemon/snapshot.py.
+Read before: daemon/kinds.py, recording/names.py. Read next: daemon/checkpoint.py, daemon/snapshot.py.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
+from sim_sled.daemon import kinds
 from sim_sled.recording.names import by_name, class_of, enum_of, is_ours, ours, slots_of, state_of
 
 Table = list[Any]
@@ -245,6 +246,9 @@ def _put_back(anchor: object, state: Mapping[str, object]) -> None:
         object.__setattr__(anchor, name, value)
 
 
+_WITH_FIELDS: Final = frozenset({"obj", "struct", "anchor"})
+
+
 class _Unpacker:
     def __init__(self, table: Table, anchors: Mapping[str, object], doors: Container[str]) -> None:
         self._doors = doors
@@ -261,6 +265,9 @@ class _Unpacker:
             self._fill(number, row)
         for each in (*self._keyed, *self._last):
             each()
+        for number, row in enumerate(self._table):
+            if row[0] in _WITH_FIELDS:
+                kinds.check(self._made[number])
         return self._made[0]
 
     def _value(self, told: Any) -> Any:

@@ -24,6 +24,7 @@ from uuid import UUID
 
 import attrs
 from aiohttp import web
+from msgspec.structs import replace
 
 from nexus_client.dropshot.listen import Server, stop_accepting
 from nexus_client.dropshot.text import IpNet, SocketAddress
@@ -256,7 +257,7 @@ class PropolisApis:
         sled_id, propolis_id = key
         if self.mode is PropolisMode.REGISTERED:
             return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
-        return str(attrs.evolve(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
+        return str(replace(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
 
     def _check_ours(self, sled_id: UUID, address: SocketAddress) -> None:
         """Raises `ValueError` for an address that the sled does not own.

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,10 @@ def log_of(name: str) -> Path:
     return folder() / f"{name}.log"
 
 
+def _lock_of(name: str) -> Path:
+    return folder() / f"{name}.lock"
+
+
 @contextmanager
 def claimed(name: str) -> Iterator[Path]:
     """The rack's name is ours while this lasts; yields the file that `publish` writes. Nothing is left behind. Raises
@@ -60,7 +64,7 @@ def claimed(name: str) -> Iterator[Path]:
     """
     where = folder()
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock, file = where / f"{name}.lock", where / f"{name}.json"
+    lock, file = _lock_of(name), where / f"{name}.json"
     with contextlib.ExitStack() as stack:
         with _alone(where):
             held = stack.enter_context(lock.open("a+", encoding="utf-8"))
@@ -90,6 +94,23 @@ def _alone(where: Path) -> Iterator[None]:
         yield
     finally:
         os.close(itself)
+
+
+def ends_with(name: str, code: int) -> None:
+    """What whoever waits for the end of the rack (`ending`) is told: our exit code. It goes with the claim."""
+    _lock_of(name).write_text(str(code), encoding="ascii")
+
+
+@contextmanager
+def ending(name: str) -> Iterator[Callable[[], int]]:
+    """Begun while the rack runs, it tells with what exit code it has ended; 0 if it did not say."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(_lock_of(name).open(encoding="ascii"))
+        except FileNotFoundError:
+            yield lambda: 0  # it has ended meanwhile
+        else:
+            yield lambda: int(lock.read() or "0")
 
 
 def publish(file: Path, addresses: dict[str, Any]) -> None:

@@ -142,6 +142,10 @@ class Reporting:
             )
         self._hear(contract.RegistrationReplied(effect.sled_id, answer))
 
+    def why_not_ready(self) -> str:
+        """Why Nexus does not answer the registration of a sled, as it was last; "" where it has."""
+        return next(reversed(self._not_ready.values()), "")
+
     def news(self, effect: contract.RegistrationNews) -> None:
         """How a registration ended: said, and told to whoever waits."""
         news, sled = effect.news, self._name_of(effect.sled_id)

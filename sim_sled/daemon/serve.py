@@ -22,6 +22,7 @@ from nexus_client.dropshot import collector, ending, service
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, FAILED, GOOD
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs, port_file
 from sim_sled.core.config import SledConfig
@@ -30,7 +31,6 @@ from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon, Played
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.state_dir import BadStateDir
-from sim_sled.files import CannotWrite
 from sim_sled.machine import assertions, binding
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.config import Config, UnknownVmm
+from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import RECHECK_US, Hardware, SledConfig
@@ -36,6 +37,7 @@ from sim_sled.daemon.sightings import Sighting
 from sim_sled.engine.plans import Expunge, Power, RestartNexus
 from sim_sled.language.check import Sled, parse_scenario, sleds_of
 from sim_sled.language.schema import FLEET_MAX, Fleet, Scenario, paced
+from sim_sled.language.words import STATES, hint
 from sim_sled.play.fleet import engine_for, hardware_of, is_shaped
 
 if TYPE_CHECKING:
@@ -298,7 +300,9 @@ class SmallRack:
         finally:
             everybody.cancel()
         if everybody not in done:
-            why_not = refused.result().message if refused in done else f"no answer that counts within {READY_S:g} s"
+            why_not = refused.result().message if refused in done else f"not within {READY_S:g} s"
+            if refused not in done and (last := self.daemon.reporting.why_not_ready()):
+                why_not += f": {last}"
             raise RackError(f"Nexus at {self.nexus} does not take the sleds: {why_not}")
 
     async def _everybody(self) -> None:
@@ -361,8 +365,9 @@ class SmallRack:
         return self.server.nexus.public_state(self.instance(name).id).value
 
     async def expect_public(self, name: str | Instance, state: str, *, within_s: float) -> None:
-        """Waits for what users see. Raises `Unmet`."""
+        """Waits for what users see. Raises `Unmet`; `RackError` for no state at all."""
         assert self.server is not None
+        _may_be_in(state, tuple(each.value for each in PublicState))
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         while (seen := self.public_state(name)) != state:
@@ -378,7 +383,8 @@ class SmallRack:
         return who if isinstance(who, Sighting) else self.daemon.look.meant(_key(who))
 
     async def expect(self, who: Who, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:
-        """See `Looking.expect`."""
+        """See `Looking.expect`. `RackError` for no state at all."""
+        _may_be_in(state, STATES)
         return await self.daemon.look.expect(_key(who), state, within_s=within_s, since_us=since_us)
 
     def timeline(self, who: Who) -> list[str]:
@@ -402,6 +408,11 @@ class SmallRack:
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""
         self.daemon.load(self._paced(scenario, max(self.sleds_wanted, len(self.handles))))
+
+
+def _may_be_in(state: str, states: Sequence[str]) -> None:
+    if state not in states:
+        raise RackError(f"state is one of {', '.join(states)}, not {state!r}{hint(state, states)}")
 
 
 def _may_be(sleds: int) -> None:

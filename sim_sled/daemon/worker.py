@@ -24,6 +24,7 @@ import msgspec
 
 from nexus_client.dropshot import collector, ending
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, UNREACHABLE
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.daemon import descriptors, loop
@@ -33,7 +34,6 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
-from sim_sled.files import CannotWrite
 from sim_sled.machine import assertions, cannot_bind
 
 if TYPE_CHECKING:

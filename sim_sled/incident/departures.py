@@ -13,7 +13,19 @@ from typing import Final, TypedDict
 import attrs
 
 from sim_sled.incident.facts import Asked, Ended, Ending, NotTaken, Observed, Op, Published, User, Verdict, Wanted
-from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, TERMINAL, blocked, edges, forgotten, told_end, wanted
+from sim_sled.incident.life import (
+    SECOND_US,
+    SLOW_US,
+    TEARDOWN,
+    TERMINAL,
+    blocked,
+    edges,
+    forgotten,
+    told_end,
+    unregistered,
+    vanished_with_its_sled,
+    wanted,
+)
 from sim_sled.incident.lines import Where
 from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
 from sim_sled.incident.timeline import Incident, Instance, Vmm
@@ -34,7 +46,7 @@ DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
 _EXPLAINS: Final = frozenset(
-    {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED, Ending.RUNNER_EXITED}
+    {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED}
 )
 
 
@@ -202,7 +214,8 @@ class Departures:
             if took <= SLOW_US[edge] or (edge == TEARDOWN and lost is not None):
                 continue
             unheard = blocked(vmm, began, began + took)
-            if unheard is not None and not seen.exact:
+            agents_part = began == seen.at_us  # what the agent did after Propolis had ended
+            if unheard is not None and (agents_part or not seen.exact):
                 self.sheet.draft.notes.append(
                     f"{seen.where}: {edge} of {host} looks as if it took {duration(took)}; the agent could not "
                     f"observe while its report was not taken ({unheard.where}): no rule."
@@ -212,21 +225,51 @@ class Departures:
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
         self._by_itself(instance, vmm)
+        self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
         self._migration(instance, vmm)
+        self._vanished(instance, vmm)
         for verdict in vmm.verdicts:
-            if verdict.why == "sled off" and vmm.sled in self.sheet.draft.hosts:
-                sled = self.sheet.draft.hosts[vmm.sled]
-                self.sheet.rule(
-                    f"{sled}-has-no-power",
-                    f"{{sled: {sled}}}",
-                    self.sheet.when(verdict.at_us),
-                    "{power_off_sled: {lasts: forever}}",
-                    why=[at(verdict.where, "not in A0")],
-                    doubt=["Nexus noticed then; when the power went is not known"],
+            if verdict.why == "sled off":
+                silent = [v for v in vmm.verdicts if v.why == "unreachable" and v.at_us < verdict.at_us]
+                self._no_power(
+                    instance,
+                    vmm,
+                    silent[0].at_us if silent else verdict.at_us,
+                    [at(each.where, "unreachable") for each in silent[:1]] + [at(verdict.where, "not in A0")],
+                    "Nexus noticed then; when the power went is not known",
                 )
             elif verdict.why == "expunged":
                 self._expunged(vmm, verdict)
+
+    def _vanished(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM whose sled falls silent for good, while another of its instance is registered later: it was lost."""
+        following = next((each for each in instance.vmms if each.first_us() > vmm.first_us()), None)
+        told = {"sled off", "expunged"} & {verdict.why for verdict in vmm.verdicts}
+        if self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
+            return  # what it ran is lost with that
+        if following is None or following.described is None or _is_target(following) or told:
+            return
+        if vanished_with_its_sled(self.incident, vmm, following.first_us()):
+            self._no_power(
+                instance,
+                vmm,
+                self.incident.last_us[vmm.sled] + SECOND_US,
+                [at(following.described.where, f"registered anew, and {vmm.sled} says nothing any more")],
+                "that its sled lost power is inferred: its log ends, or the rest of it is not here",
+            )
+
+    def _no_power(self, instance: Instance, vmm: Vmm, at_us: int, why: list[str], doubt: str) -> None:
+        sled = self.sheet.draft.hosts.get(vmm.sled)
+        if sled is None or not self._once("power", sled):
+            return
+        doubts = [doubt]
+        do = "{power_off_sled: {lasts: forever}}"
+        if any(each.sled != vmm.sled and each.first_us() > at_us for each in instance.vmms):
+            do = f"[{do}, {{expunge_sled: true}}]"
+            doubts.append("expunged as well: the replay's Nexus would place what was on it there again")
+        for_, when = f"{{sled: {sled}}}", self.sheet.when(at_us)
+        self.sheet.rule(f"{sled}-has-no-power", for_, when, do, why=why, doubt=doubts)
 
     def _expunged(self, vmm: Vmm, verdict: Verdict) -> None:
         sled = self.sheet.draft.hosts.get(vmm.sled)
@@ -393,11 +436,14 @@ class Departures:
         elif fact.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED):
             if not self._once("cannot start", vmm.id):
                 return
+            began = next((z.at_us for z in vmm.zones if z.step == "configuring"), fact.at_us)
+            lasted = fact.at_us - began
+            slow = f"[{{delay: {duration(lasted)}}}, {{set_state: failed}}]"
             self.sheet.rule(
                 f"{host}-cannot-start",
                 host_named(host),
                 "{edge: starting -> running}",
-                "{set_state: failed}",
+                slow if lasted > SLOW_US["starting -> running"] else "{set_state: failed}",
                 why=[at(fact.where, f"{fact.how.value}: {fact.text}")],
                 times=1,
                 skip=_starts_before(instance, vmm),
@@ -465,11 +511,36 @@ class Departures:
             wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
             wishes = [wish for wish in wishes if wish.verb in ("stop", "reboot", "delete")]
             wished = any(abs(wish.at_us - seen.at_us) < CLIENT_US for wish in wishes)
-            deleted = any(each.op is Op.UNREGISTER for each in vmm.asked)
-            if not asked and not wished and not deleted:
+            if not asked and not wished and unregistered(vmm) is None:
                 self._guest(
                     instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
                 )
+
+    def _never_ran(self, instance: Instance, vmm: Vmm) -> None:
+        """A start that lasted until somebody ended it: longer than a replay's would, which then had run first."""
+        began = min((a.at_us - a.latency_us for a in vmm.asked if a.op is Op.PUT_STATE), default=None)
+        over = next((each for each in vmm.observed if each.state in ("stopping", "stopped", "destroyed")), None)
+        told = told_end(vmm)
+        states: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        explained = any(each.how in _EXPLAINS for each in vmm.ended) or unregistered(vmm) is not None
+        if began is None or _is_target(vmm) or explained:
+            return
+        if not {each.state for each in states}.isdisjoint(("running", "migrating", "failed")):
+            return
+        end = over or told
+        usual = self.sheet.longest.get("starting -> running", SECOND_US)
+        if end is None or end.at_us - began <= usual or vmm.described is None:
+            return
+        self.sheet.rule(
+            f"{instance.shown}-start-takes-too-long",
+            host_named(instance.shown),
+            "{edge: starting -> running}",
+            f"{{delay: {duration(end.at_us - began + CLIENT_US)}}}",
+            why=[at(vmm.described.where, "registered"), at(end.where, f"{end.state}, and it never ran")],
+            doubt=["how long its start would have taken is not known: a minute more than it lived is invented"],
+            times=1,
+            skip=_starts_before(instance, vmm),
+        )
 
     def _stuck(self, instance: Instance, vmm: Vmm) -> None:
         """A state that never ended while the logs go on."""
@@ -482,7 +553,11 @@ class Departures:
             began_us, state, where = last.at_us, last.state, last.where
         elif last is None and vmm.zones and not vmm.ended:
             began_us, state, where = vmm.zones[0].at_us, "starting", vmm.zones[0].where
-        if where is None or blocked(vmm, began_us, 2**62) is not None or any(e.how in _EXPLAINS for e in vmm.ended):
+        if (
+            where is None
+            or blocked(vmm, began_us, 2**62) is not None
+            or any(e.how in _EXPLAINS or e.how is Ending.RUNNER_EXITED for e in vmm.ended)
+        ):
             return
         lasted = self.incident.end_us - began_us
         if lasted < STUCK_US or self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
@@ -628,8 +703,9 @@ class Departures:
                 e.how in (Ending.EMPTY, Ending.ZONE_GONE, Ending.RUNNER_EXITED) and e.at_us <= asked.at_us + SECOND_US
                 for e in vmm.ended
             )
-            unregistered = any(a.op is Op.UNREGISTER and a.at_us <= asked.at_us for a in vmm.asked)
-            return over or restarted is not None or died or unregistered or asked.op is Op.UNREGISTER
+            forgot = unregistered(vmm)
+            gone = forgot is not None and forgot.at_us <= asked.at_us
+            return over or restarted is not None or died or gone or asked.op is Op.UNREGISTER
         dead = any(
             e.how in (Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED) for e in vmm.ended
         )
@@ -644,6 +720,10 @@ class Departures:
                 and asked.latency_us > SECOND_US
                 and asked.op is Op.GET_STATE
             )
+            if asked.status is None and asked.op is Op.PUT_STATE and _began_it(vmm, asked):
+                waited = f"{asked.where}: Nexus waited {duration(asked.latency_us)} for {instance.shown} to start"
+                self.sheet.draft.notes.append(f"{waited} and gave up; the sled went on: played as a slow start.")
+                continue
             if (asked.status is None or slow) and not asked.late and asked.where not in self.explained:
                 by_op[asked.op].append(asked)
         for op, found in by_op.items():
@@ -709,6 +789,20 @@ class Departures:
             why = tuple(at(a.where, "the caller gave up") for a, _ in found[:3])
             doubt = ("one cause is assumed: all on one sled within one time", "agent or network: the log cannot tell")
             self.sheet.draft.rules.append(Entry(f"{name}-answers-nobody", rule, why, doubt))
+
+
+def _began_it(vmm: Vmm, put: Asked) -> bool:
+    """Whether a sled has begun with a start although its caller gave up. If it was unregistered then, as a saga does
+    that unwinds, a request that is not answered plays that.
+    """
+    if unregistered(vmm) is not None:
+        return False
+    began_us = put.at_us - put.latency_us
+    first = min(each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE)
+    came = [z.at_us for z in vmm.zones]
+    came += [e.at_us for e in vmm.ended if e.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED)]
+    came += [o.at_us for o in vmm.observed if o.state in ("starting", "running")]
+    return began_us == first and max(came, default=0) >= began_us
 
 
 def _is_target(vmm: Vmm) -> bool:

@@ -17,7 +17,18 @@ import attrs
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
-from sim_sled.incident.life import SECOND_US, SLOW_US, TEARDOWN, blocked, edges, first, forgotten, wanted
+from sim_sled.incident.life import (
+    SECOND_US,
+    SLOW_US,
+    TEARDOWN,
+    blocked,
+    edges,
+    first,
+    forgotten,
+    told_end,
+    vanished_with_its_sled,
+    wanted,
+)
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
 from sim_sled.incident.timeline import Incident, Instance, Vmm
 
@@ -25,6 +36,9 @@ BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
 _WISH_US: Final = 5 * SECOND_US
 """So long after, or before the answer to, a user's request a sled is asked: clocks of hosts agree that well."""
+_AFTER_US: Final = 100_000
+"""So long after what had to come first something is asked for in a replay."""
+_TO_THE_END: Final = ("stopping -> stopped", TEARDOWN)
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -51,9 +65,9 @@ class _Deriver:
         told = self.incident.told()
         self._hosts()
         self._start_of_time(told)
+        self._latencies(told)
         for instance in told:
             self._load(instance)
-        self._latencies(told)
         Departures(self.sheet).all(told)
         for instance in told:
             self._replayed(instance)
@@ -144,15 +158,47 @@ class _Deriver:
             target = min(targets, key=lambda v: abs(v.first_us() - user.at_us), default=None)
             self._migrate(instance, target, user.at_us, at(user.where, "migrate"))
             return
-        why = [at(user.where, f"POST {user.verb}, {user.status}")]
-        self.sheet.load(self.sheet.t(user.at_us), f"{user.verb}: {{hostname: {word(instance.shown)}}}", why)
+        self._wish(instance, user.verb, user.at_us, [at(user.where, f"POST {user.verb}, {user.status}")])
+
+    def _wish(self, instance: Instance, verb: str, at_us: int, why: list[str], doubt: tuple[str, ...] = ()) -> None:
+        """What somebody wants of a VM; not before what it came after in the logs has happened in the replay, too."""
+        ready_us, late = self._ready(instance, verb, at_us)
+        self.sheet.load(self.sheet.t(ready_us), f"{verb}: {host_named(instance.shown)}", why, (*doubt, *late))
+
+    def _ready(self, instance: Instance, verb: str, at_us: int) -> tuple[int, tuple[str, ...]]:
+        """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
+        only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
+        """
+        for vmm in instance.vmms:
+            if vmm.first_us() > at_us or vmm.is_noise:
+                continue
+            took = {edge: (began, began + lasted) for edge, began, lasted, _ in edges(vmm)}
+            if verb in ("stop", "reboot", "migrate"):
+                began, ran = took.get("starting -> running", (0, 0))
+                ready = ran + self._more("starting -> running", ran - began) + _AFTER_US
+                if began <= at_us < ready and any(o.at_us > ran for o in vmm.observed):
+                    return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
+            told = told_end(vmm)
+            if verb == "start" and told is not None and told.at_us <= at_us:
+                ready = told.at_us + _AFTER_US
+                ready += sum(
+                    self._more(edge, to - since) for edge, (since, to) in took.items() if edge in _TO_THE_END
+                )
+                if at_us < ready:
+                    return ready, ("a little later, as the end before it may last longer here",)
+        return at_us, ()
+
+    def _more(self, edge: str, took: int) -> int:
+        return max(0, self.sheet.longest.get(edge, 0) - took) if took <= SLOW_US[edge] else 0
 
     def _migrate(
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
         to = "" if host is None else f", to: {host}"
-        self.sheet.load(self.sheet.t(at_us), f"migrate: {{hostname: {word(instance.shown)}{to}}}", [why], doubt)
+        ready_us, late = self._ready(instance, "migrate", at_us)
+        action = f"migrate: {{hostname: {word(instance.shown)}{to}}}"
+        self.sheet.load(self.sheet.t(ready_us), action, [why], (*doubt, *late))
 
     def _inferred(self, instance: Instance) -> None:
         """What no user's request explains, as Nexus's log is missing or one of several: a request to the sled, and
@@ -176,15 +222,16 @@ class _Deriver:
             elif (
                 i > 0
                 and vmm.described is not None
-                and not self._fell(instance.vmms[i - 1])
+                and not self._fell(instance.vmms[i - 1], vmm.first_us())
                 and not _asked_for(instance, "start", vmm.first_us())
                 and not any(s.automatic and abs(s.at_us - vmm.first_us()) < _WISH_US for s in instance.starts)
             ):
-                self.sheet.load(
-                    self.sheet.t(vmm.first_us()),
-                    f"start: {{hostname: {word(instance.shown)}}}",
+                self._wish(
+                    instance,
+                    "start",
+                    vmm.first_us(),
                     [at(vmm.described.where, "registered anew")],
-                    [f"inferred: a new VMM after an orderly end; {missing}"],
+                    (f"inferred: a new VMM after an orderly end; {missing}",),
                 )
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
@@ -193,33 +240,43 @@ class _Deriver:
                 began_us = put.at_us - put.latency_us
                 if said is not None:
                     if said.verb in ("stop", "reboot") and not _asked_for(instance, said.verb, began_us):
-                        self.sheet.load(
-                            self.sheet.t(said.at_us if said.arrived else began_us),
-                            f"{said.verb}: {{hostname: {word(instance.shown)}}}",
+                        self._wish(
+                            instance,
+                            said.verb,
+                            said.at_us if said.arrived else began_us,
                             [at(put.where, "PUT state"), at(said.where, f"{said.verb} was asked for")],
                         )
                     continue
                 verb = self._what_followed(vmm, put)
                 if verb and not _asked_for(instance, verb, began_us):
-                    self.sheet.load(
-                        self.sheet.t(began_us),
-                        f"{verb}: {{hostname: {word(instance.shown)}}}",
+                    self._wish(
+                        instance,
+                        verb,
+                        began_us,
                         [at(put.where, "PUT state")],
-                        [f"inferred from what followed: {verb}; {missing}, and bodies are not logged"],
+                        (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
 
-    def _fell(self, vmm: Vmm) -> bool:
-        """Whether it ended so that Nexus starts the instance again by itself."""
+    def _fell(self, vmm: Vmm, before_us: int) -> bool:
+        """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
         words: list[Observed | Published] = [*vmm.observed, *vmm.published]
-        return any(each.state == "failed" for each in words)
+        restarted = self.incident.last_agent_restart(vmm.sled, before_us)
+        return (
+            any(each.state == "failed" for each in words)
+            or (restarted is not None and restarted.at_us > vmm.first_us())
+            or vanished_with_its_sled(self.incident, vmm, before_us)
+        )
 
     def _what_followed(self, vmm: Vmm, put: Asked) -> str:
         began_us = put.at_us - put.latency_us
+        puts = (each for each in vmm.asked if each.op is Op.PUT_STATE)
+        starts_it = began_us == min(each.at_us - each.latency_us for each in puts)
+        means = {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}
         for each in vmm.observed:
             if each.at_us >= began_us - SECOND_US // 10:
-                return {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}.get(
-                    each.state, ""
-                )
+                verb = means.get(each.state)
+                if verb is not None or starts_it:
+                    return verb or ""
         return ""
 
     def _latencies(self, told: list[Instance]) -> None:
@@ -242,6 +299,7 @@ class _Deriver:
                     samples[edge].append(part)
         for edge, found in sorted(samples.items()):
             low, high = min(t for t, _ in found), max(t for t, _ in found)
+            self.sheet.longest[edge] = high
             value = (
                 duration(found[0][0])
                 if len(found) == 1 or duration(low) == duration(high)

@@ -71,10 +71,13 @@ class Asked(Fact):
 
 @attrs.frozen(kw_only=True)
 class Observed(Fact):
-    """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (LG 0 #8)."""
+    """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (LG 0 #8).
+    `whole`: our own sled's, with which Propolis, zone and agent end in one instant.
+    """
 
     state: str
     exact: bool = False
+    whole: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -445,7 +448,7 @@ _BEGINNINGS: Final = frozenset({"creating", "starting"})
 
 def _observed(line: LogLine) -> list[Fact]:
     if line.text("to"):  # our own, and as exact as Propolis
-        found = _make(Observed, line, state=line.text("to"), exact=True)
+        found = _make(Observed, line, state=line.text("to"), exact=True, whole=True)
         if line.text("to") == "failed" and line.text("from") in _BEGINNINGS:
             found += _ended(Ending.SETUP_FAILED)(line)
         return found

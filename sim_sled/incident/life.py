@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published, Wanted
-from sim_sled.incident.timeline import Vmm
+from sim_sled.incident.timeline import Incident, Vmm
 
 SECOND_US: Final = 1_000_000
 TEARDOWN: Final = "stopped -> destroyed"
@@ -36,6 +36,11 @@ def told_end(vmm: Vmm) -> Published | None:
     return next((p for p in vmm.published if p.state == "destroyed"), None)
 
 
+def unregistered(vmm: Vmm) -> Asked | None:
+    """The first request to forget it: its sled observes nothing more of it."""
+    return next((each for each in vmm.asked if each.op is Op.UNREGISTER and each.status is not None), None)
+
+
 def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
     """A report that Nexus did not take meanwhile: then the agent observed nothing, whatever Propolis did."""
     return next((n for n in vmm.not_taken if not n.final and from_us <= n.at_us <= to_us), None)
@@ -49,6 +54,14 @@ def forgotten(vmm: Vmm) -> Asked | None:
             if end is not None and end.at_us > check.at_us:
                 return check
     return None
+
+
+def vanished_with_its_sled(incident: Incident, vmm: Vmm, before_us: int) -> bool:
+    """Whether a VMM's sled has fallen silent for good while it ran, before the instance was registered anew then."""
+    states: list[Observed | Published] = [*vmm.observed, *vmm.published]
+    over = any(each.state in TERMINAL for each in states)
+    last_us = incident.last_us.get(vmm.sled)
+    return not over and last_us is not None and last_us < before_us and vmm.sled in incident.sleds
 
 
 def wanted(vmm: Vmm, put: Asked) -> Wanted | None:
@@ -90,7 +103,7 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
             found.append((edge, before.at_us, after.at_us - before.at_us, after))
     told, stopped = told_end(vmm), first(vmm, "stopped")
     gone = first(vmm, "destroyed")
-    if told is not None and gone is not None and not gone.exact:
+    if told is not None and gone is not None and not gone.whole:
         # the agent tells the end when the zone is gone, long after Propolis has said so
         found.append((TEARDOWN, gone.at_us, told.at_us - gone.at_us, gone))
     elif told is not None and stopped is not None and gone is None:

@@ -122,15 +122,36 @@ class Source:
 
 
 def sources(paths: Iterable[str], reading: Reading) -> list[Source]:
-    """The log files behind what a person gave: files, gzip, zips (support bundles), folders, `-`. They are quoted by
-    their names alone where these are different.
+    """The log files behind what a person gave: files, gzip, zips (support bundles), folders, `-`. Of one log the
+    rotated files come oldest first. They are quoted by their names alone where these are different.
     """
     found = list(_sources(paths, reading))
+    first = {_without_age(each.shown): i for i, each in reversed(list(enumerate(found)))}
+    found.sort(key=lambda each: (first[_without_age(each.shown)], _age(each.shown)))
     short = [each.shown.rpartition("/")[2] for each in found]
     return [
         attrs.evolve(each, shown=name) if short.count(name) == 1 else each
         for each, name in zip(found, short, strict=True)
     ]
+
+
+_ROTATED: Final = re.compile(r"(?:(?:current|archive|extra)/)?([^/]*\.log)(?:\.(\d+))?(\.gz)?$")
+_ARCHIVED_FROM: Final = 1_000
+"""A larger number behind `.log` is the time of an archive, a smaller one how often the file was rotated since."""
+
+
+def _without_age(shown: str) -> str:
+    """What rotated and archived files of one log have in common."""
+    return _ROTATED.sub(r"\1", shown)
+
+
+def _age(shown: str) -> tuple[int, int]:
+    """Oldest first: archives by their time, `.log.7` to `.log.0`, then the file that is written (LG 1.3)."""
+    found = _ROTATED.search(shown)
+    if found is None or found[2] is None:
+        return (2, 0)
+    number = int(found[2])
+    return (0, number) if number >= _ARCHIVED_FROM else (1, -number)
 
 
 def _sources(paths: Iterable[str], reading: Reading) -> Iterator[Source]:

@@ -88,11 +88,14 @@ def quoted(text: str) -> str:
 
 @attrs.define
 class Sheet:
-    """A draft while it grows. `shift_us`: added to every time, so that VMs which ran before have booted."""
+    """A draft while it grows. `shift_us`: added to every time, so that VMs which ran before have booted. `longest`:
+    of each edge that has a latency, its upper bound, for which a replay may wait where the logs did not.
+    """
 
     incident: Incident
     draft: Draft
     shift_us: int = 0
+    longest: dict[str, int] = attrs.field(factory=dict)
 
     def t(self, us: int) -> int:
         """Time of the run."""

@@ -161,6 +161,8 @@ class Incident:
     programs: Counter[str] = attrs.field(factory=Counter)
     begin_us: int = 0
     end_us: int = 0
+    last_us: dict[str, int] = attrs.field(factory=dict)
+    """Of each host: its last record."""
     eras: set[str] = attrs.field(factory=set)
     left_out: int = 0
 
@@ -199,7 +201,7 @@ class Collector:
         self.programs[program] += 1
         self._hosts.setdefault(host, program)
         if at_us >= VALID_SINCE_US:
-            self._first.setdefault(host, at_us)
+            self._first[host] = min(at_us, self._first.get(host, at_us))
             self._last[host] = max(at_us, self._last.get(host, at_us))
 
     def add(self, fact: Fact) -> None:
@@ -243,7 +245,8 @@ class Collector:
                 out.left_out += 1
         _name(out)
         starts = [at + _offset(out, host) for host, at in self._first.items()]
-        ends = [at + _offset(out, host) for host, at in self._last.items()]
+        out.last_us = {host: at + _offset(out, host) for host, at in self._last.items()}
+        ends = list(out.last_us.values())
         if not starts and facts:  # a sled that never found the time: all of its times are of 1986
             starts = ends = [fact.at_us for fact in facts]
         out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from sim_sled.core.happenings import Happening, Kind
+from sim_sled.incident.life import unregistered
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Vmm
 from sim_sled.language.schema import Scenario
@@ -86,6 +87,9 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
             logged = states_of(vmm)
             if vmm.id in draft.forgotten and logged[-1:] == ("destroyed",):
                 logged = logged[:-1]  # a sled that has forgotten a VMM observes nothing more of it
+            asked_to_forget = unregistered(vmm)
+            if asked_to_forget is not None:
+                logged = _deduped(each.state for each in vmm.observed if each.at_us < asked_to_forget.at_us)
             replayed = runs[number] if number < len(runs) else ()
             if logged[-1:] == ("destroyed",) and not any(each.exact for each in vmm.observed):
                 # an agent's monitor sees the last of what was published between two looks (PR 3.7)

@@ -14,12 +14,16 @@ from sim_sled.incident.lines import Reading
 from sim_sled.incident.sheet import Draft, Entry
 
 WIDTH: Final = 118
+_FILES_MAX: Final = 8
+"""Files named in the first line: a rack's logs are hundreds, and each entry names its own."""
 _NOT_MEANT: Final = "Nobody has to believe this file: what was concluded says so ('uncertain:')."
 
 
 def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped: Iterable[str] = ()) -> str:
     """The scenario as YAML. `dropped`: names of expectations that the replay did not meet; they stay as comments."""
-    out = [f"# Imported from {', '.join(files)}. {_NOT_MEANT}"]
+    named = list(files)
+    shown = ", ".join(named[:_FILES_MAX]) + (f" and {len(named) - _FILES_MAX} more" if named[_FILES_MAX:] else "")
+    out = _comment(f"Imported from {shown}. {_NOT_MEANT}")
     for note in draft.notes:
         out += _comment(note)
     for doubt in draft.doubts:

@@ -73,10 +73,10 @@ CODES: Final[dict[str, str]] = {
     "W303": "a hold that nothing ever releases",
     "W310": "an expectation that is never armed",
     "W311": "a user action that matches no instance",
-    "W313": "a rule that fired, and an action of it that never had an effect",
     "W312": "a run in which every creation was refused; it is not ok",
-    "W315": "a load that creates more than the fleet has room for",
+    "W313": "a rule that fired, and an action of it that never had an effect",
     "W314": "instances that somebody wants running and that no sled ever had room for",
+    "W315": "a load that creates more than the fleet has room for",
 }
 
 RUN_CODES: Final = frozenset({"W312", "W313", "W314"})

@@ -116,4 +116,5 @@ def _default(info: FieldInfo) -> str:
         return info.default_words
     if info.default is None or info.default == () or isinstance(info.default, FACTORY):
         return "-"
-    return f"`{info.kind.show(info.default)}`"
+    shown = info.kind.show(info.default)
+    return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"  # as a file has to write it

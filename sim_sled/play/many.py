@@ -72,7 +72,8 @@ def _ends_with_parent() -> None:
 def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None] | None = None) -> Iterator[Played]:
     """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest."""
     if jobs <= 1:
-        collector.started()
+        if collector.ours():
+            collector.started()
         for task in tasks:
             started = time.perf_counter()
             result = play(task.scenario, task.seed, task.how, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -17,6 +18,12 @@ from sim_sled.play.run import EMPTY, Result
 
 UNFIRED_NAMED: Final = 5
 """Rules that never fired, by name in a line for people; `--json` has all."""
+
+LIVES_MAX: Final = 5
+"""Instances whose lives are told: a fault may hit a thousand."""
+
+LIFE_MAX: Final = 40
+"""Lines of an instance's life that are told: what led to a failure stands shortly before it; the trace has all."""
 
 FAILED_NAMED: Final = 10
 """Files that failed, by name in the last line of several runs; above it stands each with why."""
@@ -74,6 +81,31 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if not run.good:
         lines += [f"     {again}" for again in _again(run)]
     return "\n".join(lines) + "\n"
+
+
+def lives_of(result: Result) -> dict[str, list[str]]:
+    """By host name what happened to whom something failed, until then, a line of the trace each; where nobody's
+    expectation failed, to the newest.
+    """
+    until_us: dict[str, int] = {}
+    for failure in result.failures:
+        until_us.setdefault(failure.hostname, failure.at_us)
+    until_us.pop("", None)
+    newest = list(dict.fromkeys(line.hostname for line in result.lines if line.hostname != "-"))[-LIVES_MAX:]
+    told = until_us or dict.fromkeys(newest, result.elapsed_us)
+    return {name: _life(name, result, at_us) for name, at_us in list(told.items())[:LIVES_MAX]}
+
+
+def _life(hostname: str, result: Result, until_us: int) -> list[str]:
+    """Before it has a VMM, and of what users ask of it, only the text says whose line it is."""
+    lines = [
+        str(line)
+        for line in result.lines
+        if line.at_us <= until_us
+        and (line.hostname == hostname or (line.hostname == "-" and hostname in re.split(r"[\s:]", line.text)))
+    ]
+    left_out = len(lines) - LIFE_MAX
+    return [f"... and {left_out} lines before", *lines[-LIFE_MAX:]] if left_out > 0 else lines
 
 
 def summed(runs: Sequence[Run], *, require_fired: bool) -> str:

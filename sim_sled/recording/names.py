@@ -1,6 +1,6 @@
 """Names of what files may hold: classes, Enums and functions of our pure rooms, and the fields of their objects.
 
-Read next: daemon/graph.py, recording/forms.py.
+Read next: daemon/graph.py, daemon/kinds.py, recording/forms.py.
 """
 
 from __future__ import annotations

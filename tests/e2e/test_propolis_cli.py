@@ -75,6 +75,21 @@ def test_the_diagram_is_printed_and_a_page_without_markers_is_2(tmp_path: Path) 
     assert (done.returncode, page.read_text()) == (2, "nothing")
 
 
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("diagram > /dev/full", "cannot write to stdout: No space left on device"),
+        ("serve '[::1]:0' >&-", "stdout closed: there is nowhere to write to"),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence_and_exit_2(line: str, complaint: str) -> None:
+    script = f'"{sys.executable}" -m propolis_stub {line}'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=LIMIT_S, env=ENV, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, f"propolis-stub: {complaint}\n")
+
+
 async def until_ready(port_file: Path, process: asyncio.subprocess.Process) -> dict[str, str]:
     """The port file is complete as soon as it is there."""
     async with asyncio.timeout(LIMIT_S):

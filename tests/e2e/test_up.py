@@ -154,6 +154,22 @@ def test_a_second_rack_of_a_name_leaves_the_first_ones_log_alone(home):
     assert not list(log.parent.glob("*.log"))
 
 
+def test_down_has_the_verdict_of_a_detached_rack(home):
+    """Its log goes with it: whoever judges a rack in CI would never hear that something was not so."""
+    (home / "judged.yaml").write_text(
+        "version: 1\nname: judged\n"
+        "expect: [{name: never-armed, after: {state: running}, within: 1m, that: {vmm: stopped}}]\n"
+    )
+    assert sim("up", "--name", "judged", "--scenario", "judged.yaml", "--junit", "out.xml", "--detach")[0] == 0
+    ended, out, err = sim("down")
+    assert (ended, out) == (1, "rack judged has ended\n"), err
+    assert "FAIL judged" in err
+    assert "'never-armed' (judged.yaml:3) was not judged" in err
+    assert '{"v"' not in err, "what is for programs went with the log"
+    assert "<testsuites" in (home / "out.xml").read_text()
+    assert list((home / "sim-sled").iterdir()) == []
+
+
 def test_a_rack_that_was_killed_counts_for_nothing(home):
     assert sim("up", "--name", "dead", "--detach")[0] == 0
     pid = json.loads(sim("racks", "--json")[1])["dead"]["pid"]

@@ -112,6 +112,16 @@ async def test_both_sides_of_a_migration_then(file, page):
     await expect(story.locator("table.events tr.later").first).to_be_attached()
 
 
+async def test_an_address_with_a_vm_opens_it_also_before_its_time_and_says_who_never_was(file, page):
+    await page.goto(file.as_uri() + "#v2")
+    story = page.get_by_role("region", name="one VM")
+    await expect(story).to_contain_text("v2 is not there yet.")
+    await seek(page, 20)
+    await expect(story.get_by_role("heading", name="late-1")).to_be_visible()
+    await page.evaluate("location.hash = '#v99'")
+    await expect(page.get_by_text("no VMM of this run is called 'v99'; it has 3, from v1 on")).to_be_visible()
+
+
 async def test_the_lanes_of_a_short_life_fit_their_panel(page, tmp_path):
     """By a few pixels they did not, and began scrolled to their end, with the first label cut."""
     short = tmp_path / "short.html"

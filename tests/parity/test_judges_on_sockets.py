@@ -14,8 +14,10 @@ version: 1
 fleet: {sleds: 1}
 load:
 - {at: 0s, create: {hostname: web}}
-- {at: 600ms, stop: {hostname: web}}
+- {at: STOP, stop: {hostname: web}}
 """
+STOPS = ("600ms", "3s", "20s")
+"""When the VM is stopped. It must run by then; what a busy machine does not show is played again with more time."""
 FULL = """
 version: 1
 fleet: {sleds: 1, shape: {cpus: 8, ram: 64GiB, reservoir: 32GiB}}
@@ -30,23 +32,32 @@ CASES = {
 }
 
 
-async def on_real_sockets():
+async def on_real_sockets(judges, stop):
     runs = {}
-    for judge, (text, variant) in CASES.items():
-        scenario, problems = parse_scenario(text + f"expect: [{{always: [{judge}]}}]\n")
+    for judge in judges:
+        text, variant = CASES[judge]
+        scenario, problems = parse_scenario(text.replace("STOP", stop) + f"expect: [{{always: [{judge}]}}]\n")
         assert scenario is not None, problems.text()
         for name in (None, variant):
             runs[judge, name] = on_sockets.play_on_sockets(scenario, 7, lambda _line: None, How(sled_variant=name))
     return dict(zip(runs, await asyncio.gather(*runs.values()), strict=True))
 
 
+def caught(judge, played):
+    return judge in [failure.key for failure in played[judge, CASES[judge][1]].failures]
+
+
 @pytest.fixture(scope="module")
 def played():
     logs.configure(level="critical")
-    return asyncio.run(on_real_sockets())
+    found = {}
+    for stop in STOPS:
+        late = [judge for judge in CASES if not found or not caught(judge, found)]
+        found |= asyncio.run(on_real_sockets(late, stop))
+    return found
 
 
 @pytest.mark.parametrize("judge", CASES)
 def test_a_judge_passes_right_sleds_and_fails_wrong_ones_on_sockets(judge, played):
     assert [failure.text for failure in played[judge, None].failures] == []
-    assert judge in [failure.key for failure in played[judge, CASES[judge][1]].failures]
+    assert caught(judge, played)

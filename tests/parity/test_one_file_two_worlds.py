@@ -7,6 +7,7 @@ The rules of one trigger are played side by side on sockets: they wait far more 
 """
 
 import asyncio
+import re
 
 import pytest
 
@@ -27,8 +28,10 @@ SETTLE_S = 0.6
 CALL_TIMEOUT_S = 1.0
 REPORT_LOST_US = 400_000
 SIDE_BY_SIDE = 10
-AGAIN = 3
-"""What differs in company is played so often again, alone: a meaning differs each time, a late clock does not."""
+AGAIN = (1, 1, 4)
+"""What differs in company is played again, alone and at last so many times slower, in both worlds: a meaning differs
+each time, a late clock does not.
+"""
 UNTIL_US = 12_000_000
 """Before the first round of Nexus's background tasks: on sockets nobody waits for it."""
 
@@ -94,6 +97,10 @@ def text_of(trigger, action):
         action=action,
         value=ACTIONS[action].example,
     )
+
+
+def slower(text, times):
+    return re.sub(r"(\d+)ms", lambda match: f"{int(match[1]) * times}ms", text)
 
 
 def scenarios():
@@ -191,20 +198,25 @@ def test_what_only_one_world_can_do_is_this_much_and_no_more():
     assert set(ALLOWED) - set(SCENARIOS) == {("response", "set_state")}
 
 
+def at(pace, monkeypatch):
+    """The same in both worlds, and short: nobody wants to wait a minute for a time-out that comes anyway."""
+    monkeypatch.setattr(on_sockets, "SETTLE_S", SETTLE_S * pace)
+    monkeypatch.setattr(on_sockets, "CALL_TIMEOUT_S", CALL_TIMEOUT_S * pace)
+    for module in (conductor, reports):
+        monkeypatch.setattr(module, "CLIENT_LOST_US", REPORT_LOST_US * pace)
+    monkeypatch.setattr(virtual, "CONNECT_LOST_US", int(CALL_TIMEOUT_S * 1e6) * pace)
+    monkeypatch.setattr(virtual, "CONNECT_SILENT_US", int(CALL_TIMEOUT_S * 1e6) * pace)
+
+
 @pytest.mark.timeout(400)  # two dozen fleets on real sockets in one test: a loaded machine of two cores needs minutes
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_each_action_means_the_same_under(trigger, monkeypatch):
     logs.configure(level="critical")
-    # the same in both worlds, and short: nobody wants to wait a minute for a time-out that comes anyway
-    monkeypatch.setattr(on_sockets, "SETTLE_S", SETTLE_S)
-    monkeypatch.setattr(on_sockets, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
-    for module in (conductor, reports):
-        monkeypatch.setattr(module, "CLIENT_LOST_US", REPORT_LOST_US)
-    monkeypatch.setattr(virtual, "CONNECT_LOST_US", int(CALL_TIMEOUT_S * 1e6))
-    monkeypatch.setattr(virtual, "CONNECT_SILENT_US", int(CALL_TIMEOUT_S * 1e6))
+    at(1, monkeypatch)
     wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
     found = differences(wanted, asyncio.run(on_real_sockets(wanted, SIDE_BY_SIDE)))
-    for _ in range(AGAIN):
-        again = {pair: wanted[pair] for pair in found}
+    for pace in AGAIN:
+        at(pace, monkeypatch)
+        again = {pair: parse_scenario(slower(text_of(*pair), pace))[0] for pair in found}
         found = differences(again, asyncio.run(on_real_sockets(again, 1)))
     assert not found, "\n".join(found.values())

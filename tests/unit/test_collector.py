@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nexus_client.dropshot import collector
+from sim_sled.play.many import play_all
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -80,8 +81,15 @@ def test_workers_of_a_campaign_follow_it():
     assert "    worker_begins()\n" in (REPOSITORY / "sim_sled/campaign/places.py").read_text(encoding="utf-8")
 
 
+def test_a_program_of_ours_that_has_not_begun_is_told_so():
+    """A worker of a rack had the interpreter's thresholds for long: `started` passed in silence."""
+    with pytest.raises(RuntimeError, match=r"without collector\.begin"):
+        collector.started()
+
+
 def test_a_process_that_is_not_ours_is_left_alone(monkeypatch):
     calls = []
     monkeypatch.setattr(collector.gc, "freeze", lambda: calls.append("freeze"))
-    collector.started()
+    assert not collector.ours()
+    assert list(play_all([], 1)) == []
     assert calls == []

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
+import msgspec
 from aiohttp import web
 
 from nexus_client.dropshot.answers import Refused, Unanswered
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.listen import Server
+from nexus_client.dropshot.text import U32, U64, SockAddr
 from nexus_client.stub import refusal
 from nexus_client.stub.contract import Migrate, SledGot, SledPosted, VmmReported
 from nexus_client.stub.handoff import HandoffBody
@@ -33,7 +36,7 @@ from nexus_client.stub.server.wire import (
     versioned,
 )
 from nexus_client.stub.upstairs import RepairFinish, RepairProgress, RepairStart, Stopped
-from nexus_client.types import SledAgentInfo, SledVmmState
+from nexus_client.types import Baseboard, SledAgentInfo, SledVmmState
 
 _REPORT: Final = Json(SledVmmState)
 _INFO: Final = Json(SledAgentInfo)
@@ -42,12 +45,41 @@ LEASE_S: Final = 600
 """Lease of a metric producer (NX 3.4)."""
 
 
+class _ProducerKind(Enum):
+    SLED_AGENT = "sled_agent"
+    SERVICE = "service"
+    INSTANCE = "instance"
+
+
+class _Duration(msgspec.Struct):
+    secs: U64
+    nanos: U32
+
+
+class _Producer(msgspec.Struct):
+    """`ProducerEndpoint`: read, and forgotten."""
+
+    id: UUID
+    kind: _ProducerKind
+    address: SockAddr
+    interval: _Duration
+
+
+class _Switch(msgspec.Struct):
+    """`SwitchPutRequest`: the same."""
+
+    baseboard: Baseboard
+    rack_id: UUID
+
+
 @attrs.frozen
 class _MigrateBody:
     dst_sled_id: UUID
 
 
 _HANDOFF: Final = Json(HandoffBody)
+_PRODUCER: Final = Json(_Producer)
+_SWITCH: Final = Json(_Switch)
 _REPAIR_START: Final = Json(RepairStart)
 _REPAIR_FINISH: Final = Json(RepairFinish)
 _REPAIR_PROGRESS: Final = Json(RepairProgress)
@@ -110,13 +142,17 @@ def make_internal_server(host: Host) -> Server:
     async def gone(_request: web.BaseRequest) -> Answer:
         raise Refused(410, "Gone", "Gone")
 
+    async def get_probes(request: web.BaseRequest) -> Answer:
+        path_uuid(request, "sled")
+        return await gone(request)
+
     async def post_producer(request: web.BaseRequest) -> Answer:
-        await read_json(request, _ANY)
+        await read_json(request, _PRODUCER)
         return Answer(201, {"lease_duration": {"secs": LEASE_S, "nanos": 0}})
 
     async def put_switch(request: web.BaseRequest) -> Answer:
         path_uuid(request, "switch_id")
-        await read_json(request, _ANY)
+        await read_json(request, _SWITCH)
         return Answer(200, {})
 
     table = Table()
@@ -126,7 +162,7 @@ def make_internal_server(host: Host) -> Server:
     table.add("GET", "/sled-agents/{sled_id}", get_sled)
     table.add("GET", "/v1/ping", ping)
     table.add("PUT", "/disks/{disk_id}", put_disk)
-    table.add("GET", "/probes/{sled}", gone)
+    table.add("GET", "/probes/{sled}", get_probes)
     table.add("POST", "/refresh-vpc-routes", gone)
     table.add("POST", "/metrics/producers", post_producer)
     table.add("PUT", "/switch/{switch_id}", put_switch)

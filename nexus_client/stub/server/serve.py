@@ -231,7 +231,8 @@ async def serve(
         say(banner(server))
         if ready is not None:
             ready(addresses)
-        collector.started()
+        if collector.ours():
+            collector.started()
         service.tell("READY=1")
         failed: asyncio.Future[AssertionError] = asyncio.get_running_loop().create_future()
         server.host.failed = failed

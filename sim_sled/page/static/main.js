@@ -352,13 +352,13 @@ class Page {
       const vm = [...this.rack.vms.values(), ...this.rack.gone.values()].find((each) => each.n === Number(n));
       if (vm && vm.id !== this.openId) this.open(vm.id);
       else if (!vm && tries > 0) setTimeout(() => find(tries - 1), 200);
-      else if (!vm && !this.recording) this.findGone(Number(n));
+      else if (!vm) this.findUnseen(Number(n));
     };
-    find(20);
+    find(this.recording ? 0 : 20);  // a daemon tells its VMs one by one, a finished run knows them all
   }
 
-  // Whoever is gone is in no row; the daemon still knows its life.
-  async findGone(n) {
+  // Whoever is gone, or of a run is yet to come, is in no row; its life is known all the same. Who never was is said.
+  async findUnseen(n) {
     try {
       const { lives } = await this.source.story(`v${n}`);
       this.open(lives.find((life) => life.n === n).id);

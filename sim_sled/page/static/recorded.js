@@ -104,8 +104,9 @@ export class Recorded {
   }
 
   async story(id) {
-    const n = Number(id);
+    const n = Number(String(id).replace("v", ""));
     const name = this.run.vms.find((vm) => vm.n === n)?.name;
+    if (name === undefined) throw new Error(`no VMM of this run is called 'v${n}'; it has ${this.run.vms.length}, from v1 on`);
     // a trace names no migrations: both sides are the VMMs of one instance that migrate at the same time
     const migrates = (each) => { const told = (this.ofVm.get(each) ?? []).filter((event) => / (in|out)=/.test(event.text)); return told.length ? [told[0].at_us, told.at(-1).at_us] : null; };
     const own = migrates(n);

@@ -279,9 +279,9 @@ class Judge:
         told = f"expectation '{waiting.label}' ({waiting.expect.mark()}): {whom}{text}"
         # of tasks and inventories `seen` has names of sleds, of which a smaller scenario has fewer
         reason = "" if who is None else f"{seen}; wanted {self._wanted(who.instance_id)}"
-        self.failures.append(
-            Failure(f"expect/{waiting.label}", told, self.world.elapsed_us, waiting.expect.mark(), why, reason)
-        )
+        hostname = "" if who is None else who.hostname
+        key, mark = f"expect/{waiting.label}", waiting.expect.mark()
+        self.failures.append(Failure(key, told, self.world.elapsed_us, mark, why, reason, hostname))
         self.world.line("failed", told, who)
 
     def _wanted(self, instance_id: UUID) -> str:

@@ -18,6 +18,8 @@ class Failure:
     why: tuple[str, ...] = ()
     seen: str = ""
     """What was seen instead, without times and names, and what users wanted: with `key`, the reason."""
+    hostname: str = ""
+    """Whose fault it is; empty: nobody's in particular."""
 
     @property
     def reason(self) -> tuple[str, str]:

@@ -67,8 +67,10 @@ class Invariants:
         self._told.add(text)
         why = why_it_failed(self.world, who)
         same = f"{key}/{text.partition(':')[0]}" if key == "nexus_properties" else key
-        self.failures.append(Failure(same, f"invariant {key}: {text}", self.world.elapsed_us, None, why, seen))
-        self.world.line("failed", f"invariant {key}: {text}", who)
+        hostname = "" if who is None else who.hostname
+        told = f"invariant {key}: {text}"
+        self.failures.append(Failure(same, told, self.world.elapsed_us, None, why, seen, hostname))
+        self.world.line("failed", told, who)
 
     # ---- at any time
 

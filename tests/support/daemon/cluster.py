@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import uuid
+from contextlib import AsyncExitStack
 
 import aiohttp
 
@@ -30,7 +31,16 @@ class Cluster:
         self.count, self.hardware, self.options = sleds, hardware or Hardware(zpools=2), options
 
     async def __aenter__(self):
-        self.nexus = await NexusServer().__aenter__()
+        async with AsyncExitStack() as begun:  # what has begun ends if the rest cannot
+            await self._begin(begun)
+            self._ends = begun.pop_all()
+        return self
+
+    async def __aexit__(self, *_):
+        await self._ends.aclose()
+
+    async def _begin(self, begun):
+        self.nexus = await begun.enter_async_context(NexusServer())
         sleds = [
             SledConfig(uuid.UUID(int=number + 1), "[::1]:0", hardware=self.hardware) for number in range(self.count)
         ]
@@ -43,20 +53,15 @@ class Cluster:
         )
         self.daemon = Daemon(sleds, options)
         await self.daemon.start()
+        begun.push_async_callback(self.daemon.stop)
         self.listener = await serve_control(Control(self.daemon), SocketAddress("::1", 0))
+        begun.push_async_callback(self.listener.close)
         self.control = f"http://{self.listener.address}"
-        self.http = aiohttp.ClientSession()
+        self.http = await begun.enter_async_context(aiohttp.ClientSession())
         self.sleds = [sled.sled_id for sled in sleds]
         self.beside = self.daemon.companion_addresses()
         # one dataset of each sled, as Nexus wants it
         self.agents = [next(iter(self.beside[sled].crucible.items())) for sled in self.sleds]
-        return self
-
-    async def __aexit__(self, *_):
-        await self.http.close()
-        await self.listener.close()
-        await self.daemon.stop()
-        await self.nexus.__aexit__()
 
     async def ask(self, method, url, body=None, status=(200, 204), **headers):
         async with self.http.request(method, url, json=body, headers=headers) as answer:

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.antithesis import Assertions, Kind, Property
 from sim_sled.cli.scenario_commands import RunOptions, run_files
-from sim_sled.files import CannotWrite
 
 FIELDS = {
     "hit",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nexus_client.dropshot.streams import CannotWrite
 from sim_sled import machine, port_file
 from sim_sled.cli.main import app
-from sim_sled.files import CannotWrite, write_text
+from sim_sled.files import write_text
 
 REPOSITORY = Path(__file__).parents[3]
 

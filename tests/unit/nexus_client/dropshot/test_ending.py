@@ -62,6 +62,21 @@ def test_the_first_signal_decides_and_later_ones_are_not_heard_not_even_when_the
     assert (done.stdout, done.stderr) == ("in order\n", "")
 
 
+def test_no_socket_gets_the_number_of_a_standard_stream_that_was_closed():
+    # uvloop aborted at the end of a daemon whose stdin had been closed: one of its sockets was number 0
+    done = _run(
+        """
+        import os
+        os.close(0)
+        os.close(2)
+        from nexus_client.dropshot import ending
+        ending.begin("prog")
+        print(os.open(os.devnull, os.O_RDONLY) > 2, os.get_inheritable(0), os.read(0, 1))
+        """
+    )
+    assert done.stdout == "True True b''\n"
+
+
 def test_who_was_started_deaf_to_a_signal_stays_so():
     # nohup and the like
     _run(

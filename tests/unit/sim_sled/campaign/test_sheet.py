@@ -4,12 +4,12 @@ import errno
 
 import pytest
 
+from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.campaign import sheet as sheets
 from sim_sled.campaign.explore import explore
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
-from sim_sled.files import CannotWrite
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import How
 

@@ -50,6 +50,9 @@ def test_every_command_has_json_and_version(name, path, command):
     assert options.count("--json") == 1
     result = run(name, *path, "--version")
     assert (result.exit_code, result.output.startswith("sim-sled ")) == (0, True), result.output
+    mistyped = run(name, *path, "--jsno", "--json")
+    assert json.loads(mistyped.stdout) == {"exit_code": mistyped.exit_code, "lines": []}
+    assert (mistyped.exit_code, "--jsno" in mistyped.stderr) == (2, True)
 
 
 def test_what_has_no_answer_of_its_own_tells_its_lines():
@@ -64,8 +67,18 @@ def test_what_has_no_answer_of_its_own_tells_its_lines():
     assert "nowhere" in failed.stderr
 
 
-@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready"])
-def test_a_command_with_an_answer_of_its_own_prints_json_also_when_it_fails(words, tmp_path, monkeypatch):
+MISTAKES = [
+    "until 5s --within 1m",
+    "ps --at x --rack y",
+    "run nope",
+    "run stuck-stop --seed x",
+    "nope",
+    "scenario nope",
+]
+
+
+@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
+def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path, monkeypatch):
     """Whoever pipes it into a parser gets no complaint of the parser on top."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     failed = run("sim-sled", *words.split(), "--json")
@@ -92,13 +105,19 @@ def test_the_page_has_the_table_of_exit_codes():
     assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 5, 130, 143}
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands(shell):
+@pytest.mark.parametrize(
+    ("shell", "begins"), [("bash", "_sim_sled_completion()"), ("zsh", "#compdef sim-sled"), ("fish", "complete ")]
+)
+def test_a_shell_completes_commands(shell, begins):
+    # not the shell that started these tests, if there was one
+    told = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "sim_sled", "--show-completion", shell], capture_output=True, text=True, check=False
-    )
+        [Path(sys.executable).with_name("sim-sled"), "--show-completion", shell],
+        capture_output=True, text=True, check=False, env=told,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "COMPLETE" in done.stdout
+    assert done.stdout.startswith(begins)
+    assert f"=complete_{shell}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_bad_action_is_refused_with_its_problem(action):
     [
         ("stall: 10s", "sim-sled inject web stall 10s"),
         ("kill_propolis: {}", "sim-sled inject web kill_propolis"),
-        ("hold: {publish: '*'}", """sim-sled inject web hold '{publish: '"'"'*'"'"'}'"""),
+        ("hold: {publish: '*'}", """sim-sled inject web hold "{publish: '*'}" """.strip()),
     ],
 )
 def test_the_command_that_did_it_is_one_that_does_it_again(action, command):

@@ -197,6 +197,16 @@ def _endless_deque(table):
     next(row for row in table if row[0] == "deque")[1] = 10**30
 
 
+def _appended(kind, name, field, value):
+    """To the list, deque or dict that is in a field."""
+
+    def edit(table):
+        (row,) = rows_of(table, kind, name)[0][-1][field]
+        table[row].append(value)
+
+    return edit
+
+
 def _other_class(name):
     def edit(table):
         rows_of(table, "obj", ":Vmm")[0][1] = name
@@ -213,6 +223,9 @@ EDITS = {
     "a wrong type in an anchor": _field("anchor", "conductor", "_acts", "x"),
     "a wrong type deep inside": _field("obj", ":Outbox", "_entries", None),
     "a number that no machine has": _endless_deque,
+    "what is only met when all instances are asked for": _appended("obj", ":Records", "_live", [7, None]),
+    "what is only met when a rule looks back": _appended("obj", ":Subject", "published", 7),
+    "what is only met when it is due": _appended("obj", ":Timers", "_heap", "x"),
     "a class of a room that does I/O": _other_class("sim_sled.daemon.daemon:Daemon"),
     "a class of somebody else's": _other_class("subprocess:Popen"),
     "tickets that are none": lambda table: table[0].__setitem__(

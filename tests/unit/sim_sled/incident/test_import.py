@@ -29,6 +29,7 @@ from sim_sled.language.actions import (
     MigrationFate,
     NexusReplies,
     Partition,
+    PowerOffSled,
     RebootSled,
     RestartAgent,
     SetState,
@@ -886,3 +887,139 @@ def test_a_registration_of_2024_has_name_and_size_in_its_hardware(tmp_path):
     _, scenario = import_(tmp_path, log)
     create = scenario.load[0].create
     assert (create.hostname, create.ncpus, create.memory) == ("db", 4, 8 * 1024**3)
+
+
+def rotated(log, folder):
+    """As logadm leaves them: the newest lines in `.log`, some of the seam in both."""
+    lines, third = log.lines, len(log.lines) // 3
+    parts = {".log.1": lines[:third], ".log.0": lines[third - 2 : 2 * third], ".log": lines[2 * third - 1 :]}
+    for name, part in parts.items():
+        (folder / f"oxide-sled-agent:default{name}").write_text("".join(f"{line}\n" for line in part))
+    return sorted(str(folder / f"oxide-sled-agent:default{name}") for name in parts)
+
+
+def test_rotated_files_are_read_oldest_first_whatever_their_order(tmp_path):
+    """The newest file comes first by name; what came first is what happened first, also of a clock of 1986."""
+    log = Log(start=datetime(1986, 12, 28, tzinfo=UTC))
+    log.agent_starts(64, 66)
+    log.request(67, "old", "get", status=404)
+    log.start = START
+    log.line(70, "Successfully put SledAgentInfo to nexus", component="SledAgent")
+    log.register(80, "web")
+    log.starts(81, "web")
+    log.stops(120, "web")
+    parts = rotated(log, tmp_path)
+    imported = import_logs(parts, "test")
+    scenario = scenario_of(imported)
+    assert parts[0].endswith(".log"), "the newest is named first"
+    assert [(load.action(), load.at // S) for load in scenario.load if load.at] == [("create", 30), ("stop", 70)]
+    only(scenario, RebootSled)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("with_nexus", [True, False])
+def test_a_stop_that_was_asked_for_while_it_started_comes_when_it_has_run(tmp_path, with_nexus):
+    """The agent is busy with the start and takes the stop only then (LG 0 #8)."""
+    log, far = Log(), nexus()
+    log.register(0, "web")
+    log.starts(1, "web", took=20)
+    log.request(21.2, "web", "put", latency=6.2)
+    if with_nexus:
+        far.user(15, "web", "stop")
+    for at, state in ((21.3, "Stopping"), (22, "Stopped"), (22.5, "Destroyed")):
+        log.observes(at, "web", state, gen=round(at))
+    imported, scenario = import_(tmp_path, log, *([far] if with_nexus else []))
+    [stop] = [load for load in scenario.load if load.stop]
+    assert stop.at == pytest.approx(21.1 * S, abs=0.2 * S)
+    assert "asked for while it started" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("ends", ["it runs", "it fails", "it is unregistered"])
+def test_a_start_for_which_nexus_did_not_wait_is_slow_and_not_unanswered(tmp_path, ends):
+    """omicron#7918: the caller gave up after a minute, and the sled went on."""
+    log = Log()
+    log.register(0, "web")
+    log.line(1, f"Configuring new Omicron zone: oxz_propolis-server_{uid('vmm web')}", **log.ids("web"))
+    log.request(61, "web", "put", status=None, latency=60.0)
+    if ends == "it runs":
+        log.observes(126, "web", "Running")
+    elif ends == "it fails":
+        log.line(126, "failed to set up Propolis zone", "E", **log.ids("web"), error="timed out")
+        log.publishes(126.1, "web", "Failed")
+    else:
+        log.request(126, "web", "unregister")
+        log.observes(126.1, "web", "Destroyed")
+    imported, scenario = import_(tmp_path, log)
+    assert (imported.differences, imported.failed) == ((), ())
+    if ends == "it is unregistered":  # the saga unwound for want of an answer: that is what plays it
+        assert only(scenario, Hang)[1].lasts == 60 * S
+        return
+    assert not actions(scenario, Hang)
+    rule, slow = only(scenario, Delay)
+    assert rule.when.edge
+    assert slow.base.at(0) == pytest.approx(125 * S, abs=S)
+    assert len(actions(scenario, SetState)) == (ends == "it fails")
+    assert "gave up" in imported.summary
+
+
+@pytest.mark.parametrize("with_nexus", [True, False])
+def test_a_sled_without_power_is_off_and_its_vm_is_started_elsewhere(tmp_path, with_nexus):
+    """Without Nexus's log, a sled that says nothing any more tells it, as its VM is registered anew."""
+    log, other, far = Log(), Log("BRM2"), nexus()
+    log.register(0, "web")
+    log.starts(1, "web")
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    if with_nexus:
+        far.line(40, "sled-agent is unreachable", background_task="instance_watcher", **ids)
+        not_on = "instance is assigned to a VMM on a sled that is not in A0, marking it as Failed"
+        far.line(70, not_on, sled_power_state="A2", **ids)
+        reason = {"reincarnation_reason": "instance failed", "instance_id": ids["instance_id"]}
+        far.line(70.5, "attempting to reincarnate instance...", **reason)
+    other.register(71, "web/2")
+    other.starts(72, "web/2")
+    imported, scenario = import_(tmp_path, log, other, *([far] if with_nexus else []))
+    rule, _ = only(scenario, PowerOffSled)
+    assert (rule.for_.sled, rule.when.at // S) == (("brm1",), 40 if with_nexus else 8)
+    assert [load.action() for load in scenario.load] == ["create"], "nobody has to start it again"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_nobody_starts_what_nexus_starts_again_after_an_agent_has_lost_it(tmp_path):
+    log, other = Log(), Log("BRM2")
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(60, "web", "get", latency=2)
+    log.agent_starts(65, 70)
+    log.request(80, "web", "get", 404)
+    other.register(81, "web/2")
+    other.starts(82, "web/2")
+    imported, scenario = import_(tmp_path, log, other)
+    only(scenario, RestartAgent)
+    assert [load.action() for load in scenario.load] == ["create"]
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_slow_teardown_is_the_agents_whatever_propolis_says_of_its_own_end(tmp_path):
+    log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.stops(60, "web", teardown=90)
+    for at, state in ((60.009, "Stopping"), (60.039, "Stopped"), (60.69, "Destroyed")):
+        zone.line(at, "publishing new instance state", state=state, gen=1, migration="x")
+    imported, scenario = import_(tmp_path, log, zone)
+    assert only(scenario, Delay)[1].base.at(0) == pytest.approx(90 * S, abs=0.1 * S)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_guest_that_halts_ends_its_runner_as_any_end_does(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.stops(60, "web")
+    unasked = [n for n, line in enumerate(log.lines) if '"method":"PUT"' in line and "/state" in line][-1]
+    del log.lines[unasked]
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, Guest)[1].event == "halt"
+    assert not any(load.stop for load in scenario.load)
+    assert (imported.differences, imported.failed) == ((), ())

@@ -52,6 +52,23 @@ def test_the_typical_time_of_a_row_is_the_middle_of_its_distribution(preset):
         assert isinstance(takes, Fixed) != bool(row.spread)
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_an_option_and_a_scenario_mean_the_same_by_a_name(preset):
+    """`--pace dev` of a daemon without a scenario, and `latency: dev`: once they were two different tables."""
+    for point, takes in presets.paces(preset).items():
+        # whoever draws is woken so late; whoever does not takes as long to be made
+        at = (Point.WAKE, Edge(InstanceState.CREATING)) if point is Point.CREATE else (point, _RUNNING)
+        seen = sorted(drawn(preset, *at))
+        assert seen[5] <= takes.after_us <= seen[45], point
+
+
+def test_dev_can_be_watched_and_the_figures_of_a_real_rack_are_those_of_rack():
+    """`serve --pace dev` had the latter, and has another meaning since there is one table."""
+    dev, rack = presets.paces("dev"), presets.paces("rack")
+    assert (dev[Point.BACKENDS], dev[Point.HALT]) == (Pace(1_500_000), Pace(1_500_000))
+    assert (rack[Point.CREATE], rack[Point.BACKENDS]) == (Pace(2_800_000), Pace(3_200_000)), "omicron#1215"
+
+
 def test_points_that_are_not_named_take_no_time():
     assert PresetPacer("sim").pace(_VM, Point.BACKENDS, 0, _ANYWHERE) == Pace(0)
 

@@ -18,7 +18,7 @@ INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = funct
 
 @pytest.fixture(autouse=True)
 def at_a_desk(monkeypatch):
-    """The project is tested at somebody's desk: where `CI` is set pytest repeats a failure's whole message in its summary."""
+    """The project is tested at somebody's desk: where `CI` is set pytest repeats a whole message in its summary."""
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "PY_COLORS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -130,15 +130,23 @@ def test_whatever_a_test_fails_of_its_rack_is_told(project):
                 seed=3,
             )
 
+        def test_of_what_a_world_came_to(virtual_world):
+            for seed in (7, 8):
+                assert virtual_world("stuck-stop", seed=seed).fired["never-stops"] == 9 - seed
+
+        def test_of_no_state(sim_rack, nexus_model):
+            vm = nexus_model.create_instance("web").wait()
+            sim_rack.expect(vm, "runing", within=600).wait()
+
         def test_green(sim_rack, nexus_model):
             nexus_model.create_instance("green-1").wait()
         """,
         "--sim-pace", "console",
     )  # fmt: skip
-    done.assert_outcomes(passed=1, failed=4)
+    done.assert_outcomes(passed=1, failed=6)
     said = done.stdout.str()
-    assert said.count("- sim-sled -") == 2, "of the first two; the others say it themselves"
-    assert said.count("again: pytest ") == 3
+    assert said.count("- sim-sled -") == 4, "of those that do not say it themselves"
+    assert said.count("again: pytest ") == 5
     for wanted in (
         "web (v1, ",
         "is running\n  timeline:",
@@ -149,10 +157,17 @@ def test_whatever_a_test_fails_of_its_rack_is_told(project):
         "expectation 'up'",
         "Users see web as starting",
         "again: sim-sled run - --seed 3",
+        "timeline of web:",
+        "user      - - create web: 201",
         "or: pytest ",
+        "ok   stuck-stop  seed 8",
+        "timeline of stuck-1:",
+        "seed=8\nagain: pytest test_whatever_a_test_fails_of_its_rack_is_told.py::test_of_what_a_world_came_to",
+        "not 'runing' (did you mean 'running'?)",
     ):
         assert wanted in said, wanted
     assert "green-1" not in said
+    assert "stuck-stop  seed 7 " not in said, "of several worlds the last"
     assert "concurrent/futures" not in said, "of how a test waits nothing is shown"
 
 
@@ -257,8 +272,9 @@ def test_a_marker_with_a_mistake_says_what_is_wrong(project, marker, said):
             pass
         """
     )
-    assert done.ret != 0
-    assert said in done.stdout.str() + done.stderr.str()
+    done.assert_outcomes(errors=1)
+    assert said in done.stdout.str()
+    assert "testing.py" not in done.stdout.str(), "of how a fixture comes to be nothing is shown"
 
 
 def test_another_nexus_is_told_by_overriding_one_fixture(project):

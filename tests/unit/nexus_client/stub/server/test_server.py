@@ -52,6 +52,12 @@ async def test_the_internal_api_wants_its_version_before_anything_else(rack, hea
     assert "error_code" not in value
 
 
+PRODUCER = {
+    "id": str(UNKNOWN), "kind": "sled_agent", "address": "[::1]:4677", "interval": {"secs": 30, "nanos": 0},
+}  # fmt: skip
+SWITCH = {"baseboard": {"serial": "s", "part": "p", "revision": 1}, "rack_id": str(UNKNOWN)}
+
+
 async def test_ping_and_the_constants_of_the_internal_api(rack):
     assert await rack.internal("GET", "/v1/ping") == (200, {"status": "ok"})
     status, value = await rack.internal("PUT", f"/disks/{UNKNOWN}", {})
@@ -59,8 +65,26 @@ async def test_ping_and_the_constants_of_the_internal_api(rack):
     assert (await rack.internal("GET", f"/probes/{UNKNOWN}"))[0] == 410
     assert (await rack.internal("POST", "/refresh-vpc-routes"))[0] == 410
     lease = {"lease_duration": {"secs": 600, "nanos": 0}}
-    assert await rack.internal("POST", "/metrics/producers", {"id": str(UNKNOWN)}) == (201, lease)
-    assert await rack.internal("PUT", f"/switch/{UNKNOWN}", {}) == (200, {})
+    assert await rack.internal("POST", "/metrics/producers", PRODUCER) == (201, lease)
+    assert await rack.internal("PUT", f"/switch/{UNKNOWN}", SWITCH) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/metrics/producers", PRODUCER | {"kind": "toaster"}, "unable to parse JSON body: kind: "),
+        ("POST", "/metrics/producers", PRODUCER | {"address": "localhost:1"}, "unable to parse JSON body: address: "),
+        ("POST", "/metrics/producers", PRODUCER | {"interval": 30}, "unable to parse JSON body: interval: "),
+        ("POST", "/metrics/producers", {"id": str(UNKNOWN)}, "unable to parse JSON body: "),
+        ("PUT", f"/switch/{UNKNOWN}", {"rack_id": str(UNKNOWN)}, "unable to parse JSON body: "),
+        ("PUT", f"/switch/{UNKNOWN}", SWITCH | {"rack_id": "x"}, "unable to parse JSON body: rack_id: "),
+        ("GET", "/probes/x", None, "bad parameter in URL path: "),
+    ],
+)
+async def test_constants_have_their_bodies_and_ids_read_all_the_same(rack, method, path, body, message):
+    status, value = await rack.internal(method, path, body)
+    assert status == 400
+    assert value["message"].startswith(message)
 
 
 @pytest.mark.parametrize(
