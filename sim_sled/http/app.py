@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import attrs
@@ -26,7 +26,7 @@ from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
-from sim_sled.http.exchange import Exchange, Tap
+from sim_sled.http.exchange import Exchange
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
@@ -72,6 +72,19 @@ class Over:
     response_code: int | None
     latency_us: int
     req_id: str
+
+
+class Tap(Protocol):
+    """Who is told of requests when they are answered."""
+
+    def is_plain(self, op: str, values: tuple[Any, ...], target: str, /) -> bool:
+        """Whether `went` may know requests of this target, which is remembered."""
+
+    def went(self, call: Call, version: str | None, body: bytes | None, /) -> bool:
+        """A plain one was answered with 200. False: it says more than its turn, so `over` is to be told."""
+
+    def over(self, exchange: Exchange, /) -> None:
+        """Another one was answered."""
 
 
 OnRequest = Callable[[UUID, Over], None]

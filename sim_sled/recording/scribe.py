@@ -1,7 +1,6 @@
 """Makes the lines of a rack's turns and of requests to its sleds, while they happen: as little as can be at once.
 
-Most turns are of a few kinds, and nothing in them is ever changed: they are kept as they are (`Short`), and msgspec
-writes hundreds of them in one go (`block`). Whatever somebody may change later is written at once.
+Most turns are of a few kinds, whose lines daemon/recorder.py writes itself; here are all others.
 
 Read before: http/exchange.py, recording/lines.py. Read next: daemon/recorder.py.
 """
@@ -16,7 +15,6 @@ import attrs
 import msgspec
 
 from nexus_client.outbox import Delivered
-from nexus_client.types import SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.play.calls import Answered, Send, Step
 from sim_sled.recording.forms import NoForm, form
@@ -25,7 +23,6 @@ from sim_sled.recording.lines import (
     HEARD,
     HTTP,
     PLAIN,
-    PLAIN_BODIES,
     SHORT,
     Asked,
     Http,
@@ -38,35 +35,11 @@ from sim_sled.recording.lines import (
 if TYPE_CHECKING:
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
-    from sim_sled.http.routes import Call
 
 Short: TypeAlias = "tuple[Any, ...]"
-"""A short line that is not written yet: objects that nobody changes."""
+"""A short line that is not written yet."""
 Entry: TypeAlias = "msgspec.Raw | Short"
 """A line, written or not."""
-_OF_TURN: Final = 4
-"""Members of a turn's short line."""
-
-
-def asks(turn: Entry, call: Call, version: str | None, body: bytes | None) -> Short | None:
-    """The turn with the request that it was; None if it is another's, or the request says more than its input.
-
-    The request's own objects are in the turn: so nothing has to be compared but them.
-    """
-    if type(turn) is not tuple or len(turn) != _OF_TURN or version is None:
-        return None
-    item = turn[2]
-    kind = type(item)
-    if kind is contract.PutState:
-        if item.requested is not call.body.state or body not in PLAIN_BODIES:
-            return None
-    elif kind is not contract.GetState or body is not None or call.request is None or call.request.body_exists:
-        return None
-    return (*turn, version) if item.propolis_id is call.path[0] else None
-
-
-STAY: Final = frozenset({UpdatedRuntime, SledVmmState, type(None)})
-"""Values of replies that nobody changes."""
 _BODY_KEPT_MAX: Final = 256
 """Bytes of a body that is looked up instead of read again: states that are asked for, again and again."""
 _BODIES_KEPT: Final = 1024

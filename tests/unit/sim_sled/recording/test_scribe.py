@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from uuid import UUID
 
 import msgspec
@@ -12,11 +11,10 @@ from nexus_client import types
 from nexus_client.outbox import Delivered, Transient
 from sim_sled.core import contract
 from sim_sled.http.exchange import Exchange
-from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
-from sim_sled.recording.lines import SHORT, SHORT_EFFECTS, BadLine, Http, Turn, asked_of, read, simple, written
+from sim_sled.recording.lines import SHORT, SHORT_EFFECTS, BadLine, Http, Turn, read, simple, written
 from sim_sled.recording.replaying import Rack
-from sim_sled.recording.scribe import Clerk, Scribe, asks, block
+from sim_sled.recording.scribe import Clerk, Scribe, block
 
 SLED, VMM = UUID(int=1), UUID(int=2)
 STATE = types.SledVmmState(types.VmmRuntimeState(types.VmmState.RUNNING, 3, datetime(2026, 1, 2, tzinfo=UTC)))
@@ -83,60 +81,6 @@ def asked(body, target="/vmms/x/state", *, fits=True):
 
 
 FITS = b'{"state": {"type": "running"}}'
-
-
-def call(item, body=None, *, with_body=False):
-    request = SimpleNamespace(body_exists=with_body)
-    decoded = None if body is None else types.VmmPutStateBody(item.requested)
-    return Call(None, SLED, (VMM,), decoded, 48, request=request)
-
-
-REQUESTS = [
-    (INPUTS[0], b'{"state":{"type":"reboot"}}'),
-    (INPUTS[0], b'{"state": {"type": "reboot"}}'),
-    (INPUTS[1], None),
-]
-
-
-@pytest.mark.parametrize(("item", "body"), REQUESTS, ids=repr)
-def test_a_request_that_says_no_more_than_its_input_stands_in_the_line_of_its_turn(item, body):
-    turn = (5, SHORT[type(item)], item, EFFECTS[:1])
-    line = read(block([asks(turn, call(item, body), "48.0.0", body)]))
-    assert isinstance(line, Turn)
-    assert line == msgspec.structs.replace(read(block([turn])), api="48.0.0")
-    told = asked_of(line)
-    assert (told.sled_id, told.target, told.version, told.status) == (SLED, f"/vmms/{VMM}/state", "48.0.0", 200)
-    assert told.body == (msgspec.UNSET if body is None else json.loads(body))
-
-
-PUT, GET = INPUTS[:2]
-PUT_BODY = REQUESTS[0][1]
-
-
-@pytest.mark.parametrize(
-    ("turn", "of", "version", "body"),
-    [
-        pytest.param(PUT, call(PUT, PUT_BODY), "48.0.0", PUT_BODY[:-1] + b',"x":1}', id="its body says more"),
-        pytest.param(PUT, call(PUT, PUT_BODY), None, PUT_BODY, id="it has no version"),
-        pytest.param(GET, call(GET, with_body=True), "48.0.0", None, id="it has a body that nobody reads"),
-        pytest.param(STEP, call(GET), "48.0.0", None, id="a timer's turn came last"),
-        pytest.param(
-            contract.PutState(7, SLED, UUID(int=3), PUT.requested), call(PUT, PUT_BODY), "48.0.0", PUT_BODY,
-            id="the turn is of another VMM",
-        ),
-        pytest.param(
-            contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Asked.STOPPED)), call(PUT, PUT_BODY),
-            "48.0.0", PUT_BODY, id="another one asked for another state",
-        ),
-    ],
-)  # fmt: skip
-def test_a_request_that_says_more_has_a_line_of_its_own(turn, of, version, body):
-    assert asks((5, SHORT[type(turn)], turn, []), of, version, body) is None
-
-
-def test_a_line_that_is_written_already_is_no_turn_of_a_request():
-    assert asks(msgspec.Raw(b"{}"), call(GET), "48.0.0", None) is None
-    assert asks((5, "GetState", GET, [], "48.0.0"), call(GET), "48.0.0", None) is None, "the turn of another one"
 
 
 def test_a_timer_is_no_request():
