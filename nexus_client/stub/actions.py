@@ -130,16 +130,19 @@ TABLE: Final[Mapping[tuple[Situation, Action], Verdict]] = {
 
 @attrs.frozen
 class Verb:
-    """What else a user's action is: the success status, and what its user is then known to want."""
+    """What else a user's action is: the success status, what its user is then known to want, and what a sled is asked
+    for where the table says `SEND`.
+    """
 
     accepted: int
     intends: IntendedState
+    sends: Asked | None = None
 
 
 VERBS: Final[Mapping[Action, Verb]] = {
     A.START: Verb(202, IntendedState.RUNNING),
-    A.STOP: Verb(202, IntendedState.STOPPED),
-    A.REBOOT: Verb(202, IntendedState.RUNNING),
+    A.STOP: Verb(202, IntendedState.STOPPED, Asked.STOPPED),
+    A.REBOOT: Verb(202, IntendedState.RUNNING, Asked.REBOOT),
     A.DELETE: Verb(204, IntendedState.DESTROYED),
 }
 
@@ -275,7 +278,8 @@ def _delete(ctx: Desk, row: Instance) -> None:
 def _send(ctx: Desk, ticket: int, row: Instance, active: Vmm | None, action: Action) -> None:
     if active is None:
         raise internal(f"instance {row.id} has no VMM to send {action.value} to")
-    asked = Asked.STOPPED if action is A.STOP else Asked.REBOOT
+    asked = VERBS[action].sends
+    assert asked is not None, "its row of VERBS says what the table sends"
     ctx.call(
         active.sled_id,
         PutVmmState(active.id, VmmStateRequested(asked)),

@@ -175,6 +175,8 @@ class _Copying:
         made = self.known.line(line)
         if isinstance(made, Turn):
             made.drawn = self._drawn
+        if isinstance(made, Header) and isinstance(line, Header):
+            made.of, made.program = line.of, line.program  # our own: of the copy's other parts, of this build
         return made
 
     def said(self) -> str:

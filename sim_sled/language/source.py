@@ -89,9 +89,10 @@ def told(problem: Problem, sources: Mapping[str, Sequence[str]]) -> str:
     lines = sources.get(mark.file, ())
     if not 0 < mark.line <= len(lines):
         return head
-    line = "".join(c if c.isprintable() else " " for c in lines[mark.line - 1].expandtabs(1))
+    line = lines[mark.line - 1]
     skipped = max(0, mark.col - LINE_MAX // 2) if len(line) > LINE_MAX else 0
-    part = line[skipped : skipped + LINE_MAX]
+    # cut first: a line may be as long as its file, and each of its problems shows a piece of it
+    part = "".join(c if c.isprintable() else " " for c in line[skipped : skipped + LINE_MAX])
     at = mark.col - 1 - skipped
     carets = "^" * max(1, min(mark.width, len(part) - at))
     return f"{head}{mark.line:5} | {part}\n      | {' ' * at}{carets}\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ from sim_sled.language.schema import (
     Shape,
     That,
 )
-from sim_sled.language.selector import EVERYTHING, Selector, Trigger
+from sim_sled.language.selector import Selector, Trigger
 from sim_sled.language.words import EDGES, INVARIANTS, PHASES, PUBLISHED_STATES, STATES
 
 T = TypeVar("T")
@@ -47,11 +47,17 @@ times = st.one_of(
 )
 lasts = st.one_of(times, st.just(FOREVER))
 shares = st.one_of(st.sampled_from([0, 1, 10_000, 500_000, 1_000_000]), st.integers(0, 1_000_000))
-names = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+names = st.builds(str.__add__, st.sampled_from(LETTERS), st.text(LETTERS + "0123456789-", max_size=8))
+"""As `[a-z][a-z0-9-]{0,8}`; a regular expression would draw each character by itself, which is slow."""
 texts = st.text(  # without "$", which begins a variable
     st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="$"), min_size=1, max_size=20
 )
-globs = st.lists(st.from_regex(r"[a-z]{1,4}(-[0-9])?\*?", fullmatch=True), min_size=1, max_size=2).map(tuple)
+globs = st.lists(
+    st.builds(str.__add__, st.text(LETTERS, min_size=1, max_size=4), st.sampled_from(["", "*", "-1", "-7*"])),
+    min_size=1,
+    max_size=2,
+).map(tuple)
 
 
 @st.composite
@@ -62,7 +68,7 @@ def uniforms(draw: st.DrawFn) -> d.Uniform:
 
 @st.composite
 def choices(draw: st.DrawFn) -> d.Choice:
-    cuts = sorted(draw(st.lists(st.integers(0, 1_000_000), max_size=3)))
+    cuts = sorted(draw(st.lists(st.integers(0, 1_000_000), max_size=2)))
     edges = [0, *cuts, 1_000_000]
     part = st.one_of(times.map(d.Fixed), uniforms())
     return d.Choice(tuple((b - a, draw(part)) for a, b in itertools.pairwise(edges)))
@@ -109,30 +115,55 @@ def maybe(
     return st.one_of(st.just(default), strategy)
 
 
-def some(values: Iterable[Any], size: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=size, unique=True).map(tuple)
+def some(values: Iterable[Any], most: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
+    """From one to `most` of them: one choice, and fewer are plainer."""
+    return st.sampled_from(fewest_first(sorted(values), most)[1:])
+
+
+def fewest_first(values: Sequence[T], most: int) -> list[tuple[T, ...]]:
+    """All selections of up to so many."""
+    return [each for size in range(most + 1) for each in itertools.combinations(values, size)]
+
+
+def with_few(
+    kind: Callable[..., T],
+    needed: Mapping[str, st.SearchStrategy[Any]],
+    more: Mapping[str, st.SearchStrategy[Any]],
+    most: int = 2,
+) -> st.SearchStrategy[T]:
+    """`kind` with all fields of `needed` and at most `most` of `more`; the rest keep their defaults. To draw every
+    field each time takes three times as long, and who reads what fails has to find out which of them matter.
+    """
+    selections = st.sampled_from(fewest_first(list(more), most))
+
+    @st.composite
+    def made(draw: st.DrawFn) -> T:
+        fields = {name: draw(strategy) for name, strategy in needed.items()}
+        return kind(**fields, **{name: draw(more[name]) for name in draw(selections)})
+
+    return made()
 
 
 @functools.cache
 def selectors(depth: int = 1) -> st.SearchStrategy[Selector]:
     fields: dict[str, st.SearchStrategy[Any]] = {
-        "sled": maybe(st.sampled_from([("sled-1",), ("sled-*",), ("sled-1", "sled-2")]), ()),
-        "vmm": maybe(globs, ()),
-        "instance": maybe(globs, ()),
-        "hostname": maybe(globs, ()),
-        "project": maybe(globs, ()),
-        "silo": maybe(globs, ()),
-        "ncpus": maybe(spans()),
-        "memory": maybe(spans(st.integers(0, 64).map(lambda n: n * GIB))),
-        "state": maybe(some(STATES), ()),
-        "role": maybe(st.sampled_from(["source", "target"])),
-        "nth_vmm": maybe(st.lists(spans(), min_size=1, max_size=2).map(tuple), ()),
-        "percent": maybe(shares),
+        "hostname": globs,
+        "sled": st.sampled_from([("sled-1",), ("sled-*",), ("sled-1", "sled-2")]),
+        "vmm": globs,
+        "instance": globs,
+        "project": globs,
+        "silo": globs,
+        "ncpus": spans(),
+        "memory": spans(st.integers(0, 64).map(lambda n: n * GIB)),
+        "state": some(STATES),
+        "role": st.sampled_from(["source", "target"]),
+        "nth_vmm": st.lists(spans(), min_size=1, max_size=2).map(tuple),
+        "percent": shares,
     }
     if depth:
-        fields["not_"] = maybe(selectors(depth - 1))
-        fields["any_"] = maybe(st.lists(selectors(depth - 1), min_size=1, max_size=2).map(tuple), ())
-    return st.one_of(st.just(EVERYTHING), st.builds(Selector, **fields))
+        fields["not_"] = selectors(depth - 1)
+        fields["any_"] = st.lists(selectors(depth - 1), min_size=1, max_size=2).map(tuple)
+    return with_few(Selector, {}, fields)
 
 
 vmm_triggers = st.one_of(
@@ -210,39 +241,52 @@ on_publish = st.one_of(
 )
 
 
+@functools.cache
+def doings(kind: str) -> st.SearchStrategy[tuple[act.Action, ...]]:
+    """What a rule may do, by what sets it off: "free", "vmm", "request" or "publish"."""
+    possible = [anywhere]
+    if kind != "free":
+        possible.append(on_vmm_while_publishing if kind == "publish" else on_vmm)
+    if kind == "request":
+        possible.append(on_request)
+    if kind == "publish":
+        possible.append(on_publish)
+    return st.lists(st.one_of(*possible), min_size=1, max_size=3).map(tuple)
+
+
+rule_fields = with_few(
+    dict[str, Any],
+    {},
+    {
+        "for_": selectors(),
+        "skip": st.integers(0, 3),
+        "times": st.integers(1, 5),
+        "chance": shares,
+        "between": stretches(),
+        "enabled": st.booleans(),
+    },
+)
+
+
 @st.composite
 def rules(draw: st.DrawFn, name: str) -> Rule:
-    kind = draw(st.sampled_from(["vmm", "free"]))
-    when = draw(vmm_triggers if kind == "vmm" else free_triggers)
-    possible = [anywhere]
-    if kind == "vmm":
-        possible.append(on_vmm_while_publishing if when.publish else on_vmm)
-    if when.request:
-        possible.append(on_request)
-    if when.publish:
-        possible.append(on_publish)
-    return Rule(
-        name=name,
-        when=when,
-        do=tuple(draw(st.lists(st.one_of(*possible), min_size=1, max_size=3))),
-        for_=draw(selectors()),
-        skip=draw(st.integers(0, 3)),
-        times=draw(maybe(st.integers(1, 5))),
-        chance=draw(shares),
-        between=draw(maybe(stretches())),
-        enabled=draw(st.booleans()),
-    )
+    when = draw(st.one_of(vmm_triggers, free_triggers))
+    of_vmm = when.response or when.state or when.edge or when.migration
+    kind = "request" if when.request else "publish" if when.publish else "vmm" if of_vmm else "free"
+    return Rule(name=name, when=when, do=draw(doings(kind)), **draw(rule_fields))
 
 
-that = st.builds(
+that = with_few(
     That,
-    vmm=some(STATES),
-    acked=maybe(some([*PUBLISHED_STATES, "same_as_vmm"]), ()),
-    instance=maybe(some(STATES), ()),
-    migration_in=maybe(some(["pending", "in_progress", "completed", "failed"]), ()),
-    migration_out=maybe(some(["pending", "in_progress", "completed", "failed"]), ()),
-    sled=maybe(st.sampled_from(["changed", "unchanged"])),
-    request=maybe(some(["vmm_get_state", "vmm_*"]), ()),
+    {"vmm": some(STATES)},
+    {
+        "acked": some([*PUBLISHED_STATES, "same_as_vmm"]),
+        "instance": some(STATES),
+        "migration_in": some(["pending", "in_progress", "completed", "failed"]),
+        "migration_out": some(["pending", "in_progress", "completed", "failed"]),
+        "sled": st.sampled_from(["changed", "unchanged"]),
+        "request": some(["vmm_get_state", "vmm_*"]),
+    },
 )
 expectations = st.one_of(
     st.builds(Expect, name=maybe(names), always=some(INVARIANTS)),
@@ -260,21 +304,24 @@ def _fields(trigger: Trigger) -> dict[str, Any]:
     return {k: getattr(trigger, k) for k in keys}
 
 
-creates = st.builds(
+creates = with_few(
     Create,
-    st.sampled_from(["web-{n}", "db-{n:02}"]),
-    count=st.integers(1, 4),
-    ncpus=st.integers(1, 16),
-    memory=st.integers(1, 8).map(lambda n: n * GIB),
-    project=maybe(names),
-    silo=maybe(names),
-    start=st.booleans(),
-    spread=times,
+    {"hostname": st.sampled_from(["web-{n}", "db-{n:02}"])},
+    {
+        "count": st.integers(1, 4),
+        "ncpus": st.integers(1, 16),
+        "memory": st.integers(1, 8).map(lambda n: n * GIB),
+        "project": names,
+        "silo": names,
+        "start": st.booleans(),
+        "spread": times,
+    },
 )
-churns = st.builds(
-    Churn, st.integers(1, 10), create=st.integers(1, 4), stop=st.integers(0, 4), reboot=st.integers(0, 4),
-    migrate=st.integers(0, 4), delete=st.integers(0, 4), start=st.integers(0, 4),
-)  # fmt: skip
+churns = with_few(
+    Churn,
+    {"population": st.integers(1, 10), "create": st.integers(1, 4)},
+    {verb: st.integers(0, 4) for verb in ("stop", "reboot", "migrate", "delete", "start")},
+)
 
 
 def _named(verb: str, of: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -304,17 +351,20 @@ entries = st.one_of(
 latencies = st.builds(
     Latency,
     st.sampled_from(sorted(PRESETS)),
-    st.lists(entries, max_size=3, unique_by=lambda e: (e.kind, e.what)).map(tuple),
+    st.lists(entries, max_size=2, unique_by=lambda e: (e.kind, e.what)).map(tuple),
 )
-shapes = st.builds(
+shapes = with_few(
     Shape,
-    cpus=st.integers(1, 256),
-    ram=st.integers(65, 4096).map(lambda n: n * GIB),
-    reservoir=st.integers(1, 64).map(lambda n: n * GIB),
-    zpools=st.integers(0, 10),
-    model=names,
-    cpu_family=st.sampled_from(["unknown", "amd_turin"]),
-    role=st.sampled_from(["gimlet", "scrimlet"]),
+    {},
+    {
+        "cpus": st.integers(1, 256),
+        "ram": st.integers(65, 4096).map(lambda n: n * GIB),
+        "reservoir": st.integers(1, 63).map(lambda n: n * GIB),
+        "zpools": st.integers(0, 10),
+        "model": names,
+        "cpu_family": st.sampled_from(["unknown", "amd_turin"]),
+        "role": st.sampled_from(["gimlet", "scrimlet"]),
+    },
 )
 overrides = st.builds(Override, st.just(("sled-1",)), name=maybe(st.just("odd-one")), cpus=maybe(st.integers(1, 64)))
 fleets = st.builds(
@@ -323,12 +373,33 @@ fleets = st.builds(
     shape=shapes,
     overrides=maybe(st.lists(overrides, min_size=1, max_size=1).map(tuple), ()),
 )
-agents = st.builds(
+agents = with_few(
     Agent,
-    stop_grace=lasts,
-    queue=st.integers(1, 64),
-    reporting=st.sampled_from(["push", "doorbell"]),
-    retry=st.builds(Retry, first=times, factor=st.sampled_from([1.0, 1.5, 2.0]), max=times),
+    {},
+    {
+        "stop_grace": lasts,
+        "queue": st.integers(1, 64),
+        "reporting": st.sampled_from(["push", "doorbell"]),
+        "retry": st.builds(Retry, first=times, factor=st.sampled_from([1.0, 1.5, 2.0]), max=times),
+    },
+)
+
+
+scenario_fields = with_few(
+    dict[str, Any],
+    {
+        "name": names,
+        "expect": st.lists(expectations, max_size=2).map(tuple),
+        "load": st.lists(loads, max_size=2).map(tuple),
+    },
+    {
+        "seed": st.integers(0, 2**64 - 1),
+        "clock": st.just("virtual"),
+        "fleet": fleets,
+        "agent": agents,
+        "latency": latencies,
+    },
+    most=3,
 )
 
 
@@ -339,18 +410,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     if any(isinstance(action, act.Hold) for rule in given_rules for action in rule.do):
         # `until: go` needs somebody who has the trigger
         given_rules.append(Rule(name="hand", when=Trigger(manual="go"), do=(act.Note("by hand"),)))
-    return Scenario(
-        1,
-        name=draw(names),
-        seed=draw(maybe(st.integers(0, 2**64 - 1))),
-        clock=draw(maybe(st.just("virtual"))),
-        fleet=draw(fleets),
-        agent=draw(agents),
-        latency=draw(latencies),
-        rules=tuple(given_rules),
-        expect=tuple(draw(st.lists(expectations, max_size=3))),
-        load=tuple(draw(st.lists(loads, max_size=3))),
-    )
+    return Scenario(1, rules=tuple(given_rules), **draw(scenario_fields))
 
 
 def scenario_texts() -> st.SearchStrategy[str]:

@@ -1,7 +1,6 @@
 """Every tape, over a real socket, against our daemon (SIM_SLED_TAPES says where the tapes are)."""
 
 import asyncio
-import gc
 from collections import Counter
 
 import pytest
@@ -28,15 +27,6 @@ def _report(results: list[Played]) -> str:
     total = Counter(result.how for result in results)
     lines.append(f"{'all':40}" + "".join(f"{total[how]:>16}" for how in hows))
     return "\n".join(lines)
-
-
-@pytest.fixture(autouse=True)
-def _calm_collector():
-    """A full collection of this suite's heap takes longer than "at once"."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize(

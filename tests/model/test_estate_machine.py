@@ -356,6 +356,10 @@ class EstateMachine(RuleBasedStateMachine):
             assert kind.kept_as is not None
             self.saved[kind.kept_as] = json.loads(json.dumps(estate.of(kind).dump()))
         estate.unsaved.clear()
+        for kind, area in estate.made.items():
+            if kind.kept_as is not None:
+                told = json.loads(json.dumps(area.dump()))
+                assert told == self.saved.setdefault(kind.kept_as, told), f"{kind.__name__} changed and told nobody"
 
     # --- SR 9 -------------------------------------------------------------------------------------------------------
 

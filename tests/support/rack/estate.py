@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from sim_sled.core import contract
 from sim_sled.core.config import Hardware, PhysicalDisk, SledConfig, Zpool
-from sim_sled.core.estate import ESTATE, AtOnce, SledPacer, ask
+from sim_sled.core.estate import ESTATE, Area, AtOnce, Estate, SledPacer, ask
 from sim_sled.core.omicron_config.values import OmicronConfig
 from sim_sled.core.rack import Rack
 
@@ -42,7 +45,11 @@ class Fixed:
 
 
 class EstateDriver:
-    """Sleds of one rack; `ask` goes through the one door of the core."""
+    """Sleds of one rack; `ask` goes through the one door of the core.
+
+    Whatever an area would keep is looked at before and after: a change that nobody was told would be lost with the
+    process.
+    """
 
     def __init__(
         self,
@@ -63,7 +70,23 @@ class EstateDriver:
     def ask(self, area: type, how: Any, *args: Any, sled: uuid.UUID = SLED) -> Any:
         self._tickets += 1
         item = contract.CallArea(self._tickets, sled, ESTATE, ask(area, how, *args))
-        return self._perform(self.rack.handle(item, self.now_us))
+        with self._nothing_changes_unheard():
+            return self._perform(self.rack.handle(item, self.now_us))
+
+    @contextlib.contextmanager
+    def _nothing_changes_unheard(self) -> Iterator[None]:
+        estates = [sled.estate for sled in self.rack.sleds.values()]
+        before = [(estate, set(estate.unsaved), _kept(estate)) for estate in estates]
+        for estate in estates:
+            estate.unsaved.clear()
+        try:
+            yield
+        finally:
+            for estate, unsaved, kept in before:
+                now = _kept(estate)
+                changed = {kind for kind in kept if now[kind] != kept[kind]}
+                assert changed <= estate.unsaved, "an area has changed and told nobody"
+                estate.unsaved |= unsaved
 
     def _perform(self, effects: list[contract.Effect]) -> Any:
         answer = None
@@ -80,12 +103,17 @@ class EstateDriver:
         until = self.now_us + us
         while (due := self.rack.next_deadline_us()) is not None and due <= until:
             self.now_us = max(self.now_us, due)
-            self._perform(self.rack.handle(contract.Tick(), self.now_us))
+            with self._nothing_changes_unheard():
+                self._perform(self.rack.handle(contract.Tick(), self.now_us))
         self.now_us = until
 
     def of(self, area: type, sled: uuid.UUID = SLED) -> Any:
         """The area itself, to set faults and to look inside."""
         return self.rack.sleds[sled].estate.of(area)
+
+
+def _kept(estate: Estate) -> dict[type[Area], str]:
+    return {kind: json.dumps(area.dump()) for kind, area in estate.made.items() if kind.kept_as is not None}
 
 
 # ---- configurations ------------------------------------------------------------------------------------------------

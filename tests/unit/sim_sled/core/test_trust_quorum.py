@@ -122,6 +122,14 @@ def test_commits_that_are_refused(rack, epoch, why):
         tq(driver, TrustQuorum.commit, rack, epoch)
 
 
+def test_a_later_configuration_of_another_rack_is_refused():
+    driver = three()
+    committed(driver)
+    with pytest.raises(Internal, match=f"rack {uuid.UUID(int=1)} is not {RACK}"):
+        reconfigure(driver, epoch=2, last_committed_epoch=1, rack_id=uuid.UUID(int=1))
+    reconfigure(driver, epoch=2, last_committed_epoch=1)
+
+
 def test_a_later_configuration_may_be_repeated_until_it_is_prepared():
     driver = three(SECOND)
     committed(driver)

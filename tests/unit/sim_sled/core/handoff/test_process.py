@@ -22,6 +22,7 @@ def test_it_tries_for_ever_with_growing_pauses_and_tells_each_reason_once():
     assert 90e6 <= pauses[-1] < 270e6
     assert told == (True, *[False] * 99)
     assert process.failed("something else")[1]
+    assert process.attempt == 101
     process.did()
     assert (process.attempt, process.why) == (0, None)
 
