@@ -156,10 +156,11 @@ class Recorder:
         else:
             if not self._scribe.said:
                 written = self._lines
+                before = len(written)
                 try:
-                    _WRITE((now_us, name, item, effects), written, -1)
+                    _WRITE((now_us, name, item, effects), written, before)
                 except (TypeError, ValueError, RecursionError):  # whatever an area answers: a long line says so
-                    del written[written.rfind(b"\n") + 1 :]
+                    del written[before:]
                 else:
                     written += b"\n"
                     self._last = item
