@@ -143,6 +143,9 @@ class Command(TyperCommand):
     """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
 
     def get_params(self, ctx: Any) -> list[Any]:
+        for each in _arguments(self):
+            # as the usage line has it, in help and in complaints
+            each.metavar = each.metavar or each.name.upper() + ("..." if each.nargs != 1 else "")
         return _read_plainly(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -315,8 +318,7 @@ def _arguments(command: TyperCommand) -> Iterator[Any]:
 
 
 def _piece(argument: Any) -> str:
-    name = (argument.metavar or argument.name or "").strip("[]")
-    name = name.removesuffix("...") if argument.metavar else name.upper()
+    name = argument.metavar.strip("[]").removesuffix("...")
     several = "..." if argument.nargs != 1 else ""
     return f"{name}{several}" if argument.required else f"[{name}]{several}"
 

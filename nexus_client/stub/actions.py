@@ -19,10 +19,20 @@ from msgspec.structs import replace
 
 from nexus_client.dropshot.identity import IdentityEnum
 from nexus_client.stub.contract import Answered, Outcome, PutVmmState
+from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.ingest import apply_report, mark_failed
 from nexus_client.stub.public_state import PublicState
-from nexus_client.stub.records import FailureReason, Instance, InstanceDbState, IntendedState, Vmm, VmmDbState
-from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request
+from nexus_client.stub.records import (
+    NOT_ON_A_SLED,
+    TERMINAL,
+    FailureReason,
+    Instance,
+    InstanceDbState,
+    IntendedState,
+    Vmm,
+    VmmDbState,
+)
+from nexus_client.stub.refusal import Refused, conflict, internal, invalid_request, unavailable
 from nexus_client.stub.rules import Rules
 from nexus_client.stub.sagas import update
 from nexus_client.stub.sagas.state import MigrateSaga, StartSaga
@@ -301,6 +311,9 @@ def request_answered(ctx: Desk, owner: RequestCall, outcome: Outcome) -> None:
         ctx.reply(owner.ticket, 202, instance_view(ctx, row))
         return
     if is_gone(outcome):
+        vmm = ctx.vmm(owner.propolis_id)
+        if vmm.state in NOT_ON_A_SLED | TERMINAL and Hazard.FAILS_UNREGISTERED not in ctx.config.hazards:
+            raise unavailable(f"VMM {vmm.id} is {vmm.state.value}")
         applied = mark_failed(ctx, owner.propolis_id, owner.read_gen, FailureReason.NO_SUCH_INSTANCE)
         waits = TicketWaits(owner.ticket, 503, error.refusal)
         if applied.update is not None and update.begin(ctx, applied.update, waits):

@@ -34,6 +34,11 @@ class Hazard(IdentityEnum):
     """The health check asks a sled for a VMM that Nexus knows to be Failed, round after round until its record is
     deleted, and each new reason is one more generation and one more saga (NX 4.5). Off: it leaves them alone."""
 
+    FAILS_UNREGISTERED = "fails_unregistered"
+    """A stop or reboot meets a VMM that has a record and that its sled does not know yet, or no longer; the 404 makes
+    the record Failed, while its start goes on, or although it has ended (NX 4.4, derived). Reports are answered 500
+    then, or a second guest runs. Off: it is refused with 503, and may be asked again."""
+
 
 ORIGINAL: Final = frozenset(Hazard)
 DEFAULT: Final = ORIGINAL - {Hazard.PANIC_WITHOUT_TARGET, Hazard.RESERVATION_LAGS}

@@ -147,8 +147,9 @@ def _in_a_migration(what: Draws, whom: Draws) -> Iterator[Rule]:
             when=Trigger(migration=("ram_push",)),
             do=(fate,),
         )
+    apart = whom.below("apart", 2)  # else one cause strikes both, as a power cut does
     for n, role in enumerate(what.one_of("struck", _STRUCK)):
-        yield _strike(role.value, Selector(role=role), what.one_of("strikes at", _OF_MIGRATION, n), whom, n)
+        yield _strike(role.value, Selector(role=role), what.one_of("strikes at", _OF_MIGRATION, n), whom, n * apart)
 
 
 def _strike(name: str, who: Selector, moment: Trigger, whom: Draws, n: int = 0) -> Rule:

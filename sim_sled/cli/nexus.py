@@ -44,6 +44,7 @@ class HazardName(Enum):
     RESERVATION_LAGS = "reservation_lags"
     STOP_LOST_IN_MIGRATION = "stop_lost_in_migration"
     CHECKS_WHAT_IS_OVER = "checks_what_is_over"
+    FAILS_UNREGISTERED = "fails_unregistered"
     NONE = "none"
 
 

@@ -78,8 +78,13 @@ def import_logs(
 def imported(incident: Incident, reading: Reading, files: Sequence[str], name: str) -> Imported:
     """Derived, written, checked and played once. What the replay does not meet is switched off, and said."""
     if not incident.told():
+        files_read = counted(len(reading.records), "file")
         raise NothingFound(
-            f"{sum(reading.records.values())} records of {len(reading.records)} files say nothing of a VMM's life"
+            (
+                f"{counted(sum(reading.records.values()), 'record')} of {files_read}: nothing of a VMM's life"
+                if reading.records
+                else "there is no log record in what was given"
+            )
             + "".join(f"\n  cannot be read: {each}" for each in reading.unreadable)
             + "".join(f"\n  {counted(count, 'line')}: {kind}" for kind, count in sorted(reading.odd.items()))
         )

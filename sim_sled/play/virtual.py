@@ -457,6 +457,8 @@ class World:
         if asked_by is not None:
             self._answered(ended, *asked_by)
             return
+        if call.op in _REGISTRATION and ended.who is not None and not isinstance(ending, Carried):
+            self.judge.invariants.unheard(ended.who)
         text, status = "", 0
         outcome: nx.Outcome
         match ending:
@@ -569,6 +571,7 @@ _CHANGE_NOTHING: Final = frozenset({"called", "returned", "reported"})
 _BOOT: Final = "boot"
 RESTARTED_US: Final = 1_000_000
 """A Nexus that dies by itself is started again after so long, as its supervisor would."""
+_REGISTRATION: Final = ("vmm_register", "vmm_unregister")
 _LOST: Final[dict[Lost, nx.Outcome]] = {
     Lost.NO_ANSWER: nx.TimedOut(),
     Lost.SILENT: nx.NoConnection("connection timed out"),

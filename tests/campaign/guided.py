@@ -1,7 +1,7 @@
 """Does guidance find more? Every wrong Nexus, wrong sled and hazard, hunted with plain seeds and with a guided swarm.
 
-    python -m tests.campaign.guided [--ground few|rough] [--runs-max 60] [--campaigns 10] [--only NAME,...]
-                                    [--ways plain,guided,swarm]
+    python -m tests.campaign.guided [--ground few|rough] [--runs-max 150] [--campaigns 10] [--only NAME,...]
+                                    [--ways plain,guided,swarm] [--into FILE]
 
 Prints a Markdown table for docs/campaigns.md: the median number of runs until the first failure that a right Nexus
 with right sleds does not have, and the virtual time of all those runs, as runs of a swarm are longer.
@@ -10,6 +10,8 @@ A campaign without a find counts as one run more than there may be: `> N`. `few`
 """
 
 import argparse
+import json
+from contextlib import suppress
 from pathlib import Path
 from statistics import median_high
 
@@ -19,6 +21,7 @@ from nexus_client.stub.hazards import Hazard
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.campaign.guide import Guided, OneByOne, Swarm
 from sim_sled.campaign.job import AGENT_HAZARDS, Job, failures_of, play_seed
+from sim_sled.campaign.version import code_version
 from sim_sled.play import library
 from sim_sled.play.run import How, play
 from sim_sled.play.wrong_sleds import SLED_VARIANTS
@@ -49,7 +52,7 @@ def is_found(job, ran):
 
 
 def until_found(job, guide, runs_max):
-    """How many runs the first find took (one more than there may be: there was none), and their virtual hours."""
+    """How many runs the first find took (one more than there may be: there was none), and their virtual time."""
     runs, elapsed_us = 0, 0
     for round_ in guide.rounds():
         for seed in round_:
@@ -64,21 +67,74 @@ def until_found(job, guide, runs_max):
     raise AssertionError("a guide has seeds for ever")
 
 
-def row(kind, name, how, hazard, options):
+def campaign(scenario, how, hazard, way, n):
+    """The job and the guide of the n-th campaign of a way."""
+    match way:
+        case "plain":
+            return Job("ground", scenario, how, hazard=hazard), OneByOne(n * APART)
+        case "swarm":
+            return Job("ground", scenario, how, swarm=True, hazard=hazard), Swarm(n)
+        case _:
+            return Job("ground", scenario, how, swarm=True, covers=True, hazard=hazard), Guided(n)
+
+
+def played(head, into):
+    """What stands in the file: (wrong, way, campaign) to what `until_found` gave. A torn last line is
+    played again.
+    """
+    if into is None or not into.exists():
+        if into is not None:
+            into.write_text(json.dumps(head) + "\n")
+        return {}
+    first, *lines = into.read_text().splitlines()
+    if json.loads(first) != head:
+        raise SystemExit(f"{into}: of other code, of another ground or bound: {first}")
+    found = {}
+    for line in lines:
+        with suppress(ValueError):
+            one = json.loads(line)
+            found[one["wrong"], one["way"], one["campaign"]] = one["runs"], one["virtual_us"]
+    return found
+
+
+def play_missing(options, done):
+    """Plays campaign after campaign, and appends each. When half of a wrong's campaigns found nothing, their
+    median is known, and the others are not played.
+    """
     ground = Path(__file__).with_name(f"{options.ground}.yaml")
     scenario = library.load([str(ground)])[0][0].scenario
-    ways = {
-        "plain": lambda n: (Job("ground", scenario, how, hazard=hazard), OneByOne(n * APART)),
-        "swarm": lambda n: (Job("ground", scenario, how, swarm=True, hazard=hazard), Swarm(n)),
-        "guided": lambda n: (Job("ground", scenario, how, swarm=True, covers=True, hazard=hazard), Guided(n)),
-    }
+    for way in options.ways.split(","):
+        for _, name, how, hazard in chosen(options):
+            for n in range(options.campaigns):
+                in_vain = sum(done.get((name, way, i), (0, 0))[0] > options.runs_max for i in range(n))
+                if (name, way, n) in done or 2 * in_vain >= options.campaigns:
+                    continue
+                runs, us = until_found(*campaign(scenario, how, hazard, way, n), options.runs_max)
+                done[name, way, n] = runs, us
+                if options.into is not None:
+                    line = {"wrong": name, "way": way, "campaign": n, "runs": runs, "virtual_us": us}
+                    with options.into.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+
+
+def row(kind, name, done, options):
     cells, medians = [], {}
     for way in options.ways.split(","):
-        found = [until_found(*ways[way](n), options.runs_max) for n in range(options.campaigns)]
-        runs, minutes = median_high([each[0] for each in found]), median_high([each[1] for each in found]) / 60e6
-        cells.append(f"> {options.runs_max}" if runs > options.runs_max else f"{runs} ({minutes:.0f} min)")
-        medians[way] = runs
+        found = [done[name, way, n] for n in range(options.campaigns) if (name, way, n) in done]
+        in_vain = sum(runs > options.runs_max for runs, _ in found)
+        if 2 * in_vain >= options.campaigns:
+            cells.append(f"> {options.runs_max}")
+            medians[way] = options.runs_max + 1
+        else:
+            runs, minutes = median_high([each[0] for each in found]), median_high([each[1] for each in found]) / 60e6
+            cells.append(f"{runs} ({minutes:.0f} min)")
+            medians[way] = runs
     return f"| {kind} | `{name}` | {' | '.join(cells)} | {verdict(medians, options.runs_max)} |"
+
+
+def chosen(options):
+    only = {name for name in options.only.split(",") if name}
+    return [each for each in wrongs() if not only or each[1] in only]
 
 
 def verdict(medians, runs_max):
@@ -96,18 +152,20 @@ def verdict(medians, runs_max):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ground", choices=("few", "rough"), default="few")
-    parser.add_argument("--runs-max", type=int, default=60)
+    parser.add_argument("--runs-max", type=int, default=150)
     parser.add_argument("--ways", default="plain,guided")
     parser.add_argument("--campaigns", type=int, default=10)
     parser.add_argument("--only", default="")
+    parser.add_argument("--into", type=Path, help="keeps each campaign's result; what is there is not played again")
     options = parser.parse_args()
-    only = {name for name in options.only.split(",") if name}
+    head = {"code": code_version(), "ground": options.ground, "runs_max": options.runs_max}
+    done = played(head, options.into)
+    play_missing(options, done)
     named = {"plain": "plain seeds", "guided": "guided swarm", "swarm": "unguided swarm"}
-    head = ["wrong", "name", *(named[way] for way in options.ways.split(",")), "guided needs"]
-    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
-    for kind, name, how, hazard in wrongs():
-        if not only or name in only:
-            print(row(kind, name, how, hazard, options), flush=True)
+    heads = ["wrong", "name", *(named[way] for way in options.ways.split(",")), "guided needs"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for kind, name, _, _ in chosen(options):
+        print(row(kind, name, done, options))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ class Prey:
     name: str
     key: str
     pinned: int
+    saga_node: int = Nexus().saga_node
+    """Microseconds of a node of a saga: how wide its windows are."""
 
 
 PREY = (
@@ -92,23 +94,24 @@ PREY = (
     Prey(STOP_BEFORE_START, "agents_live", 0),
     Prey(Hazard.STOP_LOST_IN_MIGRATION.value, "wishes_kept", 2),
     Prey(Hazard.CHECKS_WHAT_IS_OVER.value, "over_left_alone", 2),
+    Prey(Hazard.FAILS_UNREGISTERED.value, "nexus_properties/37", 0, saga_node=500_000),
 )
 
 
-def storm(hazard=None):
+def storm(prey=None):
     """The churn, with one hazard or none."""
     [loaded], problems = load_scenarios([str(STORM)])
     assert loaded.scenario is not None, problems.text()
-    if hazard is None:
+    if prey is None:
         return loaded.scenario
-    if hazard == STOP_BEFORE_START:
-        return attrs.evolve(loaded.scenario, agent=Agent(hazards=(hazard,)))
-    return attrs.evolve(loaded.scenario, nexus=Nexus(hazards=(hazard,)))
+    if prey.name == STOP_BEFORE_START:
+        return attrs.evolve(loaded.scenario, agent=Agent(hazards=(prey.name,)))
+    return attrs.evolve(loaded.scenario, nexus=Nexus(hazards=(prey.name,), saga_node=prey.saga_node))
 
 
 def sightings(prey, first, runs, jobs=1):
     """The seeds with which the judge notices it, in order; what others notice before does not count."""
-    job = Job("storm.yaml", storm(prey.name), How())
+    job = Job("storm.yaml", storm(prey), How())
     place = place_of(job, jobs)
     try:
         for begin in range(first, first + runs, _AT_ONCE):
@@ -126,7 +129,8 @@ def found(prey, first, runs):
 
 def shows(prey, small):
     """Whether what it was reduced to is seen with the hazard, and not without it."""
-    without = attrs.evolve(small.scenario, nexus=storm().nexus, agent=Agent())
+    nexus = attrs.evolve(small.scenario.nexus, hazards=storm().nexus.hazards)
+    without = attrs.evolve(small.scenario, nexus=nexus, agent=Agent())
 
     def seen(scenario):
         return any(failure.key == prey.key for failure in play(scenario, small.seed, How(keep=False)).failures)
@@ -136,4 +140,4 @@ def shows(prey, small):
 
 def reduced(prey, seed):
     """The smallest scenario that still shows it."""
-    return shrink(Task("storm.yaml", storm(prey.name), seed, How()), prey.key)
+    return shrink(Task("storm.yaml", storm(prey), seed, How()), prey.key)

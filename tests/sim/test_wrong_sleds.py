@@ -132,7 +132,8 @@ def test_every_invariant_and_every_kind_of_expectation_has_its_wrong_sled():
     judged = {judge.partition(":")[0].partition(",")[0] for judge in CASES}
     # what a real Nexus or agent does wrong proves these: no sled lies. That a Nexus dies is seen in
     # test_hazard_scenarios.py; hunts look for what its death leaves behind.
-    of_hazards = {prey.key for prey in PREY} | {"nexus_lives"}
+    # What the model itself promises (`nexus_properties`) is asked of every run: no scenario names it.
+    of_hazards = {prey.key for prey in PREY if not prey.key.startswith("nexus_properties/")} | {"nexus_lives"}
     assert judged | of_hazards == {*INVARIANTS, "acked", "never"}
     assert {variant for _, variant, _ in CASES.values()} == set(SLED_VARIANTS)
     for name, variant in SLED_VARIANTS.items():

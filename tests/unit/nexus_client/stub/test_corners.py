@@ -126,6 +126,41 @@ def test_the_cooldown_is_over_at_its_very_end_and_not_a_microsecond_before():
 # ---- undo of a VMM that has Failed ---------------------------------------------------------------------------------
 
 
+UNREGISTERED_FAILS = pytest.mark.parametrize("fails", [True, False])
+"""With the hazard as recorded, and without."""
+
+
+def stopped_where_no_sled_knows_it(fails, *, over):
+    """A stop that meets a VMM before its registration has arrived, or after its end was told; 404 it is."""
+    hazards = ORIGINAL if fails else ORIGINAL - {Hazard.FAILS_UNREGISTERED}
+    world = World.make(hazards=hazards, saga_mode=SagaMode.QUEUED, **OFF)
+    if over:
+        web = world.running()
+        world.report(world.active(web).id, report(S.DESTROYED, 50))
+    else:
+        web = world.create()
+    while world.row(web).active_propolis_id is None:
+        world.wait(1_000)
+    vmm = world.active(web)
+    assert vmm.state is (VmmDbState.DESTROYED if over else VmmDbState.CREATING)
+    ticket = world.open(Stop, web)
+    [asked] = [call for call in world.calls if getattr(call.op, "requested", None) is not None]
+    world.answer(asked, GONE)
+    return world, web, world.nexus.records.vmms[vmm.id], ticket
+
+
+@UNREGISTERED_FAILS
+@pytest.mark.parametrize("over", [False, True])
+def test_a_stop_that_meets_a_vmm_which_no_sled_need_know_fails_it_only_by_the_hazard(fails, over):
+    world, web, vmm, ticket = stopped_where_no_sled_knows_it(fails, over=over)
+    before = VmmDbState.DESTROYED if over else VmmDbState.CREATING
+    assert vmm.state is (VmmDbState.FAILED if fails else before)
+    world.settle()
+    assert world.replies[ticket].status == 503
+    if not fails:
+        assert world.public(web) == ("stopped" if over else "running")
+
+
 def start_whose_vmm_fails(rules):
     """The sled loses the VMM between register and run; the saga must then undo a Failed VMM."""
     world = World.make(rules=rules, **OFF)

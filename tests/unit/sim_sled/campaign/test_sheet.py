@@ -1,15 +1,19 @@
 """The file of a campaign: what was written stays, what was torn is played again, another campaign's is refused."""
 
 import errno
+import json
+import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.campaign import sheet as sheets
 from sim_sled.campaign.explore import explore
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job
-from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
+from sim_sled.campaign.sheet import BadSheet, Sheet, head_of, sealed
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import How
 
@@ -47,7 +51,7 @@ def whole(tmp_path):
 
 def test_a_file_is_one_head_and_a_line_per_run_in_the_order_of_the_seeds(whole):
     lines = whole.decode().splitlines()
-    assert '"campaign":1' in lines[0]
+    assert '"campaign":2' in lines[0]
     assert [f'{{"seed":{n},' in line for n, line in enumerate(lines[1:])] == [True] * 10
 
 
@@ -142,9 +146,56 @@ def test_a_line_that_is_no_result_is_named_and_nothing_is_cut_off(tmp_path, whol
 def test_a_line_with_a_seed_that_does_not_come_there_is_named(tmp_path, whole):
     path = tmp_path / "bad"
     lines = whole.splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:3], lines[5]]))
+    other, _ = sealed(re.sub(',"sum":"[0-9a-f]{8}"', "", lines[5].decode()), sum_of(lines[2]))
+    path.write_bytes(b"".join([*lines[:3], other.encode()]))
     with pytest.raises(BadSheet, match="line 4 of the file has seed 4; this campaign has 2 there"):
         campaign(path, 10, resume=True)
+
+
+def sum_of(line):
+    return int(json.loads(line)["sum"], 16)
+
+
+KINDS = ("flip", "cut in a line", "a line lost", "a line twice", "two lines swapped", "a byte more", "a byte less")
+
+
+def damaged(whole, kind, at, bit):
+    """The file with one damage, and the number of the first line that is not as it was."""
+    lines = whole.splitlines(keepends=True)
+    where = at % len(whole)
+    number = whole[:where].count(b"\n") + 1
+    nth = 1 + at % (len(lines) - 2)
+    match kind:
+        case "flip":
+            return whole[:where] + bytes([whole[where] ^ 1 << bit]) + whole[where + 1 :], number
+        case "cut in a line":  # something is missing in the middle
+            return whole[:where] + whole[where + 1 + bit :], number
+        case "a line lost":
+            return b"".join(lines[:nth] + lines[nth + 1 :]), nth + 1
+        case "a line twice":
+            return b"".join([*lines[: nth + 1], *lines[nth:]]), nth + 2
+        case "two lines swapped":
+            return b"".join([*lines[:nth], lines[nth + 1], lines[nth], *lines[nth + 2 :]]), nth + 1
+        case "a byte more":
+            return whole[:where] + bytes([33 + bit]) + whole[where:], number
+        case _:
+            return whole[:where] + whole[where + 1 :], number
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(KINDS), st.integers(0, 10**6), st.integers(0, 7))
+def test_whatever_is_damaged_is_told_by_its_line_or_played_again(tmp_path, whole, kind, at, bit):
+    """What lost its end is as if it had not been written (and only the last line can): it is played again."""
+    text, number = damaged(whole, kind, at, bit)
+    path = tmp_path / "damaged"
+    path.write_bytes(text)
+    if text.endswith(b"\n") or text.count(b"\n") < len(whole.splitlines()) - 1:
+        with pytest.raises(BadSheet, match=rf"\b(line {number}\b|no file of a campaign)"):
+            campaign(path, 10, resume=True)
+        assert path.read_bytes() == text
+    else:
+        assert campaign(path, 10, resume=True).resumed == 9
+        assert path.read_bytes() == whole
 
 
 def test_without_resume_a_file_that_is_there_is_not_touched(tmp_path, whole):

@@ -320,6 +320,66 @@ def test_a_vmm_that_has_ended_takes_no_room_however_late_its_end_is_told():
     assert result.failures == ()
 
 
+@pytest.mark.parametrize("first", [0, 60])
+def test_a_swarm_over_right_ones_is_green(first):
+    """A tenth of its seeds failed: stops met VMMs that no sled knew yet, or no longer (`fails_unregistered`)."""
+    explored = explore(attrs.evolve(job(), covers=False), Swarm(first), 20)
+    assert [group.text for group in explored.groups.values()] == []
+
+
+def test_a_file_without_a_word_of_hazards_means_a_right_nexus_to_a_swarm_and_the_recorded_one_to_a_run():
+    assert scenario_of(job(), 7).nexus.hazards == ("none",)
+    assert scenario_of(attrs.evolve(job(), swarm=False), 7).nexus.hazards is None
+    named = attrs.evolve(LIBRARY["happy"], nexus=attrs.evolve(LIBRARY["happy"].nexus, hazards=("reservation_lags",)))
+    assert scenario_of(Job("x", named, How(), swarm=True), 7).nexus.hazards == ("reservation_lags",)
+
+
+LEFT_BEHIND = """
+version: 1
+name: left-behind
+nexus: {hazards: none}
+load: [{at: 0s, create: {hostname: web}}]
+rules:
+- {name: cannot-run, when: {request: vmm_put_state}, do: {fail: 503}}
+- {name: cannot-go, when: {request: vmm_unregister}, do: {fail: 503}}
+expect: [{always: [no_leaks]}]
+"""
+
+
+def test_a_vmm_is_no_leak_if_a_rule_kept_nexus_from_giving_it_up_and_is_one_if_its_sled_kept_it():
+    """Found by the swarm over `happy`: seed 972964504420177357."""
+    scenario, problems = parse_scenario(LEFT_BEHIND)
+    assert scenario is not None, problems.text()
+    assert play(scenario, 1).failures == ()
+    heard = attrs.evolve(scenario, rules=scenario.rules[:1])
+    assert play(heard, 1).failures == ()
+    kept = play(heard, 1, How(sled_variant="keeps-what-is-unregistered")).failures
+    assert [failure.key for failure in kept] == ["no_leaks"]
+
+
+LOST_AT_HAND_OVER = """
+version: 1
+name: lost-at-hand-over
+nexus: {hazards: none}
+load: [{at: 0s, create: {hostname: web}}, {at: 20s, migrate: {hostname: web}}]
+rules:
+- {name: dies, for: {role: target}, when: {migration: finish}, times: 1, do: {kill_propolis: {restart: true}}}
+expect: [{always: [one_running_vmm, no_leaks]}]
+"""
+
+
+def test_a_source_that_resumes_at_the_hand_over_is_not_blamed_and_one_that_runs_on_is():
+    """Found by the swarm over `happy`: seed 13382060546601658197."""
+    scenario, problems = parse_scenario(LOST_AT_HAND_OVER)
+    assert scenario is not None, problems.text()
+    lines = [str(line) for line in play(scenario, 1).lines]
+    assert any("migrating -> running out=Error" in line for line in lines)
+    assert play(scenario, 1).failures == ()
+    moved = attrs.evolve(scenario, rules=())
+    blamed = play(moved, 1, How(sled_variant="source-runs-on")).failures
+    assert "one_running_vmm" in {failure.key for failure in blamed}
+
+
 def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
     lags, verbs = set(), set()
     for byte in range(256):

@@ -37,6 +37,10 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
     assert "…" not in result.output
     assert not re.search(r"[{}]|\[\[", result.output.partition("\n")[0]), "as a person writes a usage line"
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    usage, _, arguments = result.output.partition("\nArguments:\n")
+    assert set(re.findall(r"^  ([^\s-]\S*) <", arguments, re.MULTILINE)) <= set(re.findall(r"[^][\s]+", usage)), (
+        "one name each"
+    )
     shown = set(re.findall(r"--[a-z0-9-]+", result.output))
     assert {option for each in command.params for option in each.opts if option.startswith("--")} <= shown
     for each in getattr(command, "commands", {}).values():

@@ -54,6 +54,7 @@ def judge(records, *, starts=True, public="stopped"):
         public_state=lambda _: SimpleNamespace(value=public),
     )
     world = SimpleNamespace(
+        engine=SimpleNamespace(cast=SimpleNamespace(subjects={}, by_id={})),
         nexus=nexus,
         judge=SimpleNamespace(world_why=lambda _: ""),
         elapsed_us=0,
@@ -91,14 +92,14 @@ def test_nobody_promises_that_the_others_or_the_deleted_can_be_started():
 
 @pytest.mark.parametrize("state", [InstanceDbState.NO_VMM, InstanceDbState.FAILED, InstanceDbState.CREATING])
 def test_who_has_no_vmm_holds_no_room(state):
-    room = SimpleNamespace(kind=ReservationKind.ACTIVE)
+    room = SimpleNamespace(kind=ReservationKind.ACTIVE, vmm_id=VMM)
     found = judge(Records(an_instance(state=state), reservations=[room]))
     found.finish(settled=True)
     assert numbers(found) == ["44"]
 
 
 def test_who_has_a_vmm_may_hold_room_and_what_is_kept_for_a_local_disk_is_no_room_of_a_vmm():
-    room = SimpleNamespace(kind=ReservationKind.ACTIVE)
+    room = SimpleNamespace(kind=ReservationKind.ACTIVE, vmm_id=VMM)
     linked = an_instance(state=InstanceDbState.VMM, active_propolis_id=VMM)
     held = judge(Records(linked, a_vmm(VmmDbState.RUNNING), [room]))
     held.finish(settled=True)
