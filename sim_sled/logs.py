@@ -26,8 +26,8 @@ with without("rich"):  # structlog takes it for tracebacks that we never draw: 5
 _BUNYAN_LEVEL: Final = {"debug": 20, "info": 30, "warning": 40, "error": 50, "critical": 60}
 
 
-def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> None:
-    """Set up the process's logs; called once, by a command."""
+def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info", *, libraries: bool = True) -> None:
+    """Set up the process's logs; called once, by a command. `libraries`: theirs too, if the process is ours."""
     # the state machine library writes four lines per move at INFO (dependencies.md T3)
     logging.getLogger("transitions").setLevel(logging.WARNING)
     global _level  # noqa: PLW0603 -- of the process, as its stderr
@@ -45,6 +45,19 @@ def configure(log_format: LogFormat = LogFormat.AUTO, level: str = "info") -> No
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
         cache_logger_on_first_use=False,
     )
+    if libraries:
+        logging.getLogger().addHandler(_ROUTED)
+
+
+class _Routed(logging.Handler):
+    """What libraries and the web framework say in Python's own way is a line like any other, also a traceback."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = max(record.levelno // 10 * 10, logging.DEBUG)
+        get(record.name).log(min(level, logging.CRITICAL), record.getMessage(), exc_info=record.exc_info)
+
+
+_ROUTED: Final = _Routed()
 
 
 class _Patient:

@@ -350,7 +350,7 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
     from sim_sled import logs
     from sim_sled.daemon.small_rack import SmallRack
 
-    logs.configure(level="error")
+    logs.configure(level="error", libraries=False)
     unwell: str | None = None
     try:
         rack = SmallRack(

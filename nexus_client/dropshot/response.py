@@ -135,9 +135,12 @@ RefusalOf = Callable[[Exception], Refused | Unanswered | None]
 
 
 _OF_THE_MACHINE: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
-)
-"""What a request fails with where nobody's code is wrong: a disk that is full or broken, no open file left."""
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES,
+        errno.EPERM,
+    }
+)  # fmt: skip
+"""What a request fails with where nobody's code is wrong: a disk that is full, broken or shut, no open file left."""
 
 
 def failed_answer(

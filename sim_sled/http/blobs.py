@@ -10,6 +10,7 @@ Read before: http/host.py. Read next: daemon/daemon.py.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
@@ -176,7 +177,10 @@ class Blobs:
         if self._root is not None:
             return self._root
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="sim-sled-", ignore_cleanup_errors=True)
+            try:
+                self._temporary = tempfile.TemporaryDirectory(prefix="sim-sled-", ignore_cleanup_errors=True)
+            except FileNotFoundError as error:  # how tempfile says that it may write nowhere
+                raise OSError(errno.EROFS, error.strerror) from None
         return Path(self._temporary.name)
 
     def _folder_if_there(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import random
 import sys
 
@@ -157,6 +158,23 @@ async def test_at_info_only_the_rare_is_said(written, level, lines):
     assert lines <= said
     assert "observed new Propolis state" not in said
     assert ("registered with Nexus" in said) == (level == "info")
+
+
+def test_what_libraries_say_is_a_line_like_any_other(written):
+    """Also a traceback: whoever reads the log by lines has an object per line."""
+    logging.getLogger("sim_sled.http").error("PUT %s failed", "/x", exc_info=KeyError("a bug"))
+    logging.getLogger("asyncio").warning("slow")
+    first, second = map(json.loads, written().splitlines())
+    assert (first["msg"], first["component"], first["level"]) == ("PUT /x failed", "sim_sled.http", 50)
+    assert "KeyError: 'a bug'" in first["exception"]
+    assert (second["msg"], second["component"], second["level"]) == ("slow", "asyncio", 40)
+
+
+def test_in_somebodys_test_their_libraries_are_theirs(written):
+    logging.getLogger().removeHandler(logs._ROUTED)
+    logs.configure(logs.LogFormat.BUNYAN, libraries=False)
+    logging.getLogger("asyncio").warning("slow")
+    assert written() == ""
 
 
 def test_no_color_is_obeyed(written, monkeypatch):

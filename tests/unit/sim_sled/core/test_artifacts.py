@@ -181,6 +181,9 @@ def test_a_host_image_is_told_by_its_header():
     told = image_of(A, len(image), image[:4096])
     assert (told.image_name, told.flags, told.data_size, told.target_size) == ("helios 1.0", 3, 512, 1024)
     assert told.data_sha256 == hashlib.sha256(b"x" * 512).digest()
+    assert image_of(A, 4096 + 512, host_image()[:4096]).image_name == "helios 1.0", "as large as its target"
+    for head, size in ((image[:327], len(image)), (host_image(b"")[:4096], 4095)):
+        assert image_of(A, size, head).image_name == A, "half a header is none"
 
 
 @pytest.mark.parametrize(

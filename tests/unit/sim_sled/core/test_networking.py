@@ -306,6 +306,19 @@ def test_a_vpc_that_changes_its_vni_keeps_one_set_of_rules(net):
     assert net.snapshot()["firewall"] == {}
 
 
+def test_rules_stay_when_a_subnet_of_their_vpc_is_left_or_the_number_that_the_vpc_had(net):
+    net.vmm_registered(B, registration(nics=(Nic(100, ("10.0.0.0/24",)),)))
+    net.vmm_registered(C, registration(nics=(Nic(200, (V4,)),)))
+    net.put_firewall_rules(R, 100, ())
+    net.vmm_removed(B)
+    assert list(net.snapshot()["firewall"]) == [str(R)], "somebody is left in another subnet"
+    net.put_firewall_rules(R, 200, ())
+    net.vmm_removed(A)
+    assert list(net.snapshot()["firewall"]) == [str(R)], "100 is another VPC's by now"
+    net.vmm_removed(C)
+    assert net.snapshot()["firewall"] == {}
+
+
 def test_gateways_and_probes_are_replaced_as_a_whole():
     net = Networking()
     net.set_eip_gateways({A: {"203.0.113.1": (R, S)}, B: {}})

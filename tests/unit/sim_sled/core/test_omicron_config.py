@@ -108,6 +108,18 @@ def test_a_run_takes_its_time_and_what_was_reconciled_last_stays_until_it_ends()
     assert told["reconciler_status"]["ran_for"] == {"secs": 5, "nanos": 0}
 
 
+def test_each_run_takes_its_own_time():
+    class Numbered(Fixed):
+        def sled_pace_us(self, sled_id, point, occurrence):
+            return (1 + occurrence) * SECOND
+
+    driver = EstateDriver(pacer=Numbered(0))
+    for generation, took in ((2, 1), (3, 2)):
+        put(driver, config(generation))
+        driver.wait(10 * SECOND)
+        assert inventory(driver)["reconciler_status"]["ran_for"]["secs"] == took
+
+
 def test_a_configuration_that_comes_during_a_run_has_a_run_of_its_own_after_it():
     driver = EstateDriver(pacer=Fixed(5 * SECOND))
     put(driver, config(2))

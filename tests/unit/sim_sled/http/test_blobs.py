@@ -1,7 +1,9 @@
 """Stored bytes: what is only lent, what outlives the daemon, hashes of pieces (SR 4.1, 4.2)."""
 
+import errno
 import hashlib
 import os
+import tempfile
 
 import pytest
 
@@ -30,6 +32,15 @@ async def test_what_outlives_the_daemon_is_on_the_disk_before_it_counts(size, tm
             assert file.read() == b"x" * size
     assert len(synced) == 1, "the one of the state directory, and only that"
     lent.close()
+
+
+async def test_where_nothing_can_be_written_is_a_matter_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr("sim_sled.http.blobs.MEMORY_MAX", 1)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(OSError, match="No usable temporary directory") as found:
+        await stored(Blobs(), "a", b"x" * (BUFFER + 1))
+    assert found.value.errno == errno.EROFS
 
 
 async def test_little_is_kept_in_memory_until_there_is_no_more_room(monkeypatch):

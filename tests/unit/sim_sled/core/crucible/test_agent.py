@@ -300,6 +300,19 @@ def test_a_sled_that_leaves_takes_its_agents_along_and_may_come_again_with_other
     assert (agents.agent(DATASET).regions, agents.agent(DATASET).first_port) == ({}, agent.first_port + 1000)
 
 
+def test_a_region_in_a_state_that_somebody_wants_waits_for_nothing_and_only_a_destroyed_one_loses_its_bytes(agent):
+    agent.knobs.create_us = 50
+    region = agent.create(request(), 0)
+    region.blocks.write(0, b"seen")
+    agent.set_state(str(UUID(int=10)), RegionState.FAILED)
+    agent.tick(50)
+    assert (region.state, agent.next_deadline_us()) == (RegionState.FAILED, None)
+    assert agent.source_at(region.port).read(0, 4) == b"seen"
+    agent.set_state(str(UUID(int=10)), RegionState.DESTROYED)
+    assert region.blocks.read(0, 4) == bytes(4)
+    assert agent.source_at(region.port) is None
+
+
 def destroyed(agent, number):
     """A region that was made and is gone, with the lowest free port at that time."""
     region = agent.create(request(number), 0)
