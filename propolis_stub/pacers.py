@@ -10,6 +10,8 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from propolis_stub.presets import paces
 from propolis_stub.waiting import Pace, Point
@@ -18,8 +20,7 @@ STANDALONE: Final[Mapping[Point, Pace]] = paces("stub")
 """What `propolis-stub serve` starts with unless `--pace` says otherwise."""
 
 
-@attrs.frozen
-class _Override:
+class _Override(Struct, frozen=True):
     pace: Pace
     times: int | None  # None: always
 
@@ -39,7 +40,7 @@ class SettablePacer:
             if override.times <= 1:
                 del self._overrides[point]
             else:
-                self._overrides[point] = attrs.evolve(override, times=override.times - 1)
+                self._overrides[point] = replace(override, times=override.times - 1)
         return override.pace
 
     def set(self, point: Point, pace: Pace, times: int | None = None) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, TypeVar
 
-import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import Struct
 from multidict import istr
 
 from nexus_client.dropshot.answers import JSON_TYPE, Refused, bad_request
@@ -42,8 +42,7 @@ class Decoder(Protocol[T_co]):
     def decode(self, body: bytes, /) -> T_co: ...
 
 
-@attrs.define(eq=False)
-class _Coming:
+class _Coming(Struct, eq=False):
     """A body under way."""
 
     deadline: asyncio.Timeout

@@ -34,6 +34,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from msgspec import Struct
 
 from nexus_client.dropshot.descriptors import ToldOnce
 from nexus_client.dropshot.response import malformed
@@ -67,8 +68,7 @@ SHUTDOWN_S: Final = 1.0
 """How long `Listener.close` waits for requests under way: long polls have no end of their own."""
 
 
-@attrs.frozen
-class Patience:
+class Patience(Struct, frozen=True):
     """How long a connection is waited for, in seconds. The defaults are the original's (DS 3); tests have less."""
 
     idle_s: float = 30.0

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.dropshot.operations import Answered, Call, Operation, Text
 
@@ -94,8 +94,7 @@ class Slots(Generic[K]):
         return label
 
 
-@attrs.frozen
-class Family:
+class Family(Struct, frozen=True):
     """One metric. `samples` by the values of its `labels`; counters are named `..._total`, times `..._seconds`."""
 
     name: str

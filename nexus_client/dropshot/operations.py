@@ -22,6 +22,7 @@ from uuid import UUID
 
 import attrs
 from aiohttp import web
+from msgspec import Struct, field
 
 from nexus_client.dropshot.json import BadJson, Json, parse_uuid
 from nexus_client.dropshot.routes import names
@@ -36,8 +37,7 @@ DIGITS_MAX: Final = 20
 Value = str | int | bool | UUID | None
 
 
-@attrs.frozen
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A value in the path, the query or a header. `read` raises ValueError with what is wrong; `schema` is a JSON
     Schema.
     """
@@ -151,25 +151,22 @@ class Text:
         self.media: Final = media
 
 
-@attrs.frozen
-class Named:
+class Named(Struct, frozen=True):
     """An answer whose schema is written by hand, in `About.schemas`."""
 
     name: str
 
 
-@attrs.frozen
-class Answered:
+class Answered(Struct, frozen=True):
     """What a handler returns if it is not simply the value of the row's first answer."""
 
     value: Any
     status: int = 200
     media: str | None = None
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@attrs.frozen(eq=False)
-class Call(Generic[B]):
+class Call(Struct, Generic[B], frozen=True, eq=False):
     """One request as its row reads it. `body`: None if the row has none; if one may be left out and is, the default
     of its type.
     """
@@ -233,11 +230,10 @@ class Operation(Generic[O, B]):
         return plain + self.parameters
 
 
-@attrs.frozen
-class About:
+class About(Struct, frozen=True):
     """The head of page and document; `schemas` are those that are written by hand."""
 
     title: str
     description: str
     version: str = "1.0.0"
-    schemas: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 U64_MAX: Final = 2**64 - 1
 _DIGITS_MAX: Final = 20
@@ -34,8 +34,7 @@ class BadVersion(ValueError):
         self.newer = newer
 
 
-@attrs.frozen
-class Semver:
+class Semver(Struct, frozen=True):
     """A semantic version; `pre` and `build` are empty if there are none."""
 
     major: int

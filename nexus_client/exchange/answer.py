@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
 import httptools
+from msgspec import Struct
 
 HEAD_BYTES_MAX: Final = 417_792
 """Of status line and headers of one answer, interim ones included: as much as the real agent's library takes."""
@@ -31,8 +31,7 @@ class BadAnswer(Exception):
     """What came is no answer of HTTP/1."""
 
 
-@attrs.frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer. `body` is cut at the reader's limit; `location` is the header of a redirection, if it has one."""
 
     status: int

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, cast
 from urllib.parse import urljoin, urlsplit
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.exchange.answer import BODY_BYTES_MAX, Answer, AnswerReader, BadAnswer
 
@@ -50,8 +50,7 @@ _CHECKS: Final = 16
 _FOLLOWED: Final = frozenset({307, 308})
 
 
-@attrs.frozen
-class Failure:
+class Failure(Struct, frozen=True):
     """No answer. `hung`: the time ran out. `unreached`: nothing even took the connection."""
 
     why: str

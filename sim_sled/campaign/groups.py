@@ -10,6 +10,7 @@ Read before: campaign/explore.py, play/shrink.py. Read next: cli/exploring.py.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import attrs
 from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown
 from sim_sled.campaign.explore import Group
-from sim_sled.campaign.job import Job
+from sim_sled.campaign.job import NOTHING, Job
 from sim_sled.files import write_text
 from sim_sled.language.printing import print_scenario
 from sim_sled.page.files import in_one_file
@@ -51,6 +52,13 @@ def slug_of(what: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")[:60] or "group"
 
 
+def can_shrink(group: Group) -> bool:
+    """A crash of ours is no failure of a run, so there is nothing that `shrink` could hold on to; nor is a run in
+    which nobody got an instance.
+    """
+    return not group.what.startswith("crash/") and group.what != NOTHING
+
+
 def keep_group(
     job: Job,
     group: Group,
@@ -63,9 +71,8 @@ def keep_group(
     """Shrinks a group's first run and writes its folder. Raises `CannotWrite`."""
     seed = group.seeds[0]
     task = job.task(seed)
-    # a crash of ours is no failure of a run, so there is nothing that `shrink` could hold on to
     small = None
-    if shrinks and not group.what.startswith("crash/"):
+    if shrinks and can_shrink(group):
         small = shrink(
             task,
             group.what,
@@ -84,8 +91,14 @@ def keep_group(
         write_text(folder / "minimal.trace", result.trace().text())
         with suppress(TooManyEvents):  # what no browser would show has its trace
             write_text(folder / "minimal.html", in_one_file(recording_of(result)))
-    write_text(folder / "README.md", _readme(job, group, small))
+    write_text(folder / "README.md", _readme(_seen_from(job, folder), group, small))
     return Kept(group, folder, small)
+
+
+def _seen_from(job: Job, folder: Path) -> Job:
+    """The job as somebody in this folder has to call its file; the library's names are good anywhere."""
+    path = Path(job.shown)
+    return attrs.evolve(job, shown=os.path.relpath(path, folder)) if path.exists() else job
 
 
 def _folder(into: Path, name: str) -> Path:
@@ -112,13 +125,16 @@ def flags_of(job: Job) -> str:
     return flag + (f" --hazard {job.hazard}" if job.hazard else "")
 
 
-def again(job: Job, seed: int) -> str:
-    """The command that plays one seed of a campaign again."""
-    return f"sim-sled run {shlex.quote(job.shown)} --seed {seed}{' --swarm' if job.swarm else ''}{flags_of(job)}"
+def again(job: Job, seed: int, command: str = "run") -> str:
+    """The command that plays one seed of a campaign again, or does something else with it."""
+    swarm = " --swarm" if job.swarm else ""
+    return f"sim-sled {command} {shlex.quote(job.shown)} --seed {seed}{swarm}{flags_of(job)}"
 
 
 def _readme(job: Job, group: Group, small: Shrunk | None) -> str:
     flags = flags_of(attrs.evolve(job, hazard=None))  # a hazard stands in the file
+    further = f"--seed {group.seeds[0] if small is None else small.seed}{flags} --what {shlex.quote(group.what)}"
+    goes_on = f"sim-sled shrink minimal.yaml {further} --out smaller.yaml    # further\n" if can_shrink(group) else ""
     seeds = ", ".join(str(seed) for seed in group.seeds[:_SEEDS_SHOWN])
     size = "the whole scenario"
     if small is not None:
@@ -137,6 +153,6 @@ def _readme(job: Job, group: Group, small: Shrunk | None) -> str:
 ```sh
 sim-sled run minimal.yaml{flags}        # fails so
 sim-sled replay minimal.trace           # the same run, compared
-{again(job, group.seeds[0])}    # as the campaign played it
+{goes_on}{again(job, group.seeds[0])}    # as the campaign played it
 ```
 """

@@ -13,8 +13,9 @@ import json
 import sys
 from typing import Annotated, Any, Final
 
-import attrs
 import typer
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from nexus_client.dropshot.command_line import CLOSED_ADDRESS, FAILED, GOOD, UNREACHABLE, Needs, typed
 from sim_sled.cli.sled_options import read_peer
@@ -26,8 +27,7 @@ become half as quick is noticed.
 """
 
 
-@attrs.frozen
-class Limits:
+class Limits(Struct, frozen=True):
     """What a run has to keep."""
 
     transitions_per_cpu_s_min: float
@@ -105,7 +105,7 @@ def bench(
         raise typer.Exit(UNREACHABLE) from None
     broken = limits.broken(figures)
     if json_:
-        sys.stdout.write(json.dumps(figures | {"limits": attrs.asdict(limits), "broken": broken}, indent=2) + "\n")
+        sys.stdout.write(json.dumps(figures | {"limits": asdict(limits), "broken": broken}, indent=2) + "\n")
     else:
         widest = max(map(len, figures))
         sys.stdout.write("".join(f"{name:{widest}} {_shown(value)}\n" for name, value in figures.items()))

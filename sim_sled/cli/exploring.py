@@ -8,6 +8,7 @@ Read before: campaign/explore.py, campaign/groups.py, cli/scenario_commands.py.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ import attrs
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, UNREACHABLE
 from nexus_client.dropshot.text import counted
 from sim_sled.campaign.explore import Explored, explore, place_of
-from sim_sled.campaign.groups import GROUPS_MAX, Kept, again, flags_of, keep_group
+from sim_sled.campaign.groups import GROUPS_MAX, Kept, again, can_shrink, keep_group
 from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
@@ -192,8 +193,10 @@ def text_of(job: Job, explored: Explored, kept: Sequence[Kept], ended: str = "")
                 else f": {counted(small.scenario.fleet.sleds, 'sled')}, {counted(small.vmms, 'VMM')}"
             )
             lines.append(f"    kept: {one.folder}{size}")
-        elif not job.swarm and job.hazard is None:
-            lines.append(f"    smaller: sim-sled shrink {job.shown} --seed {first}{flags_of(job)}")
+        elif can_shrink(group):
+            # of a swarm's failures the first may be one that the right ones have, too
+            what = f" --what {shlex.quote(group.what)}" if job.swarm else ""
+            lines.append(f"    smaller: {again(job, first, 'shrink')}{what}")
     return "\n".join(lines) + "\n"
 
 

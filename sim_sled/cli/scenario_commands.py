@@ -466,20 +466,26 @@ def shrink_file(
     *,
     variant: str | None = None,
     sled_variant: str | None = None,
+    hazard: str | None = None,
+    swarm: bool = False,
     key: str | None = None,
     jobs: int = 1,
     files_from: Sequence[Path] = (),
     told: Callable[[int, Scenario], None] | None = None,
 ) -> tuple[Shrunk | None, Outcome]:
-    """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail."""
-    bad = bad_variant(variant, sled_variant)
+    """Reduces a failing run; the smaller scenario is in `out`. 0 if it was reduced, 1 if the run does not fail.
+
+    A hazard stands in what it comes to, and so does what a swarm's seed draws.
+    """
+    bad = bad_variant(variant, sled_variant) or bad_hazard(hazard)
     if bad is not None:
         return None, bad
     [one, *_], problems = library.load([path], files_from)
     if one.scenario is None:
         return None, Outcome("", BAD_INPUT, problems.text())
     chosen = seed if seed is not None else one.scenario.seed
-    task = Task(path, one.scenario, chosen or 0, How(variant=variant, sled_variant=sled_variant, keep=False))
+    how = How(variant=variant, sled_variant=sled_variant, keep=False)
+    task = Job(path, one.scenario, how, swarm=swarm, hazard=hazard).task(chosen or 0)
     if key is None:
         [played] = many.play_all([task], 1)
         if played.result.good:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn, TextIO
 
-import attrs
 import typer
+from msgspec import Struct
 
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, OneOf, typed
@@ -160,8 +160,7 @@ def up(
         raise typer.Exit(loop.run(_serve(rack, guarded, port_file, told, told_as, antithesis)))
 
 
-@attrs.frozen
-class Told:
+class Told(Struct, frozen=True):
     """The scenario as the person named it, where the verdict goes, and whether its file is watched."""
 
     scenario: str

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-import attrs
+from msgspec import Struct, field
 
 from nexus_client.dropshot.listen import stop_accepting
 from nexus_client.dropshot.text import SocketAddress
@@ -54,8 +54,7 @@ _NOT_TO_BE_HAD: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
 _log = logs.get("companions")
 
 
-@attrs.frozen
-class Ports:
+class Ports(Struct, frozen=True):
     """Addresses asked for. `repo_depot` None: the rack's port where the sled has an address of its own, any port on
     loopback. `dns`, `dns_http` None: any port of the sled's address.
     """
@@ -65,11 +64,10 @@ class Ports:
     dns_http: str | None = None
 
 
-@attrs.define
-class Addresses:
+class Addresses(Struct):
     """Where the servers beside one sled are."""
 
-    crucible: dict[UUID, str] = attrs.field(factory=dict)
+    crucible: dict[UUID, str] = field(default_factory=dict)
     pantry: str | None = None
     repo_depot: str | None = None
     dns_http: str | None = None
@@ -231,8 +229,7 @@ class Companions:
         await self.serve_zones(())
 
 
-@attrs.frozen
-class _Zone:
+class _Zone(Struct, frozen=True):
     """A zone's listener, and the server behind it once somebody has connected."""
 
     address: str

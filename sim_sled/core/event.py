@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from nexus_client.outbox import Permanent, Transient
 from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
@@ -17,8 +18,7 @@ from sim_sled.core.happenings import Happening, Kind
 from sim_sled.core.rules import Verdict
 
 
-@attrs.frozen
-class Event:
+class Event(Struct, frozen=True):
     """`before`, `after`: states, "" where the kind has none. `gen`: of the report or record, 0 without one. `attempt`
     counts from 0. `text`: what the other fields do not say. `sled`: its name. `status`: of an HTTP answer, 0 without
     one.
@@ -41,7 +41,7 @@ class Event:
 
     def plain(self) -> dict[str, Any]:
         """As JSON is written: `from` and `to` for the states."""
-        found = attrs.asdict(self)
+        found = asdict(self)
         return {{"before": "from", "after": "to"}.get(key, key): value for key, value in found.items()}
 
 
@@ -63,26 +63,26 @@ def event_of(
     match happening.kind, happening.data:
         case Kind.PROPOLIS, (before, Publication() as now):
             was = before.state.value.lower() if isinstance(before, Publication) else ""
-            return attrs.evolve(event, before=was, after=now.state.value.lower(), gen=now.gen)
+            return replace(event, before=was, after=now.state.value.lower(), gen=now.gen)
         case Kind.OBSERVED, (SledVmmState() as before, SledVmmState() as now):
             state, gen = now.vmm_state.state.value, now.vmm_state.gen
-            return attrs.evolve(event, before=before.vmm_state.state.value, after=state, gen=gen)
+            return replace(event, before=before.vmm_state.state.value, after=state, gen=gen)
         case Kind.SENT, (SledVmmState() as body, int(attempt)):
             state, gen = body.vmm_state.state.value, body.vmm_state.gen
-            return attrs.evolve(event, after=state, gen=gen, attempt=attempt)
+            return replace(event, after=state, gen=gen, attempt=attempt)
         case Kind.ASKED, (VmmStateRequested(type=asked), Verdict() as verdict):
-            return attrs.evolve(event, after=asked.value, text=verdict.value)
+            return replace(event, after=asked.value, text=verdict.value)
         case Kind.REFUSED, (VmmStateRequested(type=asked), error):
-            return attrs.evolve(event, after=asked.value, text=str(error))
+            return replace(event, after=asked.value, text=str(error))
         case _, (Transient(why=why, status=status) | Permanent(why=why, status=status)):
-            return attrs.evolve(event, text=why, status=status or 0)
+            return replace(event, text=why, status=status or 0)
         case _, SledVmmState() as body:
-            return attrs.evolve(event, after=body.vmm_state.state.value, gen=body.vmm_state.gen)
+            return replace(event, after=body.vmm_state.state.value, gen=body.vmm_state.gen)
         case _, Registered(generation=generation):
-            return attrs.evolve(event, text=f"registered with Nexus, generation {generation}")
+            return replace(event, text=f"registered with Nexus, generation {generation}")
         case _, RegistrationRefused(message=message):
-            return attrs.evolve(event, text=f"Nexus refuses the registration: {message}")
+            return replace(event, text=f"Nexus refuses the registration: {message}")
         case _, Decommissioned():
-            return attrs.evolve(event, text="Nexus has decommissioned this sled")
+            return replace(event, text="Nexus has decommissioned this sled")
         case _, data:
-            return attrs.evolve(event, text=str(data))
+            return replace(event, text=str(data))

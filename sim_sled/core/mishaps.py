@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from sim_sled.core.crucible.values import RegionState
 
@@ -44,8 +45,7 @@ class Refuse:
     dataset: UUID | None = None
 
 
-@attrs.frozen
-class Adjust:
+class Adjust(Struct, frozen=True):
     """Turn knobs of one server: `crucible` (of a dataset), `pantry`, `dns` or `repo-depot`. What waited for a knob to
     be turned back, a region or an attach that never ended, goes on.
     """
@@ -55,8 +55,7 @@ class Adjust:
     dataset: UUID | None = None
 
 
-@attrs.frozen
-class SetRegion:
+class SetRegion(Struct, frozen=True):
     """A region is in another state from now on."""
 
     dataset: UUID
@@ -64,15 +63,13 @@ class SetRegion:
     state: RegionState
 
 
-@attrs.frozen
-class TakeOver:
+class TakeOver(Struct, frozen=True):
     """Another upstairs activates a volume of the pantry: whoever works on it here is told 410."""
 
     volume_id: str
 
 
-@attrs.frozen
-class BreakDownstairs:
+class BreakDownstairs(Struct, frozen=True):
     """The downstairs of a region stops, and each upstairs writing to it tells Nexus (SR 7.10): stopped, repair
     started, half of it done, finished after `repair_us`. `aborted`: the repair does not succeed, the region fails.
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-import attrs
+from msgspec import Struct
 
 
 class How(Enum):
@@ -18,8 +18,7 @@ class How(Enum):
     GARBAGE = "was garbage"
 
 
-@attrs.frozen
-class Spoil:
+class Spoil(Struct, frozen=True):
     """`lasts_us`: how long an answer that dribbles takes as a whole."""
 
     how: How

@@ -16,6 +16,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.types import (
     MIGRATION_TERMINAL,
@@ -92,8 +93,7 @@ def no_baggage(_sled_id: UUID, _propolis_id: UUID) -> Baggage:
     return NO_BAGGAGE
 
 
-@attrs.frozen
-class How:
+class How(Struct, frozen=True):
     """What a VMM takes from its sled: who decides on durations, whether it is stepped, how long a stop may take."""
 
     pacer: Pacer
@@ -104,16 +104,14 @@ class How:
     aborts_on_early_stop: bool = False
 
 
-@attrs.frozen
-class WaitingPoke:
+class WaitingPoke(Struct, frozen=True):
     """A poke that has not been answered yet."""
 
     ticket: int
     drain: bool
 
 
-@attrs.define(eq=False)
-class RunningPoke:
+class RunningPoke(Struct, eq=False):
     """The poke that is being carried out: it waits for Nexus to settle what its last step published."""
 
     ticket: int

@@ -44,8 +44,9 @@ from nexus_client.types import stamp
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm, SledError
 from sim_sled.core.sled import Sled
-from sim_sled.daemon import page_api, snapshot
+from sim_sled.daemon import page_api
 from sim_sled.daemon.control_answers import (
+    SNAPSHOT_TEXT_MAX,
     BadScenario,
     CompanionsShown,
     DoFault,
@@ -357,6 +358,8 @@ class Control:
         return Moved(**self._time(), steps=moved.steps, met=moved.met, says=says + more)
 
     async def snapshot(self, _: Call[None]) -> dict[str, Any]:
+        from sim_sled.daemon import snapshot  # noqa: PLC0415 -- few daemons are asked for one
+
         try:
             file: dict[str, Any] = msgspec.to_builtins(await snapshot.Snapshots(self.daemon).take())
         except (snapshot.Refused, Moving) as error:
@@ -364,6 +367,8 @@ class Control:
         return file
 
     async def restore(self, call: Call[SnapshotText]) -> Restored:
+        from sim_sled.daemon import snapshot  # noqa: PLC0415 -- same
+
         try:
             file = await snapshot.Snapshots(self.daemon).restore(call.body.snapshot.encode())
         except (snapshot.Refused, Moving) as error:
@@ -527,7 +532,7 @@ OPERATIONS: Final[tuple[Operation[Control, Any], ...]] = (
               Moved, body=UntilWanted),
     Operation("GET", "/snapshot", Control.snapshot, "The whole rack as a file", dict[str, Any]),
     Operation("POST", "/restore", Control.restore, "Takes up what a file of /snapshot holds", Restored,
-              body=SnapshotText, body_max=snapshot.TEXT_MAX),
+              body=SnapshotText, body_max=SNAPSHOT_TEXT_MAX),
     Operation("POST", "/scale", Control.scale, "Sleds join or leave a rack (sim-sled up)", Sleds, body=SledsWanted),
 )  # fmt: skip
 """Everything this API has: routes, page and document come from here (docs/how-to-add.md)."""

@@ -7,7 +7,7 @@ Read before: nexus_client/dropshot/operations.py. Read next: daemon/control.py.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import msgspec
 
@@ -83,6 +83,10 @@ class StepsWanted(_Body):
     """How many moments are to go by."""
 
     steps: int = 1
+
+
+SNAPSHOT_TEXT_MAX: Final = 48 * 1024 * 1024
+"""Bytes of a snapshot: some hundred thousand VMMs. A body may not be much larger."""
 
 
 class SnapshotText(_Body):

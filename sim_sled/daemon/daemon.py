@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nexus_client.dropshot.body import Bodies
 from nexus_client.dropshot.listen import Listener, PortRange, listen
@@ -106,8 +108,7 @@ class Played:
     last_error: str | None = None
 
 
-@attrs.frozen
-class Undelivered:
+class Undelivered(Struct, frozen=True):
     """What a daemon could not tell Nexus before it ended."""
 
     sled_id: UUID
@@ -362,9 +363,9 @@ class Daemon:
         if ports is None:
             return
         if sled.config.repo_depot_port:
-            ports = attrs.evolve(ports, repo_depot=sled.config.repo_depot_port)
+            ports = replace(ports, repo_depot=sled.config.repo_depot_port)
         if self.companions:
-            ports = attrs.evolve(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
+            ports = replace(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
         started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
         await started.start()
         if sled.has_estate:  # an earlier daemon kept what it knew

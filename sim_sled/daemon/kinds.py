@@ -84,7 +84,7 @@ def _names(module: str) -> dict[str, Any]:
     for each in ast.parse(inspect.getsource(import_module(module))).body:
         if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING":
             exec(compile(ast.Module(each.body, []), module, "exec"), found)  # noqa: S102 -- imports of our own sources
-    return found | vars(import_module(module))  # what a name is while it runs goes before what a type checker is told
+    return found | vars(import_module(module))  # what it is when it runs, where a checker is told otherwise
 
 
 _ITEMS: Final = (list, set, frozenset, collections.deque, collections.abc.Sequence, collections.abc.Set)

@@ -19,8 +19,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-import attrs
 import msgspec
+from msgspec import Struct
 
 from sim_sled.core.event import Event, event_of
 from sim_sled.core.happenings import Happening, Kind
@@ -475,8 +475,7 @@ def message(event: str, data: Any, number: str = "") -> bytes:
     return head.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
 
 
-@attrs.frozen
-class Message:
+class Message(Struct, frozen=True):
     """One server-sent event as somebody reads it. `data`: JSON."""
 
     event: str

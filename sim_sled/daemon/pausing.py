@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
+from msgspec import Struct
 
 from sim_sled.daemon.clock import Clock
 
@@ -52,8 +53,7 @@ class Moving(RuntimeError):
     """Somebody else moves this clock."""
 
 
-@attrs.frozen
-class Moved:
+class Moved(Struct, frozen=True):
     """How many moments went by, and whether what was asked for came about; if not, `why_not` may say more."""
 
     steps: int

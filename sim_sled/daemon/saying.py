@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from msgspec.structs import asdict
 
 from nexus_client.types import SledVmmState
 from propolis_stub.types import Publication
@@ -103,7 +104,7 @@ class Saying:
 
     def request(self, sled_id: UUID, over: Over) -> None:
         """A request of Nexus is over."""
-        fields = attrs.asdict(over, filter=lambda _, value: value is not None)
+        fields = {name: value for name, value in asdict(over).items() if value is not None}
         words = "request completed" if over.response_code is not None else "request handling cancelled"
         gone = "" if over.response_code is not None else " (client disconnected)"
         self._log.debug(words + gone, at_us=self.clock.now_us(), sled=self.passage.known_as(sled_id), **fields)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp.http_parser
-import attrs
+from msgspec import Struct
 
 from nexus_client.dropshot import collector, ending, service
 from nexus_client.dropshot.bearer import BadToken
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from sim_sled.language.schema import Scenario
 
 
-@attrs.frozen
-class ServeOptions:
+class ServeOptions(Struct, frozen=True):
     """What `serve` does besides running sleds. `control` None: no control API."""
 
     control: str | None = "[::1]:0"

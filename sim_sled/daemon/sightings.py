@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct, field
 
 from nexus_client.types import TERMINAL, SledVmmState
 from propolis_stub.types import Publication
@@ -29,8 +30,7 @@ STATES_MAX: Final = 256
 """States of one VMM: a hundred reboots. Older ones fall off."""
 
 
-@attrs.define
-class Sighting:
+class Sighting(Struct):
     """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1;
     `registered_us`: when its sled first knew it.
     """
@@ -41,7 +41,7 @@ class Sighting:
     sled_id: UUID
     ordinal: int
     registered_us: int
-    states: list[tuple[int, str]] = attrs.field(factory=list)
+    states: list[tuple[int, str]] = field(default_factory=list)
     acked: str = ""
     gone: bool = False
 

@@ -23,15 +23,14 @@ import attrs
 import msgspec
 
 from nexus_client.types import stamp
+from sim_sled.daemon.control_answers import SNAPSHOT_TEXT_MAX
 from sim_sled.daemon.graph import DOORS, BadTable, CannotKeep, pack, program, unpack
 
 if TYPE_CHECKING:
     from sim_sled.daemon.daemon import Daemon
 
 FORMAT: Final = 1
-TEXT_MAX: Final = 48 * 1024 * 1024
-"""Bytes of a file: some hundred thousand VMMs. A body of the control API may not be much larger."""
-TABLE_TEXT_MAX: Final = TEXT_MAX - 2 * 1024 * 1024
+TABLE_TEXT_MAX: Final = SNAPSHOT_TEXT_MAX - 2 * 1024 * 1024
 """The rest is the ids of 20,000 sleds."""
 TABLE_MAX: Final = 2 * 1024 * 1024 * 1024
 """Bytes of what is compressed in it: a small file must not become more than a machine has."""

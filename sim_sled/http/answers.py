@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from sim_sled.core import errors
@@ -16,8 +16,7 @@ NO_SUCH_INSTANCE: Final = "NO_SUCH_INSTANCE"
 NOT_IMPLEMENTED: Final = "Method not implemented in sled-agent-sim"
 
 
-@attrs.frozen
-class _Row:
+class _Row(Struct, frozen=True):
     """How one class of `SledError` is told. `message` None: its own text. `coded`: that text is the code, too."""
 
     status: int

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
-import attrs
 from aiohttp import web
+from msgspec import Struct
 from multidict import istr
 
 from nexus_client.dropshot.answers import Refused, Unanswered, new_request_id
@@ -48,8 +48,7 @@ PEERS_TOLD: Final = 1024
 _API_VERSION: Final = istr("api-version")
 
 
-@attrs.frozen
-class Api:
+class Api(Struct, frozen=True):
     """What a server serves: its operations, its newest version, the bytes that a body may have.
 
     `unversioned`: requests without an `api-version` are taken for the newest; others are looked at all the same.
@@ -63,8 +62,7 @@ class Api:
     oldest: int = 0
 
 
-@attrs.frozen
-class Over:
+class Over(Struct, frozen=True):
     """A request that is over; `response_code` None: whoever asked has gone away. Named as in logs (LG 1.2)."""
 
     method: str

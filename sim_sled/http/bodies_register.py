@@ -4,13 +4,13 @@
 `InvalidRequest` for what fits the shape and is refused all the same (SA 6 #12 to #14), so that nothing
 has been registered when it does.
 
-Read before: http/bodies_network.py, propolis_stub/spec/versions.py. Read next: http/routes.py.
+Read before: http/bodies_network.py, propolis_stub/spec/versions.py. Read next: http/arrivals.py, http/routes.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
@@ -234,21 +234,21 @@ Body = (
     BodyV1 | BodyV7 | BodyV9 | BodyV10 | BodyV11 | BodyV17 | BodyV18 | BodyV29 | BodyV31 | BodyV32 | BodyV41 | BodyV44
 )
 
-BODIES: Final[tuple[tuple[int, Json[Any]], ...]] = (
-    (1, Json(BodyV1)),
-    (7, Json(BodyV7)),
-    (9, Json(BodyV9)),
-    (10, Json(BodyV10)),
-    (11, Json(BodyV11)),
-    (17, Json(BodyV17)),
-    (18, Json(BodyV18)),
-    (29, Json(BodyV29)),
-    (31, Json(BodyV31)),
-    (32, Json(BodyV32)),
-    (41, Json(BodyV41)),
-    (44, Json(BodyV44)),
-)
-"""(major version since which, body): each holds until the next."""
+BODIES: Final[Mapping[int, Json[Any]]] = {
+    1: Json(BodyV1),
+    7: Json(BodyV7),
+    9: Json(BodyV9),
+    10: Json(BodyV10),
+    11: Json(BodyV11),
+    17: Json(BodyV17),
+    18: Json(BodyV18),
+    29: Json(BodyV29),
+    31: Json(BodyV31),
+    32: Json(BodyV32),
+    41: Json(BodyV41),
+    44: Json(BodyV44),
+}
+"""By the major version since which it is so: each holds until the next."""
 
 
 @lru_cache(maxsize=_IDS_SHARED)

@@ -1,6 +1,6 @@
 """Bodies of the operations around a VMM (SA 3.1, operations 5 to 22), and what the core wants of them.
 
-Read before: http/bodies_network.py. Read next: http/routes.py.
+Read before: http/bodies_network.py. Read next: http/arrivals.py, http/routes.py.
 """
 
 from __future__ import annotations
@@ -13,41 +13,12 @@ from uuid import UUID
 import msgspec
 
 from nexus_client.dropshot.json import Json, plain
-from nexus_client.dropshot.text import U16, U32, U64, Ip, IpNet, Ipv6, Ipv6Net, Mac, SockAddr, Uuid, Vni
-from nexus_client.types import Asked, VmmPutStateBody
+from nexus_client.dropshot.text import U16, U32, U64, Ip, IpNet, Ipv6, Ipv6Net, Mac, Uuid, Vni
 from sim_sled.core import contract
 from sim_sled.core.networking.values import Router, RouterVersion, RouteSet, RouteState, V2pMapping
 from sim_sled.http.bodies_network import Membership, NicV1, NicV10, RuleV1, RuleV10, RuleV31, Struct, Subnet
 
 # ---- VMMs ----------------------------------------------------------------------------------------------------------
-
-
-_KNOWN_MAX: Final = 256
-_KNOWN_BYTES_MAX: Final = 64
-"""Bodies of a PUT state that are remembered, and the bytes that each of them may have."""
-
-
-class PutStateJson(Json[VmmPutStateBody]):
-    """`VmmPutStateBody`; the one address in it must be a socket address."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        super().__init__(VmmPutStateBody)
-        self._known: dict[bytes, VmmPutStateBody] = {}
-        """Read before: three bodies, as each client spells them, are nearly all there is, and histories keep them."""
-
-    def decode(self, body: bytes) -> VmmPutStateBody:
-        known = self._known.get(body)
-        if known is not None:
-            return known
-        asked = super().decode(body)
-        state = asked.state
-        if state.value is not None and state.type is Asked.MIGRATION_TARGET:
-            self.require(SockAddr.canonical, state.value.src_propolis_addr, "state.value.src_propolis_addr")
-        elif len(body) <= _KNOWN_BYTES_MAX and len(self._known) < _KNOWN_MAX:
-            self._known[body] = asked
-        return asked
 
 
 class MigrationResult(Enum):
@@ -304,7 +275,6 @@ class AddSledBody(Struct, kw_only=True):
     start_request: StartSledRequest
 
 
-PUT_STATE: Final = PutStateJson()
 SIM_MIGRATION: Final = Json(SimMigrationBody)
 SNAPSHOT: Final = Json(SnapshotBody)
 EXTERNAL_IP: Final = Json(ExternalIpBody)
@@ -313,7 +283,8 @@ SUBNETS: Final = Json(SubnetsBody)
 SUBNET: Final = Json(Subnet)
 V2P: Final = Json(V2pBody)
 ROUTE_SETS: Final = Json(tuple[RouteSetBody, ...])
-FIREWALL: Final = ((1, Json(FirewallV1)), (10, Json(FirewallV10)), (31, Json(FirewallV31)))
+FIREWALL: Final[Mapping[int, Json[Any]]] = {1: Json(FirewallV1), 10: Json(FirewallV10), 31: Json(FirewallV31)}
 GATEWAYS: Final = Json(GatewaysBody)
-PROBES: Final = ((6, Json(ProbesV6)), (10, Json(ProbesV10)))
+PROBES: Final[Mapping[int, Json[Any]]] = {6: Json(ProbesV6), 10: Json(ProbesV10)}
+"""By the version since which they are so, as above."""
 ADD_SLED: Final = Json(AddSledBody)

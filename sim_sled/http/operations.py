@@ -1,10 +1,10 @@
 """Every operation of the Sled Agent API, 1.0.0 to 48.0.0, by path (SA 3.1 to 3.3).
 
-Operations on VMMs and their networks are what a sled is asked all day; everything else belongs to an area whose code
-is imported when somebody asks for it.
+What a sled is asked of a VMM all day is here from the start; everything else belongs to an area whose code is
+imported when somebody asks for it, with the shapes of its bodies.
 
-Read before: http/artifacts.py, http/bootstore.py, http/bundles.py, http/networks.py, http/omicron.py, http/routes.py,
-http/small.py, http/storage.py, http/support.py, http/trust_quorum.py, http/vmms.py.
+Read before: http/arrivals.py, http/artifacts.py, http/bootstore.py, http/bundles.py, http/networks.py,
+http/omicron.py, http/routes.py, http/small.py, http/storage.py, http/support.py, http/trust_quorum.py, http/vmms.py.
 Read next: http/app.py, http/coverage.py.
 """
 
@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sim_sled.http import bodies_small as small
-from sim_sled.http import networks, vmms
-from sim_sled.http.bodies_register import BODIES
+from sim_sled.http import vmms
 from sim_sled.http.routes import (
     NEWEST,
     Later,
@@ -24,7 +22,6 @@ from sim_sled.http.routes import (
     Parser,
     Route,
     Router,
-    by_versions,
     sha256_param,
     text_param,
     u64_param,
@@ -41,44 +38,6 @@ _POLICY: Final = "/debug/switch-zone-policy"
 _OLD_STORAGE: Final = "/local-storage/{zpool_id}/{dataset_id}"
 _OLD_SWITCH: Final = "/chicken-switch/destroy-orphaned-datasets"
 
-_VMMS: Final = (
-    *by_versions("PUT", _VMM, vmms.register, BODIES, "vmm_register"),
-    Route("DELETE", _VMM, vmms.unregister, op="vmm_unregister"),
-    Route("GET", _VMM + "/state", vmms.get_state, op="vmm_get_state"),
-    Route("PUT", _VMM + "/state", vmms.put_state, small.PUT_STATE, op="vmm_put_state"),
-    # the simulators' own: at every version, in no OpenAPI document
-    Route("POST", _VMM + "/poke", vmms.poke),
-    Route("POST", _VMM + "/poke-single-step", vmms.poke_single_step),
-    Route("POST", _VMM + "/sim-migration-source", vmms.sim_migration_source, small.SIM_MIGRATION),
-)
-
-_NETWORKS: Final = (
-    Route("PUT", _VMM + "/external-ip", networks.put_external_ip, small.EXTERNAL_IP, op="vmm_put_external_ip"),
-    Route("DELETE", _VMM + "/external-ip", networks.delete_external_ip, small.EXTERNAL_IP,
-          op="vmm_delete_external_ip"),
-    Route("PUT", _VMM + "/multicast-group", networks.join_multicast_group, small.MULTICAST, since=7,
-          op="vmm_join_multicast_group"),
-    Route("DELETE", _VMM + "/multicast-group", networks.leave_multicast_group, small.MULTICAST, since=7,
-          op="vmm_leave_multicast_group"),
-    Route("PUT", _SUBNETS, networks.put_attached_subnets, small.SUBNETS, since=18, op="vmm_put_attached_subnets"),
-    Route("POST", _SUBNETS, networks.post_attached_subnet, small.SUBNET, since=18, op="vmm_post_attached_subnet"),
-    Route("DELETE", _SUBNETS, networks.delete_attached_subnets, since=18, op="vmm_delete_attached_subnets"),
-    Route("DELETE", _SUBNETS + "/{subnet}", networks.delete_attached_subnet, since=18,
-          op="vmm_delete_attached_subnet"),
-    Route("GET", "/v2p", networks.list_v2p, op="list_v2p"),
-    Route("PUT", "/v2p", networks.set_v2p, small.V2P, op="set_v2p"),
-    Route("DELETE", "/v2p", networks.delete_v2p, small.V2P, op="del_v2p"),
-    Route("GET", "/vpc-routes", networks.list_vpc_routes, op="list_vpc_routes"),
-    Route("PUT", "/vpc-routes", networks.set_vpc_routes, small.ROUTE_SETS, op="set_vpc_routes"),
-    *by_versions("PUT", "/vpc/{vpc_id}/firewall/rules", networks.put_firewall_rules, small.FIREWALL,
-                 "vpc_firewall_rules_put"),
-    Route("PUT", "/eip-gateways", networks.set_eip_gateways, small.GATEWAYS, op="set_eip_gateways"),
-    *by_versions("PUT", "/probes", networks.put_probes, small.PROBES, "probes_put"),
-    Route("PUT", "/sleds", networks.add_sled, small.ADD_SLED, op="sled_add"),
-)  # fmt: skip
-
-_by_generation = {"generation": u64_param}
-
 
 class _Area:
     """Rows of one module of `sim_sled.http`, which is imported at their first request."""
@@ -91,7 +50,7 @@ class _Area:
         method: str,
         template: str,
         handler: str,
-        op: str,
+        op: str | None,
         body: str | None = None,
         *,
         query: Mapping[str, Parser] = MappingProxyType({}),
@@ -131,6 +90,72 @@ class _Area:
             )
             for since, end in zip(shapes, [*shapes[1:], until], strict=True)
         )
+
+
+_arrivals = _Area("arrivals")
+_VMMS: Final = (
+    *_arrivals.versions(
+        "PUT",
+        _VMM,
+        "register",
+        "vmm_register",
+        "bodies_register.BODIES",
+        shapes=(1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44),
+    ),
+    Route("DELETE", _VMM, vmms.unregister, op="vmm_unregister"),
+    Route("GET", _VMM + "/state", vmms.get_state, op="vmm_get_state"),
+    Route("PUT", _VMM + "/state", vmms.put_state, vmms.PUT_STATE, op="vmm_put_state"),
+    # the simulators' own: at every version, in no OpenAPI document
+    Route("POST", _VMM + "/poke", vmms.poke),
+    Route("POST", _VMM + "/poke-single-step", vmms.poke_single_step),
+    _arrivals("POST", _VMM + "/sim-migration-source", "sim_migration_source", None, "bodies_small.SIM_MIGRATION"),
+)
+
+_networks = _Area("networks")
+_NETWORKS: Final = (
+    _networks("PUT", _VMM + "/external-ip", "put_external_ip", "vmm_put_external_ip", "bodies_small.EXTERNAL_IP"),
+    _networks(
+        "DELETE", _VMM + "/external-ip", "delete_external_ip", "vmm_delete_external_ip", "bodies_small.EXTERNAL_IP"
+    ),
+    _networks(
+        "PUT",
+        _VMM + "/multicast-group",
+        "join_multicast_group",
+        "vmm_join_multicast_group",
+        "bodies_small.MULTICAST",
+        since=7,
+    ),
+    _networks(
+        "DELETE",
+        _VMM + "/multicast-group",
+        "leave_multicast_group",
+        "vmm_leave_multicast_group",
+        "bodies_small.MULTICAST",
+        since=7,
+    ),
+    _networks("PUT", _SUBNETS, "put_attached_subnets", "vmm_put_attached_subnets", "bodies_small.SUBNETS", since=18),
+    _networks("POST", _SUBNETS, "post_attached_subnet", "vmm_post_attached_subnet", "bodies_small.SUBNET", since=18),
+    _networks("DELETE", _SUBNETS, "delete_attached_subnets", "vmm_delete_attached_subnets", since=18),
+    _networks("DELETE", _SUBNETS + "/{subnet}", "delete_attached_subnet", "vmm_delete_attached_subnet", since=18),
+    _networks("GET", "/v2p", "list_v2p", "list_v2p"),
+    _networks("PUT", "/v2p", "set_v2p", "set_v2p", "bodies_small.V2P"),
+    _networks("DELETE", "/v2p", "delete_v2p", "del_v2p", "bodies_small.V2P"),
+    _networks("GET", "/vpc-routes", "list_vpc_routes", "list_vpc_routes"),
+    _networks("PUT", "/vpc-routes", "set_vpc_routes", "set_vpc_routes", "bodies_small.ROUTE_SETS"),
+    *_networks.versions(
+        "PUT",
+        "/vpc/{vpc_id}/firewall/rules",
+        "put_firewall_rules",
+        "vpc_firewall_rules_put",
+        "bodies_small.FIREWALL",
+        shapes=(1, 10, 31),
+    ),
+    _networks("PUT", "/eip-gateways", "set_eip_gateways", "set_eip_gateways", "bodies_small.GATEWAYS"),
+    *_networks.versions("PUT", "/probes", "put_probes", "probes_put", "bodies_small.PROBES", shapes=(6, 10)),
+    _networks("PUT", "/sleds", "add_sled", "sled_add", "bodies_small.ADD_SLED"),
+)
+
+_by_generation = {"generation": u64_param}
 
 
 _omicron = _Area("omicron")

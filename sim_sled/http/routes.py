@@ -64,8 +64,7 @@ class Answer(Struct, frozen=True):
     body: bytes | None = None
 
 
-@attrs.frozen
-class RawAnswer:
+class RawAnswer(Struct, frozen=True):
     """An answer that is not JSON. `pieces`: what comes after `body`. `close` is called in any case.
 
     `kind`: content type, None: none. `length` is told in the head, also where the body is not sent (HEAD).
@@ -121,9 +120,10 @@ class LaterJson(Json[Any]):
     def json(self) -> Json[Any]:
         if self._made is None:
             found = getattr(import_module(f"sim_sled.http.{self._module}"), self._name)
-            made = found if self._level is None else found(self._level)
-            assert isinstance(made, Json), f"{self._name} is no body type"
-            self._made = made
+            if self._level is not None:
+                found = found[self._level] if isinstance(found, Mapping) else found(self._level)
+            assert isinstance(found, Json), f"{self._name} is no body type"
+            self._made = found
         return self._made
 
     def decode(self, body: bytes) -> Any:
@@ -296,14 +296,3 @@ class Router:
             # methods of every version, as the original tells them (SA 1.3)
             raise Refused(405, "Method Not Allowed", allow=tuple(sorted(node.methods)))
         raise Refused(404, NOT_FOUND)
-
-
-def by_versions(
-    method: str, template: str, handler: Handler, bodies: tuple[tuple[int, Json[Any]], ...], op: str
-) -> tuple[Route, ...]:
-    """One row per shape of the body: each holds until the next. A shape of version 1 serves everything before too."""
-    ends = [since for since, _ in bodies[1:]] + [NEWEST + 1]
-    return tuple(
-        Route(method, template, handler, body, since=0 if since == 1 else since, until=until, op=op)
-        for (since, body), until in zip(bodies, ends, strict=True)
-    )

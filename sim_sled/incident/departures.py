@@ -21,6 +21,7 @@ from sim_sled.incident.life import (
     blocked,
     edges,
     forgotten,
+    is_target,
     told_end,
     unregistered,
     vanished_with_its_sled,
@@ -42,6 +43,8 @@ QUIET_US: Final = 75 * SECOND_US
 """Two checks of its VMs have left no line: silent for longer, an agent was away, or its lines are not here."""
 RESTART_US: Final = 5 * SECOND_US
 """SMF starts an agent again within seconds."""
+_AFTER_US: Final = 80_000
+"""So much later than in the logs a replay may be with what comes first."""
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
 _ONE_SIDED: Final = "agent or network: which was slow, one log cannot tell"
@@ -105,6 +108,7 @@ class Departures:
                 if not boot and step.at_us - before > QUIET_US:
                     # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once
                     before, doubt = step.at_us - RESTART_US, ["when the old one ended no line says: just before"]
+                before = min(before + _AFTER_US, step.at_us)  # a replay's last word before may be that much later
                 down = max((listens or step.at_us) - before, SECOND_US)
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
@@ -248,7 +252,7 @@ class Departures:
         told = {"sled off", "expunged"} & {verdict.why for verdict in vmm.verdicts}
         if self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
             return  # what it ran is lost with that
-        if following is None or following.described is None or _is_target(following) or told:
+        if following is None or following.described is None or is_target(following) or told:
             return
         if vanished_with_its_sled(self.incident, vmm, following.first_us()):
             self._no_power(
@@ -523,7 +527,7 @@ class Departures:
         told = told_end(vmm)
         states: list[Observed | Published] = [*vmm.observed, *vmm.published]
         explained = any(each.how in _EXPLAINS for each in vmm.ended) or unregistered(vmm) is not None
-        if began is None or _is_target(vmm) or explained:
+        if began is None or is_target(vmm) or explained:
             return
         if not {each.state for each in states}.isdisjoint(("running", "migrating", "failed")):
             return
@@ -588,7 +592,7 @@ class Departures:
         where = failed[0].where if failed else sides[0][0].where
         moment = failed[0].at_us if failed else sides[0][0].at_us
         # both sides tell of it, and Nexus does: which migration it was, its target says
-        targets = [each for each in instance.vmms if _is_target(each) and each.first_us() <= moment]
+        targets = [each for each in instance.vmms if is_target(each) and each.first_us() <= moment]
         if not self._once("migration", targets[-1].id if targets else instance.id):
             return
         seen = [p.phase for p in vmm.phases if p.at_us <= moment and p.phase not in ("finish", "error")]
@@ -805,10 +809,6 @@ def _began_it(vmm: Vmm, put: Asked) -> bool:
     return began_us == first and max(came, default=0) >= began_us
 
 
-def _is_target(vmm: Vmm) -> bool:
-    return vmm.described is not None and vmm.described.migration
-
-
 def _moves(vmm: Vmm) -> bool:
     """Whether it was a side of a migration: its source stops unasked."""
     return bool(vmm.migrated or vmm.phases) or any(p.migration_in or p.migration_out for p in vmm.published)
@@ -816,7 +816,7 @@ def _moves(vmm: Vmm) -> bool:
 
 def _was_started(vmm: Vmm) -> bool:
     """Whether it was asked to start; a target of a migration never is."""
-    return not vmm.is_noise and not _is_target(vmm) and any(each.op is Op.PUT_STATE for each in vmm.asked)
+    return not vmm.is_noise and not is_target(vmm) and any(each.op is Op.PUT_STATE for each in vmm.asked)
 
 
 def _starts_before(instance: Instance, vmm: Vmm) -> int:

@@ -56,7 +56,7 @@ def collect_sources(
     for source in found:
         for count, line in enumerate(read_lines(source, reading, day)):
             if line.time_us is not None:
-                collector.seen(line.program, line.host, line.time_us)
+                collector.seen(line, line.time_us)
             for fact in facts_of(line):
                 collector.add(fact)
             if progress is not None and count % 4096 == 0:

@@ -359,6 +359,8 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
             problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
+    if create is not None and create.sled is not None and create.sled not in sleds:
+        problems.add("E262", create.mark("sled"), f"no sled '{create.sled}'{hint(create.sled, sleds)}")
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):

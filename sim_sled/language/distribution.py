@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
+from msgspec import Struct
 
 from sim_sled.language.draw import DRAW_MAX, below, draw, remix
 from sim_sled.language.figures import (
@@ -43,8 +44,7 @@ class Distribution(Protocol):
         ...
 
 
-@attrs.frozen
-class Fixed:
+class Fixed(Struct, frozen=True):
     us: int
 
     def at(self, _u: int, /) -> int:
@@ -62,8 +62,7 @@ def drawn(takes: Distribution, seed: int, what: str, whom: object = "", nth: int
     return takes.us if type(takes) is Fixed else takes.at(draw(seed, what, whom, nth))
 
 
-@attrs.frozen
-class Uniform:
+class Uniform(Struct, frozen=True):
     low_us: int
     high_us: int
 
@@ -77,8 +76,7 @@ class Uniform:
         return self.high_us
 
 
-@attrs.frozen
-class Normal:
+class Normal(Struct, frozen=True):
     """Cut off at zero."""
 
     mean_us: int
@@ -94,8 +92,7 @@ class Normal:
         return round(self.mean_us + P99 * self.sigma_us)
 
 
-@attrs.frozen
-class LogNormal:
+class LogNormal(Struct, frozen=True):
     """Given by its median and its 99th percentile."""
 
     p50_us: int
@@ -112,8 +109,7 @@ class LogNormal:
         return self.p99_us
 
 
-@attrs.frozen
-class Exponential:
+class Exponential(Struct, frozen=True):
     mean_us: int
 
     def at(self, u: int, /) -> int:
@@ -126,8 +122,7 @@ class Exponential:
         return round(self.mean_us * math.log(100))
 
 
-@attrs.frozen
-class Choice:
+class Choice(Struct, frozen=True):
     """Shares (ppm, together 100 %) with a fixed or uniform time each."""
 
     parts: tuple[tuple[int, Fixed | Uniform], ...]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 FOREVER: Final = 1 << 62
 """Microseconds that no run reaches (146,000 years); written `forever`."""
@@ -119,8 +119,7 @@ def show_percent(ppm: int) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
 
 
-@attrs.frozen
-class Span:
+class Span(Struct, frozen=True):
     """`a..b`, both ends included; an open end is None."""
 
     low: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub import presets
 from sim_sled.language.distribution import Distribution, parse_distribution
@@ -16,8 +16,7 @@ from sim_sled.language.distribution import Distribution, parse_distribution
 DEFAULT_PRESET: Final = presets.DEFAULT
 
 
-@attrs.frozen
-class Preset:
+class Preset(Struct, frozen=True):
     """`lines`: (kind, what, distribution as text, where the figure is from), as a scenario could write them.
     `sled`: what a sled does beside its VMMs, by the name of its point; scenarios have `set` for that.
     """

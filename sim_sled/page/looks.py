@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import attrs
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from propolis_stub.guest_events import GuestEvent
 from sim_sled.core.happenings import Kind
 from sim_sled.language.words import TERMINAL_STATES
 
 
-@attrs.frozen
-class Look:
+class Look(Struct, frozen=True):
     """A state: `shape` is a name that `static/shapes.js` draws; `light` and `dark` its colour on such a page."""
 
     shape: str
@@ -42,8 +42,7 @@ LOOKS: Final[Mapping[str, Look]] = {
 """Every state a VMM can be in (`words.STATES`), in the order of a life."""
 
 
-@attrs.frozen
-class Fault:
+class Fault(Struct, frozen=True):
     """A button: `body` is what `POST /vmms/{who}/inject` takes."""
 
     label: str
@@ -65,9 +64,7 @@ FAULTS: Final = (
 def words_json() -> dict[str, Any]:
     """The tables as the page takes them."""
     return {
-        "states": [
-            {"word": word, "ends": word in TERMINAL_STATES} | attrs.asdict(look) for word, look in LOOKS.items()
-        ],
-        "faults": [attrs.asdict(each) for each in FAULTS],
+        "states": [{"word": word, "ends": word in TERMINAL_STATES} | asdict(look) for word, look in LOOKS.items()],
+        "faults": [asdict(each) for each in FAULTS],
         "kinds": [each.value.replace(" ", "-") for each in Kind],
     }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from sim_sled.core.event import Event, event_of
 from sim_sled.core.happenings import Happening
@@ -54,7 +54,7 @@ def event_in_run(at_us: int, happening: Happening, who: Subject, line: str) -> E
     event = event_of(
         happening, instance=str(who.instance_id), hostname=who.hostname, ordinal=who.short, sled=who.sled.name
     )
-    return attrs.evolve(event, at_us=at_us, text=line or event.text)
+    return replace(event, at_us=at_us, text=line or event.text)
 
 
 def events_json(events: Iterable[Event]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Final
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.core.crucible.agent import PORTS, Agent
@@ -25,8 +25,7 @@ SLED_PORTS: Final = 1000
 PORT_MAX: Final = 65_535
 
 
-@attrs.frozen
-class _Place:
+class _Place(Struct, frozen=True):
     """An agent and the address its downstairs have; `host` None: all addresses of this machine."""
 
     host: str | None

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 from uuid import UUID
 
-import attrs
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -67,8 +66,7 @@ class RouteTable(Struct, eq=False, gc=False):
     routes: tuple[Mapping[str, object], ...] = ()
 
 
-@attrs.frozen
-class FirewallRules:
+class FirewallRules(Struct, frozen=True):
     vni: int
     rules: tuple[Mapping[str, object], ...]
 

@@ -172,6 +172,44 @@ def test_the_command_that_plays_a_failed_run_again_does(tmp_path):
     assert sim_sled(*words).stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
 
 
+WRONG = [
+    "--variant stopped-too-early",
+    "--sled-variant clock-goes-back",
+    "--swarm --no-guide --hazard reservation_lags",
+]
+
+
+def commands_in(text):
+    return [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("sim-sled ")]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_a_campaign_found_can_be_pasted_where_it_is_kept(tmp_path, monkeypatch, wrong):
+    """Every command of a group's folder does what it says there: the reduced run fails so, and so did the first."""
+    (tmp_path / "web.yaml").write_text(
+        "version: 1\nname: web\nnexus: {hazards: none}\n"
+        "load: [{at: 0s, create: {hostname: web}}, {at: 20s, stop: {hostname: web}}]\n"
+        "expect: [{always: [time_ordered]}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    options = [*wrong.split(), "--runs", 8, "--failures", 1, "--jobs", 1]
+    plain = sim_sled("explore", "web.yaml", *options)
+    assert plain.exit_code == 1, plain.stdout
+    smaller = next(line for line in plain.stdout.splitlines() if line.startswith("    smaller: "))
+    [words] = commands_in(smaller.removeprefix("    smaller: "))
+    assert sim_sled(*words, "--out", "one.yaml").exit_code == 0
+    assert sim_sled("explore", "web.yaml", *options, "--shrink").exit_code == 1
+    [folder] = (tmp_path / "web.found").iterdir()
+    monkeypatch.chdir(folder)
+    key = (folder / "README.md").read_text().splitlines()[0].removeprefix("# ").partition("/")[0]
+    commands = commands_in((folder / "README.md").read_text())
+    assert [words[0] for words in commands] == ["run", "replay", "shrink", "run"]
+    for words in commands:
+        result = sim_sled(*words)
+        assert result.exit_code == (1 if words[0] == "run" else 0), (words, result.stdout, result.stderr)
+        assert words[0] != "run" or key in result.stdout
+
+
 def test_the_last_line_of_several_runs_says_how_many_failed(tmp_path):
     (tmp_path / "bad.yaml").write_text(
         "version: 1\nload: [{at: 0s, create: {hostname: web}}]\n"

@@ -64,6 +64,9 @@ NOBODY_ASKED = (
     "sim_sled.daemon.companion_faults",
     "sim_sled.daemon.judging",
     "sim_sled.daemon.recorder",
+    "sim_sled.daemon.snapshot",
+    "sim_sled.http.bodies_register",
+    "sim_sled.http.bodies_small",
     "sim_sled.daemon.workers",
     "sim_sled.play.virtual",
     "sim_sled.play.run",
@@ -76,7 +79,14 @@ SERVERS = {
     "serve": (
         ["914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:1"],
         "sim_sled.daemon.daemon",
-        ("yaml", "sim_sled.language.schema", "sim_sled.engine", "sim_sled.play.conductor", "nexus_client.stub.nexus"),
+        (
+            "yaml",
+            "propolis_stub.spec",
+            "sim_sled.language.schema",
+            "sim_sled.engine",
+            "sim_sled.play.conductor",
+            "nexus_client.stub.nexus",
+        ),
     ),
     "nexus": (
         ["[::1]:0", "--lockstep", "[::1]:0", "--control", "[::1]:0"],

@@ -1,6 +1,5 @@
 """vmm.py: one VMM between the sled's rules and its Propolis, with nobody around it."""
 
-import attrs
 import msgspec
 import pytest
 from support.rack.driving import (
@@ -265,7 +264,7 @@ def test_a_target_that_is_told_again_goes_on_as_if_it_had_not_been():
 
 def test_property_19_a_target_is_told_once_where_the_existing_simulator_is_wanted():
     bench = bench_of(VmmState.MIGRATING, M1)
-    bench.how = attrs.evolve(bench.how, refuse_repeated_target=True)
+    bench.how = msgspec.structs.replace(bench.how, refuse_repeated_target=True)
     bench.put(IN)
     _refuses(bench, IN, InvalidRequest)
     _refuses(bench, ELSEWHERE, InvalidRequest)

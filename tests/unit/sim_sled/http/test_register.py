@@ -20,11 +20,11 @@ from sim_sled.daemon.graph import pack, unpack
 from sim_sled.http.bodies_register import BODIES, to_registration
 
 ALL = range(1, 49)
-SINCE = [level for level, _ in BODIES]
+SINCE = list(BODIES)
 
 
 def decode(level, body):
-    kind = BODIES[bisect_right(SINCE, level) - 1][1]
+    kind = BODIES[SINCE[bisect_right(SINCE, level) - 1]]
     return kind.decode(json.dumps(body).encode())
 
 

@@ -12,8 +12,8 @@ import re
 from contextlib import suppress
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 from support.daemon.sled_http import SLED, VMM, FakeHost, read_answer, register_body, request, serving
 
 from nexus_client.dropshot.answers import new_request_id
@@ -288,7 +288,7 @@ async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too
     """A client that asks for something new each time takes no memory."""
     router = _Counting(app.SLED.router)
     monkeypatch.setattr(app, "TARGETS_KEPT", 3)
-    async with serving(api=attrs.evolve(app.SLED, router=router)) as sled:
+    async with serving(api=replace(app.SLED, router=router)) as sled:
 
         async def asks(*numbers):
             before = router.asked

@@ -1000,6 +1000,44 @@ def test_nobody_starts_what_nexus_starts_again_after_an_agent_has_lost_it(tmp_pa
     assert (imported.differences, imported.failed) == ((), ())
 
 
+def test_each_vm_is_on_the_sled_that_it_was_on_so_that_what_befalls_a_sled_befalls_the_same(tmp_path):
+    """Nexus places as it likes: four VMs and then one, which a replay's Nexus would spread evenly."""
+    log, other = Log("BRM2"), Log("BRM1")
+    for n in range(4):
+        log.register(n, f"web-{n}", memory_mb=32 * 1024)
+        log.starts(n + 1, f"web-{n}")
+    other.register(5, "db")
+    other.starts(6, "db")
+    log.line(58, "accepted connection", component="dropshot (SledAgent)")
+    log.pid = 700
+    log.agent_starts(60, 64)
+    for n in range(4):
+        log.request(70 + n, f"web-{n}", "get", 404)
+        other.register(80 + n, f"web-{n}/2", memory_mb=32 * 1024)
+        other.starts(81 + n, f"web-{n}/2")
+    imported, scenario = import_(tmp_path, log, other)
+    assert [load.create.sled for load in scenario.load] == ["brm2"] * 4 + ["brm1"]
+    rule, restart = only(scenario, RestartAgent)
+    assert rule.for_.sled == ("brm2",)
+    assert restart.down.at(0) == pytest.approx(6 * S, abs=0.1 * S), "since the last line of the process before"
+    assert scenario.fleet.shape.reservoir >= 4 * 32 * 2**30, "and there is room for all"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_what_waits_in_the_replay_for_a_slower_vm_is_asked_for_later(tmp_path):
+    """One latency for all: a start may take as long as the slowest, and what was asked right after it waits."""
+    log = Log()
+    for at, vm, took in ((0, "slow", 20), (1, "quick", 3)):
+        log.register(at, vm)
+        log.starts(at + 1, vm, took=took)
+    log.stops(6, "quick", teardown=2)
+    log.register(10, "quick/2")
+    log.starts(11, "quick/2", took=4)
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create", "create", "stop", "start"]
+    assert (imported.differences, imported.failed) == ((), ())
+
+
 def test_a_slow_teardown_is_the_agents_whatever_propolis_says_of_its_own_end(tmp_path):
     log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
     log.register(0, "web")

@@ -48,7 +48,7 @@ def test_without_hypothesis_it_is_said_what_to_install():
 @ANYTHING
 @given(ours.register_bodies())
 def test_a_sled_takes_every_registration_and_can_make_the_vm(body):
-    read = BODIES[-1][1].decode(json.dumps(body).encode())
+    read = BODIES[max(BODIES)].decode(json.dumps(body).encode())
     assert fault_of(read.vmm_spec) == ""
     assert to_registration(read).ncpus == body["vmm_spec"]["board"]["cpus"]
 
