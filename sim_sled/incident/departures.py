@@ -176,12 +176,16 @@ class Departures:
         attempts.sort(key=lambda each: each[0])
         count = 0
         for final in (False, True):
-            runs = _runs([a for a in attempts if a[2] is None or a[2].final is final])
-            for run in runs:
-                count += 1
-                self._storm(run, count, final=final)
+            meant = [a for a in attempts if a[2] is None or a[2].final is final]
+            alone = _alone(meant) & self.sheet.draft.hosts.keys()
+            parts = {host: [a for a in meant if a[1] == host] for host in sorted(alone)}
+            parts[""] = [a for a in meant if a[1] not in alone]
+            for host, part in parts.items():
+                for run in _runs(part):
+                    count += 1
+                    self._storm(run, count, host, final=final)
 
-    def _storm(self, run: _Run, number: int, *, final: bool) -> None:
+    def _storm(self, run: _Run, number: int, host: str, *, final: bool) -> None:
         statuses = [bad.status for bad in run.bad]
         status = max(set(statuses), key=statuses.count)
         first, last = run.bad[0], run.bad[-1]
@@ -200,11 +204,14 @@ class Departures:
         better = "nothing after" if run.good_after is None else f"first good {duration(self.sheet.t(run.good_after))}"
         began, ended = duration(self.sheet.t(first.at_us)), duration(self.sheet.t(last.at_us))
         doubt = [f"it began between {good} and {began}, and ended between {ended} and {better}; the middle is taken"]
-        if len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
+        if host:
+            doubt.append("meanwhile Nexus took what other sleds reported: it is this one's alone")
+        elif len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
             doubt.append("only one sled shows it")
         why = [at(first.where, f"not taken: {first.status or 'no answer'}"), at(last.where, "the last one")]
         why.append(f"{len(run.bad)} reports in all")
-        self.sheet.rule(name, "", self.sheet.when(begin), action, why=why, doubt=doubt)
+        whom = f"{{sled: {self.sheet.draft.hosts[host]}}}" if host else ""
+        self.sheet.rule(name, whom, self.sheet.when(begin), action, why=why, doubt=doubt)
         if final and "final_state_acked" in self.sheet.draft.always:
             self.sheet.draft.always.remove("final_state_acked")
             self.sheet.draft.notes.append("A report was lost for good (4xx): 'final_state_acked' is not demanded.")
@@ -497,28 +504,45 @@ class Departures:
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
         puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
-        if not puts or any(each.how in (Ending.GUEST_HALT, Ending.GUEST_RESET, *_EXPLAINS) for each in vmm.ended):
+        if not puts or any(each.how in _EXPLAINS for each in vmm.ended):
             return
+        asked = self._asks(instance, vmm)
         was = ""
         for seen in vmm.observed:
             before, was = was, seen.state
             how = {"rebooting": Ending.GUEST_RESET, "stopping": Ending.GUEST_HALT}.get(seen.state)
-            if before != "running" or how is None or _moves(vmm):
+            if before != "running" or how is None:
                 continue
-            ran_us = next(each.at_us for each in vmm.observed if each.state == "running")
-            # the agent may see late what a request has brought about; the start brought only this about
-            asked = any(
-                put.at_us - put.latency_us - SECOND_US <= seen.at_us <= put.at_us + CLIENT_US
-                for put in puts
-                if put.at_us > ran_us
+            said = any(
+                each.how is how and (how is Ending.GUEST_HALT or abs(each.at_us - seen.at_us) < ONE_CAUSE_US)
+                for each in vmm.ended
             )
-            wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
-            wishes = [wish for wish in wishes if wish.verb in ("stop", "reboot", "delete")]
-            wished = any(abs(wish.at_us - seen.at_us) < CLIENT_US for wish in wishes)
-            if not asked and not wished and unregistered(vmm) is None:
-                self._guest(
-                    instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
-                )
+            moved_away = _moves(vmm) and seen.state == "stopping"
+            if said or moved_away or unregistered(vmm) is not None:
+                continue
+            # the agent may see late what a request has brought about, and each brings one thing about
+            cause = next((each for each in asked if each[0] <= seen.at_us <= each[1]), None)
+            if cause is not None:
+                asked.remove(cause)
+                continue
+            self._guest(instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how))
+
+    def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
+        """When it was asked to stop or to reboot: from when to when that may show."""
+        ran_us = next((each.at_us for each in vmm.observed if each.state == "running"), 0)
+        puts = [
+            (put.at_us - put.latency_us, put.at_us)
+            for put in vmm.asked
+            if put.op is Op.PUT_STATE and put.at_us > ran_us and (put.status is None or put.status < 300)
+        ]
+        wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
+        told = [
+            (wish.at_us, wish.at_us)
+            for wish in wishes
+            if wish.verb in ("stop", "reboot", "delete")
+            and not any(since - ONE_CAUSE_US <= wish.at_us <= until + ONE_CAUSE_US for since, until in puts)
+        ]
+        return sorted((since - SECOND_US, until + CLIENT_US) for since, until in [*puts, *told])
 
     def _never_ran(self, instance: Instance, vmm: Vmm) -> None:
         """A start that lasted until somebody ended it: longer than a replay's would, which then had run first."""
@@ -850,6 +874,17 @@ class _Run:
     bad: list[NotTaken]
     good_before: int | None
     good_after: int | None = None
+
+
+def _alone(attempts: list[tuple[int, str, NotTaken | None]]) -> set[str]:
+    """Sleds whose reports were not taken while those of others were, and only those: the rest is all of Nexus."""
+    found = set()
+    for host in {host for _, host, bad in attempts if bad is not None}:
+        times = [at_us for at_us, whose, bad in attempts if whose == host and bad is not None]
+        others = [bad for at_us, whose, bad in attempts if whose != host and times[0] <= at_us <= times[-1]]
+        if others and all(bad is None for bad in others):
+            found.add(host)
+    return found
 
 
 def _runs(attempts: list[tuple[int, str, NotTaken | None]]) -> list[_Run]:

@@ -554,7 +554,9 @@ def _starting(line: LogLine) -> list[Fact]:
 def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]]:
     def make(line: LogLine) -> list[Fact]:
         phase = "device" if re.search(r"device ?state", line.text("error") + line.msg, re.IGNORECASE) else ""
-        return _make(Migrated, line, failed=failed, side=side, phase=phase)
+        found = _make(Migrated, line, failed=failed, side=side, phase=phase)
+        source = _id(line.text("src_propolis_id") or line.text("source_propolis_id"))  # Nexus names both sides
+        return [attrs.evolve(each, vmm=each.vmm or source) for each in found]
 
     return make
 

@@ -64,6 +64,8 @@ _PATTERN: Final = re.compile(r"\{n(?::0([1-9]))?\}")
 
 def numbered(pattern: str, n: int) -> str:
     """`web-{n}` or `s{n:02}` with its number."""
+    if "{n:" not in pattern:  # most are so, and a fleet or a load has thousands of names
+        return pattern.replace("{n}", str(n))
     return _PATTERN.sub(lambda m: f"{n:0{m[1]}}" if m[1] else str(n), pattern)
 
 

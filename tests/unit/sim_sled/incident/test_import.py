@@ -1061,3 +1061,59 @@ def test_a_guest_that_halts_ends_its_runner_as_any_end_does(tmp_path):
     assert only(scenario, Guest)[1].event == "halt"
     assert not any(load.stop for load in scenario.load)
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_guest_that_resets_soon_after_a_reboot_that_was_asked_for_has_done_it_by_itself(tmp_path):
+    """Each request brings one thing about, however near the next one is."""
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(30, "web", "put")
+    for at in (30.1, 45):
+        log.observes(at, "web", "Rebooting", gen=round(at))
+        log.observes(at + 3, "web", "Running", gen=round(at) + 2)
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create", "reboot"]
+    assert only(scenario, Guest)[1].event == "reset"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("status", [500, None])
+def test_reports_of_one_sled_alone_that_are_not_taken_are_a_rule_for_that_sled(tmp_path, status):
+    log, other = Log(), Log("BRM2")
+    for n, each in enumerate((log, other)):
+        each.register(n, f"web-{n}")
+        each.starts(n + 1, f"web-{n}")
+    log.request(40, "web-0", "put")
+    for at in (40.1, 41, 43, 47):
+        log.publishes(at, "web-0", "Rebooting", gen=5)
+        log.not_taken(at + 0.01, "web-0", status=status)
+    log.observes(56, "web-0", "Rebooting", gen=5)
+    log.observes(56.1, "web-0", "Running", gen=6)
+    other.request(42, "web-1", "put")
+    other.observes(42.1, "web-1", "Rebooting", gen=5)
+    other.observes(45, "web-1", "Running", gen=6)
+    imported, scenario = import_(tmp_path, log, other)
+    rule, _ = only(scenario, NexusReplies if status else Partition)
+    assert rule.for_.sled == ("brm1",)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_migration_of_which_only_nexus_says_that_it_failed_fails(tmp_path):
+    log, other, far = Log(), Log("BRM2"), nexus()
+    log.register(0, "web")
+    log.starts(1, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    log.observes(33, "web", "Running", gen=6)
+    other.observes(33, "web/2", "Failed", gen=6)
+    sides = {
+        "src_propolis_id": uid("vmm web"),
+        "target_propolis_id": uid("vmm web/2"),
+        "instance_id": uid("instance web"),
+    }
+    far.line(33.5, "instance update (migration failed): clearing migration IDs", migration_id=uid("m"), **sides)
+    imported, scenario = import_(tmp_path, log, other, far)
+    assert only(scenario, MigrationFate)[1].result == "failed"
+    assert (imported.differences, imported.failed) == ((), ())
