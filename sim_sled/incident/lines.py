@@ -265,7 +265,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
 
 @attrs.define
 class _Smf:
-    """SMF's lines of a file. They have no year and name nobody: the record after them does, if all are of one host."""
+    """SMF's lines of a file. They have no year and name nobody; the record after them does, if there is one host."""
 
     said: list[tuple[Where, str]] = attrs.field(factory=list)
     _hosts: set[str] = attrs.field(factory=set)

@@ -1171,7 +1171,8 @@ def test_in_a_form_that_names_no_hosts_each_file_is_of_one(tmp_path):
     def printed(log):
         for line in map(json.loads, log.lines):
             time, component = line.pop("time")[11:].rstrip("Z").ljust(12, "0"), line.pop("component", "")
-            yield f"{time if '.' in time else time[:8] + '.000'}Z INFO {line.pop('name')} ({component}): {line.pop('msg')}"
+            time = time if "." in time else time[:8] + ".000"
+            yield f"{time}Z INFO {line.pop('name')} ({component}): {line.pop('msg')}"
             yield from (f"    {key} = {line[key]}" for key in sorted(line.keys() - {"hostname", "pid", "v", "level"}))
 
     log, other = Log(), Log("BRM2")
