@@ -45,7 +45,9 @@ class SledGot(Struct, frozen=True):
 
 
 class CreateInstance(Struct, frozen=True):
-    """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled (not in the original)."""
+    """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled while that
+    is in service (not in the original).
+    """
 
     ticket: int
     name: str

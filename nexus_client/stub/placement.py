@@ -35,6 +35,12 @@ def host_of(sa_address: str) -> IPv6Address:
     return IPv6Address(host[1:])
 
 
+def pinned(ctx: Scope, instance: Instance) -> UUID | None:
+    """The sled to which an instance's starts are pinned, while it is in service: one that is expunged frees them."""
+    sled = ctx.records.sleds.get(instance.pinned_sled_id) if instance.pinned_sled_id is not None else None
+    return None if sled is not None and sled.policy != "in_service" else instance.pinned_sled_id
+
+
 def choose_sled(ctx: Scope, instance: Instance, wanted: UUID | None) -> Sled:
     """A sled with room, or 507; an unknown wanted one is no candidate (NX 4.2)."""
     records = ctx.records

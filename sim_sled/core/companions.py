@@ -279,6 +279,7 @@ class Companions(Area):
     def fill_dns(self, config: DnsConfig) -> None:
         """What a hand-off does to the DNS server of this sled. Raises `DnsGeneration` as for everybody."""
         self.dns.put(config, self.estate.now_us)
+        self.changed()
 
     def has_artifact(self, sha256: str) -> bool:
         """Whether the depot has it."""

@@ -25,12 +25,14 @@ from sim_sled.incident.life import (
     edges,
     first,
     forgotten,
+    is_target,
     told_end,
     vanished_with_its_sled,
     wanted,
 )
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
 from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.language.schema import GIB, Shape
 
 BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
@@ -39,6 +41,11 @@ _WISH_US: Final = 5 * SECOND_US
 _AFTER_US: Final = 100_000
 """So long after what had to come first something is asked for in a replay."""
 _TO_THE_END: Final = ("stopping -> stopped", TEARDOWN)
+NCPUS: Final = 2
+MEMORY: Final = 4 * GIB
+"""What is invented where no line has a VM's size."""
+CPUS_MAX: Final = 4_096
+"""Of a sled, in the language."""
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -52,6 +59,8 @@ def derive(incident: Incident, name: str) -> Draft:
 @attrs.define
 class _Deriver:
     sheet: Sheet
+    _late: dict[str, list[tuple[int, int]]] = attrs.field(factory=lambda: defaultdict(list))
+    """Of each instance: when something was asked for, and how much later it is in the replay."""
 
     @property
     def incident(self) -> Incident:
@@ -64,6 +73,7 @@ class _Deriver:
     def all(self) -> Draft:
         told = self.incident.told()
         self._hosts()
+        self._room(told)
         self._start_of_time(told)
         self._latencies(told)
         for instance in told:
@@ -96,6 +106,15 @@ class _Deriver:
         for host in self.incident.sleds:
             self.draft.hosts[host] = slug(host)
 
+    def _room(self, told: list[Instance]) -> None:
+        """Sleds with room for all VMs, and as much again for targets of migrations: what they have nobody logs."""
+        usual = Shape()
+        cpus = 2 * sum(each.ncpus or NCPUS for each in told)
+        memory_gib = -(-2 * sum(each.memory or MEMORY for each in told) // GIB)
+        if cpus > usual.cpus or memory_gib * GIB > usual.reservoir:
+            cpus = min(max(cpus, usual.cpus), CPUS_MAX)
+            self.draft.shape = f"{{cpus: {cpus}, ram: {memory_gib + 64}GiB, reservoir: {memory_gib}GiB}}"
+
     def _start_of_time(self, told: list[Instance]) -> None:
         """T = 0 is the earliest record; where VMs ran before, they are created first and everything is shifted."""
         early = [vmm for each in told for vmm in each.vmms[:1] if not vmm.is_noise and self._ran_before(each)]
@@ -116,7 +135,7 @@ class _Deriver:
         return all(at_us > vmm.first_us() + SECOND_US for at_us in begun)
 
     def _load(self, instance: Instance) -> None:
-        size = f"ncpus: {instance.ncpus or 2}, memory: {_size(instance.memory)}"
+        size = f"ncpus: {instance.ncpus or NCPUS}, memory: {_size(instance.memory or MEMORY)}"
         called = instance in self.incident.called.values()
         doubt = [] if instance.name or called else [f"no line names {instance.id}; '{instance.shown}' is invented"]
         if instance.ncpus is None:
@@ -144,6 +163,9 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
+        host = self._began_on(instance)
+        if host is not None and len(self.draft.hosts) > 1:
+            more += f", sled: {host}"
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
@@ -160,10 +182,23 @@ class _Deriver:
             return
         self._wish(instance, user.verb, user.at_us, [at(user.where, f"POST {user.verb}, {user.status}")])
 
+    def _began_on(self, instance: Instance) -> str | None:
+        """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
+        placed = (vmm for vmm in instance.vmms if not vmm.is_noise and not is_target(vmm))
+        return next((self.draft.hosts.get(vmm.sled) for vmm in placed), None)
+
     def _wish(self, instance: Instance, verb: str, at_us: int, why: list[str], doubt: tuple[str, ...] = ()) -> None:
         """What somebody wants of a VM; not before what it came after in the logs has happened in the replay, too."""
-        ready_us, late = self._ready(instance, verb, at_us)
+        ready_us, late = self._pushed(instance, verb, at_us)
         self.sheet.load(self.sheet.t(ready_us), f"{verb}: {host_named(instance.shown)}", why, (*doubt, *late))
+
+    def _pushed(self, instance: Instance, verb: str, at_us: int) -> tuple[int, tuple[str, ...]]:
+        """As `_ready`, and what comes after something that is later in the replay is as much later."""
+        ready_us, late = self._ready(instance, verb, at_us)
+        earlier = [by_us for since_us, by_us in self._late[instance.id] if since_us < at_us]
+        ready_us += max(earlier, default=0)
+        self._late[instance.id].append((at_us, ready_us - at_us))
+        return ready_us, late
 
     def _ready(self, instance: Instance, verb: str, at_us: int) -> tuple[int, tuple[str, ...]]:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
@@ -195,8 +230,12 @@ class _Deriver:
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
+        moved = [v for v in instance.vmms if is_target(v) and target is not None and v.first_us() < target.first_us()]
+        is_on = self.draft.hosts.get(moved[-1].sled) if moved else self._began_on(instance)
+        if host == is_on:  # a start meanwhile was elsewhere, which a replay does not know
+            host = None
         to = "" if host is None else f", to: {host}"
-        ready_us, late = self._ready(instance, "migrate", at_us)
+        ready_us, late = self._pushed(instance, "migrate", at_us)
         action = f"migrate: {{hostname: {word(instance.shown)}{to}}}"
         self.sheet.load(self.sheet.t(ready_us), action, [why], (*doubt, *late))
 
@@ -405,9 +444,7 @@ def _generous(us: int) -> int:
     return -(-(us * 3 // 2 + 10 * SECOND_US) // (5 * SECOND_US)) * 5 * SECOND_US
 
 
-def _size(memory: int | None) -> str:
-    if memory is None:
-        return "4GiB"
+def _size(memory: int) -> str:
     for unit, each in (("GiB", 1024**3), ("MiB", 1024**2)):
         if memory % each == 0 and memory:
             return f"{memory // each}{unit}"

@@ -36,6 +36,11 @@ def told_end(vmm: Vmm) -> Published | None:
     return next((p for p in vmm.published if p.state == "destroyed"), None)
 
 
+def is_target(vmm: Vmm) -> bool:
+    """Whether it was registered as a migration's target."""
+    return vmm.described is not None and vmm.described.migration
+
+
 def unregistered(vmm: Vmm) -> Asked | None:
     """The first request to forget it: its sled observes nothing more of it."""
     return next((each for each in vmm.asked if each.op is Op.UNREGISTER and each.status is not None), None)

@@ -26,12 +26,14 @@ class Entry:
 
 @attrs.define
 class Draft:
-    """A scenario to be written. `notes`: what is said in the head and in the summary; `compared`: by host name, the
-    VMMs a replay is held against; `run_on`: who is left in a state for ever; `forgotten`: ids of forgotten VMMs.
+    """A scenario to be written. `shape`: of every sled, "" if the language's has room for all; `notes`: what is said
+    in the head and in the summary; `compared`: by host name, the VMMs a replay is held against; `run_on`: who is left
+    in a state for ever; `forgotten`: ids of forgotten VMMs.
     """
 
     name: str
     sleds: int = 1
+    shape: str = ""
     load: list[tuple[int, Entry]] = attrs.field(factory=list)
     latency: list[Entry] = attrs.field(factory=list)
     rules: list[Entry] = attrs.field(factory=list)

@@ -42,6 +42,7 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
+from sim_sled.incident.lines import LogLine
 
 FACTS_MAX: Final = 5_000_000
 """Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
@@ -190,16 +191,25 @@ class Collector:
     _quiet: Counter[str] = attrs.field(factory=Counter)
     _alive: dict[str, Asked] = attrs.field(factory=dict)
     """Of each sled: the last check that went well. Not kept, but it says that the agent lived."""
+    _processes: dict[str, LogLine] = attrs.field(factory=dict)
+    """Of each host: its last record."""
+    _ended: dict[str, LogLine] = attrs.field(factory=dict)
+    """Of each sled: the last record of an agent's process after which another one wrote."""
     _places: set[tuple[str, str]] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
     _first: dict[str, int] = attrs.field(factory=dict)
     _last: dict[str, int] = attrs.field(factory=dict)
     overflowed: bool = False
 
-    def seen(self, program: str, host: str, at_us: int) -> None:
+    def seen(self, line: LogLine, at_us: int) -> None:
         """Called for every record: who writes, and from when to when."""
+        program, host = line.program, line.host
         self.programs[program] += 1
         self._hosts.setdefault(host, program)
+        process = self._processes.get(host)
+        if process is not None and process.pid != line.pid and program == "sled-agent":
+            self._ended[host] = process
+        self._processes[host] = line
         if at_us >= VALID_SINCE_US:
             self._first[host] = min(at_us, self._first.get(host, at_us))
             self._last[host] = max(at_us, self._last.get(host, at_us))
@@ -210,9 +220,11 @@ class Collector:
             self._quiet[fact.vmm] += 1
             self._alive[fact.host] = fact
             return
-        if isinstance(fact, Agent) and fact.step == "starts" and fact.host in self._alive:
-            last = self._alive.pop(fact.host)
-            self.facts.append(Agent(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives"))
+        if isinstance(fact, Agent) and fact.step == "starts":
+            for last in (self._alive.pop(fact.host, None), self._lived(fact)):
+                if last is not None:
+                    lived = Agent(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives")
+                    self.facts.append(lived)
         if isinstance(fact, OnSled):
             if (fact.vmm, fact.serial) in self._places:
                 return
@@ -223,6 +235,13 @@ class Collector:
             self.overflowed = True
             return
         self.facts.append(fact)
+
+    def _lived(self, start: Agent) -> Fact | None:
+        """The last record of the process before, if an agent that starts is another one."""
+        line = self._ended.pop(start.host, None)
+        if line is None or line.time_us is None or line.pid == start.pid:
+            return None
+        return Fact(where=line.where, host=line.host, at_us=line.time_us, pid=line.pid)
 
     def incident(self) -> Incident:
         """The whole, on one clock."""

@@ -14,6 +14,7 @@ from sim_sled.incident.lines import Reading
 from sim_sled.incident.sheet import Draft, Entry
 
 WIDTH: Final = 118
+_SHAPE: Final = "what a sled has is in no line; as much as all of these VMs could need on one of them"
 _FILES_MAX: Final = 8
 """Files named in the first line: a rack's logs are hundreds, and each entry names its own."""
 _NOT_MEANT: Final = "Nobody has to believe this file: what was concluded says so ('uncertain:')."
@@ -59,7 +60,10 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
 def _fleet(draft: Draft) -> list[str]:
     if not draft.hosts:
         return [f"fleet: {{sleds: {draft.sleds}}}"]
-    out = [f"fleet:\n  sleds: {draft.sleds}", "  overrides:"]
+    out = [f"fleet:\n  sleds: {draft.sleds}"]
+    if draft.shape:
+        out += [f"  # uncertain: {_SHAPE}", f"  shape: {draft.shape}"]
+    out.append("  overrides:")
     for number, (host, name) in enumerate(draft.hosts.items(), 1):
         out += [f"  # {_flat(host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
     return out

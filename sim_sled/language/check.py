@@ -9,8 +9,9 @@ Read next: cli/scenario_texts.py, daemon/doing.py, engine/engine.py, language/ch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +38,7 @@ from sim_sled.language.schema import (
 )
 from sim_sled.language.selector import Selector
 from sim_sled.language.source import Mark, Problems
-from sim_sled.language.words import hint
+from sim_sled.language.words import hint, is_glob
 
 HOSTNAMES_MAX: Final = 50_000
 """Host names that are compared with selectors; with more nothing is said about selectors that match none."""
@@ -262,12 +263,12 @@ def _check_selector(
 
 
 def _tell_unmatched(
-    globs: Iterable[str], known: Iterable[str], mark: Mark, noun: str, problems: Problems, *, code: str = "W300"
+    globs: Iterable[str], known: Collection[str], mark: Mark, noun: str, problems: Problems, *, code: str = "W300"
 ) -> None:  # fmt: skip
-    names = list(known)
     for pattern in globs:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = hint(pattern, names[:5_000])
+        met = any(fnmatchcase(name, pattern) for name in known) if is_glob(pattern) else pattern in known
+        if not met:
+            near = hint(pattern, islice(known, 5_000))
             problems.add(code, mark, f"no {noun} of this scenario matches '{pattern[:60]}'{near}")
 
 
@@ -359,6 +360,8 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
             problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
+    if create is not None and create.sled is not None and create.sled not in sleds:
+        problems.add("E262", create.mark("sled"), f"no sled '{create.sled}'{hint(create.sled, sleds)}")
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):

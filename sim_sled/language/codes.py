@@ -64,7 +64,7 @@ CODES: Final[dict[str, str]] = {
     "E253": "a state that this subject never has",
     "E260": "a load entry needs `at`, or `every` with `from` and `to`; not both",
     "E261": "a hostname without `{n}` for more than one instance",
-    "E262": "an unknown sled to migrate to",
+    "E262": "an unknown sled to start on or to migrate to",
     "E263": "a churn whose weights are all zero",
     "E264": "a load entry needs exactly one action",
     "W300": "a selector that matches nothing",

@@ -64,6 +64,8 @@ _PATTERN: Final = re.compile(r"\{n(?::0([1-9]))?\}")
 
 def numbered(pattern: str, n: int) -> str:
     """`web-{n}` or `s{n:02}` with its number."""
+    if "{n:" not in pattern:  # most are so, and a fleet or a load has thousands of names
+        return pattern.replace("{n}", str(n))
     return _PATTERN.sub(lambda m: f"{n:0{m[1]}}" if m[1] else str(n), pattern)
 
 
@@ -361,6 +363,13 @@ class Create(Located):
     silo: str | None = f(text("name", 63), "Silo.", default=None, words="`default`")
     start: bool = f(Boolean(), "Start them.", default=True)
     spread: int = f(duration(), "Spread evenly over that time.", default=0, words="0s")
+    sled: str | None = f(
+        text("sled"),
+        "Each start is on this sled while it is in service; a Nexus of your own places them itself.",
+        default=None,
+        words="where there is room",
+        codes="E262",
+    )
 
 
 @attrs.frozen

@@ -74,6 +74,7 @@ def size_of(s: Scenario) -> tuple[int, ...]:
     parts += sum(bool(getattr(load.churn, verb)) for load in s.load if load.churn is not None for verb in _VERBS)
     parts += sum(getattr(load, load.action()) != EVERYTHING for load in s.load if load.action() in _CHOOSING)
     parts += sum(load.migrate is not None and load.migrate.to != "any" for load in s.load)
+    parts += sum(load.create is not None and load.create.sled is not None for load in s.load)
     ends = sum((load.at or 0) + (load.to or 0) for load in s.load)
     return s.fleet.sleds, made, parts, ends
 
@@ -363,6 +364,8 @@ def _named_alone(load: Load, names: list[str]) -> Iterator[Load]:
 def _smaller_load(load: Load) -> Iterator[Load]:
     if load.create is not None:
         count = load.create.count
+        if load.create.sled is not None:
+            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=None))
         for fewer in sorted({1, 2, 3, count // 2, count - 1}):
             if 0 < fewer < count:
                 yield attrs.evolve(load, create=attrs.evolve(load.create, count=fewer))

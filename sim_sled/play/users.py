@@ -176,7 +176,13 @@ class Users:
 
     def _maker(self, hostname: str, create: Create) -> Callable[[], None]:
         return lambda: self._make(
-            hostname, create.ncpus, create.memory, start=create.start, project=create.project, silo=create.silo
+            hostname,
+            create.ncpus,
+            create.memory,
+            start=create.start,
+            project=create.project,
+            silo=create.silo,
+            sled=create.sled,
         )
 
     def _did(self, verb: str, hostname: str, create: Create | None = None, to: str = "") -> None:
@@ -192,12 +198,22 @@ class Users:
         start: bool,
         project: str | None = None,
         silo: str | None = None,
+        sled: str | None = None,
     ) -> None:
         world = self.world
+        pinned = None if sled is None else world.engine.cast.sleds[sled].id
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
-                ticket, hostname, hostname, ncpus, memory, start, project=project or "default", silo=silo or "default"
+                ticket,
+                hostname,
+                hostname,
+                ncpus,
+                memory,
+                start,
+                project=project or "default",
+                silo=silo or "default",
+                sled_id=pinned,
             )
 
         world.ask(item, self._answered(f"create {hostname}", creates=True))
@@ -206,7 +222,15 @@ class Users:
             self._did(
                 "create",
                 hostname,
-                Create(hostname=hostname, ncpus=ncpus, memory=memory, project=project, silo=silo, start=start),
+                Create(
+                    hostname=hostname,
+                    ncpus=ncpus,
+                    memory=memory,
+                    project=project,
+                    silo=silo,
+                    start=start,
+                    sled=sled,
+                ),
             )
             world.engine.names[row.project_id] = project or "default"
             world.engine.names[row.silo_id] = silo or "default"

@@ -315,6 +315,7 @@ creates = with_few(
         "silo": names,
         "start": st.booleans(),
         "spread": times,
+        "sled": st.just("sled-2"),
     },
 )
 churns = with_few(

@@ -109,27 +109,13 @@ def kind_at(level, method, path):
     return ROUTER.find(method, re.sub(r"\{[^}]*\}", "x", path), level)[0].body
 
 
-def _expanded(schema, level, seen=()):
-    """A schema with everything that it refers to, as a text that can be compared."""
-    if isinstance(schema, list):
-        return [_expanded(each, level, seen) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        if name in seen:
-            return name
-        return _expanded(documents.document(level)["components"]["schemas"][name], level, (*seen, name))
-    return {key: _expanded(value, level, seen) for key, value in sorted(schema.items())}
-
-
 def _changes(method, path):
     """Versions that have another body than the one before, and the last."""
     found, before = [], None
     for level in documents.VERSIONS:
         if (method, path) not in documents.operations(level):
             continue
-        now = json.dumps(_expanded(documents.body_schema(level, method, path), level))
+        now = json.dumps(documents.expanded(level, documents.body_schema(level, method, path)))
         if now != before:
             found.append(level)
         before = now

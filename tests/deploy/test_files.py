@@ -169,9 +169,10 @@ def test_a_pod_of_the_campaign_plays_its_own_seeds(environ, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_action_starts_a_rack_and_says_where_it_is(environ, tmp_path):
+def test_the_action_starts_a_rack_says_where_it_is_and_has_its_verdict_at_the_end(environ, tmp_path):
     start = next(step for step in ACTION["runs"]["steps"] if step.get("id") == "up")
     inputs = {name: each["default"] for name, each in ACTION["inputs"].items()}
+    inputs |= {"scenario": "stuck-stop", "seed": "7", "junit": "verdict.xml"}
     given = {
         name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda found: inputs[found[1]], value)
         for name, value in start["env"].items()
@@ -194,7 +195,10 @@ def test_the_action_starts_a_rack_and_says_where_it_is(environ, tmp_path):
         assert outputs.keys() == wanted
         assert all(re.fullmatch(r"\S+:\d+", value) for value in outputs.values())
     finally:
-        subprocess.run([*PROGRAM, "down", "action"], env=environ, check=False, capture_output=True, timeout=60)
+        down = [*PROGRAM, "down", "action"]
+        ended = subprocess.run(down, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, "stuck-stop  seed 7" in ended.stderr) == (1, True), "nobody had an instance: no success"
+    assert "<testsuite" in (tmp_path / "verdict.xml").read_text()
 
 
 # --- the unit

@@ -53,6 +53,8 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int | None, str]:
     """Exit code of pytest (None: it had to be ended) and what it said last."""
     # no compiled files: a bug of the same length, planted within a second, would not be seen
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    # nor plugins that nobody has named: each would be loaded, and ours have its modules rewritten, for every bug
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     try:
         done = subprocess.run(

@@ -37,7 +37,7 @@ def reserve(ctx: Scope, saga: VmmSaga) -> Wish:
     starts = saga.kind is SagaKind.START
     if saga.propolis_id is not None and saga.propolis_id in ctx.records.reservations:
         return None
-    sled = placement.choose_sled(ctx, row, row.pinned_sled_id if starts else saga.sled_id)
+    sled = placement.choose_sled(ctx, row, placement.pinned(ctx, row) if starts else saga.sled_id)
     if saga.propolis_id is None:
         saga.propolis_id = ctx.new_id("vmm")
     saga.sled_id = sled.id

@@ -74,7 +74,7 @@ async def running(
     sleds: tuple[UUID, ...] = (SLED,),
     **config: Any,
 ) -> AsyncIterator[Running]:
-    """A daemon that nobody registers; it is stopped at the end."""
+    """A daemon that nobody registers; it is stopped at the end, and has on the disk then what it would keep."""
     made = [SledConfig(each, "[::1]:0", hardware=hardware or Hardware(zpools=2), **config) for each in sleds]
     daemon = Daemon(made, Options(nexus="[::1]:9", register=False, state_dir=state_dir, shutdown_wait_s=0))
     await daemon.start()
@@ -84,3 +84,16 @@ async def running(
             yield Running(daemon, session, sleds[0])
         finally:
             await daemon.stop()
+            if state_dir is not None:
+                assert _unwritten(daemon, state_dir) == []
+
+
+def _unwritten(daemon: Daemon, state_dir: Path) -> list[str]:
+    """Areas that have changed since they were written last."""
+    found = []
+    for sled_id, sled in daemon.rack.sleds.items():
+        for kind, area in sled.estate.made.items():
+            file = state_dir / str(sled_id) / "facts" / f"{kind.kept_as}.json"
+            if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(area.dump())):
+                found.append(f"{sled_id} {kind.__name__}")
+    return found

@@ -70,23 +70,8 @@ class EstateDriver:
     def ask(self, area: type, how: Any, *args: Any, sled: uuid.UUID = SLED) -> Any:
         self._tickets += 1
         item = contract.CallArea(self._tickets, sled, ESTATE, ask(area, how, *args))
-        with self._nothing_changes_unheard():
+        with nothing_changes_unheard(self.rack):
             return self._perform(self.rack.handle(item, self.now_us))
-
-    @contextlib.contextmanager
-    def _nothing_changes_unheard(self) -> Iterator[None]:
-        estates = [sled.estate for sled in self.rack.sleds.values()]
-        before = [(estate, set(estate.unsaved), _kept(estate)) for estate in estates]
-        for estate in estates:
-            estate.unsaved.clear()
-        try:
-            yield
-        finally:
-            for estate, unsaved, kept in before:
-                now = _kept(estate)
-                changed = {kind for kind in kept if now[kind] != kept[kind]}
-                assert changed <= estate.unsaved, "an area has changed and told nobody"
-                estate.unsaved |= unsaved
 
     def _perform(self, effects: list[contract.Effect]) -> Any:
         answer = None
@@ -103,13 +88,30 @@ class EstateDriver:
         until = self.now_us + us
         while (due := self.rack.next_deadline_us()) is not None and due <= until:
             self.now_us = max(self.now_us, due)
-            with self._nothing_changes_unheard():
+            with nothing_changes_unheard(self.rack):
                 self._perform(self.rack.handle(contract.Tick(), self.now_us))
         self.now_us = until
 
     def of(self, area: type, sled: uuid.UUID = SLED) -> Any:
         """The area itself, to set faults and to look inside."""
         return self.rack.sleds[sled].estate.of(area)
+
+
+@contextlib.contextmanager
+def nothing_changes_unheard(rack: Rack) -> Iterator[None]:
+    """Whatever an area would keep is as it was, or is to be written."""
+    estates = [sled.estate for sled in rack.sleds.values()]
+    before = [(estate, set(estate.unsaved), _kept(estate)) for estate in estates]
+    for estate in estates:
+        estate.unsaved.clear()
+    try:
+        yield
+    finally:
+        for estate, unsaved, kept in before:
+            now = _kept(estate)
+            changed = {kind for kind in kept if now[kind] != kept[kind]}
+            assert changed <= estate.unsaved, "an area has changed and told nobody"
+            estate.unsaved |= unsaved
 
 
 def _kept(estate: Estate) -> dict[type[Area], str]:

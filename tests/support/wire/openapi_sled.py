@@ -32,6 +32,20 @@ def body_schema(level: int, method: str, path: str) -> dict[str, Any]:
     return operations(level)[method, path]["requestBody"]["content"]["application/json"]["schema"]
 
 
+def expanded(level: int, schema: Any, seen: tuple[str, ...] = ()) -> Any:
+    """A schema with everything that it refers to, so that versions can be compared."""
+    if isinstance(schema, list):
+        return [expanded(level, each, seen) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        if name in seen:
+            return name
+        return expanded(level, document(level)["components"]["schemas"][name], (*seen, name))
+    return {key: expanded(level, value, seen) for key, value in sorted(schema.items())}
+
+
 def faults(level: int, schema: dict[str, Any], value: Any) -> list[str]:
     """What does not fit; empty if all does."""
     return documents.faults(f"sled-agent/{level}.0.0", schema, value)

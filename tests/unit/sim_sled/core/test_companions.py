@@ -4,7 +4,7 @@ import json
 from uuid import UUID
 
 import pytest
-from support.rack.estate import Fixed, config, zone
+from support.rack.estate import Fixed, config, nothing_changes_unheard, zone
 from support.rack.estate import dataset as dataset_row
 from support.wire.documents import fits
 
@@ -46,9 +46,9 @@ class Bench:
 
     def area(self, how, *args):
         self._ticket += 1
-        effects = self.rack.handle(
-            contract.CallArea(self._ticket, SLED, ESTATE, ask(Companions, how, *args)), self.now_us
-        )
+        call = contract.CallArea(self._ticket, SLED, ESTATE, ask(Companions, how, *args))
+        with nothing_changes_unheard(self.rack):
+            effects = self.rack.handle(call, self.now_us)
         self.told += [each for each in effects if isinstance(each, TellNexus)]
         (value,) = (each.value for each in effects if isinstance(each, contract.Reply))
         return value
@@ -67,7 +67,9 @@ class Bench:
 
     def wait(self, us):
         self.now_us += us
-        self.told += [each for each in self.rack.handle(contract.Tick(), self.now_us) if isinstance(each, TellNexus)]
+        with nothing_changes_unheard(self.rack):
+            effects = self.rack.handle(contract.Tick(), self.now_us)
+        self.told += [each for each in effects if isinstance(each, TellNexus)]
 
 
 @pytest.fixture(name="bench")

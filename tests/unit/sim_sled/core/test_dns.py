@@ -54,6 +54,8 @@ def test_a_host_that_a_record_names_comes_along_with_its_addresses(dns):
     assert found.more == (("api.oxide.example.", HERE), ("api.oxide.example.", THERE))
     assert dns.ask("oxide.example", "NS").more == (("ns1.oxide.example", HERE),)
     assert dns.ask("oxide.example", "A").records == ()
+    dns.put(config(3, zone("here.internal", _far=[Record("SRV", Srv(0, 0, 1, "far.away.example"))])), 6)
+    assert dns.ask("_far.here.internal", "SRV").more == (), "nobody here knows that host"
 
 
 def test_generations_only_grow_and_the_same_one_is_not_looked_at(dns):

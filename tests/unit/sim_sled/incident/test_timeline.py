@@ -1,7 +1,7 @@
 """Facts of several files on one clock: whose word counts, and by what clocks are set right (LG 0, 5)."""
 
 from sim_sled.incident.facts import Observed, Published, Received
-from sim_sled.incident.lines import Where
+from sim_sled.incident.lines import LogLine, Where
 from sim_sled.incident.timeline import Collector, Skew
 
 S = 1_000_000
@@ -13,11 +13,15 @@ def fact(kind, at_s, host="BRM1", **more):
     return kind(where=Where("a.log", 1), host=host, at_us=TODAY + int(at_s * S), vmm=VM, **more)
 
 
+def record(program, host):
+    return LogLine(Where("a.log", 1), program, host, 600, 30, TODAY, "anything", {})
+
+
 def incident(*facts, nexus=False):
     collector = Collector()
-    collector.seen("sled-agent", "BRM1", TODAY)
+    collector.seen(record("sled-agent", "BRM1"), TODAY)
     if nexus:
-        collector.seen("nexus", "nexus-1", TODAY)
+        collector.seen(record("nexus", "nexus-1"), TODAY)
     for each in facts:
         collector.add(each)
     return collector.incident()

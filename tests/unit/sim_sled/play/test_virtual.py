@@ -2,6 +2,7 @@
 
 from nexus_client.stub.config import Config, SagaMode
 from sim_sled.language.check import parse_scenario
+from sim_sled.play.run import play
 from sim_sled.play.virtual import World
 
 CHURN = """version: 1
@@ -51,3 +52,22 @@ def test_whoever_is_due_first_comes_next_at_every_step_of_a_run():
     assert world.elapsed_us > 60_000_000
     assert crashed > 0
     assert world.users.done > 10
+
+
+PINNED = """version: 1
+fleet: {sleds: 2}
+latency: instant
+load:
+- at: 0s
+  create: {hostname: "web-{n}", count: 3, sled: sled-2}
+rules:
+- {name: gone, when: {at: 30s}, for: {sled: sled-2}, do: [{power_off_sled: {lasts: forever}}, {expunge_sled: true}]}
+"""
+
+
+def test_vms_start_on_the_sled_that_the_scenario_names_until_it_is_expunged():
+    scenario, problems = parse_scenario(PINNED)
+    assert scenario is not None, problems.text()
+    result = play(scenario, 1)
+    registered = [line.sled for line in result.lines if line.kind == "registered"]
+    assert registered == ["sled-2"] * 3 + ["sled-1"] * 3, "though the other one had more room"
