@@ -125,6 +125,8 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
         _print(rows)
         return GOOD
     show(_PS, _ps_rows(rows), _ps_table)
+    if not rows and sys.stdout.isatty():
+        sys.stdout.write("no VMM is here: as soon as Nexus registers one with a sled, it is\n")
     return GOOD
 
 

@@ -165,7 +165,8 @@ def figures(explored: Explored) -> str:
 
 def brief(explored: Explored, rate: float) -> str:
     """As `figures`, for a bar: with the bar and the time left it fits into 80 columns. `rate`: seeds per second."""
-    text = f"{explored.runs} runs, {rate:.0f}/s, {explored.virtual_us / HOUR_US:.1f} h, {explored.failed} failed"
+    hours = explored.virtual_us / HOUR_US
+    text = f"{explored.runs} runs, {rate:.0f}/s, {hours:.{0 if hours >= 100 else 1}f} h, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)}"
     return text + (f", {explored.covered} tuples" if explored.covered else "")

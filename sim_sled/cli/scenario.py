@@ -305,7 +305,7 @@ def explore(
     )
     with _campaign(runs) as (told, say):
         _, outcome = explore_file(file, options, told, say)
-    _say(outcome)
+    _say(outcome, sentences=not json and Path("-") not in (out, junit))
 
 
 def shrink(
@@ -542,7 +542,7 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TimeRemainingColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=6), TimeRemainingColumn())
             bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
             task = bar.add_task("", total=total)
         yield told, say

@@ -9,18 +9,22 @@ Read before: files.py. Read next: cli/sled_options.py.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TextIO
+from typing import Final, NoReturn, TextIO
 
 import typer
 
 from nexus_client.dropshot import streams
 from nexus_client.dropshot.command_line import INTERRUPTED
 from nexus_client.dropshot.streams import CannotWrite
+
+_COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
+"""`    again: sim-sled run ...`"""
 
 
 def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
@@ -88,11 +92,11 @@ def fitted(text: str, stream: TextIO | None = None) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Lines that are longer than `width` go on a little further in than they begin."""
+    """Lines that are longer than `width` go on a little further in than they begin; commands to paste stay whole."""
     out: list[str] = []
     for line in text.splitlines(keepends=True):
         bare = line.rstrip("\n")
-        if len(bare) <= width:
+        if len(bare) <= width or _COMMAND.match(bare):
             out.append(line)
             continue
         inner = " " * min(len(bare) - len(bare.lstrip()) + 2, width // 2)

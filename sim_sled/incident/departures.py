@@ -102,8 +102,11 @@ class Departures:
                     if not self._lost(host, step.at_us):
                         continue  # the log begins with it: nothing was lost that anybody knows of
                     before, doubt = step.at_us, ["how long it was down before its log begins is not known"]
-                boot = host in self.incident.booted_1986 or any(
-                    s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps
+                silent_us = self._silent(host, before, step.at_us)
+                boot = (
+                    host in self.incident.booted_1986
+                    or silent_us > CLIENT_US
+                    or any(s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps)
                 )
                 if not boot and step.at_us - before > QUIET_US:
                     # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once
@@ -113,6 +116,8 @@ class Departures:
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
                 )
+                if silent_us > CLIENT_US:
+                    doubt.append(f"taken for a boot: Nexus could not reach it for {duration(silent_us)}")
                 action = (
                     f"reboot_sled: {{down: {duration(down)}}}"
                     if boot
@@ -128,6 +133,17 @@ class Departures:
                     why=[at(step.where, "the agent starts")],
                     doubt=doubt,
                 )
+
+    def _silent(self, host: str, from_us: int, to_us: int) -> int:
+        """For how long Nexus's checks did not reach the agent of a sled, as far as they tell (LG 6)."""
+        times = [
+            verdict.at_us
+            for vmm in self.incident.vmms.values()
+            if vmm.sled == host
+            for verdict in vmm.verdicts
+            if verdict.why == "unreachable" and from_us < verdict.at_us < to_us
+        ]
+        return to_us - min(times, default=to_us)
 
     def _lost(self, host: str, since_us: int) -> bool:
         """Whether the new agent is asked for a VMM that it knows nothing of, and was never given."""
@@ -176,12 +192,16 @@ class Departures:
         attempts.sort(key=lambda each: each[0])
         count = 0
         for final in (False, True):
-            runs = _runs([a for a in attempts if a[2] is None or a[2].final is final])
-            for run in runs:
-                count += 1
-                self._storm(run, count, final=final)
+            meant = [a for a in attempts if a[2] is None or a[2].final is final]
+            alone = _alone(meant) & self.sheet.draft.hosts.keys()
+            parts = {host: [a for a in meant if a[1] == host] for host in sorted(alone)}
+            parts[""] = [a for a in meant if a[1] not in alone]
+            for host, part in parts.items():
+                for run in _runs(part):
+                    count += 1
+                    self._storm(run, count, host, final=final)
 
-    def _storm(self, run: _Run, number: int, *, final: bool) -> None:
+    def _storm(self, run: _Run, number: int, host: str, *, final: bool) -> None:
         statuses = [bad.status for bad in run.bad]
         status = max(set(statuses), key=statuses.count)
         first, last = run.bad[0], run.bad[-1]
@@ -200,11 +220,14 @@ class Departures:
         better = "nothing after" if run.good_after is None else f"first good {duration(self.sheet.t(run.good_after))}"
         began, ended = duration(self.sheet.t(first.at_us)), duration(self.sheet.t(last.at_us))
         doubt = [f"it began between {good} and {began}, and ended between {ended} and {better}; the middle is taken"]
-        if len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
+        if host:
+            doubt.append("meanwhile Nexus took what other sleds reported: it is this one's alone")
+        elif len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
             doubt.append("only one sled shows it")
         why = [at(first.where, f"not taken: {first.status or 'no answer'}"), at(last.where, "the last one")]
         why.append(f"{len(run.bad)} reports in all")
-        self.sheet.rule(name, "", self.sheet.when(begin), action, why=why, doubt=doubt)
+        whom = f"{{sled: {self.sheet.draft.hosts[host]}}}" if host else ""
+        self.sheet.rule(name, whom, self.sheet.when(begin), action, why=why, doubt=doubt)
         if final and "final_state_acked" in self.sheet.draft.always:
             self.sheet.draft.always.remove("final_state_acked")
             self.sheet.draft.notes.append("A report was lost for good (4xx): 'final_state_acked' is not demanded.")
@@ -228,6 +251,7 @@ class Departures:
             self._slow(instance, vmm, edge, took, seen=seen, began=began)
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
+        self._fails(instance, vmm)
         self._by_itself(instance, vmm)
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
@@ -467,6 +491,29 @@ class Departures:
         elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
             self._guest(instance, vmm, fact)
 
+    def _fails(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM that failed, and no line says of what."""
+        words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        failed = min((each for each in words if each.state == "failed"), key=lambda each: each.at_us, default=None)
+        told = any(each.how in _EXPLAINS or each.how is Ending.GRACE_OVER for each in vmm.ended)
+        if failed is None or told or is_target(vmm) or unregistered(vmm) is not None or forgotten(vmm) is not None:
+            return
+        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= failed.at_us]
+        if not ran:
+            text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
+            self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
+            return
+        self.sheet.rule(
+            f"{instance.shown}-fails",
+            host_named(instance.shown),
+            "{state: running}",
+            f"[{{delay: {duration(failed.at_us - ran[-1].at_us)}}}, {{set_state: failed}}]",
+            why=[at(failed.where, "failed")],
+            doubt=["no line says why"],
+            times=1,
+            skip=_times_before(instance, "running", ran[-1].at_us),
+        )
+
     def _guest(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
         host = instance.shown
@@ -497,28 +544,45 @@ class Departures:
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
         puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
-        if not puts or any(each.how in (Ending.GUEST_HALT, Ending.GUEST_RESET, *_EXPLAINS) for each in vmm.ended):
+        if not puts or any(each.how in _EXPLAINS for each in vmm.ended):
             return
+        asked = self._asks(instance, vmm)
         was = ""
         for seen in vmm.observed:
             before, was = was, seen.state
             how = {"rebooting": Ending.GUEST_RESET, "stopping": Ending.GUEST_HALT}.get(seen.state)
-            if before != "running" or how is None or _moves(vmm):
+            if before != "running" or how is None:
                 continue
-            ran_us = next(each.at_us for each in vmm.observed if each.state == "running")
-            # the agent may see late what a request has brought about; the start brought only this about
-            asked = any(
-                put.at_us - put.latency_us - SECOND_US <= seen.at_us <= put.at_us + CLIENT_US
-                for put in puts
-                if put.at_us > ran_us
+            said = any(
+                each.how is how and (how is Ending.GUEST_HALT or abs(each.at_us - seen.at_us) < ONE_CAUSE_US)
+                for each in vmm.ended
             )
-            wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
-            wishes = [wish for wish in wishes if wish.verb in ("stop", "reboot", "delete")]
-            wished = any(abs(wish.at_us - seen.at_us) < CLIENT_US for wish in wishes)
-            if not asked and not wished and unregistered(vmm) is None:
-                self._guest(
-                    instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
-                )
+            moved_away = _moves(vmm) and seen.state == "stopping"
+            if said or moved_away or unregistered(vmm) is not None:
+                continue
+            # the agent may see late what a request has brought about, and each brings one thing about
+            cause = next((each for each in asked if each[0] <= seen.at_us <= each[1]), None)
+            if cause is not None:
+                asked.remove(cause)
+                continue
+            self._guest(instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how))
+
+    def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
+        """When it was asked to stop or to reboot: from when to when that may show."""
+        ran_us = next((each.at_us for each in vmm.observed if each.state == "running"), 0)
+        puts = [
+            (put.at_us - put.latency_us, put.at_us)
+            for put in vmm.asked
+            if put.op is Op.PUT_STATE and put.at_us > ran_us and (put.status is None or put.status < 300)
+        ]
+        wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
+        told = [
+            (wish.at_us, wish.at_us)
+            for wish in wishes
+            if wish.verb in ("stop", "reboot", "delete")
+            and not any(since - ONE_CAUSE_US <= wish.at_us <= until + ONE_CAUSE_US for since, until in puts)
+        ]
+        return sorted((since - SECOND_US, until + CLIENT_US) for since, until in [*puts, *told])
 
     def _never_ran(self, instance: Instance, vmm: Vmm) -> None:
         """A start that lasted until somebody ended it: longer than a replay's would, which then had run first."""
@@ -713,7 +777,9 @@ class Departures:
         dead = any(
             e.how in (Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED) for e in vmm.ended
         )
-        return asked.op is Op.PUT_STATE and dead
+        states: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        began = any(each.state == "failed" and each.at_us - asked.at_us < SECOND_US for each in states)
+        return asked.op is Op.PUT_STATE and (dead or began)
 
     def _cancelled(self, instance: Instance, vmm: Vmm) -> None:
         by_op: dict[Op, list[Asked]] = defaultdict(list)
@@ -850,6 +916,17 @@ class _Run:
     bad: list[NotTaken]
     good_before: int | None
     good_after: int | None = None
+
+
+def _alone(attempts: list[tuple[int, str, NotTaken | None]]) -> set[str]:
+    """Sleds whose reports were not taken while those of others were, and only those: the rest is all of Nexus."""
+    found = set()
+    for host in {host for _, host, bad in attempts if bad is not None}:
+        times = [at_us for at_us, whose, bad in attempts if whose == host and bad is not None]
+        others = [bad for at_us, whose, bad in attempts if whose != host and times[0] <= at_us <= times[-1]]
+        if others and all(bad is None for bad in others):
+            found.add(host)
+    return found
 
 
 def _runs(attempts: list[tuple[int, str, NotTaken | None]]) -> list[_Run]:

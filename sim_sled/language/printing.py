@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from sim_sled.language.record import Struct
+from sim_sled.language.actions import Action
+from sim_sled.language.record import Struct, fields_of
 from sim_sled.language.schema import Rule, Scenario
 
 
@@ -28,7 +29,17 @@ def rule_in_words(rule: Rule) -> dict[str, str]:
     """`for`, `when` and `do` of a rule, each on one line, as in the file: `hostname: web-*`."""
     shown = Struct(Rule).show(rule)
     assert isinstance(shown, dict)
-    return {part: _line(shown[part]) if shown.get(part) else "" for part in ("for", "when", "do")}
+    words = {part: _line(shown[part]) if shown.get(part) else "" for part in ("for", "when")}
+    return words | {"do": _line([_said(action) for action in rule.do])}
+
+
+def _said(action: Action) -> dict[str, Any]:
+    """An action whose values are all the usual ones says the one that it could be written with: `stall: forever`."""
+    body = Struct(type(action)).show(action)
+    if body == {} and action.short:
+        usual = fields_of(type(action))[action.short]
+        body = {} if usual.default is None else usual.kind.show(usual.default)
+    return {action.key: True if body == {} else body}
 
 
 def _line(value: Any) -> str:

@@ -537,7 +537,9 @@ class World:
             else:
                 outcome = outcome_of(reply.status)
                 if reply.status >= 500 and send.answered:
-                    self.nexus_5xx.append(f"report answered {reply.status}: {reply.body}")
+                    said = reply.body
+                    assert isinstance(said, nx.ErrorBody), "what an error says"
+                    self.nexus_5xx.append(f"report answered {reply.status}: {said.detail or said.message}")
             self._conduct(Answered(send, outcome))
 
         self.judge.invariants.before_report(send.propolis_id, send.body)

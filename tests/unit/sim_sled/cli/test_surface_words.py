@@ -20,6 +20,12 @@ def test_what_is_too_long_goes_on_a_little_further_in():
     )
 
 
+def test_a_command_to_paste_stays_whole():
+    again = "    again: sim-sled run happy --seed 16621072168558932164 --swarm --hazard fails_unregistered\n"
+    bare = again.removeprefix("    again: ")
+    assert wrapped(again + bare, 60) == again + bare
+
+
 def test_in_a_pipe_nothing_is_broken(monkeypatch):
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: terminal_size((40, 20)))
     pipe, terminal = io.StringIO(), io.StringIO()

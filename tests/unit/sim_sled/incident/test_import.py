@@ -547,11 +547,12 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
 
 
 def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch):
-    """The judge is proven by something wrong: a VM whose log shows a failure that no line explains."""
+    """The judge is proven by something wrong: a VM that stops and then runs again, as none does."""
     log = Log()
     log.register(1, "web-1")
     log.starts(2, "web-1")
-    log.observes(20, "web-1", "Failed", gen=4)  # no line says why, so no rule plays it
+    log.observes(20, "web-1", "Stopping", gen=4)
+    log.observes(21, "web-1", "Running", gen=5)
     path = log.save(tmp_path)
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
@@ -1061,3 +1062,104 @@ def test_a_guest_that_halts_ends_its_runner_as_any_end_does(tmp_path):
     assert only(scenario, Guest)[1].event == "halt"
     assert not any(load.stop for load in scenario.load)
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_guest_that_resets_soon_after_a_reboot_that_was_asked_for_has_done_it_by_itself(tmp_path):
+    """Each request brings one thing about, however near the next one is."""
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(30, "web", "put")
+    for at in (30.1, 45):
+        log.observes(at, "web", "Rebooting", gen=round(at))
+        log.observes(at + 3, "web", "Running", gen=round(at) + 2)
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create", "reboot"]
+    assert only(scenario, Guest)[1].event == "reset"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("status", [500, None])
+def test_reports_of_one_sled_alone_that_are_not_taken_are_a_rule_for_that_sled(tmp_path, status):
+    log, other = Log(), Log("BRM2")
+    for n, each in enumerate((log, other)):
+        each.register(n, f"web-{n}")
+        each.starts(n + 1, f"web-{n}")
+    log.request(40, "web-0", "put")
+    for at in (40.1, 41, 43, 47):
+        log.publishes(at, "web-0", "Rebooting", gen=5)
+        log.not_taken(at + 0.01, "web-0", status=status)
+    log.observes(56, "web-0", "Rebooting", gen=5)
+    log.observes(56.1, "web-0", "Running", gen=6)
+    other.request(42, "web-1", "put")
+    other.observes(42.1, "web-1", "Rebooting", gen=5)
+    other.observes(45, "web-1", "Running", gen=6)
+    imported, scenario = import_(tmp_path, log, other)
+    rule, _ = only(scenario, NexusReplies if status else Partition)
+    assert rule.for_.sled == ("brm1",)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_migration_of_which_only_nexus_says_that_it_failed_fails(tmp_path):
+    log, other, far = Log(), Log("BRM2"), nexus()
+    log.register(0, "web")
+    log.starts(1, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    log.observes(33, "web", "Running", gen=6)
+    other.observes(33, "web/2", "Failed", gen=6)
+    sides = {
+        "src_propolis_id": uid("vmm web"),
+        "target_propolis_id": uid("vmm web/2"),
+        "instance_id": uid("instance web"),
+    }
+    far.line(33.5, "instance update (migration failed): clearing migration IDs", migration_id=uid("m"), **sides)
+    imported, scenario = import_(tmp_path, log, other, far)
+    assert only(scenario, MigrationFate)[1].result == "failed"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_vm_that_failed_and_no_line_says_why_fails_as_late(tmp_path, ran):
+    log = Log()
+    log.register(0, "web")
+    if ran:
+        log.starts(1, "web")
+    else:
+        log.request(9, "web", "put", status=500, latency=8)
+    log.observes(9 if not ran else 47, "web", "Failed", gen=4)
+    imported, scenario = import_(tmp_path, log)
+    rule, to = only(scenario, SetState)
+    assert (to.state, bool(rule.when.state)) == ("failed", ran)
+    assert [delay.base.at(0) // S for _, delay in actions(scenario, Delay)] == ([40] if ran else [])
+    assert not actions(scenario, Fail), "the answer says the same"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_service_that_smf_enables_is_of_a_host_that_boots(tmp_path):
+    """SMF's lines have no year and name nobody: the record after them does (LG 1.1, 6)."""
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.raw("[ Aug 24 09:01:02 Enabled. ]")
+    log.raw("[ Aug 24 09:01:02 Executing start method. ]")
+    log.agent_starts(65, 70)
+    log.request(80, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, RebootSled)[0].for_.sled == ("brm1",)
+    assert "2 lines (SMF line)" in imported.text
+
+
+def test_a_sled_that_nexus_could_not_reach_for_minutes_has_booted(tmp_path):
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    for at in (35, 65, 95):
+        far.line(at, "sled-agent is unreachable", background_task="instance_watcher", **ids)
+    log.agent_starts(120, 125)
+    log.request(130, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log, far)
+    assert only(scenario, RebootSled)[1].down.at(0) == pytest.approx(117 * S, abs=S)
+    assert "Nexus could not reach it" in imported.text

@@ -17,7 +17,7 @@ from sim_sled.cli.scenario_texts import check_files, first_sentence, list_text
 from sim_sled.language import distribution, draw, figures, words
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.figures import BadValue
-from sim_sled.language.printing import print_scenario
+from sim_sled.language.printing import print_scenario, rule_in_words
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.play import library
 from sim_sled.strategies.scenario import distributions, scenarios
@@ -374,3 +374,21 @@ def test_a_duration_for_people_is_near_to_what_it_is_and_is_read_back(us):
 def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
     _, problems = parse_scenario(f"version: 1\nrules: [{{name: x, when: {{publish: running}}, do: {named}}}]\n")
     assert said in problems.text()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{stall: forever}", "stall: forever"),
+        ("{stall: 3s}", "stall: 3s"),
+        ("[{delay: 1s}, {kill_propolis: {}}]", "delay: 1s, kill_propolis: true"),
+        ("{kill_propolis: {restart: true}}", "kill_propolis: {restart: true}"),
+    ],
+)
+def test_a_rule_is_told_in_the_words_of_its_file(written, said):
+    """On the page: `stall: true` is what nobody writes."""
+    scenario, problems = parse_scenario(
+        f"version: 1\nrules: [{{name: r, for: {{hostname: web}}, when: {{state: stopping}}, do: {written}}}]\n"
+    )
+    assert scenario is not None, problems.text()
+    assert rule_in_words(scenario.rules[0]) == {"for": "hostname: web", "when": "state: stopping", "do": said}
