@@ -104,6 +104,9 @@ class Reading:
     quoted: list[str] = attrs.field(factory=list)
     unreadable: list[str] = attrs.field(factory=list)
     bytes_read: int = 0
+    """Of the lines, unpacked."""
+    consumed: Callable[[], int] = lambda: 0
+    """How far the file is that is being read, in the measure of its `Source.size`."""
     dates_missing: int = 0
 
     def strange(self, where: Where, kind: str, text: str) -> None:
@@ -220,8 +223,11 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
 def read_lines(source: Source, reading: Reading, day: date | None = None) -> Iterator[LogLine]:
     """The records of one file, in its order. `day`: for forms that carry no date."""
     rendered: _Rendered | None = None
+    smf: list[tuple[Where, str]] = []
     try:
         with _buffered(source) as file:
+            packed = getattr(file, "myfileobj", None)
+            reading.consumed = (packed or file).tell if source.size else lambda: 0
             for number, raw in enumerate(_bounded(file), 1):
                 reading.bytes_read += len(raw)
                 if any(noise in raw for noise in _NOISE) and raw.rstrip().endswith(b"}"):
@@ -232,6 +238,9 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     line = _bunyan(raw, where, reading)
                     if line is not None:
                         reading.records[source.shown] += 1
+                        for at, said in smf:  # they have no year and name nobody: the record after them does
+                            yield attrs.evolve(line, where=at, msg=said, fields={})
+                        smf.clear()
                         yield line
                     continue
                 text = _COLOUR.sub("", raw.decode("utf-8", "replace")).rstrip("\r\n")
@@ -247,7 +256,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     reading.records[source.shown] += 1
                     rendered = _Rendered(where, head)
                 else:
-                    yield from _other(text, where, reading)
+                    smf += _other(text, where, reading)
             if rendered is not None:
                 yield rendered.line(reading, day)
     except (OSError, EOFError, zipfile.BadZipFile) as error:
@@ -360,18 +369,19 @@ class _Rendered:
         return name
 
 
-def _other(text: str, where: Where, reading: Reading) -> Iterator[LogLine]:
-    """Lines that are no records: some say that a process began or ended (LG 1.1)."""
+def _other(text: str, where: Where, reading: Reading) -> list[tuple[Where, str]]:
+    """Lines that are no records are counted. SMF's, which say that a process began or ended, come back (LG 1.1)."""
     smf = _SMF.match(text)
     if smf is not None:
         reading.strange(where, "SMF line", text)
-    elif not text.strip():
+        return [(where, f"SMF: {smf['text']}")]
+    if not text.strip():
         reading.strange(where, "empty line", text)
     elif text.startswith("thread '") or "run with `RUST_BACKTRACE" in text:
         reading.strange(where, "panic text", text)
     else:
         reading.strange(where, "no log line", text)
-    yield from ()
+    return []
 
 
 def program_of(name: str) -> str:

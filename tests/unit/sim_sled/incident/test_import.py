@@ -547,11 +547,12 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
 
 
 def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch):
-    """The judge is proven by something wrong: a VM whose log shows a failure that no line explains."""
+    """The judge is proven by something wrong: a VM that stops and then runs again, as none does."""
     log = Log()
     log.register(1, "web-1")
     log.starts(2, "web-1")
-    log.observes(20, "web-1", "Failed", gen=4)  # no line says why, so no rule plays it
+    log.observes(20, "web-1", "Stopping", gen=4)
+    log.observes(21, "web-1", "Running", gen=5)
     path = log.save(tmp_path)
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
@@ -1117,3 +1118,48 @@ def test_a_migration_of_which_only_nexus_says_that_it_failed_fails(tmp_path):
     imported, scenario = import_(tmp_path, log, other, far)
     assert only(scenario, MigrationFate)[1].result == "failed"
     assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_vm_that_failed_and_no_line_says_why_fails_as_late(tmp_path, ran):
+    log = Log()
+    log.register(0, "web")
+    if ran:
+        log.starts(1, "web")
+    else:
+        log.request(9, "web", "put", status=500, latency=8)
+    log.observes(9 if not ran else 47, "web", "Failed", gen=4)
+    imported, scenario = import_(tmp_path, log)
+    rule, to = only(scenario, SetState)
+    assert (to.state, bool(rule.when.state)) == ("failed", ran)
+    assert [delay.base.at(0) // S for _, delay in actions(scenario, Delay)] == ([40] if ran else [])
+    assert not actions(scenario, Fail), "the answer says the same"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_service_that_smf_enables_is_of_a_host_that_boots(tmp_path):
+    """SMF's lines have no year and name nobody: the record after them does (LG 1.1, 6)."""
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.raw("[ Aug 24 09:01:02 Enabled. ]")
+    log.raw("[ Aug 24 09:01:02 Executing start method. ]")
+    log.agent_starts(65, 70)
+    log.request(80, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, RebootSled)[0].for_.sled == ("brm1",)
+    assert "2 lines (SMF line)" in imported.text
+
+
+def test_a_sled_that_nexus_could_not_reach_for_minutes_has_booted(tmp_path):
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    for at in (35, 65, 95):
+        far.line(at, "sled-agent is unreachable", background_task="instance_watcher", **ids)
+    log.agent_starts(120, 125)
+    log.request(130, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log, far)
+    assert only(scenario, RebootSled)[1].down.at(0) == pytest.approx(117 * S, abs=S)
+    assert "Nexus could not reach it" in imported.text
