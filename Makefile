@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page lint fix bench examples soak campaign hazards mutants stories clean
+.PHONY: help setup run test test-page lint fix bench examples soak campaign recorded hazards mutants stories clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ soak: $(STAMP)  ## three minutes of random requests to 500 Propolis VMs; SOAK="-
 
 stories: $(STAMP)  ## the twelve stories of users, each by commands; STORIES="1 7" for some
 	@$(BIN)/python -m tests.stories $(STORIES)
+
+recorded: $(STAMP)  ## three minutes of a recorded `up` under load, by commands, and its replay; RECORDED="--seconds 600 --workers 2"
+	$(BIN)/python -m tests.campaign.recorded $(RECORDED)
 
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)

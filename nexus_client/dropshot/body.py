@@ -90,7 +90,11 @@ class Bodies:
 
 async def read_json(request: web.BaseRequest, kind: Decoder[T], bodies: Bodies, size_max: int = BODY_MAX) -> T:
     """The body as `kind`. Raises `Refused`: the size is looked at first, then the content type, then the JSON."""
-    body = await read_body(request, bodies, size_max)
+    return json_of(request, await read_body(request, bodies, size_max), kind)
+
+
+def json_of(request: web.BaseRequest, body: bytes, kind: Decoder[T]) -> T:
+    """A body that was read, as `kind`. Raises `Refused`, as `read_json`."""
     content_type = request.headers.get(_CONTENT_TYPE)
     if content_type is not None and content_type != JSON_TYPE:
         check_content_type(content_type)
@@ -98,6 +102,15 @@ async def read_json(request: web.BaseRequest, kind: Decoder[T], bodies: Bodies, 
         return kind.decode(body)
     except BadJson as bad:
         raise bad_json(bad) from None
+
+
+def is_json(request: web.BaseRequest) -> bool:
+    """Whether its body is looked at as JSON."""
+    try:
+        check_content_type(request.headers.get(_CONTENT_TYPE, JSON_TYPE))
+    except Refused:
+        return False
+    return True
 
 
 def bad_json(bad: BadJson) -> Refused:

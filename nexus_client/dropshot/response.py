@@ -134,6 +134,10 @@ RefusalOf = Callable[[Exception], Refused | Unanswered | None]
 """What a program's own error is told as; None: it is a bug."""
 
 
+class MachineFails(Exception):
+    """A request fails because of the machine; the text says all that there is to know."""
+
+
 _OF_THE_MACHINE: Final = frozenset(
     {
         errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES,
@@ -165,7 +169,7 @@ def failed_answer(
             request.transport.abort()  # what is answered after this goes nowhere
         return refused_answer(Refused(503, "connection dropped", close=True), request_id)
     if refused is None:
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        if isinstance(error, MachineFails) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
             log.error("%s %s failed: %s", request.method, request.raw_path, error)
         else:
             log.error("%s %s failed", request.method, request.raw_path, exc_info=error)

@@ -14,7 +14,6 @@ import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
 from sim_sled.cli.surface import fitted
-from sim_sled.language.files import is_file
 
 _BAR_FROM: Final = 20_000_000
 """Bytes below which nobody needs a bar."""
@@ -41,7 +40,7 @@ def import_command(
     on = _date(day)
     chosen = _name(name or Path(logs[0]).name.partition(".")[0])
     try:
-        with _bar(logs) as progress:
+        with _bar() as progress:
             found = import_logs(logs, chosen, on, progress)
     except NothingFound as nothing:
         _bad(str(nothing))
@@ -78,15 +77,19 @@ def _bad(text: str) -> NoReturn:
 
 
 @contextmanager
-def _bar(logs: list[str]) -> Iterator[Callable[[Any, int], None] | None]:
+def _bar() -> Iterator[Callable[[Any, int, int], None] | None]:
     """A bar over the bytes of all files, on a terminal and for whatever is large."""
-    sizes = [Path(each).stat().st_size for each in logs if each != "-" and is_file(Path(each))]
-    if not sys.stderr.isatty() or sum(sizes) < _BAR_FROM:
+    if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=sum(sizes))
-        yield lambda source, done: bar.update(task, completed=done, description=source.shown[-40:])
+        task = bar.add_task("reading", total=None, visible=False)
+
+        def told(source: Any, done: int, total: int) -> None:
+            shown = source.shown.rpartition("/")[2][-30:]
+            bar.update(task, completed=done, total=total, description=shown, visible=total >= _BAR_FROM)
+
+        yield told

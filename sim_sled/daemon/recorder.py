@@ -1,7 +1,8 @@
 """Writes what a daemon's core is asked and what it answers into a folder: `serve|up --record DIR`.
 
-The loop keeps what happens and makes blocks of lines of it, a hundred at once; a thread of its own writes what has
-come together, ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the last tenth of a second.
+The loop writes each line into its memory, at once: to keep the objects for later would push those of the next
+requests out of the processor's cache, which costs more. A thread of its own brings to the disk what has gathered,
+ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the last two tenths of a second.
 A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. Its oldest parts
 may go, since some begin with a checkpoint. When it can have none, or the disk fails, it ends; the rack goes on.
 
@@ -12,9 +13,11 @@ Read next: daemon/recordings.py.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,23 +26,24 @@ from uuid import UUID
 import msgspec
 
 from nexus_client.outbox import Delivered
-from nexus_client.types import stamp
+from nexus_client.types import SledVmmState, UpdatedRuntime, stamp
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
-from sim_sled.core.contract import PutToNexus, Reply
+from sim_sled.core.contract import GetState, PutState, Reply
 from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
 from sim_sled.daemon.part_files import PART_BYTES, ROOM, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import HEARD, SHORT
-from sim_sled.recording.scribe import STAY, Clerk, Entry, Scribe, block, line
+from sim_sled.recording.lines import ASKED, HEARD, PLAIN_BODIES, SHORT
+from sim_sled.recording.scribe import Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
     from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
+    from sim_sled.http.routes import Call
     from sim_sled.play.passage import Passage
 
 TOTAL_BYTES: Final = 4 * 1024 * 1024 * 1024
@@ -48,9 +52,15 @@ CHECKPOINTS: Final = 2 * ROOM
 """So many in that many bytes: some seconds of pause in hours, and no more than a quarter of the limit is lost."""
 BEHIND_BYTES: Final = 64 * 1024 * 1024
 """What may wait for the disk. More is a disk that does not keep up, and memory that others need."""
-BLOCK_LINES: Final = 128
-"""Written in one go: enough for that to cost little, few enough for their objects to be in the cache still."""
+BLOCK_BYTES: Final = 32 * 1024
+"""Handed to the thread together: a hundred lines."""
 FLUSH_S: Final = 0.1
+_WRITE: Final = lines.ENCODER.encode_into
+_SHORT_EFFECTS: Final = frozenset(lines.SHORT_EFFECTS)
+_REQUESTS: Final = frozenset({SHORT[PutState], SHORT[GetState]})
+_STAY: Final = frozenset({UpdatedRuntime, SledVmmState})
+"""Values of replies that nobody changes, so that their line can wait for what follows."""
+_PLAIN: Final = frozenset({"vmm_put_state", "vmm_get_state"})
 
 
 class Recorder:
@@ -73,20 +83,21 @@ class Recorder:
         self._scribe = Scribe()
         self._clerk = Clerk()
         self._behind_max = behind_bytes
-        self._waiting: list[Entry] = []
-        """Always this list: it grows at its end, in the loop, and is taken from its beginning, here or there."""
+        self._lines = bytearray()
+        """Those that are no block yet. Of the loop alone."""
+        self._asked: Any = None
+        """The last turn, if that is likely to be a request: as a short line, and not written yet."""
         self._blocks: deque[bytes | lines.Header] = deque()
         """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
         """In the blocks."""
         self._taking = threading.Lock()
         self._now_us: Callable[[], int] = lambda: 0
+        self._in_loop: Callable[[Callable[[], None]], object] = lambda act: act()
         self._log = logs.get("recorder")
         self._parts = PartFiles(folder, part_bytes, total_bytes)
         self._passage: Passage | None = None
         self._header = lines.Header(recording=lines.FORMAT, of=self._parts.of, part=1)
-        self._block_lines = BLOCK_LINES
-        """1: something is to be done with the next line."""
         self._since = 0
         """Bytes since the last checkpoint."""
         self._every = total_bytes // CHECKPOINTS
@@ -125,39 +136,52 @@ class Recorder:
         self._passage, self._header = passage, header
         with self._parts.usable():
             self._disk.start(self._take)
-        self._waiting.append(line(header))
+        self._in_loop = asyncio.get_running_loop().call_soon_threadsafe
+        self._line(line(header))
 
     # ---- what happens
 
     def turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
         """One turn of the core, and its line."""
-        if self.ended:
-            return conduct(item, now_us)
         name = SHORT.get(type(item))
-        if name is None or (name == HEARD and type(item.outcome) is not Delivered):
+        if name is None or self.ended or (name == HEARD and type(item.outcome) is not Delivered):
             return self._turn(conduct, item, now_us)
+        if self._asked is not None:
+            self._settle()
         try:
             effects = conduct(item, now_us)
         except Exception as error:
             self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
             raise
+        if name in _REQUESTS and len(effects) == 1 and not self._scribe.said:
+            [effect] = effects
+            if type(effect) is Reply and type(effect.value) in _STAY:
+                self._asked = now_us, name, item, effects
+                return effects
         # in one place, as a call costs as much as all of the rest
         for effect in effects:
-            kind = type(effect)
-            if kind is not PutToNexus and (kind is not Reply or type(effect.value) not in STAY):
-                self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
-                return effects
-        if self._scribe.said:
-            self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
-            return effects
-        waiting = self._waiting
-        waiting.append((now_us, name, item, effects))
-        if len(waiting) >= self._block_lines:
-            self._full()
+            if type(effect) not in _SHORT_EFFECTS:
+                break
+        else:
+            if not self._scribe.said:
+                written = self._lines
+                before = len(written)
+                try:
+                    _WRITE((now_us, name, item, effects), written, before)
+                except (TypeError, ValueError, RecursionError):  # whatever an area answers: a long line says so
+                    del written[before:]
+                else:
+                    written += b"\n"
+                    if len(written) >= BLOCK_BYTES:
+                        self._full()
+                    return effects
+        self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
         return effects
 
     def _turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
         """Of an input in which something may change."""
+        if self.ended:
+            return conduct(item, now_us)
         told = self._scribe.input(item)
         try:
             effects = conduct(item, now_us)
@@ -184,20 +208,49 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def over(self, sled_id: UUID, exchange: Exchange, status: int) -> None:
-        """A request to a sled is answered (`http.exchange.Tap`)."""
+    def is_plain(self, op: str, values: tuple[Any, ...], target: str) -> bool:
+        """See `http.app.Tap`, as the next two."""
+        return op in _PLAIN and target == lines.state_target(values[0])
+
+    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None) -> bool:
+        # The request's own objects are in the turn: so nothing has to be compared but them.
+        if self._asked is None or version is None or answer is None or call.request is None:
+            return False
+        at_us, _, item, _ = self._asked
+        state = None
+        if type(item) is PutState:
+            requested = item.requested
+            if requested is not call.body.state or body not in PLAIN_BODIES:
+                return False
+            state = requested.type
+        elif body is not None or call.request.body_exists:
+            return False
+        if item.propolis_id is not call.path[0]:
+            return False
+        self._asked = None
+        written = self._lines
+        target = call.request.raw_path
+        line = at_us, ASKED, item.ticket, item.sled_id, target, version, state, msgspec.Raw(answer)
+        _WRITE(line, written, len(written))
+        written += b"\n"
+        if len(written) >= BLOCK_BYTES:
+            self._full()
+        return True
+
+    def over(self, exchange: Exchange) -> None:
         if not self.ended:
-            self._add(self._clerk.exchanged(self._now_us(), sled_id, exchange, status))
+            self._add(self._clerk.exchanged(self._now_us(), exchange))
 
     def end(self, why: str) -> None:
         """The recording ends here; the daemon goes on."""
         if not self.ended:
             self.ended = why
-            self._waiting.append(line(lines.End(end=why)))
+            self._line(line(lines.End(end=why)))
             self._log.warning("the recording ends", folder=str(self._folder), why=why)
 
     def close(self) -> None:
         """Whatever waits is written."""
+        self._flush()
         self._disk.stop()
         self._look()
 
@@ -205,20 +258,27 @@ class Recorder:
 
     def _did(self, did: dict[str, Any], now_us: int) -> None:
         if not self.ended:
-            self._waiting.append(
-                line({"at": now_us, "did": did})
-            )  # no checkpoint here: a part of it is still to come
+            self._line(line({"at": now_us, "did": did}))  # no checkpoint here: a part of it is still to come
 
     def _add(self, entry: Entry) -> None:
-        self._waiting.append(entry)
-        if len(self._waiting) >= self._block_lines:
+        self._line(entry)
+        if len(self._lines) >= BLOCK_BYTES:
             self._full()
+
+    def _line(self, entry: Entry) -> None:
+        self._settle()
+        self._lines += block([entry])
+
+    def _settle(self) -> None:
+        """The last turn was no request, or one that says more."""
+        if self._asked is not None:
+            self._lines += block([self._asked])
+            self._asked = None
 
     def _full(self) -> None:
         """Of the loop, between two turns."""
         self._flush()
         self._look()
-        self._block_lines = BLOCK_LINES
         if self._since > self._every and not self.ended and not self._disk.lasts:
             self._checkpoint(lines.IN_BETWEEN)
 
@@ -258,22 +318,21 @@ class Recorder:
             self.end(f"the disk does not keep up: {self._behind_max:,} bytes waited for it and are not here")
 
     def _flush(self) -> None:
-        """What waits becomes a block. Of the loop, and of the writing thread for what has come since."""
-        with self._taking:
-            taken = self._waiting[:]
-            del self._waiting[: len(taken)]
-            if taken:
-                made = block(taken)
+        """What waits becomes a block. Of the loop."""
+        self._settle()
+        if self._lines:
+            made = bytes(self._lines)
+            self._lines.clear()
+            self._since += len(made)
+            with self._taking:
                 self._bytes += len(made)
-                self._since += len(made)
                 self._blocks.append(made)
 
     def _take(self) -> list[bytes | lines.Header]:
-        """All there is. Of the writing thread."""
-        self._flush()
-        self._look()
-        if self._since > self._every:
-            self._block_lines = 1  # for the loop, which may be told of no full block
+        """All there is. Of the writing thread, which has the loop make a block for the next time."""
+        if self._lines or self._asked is not None or (self._disk.failed and not self.ended):
+            with suppress(RuntimeError):  # of a loop that is closed: whoever closes us has seen to it
+                self._in_loop(self._full)
         with self._taking:
             taken = list(self._blocks)
             self._blocks.clear()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
 from aiohttp import web
@@ -19,14 +19,14 @@ from msgspec import Struct
 from multidict import istr
 
 from nexus_client.dropshot.answers import Refused, Unanswered, new_request_id
-from nexus_client.dropshot.body import BODY_MAX, Bodies, Decoder, read_json
+from nexus_client.dropshot.body import BODY_MAX, Bodies, Decoder, is_json, json_of, read_body
 from nexus_client.dropshot.listen import PATIENCE, Handle, Patience, Server
 from nexus_client.dropshot.response import Response, failed_answer
 from nexus_client.dropshot.routes import split_target
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.http.answers import refusal
-from sim_sled.http.exchange import Exchange, Tap
+from sim_sled.http.exchange import Exchange
 from sim_sled.http.host import Host
 from sim_sled.http.operations import ROUTER
 from sim_sled.http.raw import RawResponse
@@ -72,6 +72,19 @@ class Over(Struct, frozen=True):
     req_id: str
 
 
+class Tap(Protocol):
+    """Who is told of requests when they are answered."""
+
+    def is_plain(self, op: str, values: tuple[Any, ...], target: str, /) -> bool:
+        """Whether `went` may know requests of this target, which is remembered."""
+
+    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
+        """A plain one was answered with 200. False: it says more than its turn, so `over` is to be told."""
+
+    def over(self, exchange: Exchange, /) -> None:
+        """Another one was answered."""
+
+
 OnRequest = Callable[[UUID, Over], None]
 
 SLED: Final = Api(ROUTER, NEWEST)
@@ -104,14 +117,17 @@ def make_server(
         bodies or Bodies(),
         accept_newer_api=accept_newer_api,
         on_newer_api=on_newer_api,
+        tap=tap,
     )
     handle = app.handle if on_request is None else app.told(on_request)
-    whole = handle if tap is None else app.tapped(handle, tap)
-    return Server(cast("Handle", whole), patience=patience)
+    return Server(cast("Handle", handle), patience=patience)
 
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
-_Handle: TypeAlias = Callable[[web.BaseRequest, Exchange | None], Awaitable[_Response]]
+_Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[_Response]]
+_Target: TypeAlias = tuple[Route, tuple[Any, ...], Mapping[str, Any], bool]
+"""Row, path values and query values of a request line, and whether it `is_plain` to the tap."""
+_OK: Final = 200
 
 
 class _App:
@@ -126,6 +142,7 @@ class _App:
         *,
         accept_newer_api: bool,
         on_newer_api: Callable[[str, str], None] | None,
+        tap: Tap | None,
     ) -> None:
         self._host = host
         self._sled_id = sled_id
@@ -133,34 +150,37 @@ class _App:
         self._accept_newer_api = accept_newer_api
         self._on_newer_api = on_newer_api
         self._bodies = bodies
+        self._tap = tap
         self._levels: dict[str | None, int] = {}
-        self._targets: dict[tuple[str, str, int], tuple[Route, tuple[Any, ...], Mapping[str, Any]]] = {}
+        self._targets: dict[tuple[str, str, int], _Target] = {}
         self._told: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.BaseRequest, seen: Exchange | None = None) -> _Response:
-        """`seen`: for whoever is told of the request."""
+    async def handle(self, request: web.BaseRequest) -> _Response:
         request_id = new_request_id()
         SPOIL.set(None)  # a server may handle all requests of a connection in one context
+        header = call = body = None
         try:
             header = request.headers.get(_API_VERSION)
-            if seen is not None:
-                seen.version = header
             level = self._levels.get(header)
             if level is None:
                 level = self._level(header, request)
             key = (request.method, request.raw_path, level)
-            route, values, query = self._targets.get(key) or self._target(*key)
+            route, values, query, plain = self._targets.get(key) or self._target(*key)
             decoder: Decoder[Any] | None = route.body
-            if seen is not None:
-                seen.op = route.op or ""
-                if decoder is not None:
-                    seen.kind, decoder = decoder, seen
             call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if decoder is not None:
-                call.body = await read_json(request, decoder, self._bodies, self._api.body_max)
+                body = await read_body(request, self._bodies, self._api.body_max)
+                call.body = json_of(request, body, decoder)
             answer = await route.handler(call)
         except Exception as error:  # noqa: BLE001 -- of every kind, told by `failed_answer`
-            return failed_answer(error, request, request_id, _refusal_of)
+            failed = failed_answer(error, request, request_id, _refusal_of)
+            if self._tap is not None:
+                self._tap.over(self._exchange(request, header, call, body, failed.status))
+            return failed
+        tap = self._tap
+        # most are no more than their turn; a value of its own for each would cost as much as all of the turn's line
+        if tap is not None and not (plain and answer.status == _OK and tap.went(call, header, body, answer.body)):
+            tap.over(self._exchange(request, header, call, body, answer.status))
         spoil = SPOIL.get()
         if spoil is not None:
             assert isinstance(answer, Answer | RawAnswer)
@@ -170,25 +190,33 @@ class _App:
         assert isinstance(answer, RawAnswer)
         return RawResponse(answer, request_id)
 
-    def tapped(self, within: _Handle, tap: Tap) -> Callable[[web.BaseRequest], Awaitable[_Response]]:
-        """`within`, with somebody who is told what was asked for."""
-        sled_id, over = self._sled_id, tap.over
-
-        async def handle(request: web.BaseRequest) -> _Response:
-            seen = Exchange(request)
-            answer = await within(request, seen)
-            over(sled_id, seen, answer.status)
-            return answer
-
-        return handle
+    def _exchange(
+        self, request: web.BaseRequest, version: str | None, call: Call | None, body: bytes | None, status: int
+    ) -> Exchange:
+        op, fits = "", False
+        if call is not None:
+            op, fits = call.op, call.body is not None
+        if body is not None and not is_json(request):
+            body = None
+        return Exchange(
+            self._sled_id,
+            op,
+            request.method,
+            request.raw_path,
+            version,
+            status,
+            body,
+            fits=fits,
+            has_body=request.body_exists,
+        )
 
     def told(self, on_request: OnRequest) -> _Handle:
         """`handle`, with somebody who is told."""
 
-        async def handle(request: web.BaseRequest, seen: Exchange | None = None) -> _Response:
+        async def handle(request: web.BaseRequest) -> _Response:
             now = asyncio.get_running_loop().time
             began = now()
-            answer = await self.handle(request, seen)
+            answer = await self.handle(request)
             took_us = round((now() - began) * 1e6)
             gone = request.transport is None or request.transport.is_closing()
             status = None if gone else answer.status
@@ -197,15 +225,17 @@ class _App:
 
         return handle
 
-    def _target(self, method: str, target: str, level: int) -> tuple[Route, tuple[Any, ...], Mapping[str, Any]]:
-        """Row, path values and query values of a request line. Raises `Refused`.
+    def _target(self, method: str, target: str, level: int) -> _Target:
+        """What a request line means. Raises `Refused`.
 
         Remembered while there is room: Nexus asks for the same VMMs again and again, and this is a third of our share
         of a request.
         """
         path, query = split_target(target)
         route, variables = self._api.router.find(method, path, level)
-        found = (route, route.parse_path(variables), route.parse_query(query))
+        values = route.parse_path(variables)
+        plain = self._tap is not None and self._tap.is_plain(route.op or "", values, target)
+        found = route, values, route.parse_query(query), plain
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
                 self._targets.clear()

@@ -5,7 +5,8 @@ parameters, query parameters, body. Rows of one path may not overlap in versions
 
 Read before: http/answers.py, http/bodies_register.py, http/bodies_small.py, nexus_client/dropshot/body.py,
 nexus_client/dropshot/version.py.
-Read next: http/asking.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py, http/vmms.py.
+Read next: http/asking.py, http/exchange.py, http/networks.py, http/operations.py, http/ranges.py, http/uploads.py,
+http/vmms.py.
 """
 
 from __future__ import annotations

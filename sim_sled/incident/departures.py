@@ -102,8 +102,12 @@ class Departures:
                     if not self._lost(host, step.at_us):
                         continue  # the log begins with it: nothing was lost that anybody knows of
                     before, doubt = step.at_us, ["how long it was down before its log begins is not known"]
-                boot = host in self.incident.booted_1986 or any(
-                    s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps
+                silent_us = self._silent(host, before, step.at_us)
+                boot = (
+                    host in self.incident.booted_1986
+                    or silent_us > CLIENT_US
+                    or any(s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps)
+                    or any(s.step == "enabled" and abs(s.at_us - step.at_us) < ONE_CAUSE_US for s in steps)
                 )
                 if not boot and step.at_us - before > QUIET_US:
                     # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once
@@ -113,6 +117,8 @@ class Departures:
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
                 )
+                if silent_us > CLIENT_US:
+                    doubt.append(f"taken for a boot: Nexus could not reach it for {duration(silent_us)}")
                 action = (
                     f"reboot_sled: {{down: {duration(down)}}}"
                     if boot
@@ -128,6 +134,17 @@ class Departures:
                     why=[at(step.where, "the agent starts")],
                     doubt=doubt,
                 )
+
+    def _silent(self, host: str, from_us: int, to_us: int) -> int:
+        """For how long Nexus's checks did not reach the agent of a sled, as far as they tell (LG 6)."""
+        times = [
+            verdict.at_us
+            for vmm in self.incident.vmms.values()
+            if vmm.sled == host
+            for verdict in vmm.verdicts
+            if verdict.why == "unreachable" and from_us < verdict.at_us < to_us
+        ]
+        return to_us - min(times, default=to_us)
 
     def _lost(self, host: str, since_us: int) -> bool:
         """Whether the new agent is asked for a VMM that it knows nothing of, and was never given."""
@@ -235,6 +252,7 @@ class Departures:
             self._slow(instance, vmm, edge, took, seen=seen, began=began)
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
+        self._fails(instance, vmm)
         self._by_itself(instance, vmm)
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
@@ -473,6 +491,29 @@ class Departures:
             )
         elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
             self._guest(instance, vmm, fact)
+
+    def _fails(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM that failed, and no line says of what."""
+        words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        failed = min((each for each in words if each.state == "failed"), key=lambda each: each.at_us, default=None)
+        told = any(each.how in _EXPLAINS or each.how is Ending.GRACE_OVER for each in vmm.ended)
+        if failed is None or told or is_target(vmm) or unregistered(vmm) is not None or forgotten(vmm) is not None:
+            return
+        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= failed.at_us]
+        if not ran:
+            text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
+            self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
+            return
+        self.sheet.rule(
+            f"{instance.shown}-fails",
+            host_named(instance.shown),
+            "{state: running}",
+            f"[{{delay: {duration(failed.at_us - ran[-1].at_us)}}}, {{set_state: failed}}]",
+            why=[at(failed.where, "failed")],
+            doubt=["no line says why"],
+            times=1,
+            skip=_times_before(instance, "running", ran[-1].at_us),
+        )
 
     def _guest(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
@@ -737,7 +778,9 @@ class Departures:
         dead = any(
             e.how in (Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED) for e in vmm.ended
         )
-        return asked.op is Op.PUT_STATE and dead
+        states: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        began = any(each.state == "failed" and each.at_us - asked.at_us < SECOND_US for each in states)
+        return asked.op is Op.PUT_STATE and (dead or began)
 
     def _cancelled(self, instance: Instance, vmm: Vmm) -> None:
         by_op: dict[Op, list[Asked]] = defaultdict(list)

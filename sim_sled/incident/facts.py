@@ -143,8 +143,8 @@ class Ended(Fact):
 
 @attrs.frozen(kw_only=True)
 class Agent(Fact):
-    """52 to 55: the sled's agent. `step`: "starts", "listens", "boots" (only when the host did), "registered";
-    "lives": it answered a check that is not kept, the last one before a start.
+    """52 to 55: the sled's agent. `step`: "starts", "listens", "registered"; "boots", "enabled": only when its host
+    does; "lives": it answered a check that is not kept, the last one before a start.
     """
 
     step: str
@@ -613,7 +613,12 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("sledagent::new(..) starting", _agent("starts")),  # 52
         ("listening", _listening),  # 53
         ("setting reservoir size to", _agent("boots")),  # 54
+        ("smf: enabled.", _agent("enabled")),  # of a host that boots; a restart alone enables nothing (LG 6)
         ("successfully put sledagentinfo", _agent("registered")),  # 55
+        (
+            "vmm in non-terminal state",
+            _noted("the agent gave up a VMM that had not ended, which is a bug of its"),
+        ),  # 37
         ("use_only_these_disks: removing instance", _noted("the agent ended a VMM whose disk was removed")),  # 50
         ("failed to setup vmm reservoir", _noted("no memory for VMs: the reservoir could not be set up")),  # 54
         ("sled agent decommissioned", _noted("Nexus has decommissioned the sled")),  # 55
@@ -651,6 +656,8 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("migration out succeeded", _migrated(failed=False, side="out")),  # 139
         ("migration out failed", _migrated(failed=True, side="out")),  # 140
         ("migration in failed", _migrated(failed=True, side="in")),  # 141
+        ("failed to activate new vm", _ended(Ending.ENSURE_FAILED)),  # 144
+        ("vm startup failed", _ended(Ending.SETUP_FAILED)),  # 128
         ("migration source task exited: err", _migrated(failed=True, side="out")),  # 2024
     ),
 }

@@ -37,7 +37,8 @@ class Imported:
     failed: tuple[str, ...]
 
 
-Progress = Callable[[Source, int], None]
+Progress = Callable[[Source, int, int], None]
+"""The file that is being read; bytes of all files that have been, and that there are, as they lie on the disk."""
 
 
 def collect(
@@ -53,6 +54,7 @@ def collect_sources(
 ) -> Incident:
     """As `collect`, of sources that are open already."""
     collector = Collector()
+    before, total = 0, sum(source.size for source in found)
     for source in found:
         for count, line in enumerate(read_lines(source, reading, day)):
             if line.time_us is not None:
@@ -60,7 +62,8 @@ def collect_sources(
             for fact in facts_of(line):
                 collector.add(fact)
             if progress is not None and count % 4096 == 0:
-                progress(source, reading.bytes_read)
+                progress(source, before + reading.consumed(), total)
+        before += source.size
     incident = collector.incident()
     if collector.overflowed:
         reading.unreadable.append("too many facts for one incident: the newest part was left out; choose fewer files")

@@ -1,10 +1,11 @@
 """What a line of a recording is. A folder has parts; each is JSON lines.
 
-    {"recording": 2, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
-    {"recording": 2, "of": ID, "part": 2}                                     a later part begins
-    {"recording": 2, "of": ID, "part": 9, "state": ..., ...}                  ... with a checkpoint
+    {"recording": 3, "of": ID, "part": 1, "version": ..., "sleds": ..., ...}   how the rack began: `Header`
+    {"recording": 3, "of": ID, "part": 2}                                     a later part begins
+    {"recording": 3, "of": ID, "part": 9, "state": ..., ...}                  ... with a checkpoint
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
     [US, NAME, INPUT, [EFFECT, ...]]                                          the same, short: the most frequent ones
+    [US, "asked", TICKET, SLED, TARGET, VERSION, STATE, ANSWER]               the same of a request for a VMM's state
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
     {"at": US, "http": {"op": ..., "method": ..., ...}}                       a request, when it is answered
     [US, "http", SLED, OP, METHOD, TARGET, VERSION, STATUS, BODY]             the same, short; without a body: eight
@@ -15,7 +16,8 @@ type; it is compared and never read back, so it is written as it comes: {"Reply"
 ("told") stands beside it. Times are integer microseconds of the daemon's clock.
 
 Short lines are what msgspec makes of the objects themselves, many at once: a dict around each of them would cost more
-than the rest. Their reader gives them as the long ones, so nobody else knows. Format 1 had none.
+than the rest. Their reader gives them as the long ones, so nobody else knows. Format 1 had none, format 2 had a line
+for every request.
 
 Read before: play/calls.py, recording/forms.py.
 Read next: recording/scribe.py, daemon/recordings.py, recording/replaying.py, recording/scrub.py, recording/tape.py.
@@ -23,24 +25,23 @@ Read next: recording/scribe.py, daemon/recordings.py, recording/replaying.py, re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from nexus_client import types
 from nexus_client.outbox import Delivered
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.play.calls import Ended, Send, Step
 from sim_sled.recording.forms import form
 
-if TYPE_CHECKING:
-    pass
-
-FORMAT: Final = 2
-FORMATS: Final = (1, FORMAT)
+FORMAT: Final = 3
+FORMATS: Final = (1, 2, FORMAT)
 """Those that can be read."""
 BEGINNING: Final = "from the beginning"
 """Before any input."""
@@ -86,8 +87,8 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
     """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
-    not have; by `key_of` of the ids that it has. `api`, of format 1: it is of a request of this version, carried out
-    and answered with 200, that says no more than the input: it has no line of its own.
+    not have; by `key_of` of the ids that it has. `api`: it is of a request of this version, carried out and answered
+    with 200, that says no more than the input: it has no line of its own.
     """
 
     at: int
@@ -228,6 +229,8 @@ SHORT_EFFECTS: Final = (contract.PutToNexus, contract.Reply)
 """Effects that may: their fields say which one it is."""
 HTTP: Final = "http"
 """What stands in a short line of a request where others have the name of an input."""
+ASKED: Final = "asked"
+"""... of one that says no more than its turn, and is answered with its only effect."""
 
 
 def simple(told: dict[str, Any]) -> Any:
@@ -246,6 +249,17 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 _OK: Final = 200
+PLAIN_BODIES: Final = frozenset(
+    json.dumps({"state": {"type": each.value}}, separators=separators).encode()
+    for each in types.Asked
+    for separators in ((",", ":"), (", ", ": "))
+)
+"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them."""
+
+
+def state_target(propolis_id: UUID | str) -> str:
+    """Of requests for a VMM's state."""
+    return f"/vmms/{propolis_id}/state"
 
 
 def asked_of(turn: Turn) -> Asked | None:
@@ -258,7 +272,7 @@ def asked_of(turn: Turn) -> Asked | None:
         sled_id=UUID(told["sled_id"]),
         op="vmm_put_state" if put else "vmm_get_state",
         method="PUT" if put else "GET",
-        target=f"/vmms/{told['propolis_id']}/state",
+        target=state_target(told["propolis_id"]),
         version=turn.api,
         status=_OK,
         body={"state": {"type": told["requested"]["type"]}} if put else msgspec.UNSET,
@@ -330,11 +344,26 @@ def _short(known: list[Any]) -> Line:
             ):
                 told = dict(zip(_SHORT_HTTP, (sled_id, op, method, target, version, status, *body), strict=False))
                 return Http(at=at, http=msgspec.convert(told, Asked))
+            case [int(at), str(name), int(ticket), sled_id, str(target), str(version), state, answer] if (
+                name == ASKED
+            ):
+                item = _asked_item(ticket, sled_id, target, state)
+                return Turn(at=at, item=item, out=[{"Reply": {"ticket": ticket, "value": answer}}], api=version)
             case [int(at), str(name), item, list(out)] if name in _ITEMS:
                 return Turn(at=at, item=_ITEMS[name](item), out=[{_EFFECTS[frozenset(each)]: each} for each in out])
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise BadLine(f"this is no line of a recording: {error!r:.200}") from None
     raise BadLine(f"this is no line of a recording; it begins with {known[:2]!r:.80}")
+
+
+def _asked_item(ticket: int, sled_id: Any, target: str, state: Any) -> dict[str, Any]:
+    propolis_id = target.removeprefix("/vmms/").removesuffix("/state")
+    if target != state_target(propolis_id):
+        raise KeyError(target)
+    told = {"ticket": ticket, "sled_id": sled_id, "propolis_id": propolis_id}
+    if state is None:
+        return {"~": "GetState", "is": told}
+    return {"~": "PutState", "is": {**told, "requested": {"type": state, "value": None}}}
 
 
 _SHORT_HTTP: Final = ("sled_id", "op", "method", "target", "version", "status", "body")

@@ -7,7 +7,8 @@
 
 A report that is answered otherwise changes what a sled does next, so the run may leave the record: `Departure`s say
 where and how, by what a sled reported, how it answered and what Nexus said. Times of day in answers are not compared.
-The model knows nothing of the users behind the recording, and takes VMMs in as they report (`UnknownVmm.ADOPT`).
+The model knows nothing of the users behind the recording, and takes VMMs in as they report (`UnknownVmm.ADOPT`); of
+migrations, which only users ask for, it is not told.
 
 Read before: play/translate.py, recording/replaying.py. Read next: cli/recording.py.
 """
@@ -24,6 +25,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.outbox import Delivered, Outcome, Transient
 from nexus_client.registration import Found, GetReplied, GetSledAgent, NotFound, PostReplied
@@ -201,6 +203,13 @@ class _Run:
     _coming: list[tuple[int, int, Callable[[], None]]] = attrs.field(factory=list)
     _numbers: int = 0
     _waiting: dict[int, Callable[[nx.Reply | nx.Dropped], None]] = attrs.field(factory=dict)
+    _lives: int = 0
+    """How often the model has died."""
+    _down_us: int = _NO_REPLY_US
+    """How long it is away, if it dies."""
+    _boots_us: int | None = None
+    """When it is back, while it is away."""
+    _booted_us: int | None = None
 
     # ---- time
 
@@ -260,11 +269,33 @@ class _Run:
             case Expunge():
                 self._ask(lambda ticket: nx.SetSled(ticket, effect.sled_id, policy="expunged"), lambda _: None)
             case RestartNexus():
-                self._tell(nx.Crash())
-                self._later(effect.down_us, self._boot)
+                self._down_us = effect.down_us
+                if effect.point == "now":
+                    self._tell(nx.Crash())
+                    self._crashed()
+                else:
+                    point = nx.CrashPoint(effect.point)
+                    self._ask(lambda ticket: nx.ArmCrash(ticket, point), lambda _: None)
 
-    def _boot(self) -> None:
-        self._tell(nx.Boot())
+    def _crashed(self) -> None:
+        self._lives += 1
+        self._boots_us = self.now_us + self._down_us
+        self._later(self._down_us, partial(self._boot, self._lives))
+
+    def _boot(self, life: int) -> None:
+        if life == self._lives and self._boots_us is not None:
+            self._boots_us = None
+            self._booted_us = self.now_us
+            self._tell(nx.Boot())
+
+    def _is_away(self, recorded: str) -> bool:
+        """Whether a Nexus that died is not back. How long a start takes is the host's matter: within `GRACE_US` it is
+        back when it was.
+        """
+        if self._boots_us is not None and recorded == Delivered.__name__ and self._boots_us - self.now_us <= GRACE_US:
+            self._boot(self._lives)
+        just_back = self._booted_us is not None and self.now_us - self._booted_us <= GRACE_US
+        return self._boots_us is not None or (just_back and recorded == Transient.__name__)
 
     def _compare(self, what: str, who: Any) -> None:
         if what == "report":
@@ -306,17 +337,27 @@ class _Run:
                 case nx.CallSled():
                     self._later(0, partial(self._call, effect))
                 case nx.Crashed() if not isinstance(item, nx.Crash):
-                    self._later(_NO_REPLY_US, self._boot)
+                    self._crashed()
 
     def _report(self, effect: Send | contract.PutToNexus, reply: Callable[[Outcome], Any]) -> None:
         vmm, gen = effect.propolis_id, effect.body.vmm_state.gen
         after_us, recorded = self.record.answer((str(vmm), gen, effect.attempt))
 
-        def answered(answer: nx.Reply | nx.Dropped) -> None:
-            outcome = Transient("connection closed") if isinstance(answer, nx.Dropped) else outcome_of(answer.status)
-            self._later(after_us, lambda: self._heard(vmm, gen, recorded, outcome, reply(outcome)))
+        def heard(life: int, answer: nx.Reply | nx.Dropped | None) -> None:
+            # an answer that is on its way when Nexus dies goes with its connection
+            if isinstance(answer, nx.Reply) and life == self._lives:
+                outcome = outcome_of(answer.status)
+            else:
+                outcome = Transient("connection closed")
+            self._heard(vmm, gen, recorded, outcome, reply(outcome))
 
-        self._ask(lambda ticket: _reported(ticket, effect), answered)
+        def answered(answer: nx.Reply | nx.Dropped | None) -> None:
+            self._later(after_us, partial(heard, self._lives, answer))
+
+        if self._is_away(recorded):
+            answered(None)
+        else:
+            self._ask(lambda ticket: _reported(ticket, effect), answered)
 
     def _heard(self, vmm: UUID, gen: int, recorded: str, outcome: Outcome, item: Any) -> None:
         if recorded:
@@ -374,7 +415,7 @@ class _Run:
 
 
 def _reported(ticket: int, effect: Send | contract.PutToNexus) -> nx.VmmReported:
-    return nx.VmmReported(ticket, effect.propolis_id, effect.body)
+    return nx.VmmReported(ticket, effect.propolis_id, replace(effect.body, migration_in=None, migration_out=None))
 
 
 def _replied(put: contract.PutToNexus, outcome: Outcome) -> contract.NexusReplied:

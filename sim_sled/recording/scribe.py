@@ -1,7 +1,6 @@
 """Makes the lines of a rack's turns and of requests to its sleds, while they happen: as little as can be at once.
 
-Most turns are of a few kinds, and nothing in them is ever changed: they are kept as they are (`Short`), and msgspec
-writes hundreds of them in one go (`block`). Whatever somebody may change later is written at once.
+Most turns are of a few kinds, whose lines daemon/recorder.py writes itself; here are all others.
 
 Read before: http/exchange.py, recording/lines.py. Read next: daemon/recorder.py.
 """
@@ -11,13 +10,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from uuid import UUID
 
 import attrs
 import msgspec
 
 from nexus_client.outbox import Delivered
-from nexus_client.types import SledVmmState, UpdatedRuntime
 from sim_sled.core import contract
 from sim_sled.play.calls import Answered, Send, Step
 from sim_sled.recording.forms import NoForm, form
@@ -40,12 +37,9 @@ if TYPE_CHECKING:
     from sim_sled.http.exchange import Exchange
 
 Short: TypeAlias = "tuple[Any, ...]"
-"""A short line that is not written yet: objects that nobody changes."""
+"""A short line that is not written yet."""
 Entry: TypeAlias = "msgspec.Raw | Short"
 """A line, written or not."""
-
-STAY: Final = frozenset({UpdatedRuntime, SledVmmState, type(None)})
-"""Values of replies that nobody changes."""
 _BODY_KEPT_MAX: Final = 256
 """Bytes of a body that is looked up instead of read again: states that are asked for, again and again."""
 _BODIES_KEPT: Final = 1024
@@ -142,18 +136,17 @@ class Clerk:
     _known: dict[bytes, msgspec.Raw] = attrs.field(factory=dict)
     """Small bodies of JSON that a reader reads."""
 
-    def exchanged(self, at_us: int, sled_id: UUID, exchange: Exchange, status: int) -> Entry:
+    def exchanged(self, at_us: int, told: Exchange) -> Entry:
         """The line of a request to a sled, when it is answered."""
-        asked = exchange.request
-        body = exchange.body
+        body = told.body
         if body is None:
-            if not asked.body_exists:
-                return at_us, HTTP, sled_id, exchange.op, asked.method, asked.raw_path, exchange.version, status
-        elif exchange.fits:
+            if not told.has_body:
+                return at_us, HTTP, told.sled_id, told.op, told.method, told.target, told.version, told.status
+        elif told.fits:
             raw = self._known.get(body) or self._json(body)
             if raw is not None:
-                return at_us, HTTP, sled_id, exchange.op, asked.method, asked.raw_path, exchange.version, status, raw
-        return _in_full(at_us, sled_id, exchange, status)
+                return at_us, HTTP, told.sled_id, told.op, told.method, told.target, told.version, told.status, raw
+        return _in_full(at_us, told)
 
     def _json(self, body: bytes) -> msgspec.Raw | None:
         """The body, to be put into a line as it is; None if a line cannot have it. What fits its schema is not always
@@ -171,16 +164,16 @@ class Clerk:
         return raw
 
 
-def _in_full(at_us: int, sled_id: UUID, exchange: Exchange, status: int) -> msgspec.Raw:
+def _in_full(at_us: int, told: Exchange) -> msgspec.Raw:
     asked = Asked(
-        sled_id=sled_id,
-        op=exchange.op,
-        method=exchange.request.method,
-        target=exchange.request.raw_path,
-        version=exchange.version,
-        status=status,
+        sled_id=told.sled_id,
+        op=told.op,
+        method=told.method,
+        target=told.target,
+        version=told.version,
+        status=told.status,
     )
-    body = exchange.body
+    body = told.body
     if body is None:
         asked.body_missing = True
     else:

@@ -307,12 +307,14 @@ def operation_of(level, method, path):
     parts = [part for part in path.partition("?")[0].split("/") if part]
     best = None
     for (known, template), operation in documents.operations(level).items():
+        if known != method:
+            continue
         names = [part for part in template.split("/") if part]
         fits = len(names) == len(parts) and all(
             name == part or name.startswith("{") for name, part in zip(names, parts, strict=True)
         )
         literal = sum(not name.startswith("{") for name in names)
-        if known == method and fits and (best is None or literal > best[0]):
+        if fits and (best is None or literal > best[0]):
             best = (literal, operation)
     assert best is not None, f"{method} {path} is not in the document of {level}"
     return best[1]

@@ -12,6 +12,7 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import deepcopy
 
 import pytest
 import requests
@@ -111,7 +112,8 @@ def changed(level):
 
 
 def operations_of(level):
-    document = {"openapi": "3.0.3", "info": {"title": "t", "version": f"{level}.0.0"}, **documents.document(level)}
+    own = deepcopy(documents.document(level))  # completed below; `changed` compares what was written
+    document = {"openapi": "3.0.3", "info": {"title": "t", "version": f"{level}.0.0"}, **own}
     for method, path in documents.operations(level):
         responses = document["paths"][path][method.lower()]["responses"]
         for answer in responses.values():

@@ -116,6 +116,7 @@ async def test_an_address_with_a_vm_opens_it_also_before_its_time_and_says_who_n
     await page.goto(file.as_uri() + "#v2")
     story = page.get_by_role("region", name="one VM")
     await expect(story).to_contain_text("v2 is not there yet.")
+    await expect(story).not_to_contain_text("gone")
     await seek(page, 20)
     await expect(story.get_by_role("heading", name="late-1")).to_be_visible()
     await page.evaluate("location.hash = '#v99'")

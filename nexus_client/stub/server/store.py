@@ -21,6 +21,7 @@ from uuid import UUID
 
 import msgspec
 
+from nexus_client.dropshot.response import MachineFails
 from nexus_client.stub.context import Changes
 from nexus_client.stub.migrate_records import new_instance_state
 from nexus_client.stub.nexus import Nexus
@@ -77,7 +78,7 @@ _UNIQUE: Final = (
 )
 
 
-class StoreFailed(AssertionError):
+class StoreFailed(AssertionError, MachineFails):
     """The file cannot be written, or is none of ours: the model ends, for what it says would not be kept."""
 
 

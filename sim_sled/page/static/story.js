@@ -45,7 +45,7 @@ export class Story {
       ["faults", [vm.gone], () => this.buttons(self, vm)],
       ["events", [events, at, sleds, colourOf(vm.state)], () => this.events(story, self, sledName, at)],
       ["ids", [self.migrations], () => this.ids(self)],
-      ["others", [story.others], () => (story.others.length ? el("p", { class: "note" }, "Other lives of this instance: ", story.others.map((each) => el("button", { class: "link", onclick: () => this.doing.open(each.id), text: `v${each.n} (${each.state})` }))) : null)],
+      ["others", [story.others], () => (story.others.length ? el("p", { class: "note" }, "Other lives of this instance: ", story.others.map((each) => el("button", { class: "link", onclick: () => this.doing.open(each.id), text: `v${each.n} (${each.state || "not there yet"})` }))) : null)],
     ].map(([name, told, make]) => ({ key: JSON.stringify([name, whose, told]), make: () => make() ?? el("span", { hidden: true }) }));
     keyed(this.node, parts, (part) => part.key, (part) => part.make(), () => {});
     if (opened) this.node.querySelector("details").open = true;
@@ -61,7 +61,7 @@ export class Story {
       el("span", { class: "big" }, icon(lookOf(state), colourOf(state), 22)),
       el("div", { class: "who" },
         el("h2", { text: self.name || `v${self.n}` }),
-        el("p", { class: "dim" }, `v${self.n} on ${sledName(self.sled)} \u00b7 `, el("b", { text: vm.gone ? `gone, was ${state}` : state }), vm.role ? ` \u00b7 ${vm.role} of a migration (${vm.phase})` : "")),
+        el("p", { class: "dim" }, `v${self.n} on ${sledName(self.sled)} \u00b7 `, el("b", { text: state === "" ? "not there yet" : vm.gone ? `gone, was ${state}` : state }), vm.role ? ` \u00b7 ${vm.role} of a migration (${vm.phase})` : "")),
       el("button", { class: "plain", "aria-label": "close", "data-keep": "close", title: "Esc", onclick: () => this.doing.close(), text: "\u2715" }));
   }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from sim_sled import shapes
 from sim_sled.shapes.check import relax
 
 FOLDER: Final = Path(os.environ["SIM_SLED_OPENAPI"]) if os.environ.get("SIM_SLED_OPENAPI") else None
+
+_REFERENCE: Final = re.compile(r'"#/components/schemas/([^"]+)"')
 
 _COMPANIONS: Final = {
     "crucible-agent": ("other/crucible-agent-{}", "1.0.0"),
@@ -72,7 +75,14 @@ def _components(name: str) -> Any:
 
 @cache
 def _validator(name: str, schema: str) -> jsonschema_rs.Validator:
-    whole = {"components": _components(name), "allOf": [relax(json.loads(schema))]}
+    """Made with no more than the schema refers to: a document has a hundred kilobytes, and all would be copied."""
+    every, needed, unread = _components(name)["schemas"], {}, [schema]
+    while unread:
+        for found in _REFERENCE.findall(unread.pop()):
+            if found not in needed:
+                needed[found] = every[found]
+                unread.append(json.dumps(every[found]))
+    whole = {"components": {"schemas": needed}, "allOf": [relax(json.loads(schema))]}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ def document(level: int) -> dict[str, Any]:
     return documents.load(f"sled-agent/{level}.0.0")
 
 
+@cache
 def operations(level: int) -> dict[tuple[str, str], dict[str, Any]]:
     """(method, path) to operation."""
     return {

@@ -10,6 +10,7 @@ from nexus_client.dropshot.descriptors import TOLD_EVERY_S, ToldOnce
 from nexus_client.dropshot.listen import Server, listen
 from nexus_client.dropshot.response import failed_answer
 from nexus_client.dropshot.text import SocketAddress
+from nexus_client.stub.server.store import StoreFailed
 
 
 def logged(text, at_s=0.0):
@@ -42,6 +43,7 @@ async def test_whoever_listens_has_it_once():
     [
         (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device", False),
         (OSError(errno.EMFILE, "Too many open files"), "[Errno 24] Too many open files", False),
+        (StoreFailed("n.db: disk I/O error"), "n.db: disk I/O error", False),
         (OSError("whatever"), "", True),
         (KeyError("a bug"), "", True),
     ],

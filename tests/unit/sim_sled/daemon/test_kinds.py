@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
 
+    Number = str
+else:
+    Number = int
+
 
 class Colour(Enum):
     RED = 1
@@ -135,3 +139,13 @@ def test_a_class_that_is_made_by_hand_says_it_in_its_maker(name, value):
     setattr(made, name, value)
     with pytest.raises(kinds.Misfit):
         kinds.check(made)
+
+
+class Counted(msgspec.Struct):
+    number: Number
+
+
+def test_a_name_means_what_it_is_and_not_what_a_type_checker_is_told():
+    kinds.check(Counted(1))
+    with pytest.raises(kinds.Misfit):
+        kinds.check(Counted("x"))

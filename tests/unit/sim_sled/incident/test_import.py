@@ -547,11 +547,12 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
 
 
 def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch):
-    """The judge is proven by something wrong: a VM whose log shows a failure that no line explains."""
+    """The judge is proven by something wrong: a VM that stops and then runs again, as none does."""
     log = Log()
     log.register(1, "web-1")
     log.starts(2, "web-1")
-    log.observes(20, "web-1", "Failed", gen=4)  # no line says why, so no rule plays it
+    log.observes(20, "web-1", "Stopping", gen=4)
+    log.observes(21, "web-1", "Running", gen=5)
     path = log.save(tmp_path)
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
@@ -1116,4 +1117,80 @@ def test_a_migration_of_which_only_nexus_says_that_it_failed_fails(tmp_path):
     far.line(33.5, "instance update (migration failed): clearing migration IDs", migration_id=uid("m"), **sides)
     imported, scenario = import_(tmp_path, log, other, far)
     assert only(scenario, MigrationFate)[1].result == "failed"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_vm_that_failed_and_no_line_says_why_fails_as_late(tmp_path, ran):
+    log = Log()
+    log.register(0, "web")
+    if ran:
+        log.starts(1, "web")
+    else:
+        log.request(9, "web", "put", status=500, latency=8)
+    log.observes(9 if not ran else 47, "web", "Failed", gen=4)
+    imported, scenario = import_(tmp_path, log)
+    rule, to = only(scenario, SetState)
+    assert (to.state, bool(rule.when.state)) == ("failed", ran)
+    assert [delay.base.at(0) // S for _, delay in actions(scenario, Delay)] == ([40] if ran else [])
+    assert not actions(scenario, Fail), "the answer says the same"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_service_that_smf_enables_is_of_a_host_that_boots(tmp_path):
+    """SMF's lines have no year and name nobody: the record after them does (LG 1.1, 6)."""
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.raw("[ Aug 24 09:01:02 Enabled. ]")
+    log.raw("[ Aug 24 09:01:02 Executing start method. ]")
+    log.agent_starts(65, 70)
+    log.request(80, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, RebootSled)[0].for_.sled == ("brm1",)
+    assert "2 lines (SMF line)" in imported.text
+
+
+def test_a_sled_that_nexus_could_not_reach_for_minutes_has_booted(tmp_path):
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    for at in (35, 65, 95):
+        far.line(at, "sled-agent is unreachable", background_task="instance_watcher", **ids)
+    log.agent_starts(120, 125)
+    log.request(130, "web", "get", 404)
+    imported, scenario = import_(tmp_path, log, far)
+    assert only(scenario, RebootSled)[1].down.at(0) == pytest.approx(117 * S, abs=S)
+    assert "Nexus could not reach it" in imported.text
+
+
+def test_in_a_form_that_names_no_hosts_each_file_is_of_one(tmp_path):
+    """As `looker` prints by default: time, level, name, no host."""
+
+    def printed(log):
+        for line in map(json.loads, log.lines):
+            time, component = line.pop("time")[11:].rstrip("Z").ljust(12, "0"), line.pop("component", "")
+            time = time if "." in time else time[:8] + ".000"
+            yield f"{time}Z INFO {line.pop('name')} ({component}): {line.pop('msg')}"
+            yield from (f"    {key} = {line[key]}" for key in sorted(line.keys() - {"hostname", "pid", "v", "level"}))
+
+    log, other = Log(), Log("BRM2")
+    log.register(1, "web")
+    log.starts(2, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    other.observes(33, "web/2", "Running", gen=6)
+    log.observes(33, "web", "Stopping", gen=6)
+    log.observes(34, "web", "Destroyed", gen=7)
+    files = []
+    for name, each in (("west.log", log), ("east.log", other)):
+        (tmp_path / name).write_text("\n".join(printed(each)) + "\n")
+        files.append(str(tmp_path / name))
+    imported = import_logs(files, "test", date(2026, 8, 24))
+    scenario = scenario_of(imported)
+    assert {over.name for over in scenario.fleet.overrides} == {"west", "east"}
+    assert [load.migrate.to for load in scenario.load if load.migrate] == ["east"]
+    assert "names no hosts" in imported.summary
     assert (imported.differences, imported.failed) == ((), ())

@@ -64,25 +64,13 @@ def test_a_line_that_only_looks_short_is_none(line):
         read(line.encode())
 
 
-class Request:
-    method = "PUT"
-    body_exists = True
-
-    def __init__(self, target="/vmms/x/state"):
-        self.raw_path = target
+def exchange(body, target="/vmms/x/state", *, fits=True):
+    return Exchange(SLED, "vmm_put_state", "PUT", target, "1.0.0", 200, body, fits, has_body=True)
 
 
-def asked(body, kind=None, target="/vmms/x/state"):
+def asked(body, target="/vmms/x/state", *, fits=True):
     """A request with this body as a reader of the recording has it."""
-    exchange = Exchange(Request(target))
-    exchange.op, exchange.version = "vmm_put_state", "1.0.0"
-    exchange.kind = msgspec.json.Decoder(kind or types.VmmPutStateBody)
-    if body is not None:
-        try:
-            exchange.decode(body)
-        except msgspec.DecodeError:
-            assert exchange.body == body
-    entry = Clerk().exchanged(9, SLED, exchange, 200)
+    entry = Clerk().exchanged(9, exchange(body, target, fits=fits))
     # as before an answer of Nexus and after it: a body that breaks its line would break those
     lines = block([(1, "Step", STEP, []), entry, (2, "Step", STEP, [])]).splitlines()
     assert len(lines) == 3
@@ -93,6 +81,11 @@ def asked(body, kind=None, target="/vmms/x/state"):
 
 
 FITS = b'{"state": {"type": "running"}}'
+
+
+def test_a_timer_is_no_request():
+    with pytest.raises(BadLine, match="no line of a recording"):
+        read(b'[1,"Step",{},[],"48.0.0"]')
 
 
 def test_a_body_stands_in_its_line_as_it_came():
@@ -113,7 +106,7 @@ def test_what_fits_its_schema_and_is_no_json_breaks_no_line(more):
 
 
 def test_a_body_that_does_not_fit_is_a_text():
-    assert asked(b"{nonsense").body_text == "{nonsense"
+    assert asked(b"{nonsense", fits=False).body_text == "{nonsense"
 
 
 def test_stored_bytes_are_said_to_be_missing():
@@ -127,9 +120,7 @@ def test_a_target_that_is_no_text_is_told_as_far_as_it_is():
 def test_a_small_body_that_comes_again_is_not_read_again_and_there_is_room_for_some_only():
     clerk = Clerk()
     for number in range(3000):
-        exchange = Exchange(Request())
-        exchange.body, exchange.fits = b'{"n": %d}' % number, True
-        clerk.exchanged(1, SLED, exchange, 200)
+        clerk.exchanged(1, exchange(b'{"n": %d}' % number))
     assert len(clerk._known) <= 1024
 
 

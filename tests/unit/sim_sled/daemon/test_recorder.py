@@ -1,0 +1,139 @@
+"""Short lines are written at once, and one of a request is told to be of it when that is answered."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from nexus_client import types
+from nexus_client.codec import encode
+from nexus_client.outbox import Delivered
+from sim_sled.core import contract
+from sim_sled.daemon.recorder import Recorder
+from sim_sled.http.exchange import Exchange
+from sim_sled.http.routes import Call
+from sim_sled.play.calls import STEP
+from sim_sled.recording.lines import SHORT, BadLine, Http, Turn, asked_of, read, state_target
+from sim_sled.recording.scribe import block
+
+SLED, VMM = UUID(int=1), UUID(int=2)
+STATE = types.SledVmmState(types.VmmRuntimeState(types.VmmState.RUNNING, 3, datetime(2026, 1, 2, tzinfo=UTC)))
+PUT = contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Asked.REBOOT))
+GET = contract.GetState(7, SLED, VMM)
+HEARD = contract.NexusReplied(SLED, VMM, 4, Delivered())
+ANSWER = [contract.Reply(7, types.UpdatedRuntime(STATE))]
+PUT_BODY = b'{"state":{"type":"reboot"}}'
+
+
+@pytest.fixture(name="recorder")
+def _recorder(tmp_path):
+    return Recorder(tmp_path / "r", {})
+
+
+def turn(recorder, item, effects=()):
+    assert recorder.turn(lambda item, now_us: effects, item, 5) is effects
+
+
+def lines(recorder):
+    return [read(each) for each in bytes(recorder._lines).splitlines()]
+
+
+def call(item, body=None, *, with_body=False):
+    decoded = None if body is None else types.VmmPutStateBody(item.requested)
+    request = SimpleNamespace(body_exists=with_body, raw_path=state_target(VMM))
+    return Call(None, SLED, (VMM,), decoded, 48, request=request)
+
+
+@pytest.mark.parametrize("item", [PUT, GET, HEARD, STEP], ids=lambda item: type(item).__name__)
+def test_a_turn_has_the_short_line_of_its_input(recorder, item):
+    turn(recorder, item, ANSWER)
+    turn(recorder, STEP)
+    assert bytes(recorder._lines) == block([(5, SHORT[type(item)], item, ANSWER), (5, "Step", STEP, ())])
+
+
+@pytest.mark.parametrize(
+    ("item", "body"),
+    [(PUT, PUT_BODY), (PUT, b'{"state": {"type": "reboot"}}'), (GET, None)],
+    ids=["as Nexus writes it", "with blanks", "without a body"],
+)
+def test_a_request_that_says_no_more_than_its_input_stands_in_the_line_of_its_turn(recorder, item, body):
+    turn(recorder, item, ANSWER)
+    assert recorder.went(call(item, body), "48.0.0", body, encode(ANSWER[0].value))
+    turn(recorder, STEP)
+    line, step = lines(recorder)
+    plain = read(block([(5, SHORT[type(item)], item, ANSWER)]))
+    assert isinstance(step, Turn)
+    assert line == msgspec.structs.replace(plain, api="48.0.0")
+    told = asked_of(line)
+    assert (told.sled_id, told.target, told.version, told.status) == (SLED, state_target(VMM), "48.0.0", 200)
+    assert told.body == (msgspec.UNSET if body is None else json.loads(body))
+
+
+OTHER_VMM = contract.PutState(7, SLED, UUID(int=3), PUT.requested)
+OTHER_STATE = contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Asked.STOPPED))
+
+
+@pytest.mark.parametrize(
+    ("item", "of", "version", "body"),
+    [
+        pytest.param(PUT, call(PUT, PUT_BODY), "48.0.0", PUT_BODY[:-1] + b',"x":1}', id="its body says more"),
+        pytest.param(PUT, call(PUT, PUT_BODY), None, PUT_BODY, id="it has no version"),
+        pytest.param(GET, call(GET, with_body=True), "48.0.0", None, id="it has a body that nobody reads"),
+        pytest.param(STEP, call(GET), "48.0.0", None, id="a timer's turn came last"),
+        pytest.param(OTHER_VMM, call(PUT, PUT_BODY), "48.0.0", PUT_BODY, id="the turn is of another VMM"),
+        pytest.param(OTHER_STATE, call(PUT, PUT_BODY), "48.0.0", PUT_BODY, id="another one asked for another state"),
+    ],
+)
+def test_a_request_that_says_more_has_a_line_of_its_own(recorder, item, of, version, body):
+    turn(recorder, item, ANSWER)
+    assert not recorder.went(of, version, body, b"{}")
+    recorder.over(Exchange(SLED, "op", "PUT", "/x", version, 200, body, fits=True, has_body=body is not None))
+    alone, request = lines(recorder)
+    assert alone == read(block([(5, SHORT[type(item)], item, ANSWER)]))
+    assert isinstance(request, Http)
+
+
+@pytest.mark.parametrize("between", ["listens", "end", "again", "block"])
+def test_only_the_turn_of_the_last_line_is_a_request_and_of_one_only(recorder, between):
+    turn(recorder, GET, ANSWER)
+    match between:
+        case "listens":
+            recorder.listens(SLED, "[::1]:1", 5)
+        case "end":
+            recorder.end("no more")
+        case "again":
+            assert recorder.went(call(GET), "48.0.0", None, b"{}")
+        case "block":
+            recorder._flush()
+    before = bytes(recorder._lines)
+    assert not recorder.went(call(GET), "48.0.0", None, b"{}")
+    assert bytes(recorder._lines) == before
+
+
+def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
+    turn(recorder, GET, ANSWER)
+    turn(recorder, GET, [contract.Reply(7, {(1, 2): "a key that JSON has not"})])
+    turn(recorder, GET, ANSWER)
+    recorder._settle()
+    first, odd, last = lines(recorder)
+    assert first == last
+    assert odd.out == [{"Reply": "cannot be written down"}]
+
+
+@pytest.mark.parametrize("target", ["/vmms/{vmm}/state?x=1", "/vmms/{upper}/state", "//vmms/{vmm}/state"])
+def test_only_a_target_that_is_written_plainly_is_plain(recorder, target):
+    vmm = UUID("abcdefab-0000-4000-8000-000000000001")
+    assert recorder.is_plain("vmm_put_state", (vmm,), f"/vmms/{vmm}/state")
+    assert not recorder.is_plain("vmm_put_state", (vmm,), target.format(vmm=vmm, upper=str(vmm).upper()))
+    assert not recorder.is_plain("vmm_register", (vmm,), f"/vmms/{vmm}/state")
+
+
+@pytest.mark.parametrize(
+    ("target", "state"), [("/vmms/x", "running"), (f"/vmm/{VMM}/state", None), (f"/vmms/{VMM}/state/", None)]
+)
+def test_a_line_of_a_request_for_something_else_is_none(target, state):
+    with pytest.raises(BadLine, match="no line of a recording"):
+        read(json.dumps([5, "asked", 7, str(SLED), target, "48.0.0", state, {}]).encode())
