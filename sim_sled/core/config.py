@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.types import SledCpuFamily, SledRole
 
@@ -29,8 +30,7 @@ def derived_id(sled_id: UUID, what: str) -> UUID:
     return UUID(bytes=uuid5(sled_id, what).bytes, version=4)
 
 
-@attrs.frozen
-class PhysicalDisk:
+class PhysicalDisk(Struct, frozen=True):
     """A U.2 disk. Its identity is what Nexus knows it by; `id` is what a hand-off calls it (SR 3.7)."""
 
     id: UUID
@@ -39,8 +39,7 @@ class PhysicalDisk:
     serial: str
 
 
-@attrs.frozen
-class Zpool:
+class Zpool(Struct, frozen=True):
     """A pool that is there from the start, on a disk of its own. Size in bytes."""
 
     id: UUID
@@ -48,16 +47,14 @@ class Zpool:
     disk: PhysicalDisk
 
 
-@attrs.frozen
-class BareDisk:
+class BareDisk(Struct, frozen=True):
     """A disk that nobody has adopted: it gets its pool, of `size` bytes, from a sled configuration (SR 3.7)."""
 
     disk: PhysicalDisk
     size: int
 
 
-@attrs.frozen
-class CrucibleDataset:
+class CrucibleDataset(Struct, frozen=True):
     """A dataset with a Crucible agent of its own."""
 
     zpool_id: UUID

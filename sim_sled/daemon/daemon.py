@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-import attrs
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -99,8 +98,7 @@ SERVING_MAX: Final = 1_000
 """Configurations whose zones are being listened for at a time: it takes no longer than binding a few addresses."""
 
 
-@attrs.define
-class Played:
+class Played(Struct):
     """Which scenario is in effect. `file` None: it came over the control API, or there is none."""
 
     revision: int = 1

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from nexus_client.dropshot import foreign
 from nexus_client.types import SledCpuFamily, SledRole
@@ -141,7 +142,7 @@ class _Wrong(ValueError):
     """A value of the wrong kind."""
 
 
-_PARTS: Final[Mapping[str, type]] = MappingProxyType(
+_PARTS: Final[Mapping[str, type[Struct]]] = MappingProxyType(
     {"zpools": Zpool, "disks": BareDisk, "crucible_datasets": CrucibleDataset}
 )
 """Fields that are lists of objects, and what the objects are."""
@@ -159,10 +160,10 @@ def _parts(name: str, value: Any) -> tuple[Any, ...]:
     return made
 
 
-def _part(kind: type, value: Any, where: str) -> Any:
+def _part(kind: type[Struct], value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _Wrong(f"{where}: an object is expected")
-    fields = {field.name: field for field in attrs.fields(kind)}
+    fields = kind.__struct_fields__
     if wrong := sorted(set(value) ^ set(fields)):
         raise ValueError(f"{where}: {wrong[0]!r} is {'missing' if wrong[0] in fields else 'unknown'}")
     return kind(**{name: _part_value(name, each, f"{where}.{name}") for name, each in value.items()})

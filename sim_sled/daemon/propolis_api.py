@@ -52,8 +52,14 @@ BACKLOG: Final = 64
 _SHUTDOWN_S: Final = 0.5
 
 
-_Key = tuple[UUID, UUID]
-"""(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM."""
+_Key = tuple[int, int]
+"""(sled id, propolis id): sleds do not know of each other, so two of them may be told of the same VMM. As numbers: a
+UUID hashes in Python, and each turn of each VMM looks here.
+"""
+
+
+def _key(sled_id: UUID, propolis_id: UUID) -> _Key:
+    return sled_id.int, propolis_id.int
 
 
 _CAN_WAIT: Final = frozenset({propolis.Published, propolis.LevelChanged, propolis.EnsureFinished, propolis.Disposed})
@@ -111,7 +117,8 @@ class _Host:
 class _Served:
     """One VMM here. `knocker`: its listening socket, until somebody connects; then `listener` serves it."""
 
-    key: _Key
+    sled_id: UUID
+    propolis_id: UUID
     server: PropolisServer | None = None
     opened: bool = False
     """Whether its VM is there, and so has been given a listener, if there could be one."""
@@ -121,6 +128,10 @@ class _Served:
     """What there was no server to hear."""
     knocker: socket.socket | None = None
     listener: asyncio.Server | None = None
+
+    @property
+    def key(self) -> _Key:
+        return _key(self.sled_id, self.propolis_id)
 
     @property
     def address(self) -> str | None:
@@ -142,15 +153,14 @@ class PropolisApis:
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
-        key = (sled_id, propolis_id)
+        key = _key(sled_id, propolis_id)
         served = self._served.get(key)
         if served is None:
-            served = self._served[key] = _Served(key)
+            served = self._served[key] = _Served(sled_id, propolis_id)
         return self._server(served)
 
-    def _prepare(self, key: _Key, server: PropolisServer) -> None:
+    def _prepare(self, sled_id: UUID, propolis_id: UUID, server: PropolisServer) -> None:
         """What the new VM consists of: the sled agent's own ensure request, without the way over the network."""
-        sled_id, propolis_id = key
         about = self._daemon.rack.sleds[sled_id].get(propolis_id).about
         properties = InstanceProperties(
             id=about.instance_id,
@@ -170,14 +180,14 @@ class PropolisApis:
 
     def perform(self, effect: contract.FromPropolis) -> None:
         """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
-        key = (effect.sled_id, effect.propolis_id)
+        key = _key(effect.sled_id, effect.propolis_id)
         served = self._served.get(key)
         for said in effect.effects:
             if served is None:
                 vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
                 if vmm is None or vmm.vm is None:
                     return  # the last words of a process that is gone
-                served = self._served[key] = _Served(key)
+                served = self._served[key] = _Served(effect.sled_id, effect.propolis_id)
             if not served.opened:
                 self._open(served)
             if served.server is None and type(said) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
@@ -196,17 +206,17 @@ class PropolisApis:
         if server is None:
             server = served.server = PropolisServer()
         if server.host is None and served.opened:
-            server.host = _Host(self._daemon, *served.key)
+            server.host = _Host(self._daemon, served.sled_id, served.propolis_id)
             if served.address is not None:
                 server.address = served.address
-            self._prepare(served.key, server)
+            self._prepare(served.sled_id, served.propolis_id, server)
             said, served.said = served.said, []
             server.perform(said)
         return server
 
     def address_of(self, sled_id: UUID, propolis_id: UUID) -> str | None:
         """Where a VMM's Propolis listens; None if it does not."""
-        served = self._served.get((sled_id, propolis_id))
+        served = self._served.get(_key(sled_id, propolis_id))
         return None if served is None else served.address
 
     async def close(self) -> None:
@@ -219,15 +229,15 @@ class PropolisApis:
 
     def _open(self, served: _Served) -> None:
         served.opened = True
-        wanted = self._wanted(served.key)
+        wanted = self._wanted(served)
         try:
             address = SocketAddress.parse(wanted)
-            self._check_ours(served.key[0], address)
+            self._check_ours(served.sled_id, address)
             knocker = bind(address.host, address.port)
         except (OSError, ValueError) as error:
-            self._log.error("cannot serve Propolis", vmm=str(served.key[1]), address=wanted, why=_advice(error))
+            self._log.error("cannot serve Propolis", vmm=str(served.propolis_id), address=wanted, why=_advice(error))
             # not within the turn that made the VM: its effects are still being performed
-            asyncio.get_running_loop().call_soon(self._fail, served.key)
+            asyncio.get_running_loop().call_soon(self._fail, served)
             return
         name = knocker.getsockname()
         served.name, served.knocker = name[:2], knocker
@@ -253,11 +263,10 @@ class PropolisApis:
         else:
             stop_accepting(listener)
 
-    def _wanted(self, key: _Key) -> str:
-        sled_id, propolis_id = key
+    def _wanted(self, served: _Served) -> str:
         if self.mode is PropolisMode.REGISTERED:
-            return self._daemon.rack.sleds[sled_id].get(propolis_id).about.propolis_addr
-        return str(replace(SocketAddress.parse(self._daemon.addresses[sled_id]), port=0))
+            return self._daemon.rack.sleds[served.sled_id].get(served.propolis_id).about.propolis_addr
+        return str(replace(SocketAddress.parse(self._daemon.addresses[served.sled_id]), port=0))
 
     def _check_ours(self, sled_id: UUID, address: SocketAddress) -> None:
         """Raises `ValueError` for an address that the sled does not own.
@@ -274,9 +283,11 @@ class PropolisApis:
                 "the address is neither loopback nor of the sled's own prefix; --propolis-net NET allows others"
             )
 
-    def _fail(self, key: _Key) -> None:
+    def _fail(self, served: _Served) -> None:
         try:
-            self._daemon.handle(contract.InjectState(self._daemon.ticket(), *key, VmmState.FAILED))
+            self._daemon.handle(
+                contract.InjectState(self._daemon.ticket(), served.sled_id, served.propolis_id, VmmState.FAILED)
+            )
         except SledError:
             return  # it has ended by itself meanwhile
 

@@ -18,7 +18,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,17 +26,17 @@ from uuid import UUID
 import msgspec
 
 from nexus_client.outbox import Delivered
-from nexus_client.types import stamp
+from nexus_client.types import SledVmmState, UpdatedRuntime, stamp
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
-from sim_sled.core.contract import GetState, PutState
+from sim_sled.core.contract import GetState, PutState, Reply
 from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
 from sim_sled.daemon.part_files import PART_BYTES, ROOM, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import HEARD, PLAIN_BODIES, SHORT
+from sim_sled.recording.lines import ASKED, HEARD, PLAIN_BODIES, SHORT
 from sim_sled.recording.scribe import Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
@@ -58,6 +57,9 @@ BLOCK_BYTES: Final = 32 * 1024
 FLUSH_S: Final = 0.1
 _WRITE: Final = lines.ENCODER.encode_into
 _SHORT_EFFECTS: Final = frozenset(lines.SHORT_EFFECTS)
+_REQUESTS: Final = frozenset({SHORT[PutState], SHORT[GetState]})
+_STAY: Final = frozenset({UpdatedRuntime, SledVmmState})
+"""Values of replies that nobody changes, so that their line can wait for what follows."""
 _PLAIN: Final = frozenset({"vmm_put_state", "vmm_get_state"})
 
 
@@ -83,8 +85,8 @@ class Recorder:
         self._behind_max = behind_bytes
         self._lines = bytearray()
         """Those that are no block yet. Of the loop alone."""
-        self._last: Any = None
-        """The input of the last one, if it is short and nobody has said yet that it is a request."""
+        self._asked: Any = None
+        """The last turn, if that is likely to be a request: as a short line, and not written yet."""
         self._blocks: deque[bytes | lines.Header] = deque()
         """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
@@ -144,11 +146,18 @@ class Recorder:
         name = SHORT.get(type(item))
         if name is None or self.ended or (name == HEARD and type(item.outcome) is not Delivered):
             return self._turn(conduct, item, now_us)
+        if self._asked is not None:
+            self._settle()
         try:
             effects = conduct(item, now_us)
         except Exception as error:
             self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
             raise
+        if name in _REQUESTS and len(effects) == 1 and not self._scribe.said:
+            [effect] = effects
+            if type(effect) is Reply and type(effect.value) in _STAY:
+                self._asked = now_us, name, item, effects
+                return effects
         # in one place, as a call costs as much as all of the rest
         for effect in effects:
             if type(effect) not in _SHORT_EFFECTS:
@@ -163,7 +172,6 @@ class Recorder:
                     del written[before:]
                 else:
                     written += b"\n"
-                    self._last = item
                     if len(written) >= BLOCK_BYTES:
                         self._full()
                     return effects
@@ -204,20 +212,29 @@ class Recorder:
         """See `http.app.Tap`, as the next two."""
         return op in _PLAIN and target == lines.state_target(values[0])
 
-    def went(self, call: Call, version: str | None, body: bytes | None) -> bool:
+    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None) -> bool:
         # The request's own objects are in the turn: so nothing has to be compared but them.
-        item = self._last
-        if item is None or version is None:
+        if self._asked is None or version is None or answer is None or call.request is None:
             return False
+        at_us, _, item, _ = self._asked
+        state = None
         if type(item) is PutState:
-            if item.requested is not call.body.state or body not in PLAIN_BODIES:
+            requested = item.requested
+            if requested is not call.body.state or body not in PLAIN_BODIES:
                 return False
-        elif type(item) is not GetState or body is not None or call.request is None or call.request.body_exists:
+            state = requested.type
+        elif body is not None or call.request.body_exists:
             return False
         if item.propolis_id is not call.path[0]:
             return False
-        self._last = None
-        self._lines[-2:] = _ending(version)
+        self._asked = None
+        written = self._lines
+        target = call.request.raw_path
+        line = at_us, ASKED, item.ticket, item.sled_id, target, version, state, msgspec.Raw(answer)
+        _WRITE(line, written, len(written))
+        written += b"\n"
+        if len(written) >= BLOCK_BYTES:
+            self._full()
         return True
 
     def over(self, exchange: Exchange) -> None:
@@ -249,8 +266,14 @@ class Recorder:
             self._full()
 
     def _line(self, entry: Entry) -> None:
+        self._settle()
         self._lines += block([entry])
-        self._last = None
+
+    def _settle(self) -> None:
+        """The last turn was no request, or one that says more."""
+        if self._asked is not None:
+            self._lines += block([self._asked])
+            self._asked = None
 
     def _full(self) -> None:
         """Of the loop, between two turns."""
@@ -296,10 +319,10 @@ class Recorder:
 
     def _flush(self) -> None:
         """What waits becomes a block. Of the loop."""
+        self._settle()
         if self._lines:
             made = bytes(self._lines)
             self._lines.clear()
-            self._last = None
             self._since += len(made)
             with self._taking:
                 self._bytes += len(made)
@@ -307,7 +330,7 @@ class Recorder:
 
     def _take(self) -> list[bytes | lines.Header]:
         """All there is. Of the writing thread, which has the loop make a block for the next time."""
-        if self._lines or (self._disk.failed and not self.ended):
+        if self._lines or self._asked is not None or (self._disk.failed and not self.ended):
             with suppress(RuntimeError):  # of a loop that is closed: whoever closes us has seen to it
                 self._in_loop(self._full)
         with self._taking:
@@ -365,12 +388,6 @@ class _Disk:
                 self._files.write(_whole_lines(each, left) + block([line(lines.End(end=self.failed))]))
                 return
             self._files.write(each)
-
-
-@lru_cache(maxsize=64)
-def _ending(version: str) -> bytes:
-    """Of a turn's short line, with its end: it is a request of this version."""
-    return b",%b]\n" % lines.written(version)
 
 
 def _sleds(passage: Passage) -> Any:

@@ -78,7 +78,7 @@ class Tap(Protocol):
     def is_plain(self, op: str, values: tuple[Any, ...], target: str, /) -> bool:
         """Whether `went` may know requests of this target, which is remembered."""
 
-    def went(self, call: Call, version: str | None, body: bytes | None, /) -> bool:
+    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
         """A plain one was answered with 200. False: it says more than its turn, so `over` is to be told."""
 
     def over(self, exchange: Exchange, /) -> None:
@@ -179,7 +179,7 @@ class _App:
             return failed
         tap = self._tap
         # most are no more than their turn; a value of its own for each would cost as much as all of the turn's line
-        if tap is not None and not (plain and answer.status == _OK and tap.went(call, header, body)):
+        if tap is not None and not (plain and answer.status == _OK and tap.went(call, header, body, answer.body)):
             tap.over(self._exchange(request, header, call, body, answer.status))
         spoil = SPOIL.get()
         if spoil is not None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
-import attrs
+from msgspec import Struct, field
 
 BUFFER: Final = 1024 * 1024
 """Bytes that are gathered before they are hashed and written, in a thread: a piece from a socket is a twentieth of
@@ -187,11 +187,10 @@ class Blobs:
         return self._root if self._temporary is None else Path(self._temporary.name)
 
 
-@attrs.define(eq=False)
-class _Running:
+class _Running(Struct, eq=False):
     """Hash of the first `at` bytes of a blob; `broken`: they did not come in order."""
 
-    hash: hashlib._Hash = attrs.field(factory=hashlib.sha256)
+    hash: hashlib._Hash = field(default_factory=hashlib.sha256)
     at: int = 0
     broken: bool = False
 

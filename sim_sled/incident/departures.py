@@ -107,6 +107,7 @@ class Departures:
                     host in self.incident.booted_1986
                     or silent_us > CLIENT_US
                     or any(s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps)
+                    or any(s.step == "enabled" and abs(s.at_us - step.at_us) < ONE_CAUSE_US for s in steps)
                 )
                 if not boot and step.at_us - before > QUIET_US:
                     # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once

@@ -397,7 +397,10 @@ class _Deriver:
         for host, skew in sorted(incident.skews.items()):
             if host == (incident.sleds[0] if incident.sleds else ""):
                 continue
-            if skew.pairs:
+            if skew.pairs and not skew.offset_us:
+                pairs = counted(skew.pairs, "pair")
+                draft.notes.append(f"The clocks of {host} and {incident.sleds[0]} agree ({pairs}).")
+            elif skew.pairs:
                 draft.notes.append(
                     f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
                     f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {incident.sleds[0]} "

@@ -143,8 +143,8 @@ class Ended(Fact):
 
 @attrs.frozen(kw_only=True)
 class Agent(Fact):
-    """52 to 55: the sled's agent. `step`: "starts", "listens", "boots" (only when the host did), "registered";
-    "lives": it answered a check that is not kept, the last one before a start.
+    """52 to 55: the sled's agent. `step`: "starts", "listens", "registered"; "boots", "enabled": only when its host
+    does; "lives": it answered a check that is not kept, the last one before a start.
     """
 
     step: str
@@ -613,7 +613,7 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("sledagent::new(..) starting", _agent("starts")),  # 52
         ("listening", _listening),  # 53
         ("setting reservoir size to", _agent("boots")),  # 54
-        ("smf: enabled.", _agent("boots")),  # of a host that boots; a restart alone enables nothing (LG 6)
+        ("smf: enabled.", _agent("enabled")),  # of a host that boots; a restart alone enables nothing (LG 6)
         ("successfully put sledagentinfo", _agent("registered")),  # 55
         (
             "vmm in non-terminal state",

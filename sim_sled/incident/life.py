@@ -23,6 +23,8 @@ SLOW_US: Final = {
     LEFT: 25 * SECOND_US,
     "rebooting -> running": 30 * SECOND_US,
 }
+SILENT_US: Final = 15 * SECOND_US
+"""A log that ends that much sooner than the others has stopped, or is not the whole."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _NEAR_US: Final = SECOND_US // 10
 """Lines of two programs of one sled about one request are that near to it."""
@@ -66,7 +68,8 @@ def vanished_with_its_sled(incident: Incident, vmm: Vmm, before_us: int) -> bool
     states: list[Observed | Published] = [*vmm.observed, *vmm.published]
     over = any(each.state in TERMINAL for each in states)
     last_us = incident.last_us.get(vmm.sled)
-    return not over and last_us is not None and last_us < before_us and vmm.sled in incident.sleds
+    lived = bool(states) and vmm.sled in incident.sleds and not over
+    return lived and last_us is not None and last_us + SILENT_US < before_us
 
 
 def wanted(vmm: Vmm, put: Asked) -> Wanted | None:

@@ -108,6 +108,8 @@ class Reading:
     consumed: Callable[[], int] = lambda: 0
     """How far the file is that is being read, in the measure of its `Source.size`."""
     dates_missing: int = 0
+    hosts_missing: Counter[str] = attrs.field(factory=Counter)
+    """Of each file: lines that do not say which host they are of."""
 
     def strange(self, where: Where, kind: str, text: str) -> None:
         self.odd[kind] += 1
@@ -223,7 +225,7 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
 def read_lines(source: Source, reading: Reading, day: date | None = None) -> Iterator[LogLine]:
     """The records of one file, in its order. `day`: for forms that carry no date."""
     rendered: _Rendered | None = None
-    smf: list[tuple[Where, str]] = []
+    smf = _Smf()
     try:
         with _buffered(source) as file:
             packed = getattr(file, "myfileobj", None)
@@ -238,10 +240,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     line = _bunyan(raw, where, reading)
                     if line is not None:
                         reading.records[source.shown] += 1
-                        for at, said in smf:  # they have no year and name nobody: the record after them does
-                            yield attrs.evolve(line, where=at, msg=said, fields={})
-                        smf.clear()
-                        yield line
+                        yield from smf.before(line)
                     continue
                 text = _COLOUR.sub("", raw.decode("utf-8", "replace")).rstrip("\r\n")
                 key = _LOOKER_KEY.match(text)
@@ -249,19 +248,36 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     rendered.more(key, text)
                     continue
                 if rendered is not None:
-                    yield rendered.line(reading, day)
+                    yield from smf.before(rendered.line(reading, day))
                     rendered = None
                 head = _LOOKER.match(text)
                 if head is not None:
                     reading.records[source.shown] += 1
                     rendered = _Rendered(where, head)
                 else:
-                    smf += _other(text, where, reading)
+                    smf.said += _other(text, where, reading)
             if rendered is not None:
-                yield rendered.line(reading, day)
+                yield from smf.before(rendered.line(reading, day))
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         # what was read so far stands: half a log is better than none
         reading.unreadable.append(f"{source.shown}: {getattr(error, 'strerror', None) or error}")
+
+
+@attrs.define
+class _Smf:
+    """SMF's lines of a file. They have no year and name nobody; the record after them does, if there is one host."""
+
+    said: list[tuple[Where, str]] = attrs.field(factory=list)
+    _hosts: set[str] = attrs.field(factory=set)
+
+    def before(self, line: LogLine) -> Iterator[LogLine]:
+        """A record, after what SMF said since the last one."""
+        self._hosts.add(line.host)
+        if len(self._hosts) == 1:
+            for at, said in self.said:
+                yield attrs.evolve(line, where=at, msg=said, fields={})
+        self.said.clear()
+        yield line
 
 
 @contextmanager
@@ -353,7 +369,7 @@ class _Rendered:
         return LogLine(
             self.where,
             program_of(self.fields_name()),
-            self.head["host"] or str(self.fields.get("hostname", "")),
+            self.head["host"] or str(self.fields.get("hostname") or _host_by_file(self.where, reading)),
             int(self.head["pid"] or 0),
             _LEVELS[self.head["level"]],
             time_us,
@@ -367,6 +383,12 @@ class _Rendered:
         if re.fullmatch(r"[0-9a-f]{8}-[0-9a-f-]{27}", name) or component.startswith(("ServerContext", "dropshot_")):
             return "nexus"
         return name
+
+
+def _host_by_file(where: Where, reading: Reading) -> str:
+    """The short form of `looker` names no host (LG 1.5): then a file, with those that were rotated, is of one."""
+    reading.hosts_missing[where.file] += 1
+    return _ROTATED.sub(r"\1", where.file).rpartition("/")[2].removesuffix(".gz").removesuffix(".log")
 
 
 def _other(text: str, where: Where, reading: Reading) -> list[tuple[Where, str]]:

@@ -29,6 +29,11 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
         out += _comment(note)
     for doubt in draft.doubts:
         out += _comment(f"uncertain: {doubt}")
+    if reading.hosts_missing:
+        nameless = ", ".join(sorted(reading.hosts_missing)[:_FILES_MAX])
+        out += _comment(
+            f"uncertain: no line of these names its host, so each is taken for the log of one: {nameless}"
+        )
     for kind, count in sorted(reading.odd.items()):
         out += _comment(f"No records: {counted(count, 'line')} ({kind}).")
     out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
@@ -107,5 +112,8 @@ def summary_text(draft: Draft, reading: Reading) -> str:
         out.append(
             f"  without a date: {counted(reading.dates_missing, 'line')}; give --date YYYY-MM-DD (order is kept)"
         )
+    if reading.hosts_missing:
+        files = counted(len(reading.hosts_missing), "file")
+        out.append(f"  uncertain: {files} in a form that names no hosts; each is taken for the log of one host")
     out += [f"  uncertain: {doubt}" for doubt in draft.doubts]
     return "\n".join(out) + "\n"

@@ -5,7 +5,7 @@
     {"recording": 3, "of": ID, "part": 9, "state": ..., ...}                  ... with a checkpoint
     {"at": US, "in": INPUT, "out": [EFFECT, ...], "told": [...]}              one turn of the core
     [US, NAME, INPUT, [EFFECT, ...]]                                          the same, short: the most frequent ones
-    [US, NAME, INPUT, [EFFECT, ...], VERSION]                                 the same of a request that says no more
+    [US, "asked", TICKET, SLED, TARGET, VERSION, STATE, ANSWER]               the same of a request for a VMM's state
     {"at": US, "did": {"kind": "join", ...}}                                  what a shell does beside turns
     {"at": US, "http": {"op": ..., "method": ..., ...}}                       a request, when it is answered
     [US, "http", SLED, OP, METHOD, TARGET, VERSION, STATUS, BODY]             the same, short; without a body: eight
@@ -229,6 +229,8 @@ SHORT_EFFECTS: Final = (contract.PutToNexus, contract.Reply)
 """Effects that may: their fields say which one it is."""
 HTTP: Final = "http"
 """What stands in a short line of a request where others have the name of an input."""
+ASKED: Final = "asked"
+"""... of one that says no more than its turn, and is answered with its only effect."""
 
 
 def simple(told: dict[str, Any]) -> Any:
@@ -342,23 +344,28 @@ def _short(known: list[Any]) -> Line:
             ):
                 told = dict(zip(_SHORT_HTTP, (sled_id, op, method, target, version, status, *body), strict=False))
                 return Http(at=at, http=msgspec.convert(told, Asked))
-            case [int(at), str(name), item, list(out), *asked] if name in _ITEMS and len(asked) <= 1:
-                out = [{_EFFECTS[frozenset(each)]: each} for each in out]
-                return Turn(at=at, item=_ITEMS[name](item), out=out, api=_version(name, asked))
+            case [int(at), str(name), int(ticket), sled_id, str(target), str(version), state, answer] if (
+                name == ASKED
+            ):
+                item = _asked_item(ticket, sled_id, target, state)
+                return Turn(at=at, item=item, out=[{"Reply": {"ticket": ticket, "value": answer}}], api=version)
+            case [int(at), str(name), item, list(out)] if name in _ITEMS:
+                return Turn(at=at, item=_ITEMS[name](item), out=[{_EFFECTS[frozenset(each)]: each} for each in out])
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise BadLine(f"this is no line of a recording: {error!r:.200}") from None
     raise BadLine(f"this is no line of a recording; it begins with {known[:2]!r:.80}")
 
 
-def _version(name: str, asked: list[Any]) -> str | None:
-    if not asked:
-        return None
-    if name not in _REQUESTS or not isinstance(asked[0], str):
-        raise TypeError(f"{name} of a request of version {asked[0]!r}")
-    return asked[0]
+def _asked_item(ticket: int, sled_id: Any, target: str, state: Any) -> dict[str, Any]:
+    propolis_id = target.removeprefix("/vmms/").removesuffix("/state")
+    if target != state_target(propolis_id):
+        raise KeyError(target)
+    told = {"ticket": ticket, "sled_id": sled_id, "propolis_id": propolis_id}
+    if state is None:
+        return {"~": "GetState", "is": told}
+    return {"~": "PutState", "is": {**told, "requested": {"type": state, "value": None}}}
 
 
-_REQUESTS: Final = (SHORT[contract.PutState], SHORT[contract.GetState])
 _SHORT_HTTP: Final = ("sled_id", "op", "method", "target", "version", "status", "body")
 _ITEMS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "PutState": lambda item: {"~": "PutState", "is": item},

@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from sim_sled.core.crucible.blocks import Blocks
 
@@ -45,8 +46,7 @@ class RegionRequest:
     source: str | None = None
 
 
-@attrs.define(eq=False)
-class Snapshot:
+class Snapshot(Struct, eq=False):
     """A copy of a region's blocks. `created_us`: core time."""
 
     name: str
@@ -54,8 +54,7 @@ class Snapshot:
     blocks: Blocks
 
 
-@attrs.define(eq=False)
-class RunningSnapshot:
+class RunningSnapshot(Struct, eq=False):
     """A read-only downstairs over a snapshot. `due_us`: when its state changes by itself."""
 
     name: str

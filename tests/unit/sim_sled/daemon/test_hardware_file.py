@@ -6,6 +6,7 @@ from uuid import UUID
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
@@ -67,7 +68,7 @@ def test_every_field_can_be_given():
     assert (made.physical_ram, made.reservoir_size, made.zpool_size) == (2**40, 2**39, 2**41)
     disk = PhysicalDisk(UUID(DISK["id"]), "1b96", "WUS4C6432DSP3X3", "AFCF92DB")
     assert made.zpools == (Zpool(UUID(POOL), 2**41, disk),)
-    assert made.disks == (BareDisk(attrs.evolve(disk, id=UUID(DATASET)), 2**40),)
+    assert made.disks == (BareDisk(replace(disk, id=UUID(DATASET)), 2**40),)
     assert made.crucible_datasets == (CrucibleDataset(UUID(POOL), UUID(DATASET)),)
     assert (made.cpu_family, made.role) == (SledCpuFamily.AMD_TURIN_DENSE, SledRole.GIMLET)
     assert (made.baseboard_model, made.baseboard_revision, made.baseboard_serial) == ("913-0000019", 6, "BRM42220031")

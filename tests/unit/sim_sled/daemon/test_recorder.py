@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from nexus_client import types
+from nexus_client.codec import encode
 from nexus_client.outbox import Delivered
 from sim_sled.core import contract
 from sim_sled.daemon.recorder import Recorder
+from sim_sled.http.exchange import Exchange
 from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
-from sim_sled.recording.lines import SHORT, Turn, asked_of, read, state_target
+from sim_sled.recording.lines import SHORT, BadLine, Http, Turn, asked_of, read, state_target
 from sim_sled.recording.scribe import block
 
 SLED, VMM = UUID(int=1), UUID(int=2)
@@ -41,13 +43,15 @@ def lines(recorder):
 
 def call(item, body=None, *, with_body=False):
     decoded = None if body is None else types.VmmPutStateBody(item.requested)
-    return Call(None, SLED, (VMM,), decoded, 48, request=SimpleNamespace(body_exists=with_body))
+    request = SimpleNamespace(body_exists=with_body, raw_path=state_target(VMM))
+    return Call(None, SLED, (VMM,), decoded, 48, request=request)
 
 
 @pytest.mark.parametrize("item", [PUT, GET, HEARD, STEP], ids=lambda item: type(item).__name__)
 def test_a_turn_has_the_short_line_of_its_input(recorder, item):
     turn(recorder, item, ANSWER)
-    assert bytes(recorder._lines) == block([(5, SHORT[type(item)], item, ANSWER)])
+    turn(recorder, STEP)
+    assert bytes(recorder._lines) == block([(5, SHORT[type(item)], item, ANSWER), (5, "Step", STEP, ())])
 
 
 @pytest.mark.parametrize(
@@ -57,10 +61,10 @@ def test_a_turn_has_the_short_line_of_its_input(recorder, item):
 )
 def test_a_request_that_says_no_more_than_its_input_stands_in_the_line_of_its_turn(recorder, item, body):
     turn(recorder, item, ANSWER)
-    plain = lines(recorder)[0]
-    assert recorder.went(call(item, body), "48.0.0", body)
+    assert recorder.went(call(item, body), "48.0.0", body, encode(ANSWER[0].value))
     turn(recorder, STEP)
     line, step = lines(recorder)
+    plain = read(block([(5, SHORT[type(item)], item, ANSWER)]))
     assert isinstance(step, Turn)
     assert line == msgspec.structs.replace(plain, api="48.0.0")
     told = asked_of(line)
@@ -85,9 +89,11 @@ OTHER_STATE = contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Aske
 )
 def test_a_request_that_says_more_has_a_line_of_its_own(recorder, item, of, version, body):
     turn(recorder, item, ANSWER)
-    before = lines(recorder)
-    assert not recorder.went(of, version, body)
-    assert lines(recorder) == before
+    assert not recorder.went(of, version, body, b"{}")
+    recorder.over(Exchange(SLED, "op", "PUT", "/x", version, 200, body, fits=True, has_body=body is not None))
+    alone, request = lines(recorder)
+    assert alone == read(block([(5, SHORT[type(item)], item, ANSWER)]))
+    assert isinstance(request, Http)
 
 
 @pytest.mark.parametrize("between", ["listens", "end", "again", "block"])
@@ -99,11 +105,11 @@ def test_only_the_turn_of_the_last_line_is_a_request_and_of_one_only(recorder, b
         case "end":
             recorder.end("no more")
         case "again":
-            assert recorder.went(call(GET), "48.0.0", None)
+            assert recorder.went(call(GET), "48.0.0", None, b"{}")
         case "block":
             recorder._flush()
     before = bytes(recorder._lines)
-    assert not recorder.went(call(GET), "48.0.0", None)
+    assert not recorder.went(call(GET), "48.0.0", None, b"{}")
     assert bytes(recorder._lines) == before
 
 
@@ -111,6 +117,7 @@ def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     turn(recorder, GET, ANSWER)
     turn(recorder, GET, [contract.Reply(7, {(1, 2): "a key that JSON has not"})])
     turn(recorder, GET, ANSWER)
+    recorder._settle()
     first, odd, last = lines(recorder)
     assert first == last
     assert odd.out == [{"Reply": "cannot be written down"}]
@@ -122,3 +129,11 @@ def test_only_a_target_that_is_written_plainly_is_plain(recorder, target):
     assert recorder.is_plain("vmm_put_state", (vmm,), f"/vmms/{vmm}/state")
     assert not recorder.is_plain("vmm_put_state", (vmm,), target.format(vmm=vmm, upper=str(vmm).upper()))
     assert not recorder.is_plain("vmm_register", (vmm,), f"/vmms/{vmm}/state")
+
+
+@pytest.mark.parametrize(
+    ("target", "state"), [("/vmms/x", "running"), (f"/vmm/{VMM}/state", None), (f"/vmms/{VMM}/state/", None)]
+)
+def test_a_line_of_a_request_for_something_else_is_none(target, state):
+    with pytest.raises(BadLine, match="no line of a recording"):
+        read(json.dumps([5, "asked", 7, str(SLED), target, "48.0.0", state, {}]).encode())

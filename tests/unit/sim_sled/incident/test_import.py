@@ -1163,3 +1163,34 @@ def test_a_sled_that_nexus_could_not_reach_for_minutes_has_booted(tmp_path):
     imported, scenario = import_(tmp_path, log, far)
     assert only(scenario, RebootSled)[1].down.at(0) == pytest.approx(117 * S, abs=S)
     assert "Nexus could not reach it" in imported.text
+
+
+def test_in_a_form_that_names_no_hosts_each_file_is_of_one(tmp_path):
+    """As `looker` prints by default: time, level, name, no host."""
+
+    def printed(log):
+        for line in map(json.loads, log.lines):
+            time, component = line.pop("time")[11:].rstrip("Z").ljust(12, "0"), line.pop("component", "")
+            time = time if "." in time else time[:8] + ".000"
+            yield f"{time}Z INFO {line.pop('name')} ({component}): {line.pop('msg')}"
+            yield from (f"    {key} = {line[key]}" for key in sorted(line.keys() - {"hostname", "pid", "v", "level"}))
+
+    log, other = Log(), Log("BRM2")
+    log.register(1, "web")
+    log.starts(2, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    other.observes(33, "web/2", "Running", gen=6)
+    log.observes(33, "web", "Stopping", gen=6)
+    log.observes(34, "web", "Destroyed", gen=7)
+    files = []
+    for name, each in (("west.log", log), ("east.log", other)):
+        (tmp_path / name).write_text("\n".join(printed(each)) + "\n")
+        files.append(str(tmp_path / name))
+    imported = import_logs(files, "test", date(2026, 8, 24))
+    scenario = scenario_of(imported)
+    assert {over.name for over in scenario.fleet.overrides} == {"west", "east"}
+    assert [load.migrate.to for load in scenario.load if load.migrate] == ["east"]
+    assert "names no hosts" in imported.summary
+    assert (imported.differences, imported.failed) == ((), ())
