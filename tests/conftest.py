@@ -6,6 +6,7 @@ and a failure prints its blob (`@reproduce_failure`).
 """
 
 import gc
+import logging
 import os
 import random
 import signal
@@ -92,6 +93,9 @@ def _logs_of_a_test_are_its_own():
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+    root = logging.getLogger()
+    for each in [each for each in root.handlers if type(each).__module__ == "sim_sled.logs"]:
+        root.removeHandler(each)
 
 
 @pytest.fixture(autouse=True)

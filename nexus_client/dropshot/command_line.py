@@ -160,6 +160,10 @@ class Command(TyperCommand):
                 raise typer.Exit(BAD_INPUT)
         return super().invoke(ctx)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _in_plain_words(ctx, self.get_params(ctx))
+        super().format_options(ctx, formatter)
+
     def out_of_place(self, ctx: Any) -> str | None:
         """What was typed and would have been ignored, by the command's rules (`typed`); None if nothing was."""
         given = {
@@ -315,6 +319,21 @@ def _as_json(said: str, code: int) -> str:
 
 def _arguments(command: TyperCommand) -> Iterator[Any]:
     return (each for each in command.params if each.param_type_name == "argument")
+
+
+_KINDS: Final = {"int": "N", "float": "SECONDS", "str": "TEXT", "path": "PATH", "Path": "PATH", "UUID": "UUID"}
+
+
+def _in_plain_words(ctx: Any, parameters: list[Any]) -> None:
+    """For help: what follows an option as a person would say it: `N` of an `<int range>`, `TEXT` of a `<list[str]>`.
+    What an argument is says its name.
+    """
+    for each in parameters:
+        if each.param_type_name == "argument":
+            each.display_type_rich = lambda **_: ""
+        elif each.metavar is None and not each.is_flag:
+            kind = each.display_type_rich(ctx=ctx).strip("<>").removesuffix(" range")
+            each.metavar = _KINDS.get(kind.removeprefix("list[").removesuffix("]"))
 
 
 def _piece(argument: Any) -> str:

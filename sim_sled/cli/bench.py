@@ -69,12 +69,12 @@ def bench(
     ] = None,
     token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="of --users")] = None,
     min_transitions: Annotated[
-        float, typer.Option(min=0, help="least changes of state per second of processor time")
+        float, typer.Option(min=0, metavar="N", help="least changes of state per second of processor time")
     ] = TRANSITIONS_MIN,
-    max_rss: Annotated[float, typer.Option(min=0, help="most memory, in MiB")] = 1024.0,
+    max_rss: Annotated[float, typer.Option(min=0, metavar="MIB", help="most memory")] = 1024.0,
     max_start: Annotated[float, typer.Option(min=0, help="most seconds until every sled is registered")] = 10.0,
     max_p99: Annotated[
-        float, typer.Option(min=0, help="most milliseconds until 99 of 100 reports are acknowledged")
+        float, typer.Option(min=0, metavar="MS", help="most milliseconds until 99 of 100 reports are acknowledged")
     ] = 60_000.0,
     json_: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:

@@ -229,7 +229,7 @@ async def _serve(
     from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
     from sim_sled.daemon.serve import conclude
-    from sim_sled.daemon.small_rack import RackError
+    from sim_sled.daemon.small_rack import NotSoMany, RackError
 
     stop = ending.asked()
     try:
@@ -241,7 +241,7 @@ async def _serve(
                         return stop.result()
             except RackError as error:
                 sys.stderr.write(f"sim-sled: {error}\n")
-                return NO_NEXUS
+                return BAD_INPUT if isinstance(error, NotSoMany) else NO_NEXUS
             judging = _judging(rack, told, antithesis)
             try:
                 async with contextlib.AsyncExitStack() as stack:

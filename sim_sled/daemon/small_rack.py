@@ -81,6 +81,10 @@ class RackError(ValueError):
     """What was asked of the rack cannot be: nobody or several are meant, or Nexus refuses. The text says it."""
 
 
+class NotSoMany(RackError):
+    """No rack has as many sleds."""
+
+
 Who = str | UUID | Instance | Sighting
 """Whom somebody means: see `Sightings.named`."""
 
@@ -417,7 +421,7 @@ def _may_be_in(state: str, states: Sequence[str]) -> None:
 
 def _may_be(sleds: int) -> None:
     if not 1 <= sleds <= FLEET_MAX:
-        raise RackError(f"a rack has 1 to {FLEET_MAX:,} sleds, not {sleds:,}")
+        raise NotSoMany(f"a rack has 1 to {FLEET_MAX:,} sleds, not {sleds:,}")
 
 
 def _slug(text: str) -> str:

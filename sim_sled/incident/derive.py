@@ -27,6 +27,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_target,
     told_end,
+    unregistered,
     vanished_with_its_sled,
     wanted,
 )
@@ -247,6 +248,7 @@ class _Deriver:
             "no user's request for it is in Nexus's log" if self.incident.has_nexus_log else "Nexus's log is missing"
         )
         for i, vmm in enumerate(instance.vmms):
+            self._asked_of_propolis(instance, vmm)
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
@@ -296,8 +298,26 @@ class _Deriver:
                         (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
 
+    def _asked_of_propolis(self, instance: Instance, vmm: Vmm) -> None:
+        """What Propolis says it was asked for where the log of its sled, which asked, is missing."""
+        puts = [(put.at_us - put.latency_us, put.at_us) for put in vmm.asked if put.op is Op.PUT_STATE]
+        for said in vmm.wanted:
+            asked = any(since - SECOND_US <= said.at_us <= until + SECOND_US for since, until in puts)
+            if said.verb in ("stop", "reboot") and not asked and not _asked_for(instance, said.verb, said.at_us):
+                self._wish(
+                    instance,
+                    said.verb,
+                    said.at_us,
+                    [at(said.where, f"{said.verb} was asked for")],
+                    ("the request to the sled is in no log: who wanted it is not known",),
+                )
+
     def _fell(self, vmm: Vmm, before_us: int) -> bool:
         """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
+        if unregistered(vmm) is not None:
+            return (
+                False  # a start that was taken back, or an end that was asked for: whoever starts it again wants it
+            )
         words: list[Observed | Published] = [*vmm.observed, *vmm.published]
         restarted = self.incident.last_agent_restart(vmm.sled, before_us)
         return (

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from distributed import Client
 from support import processes
 
 RUNS = 200
@@ -110,12 +111,29 @@ async def cluster(tmp_path):
     await one.end()
 
 
+async def kill_one_at_work(seen, campaign):
+    """kill -9 for a worker that has batches: it is stopped first, so that it still has them when it dies."""
+    pids = await seen.run(os.getpid)
+    while campaign.returncode is None:
+        for worker, batches in (await seen.processing()).items():
+            if not batches or worker not in pids:
+                continue
+            os.kill(pids[worker], signal.SIGSTOP)
+            if (await seen.processing())[worker]:
+                os.kill(pids[worker], signal.SIGKILL)
+                return
+            os.kill(pids[worker], signal.SIGCONT)
+    raise AssertionError("the campaign was over before anybody was seen at work")
+
+
 async def test_a_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path, whole, cluster):
     path = tmp_path / "results"
     address = await cluster.begin(workers=3)
-    process = await explore("--runs", RUNS, "--on", address, "--results", path)
-    await until(lambda: lines_of(path) > 20, process)
-    cluster.workers[0].send_signal(signal.SIGKILL)
+    async with Client(address, asynchronous=True) as seen:
+        await seen.wait_for_workers(3)
+        process = await explore("--runs", RUNS, "--on", address, "--results", path)
+        await until(lambda: lines_of(path) > 0, process)
+        await kill_one_at_work(seen, process)
     await cluster.join()
     code, _, err = await ended(process)
     assert code == 0, err

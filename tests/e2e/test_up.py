@@ -220,6 +220,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         (["up", "--pace", "warp"], 2, "there is no 'warp'; it is one of dev, instant"),
         (["up", "--scenario", "no-such"], 2, "cannot be read"),
         (["up", "--sleds", "0"], 2, "--sleds"),
+        (["up", "--sleds", "20001"], 2, "20,001"),
         (["up", "--control", "0.0.0.0:0"], 2, "token"),
         (["down"], 3, "no rack runs"),
         (["down", "nobody"], 3, "no rack called 'nobody' runs; there are: none"),

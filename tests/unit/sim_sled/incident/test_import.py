@@ -955,6 +955,11 @@ def test_a_start_for_which_nexus_did_not_wait_is_slow_and_not_unanswered(tmp_pat
     assert (imported.differences, imported.failed) == ((), ())
     if ends == "it is unregistered":  # the saga unwound for want of an answer: that is what plays it
         assert only(scenario, Hang)[1].lasts == 60 * S
+        log.register(160, "web/2")
+        log.starts(161, "web/2")
+        imported, scenario = import_(tmp_path, log)
+        assert [load.action() for load in scenario.load] == ["create", "start"], "nobody but a user starts it again"
+        assert (imported.differences, imported.failed) == ((), ())
         return
     assert not actions(scenario, Hang)
     rule, slow = only(scenario, Delay)
@@ -1193,4 +1198,20 @@ def test_in_a_form_that_names_no_hosts_each_file_is_of_one(tmp_path):
     assert {over.name for over in scenario.fleet.overrides} == {"west", "east"}
     assert [load.migrate.to for load in scenario.load if load.migrate] == ["east"]
     assert "names no hosts" in imported.summary
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_propolis_alone_says_what_it_was_asked_for(tmp_path):
+    zone = Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
+    for at, asked, states in (
+        (1, "Run", ((1.1, "Starting"), (3, "Running"))),
+        (30, "Reboot", ((30.1, "Rebooting"), (33, "Running"))),
+        (60, "Stop", ((60.1, "Stopping"), (61, "Stopped"), (62, "Destroyed"))),
+    ):
+        zone.line(at, "requested state via API", state=asked)
+        for when, state in states:
+            zone.line(when, "publishing new instance state", component="vm_state_driver", state=state, migration="x")
+    imported, scenario = import_(tmp_path, zone)
+    assert [load.action() for load in scenario.load] == ["create", "reboot", "stop"]
+    assert "the request to the sled is in no log" in imported.text
     assert (imported.differences, imported.failed) == ((), ())
