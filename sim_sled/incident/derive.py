@@ -378,7 +378,7 @@ class _Deriver:
         host = instance.shown
         lost = any(each.final for each in last.not_taken)
         if told is not None and stop is not None and forgotten(last) is None and not lost:
-            within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
+            within = _generous(max(self._took_to_end(vmm) for vmm in vmms))
             self.sheet.expect(
                 f"{host}-is-told-in-the-end",
                 [
@@ -396,7 +396,8 @@ class _Deriver:
             first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
         )
         if running is not None and register is not None and told is None and not never_ran:
-            within = _generous(running.at_us - register.at_us)
+            began = ((vmm.described or vmm.registered, first(vmm, "running")) for vmm in vmms)
+            within = _generous(max(ran.at_us - asked.at_us for asked, ran in began if asked and ran))
             self.sheet.expect(
                 f"{host}-runs" if len(vmms) == 1 else f"{host}-a-later-start-works",
                 [
@@ -407,6 +408,11 @@ class _Deriver:
                 ],
                 [at(running.where, "running")],
             )
+
+    def _took_to_end(self, vmm: Vmm) -> int:
+        """From its stopping until its end was told; an expectation is about each VMM of an instance."""
+        stop, told = first(vmm, "stopping"), told_end(vmm)
+        return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
         later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
