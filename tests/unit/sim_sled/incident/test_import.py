@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.command import CliRunner
 from support.incident.writing import START, Log, nexus, stamp, uid
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.incident.importing import NothingFound, collect, import_logs
