@@ -9,7 +9,7 @@ incident/importing.py, incident/writing.py.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Final
 
 import attrs
@@ -208,7 +208,7 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
-            took = {edge: (began, began + lasted) for edge, began, lasted, _ in edges(vmm)}
+            took = {edge: (began, began + part) for edge, began, part, _ in edges(vmm)}
             if verb in ("stop", "reboot", "migrate"):
                 began, ran = took.get("starting -> running", (0, 0))
                 ready = ran + self._more("starting -> running", ran - began) + _AFTER_US
@@ -217,15 +217,18 @@ class _Deriver:
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
                 ready = told.at_us + _AFTER_US
-                ready += sum(
-                    self._more(edge, to - since) for edge, (since, to) in took.items() if edge in _TO_THE_END
-                )
+                lasted: Counter[str] = Counter()
+                for edge, _, part, _ in edges(vmm):  # of a teardown Propolis's part and the agent's
+                    lasted[edge] += part
+                ready += sum(self._more(edge, lasted[edge]) for edge in _TO_THE_END if edge in lasted)
                 if at_us < ready:
                     return ready, ("a little later, as the end before it may last longer here",)
         return at_us, ()
 
     def _more(self, edge: str, took: int) -> int:
-        return max(0, self.sheet.longest.get(edge, 0) - took) if took <= SLOW_US[edge] else 0
+        """How much longer an edge may last in the replay; what a rule delays has its latency besides."""
+        longest = self.sheet.longest.get(edge, 0)
+        return max(0, longest - took) if took <= SLOW_US[edge] else longest
 
     def _migrate(
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
@@ -378,7 +381,7 @@ class _Deriver:
         host = instance.shown
         lost = any(each.final for each in last.not_taken)
         if told is not None and stop is not None and forgotten(last) is None and not lost:
-            within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
+            within = _generous(max(self._took_to_end(vmm) for vmm in vmms))
             self.sheet.expect(
                 f"{host}-is-told-in-the-end",
                 [
@@ -396,7 +399,8 @@ class _Deriver:
             first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
         )
         if running is not None and register is not None and told is None and not never_ran:
-            within = _generous(running.at_us - register.at_us)
+            began = ((vmm.described or vmm.registered, first(vmm, "running")) for vmm in vmms)
+            within = _generous(max(ran.at_us - asked.at_us for asked, ran in began if asked and ran))
             self.sheet.expect(
                 f"{host}-runs" if len(vmms) == 1 else f"{host}-a-later-start-works",
                 [
@@ -407,6 +411,11 @@ class _Deriver:
                 ],
                 [at(running.where, "running")],
             )
+
+    def _took_to_end(self, vmm: Vmm) -> int:
+        """From its stopping until its end was told; an expectation is about each VMM of an instance."""
+        stop, told = first(vmm, "stopping"), told_end(vmm)
+        return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
         later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]

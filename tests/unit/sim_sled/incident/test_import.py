@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.command import CliRunner
 from support.incident.writing import START, Log, nexus, stamp, uid
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.incident.importing import NothingFound, collect, import_logs
@@ -1215,3 +1215,45 @@ def test_a_propolis_alone_says_what_it_was_asked_for(tmp_path):
     assert [load.action() for load in scenario.load] == ["create", "reboot", "stop"]
     assert "the request to the sled is in no log" in imported.text
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_an_expectation_has_time_for_the_slowest_vmm_of_its_instance(tmp_path):
+    """The first one's end took a minute and a half, the last one's seconds."""
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.stops(60, "web", teardown=90)
+    log.register(170, "web/2")
+    log.starts(171, "web/2")
+    log.stops(200, "web/2")
+    imported, scenario = import_(tmp_path, log)
+    [expected] = [each for each in scenario.expect if each.within]
+    assert expected.within > 90 * S
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_guest_that_resets_before_its_propolis_is_lost_does_both(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.observes(30, "web", "Rebooting", gen=5)
+    log.observes(33, "web", "Running", gen=6)
+    log.line(60, "Propolis zone is gone, marking VMM as failed", "W", **log.ids("web"))
+    log.observes(60.1, "web", "Failed", gen=7)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, Guest)[1].event == "reset"
+    only(scenario, KillPropolis)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_lines_of_files_of_one_name_are_quoted_by_the_folders_that_tell_them_apart(tmp_path):
+    logs = (Log(), Log("BRM2"))
+    for n, log in enumerate(logs):
+        log.register(n, f"web-{n}")
+        log.starts(n + 1, f"web-{n}")
+        folder = tmp_path / "bundle" / f"sled-{n}" / "logs"
+        folder.mkdir(parents=True)
+        log.save(folder, "agent.log")
+    imported = import_logs([str(tmp_path / "bundle")], "test")
+    assert "# sled-0/logs/agent.log:1  registered" in imported.text
+    assert "# sled-1/logs/agent.log:1  registered" in imported.text
