@@ -41,6 +41,7 @@ _WISH_US: Final = 5 * SECOND_US
 """So long after, or before the answer to, a user's request a sled is asked: clocks of hosts agree that well."""
 _AFTER_US: Final = 300_000
 """So long after what had to come first something is asked for in a replay."""
+_TO_RUNNING: Final = ("starting -> running", "rebooting -> running")
 _TO_THE_END: Final = ("stopping -> stopped", TEARDOWN)
 NCPUS: Final = 2
 MEMORY: Final = 4 * GIB
@@ -208,11 +209,10 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
-            took = {edge: (began, began + part) for edge, began, part, _ in edges(vmm)}
-            if verb in ("stop", "reboot", "migrate"):
-                began, ran = took.get("starting -> running", (0, 0))
-                ready = ran + self._more("starting -> running", ran - began) + _AFTER_US
-                if began <= at_us < ready and any(o.at_us > ran for o in vmm.observed):
+            for edge, began, took, _ in edges(vmm):
+                ready = began + took + self._more(edge, took) + _AFTER_US
+                waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
+                if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
@@ -266,7 +266,7 @@ class _Deriver:
             elif (
                 i > 0
                 and vmm.described is not None
-                and not self._fell(instance.vmms[i - 1], vmm.first_us())
+                and not self._fell(_active_before(instance, i), vmm.first_us())
                 and not _asked_for(instance, "start", vmm.first_us())
                 and not any(s.automatic and abs(s.at_us - vmm.first_us()) < _WISH_US for s in instance.starts)
             ):
@@ -469,6 +469,12 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _active_before(instance: Instance, i: int) -> Vmm:
+    """Which VMM was the instance's before its VMM `i`: a target of a migration that failed never was."""
+    earlier = instance.vmms[:i]
+    return next((v for v in reversed(earlier) if not is_target(v) or first(v, "running") is not None), earlier[-1])
 
 
 def _generous(us: int) -> int:

@@ -1257,3 +1257,23 @@ def test_lines_of_files_of_one_name_are_quoted_by_the_folders_that_tell_them_apa
     imported = import_logs([str(tmp_path / "bundle")], "test")
     assert "# sled-0/logs/agent.log:1  registered" in imported.text
     assert "# sled-1/logs/agent.log:1  registered" in imported.text
+
+
+def test_who_starts_a_vm_after_a_migration_of_it_had_failed_is_a_user(tmp_path):
+    """The target fell, and the VM itself ended as it was asked to."""
+    log, other = Log(), Log("BRM2")
+    log.register(0, "web")
+    log.starts(1, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    failed = f"Some(MigrationRuntimeState {{ migration_id: {uid('m')}, state: Failed }})"
+    log.observes(33, "web", "Running", gen=6, publish=False)
+    log.publishes(33.1, "web", "Running", gen=6, migration_out=failed)
+    other.observes(33, "web/2", "Failed", gen=6)
+    log.stops(60, "web")
+    log.register(90, "web/3")
+    log.starts(91, "web/3")
+    imported, scenario = import_(tmp_path, log, other)
+    assert [load.action() for load in scenario.load] == ["create", "migrate", "stop", "start"]
+    assert (imported.differences, imported.failed) == ((), ())
