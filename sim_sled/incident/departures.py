@@ -582,6 +582,7 @@ class Departures:
             (wish.at_us, wish.at_us)
             for wish in wishes
             if wish.verb in ("stop", "reboot", "delete")
+            and wish.at_us >= vmm.first_us()
             and not any(since - ONE_CAUSE_US <= wish.at_us <= until + ONE_CAUSE_US for since, until in puts)
         ]
         return sorted((since - SECOND_US, until + CLIENT_US) for since, until in [*puts, *told])

@@ -9,7 +9,7 @@ incident/importing.py, incident/writing.py.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Final
 
 import attrs
@@ -208,7 +208,7 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
-            took = {edge: (began, began + lasted) for edge, began, lasted, _ in edges(vmm)}
+            took = {edge: (began, began + part) for edge, began, part, _ in edges(vmm)}
             if verb in ("stop", "reboot", "migrate"):
                 began, ran = took.get("starting -> running", (0, 0))
                 ready = ran + self._more("starting -> running", ran - began) + _AFTER_US
@@ -217,15 +217,18 @@ class _Deriver:
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
                 ready = told.at_us + _AFTER_US
-                ready += sum(
-                    self._more(edge, to - since) for edge, (since, to) in took.items() if edge in _TO_THE_END
-                )
+                lasted: Counter[str] = Counter()
+                for edge, _, part, _ in edges(vmm):  # of a teardown Propolis's part and the agent's
+                    lasted[edge] += part
+                ready += sum(self._more(edge, lasted[edge]) for edge in _TO_THE_END if edge in lasted)
                 if at_us < ready:
                     return ready, ("a little later, as the end before it may last longer here",)
         return at_us, ()
 
     def _more(self, edge: str, took: int) -> int:
-        return max(0, self.sheet.longest.get(edge, 0) - took) if took <= SLOW_US[edge] else 0
+        """How much longer an edge may last in the replay; what a rule delays has its latency besides."""
+        longest = self.sheet.longest.get(edge, 0)
+        return max(0, longest - took) if took <= SLOW_US[edge] else longest
 
     def _migrate(
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()

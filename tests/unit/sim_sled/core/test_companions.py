@@ -259,6 +259,17 @@ def test_a_snapshot_that_somebody_elses_disk_makes_is_to_be_kept(bench):
     assert bench.sled.estate.unsaved == {Companions}
 
 
+def test_that_a_region_has_bytes_is_to_be_kept_once(bench):
+    """Else it would read as zeros after a restart, instead of saying that its bytes are gone."""
+    region = bench.create()
+    at = str(bench.sled.regions.address_of(bench.datasets[0], region.port, "::1"))
+    for expected in ({Companions}, set()):
+        bench.sled.estate.unsaved.clear()
+        for each in bench.sled.regions.to_write([at]):
+            each.blocks.write(0, b"x")
+        assert bench.sled.estate.unsaved == expected
+
+
 ADOPTED = BareDisk(PhysicalDisk(UUID(int=0xD1), "v", "m", "new"), 2**39)
 """A disk that no pool is on; the configurations of these tests put POOL there."""
 POOL = str(UUID(int=0xB1))

@@ -1244,3 +1244,16 @@ def test_a_guest_that_resets_before_its_propolis_is_lost_does_both(tmp_path):
     assert only(scenario, Guest)[1].event == "reset"
     only(scenario, KillPropolis)
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_lines_of_files_of_one_name_are_quoted_by_the_folders_that_tell_them_apart(tmp_path):
+    logs = (Log(), Log("BRM2"))
+    for n, log in enumerate(logs):
+        log.register(n, f"web-{n}")
+        log.starts(n + 1, f"web-{n}")
+        folder = tmp_path / "bundle" / f"sled-{n}" / "logs"
+        folder.mkdir(parents=True)
+        log.save(folder, "agent.log")
+    imported = import_logs([str(tmp_path / "bundle")], "test")
+    assert "# sled-0/logs/agent.log:1  registered" in imported.text
+    assert "# sled-1/logs/agent.log:1  registered" in imported.text
