@@ -39,7 +39,7 @@ BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
 _WISH_US: Final = 5 * SECOND_US
 """So long after, or before the answer to, a user's request a sled is asked: clocks of hosts agree that well."""
-_AFTER_US: Final = 100_000
+_AFTER_US: Final = 300_000
 """So long after what had to come first something is asked for in a replay."""
 _TO_THE_END: Final = ("stopping -> stopped", TEARDOWN)
 NCPUS: Final = 2
