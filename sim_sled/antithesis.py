@@ -279,6 +279,40 @@ def tell_result(out: Assertions, result: Result) -> None:
     )
 
 
+# ---- a campaign, of which only failures are kept
+
+
+def begin_campaign(out: Assertions, scenario: Scenario) -> dict[str, Property]:
+    """By the key of a failure, what is told of a campaign: what must always be so. Which rules fired and which
+    expectations were met in a run, a campaign does not keep.
+    """
+    name = scenario.name or "scenario"
+    told = {each: invariant(each) for each in (*watched(scenario), "nexus_properties", "bounds")}
+    for i, expect in enumerate(scenario.expect):
+        label = label_of(expect, i)
+        if not expect.always:
+            told[f"expect/{label}"] = Property(Kind.KEPT, f"{name}: expectation {label} is kept", expect.mark(), name)
+    for each in told.values():
+        out.declare(each)
+    out.set_up(program="explore")
+    return told
+
+
+def tell_campaign(
+    out: Assertions, told: Mapping[str, Property], runs: int, failed: Mapping[str, tuple[int, int, str]]
+) -> None:
+    """`failed`: by key of the first failure of runs, their number, the first one's seed, and what it said."""
+    broken: dict[str, int] = {}
+    for key, (times, seed, text) in failed.items():
+        for name in dict.fromkeys((key, key.partition("/")[0])):  # one property of the model, and all of them
+            if name in told:
+                broken[name] = broken.get(name, 0) + times
+                out.tell(told[name], False, {"seed": seed, "text": text[:TEXT_MAX]}, times)
+    for name, one in told.items():
+        if runs > broken.get(name, 0):
+            out.tell(one, True, {"runs": runs}, runs - broken.get(name, 0))
+
+
 # ---- a model of Nexus
 
 _MODEL: Final = invariant("nexus_properties")

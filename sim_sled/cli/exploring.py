@@ -27,6 +27,7 @@ from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
 from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, crowded, unwritable
 from sim_sled.files import write_text
+from sim_sled.machine import assertions
 from sim_sled.play import library
 from sim_sled.play.run import How
 
@@ -95,9 +96,18 @@ def explore_file(
             else:
                 place = place_of(job, options.jobs)
             stack.callback(place.close)
+            antithesis = assertions()
+            if antithesis is not None:
+                from sim_sled.antithesis import begin_campaign, tell_campaign
+
+                stack.callback(antithesis.close)
+                told_there = begin_campaign(antithesis, one.scenario)
             explored = explore(
                 job, guide, options.runs, place, sheet=sheet, stop_after=options.stop_after, told=count
             )
+            if antithesis is not None:
+                failed = {key: (group.count, group.seeds[0], group.text) for key, group in explored.groups.items()}
+                tell_campaign(antithesis, told_there, explored.runs, failed)
     except BadSheet as error:
         return None, Outcome("", BAD_INPUT, f"{error}\n")
     except NobodyPlays as error:

@@ -101,8 +101,13 @@ class Companions(Area):
         self._repairs = 0
         datasets = estate.hardware.crucible_datasets_of(estate.sled_id)
         self._host: Final = SocketAddress.parse(estate.sled.address).host
-        self._own: Final = {each.dataset_id: regions.agent(each.dataset_id) for each in datasets}
+        self._own: Final = {each.dataset_id: self._agent(each.dataset_id) for each in datasets}
         self._adopted: Final[dict[UUID, str]] = {}  # dataset of a configuration: host of its downstairs
+
+    def _agent(self, dataset: UUID) -> Agent:
+        agent = self.agents.agent(dataset)
+        agent.heard = self.changed
+        return agent
 
     def call(self, where: Where, op: str, how: Callable[..., R], args: tuple[Any, ...]) -> R:
         """`how` of the server at `where`, unless somebody wants `op` to be refused. Methods that are marked `timed`
@@ -227,7 +232,7 @@ class Companions(Area):
         except ValueError as error:
             self.estate.note(f"no Crucible agent for dataset {dataset}: {error}")
             return
-        self._own[dataset] = self.agents.agent(dataset)
+        self._own[dataset] = self._agent(dataset)
         self._adopted[dataset] = host
 
     def _own_agent(self, dataset: UUID) -> Agent:

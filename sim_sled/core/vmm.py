@@ -104,6 +104,13 @@ class How(Struct, frozen=True):
     aborts_on_early_stop: bool = False
 
 
+class WasAsked(Struct, frozen=True, gc=False):
+    """A request for a state that was accepted. A tuple would be twice as large, and each VMM has some."""
+
+    at_us: int
+    requested: VmmStateRequested
+
+
 class WaitingPoke(Struct, frozen=True):
     """A poke that has not been answered yet."""
 
@@ -145,7 +152,7 @@ class Vmm:
     source_addr: str = ""  # a target's: where Nexus says its source is
     source_gone: bool = False  # a target's: a VMM of this rack was there, and nobody is
     tried: tuple[UUID, ...] = ()  # migrations out, whatever became of them
-    asked: tuple[tuple[int, VmmStateRequested], ...] = ()
+    asked: tuple[WasAsked, ...] = ()
     clock_us: int = 0  # how far its sled's clock is ahead: in times that are told, and in no wait
     due_us: int | None = None  # both for the scheduler
     armed: int = 0
@@ -220,7 +227,7 @@ class Vmm:
             raise AgentAborts("should have an active Propolis zone by now")
         verdict = self.judge(requested, refuse_repeated_target=how.refuse_repeated_target)
         effects = self._carry_out(verdict, requested, how, scripted=scripted, now_us=now_us)
-        self.asked = (*self.asked[1 - ASKED_KEPT :], (now_us, requested))
+        self.asked = (*self.asked[1 - ASKED_KEPT :], WasAsked(now_us, requested))
         return verdict, effects
 
     def _carry_out(

@@ -34,7 +34,7 @@ def why(sled: Sled, vmm: Vmm, now_us: int) -> dict[str, Any]:
     due_us = vmm.deadline_us()
     waits_for = vmm.vm.waits_for() if vmm.vm is not None else None
     answer = row(vmm) | {
-        "asked": [{"at": stamp(at_us), "request": asked.type.value} for at_us, asked in vmm.asked],
+        "asked": [{"at": stamp(each.at_us), "request": each.requested.type.value} for each in vmm.asked],
         "waits_for": waits_for,
         "due_in_ms": None if due_us is None else max(0, (due_us - now_us) // 1000),
         "told_nexus": None

@@ -187,7 +187,7 @@ class Looking:
                         "sled": self.passage.known_as(sled_id),
                         "in": vmm.state.value if seen is None else seen.state,
                         "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
-                        "asked": vmm.asked[-1][1].type.value if vmm.asked else None,
+                        "asked": vmm.asked[-1].requested.type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
                         "rule": self._rule(propolis_id, seen),
                         "restarts": 0 if seen is None else self._restarts(seen),

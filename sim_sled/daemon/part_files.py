@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ PART_BYTES: Final = 64 * 1024 * 1024
 """Of a part: what an editor still opens. The next one begins then."""
 
 
+TAIL_BYTES: Final = 2 * 1024 * 1024
+"""Of a part, in which a line ends: the largest body has one MiB."""
 ROOM: Final = 4
 """This part of all bytes is free after a checkpoint; the next one is due after half of that."""
 
@@ -57,6 +60,8 @@ class PartFiles:
         """Raises `CannotRecord` for an OSError."""
         try:
             yield
+        except FileExistsError as error:
+            raise CannotRecord(f"{self.folder} is not empty: another recording has just begun in it") from error
         except OSError as error:
             raise CannotRecord(f"cannot write {self.folder}: {error.strerror or error}") from error
 
@@ -93,6 +98,18 @@ class PartFiles:
                 path, size, _ = self._older.popleft()
                 path.unlink(missing_ok=True)
                 self.bytes -= size
+
+    def end(self, last: bytes) -> None:
+        """The disk takes no more: `last` stands in the place of the last lines, as many as it takes. OSError."""
+        with (self.folder / PART.format(self._part)).open("r+b", buffering=0) as file:
+            size = file.seek(0, SEEK_END)
+            at = file.seek(max(0, size - TAIL_BYTES))
+            tail = file.read(TAIL_BYTES)
+            whole = tail.rfind(b"\n", 0, max(0, len(tail) - len(last))) + 1
+            if whole:  # else there is hardly more than its first line
+                file.truncate(at + whole)
+                file.seek(0, SEEK_END)
+                file.write(last)
 
     def close(self) -> None:
         if self._file is not None:

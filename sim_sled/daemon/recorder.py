@@ -375,6 +375,8 @@ class _Disk:
                     self._write(waiting)
                 except OSError as error:
                     self.failed = f"cannot write {self._files.folder}: {error.strerror or error}"
+                    with suppress(OSError):  # a torn line says as much
+                        self._files.end(block([line(lines.End(end=self.failed))]))
 
     def _write(self, blocks: list[bytes | lines.Header]) -> None:
         for each in blocks:

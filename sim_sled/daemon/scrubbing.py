@@ -5,14 +5,18 @@ Read before: daemon/part_files.py, daemon/recordings.py, recording/scrub.py. Rea
 
 from __future__ import annotations
 
-import ast
 import gzip
 import json
 import re
 import secrets
 from collections.abc import Iterator
+from dis import Instruction, get_instructions
 from functools import cache
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
+from types import CodeType
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +35,7 @@ from sim_sled.recording.scrub import LineT, Names, StandIns, explicit
 
 _ROOMS: Final = ("core", "engine", "http", "language", "play", "recording")
 """Of sim_sled: those whose words are in a recording."""
+_CONSTANTS: Final = ("LOAD_CONST", "RETURN_CONST")
 PLAYED: Final = "personal things in it were replaced"
 
 
@@ -69,27 +74,56 @@ def words() -> frozenset[str]:
 
 
 def _said() -> Iterator[str]:
-    folders = [Path(each) for package in (nexus_client, propolis_stub) for each in package.__path__]
-    folders += [Path(each) / room for each in sim_sled.__path__ for room in _ROOMS]
-    for folder in folders:
-        for file in sorted(folder.rglob("*.py")):
-            yield from _texts_of(ast.parse(file.read_bytes()))
+    for code in _codes():
+        yield from _texts_of(code)
     shapes = Path(sim_sled.__path__[0]) / "shapes" / "shapes.json.gz"
     table = foreign.loads(gzip.decompress(shapes.read_bytes()))["shapes"]
     yield from re.findall(r'"([A-Za-z]\w*)"', json.dumps(table))
 
 
-def _texts_of(tree: ast.Module) -> Iterator[str]:
+def _codes() -> Iterator[CodeType]:
+    """Of every module whose words are in a recording, as it runs: where sources are not at hand, too."""
+    names = [nexus_client.__name__, propolis_stub.__name__, *(f"{sim_sled.__name__}.{room}" for room in _ROOMS)]
+    for name in names:
+        spec = find_spec(name)
+        assert spec is not None, "a module of ours"
+        assert isinstance(spec.loader, InspectLoader), "it can be imported"
+        code = spec.loader.get_code(name)
+        assert code is not None, "it is written in Python"
+        yield code
+        if spec.submodule_search_locations is not None:
+            names += [each.name for each in iter_modules(spec.submodule_search_locations, f"{name}.")]
+
+
+def _texts_of(code: CodeType) -> Iterator[str]:
     """Its texts but for what is written for people who read it, and the names of what it defines."""
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Constant(value=str(text)) if id(node) not in docs:
-                yield text
-            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
-                yield name
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
+    yield code.co_name
+    yield from code.co_varnames[code.co_argcount + code.co_kwonlyargcount :]
+    before: Instruction | None = None
+    for each in get_instructions(code):
+        if each.opname == "STORE_NAME":
+            if before is not None and not before.opname.startswith("IMPORT_"):
+                yield each.argval
+            if each.argval == "__doc__":
+                before = None  # what is written for people
+        elif each.opname == "IMPORT_NAME":
+            before = None  # the names that are imported
+        if before is not None and before.opname in _CONSTANTS:
+            yield from _texts_in(before.argval)
+        before = each
+    if before is not None and before.opname in _CONSTANTS:
+        yield from _texts_in(before.argval)
+
+
+def _texts_in(constant: object) -> Iterator[str]:
+    match constant:
+        case str():
+            yield constant
+        case tuple() | frozenset():
+            for each in constant:
+                yield from _texts_in(each)
+        case CodeType():
+            yield from _texts_of(constant)
 
 
 class CannotScrub(ValueError):

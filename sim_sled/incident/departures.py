@@ -545,8 +545,9 @@ class Departures:
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
         puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
-        if not puts or any(each.how in _EXPLAINS for each in vmm.ended):
+        if not puts:
             return
+        explained = any(each.how in _EXPLAINS for each in vmm.ended)
         asked = self._asks(instance, vmm)
         was = ""
         for seen in vmm.observed:
@@ -558,8 +559,8 @@ class Departures:
                 each.how is how and (how is Ending.GUEST_HALT or abs(each.at_us - seen.at_us) < ONE_CAUSE_US)
                 for each in vmm.ended
             )
-            moved_away = _moves(vmm) and seen.state == "stopping"
-            if said or moved_away or unregistered(vmm) is not None:
+            ended_otherwise = seen.state == "stopping" and (explained or _moves(vmm))
+            if said or ended_otherwise or unregistered(vmm) is not None:
                 continue
             # the agent may see late what a request has brought about, and each brings one thing about
             cause = next((each for each in asked if each[0] <= seen.at_us <= each[1]), None)
@@ -581,6 +582,7 @@ class Departures:
             (wish.at_us, wish.at_us)
             for wish in wishes
             if wish.verb in ("stop", "reboot", "delete")
+            and wish.at_us >= vmm.first_us()
             and not any(since - ONE_CAUSE_US <= wish.at_us <= until + ONE_CAUSE_US for since, until in puts)
         ]
         return sorted((since - SECOND_US, until + CLIENT_US) for since, until in [*puts, *told])

@@ -9,7 +9,7 @@ incident/importing.py, incident/writing.py.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Final
 
 import attrs
@@ -27,6 +27,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_target,
     told_end,
+    unregistered,
     vanished_with_its_sled,
     wanted,
 )
@@ -38,8 +39,9 @@ BOOT_US: Final = 20 * SECOND_US
 """How long VMs that already ran get to boot in the replay before the first thing happens to them."""
 _WISH_US: Final = 5 * SECOND_US
 """So long after, or before the answer to, a user's request a sled is asked: clocks of hosts agree that well."""
-_AFTER_US: Final = 100_000
+_AFTER_US: Final = 300_000
 """So long after what had to come first something is asked for in a replay."""
+_TO_RUNNING: Final = ("starting -> running", "rebooting -> running")
 _TO_THE_END: Final = ("stopping -> stopped", TEARDOWN)
 NCPUS: Final = 2
 MEMORY: Final = 4 * GIB
@@ -207,24 +209,26 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
-            took = {edge: (began, began + lasted) for edge, began, lasted, _ in edges(vmm)}
-            if verb in ("stop", "reboot", "migrate"):
-                began, ran = took.get("starting -> running", (0, 0))
-                ready = ran + self._more("starting -> running", ran - began) + _AFTER_US
-                if began <= at_us < ready and any(o.at_us > ran for o in vmm.observed):
+            for edge, began, took, _ in edges(vmm):
+                ready = began + took + self._more(edge, took) + _AFTER_US
+                waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
+                if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
                 ready = told.at_us + _AFTER_US
-                ready += sum(
-                    self._more(edge, to - since) for edge, (since, to) in took.items() if edge in _TO_THE_END
-                )
+                lasted: Counter[str] = Counter()
+                for edge, _, part, _ in edges(vmm):  # of a teardown Propolis's part and the agent's
+                    lasted[edge] += part
+                ready += sum(self._more(edge, lasted[edge]) for edge in _TO_THE_END if edge in lasted)
                 if at_us < ready:
                     return ready, ("a little later, as the end before it may last longer here",)
         return at_us, ()
 
     def _more(self, edge: str, took: int) -> int:
-        return max(0, self.sheet.longest.get(edge, 0) - took) if took <= SLOW_US[edge] else 0
+        """How much longer an edge may last in the replay; what a rule delays has its latency besides."""
+        longest = self.sheet.longest.get(edge, 0)
+        return max(0, longest - took) if took <= SLOW_US[edge] else longest
 
     def _migrate(
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
@@ -247,6 +251,7 @@ class _Deriver:
             "no user's request for it is in Nexus's log" if self.incident.has_nexus_log else "Nexus's log is missing"
         )
         for i, vmm in enumerate(instance.vmms):
+            self._asked_of_propolis(instance, vmm)
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
@@ -261,7 +266,7 @@ class _Deriver:
             elif (
                 i > 0
                 and vmm.described is not None
-                and not self._fell(instance.vmms[i - 1], vmm.first_us())
+                and not self._fell(_active_before(instance, i), vmm.first_us())
                 and not _asked_for(instance, "start", vmm.first_us())
                 and not any(s.automatic and abs(s.at_us - vmm.first_us()) < _WISH_US for s in instance.starts)
             ):
@@ -296,8 +301,26 @@ class _Deriver:
                         (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
 
+    def _asked_of_propolis(self, instance: Instance, vmm: Vmm) -> None:
+        """What Propolis says it was asked for where the log of its sled, which asked, is missing."""
+        puts = [(put.at_us - put.latency_us, put.at_us) for put in vmm.asked if put.op is Op.PUT_STATE]
+        for said in vmm.wanted:
+            asked = any(since - SECOND_US <= said.at_us <= until + SECOND_US for since, until in puts)
+            if said.verb in ("stop", "reboot") and not asked and not _asked_for(instance, said.verb, said.at_us):
+                self._wish(
+                    instance,
+                    said.verb,
+                    said.at_us,
+                    [at(said.where, f"{said.verb} was asked for")],
+                    ("the request to the sled is in no log: who wanted it is not known",),
+                )
+
     def _fell(self, vmm: Vmm, before_us: int) -> bool:
         """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
+        if unregistered(vmm) is not None:
+            return (
+                False  # a start that was taken back, or an end that was asked for: whoever starts it again wants it
+            )
         words: list[Observed | Published] = [*vmm.observed, *vmm.published]
         restarted = self.incident.last_agent_restart(vmm.sled, before_us)
         return (
@@ -358,7 +381,7 @@ class _Deriver:
         host = instance.shown
         lost = any(each.final for each in last.not_taken)
         if told is not None and stop is not None and forgotten(last) is None and not lost:
-            within = _generous(told.at_us - stop.at_us + self._after_storm(last, told))
+            within = _generous(max(self._took_to_end(vmm) for vmm in vmms))
             self.sheet.expect(
                 f"{host}-is-told-in-the-end",
                 [
@@ -376,7 +399,8 @@ class _Deriver:
             first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
         )
         if running is not None and register is not None and told is None and not never_ran:
-            within = _generous(running.at_us - register.at_us)
+            began = ((vmm.described or vmm.registered, first(vmm, "running")) for vmm in vmms)
+            within = _generous(max(ran.at_us - asked.at_us for asked, ran in began if asked and ran))
             self.sheet.expect(
                 f"{host}-runs" if len(vmms) == 1 else f"{host}-a-later-start-works",
                 [
@@ -387,6 +411,11 @@ class _Deriver:
                 ],
                 [at(running.where, "running")],
             )
+
+    def _took_to_end(self, vmm: Vmm) -> int:
+        """From its stopping until its end was told; an expectation is about each VMM of an instance."""
+        stop, told = first(vmm, "stopping"), told_end(vmm)
+        return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
         later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
@@ -440,6 +469,12 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _active_before(instance: Instance, i: int) -> Vmm:
+    """Which VMM was the instance's before its VMM `i`: a target of a migration that failed never was."""
+    earlier = instance.vmms[:i]
+    return next((v for v in reversed(earlier) if not is_target(v) or first(v, "running") is not None), earlier[-1])
 
 
 def _generous(us: int) -> int:

@@ -128,16 +128,22 @@ class Source:
 
 def sources(paths: Iterable[str], reading: Reading) -> list[Source]:
     """The log files behind what a person gave: files, gzip, zips (support bundles), folders, `-`. Of one log the
-    rotated files come oldest first. They are quoted by their names alone where these are different.
+    rotated files come oldest first. They are quoted by their names, with the folders that tell them apart.
     """
     found = list(_sources(paths, reading))
     first = {_without_age(each.shown): i for i, each in reversed(list(enumerate(found)))}
     found.sort(key=lambda each: (first[_without_age(each.shown)], _age(each.shown)))
-    short = [each.shown.rpartition("/")[2] for each in found]
+    endings = Counter(ending for each in found for ending in _endings(each.shown))
     return [
-        attrs.evolve(each, shown=name) if short.count(name) == 1 else each
-        for each, name in zip(found, short, strict=True)
+        attrs.evolve(each, shown=next((end for end in _endings(each.shown) if endings[end] == 1), each.shown))
+        for each in found
     ]
+
+
+def _endings(shown: str) -> Iterator[str]:
+    """The name alone, then with one folder more each time."""
+    parts = shown.split("/")
+    return ("/".join(parts[i:]) for i in reversed(range(len(parts))))
 
 
 _ROTATED: Final = re.compile(r"(?:(?:current|archive|extra)/)?([^/]*\.log)(?:\.(\d+))?(\.gz)?$")

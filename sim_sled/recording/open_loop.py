@@ -207,9 +207,11 @@ class _Run:
     """How often the model has died."""
     _down_us: int = _NO_REPLY_US
     """How long it is away, if it dies."""
-    _boots_us: int | None = None
-    """When it is back, while it is away."""
-    _booted_us: int | None = None
+    _is_down: bool = False
+    _was_away: bool = False
+    """Since it died last the record has had a report that nobody heard."""
+    _back_us: int = 0
+    """When it must be back, at the latest."""
 
     # ---- time
 
@@ -279,23 +281,27 @@ class _Run:
 
     def _crashed(self) -> None:
         self._lives += 1
-        self._boots_us = self.now_us + self._down_us
+        self._is_down, self._was_away = True, False
+        self._back_us = self.now_us + self._down_us + GRACE_US
         self._later(self._down_us, partial(self._boot, self._lives))
 
     def _boot(self, life: int) -> None:
-        if life == self._lives and self._boots_us is not None:
-            self._boots_us = None
-            self._booted_us = self.now_us
+        if self._is_down and life == self._lives:
+            self._is_down = False
             self._tell(nx.Boot())
 
     def _is_away(self, recorded: str) -> bool:
-        """Whether a Nexus that died is not back. How long a start takes is the host's matter: within `GRACE_US` it is
-        back when it was.
+        """Whether a Nexus that a rule has restarted hears a report. When it dies and how long a start takes are the
+        host's matter: until it must be back it is there if it was.
         """
-        if self._boots_us is not None and recorded == Delivered.__name__ and self._boots_us - self.now_us <= GRACE_US:
+        if recorded == Delivered.__name__:
             self._boot(self._lives)
-        just_back = self._booted_us is not None and self.now_us - self._booted_us <= GRACE_US
-        return self._boots_us is not None or (just_back and recorded == Transient.__name__)
+        elif recorded == Transient.__name__ and self.now_us <= self._back_us:
+            if not self._was_away:
+                self._was_away = True
+                self._back_us = self.now_us + self._down_us + GRACE_US
+            return True
+        return self._is_down
 
     def _compare(self, what: str, who: Any) -> None:
         if what == "report":
@@ -344,8 +350,8 @@ class _Run:
         after_us, recorded = self.record.answer((str(vmm), gen, effect.attempt))
 
         def heard(life: int, answer: nx.Reply | nx.Dropped | None) -> None:
-            # an answer that is on its way when Nexus dies goes with its connection
-            if isinstance(answer, nx.Reply) and life == self._lives:
+            # an answer that is on its way when Nexus dies goes with its connection, unless it was quicker
+            if isinstance(answer, nx.Reply) and (life == self._lives or recorded == Delivered.__name__):
                 outcome = outcome_of(answer.status)
             else:
                 outcome = Transient("connection closed")

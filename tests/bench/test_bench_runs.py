@@ -42,11 +42,13 @@ def test_a_bench_measured_again_replaces_what_was_kept_of_it_and_no_other():
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.long
-def test_the_whole_bench_runs():
+def test_the_benches_of_few_processes_run():
+    """The whole bench is no test: (a), (b), (h) and (j) start a dozen programs each, and `make bench` plays them."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick"], cwd=_ROOT, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "tests.bench", "--quick", "--only", "cdefgik"],
+        cwd=_ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [line[:3] for line in done.stdout.splitlines() if line.startswith("(")] == list(
-        map("({})".format, "abcdddeffggggggghiiijk")
+        map("({})".format, "cdddeffgggggggiiik")
     )

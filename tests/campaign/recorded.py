@@ -25,6 +25,8 @@ import aiohttp
 ROOT = Path(__file__).parents[2]
 SIM = (sys.executable, "-m", "sim_sled")
 USERS = 12
+WAIT_S = 120
+"""For an answer: on a host that has other things to do."""
 _RULES = """
 version: 1
 name: recorded
@@ -103,7 +105,7 @@ async def command(*words):
     return process.returncode, said.decode()
 
 
-async def _inject(users, ports, until, chance, workers):
+async def _inject(users, ports, until, chance):
     """By command, as people do; what it answers is counted."""
     while time.monotonic() < until:
         await asyncio.sleep(chance.uniform(1, 3))
@@ -125,6 +127,19 @@ async def _read_rules_anew(process, file, until, sleds):
         process.send_signal(signal.SIGHUP)
 
 
+async def _load(process, control, folder, args):
+    until = time.monotonic() + args.seconds
+    timeout = aiohttp.ClientTimeout(WAIT_S)
+    async with aiohttp.ClientSession(f"http://{control}", timeout=timeout) as http:
+        users = Users(http, args.seed)
+        sleds = [each["id"] for each in (await users.ask("GET", "/v1/sleds"))["items"]]
+        tasks = [users.act(number, until, sleds) for number in range(USERS)]
+        tasks += [_inject(users, folder / "ports.json", until, random.Random(args.seed))]
+        tasks += [_read_rules_anew(process, folder / "rules.yaml", until, args.sleds)]
+        await asyncio.gather(*tasks)
+    return users
+
+
 async def live(folder, args):
     """The rack and its users, for so long."""
     ports, rules = folder / "ports.json", folder / "rules.yaml"
@@ -133,22 +148,16 @@ async def live(folder, args):
     words += ["--port-file", str(ports), "--workers", str(args.workers), "--seed", str(args.seed)]
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*SIM, *words, stdout=log, stderr=log, cwd=ROOT)
-        while not ports.exists():
-            await asyncio.sleep(0.05)
-            if process.returncode is not None:
-                sys.exit(f"up ended with {process.returncode}: {(folder / 'log').read_text()[-2000:]}")
-        told = json.loads(ports.read_text())
-        until = time.monotonic() + args.seconds
-        timeout = aiohttp.ClientTimeout(10)
-        async with aiohttp.ClientSession(f"http://{told['model']['control']}", timeout=timeout) as http:
-            users = Users(http, args.seed)
-            sleds = [each["id"] for each in (await users.ask("GET", "/v1/sleds"))["items"]]
-            tasks = [users.act(number, until, sleds) for number in range(USERS)]
-            tasks += [_inject(users, ports, until, random.Random(args.seed), args.workers)]
-            tasks += [_read_rules_anew(process, rules, until, args.sleds)]
-            await asyncio.gather(*tasks)
-        process.terminate()
-        await process.wait()
+        try:
+            while not ports.exists():
+                await asyncio.sleep(0.05)
+                if process.returncode is not None:
+                    sys.exit(f"up ended with {process.returncode}: {(folder / 'log').read_text()[-2000:]}")
+            users = await _load(process, json.loads(ports.read_text())["model"]["control"], folder, args)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
     return users.answers, process.returncode
 
 

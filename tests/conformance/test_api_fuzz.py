@@ -133,6 +133,8 @@ def test_no_answer_that_nobody_named(level):
     with serving() as base, requests.Session() as session:
         unmade = set()
         for operation in operations_of(level):
+            if (operation.method.upper(), operation.path) in UNMADE and not NIGHTLY:
+                continue  # four seconds of draws, of which nothing is ever sent
             try:
                 play(level, operation, base, session)
             except Unsatisfiable:

@@ -18,7 +18,7 @@ import pytest
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
-from sim_sled.companions.handoff import facts_of, password_hash
+from sim_sled.companions.handoff import facts_of
 from sim_sled.companions.servers import Ports
 from sim_sled.core.config import SledConfig
 from sim_sled.core.handoff.body import config_of
@@ -154,14 +154,6 @@ async def test_the_config_of_somebody_who_was_earlier_is_kept():
         assert json.loads(text)["ledgered_sled_config"]["generation"] == generation + 3
 
 
-@pytest.mark.long
-def test_the_hash_is_the_one_that_nexus_demands(monkeypatch):
-    monkeypatch.undo()
-    hashed = password_hash(Wishes("[::1]:1", 2))
-    assert hashed.startswith("$argon2id$v=19$m=98304,t=23,p=1$")
-    assert argon2.PasswordHasher().verify(hashed, "oxide")
-
-
 # ---- the command ---------------------------------------------------------------------------------------------------
 
 COMMAND = (
@@ -188,6 +180,9 @@ def sim_sled(*words):
 def test_a_dry_run_prints_the_body_and_the_configurations_that_go_with_it():
     body = json.loads(sim_sled("handoff", "--dry-run", *COMMAND).stdout)
     configs = json.loads(sim_sled("handoff", "--configs", *COMMAND).stdout)
+    hashed = body["recovery_silo"]["user_password_hash"]
+    assert hashed.startswith("$argon2id$v=19$m=98304,t=23,p=1$"), "what Nexus demands"
+    assert argon2.PasswordHasher().verify(hashed, "oxide")
     ((sled_id, sled),) = body["blueprint"]["sleds"].items()
     assert sled_id == "b6d65341-167c-41df-9b5c-41cded99c229"
     assert configs == {sled_id: config_of(sled)}

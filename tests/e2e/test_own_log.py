@@ -113,6 +113,7 @@ async def drawn_lives(rack, seed):
         (73, FAULTS, "stop was asked for"),  # ... and a reboot that is refused, as the end was not told yet
         (2, RULES, "stopped -> destroyed: 0ms"),  # stopped before it ran
         (88, RULES, "stopped -> destroyed: 0ms"),  # ... before it even started
+        (137, RULES, "asked for while it started"),  # ... in the very instant in which it began to run
     ],
 )
 async def test_whatever_users_do_our_own_log_plays_it_again(written, tmp_path, seed, text, said):

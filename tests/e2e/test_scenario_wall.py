@@ -5,7 +5,7 @@ import json
 
 import pytest
 import structlog
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.daemon import on_sockets

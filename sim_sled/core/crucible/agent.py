@@ -63,6 +63,9 @@ class Knobs:
 class Agent:
     """The regions of one dataset, by id, in the order in which they were made; destroyed ones stay."""
 
+    heard: Callable[[], None] | None = None
+    """Called when somebody beside this sled's own servers has changed a region: a disk of another sled's VMM."""
+
     def __init__(self, first_port: int, memory: Memory, source: Callable[[str], Blocks | None]) -> None:
         self.first_port: Final = first_port
         self.knobs = Knobs()
@@ -166,6 +169,8 @@ class Agent:
         if len(region.snapshots) >= SNAPSHOTS_MAX:
             raise Internal(f"region {region.request.id} has {SNAPSHOTS_MAX} snapshots")
         region.snapshots[name] = Snapshot(name, now_us, region.blocks.copy())
+        if self.heard is not None:
+            self.heard()
 
     def delete_snapshot(self, region_id: str, name: str) -> None:
         """Raises `BadRequest` while it runs. An unknown name: nothing to do."""

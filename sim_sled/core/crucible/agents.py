@@ -121,6 +121,16 @@ class Agents:
         found = [self.region(target) for target in targets]
         return [region for region in found if region is not None and region.state is RegionState.CREATED]
 
+    def to_write(self, targets: Iterable[str]) -> list[Region]:
+        """The same, and their sleds keep that there were bytes, if these are the first."""
+        targets = tuple(targets)
+        regions = self.usable(targets)
+        if not all(region.blocks.any_written() for region in regions):
+            for found in filter(None, map(self._at, targets)):
+                if found[0].heard is not None:
+                    found[0].heard()
+        return regions
+
 
 def equip(sleds: Iterable[Sled], agents: Agents | None = None) -> Agents:
     """Give the sleds of a process their Crucible agents. `agents`: those of the sleds that they join. ValueError if

@@ -91,7 +91,7 @@ class Contents:
         return self._elsewhere(part)
 
     def _to_write(self, part: Region) -> list[Blocks]:
-        return [region.blocks for region in self.agents.usable(part.opts.target)] or [self._elsewhere(part)]
+        return [region.blocks for region in self.agents.to_write(part.opts.target)] or [self._elsewhere(part)]
 
     def _elsewhere(self, part: Region) -> Blocks:
         if part.opts.target not in self.elsewhere:
@@ -102,7 +102,7 @@ class Contents:
         """Reconciliation, once an upstairs is active: a downstairs that was never written gets what another has."""
         match part:
             case Region() if not part.opts.read_only:
-                usable = self.agents.usable(part.opts.target)
+                usable = self.agents.to_write(part.opts.target)
                 full = next((region for region in usable if region.blocks.any_written()), None)
                 for region in usable:
                     if full is not None and not region.blocks.any_written():

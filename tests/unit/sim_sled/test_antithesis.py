@@ -8,6 +8,7 @@ import pytest
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.antithesis import Assertions, Kind, Property
+from sim_sled.cli.exploring import ExploreOptions, explore_file
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 
 FIELDS = {
@@ -38,6 +39,13 @@ expect:
 - {name: boots, after: {request: vmm_put_state, to: running}, within: 5s, that: {instance: running}}
 - {name: moves, after: {request: vmm_put_state, to: migration_target}, within: 5s, that: {instance: running}}
 """
+
+
+MOVING = (
+    SCENARIO.replace("sleds: 1", "sleds: 2")
+    .replace("latency: instant", "")
+    .replace("- {at: 5s", "- {at: 3s, migrate: {hostname: web-2}}\n- {at: 5s")
+)
 
 
 @pytest.fixture
@@ -148,10 +156,7 @@ def test_an_invariant_that_is_broken_is_false_and_not_true_besides(told):
 
 
 def test_a_broken_property_of_the_model_is_told_by_its_number_too(told):
-    moving = SCENARIO.replace("sleds: 1", "sleds: 2").replace(
-        "- {at: 5s", "- {at: 3s, migrate: {hostname: web-2}}\n- {at: 5s"
-    )
-    lines = told(moving.replace("latency: instant", ""), variant="forgets-migration")
+    lines = told(MOVING, variant="forgets-migration")
     assert ends_with(lines, "invariant nexus_properties/40 holds") == [False]
     assert ends_with(lines, "invariant nexus_properties holds") == [False]
 
@@ -173,6 +178,20 @@ def test_a_full_disk_ends_the_telling_and_not_the_program(capfd):
     out.close()
     said = capfd.readouterr().err
     assert said.count("nothing more is told to Antithesis") == 1
+
+
+@pytest.mark.parametrize(("variant", "holds"), [(None, [True]), ("forgets-migration", [False])])
+def test_a_campaign_tells_what_held_in_all_of_its_runs_and_what_did_not(told, tmp_path, variant, holds):
+    told(MOVING)
+    out = tmp_path / "out" / "sdk.jsonl"
+    out.unlink()
+    explore_file(str(tmp_path / "told.yaml"), ExploreOptions(runs=2, variant=variant))
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["antithesis_setup"]["status"] for line in lines if "antithesis_setup" in line] == ["complete"]
+    assert ends_with(lines, "invariant gen_monotonic holds") == [True]
+    assert ends_with(lines, "invariant nexus_properties holds") == holds
+    assert not [each for each in assertions(lines) if each["message"].endswith("rule late fires")], "nobody keeps it"
+    assert lines[-1]["sim_sled_counts"]["invariant gen_monotonic holds"] == {"passed": 2, "failed": 0}
 
 
 @pytest.mark.parametrize("value", [None, ""])

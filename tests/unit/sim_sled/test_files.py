@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled import machine, port_file

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from support.command import CliRunner
 from support.rack.estate import config, dataset
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.http.coverage import How, rows

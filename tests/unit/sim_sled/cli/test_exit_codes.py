@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from nexus_client.dropshot.text import peer_address
 from sim_sled.cli import control_client

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
 from propolis_stub.commands import app as propolis_stub

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from sim_sled.campaign.explore import Explored, Group
 from sim_sled.cli.exploring import brief

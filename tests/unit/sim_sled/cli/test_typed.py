@@ -7,7 +7,7 @@ from typing import get_args
 from uuid import UUID
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from nexus_client.dropshot.command_line import Alone, Idle, Needs, OneOf, walk
 from propolis_stub.commands import app as propolis_stub

@@ -4,7 +4,7 @@ import os
 import stat
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from sim_sled.cli.main import app
 

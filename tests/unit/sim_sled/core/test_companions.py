@@ -18,7 +18,7 @@ from sim_sled.core.crucible.agents import equip
 from sim_sled.core.crucible.blocks import Forgotten
 from sim_sled.core.crucible.values import RegionRequest, RegionState
 from sim_sled.core.dns.zones import Dns, DnsConfig, Record, Srv, Zone
-from sim_sled.core.errors import BadRequest, ConnectionDropped, DnsBusy, Injected, Missing
+from sim_sled.core.errors import BadRequest, ConnectionDropped, DnsBusy, Injected, Internal, Missing
 from sim_sled.core.estate import ESTATE, ask
 from sim_sled.core.mishaps import Adjust, BreakDownstairs, Refuse, SetRegion, TakeOver
 from sim_sled.core.omicron_config.ledger import Ledger
@@ -246,6 +246,28 @@ def test_regions_snapshots_and_dns_outlive_a_restart_but_not_the_bytes(bench):
         again.blocks.read(0, 512)
     assert later.create(dataset=1).blocks.read(0, 512) == bytes(512)
     assert json.loads(json.dumps(later.sled.estate.of(Companions).dump())) == kept
+
+
+def test_a_snapshot_that_somebody_elses_disk_makes_is_to_be_kept(bench):
+    """By the sled that has the region, also if a later target is missing: what was made before stays."""
+    region = bench.create()
+    at = str(bench.sled.regions.address_of(bench.datasets[0], region.port, "::1"))
+    bench.sled.estate.unsaved.clear()
+    with pytest.raises(Internal, match="no region behind"):
+        bench.sled.regions.snapshot([at, "[::1]:1"], UUID(int=77), 5)
+    assert list(region.snapshots) == [str(UUID(int=77))]
+    assert bench.sled.estate.unsaved == {Companions}
+
+
+def test_that_a_region_has_bytes_is_to_be_kept_once(bench):
+    """Else it would read as zeros after a restart, instead of saying that its bytes are gone."""
+    region = bench.create()
+    at = str(bench.sled.regions.address_of(bench.datasets[0], region.port, "::1"))
+    for expected in ({Companions}, set()):
+        bench.sled.estate.unsaved.clear()
+        for each in bench.sled.regions.to_write([at]):
+            each.blocks.write(0, b"x")
+        assert bench.sled.estate.unsaved == expected
 
 
 ADOPTED = BareDisk(PhysicalDisk(UUID(int=0xD1), "v", "m", "new"), 2**39)

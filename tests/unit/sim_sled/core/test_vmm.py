@@ -338,7 +338,7 @@ def test_asked_remembers_what_was_accepted_only():
     bench.put(RUNNING)
     _refuses(bench, REBOOT, PropolisRefused)
     bench.put(STOPPED)
-    assert [requested.type for _, requested in bench.vmm.asked] == [Asked.RUNNING, Asked.STOPPED]
+    assert [each.requested.type for each in bench.vmm.asked] == [Asked.RUNNING, Asked.STOPPED]
 
 
 # --- migration out --------------------------------------------------------------------------------------------------

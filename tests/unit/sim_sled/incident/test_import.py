@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.command import CliRunner
 from support.incident.writing import START, Log, nexus, stamp, uid
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.incident.importing import NothingFound, collect, import_logs
@@ -955,6 +955,11 @@ def test_a_start_for_which_nexus_did_not_wait_is_slow_and_not_unanswered(tmp_pat
     assert (imported.differences, imported.failed) == ((), ())
     if ends == "it is unregistered":  # the saga unwound for want of an answer: that is what plays it
         assert only(scenario, Hang)[1].lasts == 60 * S
+        log.register(160, "web/2")
+        log.starts(161, "web/2")
+        imported, scenario = import_(tmp_path, log)
+        assert [load.action() for load in scenario.load] == ["create", "start"], "nobody but a user starts it again"
+        assert (imported.differences, imported.failed) == ((), ())
         return
     assert not actions(scenario, Hang)
     rule, slow = only(scenario, Delay)
@@ -1193,4 +1198,82 @@ def test_in_a_form_that_names_no_hosts_each_file_is_of_one(tmp_path):
     assert {over.name for over in scenario.fleet.overrides} == {"west", "east"}
     assert [load.migrate.to for load in scenario.load if load.migrate] == ["east"]
     assert "names no hosts" in imported.summary
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_propolis_alone_says_what_it_was_asked_for(tmp_path):
+    zone = Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
+    for at, asked, states in (
+        (1, "Run", ((1.1, "Starting"), (3, "Running"))),
+        (30, "Reboot", ((30.1, "Rebooting"), (33, "Running"))),
+        (60, "Stop", ((60.1, "Stopping"), (61, "Stopped"), (62, "Destroyed"))),
+    ):
+        zone.line(at, "requested state via API", state=asked)
+        for when, state in states:
+            zone.line(when, "publishing new instance state", component="vm_state_driver", state=state, migration="x")
+    imported, scenario = import_(tmp_path, zone)
+    assert [load.action() for load in scenario.load] == ["create", "reboot", "stop"]
+    assert "the request to the sled is in no log" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_an_expectation_has_time_for_the_slowest_vmm_of_its_instance(tmp_path):
+    """The first one's end took a minute and a half, the last one's seconds."""
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.stops(60, "web", teardown=90)
+    log.register(170, "web/2")
+    log.starts(171, "web/2")
+    log.stops(200, "web/2")
+    imported, scenario = import_(tmp_path, log)
+    [expected] = [each for each in scenario.expect if each.within]
+    assert expected.within > 90 * S
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_guest_that_resets_before_its_propolis_is_lost_does_both(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.observes(30, "web", "Rebooting", gen=5)
+    log.observes(33, "web", "Running", gen=6)
+    log.line(60, "Propolis zone is gone, marking VMM as failed", "W", **log.ids("web"))
+    log.observes(60.1, "web", "Failed", gen=7)
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, Guest)[1].event == "reset"
+    only(scenario, KillPropolis)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_lines_of_files_of_one_name_are_quoted_by_the_folders_that_tell_them_apart(tmp_path):
+    logs = (Log(), Log("BRM2"))
+    for n, log in enumerate(logs):
+        log.register(n, f"web-{n}")
+        log.starts(n + 1, f"web-{n}")
+        folder = tmp_path / "bundle" / f"sled-{n}" / "logs"
+        folder.mkdir(parents=True)
+        log.save(folder, "agent.log")
+    imported = import_logs([str(tmp_path / "bundle")], "test")
+    assert "# sled-0/logs/agent.log:1  registered" in imported.text
+    assert "# sled-1/logs/agent.log:1  registered" in imported.text
+
+
+def test_who_starts_a_vm_after_a_migration_of_it_had_failed_is_a_user(tmp_path):
+    """The target fell, and the VM itself ended as it was asked to."""
+    log, other = Log(), Log("BRM2")
+    log.register(0, "web")
+    log.starts(1, "web")
+    other.register(30, "web/2", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    other.observes(31, "web/2", "Migrating", gen=5)
+    failed = f"Some(MigrationRuntimeState {{ migration_id: {uid('m')}, state: Failed }})"
+    log.observes(33, "web", "Running", gen=6, publish=False)
+    log.publishes(33.1, "web", "Running", gen=6, migration_out=failed)
+    other.observes(33, "web/2", "Failed", gen=6)
+    log.stops(60, "web")
+    log.register(90, "web/3")
+    log.starts(91, "web/3")
+    imported, scenario = import_(tmp_path, log, other)
+    assert [load.action() for load in scenario.load] == ["create", "migrate", "stop", "start"]
     assert (imported.differences, imported.failed) == ((), ())

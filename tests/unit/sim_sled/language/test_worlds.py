@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from support.command import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.language.check import parse_scenario

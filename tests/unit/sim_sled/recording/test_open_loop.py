@@ -42,7 +42,8 @@ def report(gen):
     ("at_ms", "recorded", "away"),
     [
         pytest.param(500, "Transient", True, id="while it is away"),
-        pytest.param(500, "Delivered", True, id="the record cannot bring it back at half its time"),
+        pytest.param(500, "", True, id="while it is away, of a report that the record does not have"),
+        pytest.param(100, "Delivered", False, id="it died a little later"),
         pytest.param(800, "Delivered", False, id="it came back a little sooner"),
         pytest.param(1_200, "Transient", True, id="it came back a little later"),
         pytest.param(1_200, "Delivered", False, id="it is back"),
@@ -53,6 +54,18 @@ def test_it_is_away_for_as_long_as_the_rule_says_and_a_little_is_the_hosts_matte
     run._do(RestartNexus("now", 1_000 * MS))
     run.until(at_ms * MS)
     assert run._is_away(recorded) is away
+
+
+def test_one_that_died_later_in_the_record_comes_back_as_much_later(run):
+    run._do(RestartNexus("now", 1_000 * MS))
+    run.until(900 * MS)
+    assert not run._is_away("Delivered")
+    run.until(1_000 * MS)
+    assert run._is_away("Transient")
+    run.until(2_200 * MS)
+    assert run._is_away("Transient")
+    run.until(2_300 * MS)
+    assert not run._is_away("Transient")
 
 
 def test_one_that_dies_at_a_point_of_its_work_lives_until_then_and_comes_back(run):
