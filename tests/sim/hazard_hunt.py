@@ -89,7 +89,7 @@ class Prey:
 
 PREY = (
     Prey(Hazard.PANIC_WITHOUT_TARGET.value, "final_state_acked", 0),
-    Prey(Hazard.LATE_HALF_STOPS_FAILED.value, "wishes_kept", 8),
+    Prey(Hazard.LATE_HALF_STOPS_FAILED.value, "wishes_kept", 0),
     Prey(Hazard.START_OVERRULES_STOP.value, "wishes_kept", 61),
     Prey(STOP_BEFORE_START, "agents_live", 0),
     Prey(Hazard.STOP_LOST_IN_MIGRATION.value, "wishes_kept", 2),
