@@ -345,7 +345,7 @@ class _Finder:
             with open_() as file:
                 tar = tarfile.TarFile(fileobj=_Careful(file))
                 while len(kept) < FILES_MAX and (member := tar.next()) is not None:
-                    tar.members = []  # else each is kept
+                    tar.members = []  # type: ignore[attr-defined]  # its list of all it has read, which would grow
                     if member.isreg() and not member.issparse() and _LIKE_A_LOG.search(member.name):
                         inside = tar.extractfile(member)
                         assert inside is not None, "it is a regular file"
