@@ -436,20 +436,20 @@ class Departures:
                 return
             fact = attrs.evolve(fact, how=Ending.EMPTY)  # a second process has no VM (LG 2.3)
         kills = {Ending.ZONE_GONE: "true", Ending.EMPTY: "true", Ending.SILENT: "false"}
-        running = next((o for o in vmm.observed if o.state == "running"), None)
+        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= fact.at_us]
         if fact.how in kills:
             if not self._once("dies", vmm.id):
                 return
             skip = 0
             doubt = [] if fact.how is not Ending.SILENT else ["Propolis died or hung: the log cannot tell"]
-            if running is None:
+            if not ran:
                 when, do = (
                     self.sheet.when(fact.at_us),
                     f"{{kill_propolis: {{restart: {kills[fact.how]}}}}}",
                 )
             else:
-                when, skip = "{state: running}", _times_before(instance, "running", running.at_us)
-                after = duration(max(0, fact.at_us - running.at_us))
+                when, skip = "{state: running}", _times_before(instance, "running", ran[-1].at_us)
+                after = duration(fact.at_us - ran[-1].at_us)
                 do = f"[{{delay: {after}}}, {{kill_propolis: {{restart: {kills[fact.how]}}}}}]"
                 doubt.append("the agent noticed then; when it died is not known")
             self.sheet.rule(
@@ -743,13 +743,13 @@ class Departures:
             began_us = asked.at_us - asked.latency_us
             earlier = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
             played = any(
-                u.status < 400 and min(abs(u.at_us - asked.at_us), abs(u.at_us - began_us)) < ONE_CAUSE_US
+                u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US
                 for u in instance.users
             )
             if asked.op is not Op.PUT_STATE or not earlier or played:
                 continue
             said = wanted(vmm, asked)
-            by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - asked.at_us) < ONE_CAUSE_US]
+            by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - began_us) < ONE_CAUSE_US]
             verb = said.verb if said is not None else by_user[0].verb if by_user else invented
             if verb not in ("stop", "reboot"):
                 continue

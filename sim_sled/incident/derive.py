@@ -15,17 +15,19 @@ from typing import Final
 import attrs
 
 from nexus_client.dropshot.text import counted
-from sim_sled.incident.departures import Departures
+from sim_sled.incident.departures import CHECK_PERIOD_US, Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
 from sim_sled.incident.life import (
     SECOND_US,
     SLOW_US,
     TEARDOWN,
+    TERMINAL,
     blocked,
     edges,
     first,
     forgotten,
     is_target,
+    seen_late,
     told_end,
     unregistered,
     vanished_with_its_sled,
@@ -206,9 +208,15 @@ class _Deriver:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
         only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
         """
-        for vmm in instance.vmms:
+        for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            ran = first(vmm, "running")
+            if i and verb != "start" and ran is not None and _told_by_checks(_active_before(instance, i)):
+                took = ran.at_us - vmm.first_us()
+                ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
+                if ran.at_us <= at_us < ready:
+                    return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
@@ -350,7 +358,9 @@ class _Deriver:
                 gone = forgotten(vmm)
                 for edge, began, took, seen in edges(vmm):
                     agents_part = edge == TEARDOWN and seen.at_us == began
-                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or (agents_part and gone):
+                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or seen_late(vmm, began):
+                        continue
+                    if agents_part and gone:
                         continue
                     if edge != TEARDOWN:  # what a VMM does several times, like a reboot, took each time what it took
                         samples[edge].append((took, seen))
@@ -469,6 +479,12 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _told_by_checks(vmm: Vmm) -> bool:
+    """Whether only a health check could tell Nexus that it is lost: its own sled says nothing of its end."""
+    words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+    return not is_target(vmm) and TERMINAL.isdisjoint(each.state for each in words)
 
 
 def _active_before(instance: Instance, i: int) -> Vmm:

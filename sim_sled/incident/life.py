@@ -53,6 +53,15 @@ def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
     return next((n for n in vmm.not_taken if not n.final and from_us <= n.at_us <= to_us), None)
 
 
+def seen_late(vmm: Vmm, seen_us: int) -> bool:
+    """Whether the agent saw a state only when it had told the one before it: when Propolis came into it, it does not
+    know.
+    """
+    before = max((each.at_us for each in vmm.observed if each.at_us < seen_us), default=seen_us)
+    exact = any(each.exact and each.at_us == seen_us for each in vmm.observed)
+    return not exact and blocked(vmm, before, seen_us) is not None
+
+
 def forgotten(vmm: Vmm) -> Asked | None:
     """A 404 about a VMM whose end is only told afterwards (LG 0 #9)."""
     for check in vmm.asked:
