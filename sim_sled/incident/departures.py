@@ -742,10 +742,7 @@ class Departures:
         for asked in found:
             began_us = asked.at_us - asked.latency_us
             earlier = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
-            played = any(
-                u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US
-                for u in instance.users
-            )
+            played = any(u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
             if asked.op is not Op.PUT_STATE or not earlier or played:
                 continue
             said = wanted(vmm, asked)

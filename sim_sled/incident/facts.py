@@ -159,8 +159,8 @@ class Dropped(Fact):
 
 @attrs.frozen(kw_only=True)
 class User(Fact):
-    """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name. `at_us`: when
-    it was asked for; its line comes when it was answered (LG 0 #7).
+    """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name. `at_us`:
+    when it was asked for; its line comes when it was answered (LG 0 #7).
     """
 
     verb: str

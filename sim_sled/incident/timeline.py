@@ -73,7 +73,7 @@ class Vmm:
     verdicts: list[Verdict] = attrs.field(factory=list)
     received: list[Received] = attrs.field(factory=list)
     quiet_checks: int = 0
-    _seen: int = 0
+    come_by: int = 0
     """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
 
     @property
@@ -393,17 +393,17 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
 
 
 def _observe(vmm: Vmm, fact: Observed) -> None:
-    """Propolis's own word wins over the agent's, which comes later, and may come when Propolis is further (LG 0 #8)."""
+    """Propolis's own word wins over the agent's, which comes later, maybe when Propolis is further (LG 0 #8)."""
     if fact.exact:
         vmm.observed.append(fact)
         return
-    for number in range(vmm._seen, len(vmm.observed)):
+    for number in range(vmm.come_by, len(vmm.observed)):
         each = vmm.observed[number]
         if each.exact and each.state == fact.state:
-            vmm._seen = number + 1
+            vmm.come_by = number + 1
             return
     vmm.observed.append(fact)
-    vmm._seen = len(vmm.observed)
+    vmm.come_by = len(vmm.observed)
 
 
 def _instance(out: Incident, instance_id: str) -> Instance:

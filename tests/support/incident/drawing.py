@@ -1,7 +1,7 @@
 """Incidents drawn by a seed: what happened is known, and the logs of it are written as the programs of a year did.
 
-A `World` has hosts, instances and their VMMs; its verbs (`boot`, `stop`, ...) write into the logs of everybody who took
-part and note the truth: what users wanted, which states each VMM went through, what departed from a normal day.
+A `World` has hosts, instances and their VMMs; its verbs (`boot`, `stop`, ...) write into the logs of everybody who
+took part and note the truth: what users wanted, which states each VMM went through, what departed from a normal day.
 """
 
 import random
@@ -110,7 +110,7 @@ class World:
         return at
 
     def storm_at(self, at, agent):
-        """The answer of a Nexus that takes no reports at that time: a status, "" for no answer; None: it takes them."""
+        """The answer of a Nexus that takes no reports then: a status, "" for no answer; None: it takes them."""
         for since, until, status, whose in self.storms:
             if since <= at < until and (whose is None or whose is agent):
                 return status

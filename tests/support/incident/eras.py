@@ -213,7 +213,9 @@ class Agent(Scribe):
     def starts(self, at, listens):
         """52, 53, 55."""
         self.say(at, "setting up sled agent server", "I", [("component", "SledAgent")])
-        self.say(at + 0.2, "SledAgent::new(..) starting", "I", [("component", "SledAgent"), ("sled_id", uid(self.host))])
+        self.say(
+            at + 0.2, "SledAgent::new(..) starting", "I", [("component", "SledAgent"), ("sled_id", uid(self.host))]
+        )
         address = [("local_addr", "[fd00:1122:3344:107::1]:12345")]
         self.say(listens, "listening", "I", [*address, ("component", "dropshot (SledAgent)")])
         self.say(listens + 0.5, "Successfully put SledAgentInfo to nexus", "I", [("component", "SledAgent")])
@@ -252,9 +254,9 @@ class Nexus(Scribe):
     def user(self, at, instance, verb, status=None, key=None):
         key = key or instance.id
         method, path, good = {
-            "create": ("POST", "", 201), "delete": ("DELETE", f"/{key}", 204), "start": ("POST", f"/{key}/start", 202),
-            "stop": ("POST", f"/{key}/stop", 202), "reboot": ("POST", f"/{key}/reboot", 202),
-        }.get(verb, ("POST", "", 0))  # fmt: skip
+            "create": ("POST", "", 201),
+            "delete": ("DELETE", f"/{key}", 204),
+        }.get(verb, ("POST", f"/{key}/{verb}", 202))
         uri, component = f"/v1/instances{path}?project=p", "dropshot_external"
         if verb == "migrate":
             uri, good, component = f"/instances/{instance.id}/migrate", 200, "dropshot_internal"
