@@ -15,9 +15,10 @@ from typing import Final
 import attrs
 
 from nexus_client.dropshot.text import counted
-from sim_sled.incident.departures import CHECK_PERIOD_US, Departures
+from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
 from sim_sled.incident.life import (
+    CHECK_PERIOD_US,
     SECOND_US,
     SLOW_US,
     TEARDOWN,
@@ -50,6 +51,8 @@ MEMORY: Final = 4 * GIB
 """What is invented where no line has a VM's size."""
 CPUS_MAX: Final = 4_096
 """Of a sled, in the language."""
+_PAUSE_MAX_US: Final = 270 * SECOND_US
+"""Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -217,8 +220,12 @@ class _Deriver:
                 ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
                 if ran.at_us <= at_us < ready:
                     return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
+            later = 0
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
+                if edge == "rebooting -> running":  # a guest's own reboot comes so long after its start
+                    ready += later
+                later += self._more(edge, took)
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
@@ -428,8 +435,12 @@ class _Deriver:
         return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
-        later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
-        return max(later, default=told.at_us) - told.at_us
+        """A replay may try again at other moments: a pause is at most as long as three times all before it."""
+        bad = [each for each in vmm.not_taken if not each.final]
+        if not bad:
+            return 0
+        later = max(each.at_us + (each.retry_us or 0) for each in bad) - told.at_us
+        return max(0, later) + min(_PAUSE_MAX_US, 3 * (bad[-1].at_us - bad[0].at_us))
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft

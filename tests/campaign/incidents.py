@@ -3,10 +3,10 @@
     python -m tests.campaign.incidents [SEEDS] [--from N] [--kind NAME] [--keep FOLDER]
 
 Of each seed a year, hosts, VMs, what their users did, and one or two things that went wrong are drawn; everybody
-who took part writes it (`tests/support/incident`), in one of the ways in which people hand logs on. Then the scenario
-must have a rule for what went wrong, none for what did not, what users wanted in its order and at its time, the states
-of each VMM; it must be valid, play to its end, quote lines that are there, and `--verify` must hold. Each seed that
-differs is printed with what differs; the last line has the count.
+who took part writes it (`tests/support/incident`), in one of the ways in which people hand logs on. Then the
+scenario must have a rule for what went wrong, none for what did not, what users wanted in its order and at its time,
+the states of each VMM; it must be valid, play to its end, quote lines that are there, and `--verify` must hold. Each
+seed that differs is printed with what differs; the last line has the count.
 """
 
 import argparse
