@@ -46,6 +46,7 @@ EXIT_CODES: Final = {
     NEVER_FIRED: "all is well, but a rule never fired (`run --require-fired`)",
     ADDRESS_IN_USE: "an address is in use, or not ours to bind",
     INTERRUPTED: "Ctrl-C",
+    ending.READER_GONE: "the reader of the output has gone, as `head` does once it has enough; nothing is said",
     ending.TERMINATED: "SIGTERM, but for servers: once they begin to serve, it ends them in order with 0",
 }
 """Of every program and command; `docs` and docs/commands.md print them. Nothing else says which number means what."""

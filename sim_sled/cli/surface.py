@@ -1,6 +1,7 @@
 """Where a command meets the person who typed it: its streams, its exit code, and Ctrl-C.
 
     closed or full stdout or stderr -> exit 2 and a sentence      Ctrl-C -> 130 and one line, at any moment
+    a reader that has gone (`| head`) -> 141 without a word
     a file that cannot be written   -> the same
 
 Read before: files.py. Read next: cli/sled_options.py.
@@ -21,7 +22,7 @@ import typer
 
 from nexus_client.dropshot import streams
 from nexus_client.dropshot.command_line import INTERRUPTED
-from nexus_client.dropshot.streams import CannotWrite
+from nexus_client.dropshot.streams import CannotWrite, ReaderGone
 
 _COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
 """`    again: sim-sled run ...`"""
@@ -40,7 +41,8 @@ def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
             command()
         except SystemExit as end:
             if end.code == INTERRUPTED and _comes_of_ctrl_c(end):
-                streams.flush()
+                with contextlib.suppress(ReaderGone):  # whom the same Ctrl-C has ended
+                    streams.flush()
                 _interrupted("")
             raise
 
@@ -77,7 +79,7 @@ class _Told(typer.Exit):
 
 def _interrupted(how_far: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(CannotWrite):
+    with contextlib.suppress(CannotWrite, ReaderGone):
         sys.stderr.write(f"\nsim-sled: interrupted{how_far}\n")
     return INTERRUPTED
 

@@ -75,7 +75,10 @@ class VmHost(Protocol):
     options: Options
     clock: Clock
     rack: Rack
-    addresses: dict[UUID, str]
+
+    @property
+    def addresses(self) -> dict[UUID, str]:
+        """Where the sleds are listened for, by id."""
 
     def ticket(self) -> int:
         """A number no waiting request has."""

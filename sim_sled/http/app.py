@@ -4,7 +4,8 @@ No aiohttp router, no middleware: the order of checks is the original's (version
 and every answer, aiohttp's own included, is one of ours. A handler whose client hangs up runs to its end, because
 aiohttp cancels nothing unless told to.
 
-Read before: daemon/daemon.py, http/exchange.py, http/operations.py, http/raw.py, http/spoiling.py.
+Read before: daemon/daemon.py, daemon/listening.py, http/exchange.py, http/operations.py, http/raw.py,
+http/spoiling.py.
 """
 
 from __future__ import annotations
