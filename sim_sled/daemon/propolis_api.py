@@ -193,7 +193,8 @@ class PropolisApis:
         if not served.opened:
             self._open(served)
         said = effect.effects
-        if served.server is None and len(served.said) + len(said) <= UNHEARD_MAX and _CAN_WAIT.issuperset(map(type, said)):
+        room = UNHEARD_MAX - len(served.said)
+        if served.server is None and len(said) <= room and _CAN_WAIT.issuperset(map(type, said)):
             served.said += said  # as below, at once: nobody has asked most VMMs anything
             return
         for each in said:
