@@ -125,10 +125,6 @@ def up(
             port_files.prepare(port_file)
         except OSError as error:
             _bad(f"cannot write {port_file}: {error.strerror or error}")
-    if record is not None and workers > 1:
-        from sim_sled.cli.recording import WORKERS_SAID
-
-        sys.stderr.write(WORKERS_SAID)
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
