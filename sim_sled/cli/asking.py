@@ -15,22 +15,17 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
-from nexus_client.dropshot.text import counted, peer_address, shown_lines
+from nexus_client.dropshot.command_line import App, Needs, OneOf, Together, typed
+from nexus_client.dropshot.text import counted, peer_address
+from sim_sled.cli.surface import fail
 
 if TYPE_CHECKING:
     from sim_sled.cli.control_client import Found
-
-
-def bad(message: str) -> NoReturn:
-    """Bad input: one sentence, exit 2."""
-    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
-    raise typer.Exit(BAD_INPUT)
 
 
 def _address(text: str | None) -> str | None:
@@ -198,7 +193,7 @@ def _us(text: str, option: str) -> int:
     try:
         return min(parse_duration(text), FOREVER)
     except BadValue as error:
-        bad(f"{option}: {error.text}")
+        fail(f"{option}: {error.text}")
 
 
 def _patience_us(within: str) -> int:
@@ -206,7 +201,7 @@ def _patience_us(within: str) -> int:
 
     within_us = _us(within, "--within")
     if within_us > PATIENCE_US:
-        bad(f"--within: {within} is longer than an hour, and no daemon waits longer")
+        fail(f"--within: {within} is longer than an hour, and no daemon waits longer")
     return within_us
 
 
@@ -339,9 +334,9 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
         try:
             told = foreign.loads(fault)
         except ValueError as error:
-            bad(f"{fault!r} is no JSON: {error}")
+            fail(f"{fault!r} is no JSON: {error}")
         if value:
-            bad("JSON says everything by itself: no value behind it")
+            fail("JSON says everything by itself: no value behind it")
         return dict(told)
     actions = {each.key for each, doing in DOING.items() if each is Hold or doing.needs is Needs.VMM}
     if fault in actions:
@@ -352,13 +347,13 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
         return {"do": f"{fault}: {given}"}
     guests = {each.value for each in GuestEvent}
     if value and fault in {*guests, *STATES}:
-        bad(f"{fault!r} takes no value")
+        fail(f"{fault!r} takes no value")
     if fault in guests:
         return {"guest": fault}
-    if fault in STATES:
-        return {"state": fault}
-    known = sorted({*actions, *guests, *STATES})
-    bad(f"there is no {fault!r} to inject{hint(fault, known)}; there are: {', '.join(known)}")
+    if fault not in STATES:
+        known = sorted({*actions, *guests, *STATES})
+        fail(f"there is no {fault!r} to inject{hint(fault, known)}; there are: {', '.join(known)}")
+    return {"state": fault}
 
 
 def rules(to: Found, as_json: AsJson = False) -> None:
@@ -414,7 +409,7 @@ def scale(
     from sim_sled.daemon.control_answers import Sleds
 
     if sleds is None:
-        bad("how many? scale --sleds COUNT")
+        fail("how many? scale --sleds COUNT")
 
     def told(answer: Sleds) -> str:
         return f"the rack has {counted(answer['sleds'], 'sled')} now"
@@ -426,7 +421,7 @@ def scale(
 def one_name(name: str | None, rack: str | None) -> str | None:
     """Of a rack that is named as an argument or as an option. Exits with 2 if both are given and differ."""
     if name is not None and rack is not None and name != rack:
-        bad(f"which rack, {name} or --rack {rack}?")
+        fail(f"which rack, {name} or --rack {rack}?")
     return rack if name is None else name
 
 
