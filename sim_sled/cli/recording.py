@@ -58,13 +58,6 @@ def folder_of_workers(folder: Path | None) -> str | None:
     return str(folder.absolute())
 
 
-WORKERS_SAID: Final = (
-    "recorded workers migrate VMs properly among their own sleds only: from worker to worker the target completes, "
-    "and its source goes on running"
-)
-"""To whoever starts such a rack."""
-
-
 def replay_folder(folder: Path, *, as_json: bool) -> int:
     """Plays it into the core again, in virtual time; returns the exit code, 1 at the first effect that is another.
     Of the recordings of a rack's workers: each of them, and the worst code.

@@ -126,10 +126,6 @@ def up(
             port_files.prepare(port_file)
         except OSError as error:
             fail(f"cannot write {port_file}: {error.strerror or error}")
-    if record is not None and workers > 1:
-        from sim_sled.cli.recording import WORKERS_SAID
-
-        say(WORKERS_SAID)
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))

@@ -159,7 +159,8 @@ class Daemon:
             self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
-            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
+            owners = self.propolis.baggage if recorder is None else recorder.owned_by(self.propolis.baggage)
+            self.rack.serve_propolis(owners, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
         self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
@@ -397,6 +398,8 @@ class Daemon:
     def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
         """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
         ticket = self.ticket()
+        if self.recorder is not None:
+            item = self.recorder.witnessed(sled_id, propolis_id, item)
         done = self._turn(contract.PropolisInput(ticket, sled_id, propolis_id, item), ticket)
         assert isinstance(done, list), "answered at once"
         return done

@@ -6,8 +6,8 @@ ten times a second, so a slow disk keeps nobody waiting and `kill -9` costs the 
 A recording is whole or it ends with a sentence: one with a hole could not be replayed from there on. Its oldest parts
 may go, since some begin with a checkpoint. When it can have none, or the disk fails, it ends; the rack goes on.
 
-Read before: daemon/daemon.py, daemon/options.py, daemon/part_files.py, recording/scribe.py,
-daemon/checkpoint.py.
+Read before: daemon/checkpoint.py, daemon/daemon.py, daemon/options.py, daemon/part_files.py, play/baggage.py,
+recording/scribe.py.
 Read next: daemon/recordings.py.
 """
 
@@ -27,19 +27,26 @@ import msgspec
 
 from nexus_client.outbox import Delivered
 from nexus_client.types import SledVmmState, UpdatedRuntime, stamp
+from propolis_stub.contract import EnsureTarget, MigrateOut
+from propolis_stub.migration.script import NO_BAGGAGE
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import GetState, PutState, Reply
+from sim_sled.core.vmm import no_baggage
 from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
 from sim_sled.daemon.part_files import PART_BYTES, ROOM, CannotRecord, PartFiles
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.play.baggage import Witness
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
 from sim_sled.recording.lines import ASKED, HEARD, PLAIN_BODIES, SHORT
 from sim_sled.recording.scribe import Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
+    from propolis_stub.contract import Input as VmInput
+    from propolis_stub.migration.script import Baggage
+    from sim_sled.core.vmm import BaggageOf
     from sim_sled.daemon.options import Options
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
@@ -98,6 +105,7 @@ class Recorder:
         self._parts = PartFiles(folder, part_bytes, total_bytes)
         self._passage: Passage | None = None
         self._header = lines.Header(recording=lines.FORMAT, of=self._parts.of, part=1)
+        self._owners: BaggageOf = no_baggage
         self._since = 0
         """Bytes since the last checkpoint."""
         self._every = total_bytes // CHECKPOINTS
@@ -105,8 +113,6 @@ class Recorder:
 
     def begin(self, options: Options, passage: Passage, clock: Callable[[], int]) -> None:
         """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
-        if options.propolis is not PropolisMode.NONE:
-            raise CannotRecord("--record and --propolis do not go together: consoles and migrations are sockets")
         if options.wrong is not None:
             raise CannotRecord("sleds that are wrong on purpose are not recorded")
         try:
@@ -128,6 +134,7 @@ class Recorder:
                 silence_us=options.silence_us,
                 watched=options.history,
                 companions=options.companions is not None,
+                propolis="" if options.propolis is PropolisMode.NONE else options.propolis.value,
                 files=self._files,
             )
         except NoForm as error:
@@ -195,6 +202,33 @@ class Recorder:
         """What a rule says, during a turn."""
         if not self.ended:
             self._scribe.tell(kind, who, sled, text)
+
+    # ---- what migrating VMs ask their owners (play/baggage.py)
+
+    def owned_by(self, owners: BaggageOf) -> BaggageOf:
+        """Who serves the Propolis API of the VMMs; what the rack is to have for that."""
+        self._owners = owners
+        return self.baggage
+
+    def baggage(self, sled_id: UUID, propolis_id: UUID) -> Witness:
+        """As a rack asks for it."""
+        self._owners(sled_id, propolis_id)  # a target's server is made before its VM
+        return Witness(sled_id, propolis_id, self)
+
+    def witnessed(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> VmInput:
+        """An input of the Propolis API: whoever owns the VM brings itself along in it."""
+        if not isinstance(item, MigrateOut | EnsureTarget) or item.baggage is NO_BAGGAGE:
+            return item
+        return msgspec.structs.replace(item, baggage=Witness(sled_id, propolis_id, self))
+
+    def asked(self, witness: Witness, question: str, ask: Callable[[Baggage], object]) -> object:
+        """By a core, during a turn."""
+        answer = ask(self._owners(witness.sled_id, witness.propolis_id))
+        if not self.ended:
+            self._scribe.answered(witness.propolis_id, question, answer)
+        return answer
+
+    # ---- what a shell does beside turns
 
     def listens(self, sled_id: UUID, address: str, now_us: int) -> None:
         self._did(lines.listens(sled_id, address), now_us)
@@ -293,7 +327,7 @@ class Recorder:
         assert self._passage is not None, "something was recorded"
         self._since = 0
         try:
-            state = taken(self._passage, self._scribe.sends, self._scribe.sent)
+            state = taken(self._passage, self, self._scribe.sends, self._scribe.sent)
             self._disk.lasts = "" if len(state) <= self._every // 2 else f"its state alone has {len(state):,} bytes"
         except NoCheckpoint as error:
             self._disk.lasts = str(error)

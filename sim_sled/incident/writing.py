@@ -116,4 +116,4 @@ def summary_text(draft: Draft, reading: Reading) -> str:
         files = counted(len(reading.hosts_missing), "file")
         out.append(f"  uncertain: {files} in a form that names no hosts; each is taken for the log of one host")
     out += [f"  uncertain: {doubt}" for doubt in draft.doubts]
-    return "\n".join(out) + "\n"
+    return "\n".join(map(_flat, out)) + "\n"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,59 +14,13 @@ import aiohttp
 import attrs
 import pytest
 from support.nexus.fake_nexus import FakeNexus
+from support.propolis.side import PROPOLIS_HEADERS, Side, address
 from support.propolis.specs import a_blob, a_disk, a_sled_spec, serial
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
-from sim_sled.core.config import SledConfig
 from sim_sled.daemon import propolis_api
-from sim_sled.daemon.daemon import Daemon
-from sim_sled.daemon.options import Options
 from sim_sled.daemon.propolis_mode import PropolisMode
-from sim_sled.language.pacer import PresetPacer
-
-SLED_HEADERS = {"api-version": "48.0.0"}
-PROPOLIS_HEADERS = {"api-version": "5.0.0"}
-
-
-def address(host: int) -> str:
-    """An address of 127/8 that nobody else has: the process decides on the middle, so tests can run side by side."""
-    pid = os.getpid()
-    return f"127.{1 + pid % 250}.{1 + pid // 250 % 250}.{host}:{10_000 + pid % 20_000}"
-
-
-class Side:
-    """One daemon with one sled, and a client of it."""
-
-    def __init__(self, nexus, mode):
-        self.sled_id = uuid.uuid4()
-        options = Options(nexus=nexus.address, pacer=PresetPacer("instant"), propolis=mode, shutdown_wait_s=0.2)
-        self.daemon = Daemon([SledConfig(self.sled_id, "[::1]:0")], options)
-
-    async def __aenter__(self):
-        await self.daemon.start()
-        self.http = aiohttp.ClientSession(f"http://{self.daemon.addresses[self.sled_id]}", headers=SLED_HEADERS)
-        return self
-
-    async def __aexit__(self, *_):
-        await self.http.close()
-        await self.daemon.stop()
-
-    async def register(self, vmm, addr, state="starting", migration_id=None):
-        async with self.http.put(
-            f"/vmms/{vmm}", json=register_body(state, migration_id=migration_id, addr=addr)
-        ) as answer:
-            assert answer.status == 200, await answer.text()
-
-    async def ask(self, vmm, kind, value=None):
-        requested = {"type": kind} if value is None else {"type": kind, "value": value}
-        async with self.http.put(f"/vmms/{vmm}/state", json={"state": requested}) as answer:
-            assert answer.status == 200, await answer.text()
-
-    async def run(self, nexus, vmm, addr):
-        await self.register(vmm, addr)
-        await self.ask(vmm, "running")
-        await nexus.heard(vmm, "running")
 
 
 async def test_a_vmm_on_loopback_answers_as_a_propolis_and_shows_where():
