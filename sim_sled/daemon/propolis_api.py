@@ -185,23 +185,28 @@ class PropolisApis:
         """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
         key = _key(effect.sled_id, effect.propolis_id)
         served = self._served.get(key)
-        for said in effect.effects:
-            if served is None:
-                vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
-                if vmm is None or vmm.vm is None:
-                    return  # the last words of a process that is gone
-                served = self._served[key] = _Served(effect.sled_id, effect.propolis_id)
-            if not served.opened:
-                self._open(served)
-            if served.server is None and type(said) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
-                served.said.append(said)
-            elif type(said) is not propolis.Crashed:
-                self._server(served).perform([said])
-            else:
+        if served is None:
+            vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
+            if vmm is None or vmm.vm is None:
+                return  # the last words of a process that is gone
+            served = self._served[key] = _Served(effect.sled_id, effect.propolis_id)
+        if not served.opened:
+            self._open(served)
+        said = effect.effects
+        room = UNHEARD_MAX - len(served.said)
+        if served.server is None and len(said) <= room and _CAN_WAIT.issuperset(map(type, said)):
+            served.said += said  # as below, at once: nobody has asked most VMMs anything
+            return
+        for each in said:
+            if type(each) is propolis.Crashed:
                 if served.server is not None:  # else nobody has asked anything, and all that was said is over
-                    served.server.perform([said])
+                    served.server.perform([each])
                 self._close(served)
-                served = None
+                return  # nobody is there for what is said behind it
+            if served.server is None and type(each) in _CAN_WAIT and len(served.said) < UNHEARD_MAX:
+                served.said.append(each)
+            else:
+                self._server(served).perform([each])
 
     def _server(self, served: _Served) -> PropolisServer:
         """What answers for it: from now on it hears everything at once, and has heard what was said before."""
