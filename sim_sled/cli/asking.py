@@ -120,7 +120,7 @@ def page(
     rack: Rack = None,
     port_file: FromPortFile = None,
 ) -> None:
-    """Print where a running daemon's live page is; of a TRACE make one, with a time slider, all in one file."""
+    """Print the address of a running daemon's live page; with a TRACE, write a page of that run, all in one file."""
     if trace is None:
         sys.stdout.write(f"http://{found(at, rack, port_file, None).address}/page\n")
         return
@@ -206,14 +206,14 @@ def _patience_us(within: str) -> int:
 
 
 def pause(to: Found, as_json: AsJson = False) -> None:
-    """Let time stand on a running daemon: nothing that takes time goes on, requests are answered."""
+    """Stop the clock of a running daemon: whatever takes time waits, requests are still answered."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.moment(to.address, to.token, "/pause", as_json))
 
 
 def resume(to: Found, as_json: AsJson = False) -> None:
-    """Let time go on after pause, step or until."""
+    """Let the clock run again after pause, step or until."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.moment(to.address, to.token, "/resume", as_json))
@@ -226,7 +226,7 @@ def step(
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Let what is due next happen, or so many such moments; time stands afterwards."""
+    """Move the clock to what is due next, or COUNT times so; it stays stopped."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.move(to.address, to.token, "/step", {"steps": steps}, as_json))
@@ -240,7 +240,7 @@ def until(
     within: Annotated[str, typer.Option(metavar="DURATION", help="how much time may go by at most")] = "1h",
     as_json: AsJson = False,
 ) -> None:
-    """Let time fly until a VMM is in a state, or for so long; time stands afterwards.
+    """Move the clock fast until a VMM is in a state, or for a duration; then it is stopped.
 
     Durations are of the daemon's own time. Exit 1 with the VMM's timeline and why if it is not so in time.
     """
@@ -269,7 +269,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="of `snapshot`; - is stdin")],
     as_json: AsJson = False,
 ) -> None:
-    """Let a rack of the same name and size go on from where a snapshot was taken."""
+    """Put a rack of the same name and size back to where a snapshot was taken."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.restore(to.address, to.token, file, as_json))
@@ -381,7 +381,7 @@ def fire(
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
-    """Let go what a rule of a daemon's scenario holds."""
+    """Release what a rule holds: reports, or a stalled VM."""
     from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
     from sim_sled.daemon.control_answers import Released
@@ -404,7 +404,7 @@ def scale(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let sleds join, or the newest leave with their VMs, while the rack runs."""
+    """Add sleds to a running rack, or remove the newest with their VMs."""
     from sim_sled.cli import control_client
     from sim_sled.daemon.control_answers import Sleds
 

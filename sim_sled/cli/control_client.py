@@ -126,7 +126,7 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
         return GOOD
     show(_PS, _ps_rows(rows), _ps_table)
     if not rows and sys.stdout.isatty():
-        sys.stdout.write("no VMM is here: as soon as Nexus registers one with a sled, it is\n")
+        sys.stdout.write("no VMMs yet: one is here as soon as Nexus registers it with a sled\n")
     return GOOD
 
 
@@ -422,7 +422,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
 def _time_told(answer: Time) -> str:
     due = answer["next_in_ms"]
     following = "nothing is due" if due is None else f"next in {brief(round(due * 1000))}"
-    return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
+    return f"{'paused at' if answer['paused'] else 'running,'} {answer['now']}, {following}\n"
 
 
 def post(to: Found, path: str, kind: type[T], told: Callable[[T], str], *, as_json: bool, body: bytes = b"") -> int:

@@ -232,7 +232,7 @@ def explain(
     pace: Pace = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Why is a VMM where it is at this time of a run, or which rules fire? With the options that `run` had."""
+    """Explain where a VMM is at a time of a run; without VMM, list the rules that fire. Options as of `run`."""
     from sim_sled.cli.scenario_commands import RunOptions, rules_in_run, why_in_run
 
     options = RunOptions(
@@ -245,7 +245,7 @@ def explain(
         files_from=tuple(files_from or ()),
     )
     if vmm is None:
-        _say(rules_in_run(file, _duration(at), options))
+        _say(rules_in_run(file, _duration(at), options), sentences=True)
     else:
         _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 

@@ -113,9 +113,9 @@ def end_workers(pool: ProcessPoolExecutor) -> None:
         worker.terminate()
     # A worker may be in the middle of a result, and the pool's thread reads on until there is no end left that could
     # write the rest. This process holds one, too.
-    results = pool._result_queue  # noqa: SLF001 -- the pool has no word for it before Python 3.14
+    results = getattr(pool, "_result_queue", None)  # the pool has no word for it before Python 3.14
     if results is not None:
-        results._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001 -- same
+        results._writer.close()  # noqa: SLF001 -- same
 
 
 @contextlib.contextmanager
