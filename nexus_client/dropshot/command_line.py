@@ -204,6 +204,8 @@ class Plain:
             (kind,) = get_args(described.annotation)
             return [_plain(each, kind, described.parameter_info) for each in value]
         except _NotPlain:
+            if (text := _no_uuid(value, param.type_descriptor.annotation)) is not None:
+                raise typer.BadParameter(f"{text!r} is not a UUID", ctx, param) from None
             return type(self._parameter).get_runtime_param(self._parameter).coerce(value, param=param, ctx=ctx)
 
 
@@ -211,6 +213,18 @@ def _read_plainly(parameters: list[Any]) -> list[Any]:
     for each in parameters:
         each.get_runtime_param = partial(Plain, each)
     return parameters
+
+
+def _no_uuid(value: Any, kind: Any) -> str | None:
+    """What was given for a UUID and is none: pydantic would speak of input, and of a character and its place."""
+    if UUID not in (kind, *get_args(kind)):
+        return None
+    for text in value if isinstance(value, list | tuple) else (value,):
+        try:
+            UUID(str(text))
+        except ValueError:
+            return str(text)
+    return None
 
 
 class _NotPlain(Exception):

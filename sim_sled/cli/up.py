@@ -30,7 +30,7 @@ from sim_sled import port_file as port_files
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import read_sled_address
-from sim_sled.cli.surface import fail, say
+from sim_sled.cli.surface import fail, fitted, say
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
@@ -411,7 +411,7 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
     code = process.wait()
-    sys.stderr.write(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")))
+    sys.stderr.write(fitted(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")), sys.stderr))
     Path(written).unlink()
     return code
 
