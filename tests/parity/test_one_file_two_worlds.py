@@ -106,7 +106,7 @@ def slower(text, times):
 
 @cache
 def allowed():
-    """(trigger, action) -> scenario, of those that the language allows; made by who plays them, not by who collects."""
+    """(trigger, action) -> scenario, of those that the language allows; made when they are first played."""
     found = {}
     for trigger in TRIGGERS:
         for action in ACTIONS:
