@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any, Final, TextIO, cast
 
-from nexus_client.dropshot.streams import CannotWrite
+from nexus_client.dropshot.streams import CannotWrite, ReaderGone
 from nexus_client.dropshot.text import shown, shown_lines
 from nexus_client.types import stamp
 from sim_sled.imports import without
@@ -67,12 +67,12 @@ class _Patient:
         global _dropped  # noqa: PLW0603 -- of the process, as its stderr
         try:
             return sys.stderr.write(text)
-        except (OSError, CannotWrite, ValueError):
+        except (OSError, CannotWrite, ReaderGone, ValueError):
             _dropped += 1
             return 0
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, CannotWrite, ValueError):
+        with contextlib.suppress(OSError, CannotWrite, ReaderGone, ValueError):
             sys.stderr.flush()
 
 

@@ -25,6 +25,8 @@ CODES: Final = {signal.SIGTERM: 0, signal.SIGINT: 130}
 """Of a server that was asked to end, and did (docs/commands.md)."""
 TERMINATED: Final = 143
 """Of whatever else SIGTERM ends: what it was to do is not done. As a shell says it."""
+READER_GONE: Final = 141
+"""Of a command whose output nobody reads any more (`| head`): as a shell says of a program that SIGPIPE has ended."""
 
 _begun = False
 _hears_ctrl_c = False

@@ -1,4 +1,5 @@
-"""The standard streams of a command: what cannot be written is a sentence and exit code 2, never a traceback.
+"""The standard streams of a command: what cannot be written is a sentence and exit code 2, never a traceback. Where
+only the reader has gone (`| head`), nothing is said: it has what it wanted.
 
     streams.take("sim-sled")                      # at the start of a process: closed ones end it here
     code = streams.code_of("sim-sled", command)   # whatever it prints to a full disk, or to a reader that is gone
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from nexus_client.dropshot.ending import READER_GONE
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -24,6 +27,10 @@ _UNWRITTEN: Final = 2
 
 class CannotWrite(Exception):
     """The sentence says what and why. Not an `OSError`: libraries swallow those on their way to the exit code."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads the pipe any more. No `CannotWrite`: whoever tells of that would tell of this."""
 
 
 class _Stream(io.FileIO):
@@ -36,12 +43,14 @@ class _Stream(io.FileIO):
     def write(self, part: ReadableBuffer, /) -> int:
         try:
             return super().write(part) or 0
+        except BrokenPipeError:
+            raise ReaderGone from None
         except OSError as error:
             raise CannotWrite(f"cannot write to {self._called}: {error.strerror or error}") from None
 
 
 def take(program: str) -> None:
-    """From here on, failing to write to them raises `CannotWrite`. Exits if one is closed."""
+    """From here on, failing to write to them raises `CannotWrite` or `ReaderGone`. Exits if one is closed."""
     closed = [name for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)) if stream is None]
     if closed:
         left = sys.stderr or sys.stdout
@@ -74,18 +83,20 @@ def code_of(program: str, command: Callable[[], object]) -> int | str | None:
         except SystemExit as end:
             code = end.code
         flush()
+    except ReaderGone:
+        code = READER_GONE
     except CannotWrite as error:
         code = _UNWRITTEN
-        with contextlib.suppress(CannotWrite):
+        with contextlib.suppress(CannotWrite, ReaderGone):
             sys.stderr.write(f"{program}: {error}\n")
             sys.stderr.flush()
-    if code == _UNWRITTEN:
+    if code in (_UNWRITTEN, READER_GONE):
         _forget()
     return code
 
 
 def flush() -> None:
-    """Write what they still hold. Raises `CannotWrite`."""
+    """Write what they still hold. Raises `CannotWrite`, `ReaderGone`."""
     sys.stdout.flush()
     sys.stderr.flush()
 

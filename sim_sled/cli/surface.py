@@ -1,6 +1,7 @@
 """Where a command meets the person who typed it: its streams, its exit code, and Ctrl-C.
 
     closed or full stdout or stderr -> exit 2 and a sentence      Ctrl-C -> 130 and one line, at any moment
+    a reader that has gone (`| head`) -> 141 without a word
     a file that cannot be written   -> the same
 
 Read before: files.py. Read next: cli/sled_options.py.
@@ -20,8 +21,9 @@ from typing import Final, NoReturn, TextIO
 import typer
 
 from nexus_client.dropshot import streams
-from nexus_client.dropshot.command_line import INTERRUPTED
-from nexus_client.dropshot.streams import CannotWrite
+from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED
+from nexus_client.dropshot.streams import CannotWrite, ReaderGone
+from nexus_client.dropshot.text import shown_lines
 
 _COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
 """`    again: sim-sled run ...`"""
@@ -40,7 +42,8 @@ def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
             command()
         except SystemExit as end:
             if end.code == INTERRUPTED and _comes_of_ctrl_c(end):
-                streams.flush()
+                with contextlib.suppress(ReaderGone):  # whom the same Ctrl-C has ended
+                    streams.flush()
                 _interrupted("")
             raise
 
@@ -77,9 +80,20 @@ class _Told(typer.Exit):
 
 def _interrupted(how_far: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(CannotWrite):
+    with contextlib.suppress(CannotWrite, ReaderGone):
         sys.stderr.write(f"\nsim-sled: interrupted{how_far}\n")
     return INTERRUPTED
+
+
+def say(message: str) -> None:
+    """One sentence on stderr, `sim-sled: ...`, in lines that fit a terminal."""
+    sys.stderr.write(fitted(shown_lines(f"sim-sled: {message}") + "\n", sys.stderr))
+
+
+def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
+    """Say it, and end the command."""
+    say(message)
+    raise typer.Exit(code)
 
 
 def fitted(text: str, stream: TextIO | None = None) -> str:

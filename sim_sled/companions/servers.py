@@ -3,7 +3,7 @@ is made, and its code imported, at its first connection.
 
 Read before: companions/asking.py, companions/crucible.py, companions/depot.py, companions/dns.py,
 companions/dns_wire.py, companions/pantry.py.
-Read next: daemon/daemon.py.
+Read next: daemon/daemon.py, daemon/listening.py.
 """
 
 from __future__ import annotations

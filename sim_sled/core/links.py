@@ -32,6 +32,9 @@ GONE_MAX: Final = 100_000
 """Addresses of VMMs that are gone; the oldest are forgotten, and a source there is imagined again."""
 
 
+_OVER: Final[list[VmEffect]] = [Crashed()]
+
+
 @attrs.define(eq=False)
 class Links:
     """See the module. `expose`: everything that a VM says comes out as `FromPropolis` too. `baggage`: what a source
@@ -77,7 +80,8 @@ class Links:
     def after(self, vmm: Vmm, rest: list[VmEffect], effects: list[Effect]) -> None:
         """Route what Propolis said; the VMM is looked at when the turn settles."""
         self.turn.touched.append(vmm)
-        if vmm.peer is None and not self.expose and not vmm.source_gone:
+        if vmm.peer is None and not vmm.source_gone:
+            self._expose(vmm, rest, effects)
             return
         said: list[VmEffect] = []
         for effect in rest:
@@ -97,6 +101,10 @@ class Links:
     def _expose(self, vmm: Vmm, said: list[VmEffect], effects: list[Effect]) -> None:
         if said and self.expose:
             effects.append(contract.FromPropolis(vmm.sled_id, vmm.propolis_id, said))
+
+    def over(self, vmm: Vmm, effects: list[Effect]) -> None:
+        """The Propolis of this VMM has run down and is forgotten: whoever still talks to it hears no more."""
+        self._expose(vmm, _OVER, effects)
 
     def deliver_all(self, effects: list[Effect]) -> None:
         for _ in range(MESSAGES_MAX):

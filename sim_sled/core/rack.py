@@ -538,9 +538,10 @@ class Rack:
         self._publish(sled, vmm, effects)
 
     def _remove(self, sled: Sled, vmm: Vmm, effects: list[Effect]) -> None:
-        if vmm.vm is not None and (self._links.expose or vmm.vm.level is not Level.RUNDOWN_COMPLETE):
-            # one that has run down has nothing left to lose but the connections of who talks to it
+        if vmm.vm is not None and vmm.vm.level is not Level.RUNDOWN_COMPLETE:
             self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
+        elif vmm.vm is not None:  # it has nothing left to lose but the connections of who talks to it
+            self._links.over(vmm, effects)
         if vmm.peer is not None:
             self._links.disconnect(vmm, effects)
         sled.outbox.forget(vmm.propolis_id)

@@ -1,6 +1,6 @@
 """One sled: its VMMs, what it has to tell Nexus, and its facts.
 
-Read before: core/vmm.py. Read next: core/estate.py, core/rack.py, core/turn.py.
+Read before: core/vmm.py. Read next: core/estate.py, core/rack.py, core/turn.py, daemon/listening.py.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ class NoCheckpoint(ValueError):
     """The state cannot be kept; the text says why."""
 
 
-def taken(passage: Passage, sends: Mapping[int, Send], sent: int) -> str:
-    """The state; `sends`: reports to which Nexus may answer, by their numbers, of
-    `sent` so far. Raises `NoCheckpoint`.
+def taken(passage: Passage, desk: object, sends: Mapping[int, Send], sent: int) -> str:
+    """The state; `desk`: where its migrating VMs ask (play/baggage.py); `sends`: reports to which Nexus may answer,
+    by their numbers, of `sent` so far. Raises `NoCheckpoint`.
     """
     vmms = sum(len(sled.vmms) for sled in passage.rack.sleds.values())
     if vmms > VMMS_MAX:
@@ -40,7 +40,7 @@ def taken(passage: Passage, sends: Mapping[int, Send], sent: int) -> str:
             f"the rack has {vmms:,} VMMs, and would stand for long: checkpoints are of up to {VMMS_MAX:,}"
         )
     try:
-        table = pack({"passage": passage, "sends": dict(sends), "sent": sent}, _anchors(passage))
+        table = pack({"passage": passage, "sends": dict(sends), "sent": sent}, _anchors(passage, desk))
     except CannotKeep as error:
         raise NoCheckpoint(str(error)) from error
     return base64.b85encode(zlib.compress(msgspec.json.encode(table), 1)).decode()
@@ -55,12 +55,12 @@ def resume(rack: Rack, header: Header) -> None:
     try:
         unzipped = zlib.decompressobj()
         table = msgspec.json.decode(unzipped.decompress(base64.b85decode(header.state), TABLE_MAX))
-        root: Any = unpack(table, _anchors(rack.passage), DOORS)
+        root: Any = unpack(table, _anchors(rack.passage, rack.desk), DOORS)
         rack.resumes(root["sends"], root["sent"])
     except (BadTable, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         raise CannotReplay(f"its checkpoint cannot be read: {error}") from error
 
 
-def _anchors(passage: Passage) -> dict[str, object]:
-    """The one core that is there already, and the shell that it calls."""
-    return {"passage": passage, "shell": passage.watcher}
+def _anchors(passage: Passage, desk: object) -> dict[str, object]:
+    """The one core that is there already, and the shells that it calls."""
+    return {"passage": passage, "shell": passage.watcher, "desk": desk}

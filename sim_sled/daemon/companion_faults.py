@@ -87,7 +87,7 @@ async def show(daemon: Daemon, sled_id: UUID) -> dict[str, Any]:
     """Where the servers are, their knobs, and what waits to be refused."""
     told = await _ask(daemon, sled_id, ask(Companions, Companions.overview))
     assert isinstance(told, dict), "an overview is an object"
-    return daemon.companions[sled_id].addresses.json | told
+    return daemon.listening.companions[sled_id].addresses.json | told
 
 
 async def suffer(daemon: Daemon, sled_id: UUID, fault: CompanionFault) -> None:
@@ -100,6 +100,6 @@ async def suffer(daemon: Daemon, sled_id: UUID, fault: CompanionFault) -> None:
 
 
 async def _ask(daemon: Daemon, sled_id: UUID, asked: Any) -> object:
-    if sled_id not in daemon.companions:
+    if sled_id not in daemon.listening.companions:
         raise Refused(404, "no such sled, or it has no servers beside it")
     return await daemon.submit(contract.CallArea(daemon.ticket(), sled_id, ESTATE, asked))

@@ -8,8 +8,8 @@ There is no task per VMM and no thread. `submit` does not await before the rack 
 turn of the core whatever else is going on.
 
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
-daemon/options.py, daemon/pausing.py, daemon/reporting.py, daemon/saying.py, daemon/snapshot.py, daemon/state_dir.py,
-daemon/taking_up.py, http/blobs.py, play/passage.py.
+daemon/listening.py, daemon/options.py, daemon/pausing.py, daemon/reporting.py, daemon/saying.py, daemon/snapshot.py,
+daemon/state_dir.py, daemon/taking_up.py, http/blobs.py, play/passage.py.
 Read next: daemon/control.py, daemon/looking.py, daemon/on_sockets.py, daemon/propolis_api.py, daemon/recorder.py,
 daemon/small_rack.py, http/app.py.
 """
@@ -24,15 +24,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from nexus_client.dropshot.body import Bodies
-from nexus_client.dropshot.listen import Listener, PortRange, listen
-from nexus_client.dropshot.text import SocketAddress
 from propolis_stub.contract import Effect as VmEffect
 from propolis_stub.contract import Input as VmInput
 from sim_sled import logs
-from sim_sled.companions.servers import Addresses, Companions
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.core.contract import Input
@@ -43,6 +38,7 @@ from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.history import History, text_of
+from sim_sled.daemon.listening import Listening
 from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.pausing import Pausing
@@ -50,7 +46,6 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.reporting import Reporting
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
-from sim_sled.http.app import make_server
 from sim_sled.http.blobs import Blobs
 from sim_sled.http.spoiling import SPOIL
 from sim_sled.play.calls import (
@@ -87,9 +82,6 @@ if TYPE_CHECKING:
 
 _TIMER_MIN_S: Final = 0.001
 """Some loops round timers to a millisecond: a shorter one would spin."""
-
-DRAWN_MAX: Final = 512
-"""Sleds of a daemon up to which the kernel draws ports; beyond that its search costs more than all the rest."""
 
 TELLING_MAX: Final = 1_000
 """Messages of upstairs to Nexus under way: more are dropped, as an upstairs drops what it cannot send."""
@@ -167,7 +159,8 @@ class Daemon:
             self.propolis = PropolisApis(self, options.propolis)
             # the address that Nexus hands to a target only leads somewhere if we listen where Nexus believes
             remote = options.propolis is PropolisMode.REGISTERED
-            self.rack.serve_propolis(self.propolis.baggage, remote_peers=remote)
+            owners = self.propolis.baggage if recorder is None else recorder.owned_by(self.propolis.baggage)
+            self.rack.serve_propolis(owners, remote_peers=remote)
         self.look = Looking(self.passage, self.history, self.clock, self.propolis)
         self.pausing = Pausing(self.clock, [self], self.look.touch)
         self.saying = Saying(self.passage, self.look.sightings, self.clock, everything=logs.says("debug"))
@@ -179,18 +172,13 @@ class Daemon:
         self._take_in(sleds)
         self.carriers: list[Callable[[Call, Carried | Refused], None]] = []
         self.tellers: list[Callable[[str, Subject | None, str, str], None]] = [self._say, self.look.told]
-        self.companions: dict[UUID, Companions] = {}
+        self.listening = Listening(self, options, self.saying.request if self.saying.everything else None, recorder)
         self._agents = None if options.companions is None else equip(self.rack.sleds.values())
         if options.engine is not None:
             for sled in self.rack.sleds.values():
                 self._retries_as_ruled(sled)
-        self.addresses: dict[UUID, str] = {}
         self.reporting = Reporting(options, [config.sled_id for config in sleds], self.handle, self.sled_name)
         self._log = logs.get("daemon")
-        self._listeners: list[Listener] = []
-        self._ports: PortRange | None = None  # of a fleet too large for ports that the kernel draws
-        self._listener_of: dict[UUID, Listener] = {}
-        self._bodies = Bodies()
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -211,6 +199,11 @@ class Daemon:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
+    @property
+    def addresses(self) -> dict[UUID, str]:
+        """Where the sleds are listened for, by id."""
+        return self.listening.addresses
+
     async def start(self) -> None:
         """Bind every sled's address, then make the sleds known to Nexus. OSError if an address is in use."""
         self.reporting.open()
@@ -219,7 +212,7 @@ class Daemon:
                 self._take_up(self.options.state_dir)
             for sled in self.rack.sleds.values():
                 await self._listen(sled)
-                await self._start_companions(sled)
+                await self.listening.start_companions(sled)
         except BaseException:
             await self._close()
             raise
@@ -230,7 +223,7 @@ class Daemon:
     def announce(self, sled: Sled) -> None:
         """Nexus is told where this sled is and what it has; once more, if that has changed."""
         address = self.addresses[sled.config.sled_id]
-        self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self._depot_port(sled))))
+        self.handle(contract.Announce(sled.config.sled_id, sled.info(address, self.listening.depot_port(sled))))
 
     async def join(self, config: SledConfig, name: str = "") -> None:
         """One more sled, while the others run. Raises ValueError if its id is taken, OSError if its address is."""
@@ -248,26 +241,24 @@ class Daemon:
             self._gone(config.sled_id)
             raise
         self.reporting.join(config.sled_id)
-        await self._start_companions(sled)
+        await self.listening.start_companions(sled)
         if self.options.register:
             self.announce(sled)
 
     async def leave(self, sled_id: UUID) -> None:
         """A sled goes, and its VMMs with it; Nexus finds nobody there. Raises ValueError if there is no such sled."""
         self._gone(sled_id)
-        self.addresses.pop(sled_id, None)
         self.reporting.leave(sled_id)
-        beside = self.companions.pop(sled_id, None)
-        if beside is not None:
-            beside.stop_accepting()
-            await beside.close()
-        listener = self._listener_of.pop(sled_id)
-        self._listeners.remove(listener)
-        await listener.close()
+        await self.listening.leave(sled_id)
 
     def _gone(self, sled_id: UUID) -> None:
         """The cores know the sled no more. Raises ValueError if there is no such sled."""
-        sled, now_us = self.rack.sleds.get(sled_id), self.clock.now_us()
+        sled = self.rack.sleds.get(sled_id)
+        for propolis_id in [] if sled is None else list(sled.vmms):
+            # each in a turn of its own: the other side of its migration and whoever talks to its Propolis find out
+            ticket = self.ticket()
+            self._turn(contract.ForgetVmm(ticket, sled_id, propolis_id), ticket)
+        now_us = self.clock.now_us()
         self.rack.remove_sled(sled_id, now_us)
         if self.recorder is not None:
             self.recorder.leaves(sled_id, now_us)
@@ -279,10 +270,7 @@ class Daemon:
     async def stop(self) -> list[Undelivered]:
         """Stop accepting, try for a while to deliver what waits, close. Returns what could not be delivered."""
         self.stopping = True
-        for listener in self._listeners:
-            listener.accept_no_more()
-        for companions in self.companions.values():
-            companions.stop_accepting()
+        self.listening.accept_no_more()
         self.pausing.resume()  # what Nexus refuses is tried again, which takes time
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_wait_s
         self.reporting.senders.trust()
@@ -334,67 +322,20 @@ class Daemon:
                     ) from error
 
     async def _listen(self, sled: Sled) -> None:
-        server = make_server(
-            self,
-            sled.config.sled_id,
-            accept_newer_api=self.options.accept_newer_api,
-            on_newer_api=lambda peer, version: self._log.warning("newer API accepted", peer=peer, version=version),
-            bodies=self._bodies,
-            on_request=self.saying.request if self.saying.everything else None,
-            tap=self.recorder,
-        )
-        address = SocketAddress.parse(sled.config.address)
-        if address.port == 0 and (self.options.own_ports or len(self.rack.sleds) > DRAWN_MAX):
-            if self._ports is None:
-                self._ports = PortRange(sled.config.sled_id.int)
-            listener = await self._ports.listen(server, address.host)
-        else:
-            listener = await listen(server, address)
-        self._listeners.append(listener)
-        self._listener_of[sled.config.sled_id] = listener
-        sled.address = self.addresses[sled.config.sled_id] = listener.address
+        address = await self.listening.listen(sled, len(self.rack.sleds))
         if self.recorder is not None:
-            self.recorder.listens(sled.config.sled_id, listener.address, self.clock.now_us())
-
-    async def _start_companions(self, sled: Sled) -> None:
-        ports = self.options.companions
-        if ports is None:
-            return
-        if sled.config.repo_depot_port:
-            ports = replace(ports, repo_depot=sled.config.repo_depot_port)
-        if self.companions:
-            ports = replace(ports, dns=None, dns_http=None)  # one sled of a rack has the address that was given
-        started = self.companions[sled.config.sled_id] = Companions(self, sled, ports)
-        await started.start()
-        if sled.has_estate:  # an earlier daemon kept what it knew
-            from sim_sled.core.omicron_config.ledger import Ledger  # noqa: PLC0415 -- most have nothing kept
-
-            await started.serve_zones(sled.estate.of(Ledger).zone_servers())
+            self.recorder.listens(sled.config.sled_id, address, self.clock.now_us())
 
     def _retries_as_ruled(self, sled: Sled) -> None:
         from sim_sled.play.fleet import outbox_of  # noqa: PLC0415 -- most daemons have no rules
 
         sled.outbox = outbox_of(self.engine.scenario, self.options.seed)
 
-    def _depot_port(self, sled: Sled) -> int:
-        """What Nexus is told."""
-        there = self.companions.get(sled.config.sled_id)
-        depot = None if there is None else there.addresses.repo_depot
-        if depot is not None:
-            return SocketAddress.parse(depot).port
-        return sled.config.repo_depot_port or SocketAddress.parse(self.addresses[sled.config.sled_id]).port
-
-    def companion_addresses(self) -> dict[UUID, Addresses]:
-        """Where the servers beside each sled are."""
-        return {sled_id: companions.addresses for sled_id, companions in self.companions.items()}
-
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        await asyncio.gather(*(listener.close() for listener in self._listeners))
-        for companions in self.companions.values():
-            await companions.close()
+        await self.listening.close()
         for work in self._background:
             work.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -462,6 +403,8 @@ class Daemon:
     def propolis_input(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> list[VmEffect]:
         """An input of a VMM's Propolis API; returns the VM's own effects. Raises `SledError` for a refusal."""
         ticket = self.ticket()
+        if self.recorder is not None:
+            item = self.recorder.witnessed(sled_id, propolis_id, item)
         done = self._turn(contract.PropolisInput(ticket, sled_id, propolis_id, item), ticket)
         assert isinstance(done, list), "answered at once"
         return done
@@ -521,7 +464,7 @@ class Daemon:
         elif isinstance(effect, contract.TellNexus):
             self.in_background(self.reporting.tell(effect), TELLING_MAX)
         elif isinstance(effect, contract.ServeZones):
-            beside = self.companions.get(effect.sled_id)
+            beside = self.listening.companions.get(effect.sled_id)
             if beside is not None:
                 self.in_background(beside.serve_zones(effect.servers), SERVING_MAX)
         elif isinstance(effect, contract.DropFiles):

@@ -45,7 +45,7 @@ Table = list[Any]
 """Rows: what kind of thing, and what it is made of. A list of one number in a row is another row."""
 
 
-DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved"})
+DOORS: Final = frozenset({"happened", "tell", "carried", "lost", "touch", "moved", "baggage"})
 """What the cores of a daemon may call of their shells."""
 
 

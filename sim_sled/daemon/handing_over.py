@@ -55,7 +55,8 @@ class HandoffRunner:
         daemon, wishes = self._daemon, self._wishes
         sleds = [attrs.evolve(each.config, address=each.address) for each in daemon.rack.sleds.values()]
         hashed = await asyncio.to_thread(password_hash, wishes)
-        made = make(wishes, facts_of(wishes, sleds, daemon.companion_addresses(), daemon.clock.now_us(), hashed))
+        beside = daemon.listening.companion_addresses()
+        made = make(wishes, facts_of(wishes, sleds, beside, daemon.clock.now_us(), hashed))
         for told in made.told:
             _log.warning("this hand-off is not a rack's", why=told)
         await self._again_until_done(self._fill_dns, made)

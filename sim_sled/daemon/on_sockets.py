@@ -165,10 +165,11 @@ class WallWorld:
     async def _send(self, wish: Ask) -> Answer:
         address, version = self.daemon.addresses[wish.sled_id], SLED_VERSION
         if wish.dataset is not None:
-            address, version = self.daemon.companions[wish.sled_id].addresses.crucible[wish.dataset], CRUCIBLE_VERSION
+            beside = self.daemon.listening.companions[wish.sled_id].addresses
+            address, version = beside.crucible[wish.dataset], CRUCIBLE_VERSION
         body = wish.body
         if wish.depot is not None:
-            body = {"depot_base_url": f"http://{self.daemon.companions[wish.depot].addresses.repo_depot}"}
+            body = {"depot_base_url": f"http://{self.daemon.listening.companions[wish.depot].addresses.repo_depot}"}
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_TIMEOUT_S))
         headers = {"api-version": version}

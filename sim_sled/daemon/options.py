@@ -1,6 +1,6 @@
 """How a daemon behaves as a process.
 
-Read next: daemon/daemon.py, daemon/recorder.py, daemon/reporting.py.
+Read next: daemon/daemon.py, daemon/listening.py, daemon/recorder.py, daemon/reporting.py.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 return _cannot_write(serving.port_file, error)
         judging = _judging(daemon, serving, external, told)
         _reload(stack, daemon, serving)
-        for sled_id, beside in daemon.companion_addresses().items():
+        for sled_id, beside in daemon.listening.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
             from sim_sled.daemon.handing_over import HandoffRunner  # noqa: PLC0415 -- few racks are handed over
@@ -322,7 +322,7 @@ def load_one(path: Path) -> Scenario:
 
 
 def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:
-    beside = {sled_id: addresses.json for sled_id, addresses in daemon.companion_addresses().items()}
+    beside = {sled_id: addresses.json for sled_id, addresses in daemon.listening.companion_addresses().items()}
     listed: list[dict[str, Any]] = [
         {"sled_id": str(sled_id), "address": address, **beside.get(sled_id, {})}
         for sled_id, address in daemon.addresses.items()

@@ -107,7 +107,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         pace=spec.pace,
         address=spec.listen,
         # the other side of a migration may be in another process: it is found by its address, as on a real rack
-        propolis=PropolisMode.REGISTERED if recorder is None else PropolisMode.NONE,
+        propolis=PropolisMode.REGISTERED,
         record=recorder,
         part=Part(spec.first, spec.count, spec.addresses),
     )

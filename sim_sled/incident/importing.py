@@ -1,6 +1,6 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
-Read before: incident/lines.py, incident/derive.py, incident/verify.py.
+Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/derive.py, incident/verify.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from datetime import date
 import attrs
 
 from nexus_client.dropshot.text import counted
+from sim_sled.incident.archives import Shelf, Source, sources
+from sim_sled.incident.clocks import Steady
 from sim_sled.incident.derive import derive
 from sim_sled.incident.facts import facts_of
-from sim_sled.incident.lines import Reading, Source, read_lines, sources
+from sim_sled.incident.lines import LogLine, Reading, read_lines
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Collector, Incident
 from sim_sled.incident.verify import Difference, compare, replay
@@ -46,24 +48,30 @@ def collect(
 ) -> tuple[Incident, Reading]:
     """All files, on one clock."""
     reading = Reading()
-    return collect_sources(sources(paths, reading), reading, day, progress), reading
+    with Shelf() as shelf:
+        found = sources(paths, reading.unreadable.append, shelf)
+        return _read(found, reading, day, progress), reading
 
 
-def collect_sources(
-    found: Sequence[Source], reading: Reading, day: date | None = None, progress: Progress | None = None
-) -> Incident:
-    """As `collect`, of sources that are open already."""
-    collector = Collector()
+def _read(found: Sequence[Source], reading: Reading, day: date | None, progress: Progress | None) -> Incident:
+    collector, steady = Collector(), Steady(reading)
+
+    def take(line: LogLine) -> None:
+        if line.time_us is not None:
+            collector.seen(line, line.time_us)
+        for fact in facts_of(line):
+            collector.add(fact)
+
     before, total = 0, sum(source.size for source in found)
     for source in found:
-        for count, line in enumerate(read_lines(source, reading, day)):
-            if line.time_us is not None:
-                collector.seen(line, line.time_us)
-            for fact in facts_of(line):
-                collector.add(fact)
+        for count, read in enumerate(read_lines(source, reading, day)):
+            for line in steady.passed(read):
+                take(line)
             if progress is not None and count % 4096 == 0:
                 progress(source, before + reading.consumed(), total)
         before += source.size
+    for line in steady.rest():
+        take(line)
     incident = collector.incident()
     if collector.overflowed:
         reading.unreadable.append("too many facts for one incident: the newest part was left out; choose fewer files")

@@ -1,47 +1,42 @@
-"""Files to log lines: Bunyan JSON, the forms `looker` prints, gzip, support-bundle zips, standard input (LG 1).
+"""Files to log lines: Bunyan JSON, and the forms `looker` prints (LG 1).
 
 One line at a time, so a gigabyte costs no memory. What is no log line (SMF's notes, panics, a cut end) is counted and
 told, never fatal.
 
-Read next: incident/facts.py, incident/importing.py.
+Read before: incident/archives.py. Read next: incident/facts.py, incident/importing.py.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import sys
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import IO, Final, cast
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from typing import IO, Final
 
 import attrs
 
 from nexus_client.dropshot import foreign
-from sim_sled.language.files import is_file, is_folder
+from sim_sled.incident.archives import READ_ERRORS, Source, log_of, reason
 
 LINE_MAX: Final = 4 * 1024 * 1024
 """Longest line that is looked at: a debug print of a whole blueprint is some hundred KiB."""
-MEMBERS_MAX: Final = 100_000
-"""Files of one zip: a support bundle of a full rack has some thousand."""
+NUMBER_MAX: Final = 2**63
+"""Rust's programs write none that is larger; a latency of centuries is garbage."""
 _TOLD_MAX: Final = 20
 """Odd lines that are quoted; the rest is only counted."""
 
-_BUNDLED: Final = re.compile(
-    r"logs/(global/sled-agent|oxz_nexus_[^/]*/nexus|oxz_propolis-server_[^/]*/propolis-server)/"
-)
 _NOISE: Final = (b'"msg":"roles"', b'"msg":"authorize ', b'"uri":"/v1/ping"', b'"uri":"/metrics/collect')
 """Most of a Nexus log (LG 2.2 #110): passed over before it is parsed."""
 _LOOKER: Final = re.compile(
     r"(?:(?P<date>\d{4}-\d\d-\d\d) )?(?P<time>\d\d:\d\d:\d\d(?:\.\d+)?)Z? (?P<level>FATA|ERRO|WARN|INFO|DEBG|TRAC) "
-    r"(?P<name>[^\s(:/]+)(?:/(?P<pid>\d+))?(?: \((?P<component>(?:[^()]|\([^()]*\))*)\))?(?: on (?P<host>[^\s:]+))?: "
-    r"(?P<msg>.*)"
+    r"(?P<name>[^\s(:/]+)(?:/(?P<pid>\d{1,10}))?(?: \((?P<component>(?:[^()]|\([^()]*\))*)\))?"
+    r"(?: on (?P<host>[^\s:]+))?: (?P<msg>.*)"
 )
+_AROUND: Final = re.compile(rb"(?:\xef\xbb\xbf|\0+|[^\s{]{1,300}?:(?:\d+:)?(?=\{\"))")
+"""Before a record: the mark of a text file, the zeros of one that was truncated while it was written, and what `grep`
+puts before the lines of several files.
+"""
 OURS: Final = "sim-sled"
 """The name in logs of our own daemons (daemon/saying.py)."""
 _LOOKER_KEY: Final = re.compile(r"    ([A-Za-z0-9_.]+) = (.*)")
@@ -90,9 +85,10 @@ class LogLine:
         if isinstance(value, bool) or value is None:
             return None
         try:
-            return int(str(value))
+            number = int(str(value))
         except ValueError:
             return None
+        return number if abs(number) <= NUMBER_MAX else None
 
 
 @attrs.define
@@ -117,132 +113,25 @@ class Reading:
             self.quoted.append(f"{where}: {kind}: {text[:80]!r}")
 
 
-@attrs.frozen
-class Source:
-    """One file to be read: what it is called in quotes, and how to open it."""
-
-    shown: str
-    open: Callable[[], IO[bytes]]
-    size: int
-
-
-def sources(paths: Iterable[str], reading: Reading) -> list[Source]:
-    """The log files behind what a person gave: files, gzip, zips (support bundles), folders, `-`. Of one log the
-    rotated files come oldest first. They are quoted by their names, with the folders that tell them apart.
-    """
-    found = list(_sources(paths, reading))
-    first = {_without_age(each.shown): i for i, each in reversed(list(enumerate(found)))}
-    found.sort(key=lambda each: (first[_without_age(each.shown)], _age(each.shown)))
-    endings = Counter(ending for each in found for ending in _endings(each.shown))
-    return [
-        attrs.evolve(each, shown=next((end for end in _endings(each.shown) if endings[end] == 1), each.shown))
-        for each in found
-    ]
-
-
-def _endings(shown: str) -> Iterator[str]:
-    """The name alone, then with one folder more each time."""
-    parts = shown.split("/")
-    return ("/".join(parts[i:]) for i in reversed(range(len(parts))))
-
-
-_ROTATED: Final = re.compile(r"(?:(?:current|archive|extra)/)?([^/]*\.log)(?:\.(\d+))?(\.gz)?$")
-_ARCHIVED_FROM: Final = 1_000
-"""A larger number behind `.log` is the time of an archive, a smaller one how often the file was rotated since."""
-
-
-def _without_age(shown: str) -> str:
-    """What rotated and archived files of one log have in common."""
-    return _ROTATED.sub(r"\1", shown)
-
-
-def _age(shown: str) -> tuple[int, int]:
-    """Oldest first: archives by their time, `.log.7` to `.log.0`, then the file that is written (LG 1.3)."""
-    found = _ROTATED.search(shown)
-    if found is None or found[2] is None:
-        return (2, 0)
-    number = int(found[2])
-    return (0, number) if number >= _ARCHIVED_FROM else (1, -number)
-
-
-def _sources(paths: Iterable[str], reading: Reading) -> Iterator[Source]:
-    for given in paths:
-        if given == "-":
-            yield Source("stdin", _stdin, 0)
-            continue
-        path = Path(given)
-        if is_folder(path):
-            yield from _sources(sorted(str(each) for each in path.rglob("*") if is_file(each)), reading)
-            continue
-        try:
-            yield from _of_file(path, given, reading)
-        except (OSError, zipfile.BadZipFile) as error:
-            reading.unreadable.append(f"{given}: {getattr(error, 'strerror', None) or error}")
-
-
-def _stdin() -> IO[bytes]:
-    file = sys.stdin.buffer
-    packed = isinstance(file, io.BufferedReader) and file.peek(2)[:2] == b"\x1f\x8b"
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=file, mode="rb")) if packed else file  # not closed with it
-
-
-def _of_file(path: Path, shown: str, reading: Reading) -> Iterator[Source]:
-    if not is_file(path):  # a device or a pipe may never end; standard input is asked for by name
-        raise OSError(None, "no such file" if not path.exists() else "not a regular file")
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] == b"\x1f\x8b":
-        yield Source(shown, lambda: _unpacked(path.open("rb")), path.stat().st_size)
-    elif head == b"PK\x03\x04":
-        yield from _of_zip(path, shown, reading)
-    else:
-        yield Source(shown, lambda: path.open("rb"), path.stat().st_size)
-
-
-def _of_zip(path: Path, shown: str, reading: Reading) -> Iterator[Source]:
-    with zipfile.ZipFile(path) as bundle:
-        members = [each for each in bundle.infolist() if not each.is_dir()]
-    logs = [each for each in members if _BUNDLED.search(each.filename)]
-    if not logs:  # no support bundle: then all that looks like a log
-        logs = [each for each in members if re.search(r"\.(log(\.\d+)?|jsonl?)$", each.filename)]
-    if len(logs) > MEMBERS_MAX:
-        reading.unreadable.append(f"{shown}: {len(logs)} files, of which {MEMBERS_MAX} are read")
-    for member in sorted(logs[:MEMBERS_MAX], key=lambda each: each.filename):
-        yield Source(f"{shown}!{member.filename}", _opener(path, member.filename), member.file_size)
-
-
-def _opener(path: Path, name: str) -> Callable[[], IO[bytes]]:
-    def opened() -> IO[bytes]:
-        bundle = zipfile.ZipFile(path)
-        file = bundle.open(name)
-        packed = file.read(2)
-        file.seek(0)
-        return _unpacked(file) if packed == b"\x1f\x8b" else file
-
-    return opened
-
-
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
-    packed = gzip.GzipFile(fileobj=file, mode="rb")
-    packed.myfileobj = file  # type: ignore[assignment]  # so `close` closes what it reads from, as for a path
-    return cast("IO[bytes]", packed)
-
-
 def read_lines(source: Source, reading: Reading, day: date | None = None) -> Iterator[LogLine]:
     """The records of one file, in its order. `day`: for forms that carry no date."""
     rendered: _Rendered | None = None
     smf = _Smf()
     try:
-        with _buffered(source) as file:
+        with source.open() as file:
             packed = getattr(file, "myfileobj", None)
             reading.consumed = (packed or file).tell if source.size else lambda: 0
-            for number, raw in enumerate(_bounded(file), 1):
-                reading.bytes_read += len(raw)
+            for number, whole in enumerate(_bounded(file), 1):
+                reading.bytes_read += len(whole)
+                raw = whole if whole.startswith(b"{") else _AROUND.sub(b"", whole, count=1)
                 if any(noise in raw for noise in _NOISE) and raw.rstrip().endswith(b"}"):
                     reading.records[source.shown] += 1
                     continue
                 where = Where(source.shown, number)
                 if raw.startswith(b"{"):
+                    if rendered is not None:
+                        yield from smf.before(*rendered.lines(reading, day))
+                        rendered = None
                     line = _bunyan(raw, where, reading)
                     if line is not None:
                         reading.records[source.shown] += 1
@@ -254,19 +143,18 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     rendered.more(key, text)
                     continue
                 if rendered is not None:
-                    yield from smf.before(rendered.line(reading, day))
+                    yield from smf.before(*rendered.lines(reading, day))
                     rendered = None
                 head = _LOOKER.match(text)
                 if head is not None:
-                    reading.records[source.shown] += 1
                     rendered = _Rendered(where, head)
                 else:
                     smf.said += _other(text, where, reading)
             if rendered is not None:
-                yield from smf.before(rendered.line(reading, day))
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+                yield from smf.before(*rendered.lines(reading, day))
+    except OSError as error:
         # what was read so far stands: half a log is better than none
-        reading.unreadable.append(f"{source.shown}: {getattr(error, 'strerror', None) or error}")
+        reading.unreadable.append(f"{source.shown}: {reason(error)}")
 
 
 @attrs.define
@@ -276,33 +164,27 @@ class _Smf:
     said: list[tuple[Where, str]] = attrs.field(factory=list)
     _hosts: set[str] = attrs.field(factory=set)
 
-    def before(self, line: LogLine) -> Iterator[LogLine]:
-        """A record, after what SMF said since the last one."""
-        self._hosts.add(line.host)
-        if len(self._hosts) == 1:
-            for at, said in self.said:
-                yield attrs.evolve(line, where=at, msg=said, fields={})
-        self.said.clear()
-        yield line
-
-
-@contextmanager
-def _buffered(source: Source) -> Iterator[IO[bytes]]:
-    file = source.open()
-    try:
-        yield file
-    finally:
-        if file is not sys.stdin.buffer:
-            file.close()
+    def before(self, *lines: LogLine) -> Iterator[LogLine]:
+        """Records, after what SMF said since the last one."""
+        for line in lines:
+            self._hosts.add(line.host)
+            if len(self._hosts) == 1:
+                for at, said in self.said:
+                    yield attrs.evolve(line, where=at, msg=said, fields={})
+            self.said.clear()
+            yield line
 
 
 def _bounded(file: IO[bytes]) -> Iterator[bytes]:
-    """Lines of at most `LINE_MAX` bytes; of a longer one the rest is thrown away."""
-    while raw := file.readline(LINE_MAX):
-        if len(raw) == LINE_MAX and not raw.endswith(b"\n"):
-            while (rest := file.readline(LINE_MAX)) and not rest.endswith(b"\n"):
-                pass
-        yield raw
+    """Lines of at most `LINE_MAX` bytes; of a longer one the rest is thrown away. OSError for whatever is wrong."""
+    try:
+        while raw := file.readline(LINE_MAX):
+            if len(raw) == LINE_MAX and not raw.endswith(b"\n"):
+                while (rest := file.readline(LINE_MAX)) and not rest.endswith(b"\n"):
+                    pass
+            yield raw
+    except READ_ERRORS as error:
+        raise OSError(None, reason(error)) from error
 
 
 def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
@@ -317,7 +199,7 @@ def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
     try:
         record = foreign.loads(raw, pairs)
     except ValueError:
-        kind = "cut line" if not raw.rstrip().endswith(b"}") else "no JSON"
+        kind = "no JSON" if raw.rstrip().endswith(b"}") else "cut line" if len(raw) < LINE_MAX else "too long line"
         reading.strange(where, kind, raw[:80].decode("utf-8", "replace"))
         return None
     if not isinstance(record, dict) or not isinstance(record.get("msg"), str) or not names:
@@ -363,16 +245,20 @@ class _Rendered:
         else:
             self.more_msg.append(text[4:])
 
-    def line(self, reading: Reading, day: date | None) -> LogLine:
-        written = self.head["date"]
-        on = date.fromisoformat(written) if written else day
-        time_us = None if on is None else parse_time(f"{on.isoformat()}T{self.head['time']}Z")
-        if time_us is None:
-            reading.dates_missing += 1
-            time_us = parse_time(f"1970-01-01T{self.head['time']}Z")  # an order is still an order
+    def lines(self, reading: Reading, day: date | None) -> list[LogLine]:
+        """The record; none if it has no time."""
+        written = self.head["date"] or (day.isoformat() if day else None)
+        try:
+            # without a date an order is still an order
+            time_us = parse_time(f"{written or '1970-01-01'}T{self.head['time']}Z")
+        except ValueError:
+            reading.strange(self.where, "no time", f"{self.head['date']} {self.head['time']}")
+            return []
+        reading.records[self.where.file] += 1
+        reading.dates_missing += written is None
         if self.head["component"]:
             self.fields.setdefault("component", self.head["component"])
-        return LogLine(
+        record = LogLine(
             self.where,
             program_of(self.fields_name()),
             self.head["host"] or str(self.fields.get("hostname") or _host_by_file(self.where, reading)),
@@ -382,6 +268,7 @@ class _Rendered:
             "\n".join([self.head["msg"], *self.more_msg]),
             self.fields,
         )
+        return [record]
 
     def fields_name(self) -> str:
         """Looker shows the last `name`: of Nexus that is its id, so a component has to tell (LG 0 #3)."""
@@ -394,7 +281,7 @@ class _Rendered:
 def _host_by_file(where: Where, reading: Reading) -> str:
     """The short form of `looker` names no host (LG 1.5): then a file, with those that were rotated, is of one."""
     reading.hosts_missing[where.file] += 1
-    return _ROTATED.sub(r"\1", where.file).rpartition("/")[2].removesuffix(".gz").removesuffix(".log")
+    return log_of(where.file).rpartition("/")[2].removesuffix(".gz").removesuffix(".log")
 
 
 def _other(text: str, where: Where, reading: Reading) -> list[tuple[Where, str]]:
@@ -422,15 +309,23 @@ def program_of(name: str) -> str:
     return low
 
 
+_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d{1,18}))?(?:[Zz]|([+-])(\d\d):?([0-5]\d))?", re.ASCII
+)
+_YEARS: Final = range(1970, 2100)
+"""A clock that was never set believes in 1970 or, of a sled, in 1986; nothing was logged in any other time."""
+
+
 def parse_time(text: str) -> int:
-    """RFC 3339 with up to nine digits (the last three fall away) in microseconds since the epoch. ValueError."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", text)
-    if found is None:
-        raise ValueError(f"{text!r} is no time")
-    moment = datetime.fromisoformat(f"{found[1]}T{found[2]}").replace(tzinfo=UTC)
-    zone = found[4]
-    if zone not in (None, "Z"):
-        hours, minutes = int(zone[1:3]), int(zone[4:6])
-        moment -= timedelta(hours=hours, minutes=minutes) * (-1 if zone[0] == "-" else 1)
-    micros = int((found[3] or "0").ljust(6, "0")[:6])
-    return round(moment.timestamp()) * 1_000_000 + micros
+    """RFC 3339 in microseconds since the epoch; what is finer falls away, and a leap second is the one after it.
+    ValueError, also for a time in which nobody has logged anything.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None or int(found[1][:4]) not in _YEARS or int(found[3]) > 60 or int(found[6] or 0) > 23:
+        raise ValueError(f"{text[:40]!r} is no time")
+    moment = datetime.fromisoformat(f"{found[1]}T{found[2]}:00").replace(tzinfo=UTC)
+    seconds = round(moment.timestamp()) + int(found[3])
+    if found[5]:
+        ahead = int(found[6]) * 3600 + int(found[7]) * 60
+        seconds -= ahead if found[5] == "+" else -ahead
+    return seconds * 1_000_000 + int((found[4] or "0").ljust(6, "0")[:6])

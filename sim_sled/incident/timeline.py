@@ -1,9 +1,9 @@
 """Facts of several hosts on one clock: who is who, and what happened to each VMM in order (LG 5).
 
-Sleds are told apart by host name, never by file; their clocks are set right by what both ends of one exchange wrote.
+Sleds are told apart by host name, never by file.
 Health checks that went well are only counted: a gigabyte of them must not cost memory.
 
-Read before: incident/facts.py. Read next: incident/derive.py, incident/life.py.
+Read before: incident/clocks.py, incident/facts.py. Read next: incident/derive.py, incident/life.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from statistics import median
 from typing import Final
 
 import attrs
 
+from sim_sled.incident.clocks import VALID_SINCE_US, Skew, mend_1986, set_right
 from sim_sled.incident.facts import (
     Agent,
     Answered,
@@ -46,12 +46,7 @@ from sim_sled.incident.lines import LogLine
 
 FACTS_MAX: Final = 5_000_000
 """Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
-VALID_SINCE_US: Final = 946_684_800_000_000
-"""The year 2000: a sled that has not found the time yet believes in 1986 (omicron#9095)."""
-SAME_US: Final = 50_000
-"""Two sleds that differ by less have the same clock, as far as times of requests can tell."""
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_PROPOLIS_ZONE: Final = "oxz_propolis-server_"
 _WISH_US: Final = 2_000_000
 """What a user wishes begins within that, before or after the answer to it."""
 _QUICK_US: Final = 1_000_000
@@ -78,6 +73,8 @@ class Vmm:
     verdicts: list[Verdict] = attrs.field(factory=list)
     received: list[Received] = attrs.field(factory=list)
     quiet_checks: int = 0
+    come_by: int = 0
+    """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
 
     @property
     def is_noise(self) -> bool:
@@ -129,15 +126,6 @@ class Instance:
     @property
     def shown(self) -> str:
         return self.name or self.placeholder
-
-
-@attrs.frozen
-class Skew:
-    """How a host's clock was set right: `offset_us` is added to its times. `pairs` 0: nothing to go by."""
-
-    offset_us: int
-    spread_us: int
-    pairs: int
 
 
 @attrs.define
@@ -247,8 +235,8 @@ class Collector:
         """The whole, on one clock."""
         out = Incident(programs=self.programs)
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
-        out.booted_1986 = _mend_1986(self.facts)
-        _set_clocks(self.facts, out)
+        out.booted_1986 = mend_1986(self.facts)
+        out.skews, out.zones = set_right(self.facts, out.sleds)
         facts = sorted((_shifted(fact, out) for fact in _of_vmms(self.facts)), key=lambda fact: fact.at_us)
         for _, at_once in groupby(facts, lambda fact: fact.at_us):
             told: list[Fact] = []
@@ -270,72 +258,6 @@ class Collector:
             starts = ends = [fact.at_us for fact in facts]
         out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)
         return out
-
-
-def _mend_1986(facts: list[Fact]) -> set[str]:
-    """Times before a sled found the time: set so that the last of them lies just before the first real one. In place;
-    returns the hosts.
-    """
-    hosts: set[str] = set()
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for i, fact in enumerate(facts):
-        if fact.at_us < VALID_SINCE_US:
-            hosts.add(fact.host)
-            waiting[fact.host].append(i)
-        elif waiting[fact.host]:
-            shift = fact.at_us - facts[waiting[fact.host][-1]].at_us
-            for k in waiting.pop(fact.host):
-                facts[k] = attrs.evolve(facts[k], at_us=facts[k].at_us + shift)
-    return hosts
-
-
-def _set_clocks(facts: list[Fact], out: Incident) -> None:
-    """Offsets of Nexus and of the sleds against the first sled (LG 5 #3)."""
-    ends = {f.req_id: f for f in facts if isinstance(f, Asked) and f.req_id}
-    sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
-    for fact in facts:
-        if isinstance(fact, Published):
-            sent[(fact.vmm, fact.gen)].append(fact)
-    ahead: dict[tuple[str, str], list[int]] = defaultdict(list)  # (nexus host, sled): how far Nexus's clock is ahead
-    exact: dict[tuple[str, str], list[int]] = defaultdict(list)  # the same by request ids: nearly no time between
-    for fact in facts:
-        if isinstance(fact, Answered) and fact.req_id in ends:
-            exact[(fact.host, ends[fact.req_id].host)].append(fact.at_us - ends[fact.req_id].at_us)
-        elif isinstance(fact, Received) and fact.pushed:
-            # the newest attempt is the one that arrived; of one that was repeated nobody can tell
-            attempts = sent.get((fact.vmm, fact.gen), [])
-            if len(attempts) == 1:
-                ahead[(fact.host, attempts[0].host)].append(fact.at_us - attempts[0].at_us)
-    ahead |= exact
-    nexuses = sorted({nexus for nexus, _ in ahead})
-    if not out.sleds:
-        return
-    reference = out.sleds[0]
-    out.skews[reference] = Skew(0, 0, 0)
-    for nexus in nexuses:
-        found = ahead.get((nexus, reference))
-        if found:
-            out.skews[nexus] = Skew(-round(median(found)), max(found) - min(found), len(found))
-    for sled in out.sleds[1:]:
-        best: Skew | None = None
-        for nexus in nexuses:
-            found = ahead.get((nexus, sled))
-            if found and nexus in out.skews:
-                to_reference = round(median(found)) + out.skews[nexus].offset_us
-                if abs(to_reference) <= SAME_US:
-                    to_reference = 0
-                best = Skew(to_reference, max(found) - min(found), len(found))
-            elif found and nexus not in out.skews:
-                # nothing ties this Nexus to the reference: take its clock as it is
-                out.skews[nexus] = Skew(0, 0, 0)
-                best = Skew(round(median(found)), max(found) - min(found), len(found))
-        out.skews[sled] = best or Skew(0, 0, 0)
-    # a zone has its sled's clock; where a Propolis ran, its sled's lines about the VMM say
-    sleds = set(out.sleds)
-    ran_on = {fact.vmm: fact.host for fact in facts if fact.vmm and fact.host in sleds}
-    for fact in facts:
-        if fact.host.startswith(_PROPOLIS_ZONE) and fact.vmm in ran_on:
-            out.zones[fact.host] = ran_on[fact.vmm]
 
 
 def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:
@@ -441,7 +363,8 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
         case Described():
             vmm.described = vmm.described or fact
         case Asked():
-            vmm.asked.append(fact)
+            if not fact.late or fact.op is Op.UNREGISTER:  # else the same request has ended for its caller
+                vmm.asked.append(fact)
         case Wanted():
             vmm.wanted.append(fact)
         case Observed():
@@ -470,11 +393,17 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
 
 
 def _observe(vmm: Vmm, fact: Observed) -> None:
-    """Propolis's own word wins over the agent's later one for the same state (LG 0 #8)."""
-    last = vmm.observed[-1] if vmm.observed else None
-    if last is not None and last.state == fact.state and last.exact and not fact.exact:
+    """Propolis's own word wins over the agent's, which comes later, maybe when Propolis is further (LG 0 #8)."""
+    if fact.exact:
+        vmm.observed.append(fact)
         return
+    for number in range(vmm.come_by, len(vmm.observed)):
+        each = vmm.observed[number]
+        if each.exact and each.state == fact.state:
+            vmm.come_by = number + 1
+            return
     vmm.observed.append(fact)
+    vmm.come_by = len(vmm.observed)
 
 
 def _instance(out: Incident, instance_id: str) -> Instance:

@@ -90,7 +90,9 @@ def _quotes(entry: Entry) -> list[str]:
 
 def _comment(text: str) -> list[str]:
     """Text of a log never becomes a line of the scenario: whatever ends a line is gone."""
-    return [f"# {line}" for line in wrap(_flat(text), WIDTH - 2)] or ["#"]
+    return [f"# {line}" for line in wrap(_flat(text), WIDTH - 2, break_on_hyphens=False, break_long_words=False)] or [
+        "#"
+    ]
 
 
 def _flat(text: str) -> str:
@@ -116,4 +118,4 @@ def summary_text(draft: Draft, reading: Reading) -> str:
         files = counted(len(reading.hosts_missing), "file")
         out.append(f"  uncertain: {files} in a form that names no hosts; each is taken for the log of one host")
     out += [f"  uncertain: {doubt}" for doubt in draft.doubts]
-    return "\n".join(out) + "\n"
+    return "\n".join(map(_flat, out)) + "\n"

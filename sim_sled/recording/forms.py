@@ -47,8 +47,11 @@ def form(value: Any) -> Any:
 
 
 Writer = Callable[[Any], Any]
-_UNREAD: Final = {"sim_sled.core.contract:Registration": ("vmm_spec",)}
-"""What no core reads, and is written as null: nine tenths of a registration."""
+_UNREAD: Final = {
+    "sim_sled.core.contract:Registration": ("vmm_spec",),
+    "sim_sled.play.baggage:Witness": ("desk",),
+}
+"""What no core reads, and is written as null: nine tenths of a registration; and whom only a shell has."""
 
 
 _MADE_FROM: Final = {"sim_sled.language.pacer:PresetPacer": ("preset", "seed")}

@@ -35,6 +35,7 @@ import msgspec
 
 from nexus_client import types
 from nexus_client.outbox import Delivered
+from propolis_stub.contract import ToPeer
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
 from sim_sled.play.calls import Ended, Send, Step
@@ -47,6 +48,8 @@ BEGINNING: Final = "from the beginning"
 """Before any input."""
 IN_BETWEEN: Final = "at a checkpoint"
 """Where the part before ends."""
+REMOTE: Final = "registered"
+"""Where a VMM's Propolis is served if it can be reached from other racks."""
 RESTORED: Final = "with a snapshot"
 """That was restored: what follows does not follow from what is recorded before."""
 
@@ -77,6 +80,8 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     silence_us: int = 0
     watched: bool = True
     companions: bool = False
+    propolis: str = ""
+    """Where the Propolis API of its VMMs is served; empty: nowhere. `REMOTE`: migrations reach other racks."""
     scrubbed: str = ""
     """Of a copy without personal things: what was done to it."""
     files: dict[str, str] = msgspec.field(default_factory=dict)
@@ -85,16 +90,26 @@ class Header(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Of the rack, when this part begins; empty: nothing has happened yet, or this is no place to begin."""
 
 
+class Owned(msgspec.Struct, array_like=True):
+    """What the owner of a migrating VM answered to its core (play/baggage.py)."""
+
+    propolis_id: UUID
+    question: str
+    answer: Any
+
+
 class Turn(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"item": "in"}):
-    """One input and what came of it. `drawn`: of a copy without personal things, what was drawn by ids that it does
-    not have; by `key_of` of the ids that it has. `api`: it is of a request of this version, carried out and answered
-    with 200, that says no more than the input: it has no line of its own.
+    """One input and what came of it. `baggage`: what owners of VMs answered meanwhile. `drawn`: of a copy without
+    personal things, what was drawn by ids that it does not have; by `key_of` of the ids that it has. `api`: it is of
+    a request of this version, carried out and answered with 200, that says no more than the input: it has no line of
+    its own.
     """
 
     at: int
     item: Any
     out: list[Any]
     told: list[Any] = []
+    baggage: list[Owned] = []
     drawn: dict[str, int] = {}
     api: str | None = None
 
@@ -190,8 +205,25 @@ def _told_ended(effect: Ended) -> dict[str, Any]:
     return {"ticket": effect.call.key, type(ending).__name__: value}
 
 
-_TOLD: Final[dict[type, Callable[[Any], Any]]] = {Send: _told_send, Ended: _told_ended}
-"""Effects that hold more than is to be told: objects of the rules, or one body twice."""
+def _told_from_propolis(effect: contract.FromPropolis) -> dict[str, Any]:
+    said = [_named_message(each) if type(each) is ToPeer else _named(each) for each in effect.effects]
+    return {"sled_id": effect.sled_id, "propolis_id": effect.propolis_id, "effects": said}
+
+
+def _named(value: Any) -> dict[str, Any]:
+    return {type(value).__name__: value}
+
+
+def _named_message(effect: ToPeer) -> dict[str, Any]:
+    return {"ToPeer": {"migration_id": effect.migration_id, "message": _named(effect.message)}}
+
+
+_TOLD: Final[dict[type, Callable[[Any], Any]]] = {
+    Send: _told_send,
+    Ended: _told_ended,
+    contract.FromPropolis: _told_from_propolis,
+}
+"""Effects that hold more than is to be told (objects of rules, one body twice), or parts that need their names."""
 
 
 def told_effect(effect: Any) -> dict[str, Any]:
@@ -249,12 +281,26 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 _OK: Final = 200
-PLAIN_BODIES: Final = frozenset(
-    json.dumps({"state": {"type": each.value}}, separators=separators).encode()
-    for each in types.Asked
-    for separators in ((",", ":"), (", ", ": "))
-)
-"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them."""
+PLAIN_BODIES: Final[Mapping[bytes | None, bytes]] = {
+    None: b"null",
+    **{
+        json.dumps({"state": {"type": each.value}}, separators=separators).encode(): json.dumps(each.value).encode()
+        for each in types.Asked
+        for separators in ((",", ":"), (", ", ": "))
+    },
+}
+"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them, and how that
+stands in a line; None: a look.
+"""
+ASKED_LINE: Final = b'[%d,"asked",%d,%b,%b,%b,%b]\n'
+"""At, ticket, `asked_of_whom`, version, state and answer, all but the numbers as JSON. By the encoder it takes half
+as long again, and there are more of these than of all others.
+"""
+
+
+def asked_of_whom(sled_id: UUID, target: str) -> bytes:
+    """A sled and one of its targets, in a line of a request."""
+    return ENCODER.encode([sled_id, target])[1:-1]
 
 
 def state_target(propolis_id: UUID | str) -> str:

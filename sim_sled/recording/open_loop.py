@@ -466,6 +466,7 @@ def _plays(run: _Run, player: Player, where: str, line: Turn | Did) -> int:
     if _answer_in(line.item) is not None:
         return 0
     try:
+        run.rack.desk.answers = list(line.baggage)
         run.play(line.item, run.rack.input(line.item))
     except CannotReplay as error:
         raise CannotReplay(f"{where}: {error}") from error

@@ -3,7 +3,7 @@
 Closed loop: what Nexus answered is one of the inputs, so nothing but the core decides. Time is what the lines say.
 A bug of a live rack is thereby a deterministic test: the same inputs, the same turn, as often as somebody likes.
 
-Read before: play/fleet.py, play/passage.py, recording/lines.py.
+Read before: play/baggage.py, play/fleet.py, play/passage.py, recording/lines.py.
 Read next: daemon/checkpoint.py, daemon/recordings.py, recording/open_loop.py, recording/scrub.py.
 """
 
@@ -17,19 +17,35 @@ import attrs
 
 from nexus_client.draw import KeyPart, TellingSeed, draw
 from nexus_client.outbox import Outcome
+from propolis_stub.migration.script import NO_BAGGAGE, Baggage
 from sim_sled.core.companions import Companions
 from sim_sled.core.config import SledConfig
+from sim_sled.core.contract import PropolisInput
 from sim_sled.core.crucible.agents import Agents, equip
 from sim_sled.core.happenings import Happening
 from sim_sled.core.sled import Sled
 from sim_sled.engine.cast import Subject
 from sim_sled.engine.plans import Overrun
 from sim_sled.language.schema import Scenario
+from sim_sled.play.baggage import Witness
 from sim_sled.play.calls import Answered, Call, Carried, Effect, Input, Refused, Send
 from sim_sled.play.fleet import NotInFleet, engine_for, outbox_of
 from sim_sled.play.passage import Passage
 from sim_sled.recording.forms import BadForm, value_of
-from sim_sled.recording.lines import RESTORED, Did, End, Header, Http, Line, Turn, effects_as_written, raised, simple
+from sim_sled.recording.lines import (
+    REMOTE,
+    RESTORED,
+    Did,
+    End,
+    Header,
+    Http,
+    Line,
+    Owned,
+    Turn,
+    effects_as_written,
+    raised,
+    simple,
+)
 
 NOTHING: Final = None
 """What stands on a side that has no effect there."""
@@ -82,6 +98,25 @@ class _Told:
 
 
 @attrs.define(eq=False)
+class Desk:
+    """Where the cores of a replay ask what a migrating VM takes along: the line of their turn says it."""
+
+    answers: list[Owned] = attrs.field(factory=list)
+
+    def baggage(self, sled_id: UUID, propolis_id: UUID) -> Witness:
+        """As a rack asks for it."""
+        return Witness(sled_id, propolis_id, self)
+
+    def asked(self, witness: Witness, question: str, ask: Callable[[Baggage], object]) -> object:
+        """Of a turn that goes another way than the line's: what a VM says that nobody owns."""
+        for nth, each in enumerate(self.answers):
+            if (each.propolis_id, each.question) == (witness.propolis_id, question):
+                del self.answers[nth]
+                return each.answer
+        return ask(NO_BAGGAGE)
+
+
+@attrs.define(eq=False)
 class Rack:
     """The rack of a recording, in this process and without sockets."""
 
@@ -89,6 +124,7 @@ class Rack:
     told: _Told
     agents: Agents | None
     seed: int
+    desk: Desk = attrs.field(factory=Desk)
     _sends: dict[int, Send] = attrs.field(factory=dict)
     _sent: int = 0
 
@@ -111,6 +147,8 @@ class Rack:
             if isinstance(error, CannotReplay):
                 raise
             raise CannotReplay(f"this input is none of this sim-sled's: {error}") from error
+        if type(item) is PropolisInput and isinstance(baggage := getattr(item.item, "baggage", None), Witness):
+            baggage.desk = self.desk
         return item
 
     def _answered(self, told: dict[str, Any]) -> Answered:
@@ -227,6 +265,9 @@ def rack_of(header: Header, draws: Draws | None) -> Rack:
             watched=header.watched,
             sled_pacer=sled_pacer,
         )
+        desk = Desk()
+        if header.propolis:
+            passage.rack.serve_propolis(desk.baggage, remote_peers=header.propolis == REMOTE)
         for config in configs:
             passage.rack.add_sled(config)
         sleds = list(passage.rack.sleds.values())
@@ -238,7 +279,7 @@ def rack_of(header: Header, draws: Draws | None) -> Rack:
         if isinstance(error, CannotReplay):
             raise
         raise CannotReplay(f"the rack of the first line cannot be made: {error}") from error
-    return Rack(passage, told, agents, seed)
+    return Rack(passage, told, agents, seed, desk)
 
 
 Resume = Callable[[Rack, Header], None]
@@ -300,6 +341,7 @@ class Player:
         self.at_us = line.at
         self.began_us = self.began_us or self.at_us
         self.knows(line.drawn)
+        rack.desk.answers = list(line.baggage)
         out = rack.turn(rack.input(line.item), line.at)
         told, rack.told.lines = rack.told.lines, []
         self.turns += 1

@@ -26,6 +26,7 @@ from sim_sled.recording.lines import (
     SHORT,
     Asked,
     Http,
+    Owned,
     effects_as_written,
     raised,
     told_effect,
@@ -33,6 +34,8 @@ from sim_sled.recording.lines import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from sim_sled.engine.cast import Subject
     from sim_sled.http.exchange import Exchange
 
@@ -69,8 +72,8 @@ def line(told: Any) -> msgspec.Raw:
 class Scribe:
     """Makes the lines of a rack's turns. `Answered` names its `Send` by number, as its effects are counted."""
 
-    said: list[Any] = attrs.field(factory=list)
-    """What rules have told in this turn."""
+    said: list[tuple[str, Any]] = attrs.field(factory=list)
+    """What stands beside the effects of this turn: by the name of its field what rules tell, what owners answer."""
     _sends: dict[int, tuple[int, Send]] = attrs.field(factory=dict)
     """Those that may be answered, by identity, with their numbers."""
     sent: int = 0
@@ -82,7 +85,11 @@ class Scribe:
 
     def tell(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What a rule says that it does, during a turn."""
-        self.said.append([kind, "-" if who is None else who.short, sled, text])
+        self.said.append(("told", [kind, "-" if who is None else who.short, sled, text]))
+
+    def answered(self, propolis_id: UUID, question: str, answer: object) -> None:
+        """What the owner of a migrating VM answers to its core, during a turn."""
+        self.said.append(("baggage", Owned(propolis_id, question, answer)))
 
     def input(self, item: Any) -> Any:
         """The form of an input. To be asked before the core has it: it may keep and change what is in it."""
@@ -117,8 +124,9 @@ class Scribe:
 
     def _line(self, at_us: int, told: Any, out: list[Any], effects: Sequence[Any]) -> msgspec.Raw:
         made = {"at": at_us, "in": told, "out": out}
-        if self.said:
-            made["told"], self.said = self.said, []
+        for field, each in self.said:
+            made.setdefault(field, []).append(each)
+        self.said.clear()
         try:
             return line(made)
         except (TypeError, ValueError, RecursionError):  # whatever an area answers: the rest is worth having

@@ -144,7 +144,8 @@ async def live(folder, args):
     """The rack and its users, for so long."""
     ports, rules = folder / "ports.json", folder / "rules.yaml"
     rules.write_text(_RULES.format(sleds=args.sleds, chance=20))
-    words = ["up", "--sleds", str(args.sleds), "--scenario", str(rules), "--record", str(folder / "r")]
+    words = ["up", "--name", f"recorded-{os.getpid()}", "--sleds", str(args.sleds), "--scenario", str(rules)]
+    words += ["--record", str(folder / "r")]
     words += ["--port-file", str(ports), "--workers", str(args.workers), "--seed", str(args.seed)]
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*SIM, *words, stdout=log, stderr=log, cwd=ROOT)

@@ -57,7 +57,7 @@ class DaemonSled:
 
     def server(self, server: dict[str, Any]) -> str | None:
         assert self._daemon is not None, "started first"
-        addresses = self._daemon.companion_addresses()[self._sled_id]
+        addresses = self._daemon.listening.companion_addresses()[self._sled_id]
         match server["kind"]:
             case "crucible-agent":
                 return addresses.crucible.get(UUID(server["dataset_id"]))

@@ -45,7 +45,7 @@ async def test_every_answer_is_one_of_the_document(document, where, but, tmp_pat
     daemon = Daemon([config], options)
     await daemon.start()
     try:
-        (beside,) = daemon.companion_addresses().values()
+        (beside,) = daemon.listening.companion_addresses().values()
         version = document.rpartition("-")[2]
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("schemathesis")), "run", str(path),

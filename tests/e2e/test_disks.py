@@ -124,7 +124,7 @@ async def test_regions_outlive_the_daemon_with_their_ports(tmp_path):
         daemon = Daemon([config], options)
         await daemon.start()
         try:
-            (address,) = daemon.companion_addresses()[sled].crucible.values()
+            (address,) = daemon.listening.companion_addresses()[sled].crucible.values()
             body = {
                 "id": str(region),
                 "block_size": BLOCK,
@@ -288,7 +288,7 @@ async def test_faults_are_shown_and_nonsense_is_refused(cluster):
     ("version", "status"), [(None, 200), ("1.0.0", 200), ("0.9.0", 400), ("1.0.1", 400), ("2.0.0", 400), ("one", 400)]
 )
 async def test_a_crucible_agent_serves_its_one_version_and_who_names_none(cluster, version, status):
-    (agent, *_) = cluster.daemon.companions[cluster.sleds[0]].addresses.crucible.values()
+    (agent, *_) = cluster.daemon.listening.companions[cluster.sleds[0]].addresses.crucible.values()
     headers = {} if version is None else {"api-version": version}
     told = await cluster.ask("GET", f"http://{agent}/crucible/0/regions", None, (status,), **headers)
     assert told == [] or "version" in told["message"]

@@ -6,12 +6,12 @@ import pytest
 
 from nexus_client.dropshot.listen import PortRange
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon import daemon
+from sim_sled.daemon import listening
 from sim_sled.daemon.small_rack import RackError, SmallRack
 
 
 async def test_beyond_what_the_kernel_draws_sleds_have_ports_of_our_own_range(monkeypatch):
-    monkeypatch.setattr(daemon, "DRAWN_MAX", 3)
+    monkeypatch.setattr(listening, "DRAWN_MAX", 3)
     async with SmallRack(name="few", sleds=3) as few:
         drawn = [SocketAddress.parse(each.address).port for each in few.handles]
     async with SmallRack(name="many", sleds=40) as many:

@@ -95,10 +95,10 @@ async def test_nexus_takes_the_rack_and_every_sled_has_the_configuration_that_ne
 async def test_internal_dns_answers_what_was_handed_over():
     async with Rack() as rack:
         await rack.done()
-        address = SocketAddress.parse(rack.daemon.companion_addresses()[rack.configs[0].sled_id].dns)
+        address = SocketAddress.parse(rack.daemon.listening.companion_addresses()[rack.configs[0].sled_id].dns)
         question = dns.message.make_query(f"_crucible-pantry._tcp.{ZONE}", dns.rdatatype.SRV)
         reply = await dns.asyncquery.udp(question, address.host, port=address.port, timeout=LIMIT_S)
-        pantry = SocketAddress.parse(rack.daemon.companion_addresses()[rack.configs[0].sled_id].pantry)
+        pantry = SocketAddress.parse(rack.daemon.listening.companion_addresses()[rack.configs[0].sled_id].pantry)
         assert reply.answer[0][0].port == pantry.port
         assert reply.additional[0][0].address == pantry.host
 
@@ -109,10 +109,10 @@ async def test_dns_of_somebody_else_is_filled_through_its_api_and_a_newer_one_is
     other = Daemon([SledConfig(uuid.uuid4(), "[::1]:0")], options)
     await other.start()
     try:
-        (beside,) = other.companion_addresses().values()
+        (beside,) = other.listening.companion_addresses().values()
         wishes = Wishes("[::1]:1", 1, dns=beside.dns, dns_http=beside.dns_http)
         sleds = [attrs.evolve(each.config, address=each.address) for each in other.rack.sleds.values()]
-        made = handing_over.make(wishes, facts_of(wishes, sleds, other.companion_addresses(), 0, HASH))
+        made = handing_over.make(wishes, facts_of(wishes, sleds, other.listening.companion_addresses(), 0, HASH))
         runner = HandoffRunner(other, wishes, 0)
         async with aiohttp.ClientSession() as http:
             config = f"http://{beside.dns_http}/config"

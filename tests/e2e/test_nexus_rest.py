@@ -302,7 +302,7 @@ async def test_a_zone_that_starts_while_the_daemon_ends_is_not_listened_for():
         port = free.getsockname()[1]
     late = (ZoneServer(f"[::1]:{port}", None),)
     async with Cluster(1) as cluster:
-        beside = cluster.daemon.companions[cluster.sleds[0]]
+        beside = cluster.daemon.listening.companions[cluster.sleds[0]]
         await beside.serve_zones(late)
         socket.create_connection(("::1", port)).close()
     await beside.serve_zones(late)
@@ -622,7 +622,7 @@ async def test_a_sled_is_added_to_a_rack_and_expunged_again_after_which_nobody_c
         await wanted.put()
         assert len((await wanted.reconciled())["last_reconciliation"]["zones"]) == 3
         disk = Disk(cluster, uuid.uuid4(), 1)
-        address = next(iter(cluster.daemon.companion_addresses()[new.sled_id].crucible.values()))
+        address = next(iter(cluster.daemon.listening.companion_addresses()[new.sled_id].crucible.values()))
         region = await cluster.create_region(address, disk.id, 1)
         assert region["state"] == "created"
 

@@ -77,6 +77,24 @@ class Rack:
     async def sled_of(self, name):
         return (await self.ask(f"/vmms/{name}"))[1]["sled_id"]
 
+    async def migrates(self, name):
+        """To a sled of another worker; returns which, when nothing is left of it where it was."""
+        source = await self.sled_of(name)
+        there = next(
+            str(each.id) for each in self.rack.handles if self.worker_of(str(each.id)) is not self.worker_of(source)
+        )
+        path = f"/v1/instances/{name}/migrate"
+        status, answer = await self.ask(path, "POST", {"dst_sled_id": there}, self.rack.server.control)
+        assert status in (200, 202), answer
+        async with asyncio.timeout(60):
+            while await self.sled_of(name) != there:
+                pass  # each round is a request to both; the newest VMM of an instance is the one that is meant
+        await self.expect(name, "running")
+        async with asyncio.timeout(60):
+            while source in [row["sled_id"] for row in (await self.ask("/vmms"))[1]]:
+                pass  # the source is over when Nexus has heard of it
+        return there
+
     def worker_of(self, sled_id):
         handles = [str(each.id) for each in self.rack.handles]
         number = handles.index(sled_id) + 1
@@ -176,22 +194,9 @@ async def test_a_vm_migrates_from_one_process_to_another(start):
     shared = await start()
     await shared.create("mover")
     await shared.expect("mover", "running")
-    source = await shared.sled_of("mover")
-    there = next(
-        str(each.id) for each in shared.rack.handles if shared.worker_of(str(each.id)) is not shared.worker_of(source)
-    )
-    status, answer = await shared.ask(
-        "/v1/instances/mover/migrate", "POST", {"dst_sled_id": there}, shared.rack.server.control
-    )
-    assert status in (200, 202), answer
-    async with asyncio.timeout(60):
-        while await shared.sled_of("mover") != there:
-            pass  # each round is a request to both; the newest VMM of an instance is the one that is meant
-    await shared.expect("mover", "running")
-    async with asyncio.timeout(60):
-        while len(rows := (await shared.ask("/vmms"))[1]) > 1:
-            pass  # the source is over when Nexus has heard of it
-    assert rows[0]["sled_id"] == there
+    there = await shared.migrates("mover")
+    [row] = (await shared.ask("/vmms"))[1]
+    assert row["sled_id"] == there
 
 
 async def test_rules_count_in_all_workers_and_a_manual_rule_fires_where_it_can(start):
@@ -258,15 +263,17 @@ async def test_a_worker_that_starts_again_has_the_rules_in_effect_and_not_the_ol
 
 async def test_each_worker_records_its_own_sleds_and_one_replay_plays_them_all(start, tmp_path, capsys):
     rack = await start(sleds=2, record=str(tmp_path))
-    await rack.create("web-1", "web-2")
-    for name in ("web-1", "web-2"):
-        await rack.expect(name, "running")
+    await rack.create("web")
+    await rack.expect("web", "running")
+    await rack.migrates("web")
     await rack.rack.stop()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["sleds-1-1", "sleds-2-2"]
     assert replay_folder(tmp_path, as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["recording"] for each in told] == ["sleds-1-1", "sleds-2-2"]
     assert all(each["turns"] > 1 and each["difference"] is None for each in told)
+    for name in ("sleds-1-1", "sleds-2-2"):
+        assert "FromPeer" in (tmp_path / name / "part-00001.jsonl").read_text(), "it went over their sockets"
 
 
 async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):
@@ -352,7 +359,14 @@ async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
     shared.rack.workers.all[1].ready = None
     status, answer = await shared.ask("/vmms")
     assert status == 503
-    assert "coming back" in answer["message"]
+    assert answer["message"].startswith("sled-3 to sled-4 cannot be asked: a worker that has ended is started again")
+
+
+async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):
+    shared = await start()
+    shared.rack.workers.all[1].ready = None
+    status, answer = await shared.ask("/vmms/web")
+    assert (status, answer["message"].split(":")[0]) == (503, "sled-3 to sled-4 cannot be asked")
 
 
 async def test_a_foreign_page_cannot_use_the_front(start):

@@ -59,7 +59,7 @@ class Cluster:
         self.control = f"http://{self.listener.address}"
         self.http = await begun.enter_async_context(aiohttp.ClientSession())
         self.sleds = [sled.sled_id for sled in sleds]
-        self.beside = self.daemon.companion_addresses()
+        self.beside = self.daemon.listening.companion_addresses()
         # one dataset of each sled, as Nexus wants it
         self.agents = [next(iter(self.beside[sled].crucible.items())) for sled in self.sleds]
 

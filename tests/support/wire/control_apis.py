@@ -119,7 +119,7 @@ class DaemonServed(Served):
         yield "GET", "/page/feed", "/page/feed?once=1", None
         yield "GET", "/sleds/{sled_id}/networking", f"/sleds/{SLED}/networking", None
         beside = "/sleds/{sled_id}/companions"
-        dataset = str(next(iter(self.daemon.companion_addresses()[SLED].crucible)))
+        dataset = str(next(iter(self.daemon.listening.companion_addresses()[SLED].crucible)))
         for fault in (
             {"refuse": "region_list", "times": 2},
             {"set": {"born": "tombstoned"}, "server": "crucible", "dataset_id": dataset},

@@ -1,0 +1,151 @@
+"""Files to records: whatever stands in a line or around it is a record, or is counted and told (LG 1)."""
+
+import io
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.incident.writing import Log
+
+from sim_sled.incident import lines
+from sim_sled.incident.archives import Source
+from sim_sled.incident.importing import NothingFound, import_logs
+from sim_sled.incident.lines import Reading, parse_time, read_lines
+
+
+def read(content):
+    reading = Reading()
+    return list(read_lines(Source("x", lambda: io.BytesIO(content), len(content)), reading)), reading
+
+
+def a_log():
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.stops(40, "web")
+    return log
+
+
+def record(**more):
+    return json.dumps({"msg": "x", "name": "SledAgent", "time": "2026-08-24T09:00:00Z", "hostname": "h"} | more)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"\xef\xbb\xbf", id="the mark of a text file"),
+        pytest.param(b"\0" * 5000, id="zeros of a file that was truncated while it was written"),
+        pytest.param(b"/var/svc/log/oxide-sled-agent:default.log:", id="what grep says of several files"),
+        pytest.param(b"a b.log:42:", id="grep -n, of a name with a space: not read"),
+        pytest.param(b"oxide-sled-agent-default.log:42:", id="grep -n"),
+    ],
+)
+def test_what_stands_before_a_record_does_not_hide_it(before):
+    found, reading = read(before + record().encode() + b"\r\n")
+    assert len(found) + sum(reading.odd.values()) == 1
+    assert bool(found) is (b" " not in before)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (b'{"msg":"x"', "cut line"),
+        (b'{"msg":}', "no JSON"),
+        (b"[" * 100_000, "no log line"),
+        (b'{"a":' * 100_000, "cut line"),
+        (b'{"a":' * 100_000 + b"}" * 100_000, "no JSON"),
+        (b"{}", "JSON that is no log record"),
+        (record(msg=7).encode(), "JSON that is no log record"),
+        (record(time="yesterday").encode(), "no time"),
+        (record(time=None).encode(), "no time"),
+        (record(time=1787562000).encode(), "no time"),
+        (b"2026-13-45 25:99:99.000Z INFO SledAgent/7 (x) on h: y", "no time"),
+        (b"99:99:99.000Z INFO SledAgent (x): y", "no time"),
+        (b"\0", "empty line"),
+        (b"\xff\xfe{\0", "no log line"),
+        (b"{" + b"x" * 10_000_000, "too long line"),
+        (record(msg="x" * 10_000_000).encode(), "too long line"),
+    ],
+)
+def test_what_is_no_record_is_counted_by_its_kind_and_the_next_line_is_read(line, kind):
+    found, reading = read(line + b"\n" + record().encode() + b"\n")
+    assert dict(reading.odd) == {kind: 1}
+    assert len(found) == 1
+
+
+def test_a_line_without_end_needs_no_memory(monkeypatch):
+    monkeypatch.setattr(lines, "LINE_MAX", 1000)
+    asked = []
+
+    class Endless(io.BytesIO):
+        def readline(self, size=-1):
+            asked.append(size)
+            return b"x" * size if len(asked) < 50 else b""
+
+    reading = Reading()
+    assert list(read_lines(Source("x", Endless, 1), reading)) == []
+    assert set(asked) == {1000}
+    assert sum(reading.odd.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-08-24T09:00:60Z", 60),
+        ("2026-08-24T09:00:60.5Z", 60.5),
+        ("2026-08-24t09:00:00z", 0),
+        ("2026-08-24T09:00:00.999999999999Z", 0.999999),
+        ("2026-08-24T02:00:00-0700", 0),
+        ("2026-08-25T08:59:00+23:59", 0),
+    ],
+)
+def test_leap_seconds_and_zones_of_any_kind_are_times(text, seconds):
+    assert parse_time(text) == 1_787_562_000_000_000 + round(seconds * 1e6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00+23:59",
+        "2026-08-24T09:00:61Z",
+        "2026-08-24T09:00:00+24:00",
+        "2026-08-24T09:00:00+01:99",
+        "٢٠٢٦-08-24T09:00:00Z",
+        "2026-02-30T09:00:00Z",
+        "x" * 1_000_000,
+    ],
+)
+def test_a_time_in_which_nobody_logged_is_none(text):
+    with pytest.raises(ValueError, match=r"no time|out of range"):
+        parse_time(text)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, -1, 10**30, -(10**30), 2**63, 1.5, 1e308, math.nan, math.inf, "1e400", "9" * 5000]),
+    st.sampled_from(["", "\ud800", "\0\x1b[2J", "x" * 5000, "2026-08-24T09:00:60Z", "2016-08-24T09:00:00Z"]),
+    st.sampled_from(["2027-08-24T09:00:00+23:59", "1986-12-28T00:00:10Z", "Some(None)", "/vmms/x/state", "DELETE"]),
+    st.lists(st.integers(), max_size=2),
+    st.just({"msg": 1, "time": 2, "name": {}}),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_type_a_field_has_the_rest_of_the_log_is_read(tmp_path_factory, data):
+    records = [json.loads(line) for line in a_log().lines]
+    for _ in range(data.draw(st.integers(1, 6))):
+        each = data.draw(st.sampled_from(records))
+        each[data.draw(st.sampled_from(sorted(each)))] = data.draw(VALUES)
+    path = tmp_path_factory.mktemp("odd") / "x.log"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in records))
+    try:
+        imported = import_logs([str(path)], "x")
+    except NothingFound:
+        return
+    assert imported.text.encode()
+    assert imported.summary.replace("\n", "").isprintable()
