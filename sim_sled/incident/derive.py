@@ -18,14 +18,17 @@ from nexus_client.dropshot.text import counted
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
 from sim_sled.incident.life import (
+    CHECK_PERIOD_US,
     SECOND_US,
     SLOW_US,
     TEARDOWN,
+    TERMINAL,
     blocked,
     edges,
     first,
     forgotten,
     is_target,
+    seen_late,
     told_end,
     unregistered,
     vanished_with_its_sled,
@@ -48,6 +51,8 @@ MEMORY: Final = 4 * GIB
 """What is invented where no line has a VM's size."""
 CPUS_MAX: Final = 4_096
 """Of a sled, in the language."""
+_PAUSE_MAX_US: Final = 270 * SECOND_US
+"""Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -206,11 +211,21 @@ class _Deriver:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
         only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
         """
-        for vmm in instance.vmms:
+        for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            ran = first(vmm, "running")
+            if i and verb != "start" and ran is not None and _told_by_checks(_active_before(instance, i)):
+                took = ran.at_us - vmm.first_us()
+                ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
+                if ran.at_us <= at_us < ready:
+                    return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
+            later = 0
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
+                if edge == "rebooting -> running":  # a guest's own reboot comes so long after its start
+                    ready += later
+                later += self._more(edge, took)
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
@@ -350,7 +365,9 @@ class _Deriver:
                 gone = forgotten(vmm)
                 for edge, began, took, seen in edges(vmm):
                     agents_part = edge == TEARDOWN and seen.at_us == began
-                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or (agents_part and gone):
+                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or seen_late(vmm, began):
+                        continue
+                    if agents_part and gone:
                         continue
                     if edge != TEARDOWN:  # what a VMM does several times, like a reboot, took each time what it took
                         samples[edge].append((took, seen))
@@ -418,8 +435,12 @@ class _Deriver:
         return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
-        later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
-        return max(later, default=told.at_us) - told.at_us
+        """A replay may try again at other moments: a pause is at most as long as three times all before it."""
+        bad = [each for each in vmm.not_taken if not each.final]
+        if not bad:
+            return 0
+        later = max(each.at_us + (each.retry_us or 0) for each in bad) - told.at_us
+        return max(0, later) + min(_PAUSE_MAX_US, 3 * (bad[-1].at_us - bad[0].at_us))
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
@@ -469,6 +490,12 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _told_by_checks(vmm: Vmm) -> bool:
+    """Whether only a health check could tell Nexus that it is lost: its own sled says nothing of its end."""
+    words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+    return not is_target(vmm) and TERMINAL.isdisjoint(each.state for each in words)
 
 
 def _active_before(instance: Instance, i: int) -> Vmm:

@@ -159,7 +159,9 @@ class Dropped(Fact):
 
 @attrs.frozen(kw_only=True)
 class User(Fact):
-    """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name."""
+    """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name. `at_us`:
+    when it was asked for; its line comes when it was answered (LG 0 #7).
+    """
 
     verb: str
     key: str
@@ -333,21 +335,22 @@ def _request(line: LogLine, low: str) -> list[Fact]:
 
 
 def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
-    status = line.number("response_code") or 0
-    moved = _MIGRATE_PATH.search(uri)
-    if method == "POST" and moved is not None:
-        return _make(User, line, verb="migrate", key=moved[1], status=status)
+    status, moved = line.number("response_code") or 0, _MIGRATE_PATH.search(uri)
     found = _USER_PATH.search(uri)
+    if method == "POST" and moved is not None:
+        return _wish(line, "migrate", moved[1], status)
     if found is None or line.text("component") not in ("dropshot_external", "dropshot_external_techport", ""):
         return []
     key, verb = found[1] or "", found[2] or ""
-    if method == "POST" and verb:
-        return _make(User, line, verb=verb, key=key, status=status)
-    if method == "POST" and not key:
-        return _make(User, line, verb="create", key="", status=status)
-    if method == "DELETE" and key and not verb:
-        return _make(User, line, verb="delete", key=key, status=status)
-    return []
+    if method == "POST" and (verb or not key):
+        return _wish(line, verb or "create", key, status)
+    return _wish(line, "delete", key, status) if method == "DELETE" and key and not verb else []
+
+
+def _wish(line: LogLine, verb: str, key: str, status: int) -> list[Fact]:
+    assert line.time_us is not None
+    asked_us = line.time_us - max(0, line.number("latency_us") or 0)
+    return _make(User, line, verb=verb, key=key, status=status, at_us=asked_us)
 
 
 def _answer_in_error(line: LogLine) -> list[Fact]:

@@ -73,6 +73,8 @@ class Vmm:
     verdicts: list[Verdict] = attrs.field(factory=list)
     received: list[Received] = attrs.field(factory=list)
     quiet_checks: int = 0
+    come_by: int = 0
+    """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
 
     @property
     def is_noise(self) -> bool:
@@ -361,7 +363,8 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
         case Described():
             vmm.described = vmm.described or fact
         case Asked():
-            vmm.asked.append(fact)
+            if not fact.late or fact.op is Op.UNREGISTER:  # else the same request has ended for its caller
+                vmm.asked.append(fact)
         case Wanted():
             vmm.wanted.append(fact)
         case Observed():
@@ -390,11 +393,17 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
 
 
 def _observe(vmm: Vmm, fact: Observed) -> None:
-    """Propolis's own word wins over the agent's later one for the same state (LG 0 #8)."""
-    last = vmm.observed[-1] if vmm.observed else None
-    if last is not None and last.state == fact.state and last.exact and not fact.exact:
+    """Propolis's own word wins over the agent's, which comes later, maybe when Propolis is further (LG 0 #8)."""
+    if fact.exact:
+        vmm.observed.append(fact)
         return
+    for number in range(vmm.come_by, len(vmm.observed)):
+        each = vmm.observed[number]
+        if each.exact and each.state == fact.state:
+            vmm.come_by = number + 1
+            return
     vmm.observed.append(fact)
+    vmm.come_by = len(vmm.observed)
 
 
 def _instance(out: Incident, instance_id: str) -> Instance:

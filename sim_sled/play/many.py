@@ -100,11 +100,22 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
                     yield done.pop(following)
                     following += 1
         except BaseException:
-            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for. Nor cancelled:
-            # the pool tells what waits that its worker is gone, and trips over what has been cancelled.
-            for worker in active_children():
-                worker.terminate()
+            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for
+            end_workers(pool)
             raise
+
+
+def end_workers(pool: ProcessPoolExecutor) -> None:
+    """At once, whatever they do; the pool is broken then. What waits in it is not cancelled: the pool tells it that
+    its worker is gone, and trips over what has been cancelled.
+    """
+    for worker in active_children():
+        worker.terminate()
+    # A worker may be in the middle of a result, and the pool's thread reads on until there is no end left that could
+    # write the rest. This process holds one, too.
+    results = getattr(pool, "_result_queue", None)  # the pool has no word for it before Python 3.14
+    if results is not None:
+        results._writer.close()  # noqa: SLF001 -- same
 
 
 @contextlib.contextmanager

@@ -273,8 +273,11 @@ async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(
     names = {str(each.id): each.name for each in small.handles}
     assert (fired["hostname"], fired["sled"]) == ("web-1", names[fired["sled_id"]])
     assert all(event["sled"] == names[event["sled_id"]] for event in events)
+    assert (await get(address, "/vmms"))[1][0]["rule"] == "injected-1"
     assert (await command("release", "injected-1", "--at", address))[0] == 0
     await small.expect("web-1", "destroyed", within_s=60)
+    says = (await get(address, "/vmms/web-1"))[1]["says"]
+    assert says[-1].endswith(" lets it go on.")
     assert (await command("release", "injected-1", "--at", address))[0] == 2
 
 

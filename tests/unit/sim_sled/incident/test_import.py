@@ -673,11 +673,9 @@ def test_a_stop_that_never_reached_a_sled_is_played_and_the_silence_is_told(tmp_
     for at in (50, 110, 170):
         far.user(at, "ghost", "stop", key="ghost-vm")
     imported, scenario = import_(tmp_path, log, far)
-    assert [(load.action(), load.at) for load in scenario.load if load.stop is not None] == [
-        ("stop", 50 * S),
-        ("stop", 110 * S),
-        ("stop", 170 * S),
-    ]
+    # its line comes when it is answered, 9 ms after it was asked for
+    asked = [(load.action(), load.at + 9000) for load in scenario.load if load.stop is not None]
+    assert asked == [("stop", 50 * S), ("stop", 110 * S), ("stop", 170 * S)]
     assert "nothing that they asked for reached a sled" in imported.summary
 
 
@@ -1277,3 +1275,79 @@ def test_who_starts_a_vm_after_a_migration_of_it_had_failed_is_a_user(tmp_path):
     imported, scenario = import_(tmp_path, log, other)
     assert [load.action() for load in scenario.load] == ["create", "migrate", "stop", "start"]
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_put_that_ends_late_is_the_one_that_was_cancelled_and_no_other(tmp_path):
+    log = Log(start=datetime(2025, 3, 31, tzinfo=UTC))
+    log.register(0, "web")
+    log.line(1, f"Configuring new Omicron zone: oxz_propolis-server_{uid('vmm web')}", **log.ids("web"))
+    late = {"uri": f"/vmms/{uid('vmm web')}/state", "method": "PUT", "component": "dropshot (SledAgent)"}
+    log.request(61, "web", "put", status=None, latency=60.0, req_id=uid("put"))
+    msg = "request completed after handler was already cancelled"
+    log.line(126, msg, "W", **late, req_id=uid("put"), response_code="204")
+    log.observes(126.1, "web", "Running")
+    log.observes(160, "web", "Rebooting", gen=5)
+    log.observes(163, "web", "Running", gen=6)
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create"], "the guest has rebooted itself"
+    assert only(scenario, Guest)[1].event == "reset"
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_user_asks_when_a_request_begins_and_its_line_comes_when_it_was_answered(tmp_path):
+    """Else a reboot would wait for the one that it has brought about itself."""
+    log, far = Log(), nexus()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(30.02, "web", "put", latency=0.02)
+    far.line(30.2, "request completed", uri=f"/v1/instances/{uid('instance web')}/reboot", method="POST",
+             component="dropshot_external", req_id=uid("x"), latency_us=200_000, response_code=202)  # fmt: skip
+    log.observes(30.05, "web", "Rebooting", gen=5)
+    log.observes(35, "web", "Running", gen=6)
+    imported, scenario = import_(tmp_path, log, far)
+    [reboot] = [load for load in scenario.load if load.reboot]
+    assert reboot.at == 30 * S
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_propolis_is_lost_so_long_after_it_ran_again(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(30, "web", "put")
+    log.observes(30.1, "web", "Rebooting", gen=5)
+    log.observes(33, "web", "Running", gen=6)
+    log.line(60, "Propolis zone is gone, marking VMM as failed", "W", **log.ids("web"))
+    log.observes(60.1, "web", "Failed", gen=7)
+    _, scenario = import_(tmp_path, log)
+    rule, _ = only(scenario, KillPropolis)
+    assert (only(scenario, Delay)[1].base.at(0), rule.skip) == (27 * S, 1)
+
+
+def test_what_a_user_wants_of_a_vm_that_was_lost_waits_until_a_check_may_have_noticed(tmp_path):
+    log, other = Log(), Log("BRM2")
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(59, "web", "get")
+    log.agent_starts(62, 65)
+    log.request(66, "web", "get", 404)
+    other.register(67, "web/2")
+    other.starts(68, "web/2")
+    other.stops(80, "web/2")
+    imported, scenario = import_(tmp_path, log, other)
+    [stop] = [load for load in scenario.load if load.stop]
+    assert stop.at >= 74 * S + 30 * S
+    assert "Nexus may notice later" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_path_in_a_quote_is_never_broken(tmp_path):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    folder = tmp_path / ("a-long-name-with-hyphens-" * 8)
+    folder.mkdir()
+    log.save(folder, "x.log")
+    (tmp_path / "x.log").write_text("")
+    imported = import_logs([str(tmp_path)], "x")
+    assert f"# {folder.name}/x.log:1" in imported.text
