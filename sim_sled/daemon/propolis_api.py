@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 from msgspec.structs import replace
 
 from nexus_client.dropshot.listen import Server, stop_accepting
@@ -101,7 +100,8 @@ class _Host:
 
     @property
     def vm(self) -> Vm:
-        vmm = self._daemon.rack.sleds[self._sled_id].vmms.get(self._propolis_id)
+        sled = self._daemon.rack.sleds.get(self._sled_id)
+        vmm = None if sled is None else sled.vmms.get(self._propolis_id)
         return self._nobody if vmm is None or vmm.vm is None else vmm.vm
 
     def handle(self, item: propolis.Input, /) -> list[propolis.Effect]:
@@ -131,6 +131,8 @@ class _Served:
     """What there was no server to hear."""
     knocker: socket.socket | None = None
     listener: asyncio.Server | None = None
+    web: Server | None = None
+    """Who has its connections, and ends them with it: the next VMM at its address is not asked over one of these."""
 
     @property
     def key(self) -> _Key:
@@ -150,9 +152,8 @@ class PropolisApis:
         self._daemon = daemon
         self._log = logs.get("propolis")
         self._served: dict[_Key, _Served] = {}
-        self._by_name: dict[tuple[Any, ...], _Served] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._web: Server | None = None
+        self._over = False
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
@@ -183,6 +184,8 @@ class PropolisApis:
 
     def perform(self, effect: contract.FromPropolis) -> None:
         """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
+        if self._over:
+            return  # its connections have just been cut, which its VMs notice, and nobody shall be there to ask them
         key = _key(effect.sled_id, effect.propolis_id)
         served = self._served.get(key)
         if served is None:
@@ -228,11 +231,10 @@ class PropolisApis:
         return None if served is None else served.address
 
     async def close(self) -> None:
-        """Close every listener and connection."""
+        """Close every listener and connection; none is opened any more."""
+        self._over = True
         for served in list(self._served.values()):
             self._close(served)
-        if self._web is not None:
-            await self._web.shutdown(_SHUTDOWN_S)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _open(self, served: _Served) -> None:
@@ -249,7 +251,6 @@ class PropolisApis:
             return
         name = knocker.getsockname()
         served.name, served.knocker = name[:2], knocker
-        self._by_name[served.name] = served
         asyncio.get_running_loop().add_reader(knocker.fileno(), self._knocked, served)
 
     def _knocked(self, served: _Served) -> None:
@@ -258,14 +259,12 @@ class PropolisApis:
         if knocker is None:
             return  # closed in this very turn of the loop
         asyncio.get_running_loop().remove_reader(knocker.fileno())
-        self._server(served)
-        if self._web is None:
-            self._web = make_server(self._resolve)
-        self._later(self._listen(served, knocker))
+        server = self._server(served)
+        served.web = make_server(lambda _request: server)
+        self._later(self._listen(served, served.web, knocker))
 
-    async def _listen(self, served: _Served, listening: socket.socket) -> None:
-        assert self._web is not None
-        listener = await asyncio.get_running_loop().create_server(self._web, sock=listening, backlog=BACKLOG)
+    async def _listen(self, served: _Served, web: Server, listening: socket.socket) -> None:
+        listener = await asyncio.get_running_loop().create_server(web, sock=listening, backlog=BACKLOG)
         if self._served.get(served.key) is served:
             served.listener = listener
         else:
@@ -299,12 +298,6 @@ class PropolisApis:
         except SledError:
             return  # it has ended by itself meanwhile
 
-    def _resolve(self, request: web.BaseRequest) -> PropolisServer | None:
-        transport = request.transport
-        name = transport.get_extra_info("sockname") if transport is not None else None
-        served = None if name is None else self._by_name.get(tuple(name[:2]))
-        return None if served is None else served.server
-
     def _close(self, served: _Served) -> None:
         self._served.pop(served.key, None)
         knocker, listener = served.knocker, served.listener
@@ -314,15 +307,20 @@ class PropolisApis:
             knocker.close()
         if listener is not None:
             stop_accepting(listener)
-        if served.name is not None and self._by_name.get(served.name) is served:
-            del self._by_name[served.name]
         if served.server is not None and served.server.host is not None:
-            self._later(served.server.close())
+            self._later(_end(served.server, served.web))
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _end(server: PropolisServer, web: Server | None) -> None:
+    """As the end of a process: whoever waits is cut off, whoever does not is disconnected."""
+    await server.close()
+    if web is not None:
+        await web.shutdown(_SHUTDOWN_S)
 
 
 def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:
