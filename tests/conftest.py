@@ -88,24 +88,13 @@ def _racks_of_tests_are_their_own(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _logs_of_a_test_are_its_own():
-    """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them."""
-    before = structlog.get_config()
+def _nothing_of_a_test_is_left():
+    """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them; and no
+    process outlives the test that started it.
+    """
     yield
-    structlog.configure(**before)
+    structlog.reset_defaults()
     root = logging.getLogger()
     for each in [each for each in root.handlers if type(each).__module__ == "sim_sled.logs"]:
         root.removeHandler(each)
-
-
-@pytest.fixture(autouse=True)
-def _no_process_outlives_its_test():
-    yield
     processes.end_all()
-
-
-@pytest.fixture(autouse=True)
-def _logs_are_set_up_for_one_test_only():
-    """A test that wants quiet logs must not take from the next one the lines that it looks for."""
-    yield
-    structlog.reset_defaults()

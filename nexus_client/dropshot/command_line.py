@@ -174,7 +174,8 @@ class Command(TyperCommand):
             for called in (each.opts if each.param_type_name == "option" else [(each.metavar or "").strip("[]")])
         }
         rules: tuple[Together, ...] = getattr(self.callback, "together", ())
-        return next((said for rule in rules if (said := rule.broken(given)) is not None), None)
+        said = next((said for rule in rules if (said := rule.broken(given)) is not None), None)
+        return None if said is None else _as_typed(said, self.params, given)
 
     def collect_usage_pieces(self, _ctx: Any, /) -> list[str]:
         return [*([self.options_metavar] if self.options_metavar else []), *map(_piece, _arguments(self))]
@@ -203,6 +204,8 @@ class Plain:
             (kind,) = get_args(described.annotation)
             return [_plain(each, kind, described.parameter_info) for each in value]
         except _NotPlain:
+            if (text := _no_uuid(value, param.type_descriptor.annotation)) is not None:
+                raise typer.BadParameter(f"{text!r} is not a UUID", ctx, param) from None
             return type(self._parameter).get_runtime_param(self._parameter).coerce(value, param=param, ctx=ctx)
 
 
@@ -210,6 +213,18 @@ def _read_plainly(parameters: list[Any]) -> list[Any]:
     for each in parameters:
         each.get_runtime_param = partial(Plain, each)
     return parameters
+
+
+def _no_uuid(value: Any, kind: Any) -> str | None:
+    """What was given for a UUID and is none: pydantic would speak of input, and of a character and its place."""
+    if UUID not in (kind, *get_args(kind)):
+        return None
+    for text in value if isinstance(value, list | tuple) else (value,):
+        try:
+            UUID(str(text))
+        except ValueError:
+            return str(text)
+    return None
 
 
 class _NotPlain(Exception):
@@ -316,6 +331,14 @@ def _as_json(said: str, code: int) -> str:
         if isinstance(told := foreign.loads(said), dict | list):
             return json.dumps(told, indent=2)
     return json.dumps({"exit_code": code, "lines": said.splitlines()}, indent=2)
+
+
+def _as_typed(said: str, parameters: list[Any], given: Mapping[str, object]) -> str:
+    """The sentence with `--no-guide` where that is how `--guide` was typed."""
+    for each in parameters:
+        if each.param_type_name == "option" and each.secondary_opts and given.get(each.opts[0]) is False:
+            said = said.replace(each.opts[0], each.secondary_opts[0])
+    return said
 
 
 def _arguments(command: TyperCommand) -> Iterator[Any]:

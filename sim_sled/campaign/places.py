@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from functools import lru_cache
 from itertools import islice
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from typing import Final, Protocol
 
 import attrs
 
 from nexus_client.dropshot import collector
 from sim_sled.campaign.job import Job, Ran, play_seed
-from sim_sled.play.many import children_without_ctrl_c, worker_begins
+from sim_sled.play.many import children_without_ctrl_c, end_workers, worker_begins
 
 AHEAD: Final = 4
 """Batches per player that wait or lie finished behind a slower one: none idles, and stopping is quick."""
@@ -141,10 +141,8 @@ class Processes:
         return None
 
     def close(self) -> None:
-        # not cancelled: the pool tells what waits that its worker is gone, and trips over what has been cancelled
         if self._under_way:
-            for worker in active_children():
-                worker.terminate()
+            end_workers(self._pool)
         self._pool.shutdown(wait=True)
 
 

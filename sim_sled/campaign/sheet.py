@@ -183,15 +183,27 @@ def _sum_of_head(head: bytes) -> int:
     return seal
 
 
+_CALLED: Final = {"of": "scenario", "sled_variant": "sled variant", "version": "sim-sled"}
+_CHANGED: Final = "what the scenario's files say has changed"
+
+
 def _difference(first: bytes, head: str) -> str:
     if first.startswith(b'{"campaign":%d,' % VERSION) and seal_of(first, 0) is None:
         return "line 1 is damaged (its checksum does not fit)"
     try:
         there, ours = foreign.loads(first), foreign.loads(head)
         del ours["sum"]
-        differ = [f"{key} {there.get(key)!r}, now {ours[key]!r}" for key in ours if there.get(key) != ours[key]]
+        differ = [
+            _CHANGED
+            if key == "digest"
+            else f"{_CALLED.get(key, key)} {there.get(key) or 'none'}, now {ours[key] or 'none'}"
+            for key in ours
+            if there.get(key) != ours[key]
+        ]
     except (ValueError, AttributeError):
         differ = []
     if not differ or "campaign" not in there:
         return "this is no file of a campaign (line 1)"
+    if differ[0].startswith("scenario "):
+        differ = [each for each in differ if each is not _CHANGED]
     return f"it is of another campaign ({'; '.join(differ)})"

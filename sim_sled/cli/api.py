@@ -9,12 +9,13 @@ import json
 import re
 import sys
 from enum import Enum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, Needs, typed
+from nexus_client.dropshot.command_line import FAILED, GOOD, Needs, typed
+from sim_sled.cli.surface import fail
 
 STDIN_MAX = 16 * 1024 * 1024
 """Bytes: sixteen times what a sled takes."""
@@ -40,7 +41,7 @@ def api(
 ) -> None:
     """What is served of the Sled Agent API; exit 1 if a JSON does not fit."""
     if coverage == (validate is not None):
-        _fail("one of --coverage and --validate OPERATION is needed")
+        fail("one of --coverage and --validate OPERATION is needed")
     if coverage:
         _coverage(api_version, as_json=as_json)
     else:
@@ -48,17 +49,12 @@ def api(
         _validate(validate, api_version or "48.0.0", part, as_json=as_json)
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"sim-sled: {message}", err=True)
-    raise typer.Exit(BAD_INPUT)
-
-
 def _level(version: str) -> int:
     from sim_sled.http.routes import NEWEST
 
     match = re.fullmatch(r"([1-9][0-9]?)(\.0\.0)?", version)
     if match is None or int(match[1]) > NEWEST:
-        _fail(f"{version!r} is no version of the Sled Agent API; they are 1.0.0 to {NEWEST}.0.0")
+        fail(f"{version!r} is no version of the Sled Agent API; they are 1.0.0 to {NEWEST}.0.0")
     return int(match[1])
 
 
@@ -101,17 +97,17 @@ def _validate(operation: str, version: str, part: Part | None, *, as_json: bool)
     try:
         request, answer = check.request_schema(document, operation), check.answer_schema(document, operation)
     except KeyError:
-        _fail(f"there is no operation {operation!r} in {version}; `sim-sled api --coverage` lists them")
+        fail(f"there is no operation {operation!r} in {version}; `sim-sled api --coverage` lists them")
     if part is None:
         part = Part.REQUEST if request is not None else Part.ANSWER
     schema = request if part is Part.REQUEST else answer
     if schema is None:
-        _fail(f"the {part.value} of {operation} has no JSON in {version}")
+        fail(f"the {part.value} of {operation} has no JSON in {version}")
     value = _stdin()
     try:
         faults = check.faults(document, schema, value)
     except check.NoValidator as missing:
-        _fail(str(missing))
+        fail(str(missing))
     if as_json:
         told = {"operation": operation, "api_version": version, "part": part.value, "faults": faults}
         typer.echo(json.dumps(told, indent=2))
@@ -125,8 +121,8 @@ def _validate(operation: str, version: str, part: Part | None, *, as_json: bool)
 def _stdin() -> Any:
     data = sys.stdin.buffer.read(STDIN_MAX + 1)
     if len(data) > STDIN_MAX:
-        _fail(f"more than {STDIN_MAX} bytes on stdin")
+        fail(f"more than {STDIN_MAX} bytes on stdin")
     try:
         return foreign.loads(data)
     except ValueError as error:
-        _fail(f"stdin is no JSON: {error}")
+        fail(f"stdin is no JSON: {error}")

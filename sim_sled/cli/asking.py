@@ -15,22 +15,17 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import BAD_INPUT, App, Needs, OneOf, Together, typed
-from nexus_client.dropshot.text import counted, peer_address, shown_lines
+from nexus_client.dropshot.command_line import App, Needs, OneOf, Together, typed
+from nexus_client.dropshot.text import counted, peer_address
+from sim_sled.cli.surface import fail
 
 if TYPE_CHECKING:
     from sim_sled.cli.control_client import Found
-
-
-def bad(message: str) -> NoReturn:
-    """Bad input: one sentence, exit 2."""
-    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
-    raise typer.Exit(BAD_INPUT)
 
 
 def _address(text: str | None) -> str | None:
@@ -125,7 +120,7 @@ def page(
     rack: Rack = None,
     port_file: FromPortFile = None,
 ) -> None:
-    """Print where a running daemon's live page is; of a TRACE make one, with a time slider, all in one file."""
+    """Print the address of a running daemon's live page; with a TRACE, write a page of that run, all in one file."""
     if trace is None:
         sys.stdout.write(f"http://{found(at, rack, port_file, None).address}/page\n")
         return
@@ -198,7 +193,7 @@ def _us(text: str, option: str) -> int:
     try:
         return min(parse_duration(text), FOREVER)
     except BadValue as error:
-        bad(f"{option}: {error.text}")
+        fail(f"{option}: {error.text}")
 
 
 def _patience_us(within: str) -> int:
@@ -206,19 +201,19 @@ def _patience_us(within: str) -> int:
 
     within_us = _us(within, "--within")
     if within_us > PATIENCE_US:
-        bad(f"--within: {within} is longer than an hour, and no daemon waits longer")
+        fail(f"--within: {within} is longer than an hour, and no daemon waits longer")
     return within_us
 
 
 def pause(to: Found, as_json: AsJson = False) -> None:
-    """Let time stand on a running daemon: nothing that takes time goes on, requests are answered."""
+    """Stop the clock of a running daemon: whatever takes time waits, requests are still answered."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.moment(to.address, to.token, "/pause", as_json))
 
 
 def resume(to: Found, as_json: AsJson = False) -> None:
-    """Let time go on after pause, step or until."""
+    """Let the clock run again after pause, step or until."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.moment(to.address, to.token, "/resume", as_json))
@@ -231,7 +226,7 @@ def step(
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Let what is due next happen, or so many such moments; time stands afterwards."""
+    """Move the clock to what is due next, or COUNT times so; it stays stopped."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.move(to.address, to.token, "/step", {"steps": steps}, as_json))
@@ -245,7 +240,7 @@ def until(
     within: Annotated[str, typer.Option(metavar="DURATION", help="how much time may go by at most")] = "1h",
     as_json: AsJson = False,
 ) -> None:
-    """Let time fly until a VMM is in a state, or for so long; time stands afterwards.
+    """Move the clock fast until a VMM is in a state, or for a duration; then it is stopped.
 
     Durations are of the daemon's own time. Exit 1 with the VMM's timeline and why if it is not so in time.
     """
@@ -274,7 +269,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="of `snapshot`; - is stdin")],
     as_json: AsJson = False,
 ) -> None:
-    """Let a rack of the same name and size go on from where a snapshot was taken."""
+    """Put a rack of the same name and size back to where a snapshot was taken."""
     from sim_sled.cli import control_client
 
     raise typer.Exit(control_client.restore(to.address, to.token, file, as_json))
@@ -339,9 +334,9 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
         try:
             told = foreign.loads(fault)
         except ValueError as error:
-            bad(f"{fault!r} is no JSON: {error}")
+            fail(f"{fault!r} is no JSON: {error}")
         if value:
-            bad("JSON says everything by itself: no value behind it")
+            fail("JSON says everything by itself: no value behind it")
         return dict(told)
     actions = {each.key for each, doing in DOING.items() if each is Hold or doing.needs is Needs.VMM}
     if fault in actions:
@@ -352,13 +347,13 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
         return {"do": f"{fault}: {given}"}
     guests = {each.value for each in GuestEvent}
     if value and fault in {*guests, *STATES}:
-        bad(f"{fault!r} takes no value")
+        fail(f"{fault!r} takes no value")
     if fault in guests:
         return {"guest": fault}
-    if fault in STATES:
-        return {"state": fault}
-    known = sorted({*actions, *guests, *STATES})
-    bad(f"there is no {fault!r} to inject{hint(fault, known)}; there are: {', '.join(known)}")
+    if fault not in STATES:
+        known = sorted({*actions, *guests, *STATES})
+        fail(f"there is no {fault!r} to inject{hint(fault, known)}; there are: {', '.join(known)}")
+    return {"state": fault}
 
 
 def rules(to: Found, as_json: AsJson = False) -> None:
@@ -386,7 +381,7 @@ def fire(
 
 
 def release(to: Found, name: Name, as_json: AsJson = False) -> None:
-    """Let go what a rule of a daemon's scenario holds."""
+    """Release what a rule holds: reports, or a stalled VM."""
     from nexus_client.dropshot.routes import segment
     from sim_sled.cli import control_client
     from sim_sled.daemon.control_answers import Released
@@ -409,12 +404,12 @@ def scale(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let sleds join, or the newest leave with their VMs, while the rack runs."""
+    """Add sleds to a running rack, or remove the newest with their VMs."""
     from sim_sled.cli import control_client
     from sim_sled.daemon.control_answers import Sleds
 
     if sleds is None:
-        bad("how many? scale --sleds COUNT")
+        fail("how many? scale --sleds COUNT")
 
     def told(answer: Sleds) -> str:
         return f"the rack has {counted(answer['sleds'], 'sled')} now"
@@ -426,7 +421,7 @@ def scale(
 def one_name(name: str | None, rack: str | None) -> str | None:
     """Of a rack that is named as an argument or as an option. Exits with 2 if both are given and differ."""
     if name is not None and rack is not None and name != rack:
-        bad(f"which rack, {name} or --rack {rack}?")
+        fail(f"which rack, {name} or --rack {rack}?")
     return rack if name is None else name
 
 

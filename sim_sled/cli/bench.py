@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 
 from nexus_client.dropshot.command_line import CLOSED_ADDRESS, FAILED, GOOD, UNREACHABLE, Needs, typed
 from sim_sled.cli.sled_options import read_peer
+from sim_sled.cli.surface import fail
 
 TRANSITIONS_MIN: Final = 200.0
 """By processor time, which other work on the machine moves little; by the wall's, one and the same rack made from 25
@@ -101,8 +102,7 @@ def bench(
     except (RackError, aiohttp.ClientError, TimeoutError, OSError) as error:
         closed = isinstance(error, OSError) and error.errno in CLOSED_ADDRESS
         why = cannot_bind(OSError(*error.args)) if closed else str(error)
-        sys.stderr.write(f"sim-sled: the bench ended early: {why or type(error).__name__}\n")
-        raise typer.Exit(UNREACHABLE) from None
+        fail(f"the bench ended early: {why or type(error).__name__}", UNREACHABLE)
     broken = limits.broken(figures)
     if json_:
         sys.stdout.write(json.dumps(figures | {"limits": asdict(limits), "broken": broken}, indent=2) + "\n")

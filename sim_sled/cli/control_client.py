@@ -26,7 +26,7 @@ from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
-from sim_sled.cli.surface import fitted
+from sim_sled.cli.surface import fitted, say
 from sim_sled.daemon import racks
 from sim_sled.daemon.control_answers import (
     Expected,
@@ -98,7 +98,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         try:
             found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
-            _say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
+            say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
         if isinstance(found, str):
             return found
@@ -111,7 +111,7 @@ def rack_named(rack: str | None) -> tuple[str, dict[str, Any]]:
         return racks.find(rack)
     except racks.NoRack as error:
         hint = "" if error.several or rack is not None else "; a daemon elsewhere: --at ADDR, --port-file FILE"
-        _say(f"{error}{hint}")
+        say(f"{error}{hint}")
         raise SystemExit(BAD_INPUT if error.several else UNREACHABLE) from None
 
 
@@ -126,7 +126,7 @@ def ps(address: str, token: str | None, as_json: bool) -> int:
         return GOOD
     show(_PS, _ps_rows(rows), _ps_table)
     if not rows and sys.stdout.isatty():
-        sys.stdout.write("no VMM is here: as soon as Nexus registers one with a sled, it is\n")
+        sys.stdout.write("no VMMs yet: one is here as soon as Nexus registers it with a sled\n")
     return GOOD
 
 
@@ -255,7 +255,7 @@ def events(address: str, token: str | None, after: int, *, follow: bool) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError:
-        _say("the daemon has gone away")
+        say("the daemon has gone away")
         return UNREACHABLE
     return GOOD
 
@@ -331,7 +331,7 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
         _print(played | {"rules": rows})
         return GOOD
     if played["last_error"] is not None:
-        _say(f"not in effect, the rules before it are: {played['last_error']}")
+        say(f"not in effect, the rules before it are: {played['last_error']}")
     names = ("rule", "at", "matched", "fired")
     cells = [[shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"])] for each in rows]
 
@@ -358,9 +358,9 @@ def snapshot(address: str, token: str | None, out: Path | None) -> int:
     try:
         write_text(out, text)
     except CannotWrite as error:
-        _say(str(error))
+        say(str(error))
         return BAD_INPUT
-    _say(f"wrote {out}: {_held(len(head['sleds']), head['vmms'], head['model'])}")
+    say(f"wrote {out}: {_held(len(head['sleds']), head['vmms'], head['model'])}")
     return GOOD
 
 
@@ -371,13 +371,13 @@ def restore(address: str, token: str | None, file: Path, as_json: bool) -> int:
         body = json.dumps({"snapshot": raw.decode()}).encode()
         answer = _get(address, "/restore", token, Restored, body, MOVE_S)
     except TooLong:
-        _say(f"{file}: larger than any snapshot")
+        say(f"{file}: larger than any snapshot")
         return BAD_INPUT
     except UnicodeDecodeError:
-        _say(f"{file} is no snapshot of sim-sled")
+        say(f"{file} is no snapshot of sim-sled")
         return BAD_INPUT
     except OSError as error:
-        _say(f"{file}: {error.strerror or error}")
+        say(f"{file}: {error.strerror or error}")
         return BAD_INPUT
     except AskError as error:
         return _failed(error)
@@ -422,7 +422,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
 def _time_told(answer: Time) -> str:
     due = answer["next_in_ms"]
     following = "nothing is due" if due is None else f"next in {brief(round(due * 1000))}"
-    return f"{answer['now']}, {'time stands' if answer['paused'] else 'time goes on'}, {following}\n"
+    return f"{'paused at' if answer['paused'] else 'running,'} {answer['now']}, {following}\n"
 
 
 def post(to: Found, path: str, kind: type[T], told: Callable[[T], str], *, as_json: bool, body: bytes = b"") -> int:
@@ -483,10 +483,6 @@ def _print(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def _say(message: str) -> None:
-    sys.stderr.write(fitted(f"sim-sled: {shown(message)}\n", sys.stderr))
-
-
 def _failed(error: AskError) -> int:
-    _say(str(error))
+    say(str(error))
     return error.code

@@ -25,7 +25,7 @@ from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
-from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, crowded, unwritable
+from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, complaint, crowded, unwritable
 from sim_sled.files import write_text
 from sim_sled.machine import assertions
 from sim_sled.play import library
@@ -109,10 +109,10 @@ def explore_file(
                 failed = {key: (group.count, group.seeds[0], group.text) for key, group in explored.groups.items()}
                 tell_campaign(antithesis, told_there, explored.runs, failed)
     except BadSheet as error:
-        return None, Outcome("", BAD_INPUT, f"{error}\n")
+        return None, complaint(str(error))
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        return None, Outcome("", UNREACHABLE, f"{error} (after {counted(explored.runs, 'run')}{hint})\n")
+        return None, complaint(f"{error} (after {counted(explored.runs, 'run')}{hint})", UNREACHABLE)
     kept = _keep(job, explored, options, say)
     if options.out is not None:
         write_text(options.out, "".join(f"{seed}\n" for group in explored.groups.values() for seed in group.seeds))

@@ -11,8 +11,9 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, UNREACHABLE, OneOf, typed
+from nexus_client.dropshot.command_line import UNREACHABLE, OneOf, typed
 from sim_sled.cli import rss
+from sim_sled.cli.surface import fail, say
 
 
 @typed(OneOf(("--dry-run", "--configs"), "print two things; give one"))
@@ -88,10 +89,9 @@ def handoff(
         hashed = "" if configs else password_hash(wishes)  # two seconds, and nothing of a configuration
         made = make(wishes, facts_of(wishes, sleds, beside, Clock().now_us(), hashed))
     except HandoffImpossible as why:
-        typer.echo(f"sim-sled: no hand-off can be made of this: {why}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+        fail(f"no hand-off can be made of this: {why}")
     for told in made.told:
-        typer.echo(f"sim-sled: {told}", err=True)
+        say(told)
     if configs:
         typer.echo(json.dumps({str(each): config for each, config in made.configs.items()}, indent=1))
     elif dry_run:
@@ -99,9 +99,7 @@ def handoff(
     else:
         answer = asyncio.run(send(wishes, made.body))
         if answer.status is None:
-            typer.echo(f"sim-sled: {unreachable('the lockstep API', wishes.lockstep, answer.message)}", err=True)
-            raise typer.Exit(UNREACHABLE)
+            fail(unreachable("the lockstep API", wishes.lockstep, answer.message), UNREACHABLE)
         if answer.status != 204:
-            typer.echo(f"sim-sled: {explain(answer.status, answer.message, wishes)}", err=True)
-            raise typer.Exit(UNREACHABLE)
+            fail(explain(answer.status, answer.message, wishes), UNREACHABLE)
         typer.echo(f"the rack {wishes.rack_id} is handed over")

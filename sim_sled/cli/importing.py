@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
-from sim_sled.cli.surface import fitted
+from nexus_client.dropshot.command_line import FAILED, GOOD
+from sim_sled.cli.surface import fail, fitted
 
 _BAR_FROM: Final = 20_000_000
 """Bytes below which nobody needs a bar."""
@@ -43,19 +43,20 @@ def import_command(
         with _bar() as progress:
             found = import_logs(logs, chosen, on, progress)
     except NothingFound as nothing:
-        _bad(str(nothing))
+        fail(str(nothing))
     if out is None:
         sys.stdout.write(found.text)
     else:
         try:
             out.write_text(found.text, encoding="utf-8")
         except OSError as error:
-            _bad(f"cannot write {out}: {error.strerror}")
+            fail(f"cannot write {out}: {error.strerror}")
     sys.stderr.write(fitted(found.summary, sys.stderr))
     for difference in found.differences:
         sys.stderr.write(fitted(f"  the replay differs: {difference}\n", sys.stderr))
     if verify and not found.differences:
-        sys.stderr.write("verified: the replay takes every VMM through the states of the logs, in their order\n")
+        told = "verified: the replay takes every VMM through the states of the logs, in their order\n"
+        sys.stderr.write(fitted(told, sys.stderr))
     raise typer.Exit(FAILED if verify and found.differences else GOOD)
 
 
@@ -63,17 +64,12 @@ def _date(text: str | None) -> date | None:
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
-        _bad(f"--date is YYYY-MM-DD, not '{text}'")
+        fail(f"--date is YYYY-MM-DD, not '{text}'")
 
 
 def _name(text: str) -> str:
     """A name of the language (E110), whatever the file is called."""
     return re.sub("[^a-z0-9-]+", "-", text.lower()).strip("-")[:63] or "imported"
-
-
-def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
-    raise typer.Exit(BAD_INPUT)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.scenario import add_to
-from sim_sled.cli.sled_options import fail, parse_also, read_address, read_hardware, read_peer, read_sled_address
+from sim_sled.cli.sled_options import parse_also, read_address, read_hardware, read_peer, read_sled_address
+from sim_sled.cli.surface import fail
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogFormat, LogLevel
 

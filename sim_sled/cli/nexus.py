@@ -16,6 +16,7 @@ import typer
 from nexus_client.dropshot import ending
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, FAILED, GOOD, SECONDS_MAX, Alone, typed
 from sim_sled import port_file as port_files
+from sim_sled.cli.surface import fail, say
 from sim_sled.language.files import TooLong, read_bounded, read_stdin
 from sim_sled.machine import assertions, cannot_bind
 
@@ -117,8 +118,7 @@ def nexus(
     if address == MIGRATE_RECORDS:
         raise typer.Exit(_migrate_records(rows))
     if rows is not None:
-        typer.echo(f"sim-sled: {rows} is given, but rows go with {MIGRATE_RECORDS}", err=True)
-        raise typer.Exit(BAD_INPUT)
+        fail(f"{rows} is given, but rows go with {MIGRATE_RECORDS}")
     from nexus_client.dropshot.bearer import token_from
     from nexus_client.stub.config import SECOND_US, Config, SagaMode, UnknownVmm
     from nexus_client.stub.hazards import DEFAULT, Hazard
@@ -160,14 +160,12 @@ def nexus(
             db=db,
         )
     except cannot_be as error:
-        typer.echo(f"sim-sled: {error.args[0]}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+        fail(str(error.args[0]))
     if port_file is not None:
         try:
             port_files.prepare(port_file)
         except OSError as error:
-            typer.echo(f"sim-sled: cannot write {port_file}: {error.strerror or error}", err=True)
-            raise typer.Exit(BAD_INPUT) from None
+            fail(f"cannot write {port_file}: {error.strerror or error}")
     import asyncio
 
     from nexus_client.dropshot.descriptors import raise_open_files
@@ -206,13 +204,14 @@ def _migrate_records(rows: Path | None) -> int:
         raw = read_stdin(ROWS_MAX) if rows is None else read_bounded(rows, ROWS_MAX)
         sys.stdout.write(migrate(raw).decode() + "\n")
     except TooLong:
-        sys.stderr.write(f"sim-sled: {rows or 'standard input'}: more than {ROWS_MAX // 2**20} MiB\n")
+        say(f"{rows or 'standard input'}: more than {ROWS_MAX // 2**20} MiB")
         return BAD_INPUT
     except OSError as error:
-        sys.stderr.write(f"sim-sled: {rows}: {error.strerror}\n")
+        say(f"{rows}: {error.strerror}")
         return BAD_INPUT
     except MigrationError as error:
-        sys.stderr.write("".join(f"sim-sled: {problem}\n" for problem in error.problems))
+        for problem in error.problems:
+            say(problem)
         return BAD_INPUT
     return GOOD
 
@@ -236,9 +235,9 @@ async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> in
         await serve(server, port_file=port_file, say=_say, stop=stop, ready=_print_json if as_json else None)
     except OSError as error:
         if error.filename is not None:  # only files have names
-            sys.stderr.write(f"sim-sled: cannot write {port_file}: {error.strerror}\n")
+            say(f"cannot write {port_file}: {error.strerror}")
             return BAD_INPUT
-        sys.stderr.write(f"sim-sled: {cannot_bind(error)} (ADDR, --control or --lockstep)\n")
+        say(f"{cannot_bind(error)} (ADDR, --control or --lockstep)")
         return ADDRESS_IN_USE if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL} else BAD_INPUT
     except AssertionError as error:
         from nexus_client.stub.server.store import StoreFailed
@@ -246,6 +245,6 @@ async def _serve(server: object, port_file: Path | None, *, as_json: bool) -> in
         if not isinstance(error, StoreFailed):
             raise
         # what cannot be kept must not be told either: a full disk ends a model as it ends a database
-        sys.stderr.write(f"sim-sled: {error}\n")
+        say(str(error))
         return FAILED
     return stop.result()

@@ -9,12 +9,13 @@ import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from nexus_client.dropshot.command_line import FAILED, GOOD
+from sim_sled.cli.surface import fail, say
 
 if TYPE_CHECKING:
     from sim_sled.daemon.recorder import Recorder
@@ -41,7 +42,7 @@ def recorder_of(folder: Path | None, scenario: str | None) -> Recorder | None:
         files = [] if scenario is None else [Path(each) for each in library.find(scenario)]
         return Recorder(folder, {each.name: each.read_text(encoding="utf-8") for each in files})
     except (CannotRecord, OSError, ValueError) as bad:
-        _bad(f"--record: {bad}")
+        fail(f"--record: {bad}")
 
 
 def folder_of_workers(folder: Path | None) -> str | None:
@@ -51,9 +52,9 @@ def folder_of_workers(folder: Path | None) -> str | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            _bad(f"--record: {folder} is not empty: a recording has a folder of its own")
+            fail(f"--record: {folder} is not empty: a recording has a folder of its own")
     except OSError as error:
-        _bad(f"--record: cannot write {folder}: {error.strerror or error}")
+        fail(f"--record: cannot write {folder}: {error.strerror or error}")
     return str(folder.absolute())
 
 
@@ -87,7 +88,7 @@ def _replay(folder: Path, *, as_json: bool) -> int:
         recording = opened(folder)
         found = play(recording.lines(), resume=resume)
     except (BadRecording, CannotReplay) as error:
-        _bad(str(error))
+        fail(str(error))
     _say_replayed(folder, found, recording.notes, as_json=as_json)
     return GOOD if found.difference is None else FAILED
 
@@ -95,10 +96,10 @@ def _replay(folder: Path, *, as_json: bool) -> int:
 def scrub_folder(folder: Path, out: Path, *, as_json: bool) -> int:
     """Writes a copy without personal things, and plays both; returns the exit code, 1 if they do not replay alike."""
     made = _scrubbed(folder, out)
-    sys.stderr.write(f"sim-sled: {out}: {made.ids:,} ids and {made.words:,} words and numbers have stand-ins\n")
+    say(f"{out}: {made.ids:,} ids and {made.words:,} words and numbers have stand-ins")
     _say_replayed(out, made.copy, made.notes, as_json=as_json)
     if made.said:
-        sys.stderr.write(f"sim-sled: {made.said}\n")
+        say(made.said)
     return FAILED if made.said or made.copy.difference is not None else GOOD
 
 
@@ -112,13 +113,13 @@ def open_folder(folder: Path, *, as_json: bool) -> int:
         recording = opened(folder)
         found = open_loop(recording.lines)
     except (BadRecording, CannotReplay) as error:
-        _bad(str(error))
+        fail(str(error))
     notes = list(dict.fromkeys(recording.notes))  # it was read twice
     if as_json:
         sys.stdout.write(json.dumps(_open_as_json(found, notes), indent=2) + "\n")
     else:
         for note in notes:
-            sys.stderr.write(f"sim-sled: {note}\n")
+            say(note)
         sys.stdout.write(_open_told(found))
     return FAILED if found.departures else GOOD
 
@@ -180,7 +181,7 @@ def _scrubbed(folder: Path, out: Path) -> Scrubbed:
     try:
         return scrub(opened(folder), out)
     except (BadRecording, CannotRecord, CannotReplay, CannotScrub, BadForm) as error:
-        _bad(str(error))
+        fail(str(error))
 
 
 def _say_replayed(folder: Path, found: Replayed, notes: list[str], *, as_json: bool) -> None:
@@ -188,7 +189,7 @@ def _say_replayed(folder: Path, found: Replayed, notes: list[str], *, as_json: b
         sys.stdout.write(json.dumps(_as_json(folder, found, notes), indent=2) + "\n")
         return
     for note in notes:
-        sys.stderr.write(f"sim-sled: {note}\n")
+        say(note)
     sys.stdout.write(_told(folder, found))
 
 
@@ -211,7 +212,7 @@ def tape(
             recording = opened(folder)
             made = tape_of(recording.lines(), name, None if sled is None else str(sled))
     except (BadRecording, NoTape) as error:
-        _bad(str(error))
+        fail(str(error))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
     if out is None:
         sys.stdout.write(text)
@@ -219,9 +220,9 @@ def tape(
         try:
             out.write_text(text, encoding="utf-8")
         except OSError as error:
-            _bad(f"cannot write {out}: {error.strerror}")
+            fail(f"cannot write {out}: {error.strerror}")
     for said in (*recording.notes, *(f"left out: {each}" for each in made.left_out)):
-        sys.stderr.write(f"sim-sled: {said}\n")
+        say(said)
 
 
 def _as_json(folder: Path, found: Replayed, notes: list[str]) -> dict[str, Any]:
@@ -269,8 +270,3 @@ def _side(told: Any) -> str:
     if told is None:
         return "nothing"
     return _clipped(json.dumps(told, ensure_ascii=False))
-
-
-def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
-    raise typer.Exit(BAD_INPUT)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT
+from sim_sled.cli.surface import fail
 
 if TYPE_CHECKING:
     from sim_sled.companions.servers import Ports
@@ -65,11 +65,6 @@ RackId = Annotated[
 ]
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"sim-sled: {message}", err=True)
-    raise typer.Exit(BAD_INPUT)
-
-
 def wishes(
     nexus_internal: str,
     lockstep_port: int,
@@ -96,7 +91,7 @@ def wishes(
     from sim_sled.core.handoff.wishes import NEXUS_ID, Wishes
 
     if dns_http is not None and dns is None:
-        _fail("--rss-internal-dns-http-addr needs --rss-internal-dns-dns-addr: Nexus is told where DNS answers")
+        fail("--rss-internal-dns-http-addr needs --rss-internal-dns-dns-addr: Nexus is told where DNS answers")
     return Wishes(
         nexus_internal=nexus_internal,
         lockstep_port=lockstep_port,
@@ -124,21 +119,21 @@ def _address(option: str, text: str | None) -> str | None:
     try:
         return str(SocketAddress.typed(text))
     except ValueError:
-        _fail(f"{option}: {text!r} is not a socket address like [::1]:5353")
+        fail(f"{option}: {text!r} is not a socket address like [::1]:5353")
 
 
 def _subnet(text: str | None) -> IPv6Network | None:
     try:
         return None if text is None else IPv6Network(text)
     except ValueError as error:
-        _fail(f"--rack-subnet: {error}")
+        fail(f"--rack-subnet: {error}")
 
 
 def _certificate(cert: Path | None, key: Path | None) -> tuple[str, str] | None:
     if cert is None and key is None:
         return None
     if cert is None or key is None:
-        _fail("--rss-tls-cert and --rss-tls-key go together")
+        fail("--rss-tls-cert and --rss-tls-key go together")
     return _pem(cert), _pem(key)
 
 
@@ -148,9 +143,9 @@ def _pem(path: Path) -> str:
     try:
         return read_bounded(path, PEM_BYTES_MAX).decode()
     except TooLong:
-        _fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
+        fail(f"{path}: larger than {PEM_BYTES_MAX} bytes")
     except (OSError, ValueError) as error:
-        _fail(f"{path}: {getattr(error, 'strerror', None) or error}")
+        fail(f"{path}: {getattr(error, 'strerror', None) or error}")
 
 
 def ports(wishes: Wishes | None, sleds: list[SledConfig]) -> Ports:
@@ -191,4 +186,4 @@ def try_out(wishes: Wishes, sleds: list[SledConfig]) -> None:
     try:
         make(wishes, facts_of(wishes, sleds, foreseen(sleds, ports(wishes, sleds)), 0, ""))
     except HandoffImpossible as why:
-        _fail(f"no hand-off can be made of this: {why}")
+        fail(f"no hand-off can be made of this: {why}")

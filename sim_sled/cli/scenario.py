@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated, Any, Final, NoReturn, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import typer
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, App, Idle, Needs, typed
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, App, Idle, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.recording import tape
-from sim_sled.cli.surface import fitted, interruptible
+from sim_sled.cli.surface import fail, fitted, interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 from sim_sled.language.files import is_folder
@@ -117,10 +117,10 @@ def run(
     from sim_sled.cli.scenario_commands import RunOptions, run_files
 
     if clock not in ("virtual", "wall"):
-        _bad(f"--clock is virtual or wall, not '{clock}'")
+        fail(f"--clock is virtual or wall, not '{clock}'")
     if clock == "wall" and (trace is not None or jobs > 1):
         option = "--jobs" if trace is None else "--trace"
-        _bad(f"{option} is for --clock virtual: real sockets never repeat exactly")
+        fail(f"{option} is for --clock virtual: real sockets never repeat exactly")
     options = RunOptions(
         seed=seed,
         variant=variant,
@@ -170,13 +170,11 @@ def _on_sockets(files: list[str], options: Any) -> Any:
     try:
         return run_files(files, options, player=lambda tasks: play_tasks(tasks, say))
     except TimeoutError:
-        sys.stderr.write("sim-sled: the fleet could not be registered with the Nexus stub\n")
-        raise typer.Exit(NO_NEXUS) from None
+        fail("the fleet could not be registered with the model of Nexus", NO_NEXUS)
     except OSError as error:
         if error.errno not in CLOSED_ADDRESS:
             raise
-        sys.stderr.write(f"sim-sled: {cannot_bind(error)}; --clock virtual needs no sockets\n")
-        raise typer.Exit(ADDRESS_IN_USE) from None
+        fail(f"{cannot_bind(error)}; --clock virtual needs no sockets", ADDRESS_IN_USE)
 
 
 def replay(
@@ -195,7 +193,7 @@ def replay(
         from sim_sled.cli.recording import open_folder, replay_folder, scrub_folder
 
         if scrub is not None and opened:
-            _bad("--scrub and --open are two runs: first one, then the other")
+            fail("--scrub and --open are two runs: first one, then the other")
         if scrub is not None:
             raise typer.Exit(scrub_folder(Path(file), scrub, as_json=as_json))
         if opened:
@@ -234,7 +232,7 @@ def explain(
     pace: Pace = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Why is a VMM where it is at this time of a run, or which rules fire? With the options that `run` had."""
+    """Explain where a VMM is at a time of a run; without VMM, list the rules that fire. Options as of `run`."""
     from sim_sled.cli.scenario_commands import RunOptions, rules_in_run, why_in_run
 
     options = RunOptions(
@@ -247,7 +245,7 @@ def explain(
         files_from=tuple(files_from or ()),
     )
     if vmm is None:
-        _say(rules_in_run(file, _duration(at), options))
+        _say(rules_in_run(file, _duration(at), options), sentences=True)
     else:
         _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
 
@@ -391,9 +389,9 @@ def copy_command(
         with target.open("w" if force else "x", encoding="utf-8") as file:
             file.write(found.read_text(encoding="utf-8"))
     except FileExistsError:
-        _bad(f"{target} exists; --force overwrites it")
+        fail(f"{target} exists; --force overwrites it")
     except OSError as error:
-        _bad(f"cannot write {target}: {error.strerror}")
+        fail(f"cannot write {target}: {error.strerror}")
     sys.stdout.write(f"{target}\n")
 
 
@@ -402,7 +400,7 @@ def _in_library(name: str) -> Path:
     from sim_sled.play import library
 
     if name not in library.names():
-        _bad(f"the library has no '{name}'{hint(name, library.names()) or ' (sim-sled scenario list)'}")
+        fail(f"the library has no '{name}'{hint(name, library.names()) or ' (sim-sled scenario list)'}")
     return library.folder() / f"{name}.yaml"
 
 
@@ -427,22 +425,19 @@ def reference_command() -> None:
 
 def _say(outcome: Any, *, sentences: bool = False) -> None:
     """`sentences`: nothing in it is to be copied as it stands."""
-    sys.stderr.write(shown_lines(outcome.err))
+    # an excerpt of a file, with a mark under what is wrong, stays as it is
+    told = shown_lines(outcome.err).splitlines(keepends=True)
+    sys.stderr.write("".join(fitted(line, sys.stderr) if line.startswith("sim-sled: ") else line for line in told))
     text = shown_lines(outcome.out)
     sys.stdout.write(fitted(text) if sentences else text)
     raise typer.Exit(outcome.code)
-
-
-def _bad(text: str) -> NoReturn:
-    sys.stderr.write(shown_lines(f"sim-sled: {text}") + "\n")
-    raise typer.Exit(BAD_INPUT)
 
 
 def _duration(text: str | None) -> int | None:
     try:
         return None if text is None else parse_duration(text)
     except BadValue as error:
-        _bad(error.text)
+        fail(error.text)
 
 
 def _sequence(text: str | None) -> tuple[str, Path] | None:
@@ -450,7 +445,7 @@ def _sequence(text: str | None) -> tuple[str, Path] | None:
         return None
     hostname, equals, path = text.partition("=")
     if not equals or not path:
-        _bad(f"--sequence is HOSTNAME=FILE, not '{text}'")
+        fail(f"--sequence is HOSTNAME=FILE, not '{text}'")
     return hostname, Path(path)
 
 

@@ -88,6 +88,11 @@ class Outcome:
     err: str = ""
 
 
+def complaint(text: str, code: int = BAD_INPUT) -> Outcome:
+    """Of a command that says one sentence and no more."""
+    return Outcome("", code, f"sim-sled: {text}\n")
+
+
 Progress = Callable[[World], None]
 Player = Callable[[Sequence[Task]], Iterator[Played]]
 
@@ -167,10 +172,10 @@ def _more(options: RunOptions) -> str:
 
 def bad_variant(variant: str | None, sled_variant: str | None = None) -> Outcome | None:
     if variant is not None and variant not in VARIANTS:
-        return Outcome("", BAD_INPUT, f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}\n")
+        return complaint(f"no variant '{variant}'; there are: {', '.join(sorted(VARIANTS))}")
     if sled_variant is not None and sled_variant not in SLED_VARIANTS:
         known = ", ".join(sorted(SLED_VARIANTS))
-        return Outcome("", BAD_INPUT, f"no sled variant '{sled_variant}'; there are: {known}\n")
+        return complaint(f"no sled variant '{sled_variant}'; there are: {known}")
     return None
 
 
@@ -178,7 +183,7 @@ def bad_hazard(hazard: str | None) -> Outcome | None:
     """What is wrong with the name of a hazard; None if nothing is."""
     if hazard is None or hazard in KNOWN_HAZARDS:
         return None
-    return Outcome("", BAD_INPUT, f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}\n")
+    return complaint(f"no hazard '{hazard}'; there are: {', '.join(KNOWN_HAZARDS)}")
 
 
 def _flags(variant: str | None, sled_variant: str | None) -> str:
@@ -190,7 +195,7 @@ def unwritable(paths: Iterable[Path | None]) -> Outcome | None:
     """What is wrong with files that are to be written at the end of something long; None if nothing is."""
     for path in paths:
         if (why := why_unwritable(path)) is not None:
-            return Outcome("", BAD_INPUT, f"{why}\n")
+            return complaint(why)
     return None
 
 
@@ -199,7 +204,7 @@ def crowded(written: Mapping[str, Path | None], *, as_json: bool) -> Outcome | N
     found = [*(["--json"] if as_json else []), *(f"{name} -" for name, path in written.items() if path == Path("-"))]
     if len(found) < 2:
         return None
-    return Outcome("", BAD_INPUT, f"{found[0]} and {found[1]} both write to stdout; give one of them a file\n")
+    return complaint(f"{found[0]} and {found[1]} both write to stdout; give one of them a file")
 
 
 def _tasks(loaded: Iterable[Loaded], options: RunOptions) -> tuple[list[Task], str]:
@@ -340,9 +345,9 @@ def page_of_trace(path: str, out: Path, progress: Progress | None = None) -> Out
             recording = recording_of(again.result)
         write_text(out, in_one_file(recording))
     except TooManyEvents as error:
-        return Outcome("", BAD_INPUT, f"{path}: no page: {error}\n")
+        return complaint(f"{path}: no page: {error}")
     except (ValueError, IndexError) as error:
-        return Outcome("", BAD_INPUT, f"{path}: a line of it cannot be read: {error}\n")
+        return complaint(f"{path}: a line of it cannot be read: {error}")
     return Outcome(f"{out}\n", GOOD, notes)
 
 
@@ -359,11 +364,11 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
     try:
         recorded = read_trace(read_bounded(Path(path), TRACE_MAX).decode())
     except TooLong:
-        return Outcome("", BAD_INPUT, f"{path}: cannot be read: more than {TRACE_MAX // 2**20} MiB\n")
+        return complaint(f"{path}: cannot be read: more than {TRACE_MAX // 2**20} MiB")
     except (OSError, ValueError) as error:
-        return Outcome("", BAD_INPUT, f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}\n")
+        return complaint(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
     except BadTrace as error:
-        return Outcome("", BAD_INPUT, f"{path}: {error}\n")
+        return complaint(f"{path}: {error}")
     bad = bad_variant(recorded.variant or None, recorded.sled_variant or None)
     if bad is not None:
         return bad
@@ -412,7 +417,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
             return Outcome(f"{vmm} was never placed: no sled had room for it by then{others}\n", GOOD, notes)
         listed = ", ".join(homeless[:20]) + (", ..." if len(homeless) > 20 else "")
         room = f"; these found no room on any sled: {listed}" if homeless else ""
-        return Outcome("", BAD_INPUT, f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}\n")
+        return complaint(f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}")
     said = why(world, meant[-1])
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
     return Outcome(head + "".join(f"  {line}\n" for line in said), GOOD, notes)
@@ -489,11 +494,11 @@ def shrink_file(
     if key is None:
         [played] = many.play_all([task], 1)
         if played.result.good:
-            return None, Outcome("", FAILED, f"{path} does not fail with seed {task.seed}\n")
+            return None, complaint(f"{path} does not fail with seed {task.seed}", FAILED)
         key = played.result.failures[0].key
     small = shrink(task, key, jobs=jobs, told=told)
     if small is None:
-        return None, Outcome("", FAILED, f"{path} does not fail with '{key}' and seed {task.seed}\n")
+        return None, complaint(f"{path} does not fail with '{key}' and seed {task.seed}", FAILED)
     flag = _flags(variant, sled_variant)
     comment = (
         f"{small.text}\n"

@@ -6,19 +6,13 @@ Read before: cli/surface.py. Read next: cli/handoff.py, cli/main.py, cli/up.py.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT
-from nexus_client.dropshot.text import SocketAddress, peer_address, shown, shown_lines
-
-
-def fail(message: str) -> NoReturn:
-    """Say it and exit with 2."""
-    typer.echo(shown_lines(f"sim-sled: {message}"), err=True)
-    raise typer.Exit(BAD_INPUT)
+from nexus_client.dropshot.text import SocketAddress, peer_address, shown
+from sim_sled.cli.surface import fail
 
 
 def read_address(text: str) -> str:
@@ -70,5 +64,4 @@ def read_hardware(path: Path | None, flags: dict[str, Any], sled_id: UUID, addre
         return hardware_file.hardware(fields | given, str(path or "hardware"), at)
     except hardware_file.ConfigError as error:
         for problem in error.problems:
-            typer.echo(f"sim-sled: {shown(problem)}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+            fail(shown(problem))

@@ -21,8 +21,9 @@ from typing import Final, NoReturn, TextIO
 import typer
 
 from nexus_client.dropshot import streams
-from nexus_client.dropshot.command_line import INTERRUPTED
+from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED
 from nexus_client.dropshot.streams import CannotWrite, ReaderGone
+from nexus_client.dropshot.text import shown_lines
 
 _COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
 """`    again: sim-sled run ...`"""
@@ -82,6 +83,17 @@ def _interrupted(how_far: str) -> int:
     with contextlib.suppress(CannotWrite, ReaderGone):
         sys.stderr.write(f"\nsim-sled: interrupted{how_far}\n")
     return INTERRUPTED
+
+
+def say(message: str) -> None:
+    """One sentence on stderr, `sim-sled: ...`, in lines that fit a terminal."""
+    sys.stderr.write(fitted(shown_lines(f"sim-sled: {message}") + "\n", sys.stderr))
+
+
+def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
+    """Say it, and end the command."""
+    say(message)
+    raise typer.Exit(code)
 
 
 def fitted(text: str, stream: TextIO | None = None) -> str:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TextIO
 
 import typer
 from msgspec import Struct
@@ -30,6 +30,7 @@ from sim_sled import port_file as port_files
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import read_sled_address
+from sim_sled.cli.surface import fail, fitted, say
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
@@ -107,24 +108,24 @@ def up(
     from sim_sled.daemon import racks as known
 
     if known.NAME.fullmatch(name) is None:
-        _bad(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
+        fail(f"a rack's name is of a-z, 0-9 and '-', not {name!r}")
     if nexus is not None:
         try:
             nexus = peer_address(nexus)
         except ValueError as error:
-            _bad(f"--nexus: {error}")
+            fail(f"--nexus: {error}")
     if as_json and junit == Path("-"):
-        _bad("--json and --junit - both write to stdout; give --junit a file")
+        fail("--json and --junit - both write to stdout; give --junit a file")
     if junit is not None and workers > 1:
-        _bad("--junit and --workers do not go together: no single process sees the whole rack")
+        fail("--junit and --workers do not go together: no single process sees the whole rack")
     for each in (junit, port_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
-            _bad(why)
+            fail(why)
     if port_file is not None:
         try:
             port_files.prepare(port_file)
         except OSError as error:
-            _bad(f"cannot write {port_file}: {error.strerror or error}")
+            fail(f"cannot write {port_file}: {error.strerror or error}")
     told_as = _as_json if as_json else _banner
     if detach:
         raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
@@ -180,7 +181,7 @@ def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLev
         )  # fmt: skip
         return WorkersRack(spec, workers, rack.nexus, rack.names)
     except RackError as error:
-        _bad(str(error))
+        fail(str(error))
 
 
 async def _control(rack: Any, control: Guarded, scaled: Any) -> Any:
@@ -236,7 +237,7 @@ async def _serve(
                     if not await ending.unless(stop, rack.start()):
                         return stop.result()
             except RackError as error:
-                sys.stderr.write(f"sim-sled: {error}\n")
+                say(str(error))
                 return BAD_INPUT if isinstance(error, NotSoMany) else NO_NEXUS
             judging = _judging(rack, told, antithesis)
             try:
@@ -252,7 +253,7 @@ async def _serve(
                     judging.ending()
                 await rack.stop()
                 for each in rack.left_over:
-                    sys.stderr.write(f"sim-sled: not told to Nexus: {each.propolis_id} {each.state}: {each.why}\n")
+                    say(f"not told to Nexus: {each.propolis_id} {each.state}: {each.why}")
             if judging is not None and told is not None and told.junit is not None:
                 code = max(code, conclude(judging, told.scenario, told.junit))
                 known.ends_with(rack.name, code)
@@ -260,11 +261,11 @@ async def _serve(
                 judging.result()
             return code
     except known.NameTaken as error:
-        _bad(f"{error}; give another --name, or sim-sled down {rack.name}")
+        fail(f"{error}; give another --name, or sim-sled down {rack.name}")
     except ValueError as error:
-        _bad(str(error))
+        fail(str(error))
     except OSError as error:
-        sys.stderr.write(f"sim-sled: {error.strerror or error}\n")
+        say(error.strerror or str(error))
         return ADDRESS_IN_USE
 
 
@@ -390,7 +391,7 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
         # the name's own log is somebody else's as long as a rack of that name runs
         handle, written = tempfile.mkstemp(prefix=f"{name}.", suffix=".log", dir=where)
     except OSError as error:
-        _bad(f"cannot write {where}: {error.strerror}")
+        fail(f"cannot write {where}: {error.strerror}")
     with open(handle, "wb") as log:  # noqa: PTH123 -- it is open already
         process = subprocess.Popen(  # noqa: S603 -- our own command, as it was given
             [sys.executable, "-m", "sim_sled", *args],
@@ -410,7 +411,7 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
     except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
     code = process.wait()
-    sys.stderr.write(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")))
+    sys.stderr.write(fitted(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")), sys.stderr))
     Path(written).unlink()
     return code
 
@@ -436,7 +437,7 @@ def down(name: Name = None, rack: Rack = None) -> None:
             said = known.log_of(asked).read_text(encoding="utf-8", errors="replace").splitlines()
             known.log_of(asked).unlink()
             sys.stderr.write("".join(f"  {line}\n" for line in said[-LOG_SHOWN:]))
-            sys.stderr.write(f"sim-sled: rack {asked} was killed before; that was the end of its log, now removed\n")
+            say(f"rack {asked} was killed before; that was the end of its log, now removed")
             raise typer.Exit(NO_NEXUS)
     name, found = rack_named(asked)
     with known.ending(name) as ended, _last_words(name):
@@ -444,7 +445,7 @@ def down(name: Name = None, rack: Rack = None) -> None:
         until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
         while name in known.running():
             if time.monotonic() > until:  # noqa: TID251 -- same
-                _bad(f"rack {name} (process {found['pid']}) does not end")
+                fail(f"rack {name} (process {found['pid']}) does not end")
             time.sleep(_LOOK_S)
         code = ended()
     sys.stdout.write(f"rack {name} has ended\n")
@@ -516,7 +517,7 @@ def port(
         try:
             value = foreign.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            _bad(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
+            fail(f"{file} is no port file: {getattr(error, 'strerror', None) or error}")
     if field is None:
         sys.stdout.write("".join(f"{name}\n" for name in _fields(value)))
         return
@@ -525,7 +526,7 @@ def port(
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (KeyError, ValueError, IndexError, TypeError):
             there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
-            _bad(f"{field!r}: there is no {part!r}; there is: {there}")
+            fail(f"{field!r}: there is no {part!r}; there is: {there}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
 
 
@@ -536,8 +537,3 @@ def _fields(value: Any, before: str = "") -> Iterator[str]:
             yield from _fields(each, f"{before}.{name}" if before else str(name))
     else:
         yield before
-
-
-def _bad(text: str) -> NoReturn:
-    sys.stderr.write(f"sim-sled: {text}\n")
-    raise typer.Exit(BAD_INPUT)

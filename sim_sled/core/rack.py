@@ -542,6 +542,7 @@ class Rack:
             self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         elif vmm.vm is not None:  # it has nothing left to lose but the connections of who talks to it
             self._links.over(vmm, effects)
+            vmm.vm = None  # a target that has been told of it and dials now finds nobody
         if vmm.peer is not None:
             self._links.disconnect(vmm, effects)
         sled.outbox.forget(vmm.propolis_id)

@@ -379,8 +379,13 @@ class Control:
         name = call.text("name")
         self._played()
         if not self.daemon.fire(name):
-            known = [rule.when.manual for rule in self.daemon.engine.scenario.rules]
-            raise Refused(404, f"no rule waits for {name!r}{hint(name, known)}")
+            known = [rule.when.manual for rule in self.daemon.engine.scenario.rules if rule.when.manual]
+            there = (
+                f"; there are: {', '.join(known)}"
+                if known
+                else ": no rule of this scenario has `when: {manual: NAME}`"
+            )
+            raise Refused(404, f"no rule waits for {name!r}{hint(name, known) or there}")
         return Fired(fired=name)
 
     async def release(self, call: Call[None]) -> Released:

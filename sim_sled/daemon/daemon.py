@@ -253,7 +253,12 @@ class Daemon:
 
     def _gone(self, sled_id: UUID) -> None:
         """The cores know the sled no more. Raises ValueError if there is no such sled."""
-        sled, now_us = self.rack.sleds.get(sled_id), self.clock.now_us()
+        sled = self.rack.sleds.get(sled_id)
+        for propolis_id in [] if sled is None else list(sled.vmms):
+            # each in a turn of its own: the other side of its migration and whoever talks to its Propolis find out
+            ticket = self.ticket()
+            self._turn(contract.ForgetVmm(ticket, sled_id, propolis_id), ticket)
+        now_us = self.clock.now_us()
         self.rack.remove_sled(sled_id, now_us)
         if self.recorder is not None:
             self.recorder.leaves(sled_id, now_us)

@@ -127,7 +127,16 @@ class Said:
         return foreign.loads(self.body)
 
 
-NOT_THERE: Final = Said(503, "application/json", b'{"message": "this part of the rack is coming back"}')
+def not_there(*workers: Worker) -> Said:
+    """What is said for workers that do not answer."""
+    who = " and ".join(map(_sleds_of, workers)) or "the workers"
+    why = f"{who} cannot be asked: a worker that has ended is started again; try again in some seconds"
+    return Said(503, "application/json", json.dumps({"message": why}).encode())
+
+
+def _sleds_of(worker: Worker) -> str:
+    first, count = worker.spec.first, worker.spec.count
+    return f"sled-{first}" if count == 1 else f"sled-{first} to sled-{first + count - 1}"
 
 
 def rows() -> list[Operation[Front, Any]]:
@@ -189,10 +198,10 @@ class Front:
     # ---- one worker
 
     async def ask(self, worker: Worker, call: Call[Any], path: str | None = None) -> Said:
-        """The same request, of a worker; or only a look at `path` there. `NOT_THERE` if it does not answer."""
+        """The same request, of a worker; or only a look at `path` there. `not_there` if it does not answer."""
         ready, http = worker.ready, self._http
         if ready is None or http is None:
-            return NOT_THERE
+            return not_there(worker)
         request = call.request
         waits = request.path.endswith("/expect")
         try:
@@ -205,7 +214,7 @@ class Front:
             ) as response:
                 return Said(response.status, response.content_type, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return NOT_THERE
+            return not_there(worker)
 
     async def ask_all(self, call: Call[Any], path: str | None = None) -> list[Said]:
         """Everybody's answers, in order."""
@@ -224,7 +233,9 @@ class Front:
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
-                return _told(next((said for said in await self.ask_all(call) if said.good), NOT_THERE))
+                return _told(
+                    next((said for said in await self.ask_all(call) if said.good), not_there(*self._workers.all))
+                )
             case Spread.OWNER:
                 return _told(await self._owner(call))
         asked = [each.ready for each in self._workers.all]
@@ -260,7 +271,7 @@ class Front:
         if any(each.good for each in said):
             self._workers.given(rules)
         behind = [
-            f"sleds {worker.spec.first} to {worker.spec.first + worker.spec.count - 1}"
+            _sleds_of(worker)
             for worker, ready, each in zip(self._workers.all, asked, said, strict=True)
             if ready is not None and not each.good
         ]
@@ -284,7 +295,8 @@ class Front:
             return Said(409, "application/json", json.dumps({"message": said}).encode())
         if call.request.path.endswith("/expect"):
             return await self._first_to_see(call)
-        return min(found, key=lambda each: each.status)
+        # who is not there may have it: nobody knows that there is no such VMM
+        return next((said for said in found if said.status == 503), min(found, key=lambda each: each.status))
 
     async def _story(self, call: Call[Any]) -> Said:
         """With the lives that others of them know of the same instance, where they share a migration."""
@@ -309,7 +321,7 @@ class Front:
         """Nobody has it yet: whoever sees it in time."""
         asked = [asyncio.create_task(self.ask(each, call)) for each in self._workers.all]
         try:
-            last = NOT_THERE
+            last = not_there()
             for each in asyncio.as_completed(asked):
                 last = await each
                 if last.good and last.json().get("met"):

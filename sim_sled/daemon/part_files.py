@@ -5,9 +5,10 @@ Read next: daemon/recorder.py, daemon/scrubbing.py.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import SEEK_END
 from pathlib import Path
@@ -22,6 +23,8 @@ PART_BYTES: Final = 64 * 1024 * 1024
 
 TAIL_BYTES: Final = 2 * 1024 * 1024
 """Of a part, in which a line ends: the largest body has one MiB."""
+_BLOCKS_MAX: Final = 1024
+"""That a kernel takes at once."""
 ROOM: Final = 4
 """This part of all bytes is free after a checkpoint; the next one is due after half of that."""
 
@@ -70,7 +73,23 @@ class PartFiles:
         # without a buffer of ours: what is written is the kernel's, and outlives this process
         self._file = (self.folder / PART.format(self._part)).open("xb", buffering=0)
 
-    def write(self, block: bytes) -> None:
+    def write_all(self, blocks: Sequence[bytes | bytearray]) -> None:
+        """Blocks of whole lines with their ends. OSError.
+
+        In one call of the kernel, most of the time: after each the thread that wrote has to wait until the others of
+        this process let it run again.
+        """
+        size = sum(map(len, blocks))
+        if len(blocks) > _BLOCKS_MAX or self._in_part + size > self._part_bytes:
+            for each in blocks:
+                self.write(each)
+            return
+        done = os.writev(self._file.fileno(), blocks) if blocks else 0
+        self._count(done)
+        if done < size:
+            self._out(b"".join(blocks)[done:])
+
+    def write(self, block: bytes | bytearray) -> None:
         """Whole lines with their ends. OSError."""
         while self._in_part + len(block) > self._part_bytes:
             fit = block.rfind(b"\n", 0, max(self._part_bytes - self._in_part, 0)) + 1
@@ -125,10 +144,13 @@ class PartFiles:
         self._out(lines.written(header) + b"\n")
         self._in_part = 0  # of lines: one that is as large as a part has one for itself
 
-    def _out(self, block: bytes) -> None:
-        self._in_part += len(block)
-        self._size += len(block)
-        self.bytes += len(block)
+    def _count(self, size: int) -> None:
+        self._in_part += size
+        self._size += size
+        self.bytes += size
+
+    def _out(self, block: bytes | bytearray) -> None:
+        self._count(len(block))
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 from msgspec.structs import replace
 
 from nexus_client.dropshot.listen import Server, stop_accepting
@@ -103,7 +102,8 @@ class _Host:
 
     @property
     def vm(self) -> Vm:
-        vmm = self._daemon.rack.sleds[self._sled_id].vmms.get(self._propolis_id)
+        sled = self._daemon.rack.sleds.get(self._sled_id)
+        vmm = None if sled is None else sled.vmms.get(self._propolis_id)
         return self._nobody if vmm is None or vmm.vm is None else vmm.vm
 
     def handle(self, item: propolis.Input, /) -> list[propolis.Effect]:
@@ -134,6 +134,8 @@ class _Served:
     name: tuple[Any, ...] | None = None
     """(host, port) of its socket, once somebody has connected."""
     listener: asyncio.Server | None = None
+    web: Server | None = None
+    """Who has its connections, and ends them with it: the next VMM at its address is not asked over one of these."""
 
     @property
     def address(self) -> str | None:
@@ -197,9 +199,8 @@ class PropolisApis:
         self._daemon = daemon
         self._log = logs.get("propolis")
         self._served: dict[_Key, _Served] = {}
-        self._by_name: dict[tuple[Any, ...], _Served] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._web: Server | None = None
+        self._over = False
         self._knockers: _Knockers | None = None
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
@@ -231,6 +232,8 @@ class PropolisApis:
 
     def perform(self, effect: contract.FromPropolis) -> None:
         """In their order. The first one of a VMM opens its listener, the end of the process closes it."""
+        if self._over:
+            return  # its connections have just been cut, which its VMs notice, and nobody shall be there to ask them
         key = _key(effect.sled_id, effect.propolis_id)
         served = self._served.get(key)
         if served is None:
@@ -276,13 +279,13 @@ class PropolisApis:
         return None if served is None else served.address
 
     async def close(self) -> None:
-        """Close every listener and connection."""
+        """Close every listener and connection; none is opened any more."""
+        self._over = True
         for served in list(self._served.values()):
             self._close(served)
-        if self._knockers is not None:
-            self._knockers.close()
-        if self._web is not None:
-            await self._web.shutdown(_SHUTDOWN_S)
+        knockers, self._knockers = self._knockers, None
+        if knockers is not None:
+            knockers.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _open(self, served: _Served) -> None:
@@ -308,15 +311,12 @@ class PropolisApis:
         if knocker is None:
             return  # closed in this very turn of the loop
         served.name = knocker.getsockname()[:2]
-        self._by_name[served.name] = served
-        self._server(served)
-        if self._web is None:
-            self._web = make_server(self._resolve)
-        self._later(self._listen(served, knocker))
+        server = self._server(served)
+        served.web = make_server(lambda _request: server)
+        self._later(self._listen(served, served.web, knocker))
 
-    async def _listen(self, served: _Served, listening: socket.socket) -> None:
-        assert self._web is not None
-        listener = await asyncio.get_running_loop().create_server(self._web, sock=listening, backlog=BACKLOG)
+    async def _listen(self, served: _Served, web: Server, listening: socket.socket) -> None:
+        listener = await asyncio.get_running_loop().create_server(web, sock=listening, backlog=BACKLOG)
         if self._served.get(served.key) is served:
             served.listener = listener
         else:
@@ -350,12 +350,6 @@ class PropolisApis:
         except SledError:
             return  # it has ended by itself meanwhile
 
-    def _resolve(self, request: web.BaseRequest) -> PropolisServer | None:
-        transport = request.transport
-        name = transport.get_extra_info("sockname") if transport is not None else None
-        served = None if name is None else self._by_name.get(tuple(name[:2]))
-        return None if served is None else served.server
-
     def _close(self, served: _Served) -> None:
         self._served.pop(served.key, None)
         if self._knockers is not None and (knocker := self._knockers.take(served)) is not None:
@@ -363,15 +357,20 @@ class PropolisApis:
         listener, served.listener = served.listener, None
         if listener is not None:
             stop_accepting(listener)
-        if served.name is not None and self._by_name.get(served.name) is served:
-            del self._by_name[served.name]
         if served.server is not None and served.server.host is not None:
-            self._later(served.server.close())
+            self._later(_end(served.server, served.web))
 
     def _later(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _end(server: PropolisServer, web: Server | None) -> None:
+    """As the end of a process: whoever waits is cut off, whoever does not is disconnected."""
+    await server.close()
+    if web is not None:
+        await web.shutdown(_SHUTDOWN_S)
 
 
 def _spec_of(vmm_spec: SledSpec | None) -> Spec | None:

@@ -40,7 +40,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.play.baggage import Witness
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import ASKED, HEARD, PLAIN_BODIES, SHORT
+from sim_sled.recording.lines import ASKED_LINE, HEARD, PLAIN_BODIES, SHORT
 from sim_sled.recording.scribe import Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
@@ -88,13 +88,16 @@ class Recorder:
         self._folder = folder
         self._files = files
         self._scribe = Scribe()
+        self._said = self._scribe.said
         self._clerk = Clerk()
         self._behind_max = behind_bytes
         self._lines = bytearray()
         """Those that are no block yet. Of the loop alone."""
         self._asked: Any = None
         """The last turn, if that is likely to be a request: as a short line, and not written yet."""
-        self._blocks: deque[bytes | lines.Header] = deque()
+        self._version, self._version_json = "", b""
+        """Of the last request, which most others have, too."""
+        self._blocks: deque[bytearray | lines.Header] = deque()
         """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
         """In the blocks."""
@@ -160,7 +163,7 @@ class Recorder:
         except Exception as error:
             self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
             raise
-        if name in _REQUESTS and len(effects) == 1 and not self._scribe.said:
+        if name in _REQUESTS and len(effects) == 1 and not self._said:
             [effect] = effects
             if type(effect) is Reply and type(effect.value) in _STAY:
                 self._asked = now_us, name, item, effects
@@ -170,7 +173,7 @@ class Recorder:
             if type(effect) not in _SHORT_EFFECTS:
                 break
         else:
-            if not self._scribe.said:
+            if not self._said:
                 written = self._lines
                 before = len(written)
                 try:
@@ -242,31 +245,30 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def is_plain(self, op: str, values: tuple[Any, ...], target: str) -> bool:
+    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str) -> bytes | None:
         """See `http.app.Tap`, as the next two."""
-        return op in _PLAIN and target == lines.state_target(values[0])
+        if op in _PLAIN and target == lines.state_target(values[0]):
+            return lines.asked_of_whom(sled_id, target)
+        return None
 
-    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None) -> bool:
+    def went(self, mark: bytes, call: Call, version: str | None, body: bytes | None, answer: bytes | None) -> bool:
+        asked, state = self._asked, PLAIN_BODIES.get(body)
+        if asked is None or state is None or version is None or answer is None or call.request is None:
+            return False
+        at_us, _, item, _ = asked
         # The request's own objects are in the turn: so nothing has to be compared but them.
-        if self._asked is None or version is None or answer is None or call.request is None:
-            return False
-        at_us, _, item, _ = self._asked
-        state = None
-        if type(item) is PutState:
-            requested = item.requested
-            if requested is not call.body.state or body not in PLAIN_BODIES:
-                return False
-            state = requested.type
-        elif body is not None or call.request.body_exists:
-            return False
         if item.propolis_id is not call.path[0]:
             return False
+        if type(item) is PutState:
+            if body is None or item.requested is not call.body.state:
+                return False
+        elif body is not None or call.request.body_exists:
+            return False
         self._asked = None
+        if version != self._version:
+            self._version, self._version_json = version, lines.written(version)
         written = self._lines
-        target = call.request.raw_path
-        line = at_us, ASKED, item.ticket, item.sled_id, target, version, state, msgspec.Raw(answer)
-        _WRITE(line, written, len(written))
-        written += b"\n"
+        written += ASKED_LINE % (at_us, item.ticket, mark, self._version_json, state, answer)
         if len(written) >= BLOCK_BYTES:
             self._full()
         return True
@@ -306,7 +308,9 @@ class Recorder:
     def _settle(self) -> None:
         """The last turn was no request, or one that says more."""
         if self._asked is not None:
-            self._lines += block([self._asked])
+            written = self._lines
+            _WRITE(self._asked, written, len(written))
+            written += b"\n"
             self._asked = None
 
     def _full(self) -> None:
@@ -355,14 +359,13 @@ class Recorder:
         """What waits becomes a block. Of the loop."""
         self._settle()
         if self._lines:
-            made = bytes(self._lines)
-            self._lines.clear()
+            made, self._lines = self._lines, bytearray()
             self._since += len(made)
             with self._taking:
                 self._bytes += len(made)
                 self._blocks.append(made)
 
-    def _take(self) -> list[bytes | lines.Header]:
+    def _take(self) -> list[bytearray | lines.Header]:
         """All there is. Of the writing thread, which has the loop make a block for the next time."""
         if self._lines or self._asked is not None or (self._disk.failed and not self.ended):
             with suppress(RuntimeError):  # of a loop that is closed: whoever closes us has seen to it
@@ -387,7 +390,7 @@ class _Disk:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
+    def start(self, take: Callable[[], list[bytearray | lines.Header]]) -> None:
         """OSError if the first part cannot be made."""
         self._files.begin()
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
@@ -399,7 +402,7 @@ class _Disk:
             self._thread.join()
             self._files.close()
 
-    def _run(self, take: Callable[[], list[bytes | lines.Header]]) -> None:
+    def _run(self, take: Callable[[], list[bytearray | lines.Header]]) -> None:
         last = False
         while not last:
             last = self._stop.wait(FLUSH_S)
@@ -412,18 +415,27 @@ class _Disk:
                     with suppress(OSError):  # a torn line says as much
                         self._files.end(block([line(lines.End(end=self.failed))]))
 
-    def _write(self, blocks: list[bytes | lines.Header]) -> None:
-        for each in blocks:
-            if isinstance(each, lines.Header):
-                self._files.checkpoint(each)
+    def _write(self, waiting: list[bytearray | lines.Header]) -> None:
+        blocks: list[bytearray] = []
+        for each in waiting:
+            if not isinstance(each, lines.Header):
+                blocks.append(each)
                 continue
-            left = self._total - self._files.bytes
-            if len(each) > left:
-                why = f" ({self.lasts})" if self.lasts else ""
-                self.failed = f"the recording has reached its limit of bytes{why}"
-                self._files.write(_whole_lines(each, left) + block([line(lines.End(end=self.failed))]))
+            self._write_lines(blocks)
+            if self.failed:
                 return
-            self._files.write(each)
+            blocks = []
+            self._files.checkpoint(each)
+        self._write_lines(blocks)
+
+    def _write_lines(self, blocks: list[bytearray]) -> None:
+        left = self._total - self._files.bytes
+        if not blocks or sum(map(len, blocks)) <= left:
+            self._files.write_all(blocks)
+            return
+        why = f" ({self.lasts})" if self.lasts else ""
+        self.failed = f"the recording has reached its limit of bytes{why}"
+        self._files.write(_whole_lines(b"".join(blocks), left) + block([line(lines.End(end=self.failed))]))
 
 
 def _sleds(passage: Passage) -> Any:

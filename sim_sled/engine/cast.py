@@ -114,6 +114,9 @@ class Subject:
         """For `why`: what this rule was remembered for is over."""
         mark = next((note.mark for note in reversed(self.notes) if note.rule == rule), None)
         if mark is not None:
+            for i, note in enumerate(self.notes):
+                if note.rule == rule and note.stalls_until_us > now_us:
+                    self.notes[i] = attrs.evolve(note, stalls_until_us=now_us)
             self.notes.append(Note(now_us, rule, mark, text))
 
 

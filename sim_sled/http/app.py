@@ -76,11 +76,11 @@ class Over(Struct, frozen=True):
 class Tap(Protocol):
     """Who is told of requests when they are answered."""
 
-    def is_plain(self, op: str, values: tuple[Any, ...], target: str, /) -> bool:
-        """Whether `went` may know requests of this target, which is remembered."""
+    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str, /) -> bytes | None:
+        """By which `went` knows requests of this target, which remember it; None: it never does."""
 
-    def went(self, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
-        """A plain one was answered with 200. False: it says more than its turn, so `over` is to be told."""
+    def went(self, mark: bytes, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
+        """One of these was answered with 200. False: it says more than its turn, so `over` is to be told."""
 
     def over(self, exchange: Exchange, /) -> None:
         """Another one was answered."""
@@ -126,8 +126,8 @@ def make_server(
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
 _Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[_Response]]
-_Target: TypeAlias = tuple[Route, tuple[Any, ...], Mapping[str, Any], bool]
-"""Row, path values and query values of a request line, and whether it `is_plain` to the tap."""
+_Target: TypeAlias = tuple[Route, tuple[Any, ...], Mapping[str, Any], bytes | None]
+"""Row, path values and query values of a request line, and its mark of the tap."""
 _OK: Final = 200
 
 
@@ -166,7 +166,7 @@ class _App:
             if level is None:
                 level = self._level(header, request)
             key = (request.method, request.raw_path, level)
-            route, values, query, plain = self._targets.get(key) or self._target(*key)
+            route, values, query, mark = self._targets.get(key) or self._target(*key)
             decoder: Decoder[Any] | None = route.body
             call = Call(self._host, self._sled_id, values, None, level, query, request, route.op or "")
             if decoder is not None:
@@ -180,7 +180,9 @@ class _App:
             return failed
         tap = self._tap
         # most are no more than their turn; a value of its own for each would cost as much as all of the turn's line
-        if tap is not None and not (plain and answer.status == _OK and tap.went(call, header, body, answer.body)):
+        if tap is not None and (
+            mark is None or answer.status != _OK or not tap.went(mark, call, header, body, answer.body)
+        ):
             tap.over(self._exchange(request, header, call, body, answer.status))
         spoil = SPOIL.get()
         if spoil is not None:
@@ -235,8 +237,8 @@ class _App:
         path, query = split_target(target)
         route, variables = self._api.router.find(method, path, level)
         values = route.parse_path(variables)
-        plain = self._tap is not None and self._tap.is_plain(route.op or "", values, target)
-        found = route, values, route.parse_query(query), plain
+        mark = None if self._tap is None else self._tap.mark(self._sled_id, route.op or "", values, target)
+        found = route, values, route.parse_query(query), mark
         if len(target) <= TARGET_KEPT_MAX:
             if len(self._targets) >= TARGETS_KEPT:
                 self._targets.clear()

@@ -118,7 +118,8 @@ def set_right(facts: list[Fact], sleds: list[str]) -> tuple[dict[str, Skew], dic
     sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
     for fact in facts:
         if isinstance(fact, Published):
-            sent[(fact.vmm, fact.gen)].append(fact)
+            for who in {fact.vmm, fact.instance} - {""}:  # until 2023-10 reports were about instances
+                sent[(who, fact.gen)].append(fact)
     ahead: dict[tuple[str, str], list[int]] = defaultdict(list)  # (nexus host, sled): how far Nexus's clock is ahead
     exact: dict[tuple[str, str], list[int]] = defaultdict(list)  # the same by request ids: nearly no time between
     for fact in facts:
@@ -126,7 +127,7 @@ def set_right(facts: list[Fact], sleds: list[str]) -> tuple[dict[str, Skew], dic
             exact[(fact.host, ends[fact.req_id].host)].append(fact.at_us - ends[fact.req_id].at_us)
         elif isinstance(fact, Received) and fact.pushed:
             # the newest attempt is the one that arrived; of one that was repeated nobody can tell
-            attempts = sent.get((fact.vmm, fact.gen), [])
+            attempts = sent.get((fact.vmm or fact.instance, fact.gen), [])
             if len(attempts) == 1:
                 ahead[(fact.host, attempts[0].host)].append(fact.at_us - attempts[0].at_us)
     ahead |= exact

@@ -18,6 +18,7 @@ from nexus_client.dropshot.text import counted
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Observed, Op, Published, User
 from sim_sled.incident.life import (
+    CHECK_PERIOD_US,
     SECOND_US,
     SLOW_US,
     TEARDOWN,
@@ -26,13 +27,14 @@ from sim_sled.incident.life import (
     first,
     forgotten,
     is_target,
+    seen_late,
     told_end,
     unregistered,
     vanished_with_its_sled,
     wanted,
 )
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
-from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
 BOOT_US: Final = 20 * SECOND_US
@@ -48,6 +50,8 @@ MEMORY: Final = 4 * GIB
 """What is invented where no line has a VM's size."""
 CPUS_MAX: Final = 4_096
 """Of a sled, in the language."""
+_PAUSE_MAX_US: Final = 270 * SECOND_US
+"""Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -92,9 +96,14 @@ class _Deriver:
         """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
         Nexus has stopped doing that (LG 3 #1).
         """
-        for vmm in instance.vmms:
+        for i, vmm in enumerate(instance.vmms):
             if vmm.is_noise:
                 continue
+            if i == 0 and is_target(vmm):
+                self.draft.notes.append(
+                    f"{instance.shown} came from a sled whose log is not here: it starts where it came to."
+                )
+                break
             by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
             if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
                 self.draft.notes.append(
@@ -149,7 +158,7 @@ class _Deriver:
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
         elif begins is None or self._ran_before(instance):
             where = [at(begins.observed[0].where, "already there")] if begins is not None and begins.observed else []
-            self._create(instance, 0, size, where, doubt, start=True)
+            self._create(instance, 0, size, where, doubt if where else [*doubt, "it ran before"], start=True)
         elif starts and starts[0].at_us <= begins.first_us() + SECOND_US:
             # a start before there was a VMM: it existed, stopped
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
@@ -206,11 +215,21 @@ class _Deriver:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
         only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
         """
-        for vmm in instance.vmms:
+        for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            ran = first(vmm, "running")
+            if i and verb != "start" and ran is not None and _told_by_checks(_active_before(instance, i)):
+                took = ran.at_us - vmm.first_us()
+                ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
+                if ran.at_us <= at_us < ready:
+                    return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
+            later = 0
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
+                if edge == "rebooting -> running":  # a guest's own reboot comes so long after its start
+                    ready += later
+                later += self._more(edge, took)
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
@@ -252,6 +271,8 @@ class _Deriver:
         )
         for i, vmm in enumerate(instance.vmms):
             self._asked_of_propolis(instance, vmm)
+            if i == 0:
+                self._asked_before(instance, vmm)
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
@@ -300,6 +321,18 @@ class _Deriver:
                         [at(put.where, "PUT state")],
                         (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
+
+    def _asked_before(self, instance: Instance, vmm: Vmm) -> None:
+        """A VM that ran before the logs begin, and whose first word is what somebody asked for before that."""
+        seen = next(iter(vmm.observed), None)
+        verb = {"stopping": "stop", "stopped": "stop", "rebooting": "reboot"}.get("" if seen is None else seen.state)
+        if seen is None or verb is None or vmm.described is not None or vmm.registered is not None:
+            return
+        began = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
+        began += [user.at_us for user in instance.users if user.status < 400] + [each.at_us for each in vmm.wanted]
+        if not any(at_us <= seen.at_us + SECOND_US for at_us in began):
+            doubt = "who asked for it, or whether the guest did it, is before the logs begin"
+            self._wish(instance, verb, seen.at_us, [at(seen.where, f"{seen.state} already")], (doubt,))
 
     def _asked_of_propolis(self, instance: Instance, vmm: Vmm) -> None:
         """What Propolis says it was asked for where the log of its sled, which asked, is missing."""
@@ -350,7 +383,9 @@ class _Deriver:
                 gone = forgotten(vmm)
                 for edge, began, took, seen in edges(vmm):
                     agents_part = edge == TEARDOWN and seen.at_us == began
-                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or (agents_part and gone):
+                    if took > SLOW_US[edge] or blocked(vmm, began, began + took) or seen_late(vmm, began):
+                        continue
+                    if agents_part and gone:
                         continue
                     if edge != TEARDOWN:  # what a VMM does several times, like a reboot, took each time what it took
                         samples[edge].append((took, seen))
@@ -418,8 +453,12 @@ class _Deriver:
         return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
     def _after_storm(self, vmm: Vmm, told: Published) -> int:
-        later = [n.at_us + (n.retry_us or 0) for n in vmm.not_taken if n.at_us >= told.at_us]
-        return max(later, default=told.at_us) - told.at_us
+        """A replay may try again at other moments: a pause is at most as long as three times all before it."""
+        bad = [each for each in vmm.not_taken if not each.final]
+        if not bad:
+            return 0
+        later = max(each.at_us + (each.retry_us or 0) for each in bad) - told.at_us
+        return max(0, later) + min(_PAUSE_MAX_US, 3 * (bad[-1].at_us - bad[0].at_us))
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
@@ -455,6 +494,11 @@ class _Deriver:
             )
         for noted in incident.noted[:_NOTED_MAX]:
             draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
+        if 0 < incident.nexuses < len(incident.peers):
+            draft.doubts.append(
+                f"{len(incident.peers)} Nexuses asked these sleds for VMMs, and logs of {incident.nexuses} are here: "
+                "what users asked the others for is inferred."
+            )
         if incident.left_out:
             draft.notes.append(f"{counted(incident.left_out, 'VM')} only answered health checks: left out.")
         if not incident.has_nexus_log:
@@ -469,6 +513,12 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _told_by_checks(vmm: Vmm) -> bool:
+    """Whether only a health check could tell Nexus that it is lost: its own sled says nothing of its end."""
+    words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+    return not is_target(vmm) and TERMINAL.isdisjoint(each.state for each in words)
 
 
 def _active_before(instance: Instance, i: int) -> Vmm:

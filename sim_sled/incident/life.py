@@ -1,6 +1,8 @@
 """Questions about one VMM of an incident: how long its edges took, what its end was, what was forgotten.
 
-Read before: incident/timeline.py. Read next: incident/departures.py, incident/derive.py, incident/sheet.py.
+Read before: incident/timeline.py.
+Read next: incident/departures.py, incident/derive.py, incident/hosts.py, incident/reports.py, incident/requests.py,
+incident/sheet.py.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published, Wanted
-from sim_sled.incident.timeline import Incident, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 SECOND_US: Final = 1_000_000
 TEARDOWN: Final = "stopped -> destroyed"
@@ -23,9 +25,14 @@ SLOW_US: Final = {
     LEFT: 25 * SECOND_US,
     "rebooting -> running": 30 * SECOND_US,
 }
+CLIENT_US: Final = 60 * SECOND_US
+"""How long Nexus waits for an answer about a VMM (omicron#5235)."""
+ONE_CAUSE_US: Final = 5 * SECOND_US
+"""Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
+CHECK_PERIOD_US: Final = 30 * SECOND_US
+"""Between two health checks of a VMM (NX 4.5)."""
 SILENT_US: Final = 15 * SECOND_US
 """A log that ends that much sooner than the others has stopped, or is not the whole."""
-TERMINAL: Final = frozenset({"destroyed", "failed"})
 _NEAR_US: Final = SECOND_US // 10
 """Lines of two programs of one sled about one request are that near to it."""
 
@@ -51,6 +58,15 @@ def unregistered(vmm: Vmm) -> Asked | None:
 def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
     """A report that Nexus did not take meanwhile: then the agent observed nothing, whatever Propolis did."""
     return next((n for n in vmm.not_taken if not n.final and from_us <= n.at_us <= to_us), None)
+
+
+def seen_late(vmm: Vmm, seen_us: int) -> bool:
+    """Whether the agent saw a state only when it had told the one before it, and so did what it saw right then: when
+    Propolis came into it, it does not know.
+    """
+    before = max((each.at_us for each in vmm.observed if each.at_us < seen_us - _NEAR_US), default=seen_us)
+    exact = any(each.exact and each.at_us == seen_us for each in vmm.observed)
+    return not exact and blocked(vmm, before, seen_us) is not None
 
 
 def forgotten(vmm: Vmm) -> Asked | None:
@@ -117,3 +133,40 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     elif told is not None and stopped is not None and gone is None:
         found.append((TEARDOWN, stopped.at_us, told.at_us - stopped.at_us, stopped))
     return found
+
+
+def ran_before(vmm: Vmm) -> bool:
+    """Whether it was there before the logs begin: a replay registers and starts it, which is in no line."""
+    return not vmm.is_noise and vmm.described is None and vmm.registered is None
+
+
+def was_started(vmm: Vmm) -> bool:
+    """Whether it was asked to start; a target of a migration never is."""
+    started = ran_before(vmm) or any(each.op is Op.PUT_STATE for each in vmm.asked)
+    return not vmm.is_noise and not is_target(vmm) and started
+
+
+def starts_before(instance: Instance, vmm: Vmm) -> int:
+    """How many VMMs of an instance were started before this one."""
+    started = [each.id for each in instance.vmms if each is vmm or was_started(each)]
+    return started.index(vmm.id)
+
+
+def times_before(instance: Instance, state: str, at_us: int) -> int:
+    """How often VMMs of an instance had come into a state before."""
+    count = 0
+    for vmm in instance.vmms:
+        was = ""
+        seen = next(iter(vmm.observed), None)
+        begins = seen is None or seen.state in ("creating", "starting", "running")
+        if state == "running" and seen is not None and not begins and seen.at_us < at_us:
+            count += ran_before(vmm)  # it ran, before the logs begin
+        for each in vmm.observed:
+            count += each.state == state != was and each.at_us < at_us
+            was = each.state
+    return count
+
+
+def moves(vmm: Vmm) -> bool:
+    """Whether it was a side of a migration: its source stops unasked."""
+    return bool(vmm.migrated or vmm.phases) or any(p.migration_in or p.migration_out for p in vmm.published)

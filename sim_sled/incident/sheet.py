@@ -1,6 +1,7 @@
 """The sheet on which a scenario is drafted: entries with the lines they rest on, and the clock of the replay.
 
-Read before: incident/life.py. Read next: incident/derive.py, incident/departures.py.
+Read before: incident/life.py.
+Read next: incident/departures.py, incident/derive.py, incident/hosts.py, incident/reports.py, incident/requests.py.
 """
 
 from __future__ import annotations
@@ -91,13 +92,21 @@ def quoted(text: str) -> str:
 @attrs.define
 class Sheet:
     """A draft while it grows. `shift_us`: added to every time, so that VMs which ran before have booted. `longest`:
-    of each edge that has a latency, its upper bound, for which a replay may wait where the logs did not.
+    of each edge that has a latency, its upper bound, for which a replay may wait where the logs did not. `said`: what
+    has a rule already.
     """
 
     incident: Incident
     draft: Draft
     shift_us: int = 0
     longest: dict[str, int] = attrs.field(factory=dict)
+    said: set[tuple[str, str]] = attrs.field(factory=set)
+
+    def once(self, what: str, of: str) -> bool:
+        """Whether this is said for the first time of one VMM, sled or migration: several lines tell one thing."""
+        new = (what, of) not in self.said
+        self.said.add((what, of))
+        return new
 
     def t(self, us: int) -> int:
         """Time of the run."""

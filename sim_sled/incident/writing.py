@@ -90,7 +90,9 @@ def _quotes(entry: Entry) -> list[str]:
 
 def _comment(text: str) -> list[str]:
     """Text of a log never becomes a line of the scenario: whatever ends a line is gone."""
-    return [f"# {line}" for line in wrap(_flat(text), WIDTH - 2)] or ["#"]
+    return [f"# {line}" for line in wrap(_flat(text), WIDTH - 2, break_on_hyphens=False, break_long_words=False)] or [
+        "#"
+    ]
 
 
 def _flat(text: str) -> str:

@@ -60,6 +60,8 @@ _REMEMBERED: Final = 100_000
 """Texts and their stand-ins: some 30 MB."""
 _SHA: Final = 32
 """Bytes of a digest that stands as a list of numbers."""
+_SPELT: Final = 3
+"""Letters from which on a list of numbers is a text, a number for each byte: the serial number of an NVMe disk."""
 
 _THINGS: Final = re.compile(
     r"""
@@ -320,6 +322,8 @@ class StandIns:
         if isinstance(value, list):
             if _is_digest(value):
                 return list(bytes.fromhex(self._alike(bytes(value).hex())))
+            if _is_spelt(value, field):
+                return list(self._spelt(bytes(value)))
             return [self._value(each, field) for each in value]
         return value
 
@@ -425,6 +429,12 @@ class StandIns:
                 known = self.text(text)
             self._blobs[text] = known
         return known
+
+    def _spelt(self, data: bytes) -> bytes:
+        """As long, since some have a fixed length: what fills it up stays."""
+        said = data.rstrip(b"\0")
+        made = self._alike(said.decode()) if said.isascii() else self.chance.bytes(len(said), "bytes", said.hex())
+        return (made.encode() if isinstance(made, str) else made).ljust(len(data), b"\0")
 
     def _bytes(self, data: bytes) -> bytes:
         try:
@@ -571,6 +581,13 @@ def _json_of(text: str) -> Any:
 
 def _is_digest(value: list[Any]) -> bool:
     return len(value) == _SHA and all(type(each) is int and 0 <= each < 256 for each in value)
+
+
+def _is_spelt(value: list[Any], field: str) -> bool:
+    if not value or not all(type(each) is int and 0 <= each < 256 for each in value):
+        return False
+    said = bytes(value).rstrip(b"\0").decode("latin-1")
+    return field in PERSONAL or (said.isascii() and said.isprintable() and sum(map(str.isalpha, said)) >= _SPELT)
 
 
 def _address_of(text: str) -> IPv4Address | IPv6Address | None:

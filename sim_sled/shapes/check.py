@@ -43,7 +43,7 @@ def faults(document: str, schema: Mapping[str, Any], value: Any) -> list[str]:
     try:
         import jsonschema_rs  # noqa: PLC0415 -- an extra
     except ImportError:
-        raise NoValidator("pip install 'sim-sled[validate]'") from None
+        raise NoValidator("schemas are checked by an extra: pip install 'sim-sled[validate]'") from None
     whole = {"components": relax(shapes.document(document)["components"]), "allOf": [relax(schema)]}
     validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
     found = []

@@ -8,7 +8,6 @@ has with another document: most of the time goes into making requests, not into 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,19 +15,19 @@ from copy import deepcopy
 
 import pytest
 import requests
-import schemathesis
 import support.wire.openapi_sled as documents
 from conformance.test_api_answers import judge
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from support.daemon.running import Reply, running
+from support.profile import NIGHTLY, by_profile
 from support.rack.estate import POOLS
 
 from sim_sled.core.config import Hardware
 
-NIGHTLY = os.environ.get("SIM_SLED_PROFILE") == "nightly"
 LEVELS = list(documents.VERSIONS) if NIGHTLY else [1, 9, 22, 48]
-EXAMPLES = 40 if NIGHTLY else 4
+EXAMPLES = by_profile(2, nightly=40)
+"""Of each operation: the simplest request, and one that is drawn, which takes a tenth of a second."""
 ANSWER_S = 60.0
 
 NAMED = {
@@ -112,6 +111,8 @@ def changed(level):
 
 
 def operations_of(level):
+    import schemathesis  # a second, and every pytest worker collects this file
+
     own = deepcopy(documents.document(level))  # completed below; `changed` compares what was written
     document = {"openapi": "3.0.3", "info": {"title": "t", "version": f"{level}.0.0"}, **own}
     for method, path in documents.operations(level):
@@ -127,6 +128,7 @@ def operations_of(level):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.long
 def test_no_answer_that_nobody_named(level):

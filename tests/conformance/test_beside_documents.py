@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from support.profile import by_profile
 from support.wire.documents import load
 
 from sim_sled.companions.servers import Ports
@@ -20,7 +21,10 @@ from sim_sled.daemon.options import Options
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
+EXAMPLES = by_profile("6", nightly="100")
 
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("document", "where", "but"),
     [
@@ -46,7 +50,7 @@ async def test_every_answer_is_one_of_the_document(document, where, but, tmp_pat
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("schemathesis")), "run", str(path),
             "--url", f"http://{where(beside)}", "-H", f"api-version: {version}", "--seed", "7", "--no-color",
-            "--max-examples", "20", "--checks", CHECKS, "--request-timeout", "10",
+            "--max-examples", EXAMPLES, "--checks", CHECKS, "--request-timeout", "10",
             "--suppress-health-check", "all", "--phases", "coverage,fuzzing", *but,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

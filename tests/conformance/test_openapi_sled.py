@@ -11,6 +11,7 @@ import support.wire.openapi_sled as documents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
+from support.profile import by_profile
 
 from nexus_client.dropshot.json import Json
 from sim_sled.core import contract
@@ -154,11 +155,12 @@ def kind_at(level, method, path) -> Json:
     return ROUTER.find(method, re.sub(r"\{[^}]*\}", "x", path), level)[0].body
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", list(BODIES))
 def test_every_registration_of_the_document_is_taken(level):
     kind = kind_at(level, "PUT", VMM_PATH)
 
-    @settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=by_profile(5, nightly=100), suppress_health_check=list(HealthCheck), deadline=None)
     @given(bodies(level, "PUT", VMM_PATH))
     def check(body):
         registration = to_registration(kind.decode(json.dumps(body).encode()))

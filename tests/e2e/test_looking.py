@@ -177,12 +177,13 @@ async def test_an_empty_name_is_nobodys(rack, words):
     assert (code, "an empty text is nobody's name" in err) == (2, True), err
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x"])
+@pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x", "-a b/ü?x#y%2f"])
 async def test_whatever_a_name_is_made_of_it_is_looked_for(rack, name):
+    """One command for each, and each command for one that has all of it."""
     _, address = rack
     await injected(address, "web-1", "note: there are rules")  # without rules there is nothing to fire
-    for words in (["fire"], ["release"], ["why"], ["log"]):
-        code, _, err = await command(*words, "--at", address, "--", name)
+    for word in ("fire", "release", "why", "log") if len(name) > 5 else ("why",):
+        code, _, err = await command(word, "--at", address, "--", name)
         assert code == 2, err
         assert repr(name) in err, err
 
@@ -273,8 +274,11 @@ async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(
     names = {str(each.id): each.name for each in small.handles}
     assert (fired["hostname"], fired["sled"]) == ("web-1", names[fired["sled_id"]])
     assert all(event["sled"] == names[event["sled_id"]] for event in events)
+    assert (await get(address, "/vmms"))[1][0]["rule"] == "injected-1"
     assert (await command("release", "injected-1", "--at", address))[0] == 0
     await small.expect("web-1", "destroyed", within_s=60)
+    says = (await get(address, "/vmms/web-1"))[1]["says"]
+    assert says[-1].endswith(" lets it go on.")
     assert (await command("release", "injected-1", "--at", address))[0] == 2
 
 

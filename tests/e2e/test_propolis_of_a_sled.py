@@ -20,6 +20,12 @@ from support.propolis.specs import a_blob, a_disk, a_sled_spec, serial
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
+from propolis_stub.contract import Request
+from propolis_stub.pacers import SettablePacer
+from propolis_stub.presets import paces
+from propolis_stub.types import RequestKind
+from propolis_stub.waiting import Pace, Point
+from sim_sled.core.config import SledConfig
 from sim_sled.daemon import propolis_api
 from sim_sled.daemon.propolis_mode import PropolisMode
 
@@ -103,6 +109,94 @@ async def test_a_vmm_that_is_gone_does_not_listen_any_more():
         await nexus.heard(vmm, "destroyed")
         while side.daemon.propolis.address_of(side.sled_id, vmm) is not None:
             await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
+        async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await propolis.get(f"http://{addr}/instance")
+
+
+def migrating_for_ever():
+    """A pacer with which all else takes no time."""
+    pacer = SettablePacer(paces("instant"))
+    pacer.set(Point.M_RAM_PUSH, Pace(None))
+    return pacer
+
+
+async def said_by(addr):
+    """A connection to a VMM that has asked something, and has been answered."""
+    at = SocketAddress.parse(addr)
+    reader, writer = await asyncio.open_connection(at.host, at.port)
+    writer.write(b"GET /instance/migration-status HTTP/1.1\r\napi-version: 5.0.0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
+async def test_the_end_of_a_vmm_ends_its_connections_so_the_next_one_at_its_address_is_not_asked_over_them():
+    """As the end of a process: one that rests between two requests, and one over which nothing was ever asked."""
+    first, second, addr = uuid.uuid4(), uuid.uuid4(), address(9)
+    at = SocketAddress.parse(addr)
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.run(nexus, first, addr)
+        silent, one = await asyncio.open_connection(at.host, at.port)
+        resting, other = await said_by(addr)
+        async with side.http.delete(f"/vmms/{first}") as answer:
+            assert answer.status == 200
+        await side.run(nexus, second, addr)
+        async with asyncio.timeout(20):
+            assert await silent.read() == b""
+            assert (await resting.read()).endswith(b"}")  # of the answer that it had
+        for each in (one, other):
+            each.close()
+
+
+async def test_a_sled_that_leaves_takes_the_propolis_apis_of_its_vmms_along():
+    vmm, addr = uuid.uuid4(), address(10)
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.run(nexus, vmm, addr)
+        resting, writer = await said_by(addr)
+        await side.daemon.leave(side.sled_id)
+        async with asyncio.timeout(20):
+            await resting.read()
+        writer.close()
+        async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await propolis.get(f"http://{addr}/instance")
+
+
+async def test_a_sled_that_leaves_in_the_middle_of_a_migration_fails_the_other_side_as_everybody_sees():
+    source, target = uuid.uuid4(), uuid.uuid4()
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED, pacer=migrating_for_ever()) as side,
+        aiohttp.ClientSession(f"http://{address(12)}", headers=PROPOLIS_HEADERS) as propolis,
+    ):
+        other = SledConfig(uuid.uuid4(), "[::1]:0")
+        await side.daemon.join(other)
+        await side.run(nexus, source, address(11))
+        at = f"http://{side.daemon.addresses[other.sled_id]}/vmms/{target}"
+        body = register_body("migrating", migration_id=uuid.uuid4(), addr=address(12))
+        async with side.http.put(at, json=body) as answer:
+            assert answer.status == 200
+        asked = {"type": "migration_target", "value": {"src_propolis_addr": address(11)}}
+        async with side.http.put(f"{at}/state", json={"state": asked}) as answer:
+            assert answer.status == 200
+        await nexus.until(lambda: any(who == str(source) and told["migration_out"] for who, told in nexus.acked))
+        async with propolis.get("/instance/state-monitor", json={"gen": 0}) as answer:
+            seen = await answer.json()
+        poll = asyncio.create_task(propolis.get("/instance/state-monitor", json={"gen": seen["gen"] + 1}))
+        await side.daemon.leave(side.sled_id)
+        async with asyncio.timeout(20):
+            assert (await (await poll).json())["migration"]["migration_in"]["state"] == "Error"
+        await nexus.heard(target, "failed")
+
+
+async def test_a_daemon_that_has_ended_opens_nothing_for_a_vm_that_says_one_thing_more():
+    """What ends with its connections may be an input: the loss of a peer, a key at a console."""
+    vmm, addr = uuid.uuid4(), address(13)
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        await side.run(nexus, vmm, addr)
+        await side.daemon.stop()
+        side.daemon.propolis_input(side.sled_id, vmm, Request(RequestKind.REBOOT))
+        assert side.daemon.propolis.address_of(side.sled_id, vmm) is None
         async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
             with pytest.raises(aiohttp.ClientConnectionError):
                 await propolis.get(f"http://{addr}/instance")

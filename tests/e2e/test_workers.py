@@ -359,7 +359,14 @@ async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
     shared.rack.workers.all[1].ready = None
     status, answer = await shared.ask("/vmms")
     assert status == 503
-    assert "coming back" in answer["message"]
+    assert answer["message"].startswith("sled-3 to sled-4 cannot be asked: a worker that has ended is started again")
+
+
+async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):
+    shared = await start()
+    shared.rack.workers.all[1].ready = None
+    status, answer = await shared.ask("/vmms/web")
+    assert (status, answer["message"].split(":")[0]) == (503, "sled-3 to sled-4 cannot be asked")
 
 
 async def test_a_foreign_page_cannot_use_the_front(start):

@@ -8,6 +8,7 @@ The rules of one trigger are played side by side on sockets: they wait far more 
 
 import asyncio
 import re
+from functools import cache
 
 import pytest
 
@@ -103,8 +104,9 @@ def slower(text, times):
     return re.sub(r"(\d+)ms", lambda match: f"{int(match[1]) * times}ms", text)
 
 
-def scenarios():
-    """(trigger, action) -> scenario, of those that the language allows."""
+@cache
+def allowed():
+    """(trigger, action) -> scenario, of those that the language allows; made when they are first played."""
     found = {}
     for trigger in TRIGGERS:
         for action in ACTIONS:
@@ -114,13 +116,16 @@ def scenarios():
     return found
 
 
-ALLOWED = scenarios()
-SCENARIOS = {
-    pair: scenario
-    for pair, scenario in ALLOWED.items()
-    if not any(only.world is World.SOCKETS for _, only in only_somewhere(scenario))
-}
-"""Those that mean the same in both worlds: all but what `language/worlds.py` names, which `check` and `run` tell."""
+@cache
+def compared():
+    """Those that mean the same in both worlds: all but what `language/worlds.py` names, as `check` and `run` tell."""
+    return {
+        pair: scenario
+        for pair, scenario in allowed().items()
+        if not any(only.world is World.SOCKETS for _, only in only_somewhere(scenario))
+    }
+
+
 COMPARED = {
     "registered",
     "propolis",
@@ -183,19 +188,19 @@ def differences(wanted, sockets):
 
 def test_every_action_and_every_trigger_is_played():
     """An action whose example no trigger takes would be compared nowhere."""
-    assert {trigger for trigger, _ in ALLOWED} == set(On) == set(TRIGGERS)
-    assert {action for _, action in ALLOWED} == set(ACTIONS)
+    assert {trigger for trigger, _ in allowed()} == set(On) == set(TRIGGERS)
+    assert {action for _, action in allowed()} == set(ACTIONS)
 
 
 def test_the_language_refuses_what_makes_no_sense_and_nothing_else():
     """How many pairs there are; a smaller number means that somebody forbade something."""
-    print(f"{len(SCENARIOS)} of {len(TRIGGERS) * len(ACTIONS)} pairs are allowed")
-    assert len(SCENARIOS) >= 180
+    print(f"{len(compared())} of {len(TRIGGERS) * len(ACTIONS)} pairs are allowed")
+    assert len(compared()) >= 180
 
 
 def test_what_only_one_world_can_do_is_this_much_and_no_more():
     """Each is one more thing that a scenario cannot be trusted with; so that none is added unseen."""
-    assert set(ALLOWED) - set(SCENARIOS) == {("response", "set_state")}
+    assert set(allowed()) - set(compared()) == {("response", "set_state")}
 
 
 def at(pace, monkeypatch):
@@ -213,7 +218,7 @@ def at(pace, monkeypatch):
 def test_each_action_means_the_same_under(trigger, monkeypatch):
     logs.configure(level="critical")
     at(1, monkeypatch)
-    wanted = {pair: scenario for pair, scenario in SCENARIOS.items() if pair[0] == trigger}
+    wanted = {pair: scenario for pair, scenario in compared().items() if pair[0] == trigger}
     found = differences(wanted, asyncio.run(on_real_sockets(wanted, SIDE_BY_SIDE)))
     for pace in AGAIN:
         at(pace, monkeypatch)

@@ -6,23 +6,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.profile import by_profile
 
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import play
 
 TESTS = Path(__file__).parents[1]
+SEEDS = by_profile(("1",), nightly=("1", "2", "3"))
 
 
 def digests(hash_seed, jobs):
     env = os.environ | {"PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    command = [sys.executable, str(TESTS / "support" / "scenarios" / "trace_digests.py"), str(jobs), "1", "2", "3"]
+    command = [sys.executable, str(TESTS / "support" / "scenarios" / "trace_digests.py"), str(jobs), *SEEDS]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 @pytest.mark.long
+@pytest.mark.nightly
 def test_every_scenario_plays_the_same_in_any_process():
     first = digests(0, jobs=1)
-    assert len(first.splitlines()) == 3 * len(list((TESTS.parent / "scenarios").glob("*.yaml")))
+    assert len(first.splitlines()) == len(SEEDS) * len(list((TESTS.parent / "scenarios").glob("*.yaml")))
     assert digests(4242, jobs=2) == first
 
 

@@ -120,7 +120,7 @@ def must(what: object, otherwise: str) -> None:
 
 
 STORIES: dict[int, tuple[str, Callable[[Teller], None]]] = {}
-SLOW = {1, 3, 8, 10, 11}
+SLOW = {1, 3, 8, 9, 10, 11}
 """Minutes, or a browser: only by `make stories`. Their parts have tests of their own."""
 
 

@@ -24,9 +24,10 @@ def address(host: int) -> str:
 class Side:
     """One daemon with one sled, and a client of it."""
 
-    def __init__(self, nexus, mode, record=None):
+    def __init__(self, nexus, mode, record=None, pacer=None):
         self.sled_id = uuid.uuid4()
-        options = Options(nexus=nexus.address, pacer=PresetPacer("instant"), propolis=mode, shutdown_wait_s=0.2)
+        pacer = pacer or PresetPacer("instant")
+        options = Options(nexus=nexus.address, pacer=pacer, propolis=mode, shutdown_wait_s=0.2)
         self.daemon = Daemon([SledConfig(self.sled_id, "[::1]:0")], options, recorder=record)
 
     async def __aenter__(self):

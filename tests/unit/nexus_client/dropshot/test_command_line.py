@@ -80,6 +80,13 @@ def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
 
 
+@pytest.mark.parametrize("said", [["--identity", "web-1"], [ID, "web-1"]])
+def test_what_is_no_uuid_is_named(said):
+    done = CliRunner().invoke(app, said)
+    assert done.exit_code == 2
+    assert "'web-1' is not a UUID\n" in done.output
+
+
 @pytest.fixture
 def program():
     """Two commands and a group with one, and the names of those that were described."""

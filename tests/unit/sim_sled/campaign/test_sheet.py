@@ -26,14 +26,14 @@ expect: [{after: {rule: dies}, within: 1s, that: {vmm: failed}}]
 """
 
 
-def job(variant=None):
-    scenario, problems = parse_scenario(TEXT)
+def job(variant=None, text=TEXT):
+    scenario, problems = parse_scenario(text)
     assert scenario is not None, problems.text()
     return Job("x.yaml", scenario, How(variant=variant))
 
 
-def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None, version="1"):
-    one = job(variant)
+def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None, version="1", text=TEXT):
+    one = job(variant, text)
     sheet = Sheet.open(path, head_of(one, f"from {first}", version), resume=resume)
     try:
         return explore(one, OneByOne(first), runs, sheet=sheet, stop_after=stop_after)
@@ -93,9 +93,15 @@ def test_a_failure_in_the_file_ends_a_campaign_that_wants_one(tmp_path, whole):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        pytest.param({"first": 5}, "seeds 'from 0', now 'from 5'", id="other seeds"),
-        pytest.param({"variant": "no-watcher"}, "variant None, now 'no-watcher'", id="a wrong Nexus"),
-        pytest.param({"version": "2"}, "version '1', now '2'", id="other code"),
+        pytest.param({"first": 5}, r"\(seeds from 0, now from 5\)", id="other seeds"),
+        pytest.param({"variant": "no-watcher"}, r"\(variant none, now no-watcher\)", id="a wrong Nexus"),
+        pytest.param({"version": "2"}, r"\(sim-sled 1, now 2\)", id="other code"),
+        pytest.param(
+            {"text": TEXT.replace("30%", "31%")}, r"\(what the scenario's files say has changed\)", id="edited"
+        ),
+        pytest.param(
+            {"text": TEXT.replace("name: x\n", "name: y\n")}, r"\(scenario x, now y\)", id="another scenario"
+        ),
     ],
 )
 def test_the_file_of_another_campaign_is_refused_and_stays_as_it_is(tmp_path, whole, change, why):

@@ -101,9 +101,14 @@ def test_every_part_decides_something(part):
     crowd = LIBRARY["nexus-outage"]
     # faults and places need each other; so both are looked at with faults that are there
     base = with_byte(0, "faults", 3)
-    drawn = {print_scenario(swarmed(crowd, with_byte(base, part, byte))) for byte in range(16)}
-    assert len(drawn) > 1
-    assert len({print_scenario(swarmed(crowd, with_byte(base, "chance", byte))) for byte in range(16)}) == 1
+    drawn = (print_scenario(swarmed(crowd, with_byte(base, part, byte))) for byte in range(16))
+    first = next(drawn)
+    assert any(other != first for other in drawn)
+
+
+def test_the_chance_of_a_run_decides_nothing_of_what_is_played():
+    crowd = LIBRARY["nexus-outage"]
+    assert len({print_scenario(swarmed(crowd, with_byte(0, "chance", byte))) for byte in range(16)}) == 1
 
 
 def test_one_number_is_the_whole_run(tmp_path):
@@ -243,7 +248,8 @@ def test_a_nexus_that_dies_does_so_at_every_point():
 @pytest.mark.long
 def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_number_of_players(tmp_path):
     one = job("stuck-stop")
-    runs = sum(ROUNDS[:3]) + 5
+    first, second = ROUNDS[0], ROUNDS[0] + ROUNDS[1]
+    runs = second + 3
 
     def campaign(path, place=None, *, resume=False):
         guide = Guided(3)
@@ -257,8 +263,7 @@ def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_num
     bytes_ = (tmp_path / "whole").read_bytes()
     assert whole.covered > 100
     lines = bytes_.splitlines(keepends=True)
-    first, second = ROUNDS[0], ROUNDS[0] + ROUNDS[1]
-    for at in (1, first, first + 1, second + 2, sum(ROUNDS[:3]) + 2):
+    for at in (1, first, first + 1, second + 2):
         path = tmp_path / f"cut-{at}"
         path.write_bytes(b"".join(lines[:at]) + b'{"seed"')
         assert campaign(path, resume=True).covered == whole.covered

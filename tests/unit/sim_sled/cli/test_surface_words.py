@@ -2,12 +2,15 @@
 
 import io
 import shutil
+import sys
 from os import terminal_size
 
+import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim_sled.cli.surface import fitted, wrapped
+from sim_sled.cli.surface import fail, fitted, say, wrapped
 
 LONG = "       Propolis waits for starting block backends (backends), due at 31.202 s, and nothing else\nshort\n"
 
@@ -32,6 +35,23 @@ def test_in_a_pipe_nothing_is_broken(monkeypatch):
     terminal.isatty = lambda: True
     assert fitted(LONG, pipe) == LONG
     assert fitted(LONG, terminal) == wrapped(LONG, 40)
+
+
+def test_a_complaint_fits_the_terminal_and_cannot_speak_to_it(monkeypatch):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: terminal_size((40, 20)))
+    monkeypatch.setattr(sys, "stderr", terminal := io.StringIO())
+    terminal.isatty = lambda: True
+    say("\x1b[2Jno rack runs here, and none has run before")
+    told = terminal.getvalue()
+    assert told.startswith("sim-sled: ")
+    assert "\x1b" not in told
+    assert max(map(len, told.splitlines())) <= 40
+
+
+def test_a_command_that_fails_says_why_in_one_sentence(capsys):
+    with pytest.raises(typer.Exit) as end:
+        fail("no such file")
+    assert (end.value.exit_code, capsys.readouterr().err) == (2, "sim-sled: no such file\n")
 
 
 @given(st.text(st.sampled_from("ab é/-\n"), max_size=300), st.integers(1, 120))

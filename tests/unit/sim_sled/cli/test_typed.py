@@ -133,3 +133,10 @@ def test_what_has_work_beside_another_option_is_taken():
         == "--propolis-net means nothing beside --propolis none"
     )
     assert net.broken({"--propolis": "loopback", "--propolis-net": ()}) is None
+
+
+def test_what_switches_an_option_off_is_named_as_it_was_typed(capsys):
+    [explore] = [command for _, path, command, _ in RULES if path == ["explore"]][:1]
+    with pytest.raises(SystemExit):
+        explore.main(["happy", "--no-guide"], prog_name="sim-sled")
+    assert capsys.readouterr().err == "sim-sled: --no-guide needs --swarm\n"

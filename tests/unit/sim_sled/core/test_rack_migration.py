@@ -401,6 +401,19 @@ def test_a_source_that_is_gone_is_not_imagined_and_no_guest_comes_from_nowhere(g
     assert texts == [f"source {address_of(V1)} gone from this rack"]
 
 
+def test_a_source_that_has_ended_and_is_forgotten_before_it_is_dialled_is_nobody():
+    """It refuses nothing, and nobody is asked what it takes along: whoever would serve it is gone, too."""
+    driver = pair(pacer=ScriptedPacer(1_000, {(V2, Point.M_CONNECT): Pace(10 * SECOND)}))
+    driver.put(IN, V2, on=SLED_B)
+    driver.put(STOPPED, V1)
+    driver.wait(SECOND)
+    assert isinstance(refused(driver.get, V1), errors.NoSuchVmm)
+    driver.run_until_idle()
+    assert sides(driver) == (("destroyed", None), ("failed", "failed"))
+    texts = [each.data for each in driver.happened if each.kind is Kind.MIGRATION and each.propolis_id == V2]
+    assert texts == [f"source {address_of(V1)} in this rack"]
+
+
 def test_an_address_is_free_again_when_its_vmm_is_gone():
     driver = pair()
     driver.unregister(V1)

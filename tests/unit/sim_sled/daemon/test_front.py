@@ -56,7 +56,7 @@ async def test_a_worker_is_asked_for_what_the_front_was_asked_for(target, arrive
         (
             "does not answer",
             503,
-            "sleds 3 to 4 have not taken the rules",
+            "sled-3 to sled-4 have not taken the rules",
         ),
     ],
 )

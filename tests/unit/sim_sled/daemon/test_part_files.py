@@ -1,6 +1,7 @@
 """The parts of a recording on a disk that takes no more, and in a folder that somebody else has taken."""
 
 import errno
+import os
 
 import pytest
 
@@ -22,6 +23,38 @@ class FullDisk:
 
     def close(self):
         self.file.close()
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 20, 4_000, 30], ids=["in one part", "in several", "a line has a part"])
+def test_blocks_are_written_as_if_each_had_come_alone(tmp_path, part_bytes):
+    blocks = [b"[%d]\n" % number * 3 for number in range(1_500)]
+    both = [PartFiles(tmp_path / name, part_bytes) for name in ("all", "each")]
+    for files in both:
+        files.of = "x"
+        files.begin()
+        for at in range(0, len(blocks), 1_100):  # more than a kernel takes, and fewer
+            some = blocks[at : at + 1_100]
+            if files is both[0]:
+                files.write_all(some)
+            else:
+                for block in some:
+                    files.write(block)
+        files.write_all([])
+        files.close()
+    assert both[0].bytes == both[1].bytes
+    texts = [[part.read_bytes() for part in sorted(files.folder.iterdir())] for files in both]
+    assert texts[0] == texts[1]
+    assert (len(texts[0]) > 1) == (part_bytes < 10_000)
+
+
+def test_what_a_kernel_does_not_take_at_once_is_written_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "writev", lambda file, blocks: os.write(file, b"".join(blocks)[:5]))
+    files = PartFiles(tmp_path / "r")
+    files.begin()
+    files.write_all([b"[1]\n", b"[2]\n", b"[3]\n"])
+    files.close()
+    assert (tmp_path / "r" / "part-00001.jsonl").read_bytes() == b"[1]\n[2]\n[3]\n"
+    assert files.bytes == 12
 
 
 @pytest.mark.parametrize("room", range(0, 24, 5))

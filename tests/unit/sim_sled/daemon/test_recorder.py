@@ -12,11 +12,23 @@ from nexus_client import types
 from nexus_client.codec import encode
 from nexus_client.outbox import Delivered
 from sim_sled.core import contract
-from sim_sled.daemon.recorder import Recorder
+from sim_sled.daemon.part_files import PartFiles
+from sim_sled.daemon.recorder import Recorder, _Disk
 from sim_sled.http.exchange import Exchange
 from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
-from sim_sled.recording.lines import SHORT, BadLine, Http, Turn, asked_of, read, state_target
+from sim_sled.recording.lines import (
+    FORMAT,
+    SHORT,
+    BadLine,
+    Header,
+    Http,
+    Turn,
+    asked_of,
+    asked_of_whom,
+    read,
+    state_target,
+)
 from sim_sled.recording.scribe import block
 
 SLED, VMM = UUID(int=1), UUID(int=2)
@@ -41,6 +53,9 @@ def lines(recorder):
     return [read(each) for each in bytes(recorder._lines).splitlines()]
 
 
+MARK = asked_of_whom(SLED, state_target(VMM))
+
+
 def call(item, body=None, *, with_body=False):
     decoded = None if body is None else types.VmmPutStateBody(item.requested)
     request = SimpleNamespace(body_exists=with_body, raw_path=state_target(VMM))
@@ -61,7 +76,7 @@ def test_a_turn_has_the_short_line_of_its_input(recorder, item):
 )
 def test_a_request_that_says_no_more_than_its_input_stands_in_the_line_of_its_turn(recorder, item, body):
     turn(recorder, item, ANSWER)
-    assert recorder.went(call(item, body), "48.0.0", body, encode(ANSWER[0].value))
+    assert recorder.went(MARK, call(item, body), "48.0.0", body, encode(ANSWER[0].value))
     turn(recorder, STEP)
     line, step = lines(recorder)
     plain = read(block([(5, SHORT[type(item)], item, ANSWER)]))
@@ -89,7 +104,7 @@ OTHER_STATE = contract.PutState(7, SLED, VMM, types.VmmStateRequested(types.Aske
 )
 def test_a_request_that_says_more_has_a_line_of_its_own(recorder, item, of, version, body):
     turn(recorder, item, ANSWER)
-    assert not recorder.went(of, version, body, b"{}")
+    assert not recorder.went(MARK, of, version, body, b"{}")
     recorder.over(Exchange(SLED, "op", "PUT", "/x", version, 200, body, fits=True, has_body=body is not None))
     alone, request = lines(recorder)
     assert alone == read(block([(5, SHORT[type(item)], item, ANSWER)]))
@@ -105,11 +120,11 @@ def test_only_the_turn_of_the_last_line_is_a_request_and_of_one_only(recorder, b
         case "end":
             recorder.end("no more")
         case "again":
-            assert recorder.went(call(GET), "48.0.0", None, b"{}")
+            assert recorder.went(MARK, call(GET), "48.0.0", None, b"{}")
         case "block":
             recorder._flush()
     before = bytes(recorder._lines)
-    assert not recorder.went(call(GET), "48.0.0", None, b"{}")
+    assert not recorder.went(MARK, call(GET), "48.0.0", None, b"{}")
     assert bytes(recorder._lines) == before
 
 
@@ -123,12 +138,25 @@ def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     assert odd.out == [{"Reply": "cannot be written down"}]
 
 
+def test_a_checkpoint_makes_room_before_anything_is_too_much(tmp_path):
+    files = PartFiles(tmp_path / "full", total_bytes=100)
+    files.begin()
+    files.write(b"[1]\n" * 30)
+    disk = _Disk(files, 100)
+    disk._write([Header(recording=FORMAT, of=files.of, part=2, state="x"), bytearray(b"[2]\n")])
+    files.close()
+    assert disk.failed == ""
+    [left] = (tmp_path / "full").iterdir()
+    assert left.read_text().splitlines()[1:] == ["[2]"]
+
+
 @pytest.mark.parametrize("target", ["/vmms/{vmm}/state?x=1", "/vmms/{upper}/state", "//vmms/{vmm}/state"])
 def test_only_a_target_that_is_written_plainly_is_plain(recorder, target):
     vmm = UUID("abcdefab-0000-4000-8000-000000000001")
-    assert recorder.is_plain("vmm_put_state", (vmm,), f"/vmms/{vmm}/state")
-    assert not recorder.is_plain("vmm_put_state", (vmm,), target.format(vmm=vmm, upper=str(vmm).upper()))
-    assert not recorder.is_plain("vmm_register", (vmm,), f"/vmms/{vmm}/state")
+    plain = f"/vmms/{vmm}/state"
+    assert recorder.mark(SLED, "vmm_put_state", (vmm,), plain) == asked_of_whom(SLED, plain)
+    assert recorder.mark(SLED, "vmm_put_state", (vmm,), target.format(vmm=vmm, upper=str(vmm).upper())) is None
+    assert recorder.mark(SLED, "vmm_register", (vmm,), plain) is None
 
 
 @pytest.mark.parametrize(

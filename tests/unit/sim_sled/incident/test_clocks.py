@@ -1,6 +1,7 @@
 """Times that their neighbours make impossible, and clocks that nobody has set."""
 
-from sim_sled.incident.clocks import DAY_US, Steady
+from sim_sled.incident.clocks import DAY_US, Steady, set_right
+from sim_sled.incident.facts import Published, Received
 from sim_sled.incident.lines import LogLine, Reading, Where
 
 NOW = 1_790_000_000_000_000
@@ -51,3 +52,13 @@ def test_a_sled_that_has_not_found_the_time_is_not_garbled_and_keeps_its_order()
     shown, odd = passed(0, "1986", "1986", 1.5, 1.6)
     assert [number for number, _ in shown] == [1, 2, 3, 4, 5]
     assert odd == 0
+
+
+def test_reports_of_2023_are_about_instances_and_set_clocks_right_too():
+    one = {"where": Where("a", 1), "state": "running", "gen": 3}
+    facts = [
+        Published(**one, host="BRM1", at_us=NOW, vmm="vmm", instance="one"),
+        Received(**one, host="nexus", at_us=NOW + 400_000, instance="one", pushed=True),
+    ]
+    skews, _ = set_right(facts, ["BRM1"])
+    assert skews["nexus"].offset_us == -400_000

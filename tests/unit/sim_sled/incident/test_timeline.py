@@ -57,3 +57,18 @@ def test_a_report_that_was_repeated_says_nothing_of_a_clock():
     )
     assert seen.skews["nexus-1"] == Skew(-3 * S, 0, 1)
     assert [(each.at_us - TODAY) / S for each in seen.vmms[VM].received] == [100, 230]
+
+
+def test_the_agent_may_tell_late_what_propolis_has_left_already():
+    """It had to repeat a report meanwhile, and then comes by each of them."""
+    seen = incident(
+        fact(Observed, 10, state="running", exact=True),
+        fact(Observed, 10.1, state="running"),
+        fact(Observed, 30, state="stopping", exact=True),
+        fact(Observed, 30.2, state="stopped", exact=True),
+        fact(Observed, 31, state="destroyed", exact=True),
+        fact(Observed, 50, state="stopping"),
+        fact(Observed, 50.1, state="stopped"),
+        fact(Observed, 50.2, state="destroyed"),
+    )
+    assert states(seen) == [("running", 10), ("stopping", 30), ("stopped", 30.2), ("destroyed", 31)]

@@ -170,6 +170,24 @@ def test_keys_are_as_long_as_they_were_and_of_the_same_letters():
     assert pem.startswith("-----BEGIN CERTIFICATE-----\n")
 
 
+def test_a_name_that_stands_as_a_list_of_its_bytes_is_another_one_as_long():
+    """The serial number of an NVMe disk is the name of the disk so, in 20 bytes: in a specification, and in the one
+    that migrates as a text in a text.
+    """
+    disk = {"serial_number": list(b"pros-7".ljust(20, b"\0")), "any": list(b"prosperity")}
+    mute = {"serial_number": [7, 200, 0, 9], "ports": [22, 80, 12], "cpus": list(range(60)), "empty": []}
+    text = json.dumps({"text": json.dumps(disk, separators=(",", ":"))}, separators=(",", ":"))
+    [made] = scrubbed(Turn(at=1, item=[disk, mute, text], out=[]))
+    found, other, inner = made.item
+    assert json.loads(json.loads(inner)["text"]) == found
+    for field, old in disk.items():
+        assert len(found[field]) == len(old)
+    assert bytes(found["serial_number"]).endswith(b"\0" * 14)
+    assert b"pros" not in bytes(found["serial_number"]) + bytes(found["any"])
+    assert other["serial_number"] != mute["serial_number"]
+    assert other == {**mute, "serial_number": other["serial_number"]}
+
+
 def test_pools_and_serials_of_a_sled_follow_from_nothing_any_more():
     line = explicit(Header(recording=1, of="0", part=1, sleds=[form(SledConfig(SLED))]))
     [made] = scrubbed(line)

@@ -1,0 +1,30 @@
+"""Each kind of incident once, drawn, written and judged; `python -m tests.campaign.incidents` has hundreds."""
+
+import pytest
+
+from tests.campaign.incidents import KINDS, one_seed
+
+
+@pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
+def test_an_incident_that_nobody_has_seen_is_imported_as_it_happened(kind):
+    world, wrong = one_seed(7, kind)
+    assert world.kinds == [kind]
+    assert wrong == []
+
+
+def test_the_judge_notices_a_rule_that_is_missing_one_for_nothing_and_another_wish(monkeypatch):
+    """The judge is proven by something wrong: what happened is not what is told of it."""
+    from tests.campaign import incidents
+
+    def lied(seed, only):
+        world = draw(seed, only)
+        world.faults.clear()
+        world.fault("an invented one", ("Stall",), "db")
+        world.wishes.pop()
+        return world
+
+    draw = incidents.draw
+    monkeypatch.setattr(incidents, "draw", lied)
+    _, wrong = one_seed(7, "slow_stop")
+    assert [each.split(" ")[0] for each in wrong if "users wanted" not in each] == ["no", "a"]
+    assert any("users wanted" in each for each in wrong)
