@@ -430,7 +430,7 @@ class _Disk:
 
     def _write_lines(self, blocks: list[bytearray]) -> None:
         left = self._total - self._files.bytes
-        if sum(map(len, blocks)) <= left:
+        if not blocks or sum(map(len, blocks)) <= left:
             self._files.write_all(blocks)
             return
         why = f" ({self.lasts})" if self.lasts else ""

@@ -10,12 +10,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from support.command import CliRunner
 from support.daemon.process import ports, sim_sled
 from support.nexus.fake_nexus import FakeNexus
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled.cli.main import app
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon
@@ -317,11 +319,19 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
         pytest.param(["nexus", "[::1]:0", "--port-file", "/nonexistent/n.json"], id="nor can the Nexus stub's"),
     ],
 )
-async def test_bad_input_exits_with_2_and_starts_nothing(arguments):
-    process = await sim_sled(*arguments)
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 2
-    assert b"Traceback" not in errors, errors.decode()
+def test_bad_input_exits_with_2_and_starts_nothing(arguments):
+    """In this process: a start takes longer than to be refused."""
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit), done.output
+    assert done.stderr
+    assert not done.stdout
+
+
+async def test_bad_input_of_a_program_is_a_sentence_and_exit_2():
+    process = await sim_sled("serve", str(SLED), "[::1]:0", "[::1]:1", "--reservoir-size", "1PB")
+    out, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, out) == (2, b"")
+    assert errors.decode().startswith("sim-sled: --reservoir-size: ")
 
 
 async def test_the_port_file_of_an_earlier_daemon_is_gone_before_the_next_one_starts(tmp_path):

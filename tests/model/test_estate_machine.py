@@ -485,7 +485,7 @@ class EstateMachine(RuleBasedStateMachine):
                 assert newest["last_reconciliation"] is None or (
                     told["last_reconciliation"][part] == newest["last_reconciliation"][part]
                 )
-            assert newest == self.inventory(), "looking from an old version changes nothing"
+        assert newest == self.inventory(), "looking from an old version changes nothing"
 
 
 TestEstate = EstateMachine.TestCase

@@ -92,8 +92,9 @@ class Replay:
                         else:
                             shutil.copy(ROOT / source, self.cwd / target)
                 case "RUN":
-                    # the cache of this machine is no part of the image
-                    self.run([word for word in words if word != "--no-cache-dir"])
+                    # the cache of this machine is no part of the image; what is never imported need not be compiled
+                    kept = [word for word in words if word != "--no-cache-dir"]
+                    self.run([*kept, "--no-compile"] if "install" in words else kept)
                 case "ENV":
                     self.environ |= dict(word.split("=", 1) for word in words)
 

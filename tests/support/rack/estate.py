@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
+
+import msgspec
 
 from sim_sled.core import contract
 from sim_sled.core.config import Hardware, PhysicalDisk, SledConfig, Zpool
@@ -114,8 +115,8 @@ def nothing_changes_unheard(rack: Rack) -> Iterator[None]:
             estate.unsaved |= unsaved
 
 
-def _kept(estate: Estate) -> dict[type[Area], str]:
-    return {kind: json.dumps(area.dump()) for kind, area in estate.made.items() if kind.kept_as is not None}
+def _kept(estate: Estate) -> dict[type[Area], bytes]:
+    return {kind: msgspec.json.encode(area.dump()) for kind, area in estate.made.items() if kind.kept_as is not None}
 
 
 # ---- configurations ------------------------------------------------------------------------------------------------

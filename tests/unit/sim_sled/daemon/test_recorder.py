@@ -12,11 +12,23 @@ from nexus_client import types
 from nexus_client.codec import encode
 from nexus_client.outbox import Delivered
 from sim_sled.core import contract
-from sim_sled.daemon.recorder import Recorder
+from sim_sled.daemon.part_files import PartFiles
+from sim_sled.daemon.recorder import Recorder, _Disk
 from sim_sled.http.exchange import Exchange
 from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
-from sim_sled.recording.lines import SHORT, BadLine, Http, Turn, asked_of, asked_of_whom, read, state_target
+from sim_sled.recording.lines import (
+    FORMAT,
+    SHORT,
+    BadLine,
+    Header,
+    Http,
+    Turn,
+    asked_of,
+    asked_of_whom,
+    read,
+    state_target,
+)
 from sim_sled.recording.scribe import block
 
 SLED, VMM = UUID(int=1), UUID(int=2)
@@ -124,6 +136,18 @@ def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     first, odd, last = lines(recorder)
     assert first == last
     assert odd.out == [{"Reply": "cannot be written down"}]
+
+
+def test_a_checkpoint_makes_room_before_anything_is_too_much(tmp_path):
+    files = PartFiles(tmp_path / "full", total_bytes=100)
+    files.begin()
+    files.write(b"[1]\n" * 30)
+    disk = _Disk(files, 100)
+    disk._write([Header(recording=FORMAT, of=files.of, part=2, state="x"), bytearray(b"[2]\n")])
+    files.close()
+    assert disk.failed == ""
+    [left] = (tmp_path / "full").iterdir()
+    assert left.read_text().splitlines()[1:] == ["[2]"]
 
 
 @pytest.mark.parametrize("target", ["/vmms/{vmm}/state?x=1", "/vmms/{upper}/state", "//vmms/{vmm}/state"])

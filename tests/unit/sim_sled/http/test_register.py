@@ -28,6 +28,15 @@ def decode(level, body):
     return kind.decode(json.dumps(body).encode())
 
 
+def refusal(level, body):
+    """What it is refused with; None if it is taken."""
+    try:
+        decode(level, body)
+    except BadJson as error:
+        return str(error)
+    return None
+
+
 def registered(level, body):
     return to_registration(decode(level, body))
 
@@ -131,7 +140,6 @@ def test_unknown_fields_are_refused_inside_the_specification(level, path):
         decode(level, put(register_body(level), path, None))
 
 
-@pytest.mark.parametrize("level", [1, 9, 10, 11, 18, 31, 32, 41, 44, 48])
 @pytest.mark.parametrize(
     "path",
     ["instance_id", "local_config", "vmm_spec", "vmm_runtime", "propolis_addr", "metadata", "metadata.silo_id",
@@ -139,9 +147,11 @@ def test_unknown_fields_are_refused_inside_the_specification(level, path):
      "vmm_spec.board", "vmm_spec.board.cpus", "vmm_spec.components", "vmm_runtime.gen",
      "vmm_spec.components.disk.component.serial_number"],
 )  # fmt: skip
-def test_mandatory_fields_are_mandatory(level, path):
-    with pytest.raises(BadJson, match="missing required field"):
-        decode(level, drop(register_body(level), path))
+def test_mandatory_fields_are_mandatory(path):
+    said = {
+        level: refusal(level, drop(register_body(level), path)) for level in (1, 9, 10, 11, 18, 31, 32, 41, 44, 48)
+    }
+    assert not {level: text for level, text in said.items() if "missing required field" not in str(text)}
 
 
 @pytest.mark.parametrize("level", [1, 9, 10, 11, 18, 31, 32, 41, 44, 48])
@@ -188,13 +198,12 @@ BAD_AT_EVERY_VERSION = [
 ]
 
 
-@pytest.mark.parametrize("level", [1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48])
 @pytest.mark.parametrize(
     ("path", "value"), [pytest.param(path, value, id=name) for path, value, name in BAD_AT_EVERY_VERSION]
 )
-def test_bad_values_are_refused_while_parsing(level, path, value):
-    with pytest.raises(BadJson):
-        decode(level, put(register_body(level), path, value))
+def test_bad_values_are_refused_while_parsing(path, value):
+    levels = (1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48)
+    assert not [level for level in levels if refusal(level, put(register_body(level), path, value)) is None]
 
 
 @pytest.mark.parametrize("level", [1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48])

@@ -22,11 +22,12 @@ def test_what_a_recording_of_before_names_is_still_there(name):
     assert of(name)
 
 
-def test_a_recording_of_before_replays():
+@pytest.mark.parametrize("of", ["rough", "migrated"], ids=["of a rack with rules", "of VMs that came and went"])
+def test_a_recording_of_before_replays(of):
     """Red: it cannot be read any more (mend that: `MOVED`, or a default for a new field); or a core decides otherwise
     than it did, on purpose: then record a new one, as `sim-sled up --record` and `replay --scrub` do.
     """
-    found = replay(opened(OLD / "rough").lines())
+    found = replay(opened(OLD / of).lines())
     assert found.difference is None
     assert found.turns > 40
 
