@@ -20,12 +20,12 @@ from sim_sled.incident.life import (
     SECOND_US,
     SLOW_US,
     TEARDOWN,
-    TERMINAL,
     blocked,
     edges,
     forgotten,
     is_target,
     moves,
+    ran_before,
     starts_before,
     times_before,
     told_end,
@@ -35,7 +35,7 @@ from sim_sled.incident.life import (
 from sim_sled.incident.reports import Reports
 from sim_sled.incident.requests import Requests
 from sim_sled.incident.sheet import Sheet, at, duration, host_named
-from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 STUCK_US: Final = 60 * SECOND_US
 """A state that lasts longer than that until the logs end is told as stuck."""
@@ -97,6 +97,23 @@ class Departures:
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
         self._migration(instance, vmm)
+        self._gone(instance, vmm)
+
+    def _gone(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM of which a check met 404, and the log of its sled, which could say why, is missing."""
+        gone = next((each for each in vmm.verdicts if each.why == "gone"), None)
+        told = vmm.asked or vmm.published or vmm.ended or any(each.state in TERMINAL for each in vmm.observed)
+        if gone is None or told or self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
+            return
+        self.sheet.rule(
+            f"{instance.shown}-is-gone",
+            host_named(instance.shown),
+            self.sheet.when(gone.at_us - SECOND_US),
+            "{forget_vmm: true}",
+            why=[at(gone.where, "404: its sled knows nothing of it")],
+            doubt=["the log of its sled is missing: its agent may have started anew, and lost others too"],
+            times=1,
+        )
 
     def _forget(self, instance: Instance, vmm: Vmm, check: Asked) -> None:
         host = instance.shown
@@ -271,6 +288,17 @@ class Departures:
         if failed is None or told or is_target(vmm) or unregistered(vmm) is not None or forgotten(vmm) is not None:
             return
         ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= failed.at_us]
+        if not ran and ran_before(vmm):
+            self.sheet.rule(
+                f"{instance.shown}-fails",
+                host_named(instance.shown),
+                self.sheet.when(failed.at_us),
+                "{set_state: failed}",
+                why=[at(failed.where, "failed")],
+                doubt=["no line says why, and since when it ran is before the logs begin"],
+                times=1,
+            )
+            return
         if not ran:
             text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
             self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
@@ -324,7 +352,7 @@ class Departures:
         for seen in vmm.observed:
             before, was = was, seen.state
             how = {"rebooting": Ending.GUEST_RESET, "stopping": Ending.GUEST_HALT}.get(seen.state)
-            if before != "running" or how is None:
+            if before not in ("running", "") or how is None:
                 continue
             said = any(
                 each.how is how and (how is Ending.GUEST_HALT or abs(each.at_us - seen.at_us) < ONE_CAUSE_US)

@@ -22,7 +22,6 @@ from sim_sled.incident.life import (
     SECOND_US,
     SLOW_US,
     TEARDOWN,
-    TERMINAL,
     blocked,
     edges,
     first,
@@ -35,7 +34,7 @@ from sim_sled.incident.life import (
     wanted,
 )
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
-from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
 BOOT_US: Final = 20 * SECOND_US
@@ -97,9 +96,14 @@ class _Deriver:
         """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
         Nexus has stopped doing that (LG 3 #1).
         """
-        for vmm in instance.vmms:
+        for i, vmm in enumerate(instance.vmms):
             if vmm.is_noise:
                 continue
+            if i == 0 and is_target(vmm):
+                self.draft.notes.append(
+                    f"{instance.shown} came from a sled whose log is not here: it starts where it came to."
+                )
+                break
             by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
             if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
                 self.draft.notes.append(
@@ -154,7 +158,7 @@ class _Deriver:
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
         elif begins is None or self._ran_before(instance):
             where = [at(begins.observed[0].where, "already there")] if begins is not None and begins.observed else []
-            self._create(instance, 0, size, where, doubt, start=True)
+            self._create(instance, 0, size, where, doubt if where else [*doubt, "it ran before"], start=True)
         elif starts and starts[0].at_us <= begins.first_us() + SECOND_US:
             # a start before there was a VMM: it existed, stopped
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
@@ -267,6 +271,8 @@ class _Deriver:
         )
         for i, vmm in enumerate(instance.vmms):
             self._asked_of_propolis(instance, vmm)
+            if i == 0:
+                self._asked_before(instance, vmm)
             target = vmm.described is not None and vmm.described.migration
             if target and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
@@ -315,6 +321,18 @@ class _Deriver:
                         [at(put.where, "PUT state")],
                         (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
+
+    def _asked_before(self, instance: Instance, vmm: Vmm) -> None:
+        """A VM that ran before the logs begin, and whose first word is what somebody asked for before that."""
+        seen = next(iter(vmm.observed), None)
+        verb = {"stopping": "stop", "stopped": "stop", "rebooting": "reboot"}.get("" if seen is None else seen.state)
+        if seen is None or verb is None or vmm.described is not None or vmm.registered is not None:
+            return
+        began = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
+        began += [user.at_us for user in instance.users if user.status < 400] + [each.at_us for each in vmm.wanted]
+        if not any(at_us <= seen.at_us + SECOND_US for at_us in began):
+            doubt = "who asked for it, or whether the guest did it, is before the logs begin"
+            self._wish(instance, verb, seen.at_us, [at(seen.where, f"{seen.state} already")], (doubt,))
 
     def _asked_of_propolis(self, instance: Instance, vmm: Vmm) -> None:
         """What Propolis says it was asked for where the log of its sled, which asked, is missing."""
@@ -476,6 +494,11 @@ class _Deriver:
             )
         for noted in incident.noted[:_NOTED_MAX]:
             draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
+        if 0 < incident.nexuses < len(incident.peers):
+            draft.doubts.append(
+                f"{len(incident.peers)} Nexuses asked these sleds for VMMs, and logs of {incident.nexuses} are here: "
+                "what users asked the others for is inferred."
+            )
         if incident.left_out:
             draft.notes.append(f"{counted(incident.left_out, 'VM')} only answered health checks: left out.")
         if not incident.has_nexus_log:

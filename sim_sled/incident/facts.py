@@ -56,7 +56,7 @@ class Described(Fact):
 @attrs.frozen(kw_only=True)
 class Asked(Fact):
     """6 to 13: a request to a sled has ended. `at_us` is its end. `status` None: the caller had gone away.
-    `late`: its handler ended after that.
+    `late`: its handler ended after that. `peer`: the address of who asked.
     """
 
     op: Op
@@ -67,6 +67,7 @@ class Asked(Fact):
     why: str = ""
     said: str = ""
     late: bool = False
+    peer: str = attrs.field(default="", eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -285,6 +286,11 @@ def _head(line: LogLine) -> dict[str, object]:
     }
 
 
+def _error(line: LogLine) -> str:
+    """The text of an error, whatever its key is called (LG 1.1)."""
+    return next((line.text(key) for key in ("error", "err", "reason", "errors") if line.text(key)), "")
+
+
 def _id(text: str) -> str:
     """`uuid (propolis)` and `Some(uuid)` are ids too (LG 0 #4)."""
     found = re.search(_UUID, text)
@@ -327,11 +333,28 @@ def _request(line: LogLine, low: str) -> list[Fact]:
                         why=line.text("error_message_internal"),
                         said=line.text("error_message_external"),
                         late=late,
+                        peer=line.text("remote_addr").rpartition(":")[0],
                     )
                 ]
-    elif line.program == "nexus" and not gone:
+        return _of_another_kind(line, uri, gone=gone)
+    if line.program == "nexus" and not gone:
         return _user(line, method, uri)
     return []
+
+
+_OTHER_PATH: Final = re.compile(
+    rf"^/(?:vmms|instances)/({_UUID})/(external-ip|multicast-group|attached-subnets|disks/.*snapshot)"
+)
+
+
+def _of_another_kind(line: LogLine, uri: str, *, gone: bool) -> list[Fact]:
+    """12: other requests of a VMM. Nobody makes them in a replay, so what went wrong with them is only told."""
+    found = _OTHER_PATH.match(uri)
+    status = line.number("response_code") or 0
+    if found is None or not (gone or status >= 500):
+        return []
+    outcome = "not answered until its caller gave up" if gone else f"answered {status}"
+    return _make(Noted, line, text=f"{line.text('method')} {found[2]} of a VMM was {outcome}")
 
 
 def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
@@ -354,7 +377,7 @@ def _wish(line: LogLine, verb: str, key: str, status: int) -> list[Fact]:
 
 
 def _answer_in_error(line: LogLine) -> list[Fact]:
-    req_id, status = _answer_in(line.text("error") + line.text("result"))
+    req_id, status = _answer_in(_error(line) + line.text("result"))
     return _make(Answered, line, req_id=req_id, status=status) if req_id else []
 
 
@@ -367,7 +390,7 @@ def _answer_in(text: str) -> tuple[str, int]:
 
 def _unwound(op: Op) -> Callable[[LogLine], list[Fact]]:
     def make(line: LogLine) -> list[Fact]:
-        req_id, status = _answer_in(line.text("error"))
+        req_id, status = _answer_in(_error(line))
         return _make(Unwound, line, op=op, status=status, saga=line.text("saga_id"), req_id=req_id) if status else []
 
     return make
@@ -494,7 +517,7 @@ def _progress(state: str) -> str:
 
 
 def _not_taken(line: LogLine) -> list[Fact]:
-    found = _STATUS.search(line.msg + line.text("error"))
+    found = _STATUS.search(line.msg + _error(line))
     status = int(found[1] or found[2]) if found is not None else None
     final = "will not retry" in line.msg.lower()
     return _make(NotTaken, line, status=status, final=final, retry_us=rust_duration_us(line.text("retry_after")))
@@ -505,7 +528,7 @@ def _zone(step: str) -> Callable[[LogLine], list[Fact]]:
 
 
 def _ended(how: Ending) -> Callable[[LogLine], list[Fact]]:
-    return lambda line: _make(Ended, line, how=how, text=(line.text("error") or line.msg)[:200])
+    return lambda line: _make(Ended, line, how=how, text=(_error(line) or line.msg)[:200])
 
 
 def _agent(step: str) -> Callable[[LogLine], list[Fact]]:
@@ -543,6 +566,11 @@ def _verdict(why: str) -> Callable[[LogLine], list[Fact]]:
     return lambda line: _make(Verdict, line, why=why)
 
 
+def _unreachable(line: LogLine) -> list[Fact]:
+    """Until 2026-04 the same words told of an answer that was an error."""
+    return [] if "Error Response" in _error(line) else _verdict("unreachable")(line)
+
+
 def _on_sled(line: LogLine) -> list[Fact]:
     if not line.text("sled_serial"):
         return []
@@ -554,9 +582,15 @@ def _starting(line: LogLine) -> list[Fact]:
     return _make(Starting, line, automatic=automatic, saga=line.text("saga_id"))
 
 
+_FAILED_IN: Final = (
+    (re.compile(r"device ?state|non-migratable device", re.IGNORECASE), "device"),
+    (re.compile(r"specs incompatible|no compatible destination protocols", re.IGNORECASE), "sync"),
+)
+
+
 def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]]:
     def make(line: LogLine) -> list[Fact]:
-        phase = "device" if re.search(r"device ?state", line.text("error") + line.msg, re.IGNORECASE) else ""
+        phase = next((phase for pattern, phase in _FAILED_IN if pattern.search(_error(line) + line.msg)), "")
         found = _make(Migrated, line, failed=failed, side=side, phase=phase)
         source = _id(line.text("src_propolis_id") or line.text("source_propolis_id"))  # Nexus names both sides
         return [attrs.evolve(each, vmm=each.vmm or source) for each in found]
@@ -631,8 +665,10 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("received new runtime state from sled agent", _received),  # 63 before 2024-08
         ("updating instance state", _on_sled),  # 69
         ("vmm has failed!", _verdict("gone")),  # 70
+        ("instance seems to be in a bad state", _verdict("gone")),  # 70 before 2024-09
         ("marking vmm failed due to sled agent api error", _verdict("gone")),  # 67
         ("sled-agent is unreachable", _verdict("unreachable")),  # 72, 73
+        ("error checking up on instance", _unreachable),  # 72 before 2026-04
         ("sled that is not in a0", _verdict("sled off")),  # 74
         ("vmm on an expunged sled", _verdict("expunged")),  # 75
         ("moving instance to starting state via saga", _starting),  # 80
@@ -661,6 +697,11 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("migration in failed", _migrated(failed=True, side="in")),  # 141
         ("failed to activate new vm", _ended(Ending.ENSURE_FAILED)),  # 144
         ("vm startup failed", _ended(Ending.SETUP_FAILED)),  # 128
+        ("migration failed due to error from", _migrated(failed=True)),  # 142
+        ("instance specs incompatible", _migrated(failed=True)),  # 143, in its first phase
+        ("no compatible destination protocols", _migrated(failed=True)),  # 143
+        ("with non-migratable device", _migrated(failed=True)),  # 143
         ("migration source task exited: err", _migrated(failed=True, side="out")),  # 2024
+        ("migration task failed", _migrated(failed=True)),  # 2023
     ),
 }

@@ -65,10 +65,13 @@ class Hosts:
         for host in self.incident.sleds:
             steps = [each for each in self.incident.agents if each.host == host]
             begun: list[int] = []
+            pids: set[int] = set()
             for step in steps:
-                if step.step != "starts" or (begun and step.at_us - begun[-1] < ONE_CAUSE_US):
+                again = step.pid != 0 and step.pid in pids  # several lines tell one start
+                if step.step != "starts" or again or (begun and step.at_us - begun[-1] < ONE_CAUSE_US):
                     continue
                 begun.append(step.at_us)
+                pids.add(step.pid)
                 listens = next((s.at_us for s in steps if s.step == "listens" and s.at_us >= step.at_us), None)
                 before = self._last_word(host, step.at_us)
                 doubt = ["down from its last word before to its first answer after"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published, Wanted
-from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 SECOND_US: Final = 1_000_000
 TEARDOWN: Final = "stopped -> destroyed"
@@ -33,7 +33,6 @@ CHECK_PERIOD_US: Final = 30 * SECOND_US
 """Between two health checks of a VMM (NX 4.5)."""
 SILENT_US: Final = 15 * SECOND_US
 """A log that ends that much sooner than the others has stopped, or is not the whole."""
-TERMINAL: Final = frozenset({"destroyed", "failed"})
 _NEAR_US: Final = SECOND_US // 10
 """Lines of two programs of one sled about one request are that near to it."""
 
@@ -62,10 +61,10 @@ def blocked(vmm: Vmm, from_us: int, to_us: int) -> NotTaken | None:
 
 
 def seen_late(vmm: Vmm, seen_us: int) -> bool:
-    """Whether the agent saw a state only when it had told the one before it: when Propolis came into it, it does not
-    know.
+    """Whether the agent saw a state only when it had told the one before it, and so did what it saw right then: when
+    Propolis came into it, it does not know.
     """
-    before = max((each.at_us for each in vmm.observed if each.at_us < seen_us), default=seen_us)
+    before = max((each.at_us for each in vmm.observed if each.at_us < seen_us - _NEAR_US), default=seen_us)
     exact = any(each.exact and each.at_us == seen_us for each in vmm.observed)
     return not exact and blocked(vmm, before, seen_us) is not None
 
@@ -136,9 +135,15 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     return found
 
 
+def ran_before(vmm: Vmm) -> bool:
+    """Whether it was there before the logs begin: a replay registers and starts it, which is in no line."""
+    return not vmm.is_noise and vmm.described is None and vmm.registered is None
+
+
 def was_started(vmm: Vmm) -> bool:
     """Whether it was asked to start; a target of a migration never is."""
-    return not vmm.is_noise and not is_target(vmm) and any(each.op is Op.PUT_STATE for each in vmm.asked)
+    started = ran_before(vmm) or any(each.op is Op.PUT_STATE for each in vmm.asked)
+    return not vmm.is_noise and not is_target(vmm) and started
 
 
 def starts_before(instance: Instance, vmm: Vmm) -> int:
@@ -152,6 +157,10 @@ def times_before(instance: Instance, state: str, at_us: int) -> int:
     count = 0
     for vmm in instance.vmms:
         was = ""
+        seen = next(iter(vmm.observed), None)
+        begins = seen is None or seen.state in ("creating", "starting", "running")
+        if state == "running" and seen is not None and not begins and seen.at_us < at_us:
+            count += ran_before(vmm)  # it ran, before the logs begin
         for each in vmm.observed:
             count += each.state == state != was and each.at_us < at_us
             was = each.state

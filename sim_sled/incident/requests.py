@@ -16,14 +16,16 @@ from sim_sled.incident.life import (
     CLIENT_US,
     ONE_CAUSE_US,
     SECOND_US,
-    TERMINAL,
+    first,
     forgotten,
+    is_target,
+    ran_before,
     unregistered,
     wanted,
 )
 from sim_sled.incident.lines import Where
 from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
-from sim_sled.incident.timeline import Incident, Instance, Vmm
+from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
@@ -128,7 +130,8 @@ class Requests:
         """
         for asked in found:
             began_us = asked.at_us - asked.latency_us
-            earlier = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
+            puts = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
+            earlier = puts or _start_is_lost(vmm)
             played = any(u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
             if asked.op is not Op.PUT_STATE or not earlier or played:
                 continue
@@ -217,13 +220,19 @@ class Requests:
                 )
 
     def _before(self, instance: Instance, op: Op, asked: Asked) -> int:
-        """How many requests of one kind came before one that departed, and are played as well."""
+        """How many requests of one kind come before one that departed in a replay: those that were answered well,
+        and those of starts that are in no line.
+        """
+        vmms = [vmm for vmm in instance.vmms if not vmm.is_noise and vmm.first_us() <= asked.at_us]
         all_ = [each for vmm in instance.vmms for each in vmm.asked if each.op is op and not each.late]
-        return sum(
+        count = sum(
             each.at_us < asked.at_us and each.status is not None and each.status < 400
             for each in all_
             if each is not asked
         )
+        if op is Op.REGISTER:
+            return count + sum(vmm.registered is None for vmm in vmms)
+        return count + (sum(_start_is_lost(vmm) for vmm in vmms) if op is Op.PUT_STATE else 0)
 
 
 def _began_it(vmm: Vmm, put: Asked) -> bool:
@@ -251,3 +260,12 @@ def _outcome(asked: Asked) -> str:
     """How a slow request ended."""
     ended = "the caller gave up" if asked.status is None else "answered"
     return f"{ended} after {duration(asked.latency_us)}"
+
+
+def _start_is_lost(vmm: Vmm) -> bool:
+    """Whether it was asked to start, and the line of that is not here."""
+    ran = first(vmm, "running")
+    puts = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
+    if is_target(vmm) or (ran is None and not ran_before(vmm)):
+        return False
+    return ran is None or not any(began_us <= ran.at_us for began_us in puts)

@@ -42,10 +42,11 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
-from sim_sled.incident.lines import LogLine
+from sim_sled.incident.lines import OURS, LogLine
 
 FACTS_MAX: Final = 5_000_000
 """Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
+TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
 """What a user wishes begins within that, before or after the answer to it."""
@@ -152,7 +153,10 @@ class Incident:
     end_us: int = 0
     last_us: dict[str, int] = attrs.field(factory=dict)
     """Of each host: its last record."""
-    eras: set[str] = attrs.field(factory=set)
+    peers: set[str] = attrs.field(factory=set)
+    """Who asked sleds for VMMs."""
+    nexuses: int = 0
+    """How many Nexuses' logs there are."""
     left_out: int = 0
 
     @property
@@ -184,6 +188,8 @@ class Collector:
     _ended: dict[str, LogLine] = attrs.field(factory=dict)
     """Of each sled: the last record of an agent's process after which another one wrote."""
     _places: set[tuple[str, str]] = attrs.field(factory=set)
+    _pids: dict[str, set[int]] = attrs.field(factory=lambda: defaultdict(set))
+    _peers: set[str] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
     _first: dict[str, int] = attrs.field(factory=dict)
     _last: dict[str, int] = attrs.field(factory=dict)
@@ -197,6 +203,11 @@ class Collector:
         process = self._processes.get(host)
         if process is not None and process.pid != line.pid and program == "sled-agent":
             self._ended[host] = process
+            new = line.pid and line.pid not in self._pids[host] and line.text("name") != OURS
+            if new:  # its first words may be among those that were dropped
+                self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
+        if program == "sled-agent":
+            self._pids[host].add(line.pid)
         self._processes[host] = line
         if at_us >= VALID_SINCE_US:
             self._first[host] = min(at_us, self._first.get(host, at_us))
@@ -204,6 +215,8 @@ class Collector:
 
     def add(self, fact: Fact) -> None:
         """Keep one, unless it is a check that went well."""
+        if isinstance(fact, Asked) and fact.peer:
+            self._peers.add(fact.peer)
         if isinstance(fact, Asked) and fact.op is Op.GET_STATE and fact.status == 200 and fact.latency_us < _QUICK_US:
             self._quiet[fact.vmm] += 1
             self._alive[fact.host] = fact
@@ -233,7 +246,8 @@ class Collector:
 
     def incident(self) -> Incident:
         """The whole, on one clock."""
-        out = Incident(programs=self.programs)
+        out = Incident(programs=self.programs, peers=self._peers)
+        out.nexuses = sum(program == "nexus" for program in self._hosts.values())
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
@@ -303,7 +317,11 @@ def _heard_of(out: Incident) -> None:
     for vmm in out.vmms.values():
         if not vmm.observed and not vmm.published:
             vmm.instance = vmm.instance or _instance_of(out, vmm.id)
+            newest = 0
             for told in vmm.received:
+                if told.gen < newest:
+                    continue  # overtaken: Nexus keeps what is newer
+                newest = told.gen
                 _observe(
                     vmm,
                     Observed(where=told.where, host=told.host, at_us=told.at_us, vmm=vmm.id, state=told.state),
@@ -371,7 +389,6 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
             _observe(vmm, fact)
         case Published():
             vmm.published.append(fact)
-            out.eras.add("gen" if fact.gen else "")
         case NotTaken():
             vmm.not_taken.append(fact)
         case Ended():
@@ -402,6 +419,8 @@ def _observe(vmm: Vmm, fact: Observed) -> None:
         if each.exact and each.state == fact.state:
             vmm.come_by = number + 1
             return
+    if fact.state not in TERMINAL and any(each.exact and each.state in TERMINAL for each in vmm.observed):
+        return  # its line of Propolis is lost, and that it was there before the end is known
     vmm.observed.append(fact)
     vmm.come_by = len(vmm.observed)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import active_children, get_context, parent_process
-from typing import Final
+from typing import Any, Final, Self
 
 import attrs
 
@@ -69,9 +69,75 @@ def _ends_with_parent() -> None:
     os._exit(1)  # nobody is left to whom anything could be told
 
 
-def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None] | None = None) -> Iterator[Played]:
-    """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest."""
-    if jobs <= 1:
+class Players:
+    """Processes that play one stretch of runs after the other, as a reduction wants them: to begin them takes longer
+    than most runs. They begin with the first stretch; leaving the `with` block ends them, whatever they do.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs: Final = jobs
+        self._pool: ProcessPoolExecutor | None = None
+        self._under_way: set[Future[Played | None]] = set()
+        self._stretch: Any = None
+        """The number of the stretch that somebody still wants, for all of them to see."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            if any(
+                not each.done() for each in list(self._under_way)
+            ):  # Ctrl-C, a worker's death, or nobody wants the rest: it is not waited for
+                end_workers(self._pool)
+            self._pool.shutdown(wait=True)
+
+    def submit(self, task: Task) -> Future[Played | None]:
+        """A run of the present stretch; None if that is over before the run begins."""
+        if self._pool is None:
+            # spawn: a worker begins as a new process would, whatever this one holds
+            spawn = get_context("spawn")
+            self._stretch = spawn.RawValue("Q", 0)
+            self._pool = ProcessPoolExecutor(
+                self.jobs, mp_context=spawn, initializer=_begin, initargs=(self._stretch,)
+            )
+        with children_without_ctrl_c():
+            future = self._pool.submit(_play_if_wanted, self._stretch.value, task)
+            self._under_way.add(future)
+            future.add_done_callback(self._under_way.discard)
+        return future
+
+    def drop(self) -> None:
+        """Nobody wants the rest of this stretch: what is under way is played to its end, and no more."""
+        if self._stretch is not None:
+            self._stretch.value += 1
+
+
+_STRETCH: Any = None
+"""In a worker: as `Players` has it."""
+
+
+def _begin(stretch: Any) -> None:
+    global _STRETCH  # noqa: PLW0603 -- a worker process belongs to one `Players` for life
+    worker_begins()
+    _STRETCH = stretch
+
+
+def _play_if_wanted(stretch: int, task: Task) -> Played | None:
+    return play_task(task) if _STRETCH.value == stretch else None
+
+
+def play_all(
+    tasks: Iterable[Task], jobs: int | Players, progress: Callable[[World], None] | None = None
+) -> Iterator[Played]:
+    """Every run, in the order of the tasks, whatever order they finish in. Closing the iterator stops the rest.
+    `jobs`: how many processes, or those that there are already.
+    """
+    if not isinstance(jobs, Players):
+        with Players(jobs) as players:
+            yield from play_all(tasks, players, progress)
+        return
+    if jobs.jobs <= 1:
         if collector.ours():
             collector.started()
         for task in tasks:
@@ -79,30 +145,28 @@ def play_all(tasks: Iterable[Task], jobs: int, progress: Callable[[World], None]
             result = play(task.scenario, task.seed, task.how, progress)
             yield Played(task, result, time.perf_counter() - started)
         return
-    # spawn: a worker begins as a new process would, whatever this one holds
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=worker_begins) as pool:
-        waiting: dict[int, Future[Played]] = {}
-        done: dict[int, Played] = {}
-        numbered = enumerate(tasks)
-        following = 0
-        try:
-            while True:
-                while len(waiting) < jobs * AHEAD and (one := next(numbered, None)) is not None:
-                    with children_without_ctrl_c():
-                        waiting[one[0]] = pool.submit(play_task, one[1])
-                if not waiting and following not in done:
-                    return
-                if following not in done:
-                    wait(waiting.values(), return_when=FIRST_COMPLETED)
-                    for number in [n for n, future in waiting.items() if future.done()]:
-                        done[number] = waiting.pop(number).result()
-                while following in done:
-                    yield done.pop(following)
-                    following += 1
-        except BaseException:
-            # Ctrl-C, a worker's death, or nobody wants the rest: what is under way is not waited for
-            end_workers(pool)
-            raise
+    waiting: dict[int, Future[Played | None]] = {}
+    done: dict[int, Played] = {}
+    numbered = enumerate(tasks)
+    following = 0
+    try:
+        while True:
+            while len(waiting) < jobs.jobs * AHEAD and (one := next(numbered, None)) is not None:
+                waiting[one[0]] = jobs.submit(one[1])
+            if not waiting and following not in done:
+                return
+            if following not in done:
+                wait(waiting.values(), return_when=FIRST_COMPLETED)
+                for number in [n for n, future in waiting.items() if future.done()]:
+                    played = waiting.pop(number).result()
+                    assert played is not None, "its stretch is not over"
+                    done[number] = played
+            while following in done:
+                yield done.pop(following)
+                following += 1
+    finally:
+        if waiting:
+            jobs.drop()
 
 
 def end_workers(pool: ProcessPoolExecutor) -> None:

@@ -24,7 +24,7 @@ from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
 from sim_sled.play.judge.expect import label_of
 from sim_sled.play.judge.failures import Failure
-from sim_sled.play.many import Task, play_all
+from sim_sled.play.many import Players, Task, play_all
 from sim_sled.play.users import Deed
 
 RUNS_MAX: Final = 3_000
@@ -105,11 +105,12 @@ def shrink(
     start = _fails(task, key)
     if start is None:
         return None
-    how = _Way(key, jobs, seeds, told, blamed=not _fails_anyhow(task, key))
-    crowd = _reduced(how, task, start, runs_max - runs_max // 3, written=False)
-    if size_of(crowd.scenario)[1] == 1 or not _has_crowd(task.scenario):
-        return crowd  # one instance: nothing is smaller
-    written = _reduced(how, task, start, runs_max - crowd.runs, written=True)
+    with Players(jobs) as players:
+        how = _Way(key, players, seeds, told, blamed=not _fails_anyhow(task, key))
+        crowd = _reduced(how, task, start, runs_max - runs_max // 3, written=False)
+        if size_of(crowd.scenario)[1] == 1 or not _has_crowd(task.scenario):
+            return crowd  # one instance: nothing is smaller
+        written = _reduced(how, task, start, runs_max - crowd.runs, written=True)
     least = min((crowd, written), key=lambda one: _measure(one.scenario, one.vmms))
     return attrs.evolve(least, runs=crowd.runs + written.runs - 1)  # the start was played once
 
@@ -119,7 +120,7 @@ class _Way:
     """What stays the same in one reduction. `blamed`: whoever is wrong on purpose is to blame; and so it stays."""
 
     key: str
-    jobs: int
+    players: Players
     seeds: int
     told: Callable[[int, Scenario], None] | None
     blamed: bool
@@ -143,7 +144,7 @@ def _reduced(way: _Way, task: Task, start: _Failed, runs_max: int, *, written: b
             alone = _valid((attrs.evolve(quick, scenario=s) for s in _alone(best, last)), size)
             first = _seeded(alone, 0, ALONE * way.seeds)
         rest = iter(()) if written and runs == 1 else _seeded(smaller, int(others), way.seeds if others else 1)
-        for one in play_all(chain(first, rest), way.jobs):
+        for one in play_all(chain(first, rest), way.players):
             runs += 1
             failure = next((f for f in one.result.failures if f.reason == reason), None)
             vmms = one.result.counts["vmms"]

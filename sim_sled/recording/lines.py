@@ -350,7 +350,7 @@ def read(text: bytes) -> Line:
     """One line. Raises `BadLine`."""
     try:
         known = PLAIN.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine(f"this is no JSON: {error}") from None
     if isinstance(known, list):
         return _short(known)

@@ -77,7 +77,8 @@ def test_workers_of_a_campaign_follow_it():
     assert frozen > 1_000
     many = (REPOSITORY / "sim_sled/play/many.py").read_text(encoding="utf-8")
     assert "    collector.worker()\n" in many
-    assert "initializer=worker_begins" in many
+    assert many.count("    worker_begins()\n") == 1
+    assert "initializer=_begin" in many
     assert "    worker_begins()\n" in (REPOSITORY / "sim_sled/campaign/places.py").read_text(encoding="utf-8")
 
 

@@ -107,6 +107,7 @@ class World:
             vmm.blocked = at
         vmm.agent.publishes(at, vmm, said, **migration)
         self.nexus.received(at + 0.02, vmm, said)
+        vmm.blocked = max(vmm.blocked, at + 0.003)
         return at
 
     def storm_at(self, at, agent):

@@ -1351,3 +1351,125 @@ def test_a_path_in_a_quote_is_never_broken(tmp_path):
     (tmp_path / "x.log").write_text("")
     imported = import_logs([str(tmp_path)], "x")
     assert f"# {folder.name}/x.log:1" in imported.text
+
+
+# ---- what spec/logs.md says that no incident above has
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("migration failed due to error from source: Protocol", "ram_push"),
+        ("source and destination instance specs incompatible", "sync"),
+        ("no compatible destination protocols", "sync"),
+        ("Can't migrate instance with non-migratable device (p9fs)", "device"),
+        ("Migration task failed: x", "ram_push"),
+        ("Migration source task exited: Err(RemoteError(Destination, DeviceState(x)))", "device"),
+    ],
+)
+def test_a_migration_fails_in_the_words_of_any_year(tmp_path, text, phase):
+    log, own = Log(), Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.register(30, "web/2", hostname="web", migration=uid("m"))
+    log.observes(31, "web", "Migrating", gen=5)
+    own.line(32, text)
+    log.observes(32.1, "web", "Running", gen=6)
+    _, scenario = import_(tmp_path, log, own)
+    rule, fate = only(scenario, MigrationFate)
+    assert (rule.when.migration, fate.result) == ((phase,), "failed")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "boots"),
+    [
+        ("sled-agent is unreachable", "error sending request", True),
+        ("error checking up on instance", "Communication Error: error sending request", True),
+        ("error checking up on instance", "Error Response: status: 500 X", False),
+    ],
+)
+def test_a_nexus_of_any_year_says_that_it_reached_nobody(tmp_path, text, error, boots):
+    log, far = Log(start=datetime(2025, 4, 15, 18, tzinfo=UTC)), nexus()
+    far.start = log.start
+    log.register(1, "web")
+    log.starts(2, "web")
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    for at in (35, 65, 95):
+        far.line(at, text, background_task="instance_watcher", error=error, **ids)
+    log.agent_starts(120, 125)
+    log.request(130, "web", "get", 404)
+    _, scenario = import_(tmp_path, log, far)
+    assert bool(actions(scenario, RebootSled)) is boots
+
+
+def test_an_agent_whose_first_words_were_dropped_is_another_process(tmp_path):
+    """After a boot thousands of lines are lost (omicron#10306); the number of the process is in each of the rest."""
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.line(58, "accepted connection", component="dropshot (SledAgent)")
+    log.pid = 999
+    log.line(65, "listening", component="dropshot (SledAgent)", local_addr="[fd00::1]:12345")
+    log.line(72, "SledAgent::new(..) starting", component="SledAgent")
+    log.request(80, "web", "get", 404)
+    _, scenario = import_(tmp_path, log)
+    _, restart = only(scenario, RestartAgent)
+    assert restart.down.at(0) == pytest.approx(7 * S, abs=0.1 * S)
+
+
+def test_logs_of_fewer_nexuses_than_asked_are_told(tmp_path):
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    for n in (3, 4, 5):
+        log.request(20 + n, "web", "get", remote_addr=f"[fd00:1122:3344:10{n}::4]:4098{n}")
+    far.user(30, "web", "reboot", 400)
+    imported, _ = import_(tmp_path, log, far)
+    assert "3 Nexuses asked these sleds for VMMs, and logs of 1 are here" in imported.summary
+
+
+def test_requests_that_no_replay_makes_are_told(tmp_path):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    uri = f"/vmms/{uid('vmm web')}/external-ip"
+    log.line(30, "request completed", uri=uri, method="PUT", response_code=500, latency_us=9, component="x")
+    imported, scenario = import_(tmp_path, log)
+    assert "PUT external-ip of a VMM was answered 500" in imported.summary
+    assert scenario.rules == ()
+
+
+@pytest.mark.parametrize(("state", "verb"), [("Stopping", "stop"), ("Rebooting", "reboot")])
+def test_what_was_asked_for_before_a_log_begins_is_asked_for(tmp_path, state, verb):
+    log = Log()
+    log.observes(1, "web", state, gen=5)
+    log.observes(4, "web", *(("Running", 6) if verb == "reboot" else ("Destroyed", 6)))
+    imported, scenario = import_(tmp_path, log)
+    assert [load.action() for load in scenario.load] == ["create", verb]
+    assert "is before the logs begin" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_start_whose_lines_are_lost_is_not_the_one_that_was_refused(tmp_path):
+    """The replay registers and starts what ran before the log begins."""
+    log = Log()
+    log.observes(1, "web", "Stopping", gen=5)
+    log.observes(2, "web", "Destroyed", gen=6)
+    log.register(30, "web/2", status=500)
+    log.register(60, "web/3")
+    log.starts(61, "web/3")
+    imported, scenario = import_(tmp_path, log)
+    assert only(scenario, Fail)[0].skip == 1
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_of_a_nexus_alone_a_vmm_that_its_sled_does_not_know_is_forgotten(tmp_path):
+    far = nexus()
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    far.line(1, "updating instance state", "D", background_task="instance_watcher", **ids)
+    far.received(2, "web", "Running", 3)
+    text = "sled-agent error indicates that this instance's VMM has failed!"
+    far.line(40, text, background_task="instance_watcher", error="Error Response: status: 404 Not Found", **ids)
+    imported, scenario = import_(tmp_path, far)
+    only(scenario, ForgetVmm)
+    assert "the log of its sled is missing" in imported.text
