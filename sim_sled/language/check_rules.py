@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -53,6 +54,7 @@ def check_rules(s: Scenario, sleds: frozenset[str], problems: Problems) -> None:
     first: dict[str, Mark] = {}
     manuals = {r.when.manual for r in s.rules if r.when is not None and r.when.manual}
     known = _Known(s, sleds, {*manuals}, problems)
+    by_name = {rule.name: rule for rule in s.rules}
     for rule in s.rules:
         if rule.name is not None:
             if rule.name in first:
@@ -68,7 +70,7 @@ def check_rules(s: Scenario, sleds: frozenset[str], problems: Problems) -> None:
         if rule.when is None:
             continue
         check_trigger(rule.when, label, problems)
-        origin = _origin(rule, s)
+        origin = _origin(rule, by_name)
         for action in rule.do or ():
             _check_action(action, rule, origin, label, known)
     _check_circles(s, problems)
@@ -148,8 +150,7 @@ _FAILS_REPORT: Final = "; what Nexus answers to reports is 'nexus_replies: 503'"
 _FAILS: Final = "; a migration is failed by 'migration: {result: failed}', a VMM by 'set_state: failed'"
 
 
-def _origin(rule: Rule, s: Scenario) -> _Origin:
-    by_name = {r.name: r for r in s.rules}
+def _origin(rule: Rule, by_name: Mapping[str, Rule]) -> _Origin:
     at, seen = rule, {rule.name}
     while at.when is not None and at.when.kind() is On.RULE:
         following = by_name.get(at.when.rule or "")
