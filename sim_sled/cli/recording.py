@@ -14,7 +14,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import FAILED, GOOD
+from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
 from sim_sled.cli.surface import fail, say
 
 if TYPE_CHECKING:
@@ -67,18 +67,18 @@ def replay_folder(folder: Path, *, as_json: bool) -> int:
     within = of_workers(folder)
     if not within:
         return _replay(folder, as_json=as_json)
-    if not as_json:
-        return max(_replay(each, as_json=False) for each in within)
-    sys.stdout.write("[\n")
     codes = []
     for number, each in enumerate(within):
-        sys.stdout.write(",\n" if number else "")
-        codes.append(_replay(each, as_json=True))
-    sys.stdout.write("]\n")
+        if as_json:
+            sys.stdout.write(",\n" if number else "[\n")
+        codes.append(_replay(each, as_json=as_json, beside=True))
+    if as_json:
+        sys.stdout.write("]\n")
     return max(codes)
 
 
-def _replay(folder: Path, *, as_json: bool) -> int:
+def _replay(folder: Path, *, as_json: bool, beside: bool = False) -> int:
+    """`beside`: others are played, whether this one can be or not."""
     from sim_sled.daemon.checkpoint import resume
     from sim_sled.daemon.recordings import BadRecording, opened
     from sim_sled.recording.replaying import CannotReplay
@@ -88,7 +88,12 @@ def _replay(folder: Path, *, as_json: bool) -> int:
         recording = opened(folder)
         found = play(recording.lines(), resume=resume)
     except (BadRecording, CannotReplay) as error:
-        fail(str(error))
+        if not beside:
+            fail(str(error))
+        say(f"{folder.name}: {error}")
+        if as_json:
+            sys.stdout.write(json.dumps({"recording": folder.name, "error": str(error)}, indent=2) + "\n")
+        return BAD_INPUT
     _say_replayed(folder, found, recording.notes, as_json=as_json)
     return GOOD if found.difference is None else FAILED
 

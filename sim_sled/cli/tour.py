@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.text import shown
@@ -213,8 +212,9 @@ class Tour:
         frame.add_row("[bold]This is not Nexus[/bold]: a model of it, and two simulated sleds.")
         for text in self.story[-4:]:
             frame.add_row(f"[green]*[/green] {text}")
-        # fits 80 columns
-        table = Table("instance", "public state", "VMM", "sled", "published", "propolis", "acked", box=SIMPLE_HEAD)
+        # 80 columns, with the longest words of each
+        names = ("instance", "public", "VMM", "sled", "published", "propolis", "acked")
+        table = Table(*(Column(name, no_wrap=True) for name in names), box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for name, instance in self.instances.items():
             mine = [each for each in self.vmms.values() if each["hostname"] == name]
             if not mine:

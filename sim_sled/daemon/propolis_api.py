@@ -18,7 +18,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import select
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
@@ -122,26 +124,71 @@ class _Served:
 
     sled_id: UUID
     propolis_id: UUID
+    key: _Key
     server: PropolisServer | None = None
     opened: bool = False
     """Whether its VM is there, and so has been given a listener, if there could be one."""
-    name: tuple[Any, ...] | None = None
-    """(host, port) of its socket, if it listens."""
     said: list[propolis.Effect] = attrs.Factory(list)
     """What there was no server to hear."""
     knocker: socket.socket | None = None
+    name: tuple[Any, ...] | None = None
+    """(host, port) of its socket, once somebody has connected."""
     listener: asyncio.Server | None = None
     web: Server | None = None
     """Who has its connections, and ends them with it: the next VMM at its address is not asked over one of these."""
 
     @property
-    def key(self) -> _Key:
-        return _key(self.sled_id, self.propolis_id)
-
-    @property
     def address(self) -> str | None:
         """`ip:port`, if it listens."""
-        return None if self.name is None else str(SocketAddress(*self.name))
+        name = self.name if self.knocker is None else self.knocker.getsockname()[:2]
+        return None if name is None else str(SocketAddress(*name))
+
+
+class _Knockers:
+    """The listening sockets to which nobody has connected yet: one descriptor of the loop for all of them, where the
+    kernel has that. Each costs one call then, and none when it is closed.
+    """
+
+    def __init__(self, knocked: Callable[[_Served], None]) -> None:
+        self._knocked = knocked
+        self._loop = asyncio.get_running_loop()
+        self._by_number: dict[int, _Served] = {}
+        self._all = select.epoll() if hasattr(select, "epoll") else None
+        if self._all is not None:
+            self._loop.add_reader(self._all.fileno(), self._look)
+
+    def add(self, served: _Served, knocker: socket.socket) -> None:
+        """`knocked` is called once, when somebody connects to it."""
+        served.knocker = knocker
+        if self._all is None:
+            self._loop.add_reader(knocker.fileno(), self._knocked, served)
+        else:
+            self._by_number[knocker.fileno()] = served
+            self._all.register(knocker.fileno(), select.EPOLLIN)
+
+    def take(self, served: _Served) -> socket.socket | None:
+        """Its socket, which is not waited for any more."""
+        knocker, served.knocker = served.knocker, None
+        if knocker is None:
+            return None
+        if self._all is None:
+            self._loop.remove_reader(knocker.fileno())
+        else:
+            del self._by_number[knocker.fileno()]
+        return knocker
+
+    def _look(self) -> None:
+        assert self._all is not None
+        for number, _ in self._all.poll(0):
+            served = self._by_number.get(number)
+            if served is not None:  # else the one before has closed it
+                self._all.unregister(number)
+                self._knocked(served)
+
+    def close(self) -> None:
+        if self._all is not None:
+            self._loop.remove_reader(self._all.fileno())
+            self._all.close()
 
 
 class PropolisApis:
@@ -154,13 +201,14 @@ class PropolisApis:
         self._served: dict[_Key, _Served] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over = False
+        self._knockers: _Knockers | None = None
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> PropolisServer:
         """What a migrating VM takes along. A target's server is made here, before its VM."""
         key = _key(sled_id, propolis_id)
         served = self._served.get(key)
         if served is None:
-            served = self._served[key] = _Served(sled_id, propolis_id)
+            served = self._served[key] = _Served(sled_id, propolis_id, key)
         return self._server(served)
 
     def _prepare(self, sled_id: UUID, propolis_id: UUID, server: PropolisServer) -> None:
@@ -192,7 +240,7 @@ class PropolisApis:
             vmm = self._daemon.rack.sleds[effect.sled_id].vmms.get(effect.propolis_id)
             if vmm is None or vmm.vm is None:
                 return  # the last words of a process that is gone
-            served = self._served[key] = _Served(effect.sled_id, effect.propolis_id)
+            served = self._served[key] = _Served(effect.sled_id, effect.propolis_id, key)
         if not served.opened:
             self._open(served)
         said = effect.effects
@@ -235,6 +283,9 @@ class PropolisApis:
         self._over = True
         for served in list(self._served.values()):
             self._close(served)
+        knockers, self._knockers = self._knockers, None
+        if knockers is not None:
+            knockers.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _open(self, served: _Served) -> None:
@@ -249,16 +300,17 @@ class PropolisApis:
             # not within the turn that made the VM: its effects are still being performed
             asyncio.get_running_loop().call_soon(self._fail, served)
             return
-        name = knocker.getsockname()
-        served.name, served.knocker = name[:2], knocker
-        asyncio.get_running_loop().add_reader(knocker.fileno(), self._knocked, served)
+        if self._knockers is None:
+            self._knockers = _Knockers(self._knocked)
+        self._knockers.add(served, knocker)
 
     def _knocked(self, served: _Served) -> None:
         """Somebody has connected: they are let in by what serves from now on."""
-        knocker, served.knocker = served.knocker, None
+        assert self._knockers is not None
+        knocker = self._knockers.take(served)
         if knocker is None:
             return  # closed in this very turn of the loop
-        asyncio.get_running_loop().remove_reader(knocker.fileno())
+        served.name = knocker.getsockname()[:2]
         server = self._server(served)
         served.web = make_server(lambda _request: server)
         self._later(self._listen(served, served.web, knocker))
@@ -300,11 +352,9 @@ class PropolisApis:
 
     def _close(self, served: _Served) -> None:
         self._served.pop(served.key, None)
-        knocker, listener = served.knocker, served.listener
-        served.knocker = served.listener = None
-        if knocker is not None:
-            asyncio.get_running_loop().remove_reader(knocker.fileno())
+        if self._knockers is not None and (knocker := self._knockers.take(served)) is not None:
             knocker.close()
+        listener, served.listener = served.listener, None
         if listener is not None:
             stop_accepting(listener)
         if served.server is not None and served.server.host is not None:
@@ -363,7 +413,6 @@ def _listen_at(host: str, port: int, *, free: bool) -> socket.socket:
         if free:
             level, option = _FREEBIND[family]
             listening.setsockopt(level, option, 1)
-        listening.setblocking(False)
         listening.bind((host, port))
         # here and not in a task: whoever connects in this very moment is let in
         listening.listen(BACKLOG)

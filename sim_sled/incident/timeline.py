@@ -43,9 +43,13 @@ from sim_sled.incident.facts import (
     Zone,
 )
 from sim_sled.incident.lines import OURS, LogLine
+from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
 """Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
+NCPUS_MAX: Final = 254
+MEMORY_GIB_MAX: Final = 1536
+"""The largest VM that a Nexus takes; its memory is whole GiB."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -437,8 +441,10 @@ def _name(out: Incident) -> None:
         about = vmm.described
         if about is not None:
             owner.name = owner.name or about.hostname
-            owner.ncpus = owner.ncpus if owner.ncpus is not None else about.ncpus
-            owner.memory = owner.memory if owner.memory is not None else about.memory
+            owner.ncpus = owner.ncpus if owner.ncpus is not None else _of_nexus(about.ncpus, NCPUS_MAX)
+            whole = None if about.memory is None else -(-about.memory // GIB)
+            memory_gib = _of_nexus(whole, MEMORY_GIB_MAX)
+            owner.memory = owner.memory if owner.memory is not None or memory_gib is None else memory_gib * GIB
     by_name = {each.name: each for each in out.instances.values() if each.name}
     unknown: dict[str, list[User]] = defaultdict(list)
     for user in out.users:
@@ -458,6 +464,11 @@ def _name(out: Incident) -> None:
             count += 1
             each.placeholder = f"vm-{count}"
     _tell_apart(out)
+
+
+def _of_nexus(size: int | None, most: int) -> int | None:
+    """A size that Nexus would have taken (NX 4.2); another one was garbled."""
+    return size if size is not None and 1 <= size <= most else None
 
 
 def _whom_users_name(out: Incident, key: str, users: list[User]) -> None:

@@ -1,5 +1,6 @@
 """(j) Whole lives over sockets: registered, run, stopped, heard of to the end; by one process, and by two that share
-the sleds.
+the sleds. A worker does more than the one process: each of its VMMs listens as a Propolis. So one worker that has all
+of the sleds is measured beside them.
 
 The Nexus and whoever asks are this process, which is not measured. What the workers take of the processor says how
 many lives so many cores carry: two workers are measured one core's worth each, whatever else the machine does.
@@ -17,13 +18,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
+import msgspec
 
+from sim_sled.daemon.worker import Ready, Spec
 from tests.support.wire.register_body import register_body
 
 REQUESTS = 3
 """Of Nexus, in each life; the reports are counted."""
 SLOTS = 128
 """Lives at a time, of one process or of two: each of the two has enough to do then."""
+SLEDS = 4
 WAIT_S = 120.0
 _NOT_FOUND = b'{"request_id": "bench", "error_code": "ObjectNotFound", "message": "not found"}'
 
@@ -120,12 +124,12 @@ class Measured:
 
 @contextlib.asynccontextmanager
 async def rack_of(workers: int, nexus: str) -> AsyncIterator[tuple[int, list[str]]]:
-    """Four sleds in so many processes: process id of the command, addresses of the sleds."""
+    """The sleds in so many processes: process id of the command, addresses of the sleds."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ports.json"
         rack = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sim_sled", "up", "--name", f"bench-lives-{workers}", "--nexus", nexus,
-            "--sleds", "4", "--workers", str(workers), "--pace", "instant", "--port-file", str(file),
+            "--sleds", str(SLEDS), "--workers", str(workers), "--pace", "instant", "--port-file", str(file),
             stdout=subprocess.DEVNULL, env={**os.environ, "XDG_RUNTIME_DIR": folder},
         )  # fmt: skip
         try:
@@ -138,25 +142,49 @@ async def rack_of(workers: int, nexus: str) -> AsyncIterator[tuple[int, list[str
             await rack.wait()
 
 
-async def measure(count: int, rounds: int) -> dict[int, list[Measured]]:
-    """By the number of workers; in turns, after one of each to warm up, for a machine has slow minutes."""
+@contextlib.asynccontextmanager
+async def one_worker(nexus: str) -> AsyncIterator[tuple[int, list[str]]]:
+    """All of the sleds in one worker, and nobody who watches it: its process id, addresses of the sleds."""
+    spec = Spec("bench-lives-worker", SLEDS, 1, SLEDS, nexus, None, 0, "instant", "token")
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sim_sled.daemon.worker", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        worker.stdin.write(msgspec.json.encode(spec) + b"\n")
+        ready = msgspec.json.decode(await worker.stdout.readline(), type=Ready)
+        yield worker.pid, ready.addresses
+    finally:
+        worker.terminate()
+        await worker.wait()
+
+
+@attrs.frozen
+class Found:
+    """One process, one worker, two workers: each round of each."""
+
+    process: list[Measured] = attrs.field(factory=list)
+    worker: list[Measured] = attrs.field(factory=list)
+    workers: list[Measured] = attrs.field(factory=list)
+
+
+async def measure(count: int, rounds: int) -> Found:
+    """In turns, after one of each to warm up, for a machine has slow minutes."""
     nexus = Nexus()
     server = await asyncio.start_server(nexus.serve, "::1", 0, backlog=1024)
     address = f"[::1]:{server.sockets[0].getsockname()[1]}"
-    found: dict[int, list[Measured]] = {1: [], 2: []}
+    found = Found()
     try:
-        async with rack_of(1, address) as one, rack_of(2, address) as two:
-            racks = {1: one, 2: two}
+        async with rack_of(1, address) as process, one_worker(address) as worker, rack_of(2, address) as workers:
+            racks = [(found.process, *process), (found.worker, *worker), (found.workers, *workers)]
             first = 0
             for number in range(rounds + 1):
-                for workers in (1, 2) if number % 2 else (2, 1):
-                    pid, addresses = racks[workers]
+                for rounds_of, pid, addresses in racks if number % 2 else racks[::-1]:
                     before, began, reports = _cpu_s(pid), time.perf_counter(), nexus.reports
                     await lives(nexus, addresses, count, first)
                     first += count
                     took = (_cpu_s(pid) - before, time.perf_counter() - began, nexus.reports - reports)
                     if number:
-                        found[workers].append(Measured(*(each / count for each in took)))
+                        rounds_of.append(Measured(*(each / count for each in took)))
     finally:
         server.close()
     return found
@@ -178,14 +206,18 @@ def bench(count: int, rounds: int, floor_of) -> list[tuple]:
     `floor_of(reports)`: what a life's requests and reports cost without anything of ours, seconds of the processor.
     """
     found = asyncio.run(measure(count, rounds))
-    one, two = found[1], found[2]
-    cost, shared = (min(each.cpu_s for each in of) for of in (one, two))
-    floor = floor_of(one[0].reports)
-    wall = [min(each.wall_s for each in of) for of in (one, two)]
+    reports = found.process[0].reports
+    one, worker, two = (min(each.cpu_s for each in of) for of in (found.process, found.worker, found.workers))
+    wall, wall_worker, wall_two = (
+        min(each.wall_s for each in of) for of in (found.process, found.worker, found.workers)
+    )
+    floor = floor_of(reports)
     return [
         # judged by processor time: twice what one core's worth of the workers carries
-        (f"(j) a life over sockets, {one[0].reports:.1f} reports; floor: its floors", cost * 1e6, floor * 1e6,
-         cost / floor, "us", None, True, cost / floor),
-        ("    lives of two workers; floor: of one process", 1 / wall[1], 1 / wall[0], wall[0] / wall[1],
-         "lives/s", 1.8, False, 2 * cost / shared),
+        (f"(j) a life over sockets, {reports:.1f} reports; floor: its floors", one * 1e6, floor * 1e6, one / floor,
+         "us", None, True, one / floor),
+        ("    lives of two workers; floor: of one process", 1 / wall_two, 1 / wall, wall / wall_two,
+         "lives/s", 1.8, False, 2 * one / two),
+        ("    lives of two workers; floor: of one worker", 1 / wall_two, 1 / wall_worker, wall_worker / wall_two,
+         "lives/s", None, False, 2 * worker / two),
     ]  # fmt: skip

@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import types
 import unittest.mock
 import uuid
 from contextlib import nullcontext
@@ -81,6 +82,22 @@ async def test_a_vmm_that_nobody_asks_is_a_socket_and_no_server():
             await side.ask(vmm, "stopped")
             await nexus.heard(vmm, "destroyed")
         server.assert_not_called()
+
+
+@pytest.mark.parametrize("kernel", [propolis_api.select, types.SimpleNamespace()], ids=["with epoll", "without"])
+async def test_whoever_knocks_at_one_of_many_vmms_is_let_in_and_no_other_is_woken(monkeypatch, kernel):
+    monkeypatch.setattr(propolis_api, "select", kernel)
+    vmms = [uuid.uuid4() for _ in range(3)]
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.LOOPBACK) as side:
+        for vmm in vmms:
+            await side.run(nexus, vmm, "[fd00:1122:3344:101::1]:12400")
+        async with aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as propolis:
+            for _ in range(2):  # a connection of its own each time
+                at = side.daemon.propolis.address_of(side.sled_id, vmms[1])
+                async with propolis.get(f"http://{at}/instance", headers={"connection": "close"}) as answer:
+                    assert (await answer.json())["instance"]["state"] == "Running"
+        served = side.daemon.propolis._served
+        assert [served[side.sled_id.int, vmm.int].server is not None for vmm in vmms] == [False, True, False]
 
 
 async def test_a_vmm_that_is_gone_does_not_listen_any_more():

@@ -218,6 +218,12 @@ def other_recording(folder):
     second.write_text(second.read_text().replace('"of":"', '"of":"0', 1))
 
 
+def break_a_letter(folder):
+    rows = first(folder).read_bytes().split(b"\n")
+    rows[5] = rows[5].replace(b'"', b'"\xc3', 1)
+    first(folder).write_bytes(b"\n".join(rows))
+
+
 def forged_input(folder):
     change(folder, '"~":"sim_sled.play.calls:Step"', '"~":"os:system"')
 
@@ -243,6 +249,7 @@ BROKEN = [
     (put('{"at": 1, "in": {}, "out": []}\n'), "part-00001.jsonl:1: the first line does not say how the rack began"),
     (put("\x00\xff\n"), "part-00001.jsonl:1: this is no JSON"),
     (not_json, "part-00001.jsonl:6: this is no JSON"),
+    (break_a_letter, "part-00001.jsonl:6: this is no JSON"),
     (forged_input, "'os' is no room of ours"),
     (forged_sleds, "is no class of ours"),
 ]
@@ -255,6 +262,22 @@ def test_what_is_no_recording_is_told_in_a_sentence(folder, spoil, sentence):
         replay(opened(folder).lines())
     assert sentence in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+def test_of_the_recordings_of_workers_each_is_played_also_behind_one_that_cannot_be(folder, tmp_path):
+    """As that of a worker that was killed before its first line was written."""
+    within = tmp_path / "rack"
+    for name in ("sleds-1-1", "sleds-2-2-again-1"):
+        shutil.copytree(folder, within / name)
+    (within / "sleds-2-2").mkdir()
+    (within / "sleds-2-2" / "part-00001.jsonl").touch()
+    code, out, err = sim("replay", str(within))
+    assert (code, out.count("replayed without a difference")) == (2, 2)
+    assert err.startswith("sim-sled: sleds-2-2: part-00001.jsonl is empty")
+    code, out, _ = sim("replay", str(within), "--json")
+    first, second, third = json.loads(out)
+    assert (code, first["difference"], third["difference"]) == (2, None, None)
+    assert (second["recording"], second["error"][:26]) == ("sleds-2-2", "part-00001.jsonl is empty:")
 
 
 def test_a_folder_without_a_recording_is_told_by_what_is_in_it(tmp_path):

@@ -148,3 +148,21 @@ async def test_a_process_that_ends_at_once_fails_the_tour_with_its_log(monkeypat
     assert "the tour failed" in said
     assert "nexus ended with 3" in said
     assert "no such option" in said
+
+
+def test_no_word_is_cut_on_a_terminal_of_80_columns():
+    tour = Told({})
+    tour.instances = {"cache": {"run_state": "rebooting"}, "web": {"run_state": "migrating"}}
+    tour.vmms = {
+        name: {
+            "hostname": name, "propolis_id": "92eb7d61-0000", "sled": "sled-a", "state": "migrating", "gen": 12,
+            "migration_in": {"state": "in_progress"}, "migration_out": None, "propolis": "Rebooting",
+            "acked": "destroyed",
+        }
+        for name in tour.instances
+    }  # fmt: skip
+    with (console := Console(width=80)).capture() as shown:
+        console.print(tour)
+    assert "…" not in shown.get()
+    words = shown.get().split()
+    assert words.count("Rebooting") == words.count("destroyed") == words.count("in_progress") == 2
