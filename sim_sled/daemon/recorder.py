@@ -40,7 +40,7 @@ from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.play.baggage import Witness
 from sim_sled.recording import lines
 from sim_sled.recording.forms import NoForm, form
-from sim_sled.recording.lines import ASKED_LINE, HEARD, PLAIN_BODIES, SHORT
+from sim_sled.recording.lines import ASKED, HEARD, PLAIN_BODIES, SHORT
 from sim_sled.recording.scribe import Clerk, Entry, Scribe, block, line
 
 if TYPE_CHECKING:
@@ -95,8 +95,6 @@ class Recorder:
         """Those that are no block yet. Of the loop alone."""
         self._asked: Any = None
         """The last turn, if that is likely to be a request: as a short line, and not written yet."""
-        self._version, self._version_json = "", b""
-        """Of the last request, which most others have, too."""
         self._blocks: deque[bytearray | lines.Header] = deque()
         """Lines, and where parts begin with a checkpoint."""
         self._bytes = 0
@@ -245,30 +243,33 @@ class Recorder:
     def keeps(self, sled_id: UUID, kept: dict[str, Any], now_us: int) -> None:
         self._did(lines.keeps(sled_id, kept), now_us)
 
-    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str) -> bytes | None:
+    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str) -> msgspec.Raw | None:
         """See `http.app.Tap`, as the next two."""
         if op in _PLAIN and target == lines.state_target(values[0]):
             return lines.asked_of_whom(sled_id, target)
         return None
 
-    def went(self, mark: bytes, call: Call, version: str | None, body: bytes | None, answer: bytes | None) -> bool:
-        asked, state = self._asked, PLAIN_BODIES.get(body)
-        if asked is None or state is None or version is None or answer is None or call.request is None:
-            return False
-        at_us, _, item, _ = asked
+    def went(
+        self, mark: msgspec.Raw, call: Call, version: str | None, body: bytes | None, answer: bytes | None
+    ) -> bool:
         # The request's own objects are in the turn: so nothing has to be compared but them.
-        if item.propolis_id is not call.path[0]:
+        if self._asked is None or version is None or answer is None or call.request is None:
             return False
+        at_us, _, item, _ = self._asked
+        state = None
         if type(item) is PutState:
-            if body is None or item.requested is not call.body.state:
+            requested = item.requested
+            if requested is not call.body.state or body not in PLAIN_BODIES:
                 return False
+            state = requested.type
         elif body is not None or call.request.body_exists:
             return False
+        if item.propolis_id is not call.path[0]:
+            return False
         self._asked = None
-        if version != self._version:
-            self._version, self._version_json = version, lines.written(version)
         written = self._lines
-        written += ASKED_LINE % (at_us, item.ticket, mark, self._version_json, state, answer)
+        _WRITE((at_us, ASKED, item.ticket, mark, version, state, msgspec.Raw(answer)), written, len(written))
+        written += b"\n"
         if len(written) >= BLOCK_BYTES:
             self._full()
         return True

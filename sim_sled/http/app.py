@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from multidict import istr
 
 from nexus_client.dropshot import web
@@ -76,10 +76,10 @@ class Over(Struct, frozen=True):
 class Tap(Protocol):
     """Who is told of requests when they are answered."""
 
-    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str, /) -> bytes | None:
+    def mark(self, sled_id: UUID, op: str, values: tuple[Any, ...], target: str, /) -> Raw | None:
         """By which `went` knows requests of this target, which remember it; None: it never does."""
 
-    def went(self, mark: bytes, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
+    def went(self, mark: Raw, call: Call, version: str | None, body: bytes | None, answer: bytes | None, /) -> bool:
         """One of these was answered with 200. False: it says more than its turn, so `over` is to be told."""
 
     def over(self, exchange: Exchange, /) -> None:
@@ -126,7 +126,7 @@ def make_server(
 
 _Response: TypeAlias = Response | RawResponse | SpoiltResponse
 _Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[_Response]]
-_Target: TypeAlias = tuple[Route, tuple[Any, ...], Mapping[str, Any], bytes | None]
+_Target: TypeAlias = tuple[Route, tuple[Any, ...], Mapping[str, Any], Raw | None]
 """Row, path values and query values of a request line, and its mark of the tap."""
 _OK: Final = 200
 

@@ -17,6 +17,8 @@ import attrs
 
 from sim_sled.incident.lines import LogLine, Where
 
+LATENCY_MAX_US: Final = 86_400_000_000
+"""A day: nobody waits longer for an answer, so what says so is garbled."""
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
@@ -327,8 +329,8 @@ def _request(line: LogLine, low: str) -> list[Fact]:
                     Asked(
                         **(_head(line) | {"vmm": found[1]}),  # type: ignore[arg-type]  # as in `_make`
                         op=op,
-                        status=None if gone else line.number("response_code"),
-                        latency_us=line.number("latency_us") or 0,
+                        status=None if gone else _status(line),
+                        latency_us=_latency_us(line),
                         req_id=line.text("req_id"),
                         why=line.text("error_message_internal"),
                         said=line.text("error_message_external"),
@@ -347,10 +349,22 @@ _OTHER_PATH: Final = re.compile(
 )
 
 
+def _status(line: LogLine) -> int:
+    """Of an answer; 0 if it is not told or is none."""
+    told = line.number("response_code") or 0
+    return told if 100 <= told <= 599 else 0
+
+
+def _latency_us(line: LogLine) -> int:
+    """How long a request took, 0 if that is not told or cannot be."""
+    told = line.number("latency_us") or 0
+    return told if 0 <= told <= LATENCY_MAX_US else 0
+
+
 def _of_another_kind(line: LogLine, uri: str, *, gone: bool) -> list[Fact]:
     """12: other requests of a VMM. Nobody makes them in a replay, so what went wrong with them is only told."""
     found = _OTHER_PATH.match(uri)
-    status = line.number("response_code") or 0
+    status = _status(line)
     if found is None or not (gone or status >= 500):
         return []
     outcome = "not answered until its caller gave up" if gone else f"answered {status}"
@@ -358,7 +372,7 @@ def _of_another_kind(line: LogLine, uri: str, *, gone: bool) -> list[Fact]:
 
 
 def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
-    status, moved = line.number("response_code") or 0, _MIGRATE_PATH.search(uri)
+    status, moved = _status(line), _MIGRATE_PATH.search(uri)
     found = _USER_PATH.search(uri)
     if method == "POST" and moved is not None:
         return _wish(line, "migrate", moved[1], status)
@@ -372,8 +386,7 @@ def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
 
 def _wish(line: LogLine, verb: str, key: str, status: int) -> list[Fact]:
     assert line.time_us is not None
-    asked_us = line.time_us - max(0, line.number("latency_us") or 0)
-    return _make(User, line, verb=verb, key=key, status=status, at_us=asked_us)
+    return _make(User, line, verb=verb, key=key, status=status, at_us=line.time_us - _latency_us(line))
 
 
 def _answer_in_error(line: LogLine) -> list[Fact]:
@@ -391,7 +404,11 @@ def _answer_in(text: str) -> tuple[str, int]:
 def _unwound(op: Op) -> Callable[[LogLine], list[Fact]]:
     def make(line: LogLine) -> list[Fact]:
         req_id, status = _answer_in(_error(line))
-        return _make(Unwound, line, op=op, status=status, saga=line.text("saga_id"), req_id=req_id) if status else []
+        return (
+            _make(Unwound, line, op=op, status=status, saga=line.text("saga_id"), req_id=req_id)
+            if 400 <= status <= 599
+            else []
+        )
 
     return make
 
@@ -518,8 +535,8 @@ def _progress(state: str) -> str:
 
 def _not_taken(line: LogLine) -> list[Fact]:
     found = _STATUS.search(line.msg + _error(line))
-    status = int(found[1] or found[2]) if found is not None else None
-    final = "will not retry" in line.msg.lower()
+    told = int(found[1] or found[2]) if found is not None else 0
+    status, final = told if 200 <= told <= 599 else None, "will not retry" in line.msg.lower()
     return _make(NotTaken, line, status=status, final=final, retry_us=rust_duration_us(line.text("retry_after")))
 
 

@@ -104,6 +104,8 @@ def imported(incident: Incident, reading: Reading, files: Sequence[str], name: s
     while True:
         text = scenario_text(draft, files, reading, dropped)
         scenario, problems = parse_scenario(text, "imported")
+        if scenario is None and _left_out(draft):
+            continue
         assert scenario is not None, f"an imported scenario is not valid, which is a bug:\n{problems.text()}\n{text}"
         result, played = replay(scenario)
         missed = {_name_of(failure.key) for failure in result.failures}
@@ -125,6 +127,23 @@ def imported(incident: Incident, reading: Reading, files: Sequence[str], name: s
         for each in sorted(dropped)
     )
     return Imported(text, summary, draft, incident, tuple(differences), failed)
+
+
+def _left_out(draft: Draft) -> bool:
+    """Leaves out rules that are not valid, and says so: garbage in a log that nothing before has noticed makes no
+    rule. Whether there were any.
+    """
+    bad = []
+    for rule in draft.rules:
+        alone = attrs.evolve(draft, rules=[rule], expect=[])
+        if parse_scenario(scenario_text(alone, (), Reading()), "imported")[0] is None:
+            bad.append(rule)
+    if len(bad) == len(draft.rules) > 1:
+        return False  # it is not the rules
+    for rule in bad:
+        draft.rules.remove(rule)
+        draft.doubts.append(f"A rule is left out, as its figures cannot be: {rule.name} ({', '.join(rule.why[:1])}).")
+    return bool(bad)
 
 
 def _name_of(key: str) -> str:

@@ -42,10 +42,14 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
-from sim_sled.incident.lines import OURS, LogLine
+from sim_sled.incident.lines import OURS, LogLine, Where
+from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
 """Facts that are kept: some 2 GB. Nobody has an incident with more, and then the oldest part is told."""
+NCPUS_MAX: Final = 254
+MEMORY_GIB_MAX: Final = 1536
+"""The largest VM that a Nexus takes; its memory is whole GiB."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -149,6 +153,8 @@ class Incident:
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
     programs: Counter[str] = attrs.field(factory=Counter)
+    wrote: dict[str, Where] = attrs.field(factory=dict)
+    """Where each host is first spoken of."""
     begin_us: int = 0
     end_us: int = 0
     last_us: dict[str, int] = attrs.field(factory=dict)
@@ -191,6 +197,7 @@ class Collector:
     _pids: dict[str, set[int]] = attrs.field(factory=lambda: defaultdict(set))
     _peers: set[str] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
+    _wrote: dict[str, Where] = attrs.field(factory=dict)
     _first: dict[str, int] = attrs.field(factory=dict)
     _last: dict[str, int] = attrs.field(factory=dict)
     overflowed: bool = False
@@ -199,7 +206,9 @@ class Collector:
         """Called for every record: who writes, and from when to when."""
         program, host = line.program, line.host
         self.programs[program] += 1
-        self._hosts.setdefault(host, program)
+        if host not in self._hosts:
+            self._hosts[host] = program
+            self._wrote[host] = line.where
         process = self._processes.get(host)
         if process is not None and process.pid != line.pid and program == "sled-agent":
             self._ended[host] = process
@@ -246,7 +255,7 @@ class Collector:
 
     def incident(self) -> Incident:
         """The whole, on one clock."""
-        out = Incident(programs=self.programs, peers=self._peers)
+        out = Incident(programs=self.programs, peers=self._peers, wrote=self._wrote)
         out.nexuses = sum(program == "nexus" for program in self._hosts.values())
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = mend_1986(self.facts)
@@ -404,6 +413,7 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
         case Received():
             vmm.received.append(fact)
         case OnSled(serial=serial):
+            out.wrote.setdefault(serial, fact.where)
             vmm.sled = vmm.sled or serial
             if serial not in out.sleds:
                 out.sleds.append(serial)
@@ -437,8 +447,10 @@ def _name(out: Incident) -> None:
         about = vmm.described
         if about is not None:
             owner.name = owner.name or about.hostname
-            owner.ncpus = owner.ncpus if owner.ncpus is not None else about.ncpus
-            owner.memory = owner.memory if owner.memory is not None else about.memory
+            owner.ncpus = owner.ncpus if owner.ncpus is not None else _of_nexus(about.ncpus, NCPUS_MAX)
+            whole = None if about.memory is None else -(-about.memory // GIB)
+            memory_gib = _of_nexus(whole, MEMORY_GIB_MAX)
+            owner.memory = owner.memory if owner.memory is not None or memory_gib is None else memory_gib * GIB
     by_name = {each.name: each for each in out.instances.values() if each.name}
     unknown: dict[str, list[User]] = defaultdict(list)
     for user in out.users:
@@ -458,6 +470,11 @@ def _name(out: Incident) -> None:
             count += 1
             each.placeholder = f"vm-{count}"
     _tell_apart(out)
+
+
+def _of_nexus(size: int | None, most: int) -> int | None:
+    """A size that Nexus would have taken (NX 4.2); another one was garbled."""
+    return size if size is not None and 1 <= size <= most else None
 
 
 def _whom_users_name(out: Incident, key: str, users: list[User]) -> None:

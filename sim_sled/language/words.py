@@ -8,7 +8,7 @@ Read next: page/looks.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -210,8 +210,18 @@ def nearest(word: str, known: Iterable[str | None]) -> str | None:
     """The known name that `word` most likely meant. None among them: something whose own name is missing or wrong,
     which is told elsewhere.
     """
-    found = get_close_matches(word[:64], sorted(filter(None, known)), n=1, cutoff=0.55)
-    return found[0] if found else None
+    word = word[:64]
+    matcher = SequenceMatcher(b=word)
+    its_letters = str.maketrans("", "", word)
+    least, found = 0.55, None
+    for name in sorted(filter(None, known)):  # as difflib.get_close_matches would, of thousands of host names at once
+        alike = len(name) - len(name.translate(its_letters))
+        if 2.0 * alike / (len(word) + len(name)) < least:
+            continue
+        matcher.set_seq1(name)
+        if matcher.quick_ratio() >= least and (ratio := matcher.ratio()) >= least:
+            least, found = ratio, name
+    return found
 
 
 def nearest_two(word: str, known: Iterable[str]) -> list[str]:

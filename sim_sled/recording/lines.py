@@ -281,26 +281,17 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 _OK: Final = 200
-PLAIN_BODIES: Final[Mapping[bytes | None, bytes]] = {
-    None: b"null",
-    **{
-        json.dumps({"state": {"type": each.value}}, separators=separators).encode(): json.dumps(each.value).encode()
-        for each in types.Asked
-        for separators in ((",", ":"), (", ", ": "))
-    },
-}
-"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them, and how that
-stands in a line; None: a look.
-"""
-ASKED_LINE: Final = b'[%d,"asked",%d,%b,%b,%b,%b]\n'
-"""At, ticket, `asked_of_whom`, version, state and answer, all but the numbers as JSON. By the encoder it takes half
-as long again, and there are more of these than of all others.
-"""
+PLAIN_BODIES: Final = frozenset(
+    json.dumps({"state": {"type": each.value}}, separators=separators).encode()
+    for each in types.Asked
+    for separators in ((",", ":"), (", ", ": "))
+)
+"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them."""
 
 
-def asked_of_whom(sled_id: UUID, target: str) -> bytes:
-    """A sled and one of its targets, in a line of a request."""
-    return ENCODER.encode([sled_id, target])[1:-1]
+def asked_of_whom(sled_id: UUID, target: str) -> msgspec.Raw:
+    """SLED and TARGET of an `ASKED` line, ready made: they are a quarter of its cost."""
+    return msgspec.Raw(written([sled_id, target])[1:-1])
 
 
 def state_target(propolis_id: UUID | str) -> str:

@@ -1473,3 +1473,85 @@ def test_of_a_nexus_alone_a_vmm_that_its_sled_does_not_know_is_forgotten(tmp_pat
     imported, scenario = import_(tmp_path, far)
     only(scenario, ForgetVmm)
     assert "the log of its sled is missing" in imported.text
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_mb", "made"),
+    [
+        (0, 4096, (2, 4)),
+        (10**30, 10**30, (2, 4)),
+        (254, 1536 * 1024, (254, 1536)),
+        (255, 4096, (2, 4)),
+        (2, 4095, (2, 4)),
+        (2, 5000, (2, 5)),
+        (2, 0, (2, 4)),
+    ],
+)
+def test_sizes_that_no_nexus_takes_are_garbled_and_the_scenario_plays(tmp_path, cpus, memory_mb, made):
+    log = Log()
+    log.register(1, "web", cpus=cpus, memory_mb=memory_mb)
+    log.starts(2, "web")
+    imported, scenario = import_(tmp_path, log)
+    create = scenario.load[0].create
+    assert (create.ncpus, create.memory // 2**30) == made
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize("latency", [2**63, -1, 10**30, "x", None, 1.5])
+def test_a_latency_that_cannot_be_is_none(tmp_path, latency):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(30, "web", "get", status=None)
+    record = json.loads(log.lines[-1]) | {"latency_us": latency}
+    log.lines[-1] = json.dumps(record)
+    _, scenario = import_(tmp_path, log)
+    assert only(scenario, Hang)[1].lasts == 0
+
+
+@pytest.mark.parametrize(("status", "taken_for"), [(599, 599), (600, None), (100, None), ("000", None)])
+def test_a_status_that_is_none_is_no_answer(tmp_path, status, taken_for):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.observes(30, "web", "Rebooting", gen=4)
+    log.not_taken(30.1, "web", status)
+    log.observes(40, "web", "Running", gen=5)
+    log.request(50, "web", "get", status=2**63)
+    _, scenario = import_(tmp_path, log)
+    kind = Partition if taken_for is None else NexusReplies
+    assert getattr(only(scenario, kind)[1], "status", None) == taken_for
+    assert not actions(scenario, Fail)
+
+
+def test_a_rule_that_cannot_be_is_left_out_and_said(tmp_path, monkeypatch):
+    from sim_sled.incident import hosts
+
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(60, "web", "get")
+    log.agent_starts(65, 70)
+    log.request(80, "web", "get", 404)
+    log.request(90, "web", "get", 500)
+    monkeypatch.setattr(hosts, "duration", lambda us: "soon")
+    imported, scenario = import_(tmp_path, log)
+    assert not actions(scenario, RestartAgent)
+    assert "A rule is left out, as its figures cannot be: brm1-restarts" in imported.text
+
+
+def test_every_sled_and_the_grace_of_agents_say_which_lines_they_rest_on(tmp_path):
+    log, other = Log(), Log("BRM2")
+    other.register(0, "db")
+    other.starts(1, "db")
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(30, "web", "put")
+    log.observes(30.1, "web", "Stopping", gen=5)
+    told = "Instance failed to stop within the grace period, terminating it violently!"
+    log.line(150.1, told, "W", **log.ids("web"))
+    log.publishes(151, "web", "Destroyed", gen=7)
+    imported, _ = import_(tmp_path, log, other)
+    assert "  # 0-BRM1.log:1  BRM1\n  - {sled: sled-1, name: brm1}" in imported.text
+    assert "  # 1-BRM2.log:1  BRM2\n  - {sled: sled-2, name: brm2}" in imported.text
+    assert "  the grace period is over\nagent: {stop_grace: 120s}" in imported.text
