@@ -39,17 +39,21 @@ async def run(
     began = _now()
     async with rack:
         start_s = _now() - began
-        counters, reached = Counters(), Reached()
-        rack.daemon.watchers += [counters.add, reached.add]
         where = users if rack.server is None else rack.server.control
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        cpu_began = time.process_time()
         async with aiohttp.ClientSession(f"http://{where}", headers=headers) as http:
             asked = Asking(http)
+            # a life that does not count: what is imported when it is first asked for would be most of a small rack's
+            reached = _reached(rack)
+            await _phase(asked, reached, "running", 1, lambda _: ("", _wish("first")))
+            await _phase(asked, reached, "destroyed", 1, lambda _: ("/bench-first/stop", None))
+            counters, reached = Counters(), _reached(rack)
+            rack.daemon.watchers.append(counters.add)
+            cpu_began = time.process_time()
             run_s = await _phase(asked, reached, "running", vms, lambda n: ("", _wish(n)))
             rss_mib = _rss_mib()
             stop_s = await _phase(asked, reached, "destroyed", vms, lambda n: (f"/bench-{n}/stop", None))
-        cpu_s = max(0.001, time.process_time() - cpu_began)
+            cpu_s = max(0.001, time.process_time() - cpu_began)
     transitions, reports = counters.transitions, counters.reports
     return {
         "sleds": sleds,
@@ -67,6 +71,13 @@ async def run(
         "report_p99_ms": reports.at_most_us(0.99) / 1000,
         "rss_mib": round(max(rss_mib, _rss_mib()), 1),
     }
+
+
+def _reached(rack: SmallRack) -> Reached:
+    """Counts from now on."""
+    reached = Reached()
+    rack.daemon.watchers.append(reached.add)
+    return reached
 
 
 @attrs.define(eq=False)
@@ -102,7 +113,7 @@ class Asking:
                 raise RackError(f"a user was refused: {answer.status} {await answer.text()}")
 
 
-def _wish(number: int) -> dict[str, Any]:
+def _wish(number: int | str) -> dict[str, Any]:
     return {"name": f"bench-{number}", "ncpus": 1, "memory": 2**30}
 
 

@@ -116,6 +116,7 @@ class _Deriver:
     def _hosts(self) -> None:
         for host in self.incident.sleds:
             self.draft.hosts[host] = slug(host)
+        self.draft.wrote = self.incident.wrote
 
     def _room(self, told: list[Instance]) -> None:
         """Sleds with room for all VMs, and as much again for targets of migrations: what they have nobody logs."""
