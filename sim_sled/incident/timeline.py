@@ -210,12 +210,12 @@ class Collector:
             self._hosts[host] = program
             self._wrote[host] = line.where
         process = self._processes.get(host)
-        if process is not None and process.pid != line.pid and program == "sled-agent":
-            self._ended[host] = process
-            new = line.pid and line.pid not in self._pids[host] and line.text("name") != OURS
-            if new:  # its first words may be among those that were dropped
-                self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
-        if program == "sled-agent":
+        if program == "sled-agent" and (process is None or process.pid != line.pid):
+            if process is not None:
+                self._ended[host] = process
+                new = line.pid and line.pid not in self._pids[host] and line.text("name") != OURS
+                if new:  # its first words may be among those that were dropped
+                    self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
             self._pids[host].add(line.pid)
         self._processes[host] = line
         if at_us >= VALID_SINCE_US:
