@@ -17,6 +17,11 @@ NO_IPV6: Final = (
     "this machine has no IPv6: [::1] cannot be bound, and a sled's address has to be IPv6 (NX 3.3). "
     "Switch it on (containers: --sysctl net.ipv6.conf.all.disable_ipv6=0)"
 )
+PLAYER_ENDED: Final = (
+    "a process that plays runs was ended: by somebody, or by the system, as it does when memory runs out; "
+    "--jobs 1 needs least of it"
+)
+"""Its pool only says that it is broken."""
 _MISSING: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 

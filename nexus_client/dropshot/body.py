@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, TypeVar
 
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 from multidict import istr
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import JSON_TYPE, Refused, bad_request
 from nexus_client.dropshot.json import BadJson
 from nexus_client.dropshot.listen import PATIENCE, Connection, one_line

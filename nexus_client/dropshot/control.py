@@ -16,8 +16,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
-from aiohttp import web
-
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import JSON_TYPE, Refused
 from nexus_client.dropshot.bearer import carries
 from nexus_client.dropshot.body import check_content_type

@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
-from aiohttp import web
 
-from nexus_client.dropshot import openapi
+from nexus_client.dropshot import openapi, web
 from nexus_client.dropshot.answers import Refused, bad_request, new_request_id
 from nexus_client.dropshot.body import Bodies, Decoder, read_json
 from nexus_client.dropshot.control import SAFE_HEADERS, Guard

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import aiohttp
 import attrs
-from aiohttp import web, web_protocol
+from aiohttp import web_protocol
 from aiohttp.hdrs import CONTENT_LENGTH
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_exceptions import BadHttpMessage
@@ -36,6 +36,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from msgspec import Struct
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.descriptors import ToldOnce
 from nexus_client.dropshot.response import malformed
 from nexus_client.dropshot.text import SocketAddress

@@ -21,9 +21,9 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 from msgspec import Struct, field
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.json import BadJson, Json, parse_uuid
 from nexus_client.dropshot.routes import names
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.helpers import rfc822_formatted_time
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import JSON_TYPE, Refused, Unanswered, error_body, internal, new_request_id
 
 log = logging.getLogger(__name__)

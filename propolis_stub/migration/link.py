@@ -16,8 +16,9 @@ from uuid import UUID
 
 import aiohttp
 import attrs
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
+from nexus_client.dropshot import web
 from propolis_stub.migration.frames import FRAME_BYTES_MAX, decode, encode
 from propolis_stub.migration.messages import Malformed, Message, Text
 

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Final
 
 import attrs
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
+from nexus_client.dropshot import web
 from propolis_stub.serial.history import HistoryGone, Serial
 
 _LIVE_BYTES: Final = 1_024

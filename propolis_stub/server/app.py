@@ -16,8 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, cast
 
-from aiohttp import web
-
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import new_request_id, not_found
 from nexus_client.dropshot.listen import PATIENCE, Patience, Server
 from nexus_client.dropshot.response import failed_answer

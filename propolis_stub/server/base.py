@@ -11,9 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from aiohttp import web
-
-from nexus_client.dropshot import version
+from nexus_client.dropshot import version, web
 from nexus_client.dropshot.answers import Refused, bad_request, new_request_id
 from nexus_client.dropshot.body import Bodies, read_json
 from nexus_client.dropshot.json import Json, encode, parse_uuid

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import bad_request, internal
 from nexus_client.dropshot.body import bad_json
 from nexus_client.dropshot.json import BadJson, Json

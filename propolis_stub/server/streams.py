@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
+from nexus_client.dropshot import web
 from propolis_stub.errors import NoInstance, RequestDenied
 from propolis_stub.serial.console import drop
 from propolis_stub.server.base import path_uuid, query_numbers, upgrade

@@ -11,7 +11,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context
@@ -21,6 +21,7 @@ import attrs
 
 from nexus_client.dropshot import collector
 from sim_sled.campaign.job import Job, Ran, play_seed
+from sim_sled.machine import PLAYER_ENDED
 from sim_sled.play.many import children_without_ctrl_c, end_workers, worker_begins
 
 AHEAD: Final = 4
@@ -171,14 +172,20 @@ def in_order(place: Place, seeds: Iterable[int], sizer: Sizer, share: int | None
             batch = tuple(islice(following, size))
             if not batch:
                 break
-            waiting.append(place.submit(batch))
+            try:
+                waiting.append(place.submit(batch))
+            except BrokenExecutor:
+                raise NobodyPlays(PLAYER_ENDED) from None
             if waiting[0].done():
                 break  # who plays at once must not play ahead of what is told
         if not waiting:
             return
         while not wait([waiting[0]], LOOK_S).done:
             place.look()
-        played = waiting.popleft().result()
+        try:
+            played = waiting.popleft().result()
+        except BrokenExecutor:
+            raise NobodyPlays(PLAYER_ENDED) from None
         sizer.learn(played)
         yield from played.runs
 

@@ -16,14 +16,16 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from typing import Final, NoReturn, TextIO
 
 import typer
 
 from nexus_client.dropshot import streams
-from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED
+from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.streams import CannotWrite, ReaderGone
 from nexus_client.dropshot.text import shown_lines
+from sim_sled.machine import PLAYER_ENDED
 
 _COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
 """`    again: sim-sled run ...`"""
@@ -58,11 +60,15 @@ def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
 
 @contextlib.contextmanager
 def interruptible(how_far: Callable[[], str]) -> Iterator[None]:
-    """For what takes long: Ctrl-C ends it with 130 and one line that says how far it came."""
+    """For what takes long: Ctrl-C ends it with 130 and one line that says how far it came, and so does the death of
+    one of its processes, with 3.
+    """
     try:
         yield
     except KeyboardInterrupt:
         raise _Told(_interrupted(f" after {how_far()}")) from None
+    except BrokenExecutor:
+        fail(f"{PLAYER_ENDED} (after {how_far()})", UNREACHABLE)
 
 
 def _comes_of_ctrl_c(end: BaseException | None) -> bool:

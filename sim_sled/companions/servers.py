@@ -26,8 +26,7 @@ from sim_sled.core.contract import ZoneServer
 from sim_sled.core.sled import Sled
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
+    from nexus_client.dropshot import web
     from sim_sled.companions.dns_wire import Tcp
     from sim_sled.core.dns.zones import Found
     from sim_sled.http.app import Api

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
-from aiohttp import web
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import Refused, bad_request
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard

@@ -20,10 +20,9 @@ from typing import Any, Final, cast
 import aiohttp
 import attrs
 import msgspec
-from aiohttp import web
 from yarl import URL
 
-from nexus_client.dropshot import foreign
+from nexus_client.dropshot import foreign, web
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.bearer import require_token
 from nexus_client.dropshot.control import Guard

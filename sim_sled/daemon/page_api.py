@@ -10,8 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-from aiohttp import web
-
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import Refused, not_found
 from nexus_client.dropshot.control import SAFE_HEADERS
 from nexus_client.dropshot.listen import streams

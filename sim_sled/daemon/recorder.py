@@ -213,7 +213,6 @@ class Recorder:
 
     def baggage(self, sled_id: UUID, propolis_id: UUID) -> Witness:
         """As a rack asks for it."""
-        self._owners(sled_id, propolis_id)  # a target's server is made before its VM
         return Witness(sled_id, propolis_id, self)
 
     def witnessed(self, sled_id: UUID, propolis_id: UUID, item: VmInput) -> VmInput:

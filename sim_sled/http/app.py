@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias, cast
 from uuid import UUID
 
-from aiohttp import web
 from msgspec import Raw, Struct
 from multidict import istr
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import Refused, Unanswered, new_request_id
 from nexus_client.dropshot.body import BODY_MAX, Bodies, Decoder, is_json, json_of, read_body
 from nexus_client.dropshot.listen import PATIENCE, Handle, Patience, Server

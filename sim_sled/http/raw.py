@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.helpers import rfc822_formatted_time
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.response import connection_line, status_line
 from sim_sled.http.routes import RawAnswer
 

@@ -20,9 +20,9 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 import attrs
-from aiohttp import web
 from msgspec import Struct
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import NOT_FOUND, Refused
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.routes import segments

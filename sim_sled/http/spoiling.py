@@ -10,8 +10,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import Final
 
-from aiohttp import web
-
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import JSON_TYPE
 from nexus_client.dropshot.response import status_line
 from sim_sled.core.spoil import How, Spoil

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.body import go_on
 from sim_sled.http.routes import Call

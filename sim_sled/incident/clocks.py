@@ -46,6 +46,15 @@ class Steady:
     _last_us: dict[str, int] = attrs.field(factory=dict)
     _held: dict[str, list[tuple[int, LogLine]]] = attrs.field(factory=lambda: defaultdict(list))
 
+    def agrees(self, line: LogLine) -> bool:
+        """Whether a record is certain by itself, as nearly all are; `passed` is for the others."""
+        host, at_us = line.host, line.time_us
+        last_us = self._last_us.get(host)
+        if at_us is None or last_us is None or not -DAY_US <= at_us - last_us <= DAY_US or self._held.get(host):
+            return False
+        self._last_us[host] = at_us
+        return True
+
     def passed(self, line: LogLine) -> Iterator[LogLine]:
         """What is certain with this record."""
         at_us = line.time_us

@@ -269,6 +269,7 @@ class Departures:
             stopping = next((o for o in vmm.observed if o.state == "stopping"), None)
             if stopping is not None:
                 self.sheet.draft.agent = [f"stop_grace: {duration(fact.at_us - stopping.at_us)}"]
+                self.sheet.draft.agent_why = [at(stopping.where, "stopping"), at(fact.where, fact.how.value)]
             self.sheet.rule(
                 f"{host}-never-stops",
                 host_named(host),

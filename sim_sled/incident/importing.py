@@ -65,8 +65,11 @@ def _read(found: Sequence[Source], reading: Reading, day: date | None, progress:
     before, total = 0, sum(source.size for source in found)
     for source in found:
         for count, read in enumerate(read_lines(source, reading, day)):
-            for line in steady.passed(read):
-                take(line)
+            if steady.agrees(read):
+                take(read)
+            else:
+                for line in steady.passed(read):
+                    take(line)
             if progress is not None and count % 4096 == 0:
                 progress(source, before + reading.consumed(), total)
         before += source.size

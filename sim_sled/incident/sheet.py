@@ -28,8 +28,8 @@ class Entry:
 @attrs.define
 class Draft:
     """A scenario to be written. `shape`: of every sled, "" if the language's has room for all; `notes`: what is said
-    in the head and in the summary; `compared`: by host name, the VMMs a replay is held against; `run_on`: who is left
-    in a state for ever; `forgotten`: ids of forgotten VMMs.
+    in the head and in the summary; `wrote`: where each host is first spoken of; `compared`: by host name, the VMMs a
+    replay is held against; `run_on`: who is left in a state for ever; `forgotten`: ids of forgotten VMMs.
     """
 
     name: str
@@ -42,7 +42,9 @@ class Draft:
     agent: list[str] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)
     doubts: list[str] = attrs.field(factory=list)
+    agent_why: list[str] = attrs.field(factory=list)
     hosts: dict[str, str] = attrs.field(factory=dict)
+    wrote: dict[str, Where] = attrs.field(factory=dict)
     always: list[str] = attrs.field(factory=lambda: ["gen_monotonic", "final_state_acked", "one_running_vmm"])
     compared: dict[str, list[Vmm]] = attrs.field(factory=dict)
     run_on: set[str] = attrs.field(factory=set)

@@ -42,7 +42,7 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
-from sim_sled.incident.lines import OURS, LogLine
+from sim_sled.incident.lines import OURS, LogLine, Where
 from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
@@ -153,6 +153,8 @@ class Incident:
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
     programs: Counter[str] = attrs.field(factory=Counter)
+    wrote: dict[str, Where] = attrs.field(factory=dict)
+    """Where each host is first spoken of."""
     begin_us: int = 0
     end_us: int = 0
     last_us: dict[str, int] = attrs.field(factory=dict)
@@ -195,6 +197,7 @@ class Collector:
     _pids: dict[str, set[int]] = attrs.field(factory=lambda: defaultdict(set))
     _peers: set[str] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
+    _wrote: dict[str, Where] = attrs.field(factory=dict)
     _first: dict[str, int] = attrs.field(factory=dict)
     _last: dict[str, int] = attrs.field(factory=dict)
     overflowed: bool = False
@@ -203,14 +206,16 @@ class Collector:
         """Called for every record: who writes, and from when to when."""
         program, host = line.program, line.host
         self.programs[program] += 1
-        self._hosts.setdefault(host, program)
+        if host not in self._hosts:
+            self._hosts[host] = program
+            self._wrote[host] = line.where
         process = self._processes.get(host)
-        if process is not None and process.pid != line.pid and program == "sled-agent":
-            self._ended[host] = process
-            new = line.pid and line.pid not in self._pids[host] and line.text("name") != OURS
-            if new:  # its first words may be among those that were dropped
-                self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
-        if program == "sled-agent":
+        if program == "sled-agent" and (process is None or process.pid != line.pid):
+            if process is not None:
+                self._ended[host] = process
+                new = line.pid and line.pid not in self._pids[host] and line.text("name") != OURS
+                if new:  # its first words may be among those that were dropped
+                    self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
             self._pids[host].add(line.pid)
         self._processes[host] = line
         if at_us >= VALID_SINCE_US:
@@ -250,7 +255,7 @@ class Collector:
 
     def incident(self) -> Incident:
         """The whole, on one clock."""
-        out = Incident(programs=self.programs, peers=self._peers)
+        out = Incident(programs=self.programs, peers=self._peers, wrote=self._wrote)
         out.nexuses = sum(program == "nexus" for program in self._hosts.values())
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = mend_1986(self.facts)
@@ -408,6 +413,7 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
         case Received():
             vmm.received.append(fact)
         case OnSled(serial=serial):
+            out.wrote.setdefault(serial, fact.where)
             vmm.sled = vmm.sled or serial
             if serial not in out.sleds:
                 out.sleds.append(serial)

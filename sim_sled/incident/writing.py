@@ -38,6 +38,8 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
         out += _comment(f"No records: {counted(count, 'line')} ({kind}).")
     out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
     if draft.agent:
+        for why in draft.agent_why:
+            out += _comment(why)
         out.append(f"agent: {{{', '.join(draft.agent)}}}")
     if draft.latency:
         out.append("latency:")
@@ -70,7 +72,8 @@ def _fleet(draft: Draft) -> list[str]:
         out += [f"  # uncertain: {_SHAPE}", f"  shape: {draft.shape}"]
     out.append("  overrides:")
     for number, (host, name) in enumerate(draft.hosts.items(), 1):
-        out += [f"  # {_flat(host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
+        said = f"{draft.wrote[host]}  " if host in draft.wrote else ""
+        out += [f"  # {_flat(said + host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
     return out
 
 

@@ -392,6 +392,8 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         "--crowd", type=int, help="live VMMs of (g)'s crowd (default 10000; 200000 takes minutes and 2 GB)"
     )
     parser.add_argument("--lasts", help="how long (g)'s churning world lasts (default 2h; 24h takes a minute or two)")
+    parser.add_argument("--waiting", type=int, help="VMMs of (k)'s outage (default 200000)")
+    parser.add_argument("--away", type=float, help="seconds that it lasts (default 600)")
     parser.add_argument("--json", type=Path, help="the rows also as JSON, with machine, commit and time")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
@@ -400,7 +402,12 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         world = attrs.evolve(world, live=(world.live[0], options.crowd))
     if options.lasts:
         world = attrs.evolve(world, lasts=options.lasts)
-    size = attrs.evolve(size, world=world)
+    outage = size.outage
+    if options.waiting:
+        outage = attrs.evolve(outage, vmms=options.waiting)
+    if options.away:
+        outage = attrs.evolve(outage, away_s=options.away)
+    size = attrs.evolve(size, world=world, outage=outage)
     if options.rounds:
         size = attrs.evolve(size, rounds=options.rounds)
     command = " ".join(["python -m tests.bench", *_without_file(sys.argv[1:] if arguments is None else arguments)])

@@ -10,14 +10,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.command import CliRunner
+from support.command import in_process
 from support.daemon.process import ports, sim_sled
 from support.nexus.fake_nexus import FakeNexus
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.cli.main import app
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon
@@ -321,10 +320,9 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
 )
 def test_bad_input_exits_with_2_and_starts_nothing(arguments):
     """In this process: a start takes longer than to be refused."""
-    done = CliRunner().invoke(app, arguments)
-    assert (done.exit_code, type(done.exception)) == (2, SystemExit), done.output
-    assert done.stderr
-    assert not done.stdout
+    code, out, errors = in_process(*arguments)
+    assert (code, out) == (2, "")
+    assert errors
 
 
 async def test_bad_input_of_a_program_is_a_sentence_and_exit_2():

@@ -14,6 +14,7 @@ import attrs
 import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
+from support.command import in_process as sim
 
 from sim_sled.core import contract
 from sim_sled.daemon import scrubbing
@@ -130,8 +131,8 @@ def line_at(folder, where):
     return json.loads((folder / name).read_text().split("\n")[int(number) - 1])
 
 
-def sim(*args):
-    """Exit code, stdout, stderr."""
+def program(*args):
+    """Exit code, stdout, stderr of a program of its own; `sim`: of the same command in this process."""
     done = subprocess.run([sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -502,7 +503,8 @@ def test_a_scrubbed_recording_has_nothing_personal_in_it_replays_and_makes_a_tap
     # three letters may come about in a drawn digest: a short name is looked for as a word
     assert not [each for each in names if (each in new if len(each) > 8 else re.search(rf"(?i)\b{each}\b", new))]
     assert "vm11" in text
-    assert sim("replay", str(copy)) == (0, out, ""), "what was played is what is in the folder, of this very build"
+    assert program("replay", str(copy)) == (0, out, ""), "what was played is in the folder, of this build"
+    assert program("tape", str(copy)) == sim("tape", str(copy))
     assert sim("tape", str(copy))[0] == 0
     assert sim("replay", str(copy), "--scrub", str(tmp_path / "again"))[0] == 0, "a copy of a copy"
 

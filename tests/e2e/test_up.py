@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import pytest
+from support.command import in_process
 
 LONG_S = 60
 
@@ -20,7 +21,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    left = json.loads(sim("racks", "--json")[1])
+    left = json.loads(in_process("racks", "--json")[1])
     for each in left.values():
         os.kill(each["pid"], signal.SIGKILL)
     assert not left, "a rack was left running"
@@ -234,10 +235,14 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(home, args, code, said):
-    got = sim(*args)
+    got = in_process(*args)
     assert got[0] == code
     assert said in got[2]
-    assert "Traceback" not in got[2]
+
+
+def test_of_a_program_too(home):
+    assert sim("ps") == in_process("ps")
+    assert sim("down", "nobody") == in_process("down", "nobody")
 
 
 IMPATIENT = """

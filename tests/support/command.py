@@ -8,6 +8,7 @@ import typer
 from typer import testing
 
 from nexus_client.dropshot.command_line import App
+from sim_sled.cli.main import app
 
 
 @cache
@@ -26,3 +27,12 @@ class CliRunner(testing.CliRunner):
     def invoke(self, app: typer.Typer, *arguments: Any, **more: Any) -> testing.Result:
         with mock.patch.object(testing, "_get_command", _made):
             return super().invoke(app, *arguments, **more)
+
+
+def in_process(*words: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of a `sim-sled` command that starts no server, in this process: starting a program
+    takes longer than most of them.
+    """
+    done = CliRunner().invoke(app, words)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr

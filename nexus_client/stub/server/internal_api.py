@@ -15,8 +15,8 @@ from uuid import UUID
 
 import attrs
 import msgspec
-from aiohttp import web
 
+from nexus_client.dropshot import web
 from nexus_client.dropshot.answers import Refused, Unanswered
 from nexus_client.dropshot.json import Json
 from nexus_client.dropshot.listen import Server

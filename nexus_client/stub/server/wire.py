@@ -12,9 +12,8 @@ from uuid import UUID
 
 import attrs
 import msgspec
-from aiohttp import web
 
-from nexus_client.dropshot import body
+from nexus_client.dropshot import body, web
 from nexus_client.dropshot.answers import Refused, Unanswered, bad_request, new_request_id
 from nexus_client.dropshot.json import Json, parse_uuid
 from nexus_client.dropshot.listen import Server

@@ -1,6 +1,7 @@
 """Campaigns: which seeds are played, and when they end; whoever plays them, the results are the same bytes."""
 
 import contextlib
+from multiprocessing import active_children
 
 import pytest
 
@@ -255,3 +256,18 @@ version: 1
 load:
 - {every: 1s, from: 0s, to: 10000h, churn: {population: 40, create: 6, stop: 2, start: 1, reboot: 2, delete: 2}}
 """
+
+
+def test_a_player_that_is_ended_from_outside_is_told_in_a_sentence():
+    """As the system does when memory runs out: while it plays, and from then on."""
+    place = Processes(job(ENDLESS), 1)
+    others = active_children()
+    try:
+        place.submit((0,))
+        [player] = set(active_children()) - set(others)
+        player.kill()
+        for _ in range(2):
+            with pytest.raises(NobodyPlays, match="a process that plays runs was ended"):
+                list(in_order(place, range(8), Sizer(1)))
+    finally:
+        place.close()

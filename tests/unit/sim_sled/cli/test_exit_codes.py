@@ -1,12 +1,14 @@
 """Exit codes of product.md 5 for what a person gets wrong: 2, one line, no traceback."""
 
+from concurrent.futures.process import BrokenProcessPool
 from io import BytesIO
 
 import pytest
+import typer
 from support.command import CliRunner
 
 from nexus_client.dropshot.text import peer_address
-from sim_sled.cli import control_client
+from sim_sled.cli import control_client, surface
 from sim_sled.cli.main import app
 from sim_sled.cli.nexus import beside, loopback_beside
 
@@ -154,3 +156,13 @@ def test_the_command_line_of_the_originals_how_to_starts_a_sled(monkeypatch, por
     assert result.exit_code == 0, result.stderr
     [serving] = started
     assert (serving.handoff is not None) == (port == ["12232"])
+
+
+def test_a_command_whose_process_is_ended_from_outside_says_so_and_how_far_it_came(capsys):
+    """`run --jobs`, `shrink`, `explore --shrink`: the pool of such processes only says that it is broken."""
+    with pytest.raises(typer.Exit) as end, surface.interruptible(lambda: "3 of 9 runs"):
+        raise BrokenProcessPool
+    assert end.value.exit_code == 3
+    told = capsys.readouterr().err
+    assert told.startswith("sim-sled: a process that plays runs was ended")
+    assert told.endswith("(after 3 of 9 runs)\n")

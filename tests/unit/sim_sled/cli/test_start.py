@@ -42,6 +42,8 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path, command):
 
 
 NOBODY_ASKED = (
+    "aiohttp.web",
+    "argparse",
     "pydantic",
     "prometheus_client",
     "rich.console",

@@ -11,6 +11,7 @@ import pytest
 from nexus_client import types
 from nexus_client.codec import encode
 from nexus_client.outbox import Delivered
+from propolis_stub.migration.script import NO_BAGGAGE, Payload
 from sim_sled.core import contract
 from sim_sled.daemon.part_files import PartFiles
 from sim_sled.daemon.recorder import Recorder, _Disk
@@ -136,6 +137,17 @@ def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     first, odd, last = lines(recorder)
     assert first == last
     assert odd.out == [{"Reply": "cannot be written down"}]
+
+
+def test_what_is_said_in_turns_after_the_end_of_a_recording_is_kept_nowhere(recorder):
+    """The rack goes on, for days: it asks servers of migrating VMs, and rules tell what they do."""
+    recorder.owned_by(lambda _sled, _vmm: NO_BAGGAGE)
+    recorder.end("of this test")
+    at_the_end = bytes(recorder._lines)
+    recorder.tell("rule", None, "sled-1", "late: delay")
+    assert recorder.baggage(SLED, VMM).pack(Payload.ADDRESS) == NO_BAGGAGE.pack(Payload.ADDRESS)
+    turn(recorder, PUT, ANSWER)
+    assert (bytes(recorder._lines), recorder._scribe.said) == (at_the_end, [])
 
 
 def test_a_checkpoint_makes_room_before_anything_is_too_much(tmp_path):

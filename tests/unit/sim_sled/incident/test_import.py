@@ -1538,3 +1538,20 @@ def test_a_rule_that_cannot_be_is_left_out_and_said(tmp_path, monkeypatch):
     imported, scenario = import_(tmp_path, log)
     assert not actions(scenario, RestartAgent)
     assert "A rule is left out, as its figures cannot be: brm1-restarts" in imported.text
+
+
+def test_every_sled_and_the_grace_of_agents_say_which_lines_they_rest_on(tmp_path):
+    log, other = Log(), Log("BRM2")
+    other.register(0, "db")
+    other.starts(1, "db")
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(30, "web", "put")
+    log.observes(30.1, "web", "Stopping", gen=5)
+    told = "Instance failed to stop within the grace period, terminating it violently!"
+    log.line(150.1, told, "W", **log.ids("web"))
+    log.publishes(151, "web", "Destroyed", gen=7)
+    imported, _ = import_(tmp_path, log, other)
+    assert "  # 0-BRM1.log:1  BRM1\n  - {sled: sled-1, name: brm1}" in imported.text
+    assert "  # 1-BRM2.log:1  BRM2\n  - {sled: sled-2, name: brm2}" in imported.text
+    assert "  the grace period is over\nagent: {stop_grace: 120s}" in imported.text
