@@ -266,12 +266,20 @@ WATCH_S: Final = 0.5
 
 
 def follow(stack: contextlib.AsyncExitStack, again: Callable[[], None], watched: Path | None) -> None:
-    """Rules are read again at SIGHUP and whenever the file `watched` is another; until the stack ends."""
+    """Rules are read again at SIGHUP and whenever the file `watched` is another; until the stack ends.
+
+    From then on SIGHUP does nothing: whoever sends it to a daemon that is ending does not want it dead at once, with
+    reports that nobody was told.
+    """
     running = asyncio.get_running_loop()
     running.add_signal_handler(signal.SIGHUP, again)
-    stack.callback(running.remove_signal_handler, signal.SIGHUP)
+    stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
     if watched is not None:
         stack.callback(running.create_task(_watch(again, watched)).cancel)
+
+
+def _nothing() -> None:
+    """What a signal does that comes too late."""
 
 
 async def _watch(again: Callable[[], None], path: Path) -> None:

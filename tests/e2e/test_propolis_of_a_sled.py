@@ -309,6 +309,24 @@ async def test_a_vm_migrates_between_two_daemons_and_back():
         assert last["state"] == "completed", (vmm, side)
 
 
+async def test_a_console_is_told_where_its_vm_has_gone():
+    source, target = uuid.uuid4(), uuid.uuid4()
+    async with (
+        FakeNexus() as nexus,
+        Side(nexus, PropolisMode.REGISTERED) as a,
+        Side(nexus, PropolisMode.REGISTERED) as b,
+        aiohttp.ClientSession(headers=PROPOLIS_HEADERS) as http,
+    ):
+        await a.run(nexus, source, address(15))
+        async with http.ws_connect(f"ws://{address(15)}/instance/serial?most_recent=0") as console:
+            await b.register(target, address(16), "migrating", uuid.uuid4())
+            await b.ask(target, "migration_target", {"src_propolis_addr": address(15)})
+            async with asyncio.timeout(20):
+                while (message := await console.receive()).type is aiohttp.WSMsgType.BINARY:
+                    pass
+        assert message.json()["Migrating"]["destination"] == address(16)
+
+
 async def test_a_source_that_does_not_exist_fails_the_target():
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:

@@ -13,6 +13,7 @@ from nexus_client.codec import encode
 from nexus_client.outbox import Delivered
 from propolis_stub.migration.script import NO_BAGGAGE, Payload
 from sim_sled.core import contract
+from sim_sled.core.errors import NoSuchVmm
 from sim_sled.daemon.part_files import PartFiles
 from sim_sled.daemon.recorder import Recorder, _Disk
 from sim_sled.http.exchange import Exchange
@@ -137,6 +138,20 @@ def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     first, odd, last = lines(recorder)
     assert first == last
     assert odd.out == [{"Reply": "cannot be written down"}]
+
+
+@pytest.mark.parametrize("item", [PUT, contract.Unregister(7, SLED, VMM)], ids=lambda item: type(item).__name__)
+def test_a_turn_that_is_refused_or_meets_a_bug_has_a_line_that_says_so(recorder, item):
+    """It may have changed something before it came to that, and a replay comes to the same."""
+
+    def refuses(_item, _now_us):
+        raise NoSuchVmm(VMM)
+
+    with pytest.raises(NoSuchVmm):
+        recorder.turn(refuses, item, 5)
+    [line] = lines(recorder)
+    assert isinstance(line, Turn)
+    assert (line.at, line.out) == (5, [{"Raised": ["NoSuchVmm", str(NoSuchVmm(VMM))]}])
 
 
 def test_what_is_said_in_turns_after_the_end_of_a_recording_is_kept_nowhere(recorder):
