@@ -15,6 +15,7 @@ from support.wire.register_body import register_body
 
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import SledConfig
+from sim_sled.daemon import serve
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.serve import BadScenario, load_one
@@ -242,6 +243,17 @@ async def test_sighup_reads_the_file_again_and_keeps_the_old_rules_if_it_is_bad(
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0
+
+
+async def test_a_sighup_that_comes_while_a_daemon_ends_does_not_kill_it():
+    read = []
+    async with contextlib.AsyncExitStack() as stack:
+        serve.follow(stack, lambda: read.append("again"), None)
+    assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL, "by default a process ends at once"
+    signal.raise_signal(signal.SIGHUP)
+    await asyncio.sleep(0)  # the turn in which the loop hears of signals
+    await asyncio.sleep(0)
+    assert read == []
 
 
 async def _said(stream, words):
