@@ -21,7 +21,7 @@ from sim_sled.daemon.options import Options
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
-EXAMPLES = by_profile("6", nightly="100")
+EXAMPLES = by_profile("20", nightly="100")
 
 
 @pytest.mark.nightly
