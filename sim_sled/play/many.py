@@ -85,12 +85,12 @@ class Players:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            if any(
-                not each.done() for each in list(self._under_way)
-            ):  # Ctrl-C, a worker's death, or nobody wants the rest: it is not waited for
-                end_workers(self._pool)
-            self._pool.shutdown(wait=True)
+        if self._pool is None:
+            return
+        if not all(each.done() for each in list(self._under_way)):
+            # Ctrl-C, a worker's death, or nobody wants the rest: it is not waited for
+            end_workers(self._pool)
+        self._pool.shutdown(wait=True)
 
     def submit(self, task: Task) -> Future[Played | None]:
         """A run of the present stretch; None if that is over before the run begins."""
