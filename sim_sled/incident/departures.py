@@ -135,7 +135,8 @@ class Departures:
         after, held = max(end.at_us - stopped.at_us, 0), max(told.at_us - end.at_us, 0)
         hold = f"{{hold: {{publish: {told.state}, lasts: {duration(held)}}}}}"
         self.sheet.draft.forgotten.add(vmm.id)
-        self.sheet.rule(
+        before = times_before(instance, "stopped", stopped.at_us)
+        rule = self.sheet.rule(
             f"{host}-forgotten-before-reported",
             host_named(host),
             "{state: stopped}",
@@ -148,13 +149,17 @@ class Departures:
             ],
             doubt=["forgotten with the end of Propolis; no line says when exactly"],
             times=1,
-            skip=times_before(instance, "stopped", stopped.at_us),
+            skip=before,
         )
+        # a stop of before, after which nothing was forgotten and a user may have started it again, promises neither
+        fired = f"{{rule: {rule}}}"
+        stop = fired if before else "{state: stopped}"
+        asked = fired if before else "{request: vmm_put_state, to: stopped}"
         self.sheet.expect(
             "the-watcher-hears-404",
             [
                 f"for: {host_named(host)}",
-                "after: {state: stopped}",
+                f"after: {stop}",
                 "within: 40s",
                 "that: {request: vmm_get_state}",
             ],
@@ -165,7 +170,7 @@ class Departures:
                 f"{host}-stays-stopped",
                 [
                     f"for: {host_named(host)}",
-                    "after: {request: vmm_put_state, to: stopped}",
+                    f"after: {asked}",
                     "lasts: 60s",
                     "never: {request: vmm_register, same: instance}",
                 ],

@@ -136,8 +136,10 @@ class Sheet:
         times: int | None = None,
         skip: int = 0,
         between: tuple[int, int] | None = None,
-    ) -> None:
-        """`skip`: so often its moment came before, in which nothing departed. `between`: times of the logs."""
+    ) -> str:
+        """Returns what it is called, as names are unique. `skip`: so often its moment came before, in which nothing
+        departed. `between`: times of the logs.
+        """
         lines = [f"for: {whom}"] if whom else []
         lines.append(f"when: {when}")
         if between is not None:
@@ -153,6 +155,7 @@ class Sheet:
         while unique in taken:
             unique, number = f"{name[:58]}-{number}", number + 1
         self.draft.rules.append(Entry(unique, tuple(lines), tuple(why), tuple(doubt)))
+        return unique
 
     def expect(self, name: str, lines: Iterable[str], why: Iterable[str], doubt: Iterable[str] = ()) -> None:
         taken = {entry.name for entry in self.draft.expect}

@@ -12,6 +12,13 @@ def test_an_incident_that_nobody_has_seen_is_imported_as_it_happened(kind):
     assert wrong == []
 
 
+def test_a_vmm_is_forgotten_whose_instance_was_stopped_and_started_before():
+    """What is expected after that stop is not expected after the first: there its user starts it again."""
+    world, wrong = one_seed(6080)
+    assert world.kinds == ["forgotten"]
+    assert wrong == []
+
+
 def test_the_judge_notices_a_rule_that_is_missing_one_for_nothing_and_another_wish(monkeypatch):
     """The judge is proven by something wrong: what happened is not what is told of it."""
     from tests.campaign import incidents
