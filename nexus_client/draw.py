@@ -29,7 +29,7 @@ class TellingSeed(int):
 
     def drawn(self, key: tuple[KeyPart, ...], chance: int, /) -> int:
         """What is drawn instead of `chance`."""
-        raise NotImplementedError
+        raise NotImplementedError  # Python does not look for abstract methods when it makes an `int`
 
 
 def draw(seed: int, /, *key: KeyPart) -> int:

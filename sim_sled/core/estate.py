@@ -119,7 +119,7 @@ class OnEstate(Generic[R_co]):
 
     def on(self, estate: Estate) -> R_co:
         """Carry it out. Raises `SledError`, and has changed nothing then."""
-        raise NotImplementedError
+        raise NotImplementedError  # what it does is all that a call is
 
 
 @attrs.frozen

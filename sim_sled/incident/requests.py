@@ -6,6 +6,7 @@ Read before: incident/sheet.py, incident/life.py. Read next: incident/departures
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -88,7 +89,6 @@ class Requests:
                 by_kind[(asked.op, asked.status)].append(asked)
         for (op, status), found in by_kind.items():
             first = found[0]
-            skip = 0 if op is Op.GET_STATE else self._before(instance, op, first)
             self._asked_again(instance, vmm, [a for a in found if (a.status or 0) >= 500], "reboot")
             if (op, status) == (Op.PUT_STATE, 403):
                 # Propolis's queue denied what the sled let pass (PR 3.9): it would do so again, and a rule would
@@ -113,16 +113,7 @@ class Requests:
             why = [at(each.where, f"{op.value}: {status} {each.why}") for each in found[:3]]
             word = _WORDS[op]
             name = f"{instance.shown}-{word}-refused" + ("" if status == 500 else f"-{status}")
-            self.sheet.rule(
-                name,
-                host_named(instance.shown),
-                f"{{request: {op.value}}}",
-                do,
-                why=why,
-                times=len(found),
-                skip=skip,
-                between=_meanwhile(vmm, found) if op is Op.GET_STATE else None,
-            )
+            self._answered(instance, vmm, found, name, do=do, why=why)
 
     def _asked_again(self, instance: Instance, vmm: Vmm, found: list[Asked], invented: str) -> None:
         """Who asks what was refused or not answered: a start and a migration ask by themselves, the rest nobody does
@@ -207,17 +198,35 @@ class Requests:
                     doubt=[_ONE_SIDED],
                 )
             else:
-                self.sheet.rule(
-                    name,
-                    host_named(instance.shown),
-                    f"{{request: {op.value}}}",
-                    do,
-                    why=why,
-                    doubt=[_ONE_SIDED],
-                    times=len(found),
-                    skip=0 if op is Op.GET_STATE else self._before(instance, op, found[0]),
-                    between=_meanwhile(vmm, found) if op is Op.GET_STATE else None,
-                )
+                self._answered(instance, vmm, found, name, do=do, why=why, doubt=[_ONE_SIDED])
+
+    def _answered(
+        self,
+        instance: Instance,
+        vmm: Vmm,
+        found: list[Asked],
+        name: str,
+        *,
+        do: str,
+        why: list[str],
+        doubt: Iterable[str] = (),
+    ) -> None:
+        """What became of these requests of one kind: after so many that went well, or of checks, which come all the
+        time, meanwhile.
+        """
+        op = found[0].op
+        checks = op is Op.GET_STATE
+        self.sheet.rule(
+            name,
+            host_named(instance.shown),
+            f"{{request: {op.value}}}",
+            do,
+            why=why,
+            doubt=doubt,
+            times=len(found),
+            skip=0 if checks else self._before(instance, op, found[0]),
+            between=_meanwhile(vmm, found) if checks else None,
+        )
 
     def _before(self, instance: Instance, op: Op, asked: Asked) -> int:
         """How many requests of one kind come before one that departed in a replay: those that were answered well,
