@@ -398,7 +398,7 @@ def _one(path: str, options: RunOptions) -> tuple[Task, str] | Outcome:
 
 
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
-    """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    """Explains one VMM (short name, id, or host name: its newest that is there) at a time of a run, or at its end."""
     found = _one(path, options)
     if isinstance(found, Outcome):
         return found
@@ -418,7 +418,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
         listed = ", ".join(homeless[:20]) + (", ..." if len(homeless) > 20 else "")
         room = f"; these found no room on any sled: {listed}" if homeless else ""
         return complaint(f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}")
-    said = why(world, meant[-1])
+    said = why(world, max(meant, key=lambda who: (not who.gone, who.ordinal)))
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
     return Outcome(head + "".join(f"  {line}\n" for line in said), GOOD, notes)
 

@@ -155,7 +155,7 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
-        answer["registered_at"] = stamp(seen.registered_us)
+        answer["registered_at"], answer["since"] = stamp(seen.registered_us), stamp(seen.since_us)
         who = self.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
@@ -186,7 +186,7 @@ class Looking:
                         "ordinal": "" if seen is None else seen.short,
                         "sled": self.passage.known_as(sled_id),
                         "in": vmm.state.value if seen is None else seen.state,
-                        "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
+                        "since": None if seen is None else stamp(seen.since_us),
                         "asked": vmm.asked[-1].requested.type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
                         "rule": self._rule(propolis_id, seen),
@@ -207,7 +207,7 @@ class Looking:
         if who is None:
             return None
         held = [one.rule for one in self.passage.conductor.engine.post.held_of(who) if one.rule]
-        since_us = 0 if seen is None or not seen.states else seen.states[-1][0]
+        since_us = 0 if seen is None else seen.since_us
         now_us = self.clock.now_us()
         held += [note.rule for note in who.notes if note.at_us >= since_us and note.stalls_until_us > now_us]
         return held[0] if held else None

@@ -14,6 +14,7 @@ from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, Unmet
 from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.language.check import parse_scenario
 
 
 @pytest.fixture
@@ -78,6 +79,38 @@ async def test_a_vm_that_is_gone_can_still_be_asked_about(rack):
     status, answer = await get(address, "/vmms/web-1")
     assert status == 200
     assert "is gone: it was destroyed" in answer["says"][0]
+
+
+FAILS = """
+version: 1
+rules:
+- name: half-way
+  when: {migration: ram_push}
+  do: {migration: failed}
+"""
+
+
+async def test_after_a_migration_that_failed_a_host_name_means_the_source_again():
+    logs.configure(level="error")
+    scenario, _ = parse_scenario(FAILS, "fails.yaml")
+    async with SmallRack(sleds=2, scenario=scenario) as small:
+        await small.create_instance("web")
+        source = await small.expect("web", "running", within_s=60)
+        there = next(each.id for each in small.handles if each.id != source.sled_id)
+        await small.migrate_instance("web", there)
+        await small.expect("v2", "failed", within_s=60)
+        async with asyncio.timeout(60):
+            while not small.daemon.look.sightings.gone(small.meant("v2")):
+                await small.daemon.look.change(60)
+        assert small.meant("web") is source
+        assert small.meant(str(source.instance_id)) is source
+        await small.expect("web", "running", within_s=60)
+        await small.stop_instance("web")
+        assert await small.expect("web", "destroyed", within_s=60) is source
+        async with asyncio.timeout(60):
+            while not small.daemon.look.sightings.gone(source):
+                await small.daemon.look.change(60)
+        assert small.meant("web") is source, "of those that are gone the one that ended last is meant"
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,19 @@ def test_explain_tells_why_a_vmm_is_where_it_is():
     assert sim_sled("explain", LIBRARY / "stuck-stop.yaml", "nobody", "--seed", 3).exit_code == 2
 
 
+def test_after_a_migration_that_failed_explain_means_the_source_by_the_host_name(tmp_path):
+    file = tmp_path / "fails.yaml"
+    file.write_text(
+        "version: 1\nname: fails\nfleet: {sleds: 2}\n"
+        "load:\n- {at: 0s, create: {hostname: web}}\n- {at: 9s, migrate: {}}\n"
+        "rules:\n- {name: half-way, when: {migration: ram_push}, do: {migration: failed}}\n"
+    )
+    result = sim_sled("explain", file, "web", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "v1 (web) on sled-" in result.stdout
+    assert " is running." in result.stdout
+
+
 def test_record_and_replay(tmp_path):
     trace = tmp_path / "x.trace"
     sim_sled("run", LIBRARY / "nexus-500.yaml", "--seed", 5, "--trace", trace)
