@@ -433,6 +433,9 @@ def _detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
+        process.wait()
+        Path(written).unlink()
+        raise
     code = process.wait()
     sys.stderr.write(fitted(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")), sys.stderr))
     Path(written).unlink()
