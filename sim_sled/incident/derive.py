@@ -33,8 +33,9 @@ from sim_sled.incident.life import (
     vanished_with_its_sled,
     wanted,
 )
+from sim_sled.incident.migrations import add_unseen_sides
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
-from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
+from sim_sled.incident.timeline import ELSEWHERE, TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
 BOOT_US: Final = 20 * SECOND_US
@@ -52,12 +53,14 @@ CPUS_MAX: Final = 4_096
 """Of a sled, in the language."""
 _PAUSE_MAX_US: Final = 270 * SECOND_US
 """Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
+_UNSEEN: Final = "its source alone"
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
 
 def derive(incident: Incident, name: str) -> Draft:
     """The scenario of an incident. Never fails: what cannot be told is in `doubts`."""
+    add_unseen_sides(incident)
     sheet = Sheet(incident, Draft(name, max(1, len(incident.sleds))))
     return _Deriver(sheet).all()
 
@@ -96,14 +99,9 @@ class _Deriver:
         """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
         Nexus has stopped doing that (LG 3 #1).
         """
-        for i, vmm in enumerate(instance.vmms):
+        for vmm in instance.vmms:
             if vmm.is_noise:
                 continue
-            if i == 0 and is_target(vmm):
-                self.draft.notes.append(
-                    f"{instance.shown} came from a sled whose log is not here: it starts where it came to."
-                )
-                break
             by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
             if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
                 self.draft.notes.append(
@@ -254,7 +252,11 @@ class _Deriver:
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
-        moved = [v for v in instance.vmms if is_target(v) and target is not None and v.first_us() < target.first_us()]
+        moved = [
+            v
+            for v in instance.vmms
+            if is_target(v) and target is not None and v.first_us() < target.first_us() and first(v, "running")
+        ]
         is_on = self.draft.hosts.get(moved[-1].sled) if moved else self._began_on(instance)
         if host == is_on:  # a start meanwhile was elsewhere, which a replay does not know
             host = None
@@ -282,8 +284,8 @@ class _Deriver:
                     instance,
                     vmm,
                     vmm.described.at_us,
-                    at(vmm.described.where, "a target is registered"),
-                    (f"inferred from the registration of a target; {missing}",),
+                    at(vmm.described.where, "it migrates" if vmm.unseen else "a target is registered"),
+                    (f"inferred from {_UNSEEN if vmm.unseen else 'the registration of a target'}; {missing}",),
                 )
             elif (
                 i > 0
@@ -408,7 +410,7 @@ class _Deriver:
 
     def _expectations(self, instance: Instance) -> None:
         """What was seen of each instance in the end, with half as much time again."""
-        vmms = self.draft.compared.get(instance.shown, [])
+        vmms = [vmm for vmm in self.draft.compared.get(instance.shown, []) if not vmm.unseen]
         if not vmms or instance.shown in self.draft.run_on:
             return
         last = vmms[-1]
@@ -514,7 +516,11 @@ class _Deriver:
                 "Nexus's log is missing: what users did is inferred; a report counts as taken if no failure follows."
             )
         if incident.sleds and draft.hosts:
-            names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items())
+            if ELSEWHERE in draft.hosts:
+                draft.doubts.append(
+                    f"'{ELSEWHERE}' stands for sleds whose logs are not here: VMs came from there or went there."
+                )
+            names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items() if host != ELSEWHERE)
             draft.notes.append(f"Sleds: {names}.")
 
 

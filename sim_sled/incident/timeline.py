@@ -50,6 +50,8 @@ FACTS_MAX: Final = 5_000_000
 NCPUS_MAX: Final = 254
 MEMORY_GIB_MAX: Final = 1536
 """The largest VM that a Nexus takes; its memory is whole GiB."""
+ELSEWHERE: Final = "elsewhere"
+"""The sled of VMMs that the logs imply and do not have."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -80,6 +82,8 @@ class Vmm:
     quiet_checks: int = 0
     come_by: int = 0
     """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
+    unseen: bool = False
+    """It is in no log: the other side of its migration implies it."""
 
     @property
     def is_noise(self) -> bool:
