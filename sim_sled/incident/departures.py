@@ -8,6 +8,7 @@ Read next: incident/derive.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypedDict
 
 import attrs
@@ -291,7 +292,7 @@ class Departures:
             skip=times_before(instance, "running", ran[-1].at_us),
         )
 
-    def _guest(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
+    def _guest(self, instance: Instance, vmm: Vmm, fact: Ended, doubt: Iterable[str] = ()) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
         host = instance.shown
         ends = fact.how is Ending.GUEST_HALT
@@ -314,6 +315,7 @@ class Departures:
             when,
             do,
             why=[at(fact.where, fact.how.value)],
+            doubt=doubt,
             times=1,
             skip=skip,
         )
@@ -321,7 +323,8 @@ class Departures:
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
         puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
-        if not puts:
+        alone = self.incident.has_nexus_log and not vmm.asked and not vmm.published and bool(vmm.received)
+        if not puts and not alone:
             return
         explained = any(each.how in _EXPLAINS for each in vmm.ended)
         asked = self._asks(instance, vmm)
@@ -343,7 +346,8 @@ class Departures:
             if cause is not None:
                 asked.remove(cause)
                 continue
-            self._guest(instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how))
+            fact = Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
+            self._guest(instance, vmm, fact, ["no user's request for it is in Nexus's log"] if alone else [])
 
     def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
         """When it was asked to stop or to reboot: from when to when that may show."""

@@ -33,13 +33,17 @@ def add_unseen_sides(incident: Incident) -> None:
         if first is not None and (is_target(first) or _came_in(first)):
             _source_elsewhere(incident, instance, first)
         instance.vmms.sort(key=Vmm.first_us)
+    moved = any(is_target(vmm) for each in incident.told() for vmm in each.vmms)
+    if moved and len(incident.sleds) == 1:
+        incident.sleds.append(ELSEWHERE)
 
 
 def _came_in(vmm: Vmm) -> bool:
     """Whether it is the target of a migration that began before the logs do."""
     told = next((each for each in vmm.published if each.migration_in or each.migration_out), None)
     begins = vmm.observed[0].state if vmm.observed else ""
-    return vmm.described is None and begins == "migrating" and told is not None and bool(told.migration_in)
+    came = vmm.phases[0].side == "in" if vmm.phases else told is not None and bool(told.migration_in)
+    return vmm.described is None and begins == "migrating" and came
 
 
 def _source_elsewhere(incident: Incident, instance: Instance, target: Vmm) -> None:
