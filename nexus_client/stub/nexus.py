@@ -182,6 +182,10 @@ class Nexus:
         """The saga log: what runs, waits or is stuck."""
         return list(self._ctx.sagas.values())
 
+    def stands_at(self, saga: Saga) -> str:
+        """The name of the node that it is at; "" if it is about to end."""
+        return runner.node_name(self._ctx, saga)
+
     @property
     def quiet(self) -> bool:
         """No saga runs, no call is in flight, no ticket is open. Background tasks may still find work."""

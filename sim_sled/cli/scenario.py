@@ -45,6 +45,10 @@ Files = Annotated[
     typer.Argument(help="files, folders, names of the library, or - for stdin", autocompletion=in_library),
 ]
 File = Annotated[str, typer.Argument(help="a file, a name of the library, or - for stdin", autocompletion=in_library)]
+FileOrTrace = Annotated[
+    str,
+    typer.Argument(help="a file, a name of the library, - for stdin, or a trace of `run`", autocompletion=in_library),
+]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
 Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
 SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
@@ -216,7 +220,7 @@ def page_of(trace: Path, out: Path) -> None:
 
 
 def explain(
-    file: File,
+    file: FileOrTrace,
     vmm: Annotated[
         str | None,
         typer.Argument(
@@ -232,7 +236,9 @@ def explain(
     pace: Pace = None,
     files_from: FilesFrom = None,
 ) -> None:
-    """Explain where a VMM is at a time of a run; without VMM, list the rules that fire. Options as of `run`."""
+    """Explain where a VMM is at a time of a run; without VMM, list the rules that fire. Options as of `run`; a trace
+    has them itself.
+    """
     from sim_sled.cli.scenario_commands import RunOptions, rules_in_run, why_in_run
 
     options = RunOptions(

@@ -8,6 +8,7 @@ Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from sim_sled.language import worlds
 from sim_sled.language.check import Loaded, parse_scenario
 from sim_sled.language.figures import show_duration
 from sim_sled.language.files import TooLong, read_bounded
+from sim_sled.language.load import TRACE_HEAD
 from sim_sled.language.printing import print_scenario
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.language.schema import Scenario, paced
@@ -37,7 +39,7 @@ from sim_sled.play.events import events_json
 from sim_sled.play.explain import why
 from sim_sled.play.export import mermaid, trace_events
 from sim_sled.play.many import Played, Task
-from sim_sled.play.report import Run, junit, plain, summed, text_of
+from sim_sled.play.report import Run, failure_lines, junit, plain, summed, text_of
 from sim_sled.play.run import How, Result, never_placed, run_to_end
 from sim_sled.play.shrink import Shrunk, shrink
 from sim_sled.play.trace import BadTrace, Line, Trace, compare, parse_line, read_trace
@@ -46,6 +48,8 @@ from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
 __all__ = ["reference_md", "schema_json"]
 
+_PLACE: Final = re.compile(r" \([\w.-]+:\d+\)")
+"""Where an expectation stands, in a failure's text."""
 FIRED_SHOWN: Final = 200
 """Firings that `explain` lists."""
 TRACE_MAX: Final = 512 * 2**20
@@ -312,17 +316,27 @@ def _mark(where: str) -> Mark:
 
 
 def replay_file(path: str, progress: Progress | None = None, *, as_json: bool = False) -> Outcome:
-    """Plays a recorded run again and compares: 0 the same, 1 different, 2 no trace."""
+    """Plays a recorded run again and compares: 0 the same (if both failed, that is told), 1 different, 2 no trace."""
     again = _again(path, progress)
     if isinstance(again, Outcome):
         return again
     difference = compare(again.recorded, again.result.trace())
     if as_json:
-        told = {"lines": len(again.recorded.lines), "end": again.result.end, "difference": difference or None}
+        failed = [failure.text for failure in again.result.failures]
+        told = {
+            "lines": len(again.recorded.lines),
+            "end": again.result.end,
+            "difference": difference or None,
+            "failures": failed,
+        }
         return Outcome(json.dumps(told, indent=1) + "\n", FAILED if difference else GOOD)
     if difference:
         return Outcome(f"{path}: {difference}", FAILED)
-    return Outcome(f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}\n", GOOD)
+    same = f"{path}: the same, {len(again.recorded.lines)} lines, {again.result.end}"
+    failures = failure_lines(again.result)
+    if failures:
+        same = "\n".join([f"{same}; it failed the same way:", *failures])
+    return Outcome(f"{same}\n", GOOD)
 
 
 def page_of_trace(path: str, out: Path, progress: Progress | None = None) -> Outcome:
@@ -361,6 +375,16 @@ class _Again:
 
 def _again(path: str, progress: Progress | None) -> _Again | Outcome:
     """Plays a recorded run again; what is wrong if that cannot be."""
+    found = _recorded(path)
+    if isinstance(found, Outcome):
+        return found
+    recorded, task = found
+    [played] = many.play_all([task], 1, progress)
+    return _Again(recorded, played.result)
+
+
+def _recorded(path: str) -> tuple[Trace, Task] | Outcome:
+    """A trace, and the run that it is of."""
     try:
         recorded = read_trace(read_bounded(Path(path), TRACE_MAX).decode())
     except TooLong:
@@ -375,18 +399,19 @@ def _again(path: str, progress: Progress | None) -> _Again | Outcome:
     scenario = scenario_of(recorded, path)
     if isinstance(scenario, str):
         return Outcome("", BAD_INPUT, scenario)
-    task = Task(
-        path,
-        scenario,
-        recorded.seed,
-        How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None),
-    )
-    [played] = many.play_all([task], 1, progress)
-    return _Again(recorded, played.result)
+    how = How(variant=recorded.variant or None, sled_variant=recorded.sled_variant or None)
+    return recorded, Task(path, scenario, recorded.seed, how)
 
 
 def _one(path: str, options: RunOptions) -> tuple[Task, str] | Outcome:
-    """The one run that is meant, and what is to be said of it; or why there is none."""
+    """The one run that is meant, and what is to be said of it; or why there is none. A trace says how it was
+    played.
+    """
+    if _is_trace(path):
+        if options != RunOptions(files_from=options.files_from):
+            return complaint(f"{path} is a trace and says how it was played: leave out --seed and its like")
+        found = _recorded(path)
+        return found if isinstance(found, Outcome) else (found[1], "")
     bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
     if bad is not None:
         return bad
@@ -397,13 +422,23 @@ def _one(path: str, options: RunOptions) -> tuple[Task, str] | Outcome:
     return task, notes
 
 
+def _is_trace(path: str) -> bool:
+    try:
+        if not Path(path).is_file():
+            return False  # what a pipe has said is not there any more
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(TRACE_HEAD)) == TRACE_HEAD
+    except (OSError, ValueError):
+        return False
+
+
 def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> Outcome:
-    """Explains one VMM (short name, id, or host name: its newest) at a time of a run, or at its end."""
+    """Explains one VMM (short name, id, or host name: its newest that is there) at a time of a run, or at its end."""
     found = _one(path, options)
     if isinstance(found, Outcome):
         return found
     task, notes = found
-    world = World(task.scenario, task.seed, variant=options.variant, sled_variant=options.sled_variant, keep=False)
+    world = World(task.scenario, task.seed, variant=task.how.variant, sled_variant=task.how.sled_variant, keep=False)
     run_to_end(world, How(until_us=at_us))
     if at_us is not None:
         world.now_us = max(world.now_us, EPOCH_US + at_us)
@@ -418,7 +453,7 @@ def why_in_run(path: str, vmm: str, at_us: int | None, options: RunOptions) -> O
         listed = ", ".join(homeless[:20]) + (", ..." if len(homeless) > 20 else "")
         room = f"; these found no room on any sled: {listed}" if homeless else ""
         return complaint(f"no VMM '{vmm}' by then; there are: {known or 'none'}{room}")
-    said = why(world, meant[-1])
+    said = why(world, max(meant, key=lambda who: (not who.gone, who.ordinal)))
     head = f"at {world.elapsed_us / 1e6:.3f} s of {task.scenario.name}, seed {task.seed}:\n"
     return Outcome(head + "".join(f"  {line}\n" for line in said), GOOD, notes)
 
@@ -442,8 +477,8 @@ def rules_in_run(path: str, at_us: int | None, options: RunOptions) -> Outcome:
     world = World(
         task.scenario,
         task.seed,
-        variant=options.variant,
-        sled_variant=options.sled_variant,
+        variant=task.how.variant,
+        sled_variant=task.how.sled_variant,
         keep=False,
         on_line=note,
     )
@@ -501,7 +536,7 @@ def shrink_file(
         return None, complaint(f"{path} does not fail with '{key}' and seed {task.seed}", FAILED)
     flag = _flags(variant, sled_variant)
     comment = (
-        f"{small.text}\n"
+        f"{_PLACE.sub('', small.text, count=1)}\n"  # a line of no file that anybody has
         f"The smallest of {small.runs} runs that fails so; from {Path(path).name}.\n"
         f"sim-sled run THIS --seed {small.seed}{flag}"
     )

@@ -82,7 +82,7 @@ from sim_sled.daemon.control_answers import (
     VmmRow,
     Why,
 )
-from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.daemon import Daemon, Futile
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.looking import NobodyMeant, Unmet
 from sim_sled.daemon.metrics import Counters, families
@@ -238,6 +238,8 @@ class Control:
                 return Injected(injected=call.body, rule=self.daemon.do_once(propolis_id, call.body.do))
             except ValueError as error:
                 raise bad_request(str(error)) from error
+            except Futile as error:
+                raise Refused(409, str(error)) from error
         sled_id = self._sled_of(propolis_id).config.sled_id
         ticket = self.daemon.ticket()
         item: contract.Input

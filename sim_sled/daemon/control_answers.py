@@ -247,6 +247,7 @@ class Why(TypedDict):
     says: list[str]
     rules: list[RuleNote]
     registered_at: str
+    since: str
     gone: NotRequired[bool]
     gen: NotRequired[int]
     resting: NotRequired[str]

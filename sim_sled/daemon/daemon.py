@@ -108,6 +108,10 @@ class Undelivered(Struct, frozen=True):
     why: str
 
 
+class Futile(Exception):
+    """What somebody wanted done to a VMM could not be: the text says what, and why not."""
+
+
 class Judges(Protocol):
     """Who judges a scenario on a daemon, as the daemon sees it."""
 
@@ -620,7 +624,7 @@ class Daemon:
     def do_once(self, propolis_id: UUID, action: str) -> str:
         """Does an action of the scenario language to one VMM, now: by a rule of its own, which is fired once; so
         `why` names it, and what it holds can be released. Returns the rule's name. ValueError with every problem
-        of the action, or if the rules do not know the VMM.
+        of the action, or if the rules do not know the VMM; `Futile` if there was nothing that it could be done to.
         """
         from sim_sled.daemon.doing import with_one_more  # noqa: PLC0415 -- few people do
 
@@ -630,6 +634,10 @@ class Daemon:
         scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
         self._turn(Load(scenario), None)
         self._turn(Fire(name, propolis_id), None)
+        futile = self.engine.counters[name].futile
+        if futile:
+            action, (_, why_not) = next(iter(futile.items()))
+            raise Futile(f"'{action}' had no effect: {why_not}")
         return name
 
     def release(self, rule: str) -> bool:

@@ -286,8 +286,8 @@ class Front:
         have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
         several = [said for said in found if said.status == 409]
         if have and not several and len({seen["instance_id"] for _, seen in have}) == 1:
-            # an instance lives through many VMMs, perhaps here and there: its newest is meant
-            worker, _ = max(have, key=lambda each: str(each[1]["registered_at"]))
+            # an instance lives through many VMMs, perhaps here and there: as in one process (`Sightings.named`)
+            worker, _ = max(have, key=lambda each: _nearness(each[1]))
             return await self.ask(worker, call)
         if have or several:
             said = " ".join(sorted({each.json()["message"] for each in several})) or _listed(found)
@@ -531,6 +531,10 @@ def _told(said: Said) -> web.Response:
 def _best(said: list[Said]) -> Said:
     """Of several that were asked to do the same."""
     return next((each for each in said if each.good), min(said, key=lambda each: each.status))
+
+
+def _nearness(seen: dict[str, Any]) -> tuple[bool, str]:
+    return (False, seen["since"]) if seen.get("gone") else (True, seen["registered_at"])
 
 
 def _listed(found: list[Said]) -> str:

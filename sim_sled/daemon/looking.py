@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
+from msgspec.structs import replace
 
 from nexus_client.types import stamp
 from sim_sled.core.event import Event, event_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sim_sled.daemon.clock import Clock
     from sim_sled.daemon.history import History
     from sim_sled.daemon.propolis_api import PropolisApis
-    from sim_sled.engine.cast import Subject
+    from sim_sled.engine.cast import Note, Subject
     from sim_sled.play.passage import Passage
 
 EVENTS_KEPT: Final = 20_000
@@ -85,6 +86,9 @@ class Looking:
     def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
         event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
+        if who is not None:  # the rules count those too whose registration was refused
+            seen = self.sightings.get(who.propolis_id)
+            event = replace(event, ordinal="" if seen is None else seen.short)
         self.number += 1
         self.happenings.append((self.number, event, None))
         self._changed.set()
@@ -129,11 +133,23 @@ class Looking:
         found = self.sightings.named(who)
         if len(found) == 1:
             return found[0]
+        refused = "" if found else self._not_registered(who)
+        if refused:
+            raise NobodyMeant(refused, several=False)
         shown = [f"{s.short} {s.hostname} {s.propolis_id}" for s in (found or self.sightings.all())[:LISTED_MAX]]
         listed = ", ".join(shown) or "there are none yet"
         raise NobodyMeant(
             f"{'several VMMs are' if found else 'no VMM is'} called {who!r}: {listed}", several=bool(found)
         )
+
+    def _not_registered(self, who: str) -> str:
+        """Of a VMM that a sled was asked to register and did not: what the rules did. "": nobody is called so."""
+        low = who.strip().lower()
+        last = next((one for one in reversed(self.passage.subjects()) if _is_called(one, low)), None)
+        if last is None or self.sightings.get(last.propolis_id) is not None:
+            return ""
+        asked = f"{last.sled.name} was asked to register {last.propolis_id} and has not taken it"
+        return ". ".join([f"{last.hostname} has no VMM: {asked}", *map(_said, last.notes)])
 
     # ---- what and why
 
@@ -155,13 +171,13 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
-        answer["registered_at"] = stamp(seen.registered_us)
+        answer["registered_at"], answer["since"] = stamp(seen.registered_us), stamp(seen.since_us)
         who = self.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
         answer["rules"] = [
             {"at": stamp(each.at_us), "rule": each.rule, "where": str(each.mark), "text": each.text} for each in notes
         ]
-        answer["says"] += [f"At {stamp(each.at_us)} rule {each.rule} ({each.mark}) {each.text}." for each in notes]
+        answer["says"] += [f"{_said(each)}." for each in notes]
         return answer
 
     def _gone(self, seen: Sighting) -> dict[str, Any]:
@@ -186,7 +202,7 @@ class Looking:
                         "ordinal": "" if seen is None else seen.short,
                         "sled": self.passage.known_as(sled_id),
                         "in": vmm.state.value if seen is None else seen.state,
-                        "since": None if seen is None or not seen.states else stamp(seen.states[-1][0]),
+                        "since": None if seen is None else stamp(seen.since_us),
                         "asked": vmm.asked[-1].requested.type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
                         "rule": self._rule(propolis_id, seen),
@@ -207,7 +223,7 @@ class Looking:
         if who is None:
             return None
         held = [one.rule for one in self.passage.conductor.engine.post.held_of(who) if one.rule]
-        since_us = 0 if seen is None or not seen.states else seen.states[-1][0]
+        since_us = 0 if seen is None else seen.since_us
         now_us = self.clock.now_us()
         held += [note.rule for note in who.notes if note.at_us >= since_us and note.stalls_until_us > now_us]
         return held[0] if held else None
@@ -235,7 +251,7 @@ class Looking:
             left = until - loop.time()
             if left <= 0:
                 if seen is None:
-                    raise Unmet(f"{nobody}, after {within_s:g} s")
+                    raise Unmet(f"after {within_s:g} s {nobody}")
                 raise Unmet(self.unmet(seen, state, within_s))
             meant = "" if seen is not None else self._misspelt(who)
             if meant and loop.time() - began >= MISSPELT_S:
@@ -264,7 +280,7 @@ class Looking:
         try:
             return self.unmet(self.meant(who), state, within_s).splitlines()
         except NobodyMeant as nobody:
-            return [f"{nobody}, after {within_s:g} s"]
+            return [f"after {within_s:g} s {nobody}"]
 
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
@@ -273,3 +289,11 @@ class Looking:
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)
+
+
+def _is_called(who: Subject, low: str) -> bool:
+    return low in (who.hostname.lower(), str(who.propolis_id), str(who.instance_id))
+
+
+def _said(note: Note) -> str:
+    return f"At {stamp(note.at_us)} rule {note.rule} ({note.mark}) {note.text}"

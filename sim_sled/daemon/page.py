@@ -271,7 +271,7 @@ class Feed:
             name=vmm.about.hostname,
             sled=sled.config.sled_id,
             state=vmm.state.value if seen is None else seen.state,
-            since_us=seen.states[-1][0] if seen is not None and seen.states else 0,
+            since_us=0 if seen is None else seen.since_us,
             acked="" if vmm.acked is None else vmm.acked.vmm_state.state.value,
             tries=0 if pending is None else pending.attempt + 1,
             trouble=vmm.refused or ("" if pending is None else pending.why),
@@ -370,7 +370,19 @@ class Feed:
             at_us=self._daemon.clock.now_us(),
             why=cast("Why", look.why(seen)),
             lives=[self._life(each) for each in sorted([seen, *beside], key=lambda s: s.ordinal)],
-            others=[_brief(each) for each in mine if each not in beside][-OTHERS_MAX:],
+            others=[self._brief(each) for each in mine if each not in beside][-OTHERS_MAX:],
+        )
+
+    def _brief(self, seen: Sighting) -> Brief:
+        return Brief(
+            id=str(seen.propolis_id),
+            n=seen.ordinal,
+            name=seen.hostname,
+            sled=str(seen.sled_id),
+            instance=str(seen.instance_id),
+            state=seen.state,
+            acked=seen.acked,
+            gone=self._daemon.look.sightings.gone(seen),
         )
 
     def _migrations(self, seen: Sighting) -> set[UUID]:
@@ -387,7 +399,7 @@ class Feed:
         events = sorted(chain(happened, self._notes(seen.propolis_id)), key=lambda each: int(each["at_us"]))
         told = [{key: each[key] for key in _TOLD if each.get(key) not in ("", 0, None)} for each in events]
         return Life(
-            **_brief(seen),
+            **self._brief(seen),
             says=list(self._daemon.look.why(seen)["says"]),
             migrations=sorted(map(str, self._migrations(seen))),
             events=cast("list[LifeEvent]", told),
@@ -424,19 +436,6 @@ class _Told:
 
 
 _TOLD: Final = ("at_us", "kind", "from", "to", "gen", "attempt", "text")
-
-
-def _brief(seen: Sighting) -> Brief:
-    return Brief(
-        id=str(seen.propolis_id),
-        n=seen.ordinal,
-        name=seen.hostname,
-        sled=str(seen.sled_id),
-        instance=str(seen.instance_id),
-        state=seen.state,
-        acked=seen.acked,
-        gone=seen.gone,
-    )
 
 
 def _holds(engine: Engine, rule: Rule) -> bool:

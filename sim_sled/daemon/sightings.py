@@ -43,7 +43,6 @@ class Sighting(Struct):
     registered_us: int
     states: list[tuple[int, str]] = field(default_factory=list)
     acked: str = ""
-    gone: bool = False
 
     @property
     def short(self) -> str:
@@ -54,6 +53,11 @@ class Sighting(Struct):
     def state(self) -> str:
         """The last one seen."""
         return self.states[-1][1] if self.states else ""
+
+    @property
+    def since_us(self) -> int:
+        """Since when it is in that."""
+        return self.states[-1][0] if self.states else self.registered_us
 
     def was(self, wanted: str, since_us: int) -> bool:
         """Whether it is in that state now, or was in it at some time since."""
@@ -91,8 +95,6 @@ class Sightings:
                 self._state(seen, happening.at_us, record.vmm_state.state.value)
             case Kind.ACKED, SledVmmState() as record:
                 seen.acked = record.vmm_state.state.value
-            case ((Kind.FORGOTTEN | Kind.UNREGISTERED), _):
-                seen.gone = True
         return seen
 
     def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
@@ -108,6 +110,11 @@ class Sightings:
         seen.states.append((at_us, state))
         del seen.states[:-STATES_MAX]
 
+    def gone(self, seen: Sighting) -> bool:
+        """Whether its sled does not have it any more, or has left itself."""
+        sled = self.rack.sleds.get(seen.sled_id)
+        return sled is None or seen.propolis_id not in sled.vmms
+
     # ---- names
 
     def all(self) -> list[Sighting]:
@@ -119,18 +126,22 @@ class Sightings:
 
     def named(self, who: str) -> list[Sighting]:
         """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host
-        name (its newest VMM), or an ordinal (`v17`). Several, if that is ambiguous; empty, if nobody is.
+        name, or an ordinal (`v17`). Of an instance, the newest VMM that is there (after a migration that failed: its
+        source), else the one that ended last. Several, if that is ambiguous; empty, if nobody is.
         """
         low = who.strip().lower()
         found = [each for each in self._of.values() if low in (each.short, str(each.propolis_id))]
         if found:
             return found
-        for newest_of in (lambda each: each.hostname.lower() == low, lambda each: str(each.instance_id) == low):
-            mine = [each for each in self._of.values() if newest_of(each)]
+        for belongs in (lambda each: each.hostname.lower() == low, lambda each: str(each.instance_id) == low):
+            mine = [each for each in self._of.values() if belongs(each)]
             if mine:
-                # an instance lives through many VMMs: its newest is meant
-                newest = {each.instance_id: each for each in mine}
-                return [newest[key] for key in sorted(newest, key=str)]
+                # the last one of an instance wins
+                meant = {each.instance_id: each for each in sorted(mine, key=self._nearness)}
+                return [meant[key] for key in sorted(meant, key=str)]
         if len(low) >= 4 and all(c in "0123456789abcdef-" for c in low):
             return [each for each in self._of.values() if str(each.propolis_id).startswith(low)]
         return []
+
+    def _nearness(self, seen: Sighting) -> tuple[bool, int]:
+        return (False, seen.since_us) if self.gone(seen) else (True, seen.ordinal)

@@ -22,6 +22,8 @@ from sim_sled.language.words import BOOLEAN_KEYS, hint
 
 STDIN: Final = "-"
 """Where other programs put a file name, this means standard input."""
+TRACE_HEAD: Final = "# sim-sled trace "
+"""Begins the trace of a run (`play/trace.py`), behind it stands its version: who gives one for a scenario is told."""
 SIZE_MAX: Final = 4 * 1024 * 1024
 """Bytes of one file. A scenario that a person wrote has a few kB; ten thousand sleds with overrides have 1 MB."""
 ALL_SIZE_MAX: Final = 4 * SIZE_MAX
@@ -233,6 +235,10 @@ def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, r
 
 def _parse(text: str, shown: str, problems: Problems, budget: _Budget) -> Map | None:
     problems.sources[shown] = text.splitlines()
+    if text.startswith(TRACE_HEAD):
+        how = "`sim-sled replay` plays it again, `explain` and `page` show it"
+        problems.add("E106", Mark(shown, 1, 1), f"this is the trace of a run, and no scenario: {how}")
+        return None
     parser = _Parser(text, shown, problems, budget)
     try:
         return parser.document()

@@ -105,6 +105,10 @@ class Passage:
         """The VMM of this id, if any rule could mean it."""
         return None if self._conductor is None else self._conductor.engine.cast.who(propolis_id)
 
+    def subjects(self) -> list[Subject]:
+        """All VMMs that rules have met, oldest first, also those that no sled has taken."""
+        return [] if self._conductor is None else list(self._conductor.engine.cast.subjects.values())
+
     def name_of(self, sled_id: UUID) -> str | None:
         """A sled's name in the fleet of the scenario."""
         info = None if self._conductor is None else self._conductor.engine.cast.by_id.get(sled_id)

@@ -67,12 +67,7 @@ def text_of(run: Run, *, require_fired: bool) -> str:
         lines.append(f"     with the deliberately wrong Nexus '{result.variant}'")
     if result.sled_variant:
         lines.append(f"     with deliberately wrong sleds: '{result.sled_variant}'")
-    for alike in _alike(result.failures):
-        first, more = alike[0], alike[1:]
-        lines.append(f"     {_timed(first)}")
-        lines += [f"       {shown(said)}" for said in first.why]
-        if more:  # a fault that hits a thousand VMMs is one fault; --json has them all
-            lines.append(f"       and {len(more)} more like it, the last at {more[-1].at_us / 1e6:.3f} s")
+    lines += failure_lines(result)
     lines += [f"     {warned.mark}: {warned.code} {shown(warned.text)}" for warned in result.warnings]
     if result.unfired:  # a fault only with `--require-fired`, but a rule that means nobody is the commonest mistake
         named = ", ".join(result.unfired[:UNFIRED_NAMED])
@@ -81,6 +76,18 @@ def text_of(run: Run, *, require_fired: bool) -> str:
     if not run.good:
         lines += [f"     {again}" for again in _again(run)]
     return "\n".join(lines) + "\n"
+
+
+def failure_lines(result: Result) -> list[str]:
+    """What was not so, each with its why; what is alike, once."""
+    lines = []
+    for alike in _alike(result.failures):
+        first, more = alike[0], alike[1:]
+        lines.append(f"     {_timed(first)}")
+        lines += [f"       {shown(said)}" for said in first.why]
+        if more:  # a fault that hits a thousand VMMs is one fault; --json has them all
+            lines.append(f"       and {len(more)} more like it, the last at {more[-1].at_us / 1e6:.3f} s")
+    return lines
 
 
 def lives_of(result: Result) -> dict[str, list[str]]:

@@ -18,10 +18,12 @@ from typing import Any, Final
 
 import attrs
 
+from sim_sled.language.load import TRACE_HEAD
+
 VERSION: Final = 1
 LINES_MAX: Final = 2_000_000
 """Lines kept in memory of one run (about 300 MB); beyond, the run ends and says so."""
-_HEAD: Final = f"# sim-sled trace {VERSION}"
+_HEAD: Final = f"{TRACE_HEAD}{VERSION}"
 
 
 @attrs.frozen

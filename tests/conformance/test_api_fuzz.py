@@ -1,33 +1,37 @@
 """Whatever fits or does not fit a version's document: no 5xx that SR does not name, no hang, no undocumented answer.
 
-schemathesis makes the requests of each version, with a fixed seed; a daemon of its own answers. The nightly profile
-plays all versions, otherwise those at which most changed, and of these the operations that the one before has not or
-has with another document: most of the time goes into making requests, not into answering them.
+schemathesis makes the requests; a daemon of its own answers. The nightly profile draws them for all versions. Every
+run sends those that are kept (`drawn_requests.py`), of the versions at which most changed, and of these for the
+operations that the one before has not or has with another document.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from copy import deepcopy
 
 import pytest
 import requests
 import support.wire.openapi_sled as documents
+from conformance import drawn_requests
+from conformance.drawn_requests import Drawn
+from conformance.raw_http import RawAnswer, RawClient
 from conformance.test_api_answers import judge
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
-from support.daemon.running import Reply, running
+from support.daemon.running import running
 from support.profile import NIGHTLY, by_profile
 from support.rack.estate import POOLS
 
 from sim_sled.core.config import Hardware
 
 LEVELS = list(documents.VERSIONS) if NIGHTLY else [1, 9, 22, 48]
-EXAMPLES = by_profile(2, nightly=40)
-"""Of each operation: the simplest request, and one that is drawn, which takes a tenth of a second."""
+EXAMPLES = by_profile(3, nightly=40)
+"""Of each operation: the simplest request, and some that are drawn."""
 ANSWER_S = 60.0
 
 NAMED = {
@@ -132,20 +136,47 @@ def operations_of(level):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.long
 def test_no_answer_that_nobody_named(level):
+    by_profile(send_kept, nightly=send_drawn)(level)
+
+
+def kept_as(level):
+    return f"sled-agent-{level}"
+
+
+def send_kept(level):
+    if drawn_requests.UPDATE:
+        drawn_requests.write(kept_as(level), send_drawn(level))
+    kept = list(drawn_requests.read(kept_as(level)))
+    assert {(each.method, each.path) for each in kept} == changed(level) - UNMADE, "SIM_SLED_UPDATE=1 draws them"
+
+    async def send():
+        async with running(hardware=Hardware(zpools=POOLS)) as sled:
+            async with aclosing(RawClient(sled.base.removeprefix("http://"), ANSWER_S)) as client:
+                for each in kept:
+                    check(level, each, await client.request(each.method, each.target, each.headers, each.body))
+            assert (await sled.ask("GET", "/v2p")).status == 200
+
+    asyncio.run(send())
+
+
+def send_drawn(level):
+    """Gives what was sent."""
+    sent, unmade = [], set()
     with serving() as base, requests.Session() as session:
-        unmade = set()
         for operation in operations_of(level):
-            if (operation.method.upper(), operation.path) in UNMADE and not NIGHTLY:
+            key = operation.method.upper(), operation.path
+            if key in UNMADE and not NIGHTLY:
                 continue  # four seconds of draws, of which nothing is ever sent
             try:
-                play(level, operation, base, session)
+                draw(level, operation, base, session, sent)
             except Unsatisfiable:
-                unmade.add((operation.method.upper(), operation.path))
+                unmade.add(key)
         assert unmade <= UNMADE
         assert session.get(f"{base}/v2p", headers={"api-version": "48.0.0"}, timeout=ANSWER_S).status_code == 200
+    return sent
 
 
-def play(level, operation, base, session):
+def draw(level, operation, base, session, sent):
     method, path = operation.method.upper(), operation.path
 
     @seed(level)
@@ -157,16 +188,23 @@ def play(level, operation, base, session):
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy())
-    def check(case):
-        sent = case.as_transport_kwargs(base_url=base)
-        headers = {**(sent.get("headers") or {}), "api-version": f"{level}.0.0"}
-        sent = {key: value for key, value in sent.items() if key in {"params", "data", "json", "cookies", "url"}}
-        got = session.request(method, **sent, headers=headers, timeout=ANSWER_S, allow_redirects=False)
-        reply = Reply(got.status_code, {key.lower(): value for key, value in got.headers.items()}, got.content)
-        if got.status_code == 404 and (not got.content or got.json().get("message") == "Not Found"):
-            return  # a path parameter may be empty or have a separator in it: another path
-        op, faults = judge(level, method, path, reply)
-        assert faults == [], (method, sent, reply)
-        assert got.status_code < 500 or got.status_code in allowed(op), (method, sent, reply)
+    def send(case):
+        made = case.as_transport_kwargs(base_url=base)
+        headers = {**(made.get("headers") or {}), "api-version": f"{level}.0.0"}
+        made = {key: value for key, value in made.items() if key in {"params", "data", "json", "cookies", "url"}}
+        request = session.prepare_request(requests.Request(method, **made, headers=headers))
+        got = session.send(request, timeout=ANSWER_S, allow_redirects=False)
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        sent.append(Drawn.sent(method, path, request.url, request.headers, body))
+        headers = {key.lower(): value for key, value in got.headers.items()}
+        check(level, sent[-1], RawAnswer(got.status_code, headers, got.content))
 
-    check()
+    send()
+
+
+def check(level, sent, got):
+    if got.status == 404 and (not got.body or json.loads(got.body).get("message") == "Not Found"):
+        return  # a path parameter may be empty or have a separator in it: another path
+    op, faults = judge(level, sent.method, sent.path, got)
+    assert faults == [], (sent, got)
+    assert got.status < 500 or got.status in allowed(op), (sent, got)

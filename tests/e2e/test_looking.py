@@ -11,8 +11,9 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.doing import KEPT_MAX
-from sim_sled.daemon.looking import MISSPELT_S, Unmet
+from sim_sled.daemon.looking import MISSPELT_S, NobodyMeant, Unmet
 from sim_sled.daemon.small_rack import SmallRack
+from sim_sled.language.check import parse_scenario
 
 
 @pytest.fixture
@@ -77,6 +78,80 @@ async def test_a_vm_that_is_gone_can_still_be_asked_about(rack):
     status, answer = await get(address, "/vmms/web-1")
     assert status == 200
     assert "is gone: it was destroyed" in answer["says"][0]
+
+
+FAILS = """
+version: 1
+rules:
+- name: half-way
+  when: {migration: ram_push}
+  do: {migration: failed}
+"""
+
+
+async def test_after_a_migration_that_failed_a_host_name_means_the_source_again():
+    logs.configure(level="error")
+    scenario, _ = parse_scenario(FAILS, "fails.yaml")
+    async with SmallRack(sleds=2, scenario=scenario) as small:
+        await small.create_instance("web")
+        source = await small.expect("web", "running", within_s=60)
+        there = next(each.id for each in small.handles if each.id != source.sled_id)
+        await small.migrate_instance("web", there)
+        await small.expect("v2", "failed", within_s=60)
+        async with asyncio.timeout(60):
+            while not small.daemon.look.sightings.gone(small.meant("v2")):
+                await small.daemon.look.change(60)
+        assert small.meant("web") is source
+        assert small.meant(str(source.instance_id)) is source
+        await small.expect("web", "running", within_s=60)
+        await small.stop_instance("web")
+        assert await small.expect("web", "destroyed", within_s=60) is source
+        async with asyncio.timeout(60):
+            while not small.daemon.look.sightings.gone(source):
+                await small.daemon.look.change(60)
+        assert small.meant("web") is source, "of those that are gone the one that ended last is meant"
+
+
+REFUSES = """
+version: 1
+rules:
+- name: refuses
+  for: {hostname: web}
+  when: {request: vmm_register}
+  do: {fail: 503}
+  times: 1
+- name: hangs
+  for: {hostname: db}
+  when: {request: vmm_register}
+  do: {hang: true}
+"""
+
+
+async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_which_rule():
+    logs.configure(level="error")
+    scenario, _ = parse_scenario(REFUSES, "refuses.yaml")
+    async with SmallRack(sleds=1, scenario=scenario) as small:
+        look = small.daemon.look
+        await small.create_instance("web")
+        with pytest.raises(
+            NobodyMeant, match=r"^web has no VMM: sled-1 was asked to register .* not taken it\."
+        ) as nobody:
+            look.meant("web")
+        assert str(nobody.value).endswith(" rule refuses (refuses.yaml:4) answers 503")
+        with pytest.raises(Unmet, match=r"^after 0\.01 s web has no VMM: "):
+            await look.expect("web", "running", within_s=0.01)
+        creating = asyncio.create_task(small.create_instance("db"))
+        async with asyncio.timeout(60):
+            while "db" not in {each.hostname for _, each in look.after(0)}:
+                await look.change(60)
+        with pytest.raises(NobodyMeant, match=r" and has not taken it\. .* rule hangs .* hangs for ever$"):
+            look.meant("db")
+        creating.cancel()
+        await small.start_instance("web")
+        await small.expect("web", "running", within_s=60)
+        ordinals = {(each.vmm, each.ordinal) for _, each in look.after(0) if each.hostname == "web"}
+        assert {ordinal for vmm, ordinal in ordinals if vmm == str(small.meant("web").propolis_id)} == {"v1"}
+        assert {ordinal for vmm, ordinal in ordinals if vmm != str(small.meant("web").propolis_id)} == {""}
 
 
 @pytest.mark.parametrize(
@@ -253,6 +328,19 @@ async def test_an_action_is_done_to_one_vm_by_a_rule_of_its_own(rack):
         assert answer.status == 200
     while small.meant("web-1").acked != "destroyed":
         await small.daemon.look.change(5)
+
+
+async def test_an_action_that_nothing_could_be_done_by_is_told(rack):
+    small, address = rack
+    nothing = (2, "", "sim-sled: 'migration' had no effect: the VM was not migrating\n")
+    assert await command("inject", "web-1", "migration", "failed", "--at", address) == nothing
+    await small.stop_instance("web-1")
+    await small.expect_public("web-1", "stopped", within_s=60)
+    async with asyncio.timeout(60):
+        while not small.daemon.look.sightings.gone(small.meant("web-1")):
+            await small.daemon.look.change(60)
+    status, told = await injected(address, "web-1", "stall: 1s")
+    assert (status, told["message"]) == (409, "'stall' had no effect: the VMM was gone by then")
 
 
 async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(rack):

@@ -156,6 +156,21 @@ def test_a_second_rack_of_a_name_leaves_the_first_ones_log_alone(home):
     assert not list(log.parent.glob("*.log"))
 
 
+def test_the_log_of_a_detached_rack_is_told_and_stays_where_somebody_wants_it(home):
+    start = ("up", "--name", "kept", "--log-level", "info", "--pace", "instant", "--detach", "--log-file=night.log")
+    code, out, err = sim(*start, "--json")
+    assert (code, json.loads(out)["log"]) == (0, "night.log"), err
+    assert sim("down")[:2] == (0, "rack kept has ended\n")
+    assert "registered with Nexus" in (home / "night.log").read_text()
+    assert list((home / "sim-sled").glob("*.log")) == []
+    code, out, err = sim("up", "--name", "gone", "--detach")
+    assert f"  log      {home}/sim-sled/gone.log\n" in out, err
+    assert sim("down")[0] == 0
+    for bad in (("--log-file", "night.log"), ("--detach", "--log-file", "none/night.log")):
+        code, _, err = sim("up", *bad)
+        assert (code, bad[-1] in err or "--detach" in err) == (2, True), err
+
+
 def test_down_has_the_verdict_of_a_detached_rack(home):
     """Its log goes with it: whoever judges a rack in CI would never hear that something was not so."""
     (home / "judged.yaml").write_text(

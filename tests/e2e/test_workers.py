@@ -129,6 +129,34 @@ async def start(tmp_path):
         await end()
 
 
+FAILS_HALF_WAY = """
+version: 1
+rules:
+- name: half-way
+  when: {migration: ram_push}
+  do: {migration: failed}
+"""
+
+
+async def test_after_a_migration_that_failed_a_host_name_means_the_source_again(start):
+    shared = await start(FAILS_HALF_WAY)
+    await shared.create("web")
+    await shared.expect("web", "running")
+    _, source = await shared.ask("/vmms/web")
+    there = next(
+        str(each.id)
+        for each in shared.rack.handles
+        if shared.worker_of(str(each.id)) is not shared.worker_of(source["sled_id"])
+    )
+    await shared.ask("/v1/instances/web/migrate", "POST", {"dst_sled_id": there}, shared.rack.server.control)
+    async with asyncio.timeout(60):
+        while "failed" not in str([row["migration_out"] for row in (await shared.ask("/vmms"))[1]]):
+            pass  # until the source has heard of it
+        while (await shared.ask("/vmms/web"))[1]["propolis_id"] != source["propolis_id"]:
+            pass  # until its target is gone
+    await shared.expect("web", "running")
+
+
 def test_the_front_knows_every_operation_of_a_daemon():
     assert set(SPREAD) == {(row.method, row.path) for row in OPERATIONS}
 

@@ -42,6 +42,12 @@ def run_ready(ctx: Context) -> None:
 _place: Final = attrgetter("place")
 
 
+def node_name(ctx: Context, saga: Saga) -> str:
+    """The node at which it stands, by the name that the timeline has; "" if it is through and about to end."""
+    nodes = ctx.programs[saga.kind]
+    return nodes[saga.node].name if 0 <= saga.node < len(nodes) else ""
+
+
 def _ready_what_is_due(ctx: Context) -> None:
     """In the order of the log, whichever was due first."""
     dues, due = ctx.saga_dues, []
@@ -153,8 +159,8 @@ def _turn(ctx: Context, saga: Saga, refused: Refused) -> bool:
     saga.refusal = refused.refusal
     saga.unwinding = True
     saga.repeated = False
-    name = ctx.programs[saga.kind][saga.node].name
-    ctx.tell("saga", f"{saga.kind.value} unwinds from {name}: {refused}", saga.instance_id, saga.concerns)
+    told = f"{saga.kind.value} unwinds from {node_name(ctx, saga)}: {refused}"
+    ctx.tell("saga", told, saga.instance_id, saga.concerns)
     saga.node -= 1
     return True
 

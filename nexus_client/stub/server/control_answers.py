@@ -116,7 +116,17 @@ SCHEMAS: Final[dict[str, Json]] = {
         vmms=_array(_object(id=_UUID, instance_id=_UUID, state=_STR)),
     ),
     "Sleds": _object(items=_array(ref("Sled"))),
-    "Saga": _object(id=_UUID, kind=_STR, instance_id=_UUID, node=_INT, unwinding=_BOOL, stuck=_BOOL),
+    "Saga": _object(
+        id=_UUID,
+        kind=_STR,
+        instance_id=_UUID,
+        node=_INT,
+        at=_STR,
+        propolis_id=_maybe(_UUID),
+        awaits=_maybe(_UUID),
+        unwinding=_BOOL,
+        stuck=_BOOL,
+    ),
     "State": _object(
         up=_BOOL,
         quiet=_BOOL,

@@ -208,6 +208,9 @@ class Host:
                     "kind": saga.kind.value,
                     "instance_id": saga.instance_id,
                     "node": saga.node,
+                    "at": nexus.stands_at(saga),
+                    "propolis_id": saga.concerns,
+                    "awaits": saga.awaits,
                     "unwinding": saga.unwinding,
                     "stuck": saga.stuck,
                 }

@@ -23,7 +23,7 @@ from sim_sled.language.actions import (
     Stall,
 )
 from sim_sled.language.figures import FOREVER, lasting
-from sim_sled.language.words import On
+from sim_sled.language.words import On, Truth
 
 
 def _who(firing: Firing) -> Subject:
@@ -110,8 +110,15 @@ def _decides_this_phase(firing: Firing, action: MigrationFate) -> bool:
 
 @does(MigrationFate, needs=Needs.VMM, plans=_decides_this_phase)
 def migration_fate(firing: Firing, action: MigrationFate) -> None:
-    """Decide how the migration of this VMM ends; both of its sides are told."""
+    """Decide how the migration of this VMM ends; both of its sides are told. One that is to come is not meant: it
+    begins with no fate.
+    """
     who, hands = _who(firing), firing.hands
+    begins = isinstance(firing.plan, PacePlan)
+    if not begins and not any(each.truth is Truth.MIGRATING for each in hands.cast.of_instance(who)):
+        firing.had_no_effect(action, "the VM was not migrating")
+        return
+    firing.worked(action)
     sides = [each for each in hands.cast.of_instance(who) if each.role is not None] if who.role is not None else []
     for side in sides or [who]:
         side.fate = action

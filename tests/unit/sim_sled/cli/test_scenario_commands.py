@@ -1,6 +1,7 @@
 """The commands on scenarios: exit codes, JSON, JUnit, files; as a person types them."""
 
 import json
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -322,12 +323,53 @@ def test_explain_tells_why_a_vmm_is_where_it_is():
     assert sim_sled("explain", LIBRARY / "stuck-stop.yaml", "nobody", "--seed", 3).exit_code == 2
 
 
+def test_after_a_migration_that_failed_explain_means_the_source_by_the_host_name(tmp_path):
+    file = tmp_path / "fails.yaml"
+    file.write_text(
+        "version: 1\nname: fails\nfleet: {sleds: 2}\n"
+        "load:\n- {at: 0s, create: {hostname: web}}\n- {at: 9s, migrate: {}}\n"
+        "rules:\n- {name: half-way, when: {migration: ram_push}, do: {migration: failed}}\n"
+    )
+    result = sim_sled("explain", file, "web", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "v1 (web) on sled-" in result.stdout
+    assert " is running." in result.stdout
+
+
 def test_record_and_replay(tmp_path):
     trace = tmp_path / "x.trace"
     sim_sled("run", LIBRARY / "nexus-500.yaml", "--seed", 5, "--trace", trace)
     result = sim_sled("replay", trace)
     assert result.exit_code == 0, result.output
     assert "the same" in result.stdout
+
+
+def test_the_trace_of_a_failed_run_says_again_what_failed_and_can_be_explained(tmp_path):
+    trace = tmp_path / "night.trace"
+    failed = sim_sled(
+        "run", LIBRARY / "race-404.yaml", "--seed", 1, "--variant", "restarts-stopped", "--trace", trace
+    )
+    [what] = [line for line in failed.stdout.splitlines() if "expectation 'user-stop-wins'" in line]
+    played = sim_sled("replay", trace)
+    assert played.exit_code == 0
+    assert played.stdout.splitlines()[0].endswith("; it failed the same way:")
+    assert what in played.stdout.splitlines()
+    assert json.loads(sim_sled("replay", trace, "--json").stdout)["failures"][0] in what
+    options = ("race-1", "--at", "9s")
+    of_file = sim_sled("explain", LIBRARY / "race-404.yaml", *options, "--seed", 1, "--variant", "restarts-stopped")
+    assert sim_sled("explain", trace, *options).stdout == of_file.stdout
+    assert sim_sled("explain", trace).stdout.startswith("rules of race-404, seed 1,")
+    beside = sim_sled("explain", trace, "--seed", 2)
+    assert (beside.exit_code, "leave out --seed" in beside.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["run", "check", "shrink"])
+def test_who_gives_a_trace_for_a_scenario_is_told_what_to_do_with_it(command, tmp_path):
+    trace = tmp_path / "x.trace"
+    sim_sled("run", LIBRARY / "happy.yaml", "--seed", 5, "--trace", trace)
+    result = sim_sled(command, trace)
+    assert result.exit_code == 2
+    assert "x.trace:1:1: E106 this is the trace of a run, and no scenario: `sim-sled replay`" in result.output
 
 
 @pytest.mark.parametrize("command", ["list", "schema", "reference"])
@@ -359,6 +401,7 @@ def test_explore_and_shrink_on_the_command_line(tmp_path):
     reduced = sim_sled("shrink", path, "--seed", seed, "--variant", "lazy-reaper", "--out", small)
     assert reduced.exit_code == 0
     assert sim_sled("run", small, "--variant", "lazy-reaper").exit_code == 1
+    assert not re.search(r"\(\S+:\d+\)", small.read_text()), "it was shrunk in no file that anybody has"
     assert sim_sled("run", small).exit_code == 0
     assert sim_sled("explore", path, "--runs", 3, "--jobs", 1).exit_code == 0
 

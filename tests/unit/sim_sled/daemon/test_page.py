@@ -316,7 +316,7 @@ async def test_a_story_can_still_be_told_of_a_vm_that_is_gone(rack):
     await rack.stop_instance("web-1")
     await rack.expect_public("web-1", "stopped", within_s=60)
     async with asyncio.timeout(60):
-        while not rack.meant("web-1").gone:
+        while not rack.daemon.look.sightings.gone(rack.meant("web-1")):
             await rack.daemon.look.change(0.05)
     story = Feed(rack.daemon).story(rack.meant("web-1"))
     assert story["lives"][0]["gone"]

@@ -227,6 +227,7 @@ def test_the_fate_of_a_migration(fate, source, target):
     }
     assert source in last["v1"]
     assert target in last["v2"]
+    assert not [warned for warned in result.warnings if warned.code == "W313"], "it had its effect"
 
 
 def test_a_rule_sets_off_another_with_the_same_vmm():

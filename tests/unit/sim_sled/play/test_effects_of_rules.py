@@ -25,6 +25,7 @@ FUTILE = {
     "restart_agent": "- {name: off, for: {sled: '*'}, when: {at: 30s}, do: {power_off_sled: {lasts: 10s}}}\n"
     "- {name: r, for: {sled: '*'}, when: {at: 31s}, do: {restart_agent: {down: 1s}}}",
     "stale": "- {name: r, when: {publish: starting}, times: 1, do: {stale: {back: 5}}}",
+    "migration": "- {name: r, when: {state: running}, do: [{delay: 1s}, {migration: failed}]}",
     "stall": "- {name: r, when: {state: destroyed}, do: [{delay: 5s}, {stall: 1s}]}",
 }
 WORKS = {

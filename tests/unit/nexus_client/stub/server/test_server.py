@@ -403,6 +403,10 @@ async def test_a_start_survives_a_restart_in_the_middle(rack):
     sled.answers["*"] = slow
     creating = asyncio.ensure_future(rack.control("POST", "/v1/instances", {"name": "web"}))
     await asked.wait()
+    create, start = (await rack.control("GET", "/v1/state"))[1]["sagas"]
+    assert (create["kind"], create["awaits"]) == ("instance-create", start["id"])
+    assert (start["kind"], start["at"]) == ("instance-start", "register")
+    assert start["propolis_id"] is not None
     await rack.control("POST", "/v1/restart")
     with pytest.raises(aiohttp.ClientError):
         await creating
