@@ -206,6 +206,12 @@ class Outbox:
         entry = self._entries.get(propolis_id.int)
         return None if entry is None else _pending(entry)
 
+    def in_flight(self) -> Iterator[Send]:
+        """What was sent and is not answered, oldest VMM first."""
+        for entry in self._entries.values():
+            if entry.sent is not None:
+                yield Send(entry.propolis_id, entry.sent, entry.attempt, entry.serial)
+
     def __len__(self) -> int:
         """VMMs with something unsettled."""
         return len(self._entries)

@@ -168,6 +168,19 @@ class Registration:
         """The generation that Nexus is known to have; None if that is not known."""
         return None if self._stored is None else self._stored.generation
 
+    @property
+    def stored(self) -> SledAgentInfo | None:
+        """What Nexus is known to have; None if that is not known."""
+        return self._stored
+
+    def in_flight(self) -> GetSledAgent | PostSledAgent | None:
+        """The call that waits for its answer."""
+        if self.phase is Phase.READING:
+            return GetSledAgent(self.sled_id)
+        if self.phase is Phase.POSTING and self._sent is not None:
+            return PostSledAgent(self.sled_id, self._sent)
+        return None
+
     def _tick(self, now_us: int) -> list[RegistrationEffect]:
         due_us = self.next_deadline_us()
         return self._read() if due_us is not None and due_us <= now_us else []

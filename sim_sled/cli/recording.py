@@ -110,13 +110,14 @@ def scrub_folder(folder: Path, out: Path, *, as_json: bool) -> int:
 
 def open_folder(folder: Path, *, as_json: bool) -> int:
     """Plays it against the model of Nexus; returns the exit code, 1 if the run leaves the record."""
+    from sim_sled.daemon.checkpoint import resume
     from sim_sled.daemon.recordings import BadRecording, opened
     from sim_sled.recording.open_loop import open_loop
     from sim_sled.recording.replaying import CannotReplay
 
     try:
         recording = opened(folder)
-        found = open_loop(recording.lines)
+        found = open_loop(recording.lines, resume)
     except (BadRecording, CannotReplay) as error:
         fail(str(error))
     notes = list(dict.fromkeys(recording.notes))  # it was read twice

@@ -1,9 +1,9 @@
 """What departed from a normal day, as rules: here the lives of VMMs, slow, stuck, failed, lost; what befell whole
 sleds, reports and requests have modules of their own (LG 5 #5).
 
-Read before: incident/hosts.py, incident/life.py, incident/reports.py, incident/requests.py, incident/sheet.py.
-Read next: incident/derive.py. Read
-next: incident/derive.py.
+Read before: incident/deaths.py, incident/hosts.py, incident/life.py, incident/reports.py, incident/requests.py,
+incident/sheet.py.
+Read next: incident/derive.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final, TypedDict
 
 import attrs
 
+from sim_sled.incident.deaths import Deaths
 from sim_sled.incident.facts import Asked, Ended, Ending, Observed, Op, Published, User, Wanted
 from sim_sled.incident.hosts import Hosts
 from sim_sled.incident.life import (
@@ -90,6 +91,7 @@ class Departures:
                 )
                 continue
             self._slow(instance, vmm, edge, took, seen=seen, began=began)
+        Deaths(self.sheet).of(instance, vmm)
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
         self._fails(instance, vmm)
@@ -223,39 +225,7 @@ class Departures:
 
     def _ending(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
         host = instance.shown
-        if fact.how is Ending.PROCESS_STARTED:
-            starts = [each for each in vmm.ended if each.how is Ending.PROCESS_STARTED]
-            if fact is starts[0]:
-                return
-            fact = attrs.evolve(fact, how=Ending.EMPTY)  # a second process has no VM (LG 2.3)
-        kills = {Ending.ZONE_GONE: "true", Ending.EMPTY: "true", Ending.SILENT: "false"}
-        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= fact.at_us]
-        if fact.how in kills:
-            if not self.sheet.once("dies", vmm.id):
-                return
-            skip = 0
-            doubt = [] if fact.how is not Ending.SILENT else ["Propolis died or hung: the log cannot tell"]
-            if not ran:
-                when, do = (
-                    self.sheet.when(fact.at_us),
-                    f"{{kill_propolis: {{restart: {kills[fact.how]}}}}}",
-                )
-            else:
-                when, skip = "{state: running}", times_before(instance, "running", ran[-1].at_us)
-                after = duration(fact.at_us - ran[-1].at_us)
-                do = f"[{{delay: {after}}}, {{kill_propolis: {{restart: {kills[fact.how]}}}}}]"
-                doubt.append("the agent noticed then; when it died is not known")
-            self.sheet.rule(
-                f"{host}-propolis-dies",
-                host_named(host),
-                when,
-                do,
-                why=[at(fact.where, fact.how.value)],
-                doubt=doubt,
-                times=1,
-                skip=skip,
-            )
-        elif fact.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED):
+        if fact.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED):
             if not self.sheet.once("cannot start", vmm.id):
                 return
             began = next((z.at_us for z in vmm.zones if z.step == "configuring"), fact.at_us)

@@ -482,6 +482,11 @@ class _Deriver:
                     f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
+        for host in sorted(incident.booted_1986):
+            draft.doubts.append(
+                f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
+                "right before its first line after that, in its order."
+            )
         for key, instance in incident.called.items():
             draft.doubts.append(
                 f"No line says which instance users call '{key}'; "

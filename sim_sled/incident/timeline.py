@@ -26,7 +26,7 @@ from sim_sled.incident.facts import (
     Ended,
     Fact,
     Migrated,
-    NexusStarts,
+    NexusStep,
     Noted,
     NotTaken,
     Observed,
@@ -42,7 +42,7 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
-from sim_sled.incident.lines import OURS, LogLine, Where
+from sim_sled.incident.lines import OURS, SMF_SAYS, LogLine, Where
 from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
@@ -148,7 +148,7 @@ class Incident:
     users: list[User] = attrs.field(factory=list)
     called: dict[str, Instance] = attrs.field(factory=dict)
     """Instances that only users' requests name, by that name."""
-    nexus_starts: list[NexusStarts] = attrs.field(factory=list)
+    nexus_steps: list[NexusStep] = attrs.field(factory=list)
     skews: dict[str, Skew] = attrs.field(factory=dict)
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
@@ -205,6 +205,8 @@ class Collector:
     def seen(self, line: LogLine, at_us: int) -> None:
         """Called for every record: who writes, and from when to when."""
         program, host = line.program, line.host
+        if line.msg.startswith(SMF_SAYS):
+            return
         self.programs[program] += 1
         if host not in self._hosts:
             self._hosts[host] = program
@@ -217,6 +219,8 @@ class Collector:
                 if new:  # its first words may be among those that were dropped
                     self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
             self._pids[host].add(line.pid)
+        elif program == "nexus" and process is not None and process.pid != line.pid:
+            self._ended[host] = process
         self._processes[host] = line
         if at_us >= VALID_SINCE_US:
             self._first[host] = min(at_us, self._first.get(host, at_us))
@@ -235,6 +239,8 @@ class Collector:
                 if last is not None:
                     lived = Agent(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives")
                     self.facts.append(lived)
+        if isinstance(fact, NexusStep) and fact.step == "starts":
+            self._nexus_lived(fact)
         if isinstance(fact, OnSled):
             if (fact.vmm, fact.serial) in self._places:
                 return
@@ -246,7 +252,13 @@ class Collector:
             return
         self.facts.append(fact)
 
-    def _lived(self, start: Agent) -> Fact | None:
+    def _nexus_lived(self, start: NexusStep) -> None:
+        last = self._lived(start)
+        if last is not None:
+            lived = NexusStep(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives")
+            self.facts.append(lived)
+
+    def _lived(self, start: Agent | NexusStep) -> Fact | None:
         """The last record of the process before, if an agent that starts is another one."""
         line = self._ended.pop(start.host, None)
         if line is None or line.time_us is None or line.pid == start.pid:
@@ -363,8 +375,8 @@ def _take(out: Incident, fact: Fact) -> None:
         case User():
             out.users.append(fact)
             return
-        case NexusStarts():
-            out.nexus_starts.append(fact)
+        case NexusStep():
+            out.nexus_steps.append(fact)
             return
         case Noted():
             out.noted.append(fact)

@@ -34,6 +34,10 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
         out += _comment(
             f"uncertain: no line of these names its host, so each is taken for the log of one: {nameless}"
         )
+    for each in reading.unreadable:
+        out += _comment(f"uncertain: not read, or not to its end: {each}")
+    if reading.dates_missing:
+        out += _comment(f"uncertain: {counted(reading.dates_missing, 'line')} had no date, and none was given.")
     for kind, count in sorted(reading.odd.items()):
         out += _comment(f"No records: {counted(count, 'line')} ({kind}).")
     out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
@@ -112,7 +116,7 @@ def summary_text(draft: Draft, reading: Reading) -> str:
     out += [f"  {note}" for note in draft.notes]
     out += [f"  no records: {counted(count, 'line')} ({kind})" for kind, count in sorted(reading.odd.items())]
     out += [f"    {_flat(each)}" for each in reading.quoted[:5]]
-    out += [f"  cannot be read: {each}" for each in reading.unreadable]
+    out += [f"  not read, or not to its end: {each}" for each in reading.unreadable]
     if reading.dates_missing:
         out.append(
             f"  without a date: {counted(reading.dates_missing, 'line')}; give --date YYYY-MM-DD (order is kept)"

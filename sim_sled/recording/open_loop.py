@@ -8,7 +8,8 @@
 A report that is answered otherwise changes what a sled does next, so the run may leave the record: `Departure`s say
 where and how, by what a sled reported, how it answered and what Nexus said. Times of day in answers are not compared.
 The model knows nothing of the users behind the recording, and takes VMMs in as they report (`UnknownVmm.ADOPT`); of
-migrations, which only users ask for, it is not told.
+migrations, which only users ask for, it is not told. At a checkpoint it begins with the sleds that Nexus knows by
+then, and hears what is on its way to it; a restored snapshot is such a beginning, too.
 
 Read before: play/translate.py, recording/replaying.py. Read next: cli/recording.py.
 """
@@ -42,7 +43,7 @@ from sim_sled.play.calls import STEP, Answered, Effect, Send
 from sim_sled.play.fleet import model_of
 from sim_sled.play.translate import translate
 from sim_sled.recording.lines import Did, Header, Line, Turn
-from sim_sled.recording.replaying import CannotReplay, Player, Rack
+from sim_sled.recording.replaying import CannotReplay, Player, Rack, Resume
 
 GRACE_US: Final = 250_000
 """What is due is done when the record did it. What it has not done by then, the run does: it has left the record."""
@@ -123,6 +124,16 @@ class _Record(_Seen):
     _sent: dict[Any, _Answer] = attrs.field(factory=dict)
     _numbers: int = 0
 
+    def begins(self, under_way: _UnderWay, at_us: int) -> None:
+        """With a checkpoint, in which something is on its way to Nexus."""
+        self._numbers = under_way.sent
+        for number, send in under_way.sends.items():
+            self._asked(("send", number), at_us, _key_of_report(send))
+        for put in under_way.puts:
+            self._asked(("put", str(put.propolis_id), put.serial), at_us, _key_of_report(put))
+        for ask in under_way.asks:
+            self._asked(("ask", str(ask.sled_id)), at_us, ("registration", str(ask.sled_id)))
+
     def line(self, line: Turn) -> None:
         self.drawn.update(line.drawn)
         for _ in self.turn(line.item, line.out):
@@ -157,6 +168,10 @@ def _key_of(told: dict[str, Any]) -> tuple[Any, ...]:
     return told["propolis_id"], told["body"]["vmm_state"]["gen"], told["attempt"]
 
 
+def _key_of_report(effect: Send | contract.PutToNexus) -> tuple[Any, ...]:
+    return str(effect.propolis_id), effect.body.vmm_state.gen, effect.attempt
+
+
 def _answer_in(item: Any) -> tuple[tuple[Any, ...], str] | None:
     """To what an input is Nexus's answer, and which."""
     name = item.get("~", "") if isinstance(item, dict) else ""
@@ -184,6 +199,35 @@ def _ticket_of(item: Any) -> int | None:
     return None
 
 
+@attrs.frozen
+class _UnderWay:
+    """To Nexus, at a checkpoint. Reports that rules have let pass have numbers, of `sent` so far; `puts` are those of
+    a rack without rules: with some, what no sled has an answer to may be held, or late, and is not on its way yet.
+    """
+
+    sends: dict[int, Send]
+    sent: int
+    puts: list[contract.PutToNexus]
+    asks: list[contract.AskNexus]
+
+
+def _under_way(rack: Rack) -> _UnderWay:
+    sends = {number: send for number, send in rack.sends.items() if send.answered}
+    sleds = rack.passage.rack.sleds.items()
+    puts = [
+        contract.PutToNexus(sled_id, each.propolis_id, each.body, each.attempt, each.serial)
+        for sled_id, sled in sleds
+        for each in sled.outbox.in_flight()
+        if not rack.passage.has_rules
+    ]
+    asks = [
+        contract.AskNexus(sled_id, call)
+        for sled_id, sled in sleds
+        if sled.registration is not None and (call := sled.registration.in_flight()) is not None
+    ]
+    return _UnderWay(sends, rack.sent, puts, asks)
+
+
 @attrs.define(eq=False)
 class _Run:
     """The rack, the model, and what is on its way from one to the other."""
@@ -194,6 +238,7 @@ class _Run:
     began_us: int = 0
     now_us: int = 0
     where: str = ""
+    inputs: int = 0
     seen: _Seen = attrs.field(factory=_Seen)
     departures: list[Departure] = attrs.field(factory=list)
     more: int = 0
@@ -245,6 +290,35 @@ class _Run:
         heapq.heappush(self._coming, (self.now_us + after_us, self._numbers, what))
 
     # ---- the rack
+
+    def begins(self, under_way: _UnderWay, at_us: int) -> None:
+        """With a checkpoint: the model knows the sleds that Nexus knows, and hears what is on its way to it."""
+        self.now_us = at_us
+        for sled in self.rack.passage.rack.sleds.values():
+            info = None if sled.registration is None else sled.registration.stored
+            if info is not None:
+                self._ask(partial(nx.SledPosted, sled_id=sled.config.sled_id, info=info), lambda _: None)
+        for send in under_way.sends.values():
+            self._do(send)
+        for put in under_way.puts:
+            self._do(put)
+        for ask in under_way.asks:
+            self._do(ask)
+
+    def line(self, where: str, line: Turn | Did, player: Player) -> None:
+        """A line of the record: what is due before it, and itself if it does not come from Nexus."""
+        self.where = where
+        self.began_us = self.began_us or line.at
+        self.until(line.at)
+        if isinstance(line, Did):
+            player.play(where, line)
+        elif _answer_in(line.item) is None:
+            self.inputs += 1
+            try:
+                self.rack.desk.answers = list(line.baggage)
+                self.play(line.item, self.rack.input(line.item))
+            except CannotReplay as error:
+                raise CannotReplay(f"{where}: {error}") from error
 
     def play(self, told: Any, item: Any) -> None:
         """One input; `told`: as its line has it."""
@@ -324,9 +398,12 @@ class _Run:
         else:
             self.more += 1
 
-    def depart_at_end(self, vmm: UUID, recorded: str) -> None:
-        """A VMM has not reported all that it did."""
-        self._depart(vmm, f"VMM {vmm} reports", recorded, "nothing more")
+    def depart_at_end(self) -> None:
+        """Which VMMs have not reported all that they did."""
+        for vmm, told in self.record.reports.items():
+            nth = len(self.seen.reports.get(vmm, ()))
+            if nth < len(told):
+                self._depart(vmm, f"VMM {vmm} reports", told[nth], "nothing more")
 
     # ---- the model
 
@@ -347,7 +424,7 @@ class _Run:
 
     def _report(self, effect: Send | contract.PutToNexus, reply: Callable[[Outcome], Any]) -> None:
         vmm, gen = effect.propolis_id, effect.body.vmm_state.gen
-        after_us, recorded = self.record.answer((str(vmm), gen, effect.attempt))
+        after_us, recorded = self.record.answer(_key_of_report(effect))
 
         def heard(life: int, answer: nx.Reply | nx.Dropped | None) -> None:
             # an answer that is on its way when Nexus dies goes with its connection, unless it was quicker
@@ -428,68 +505,81 @@ def _replied(put: contract.PutToNexus, outcome: Outcome) -> contract.NexusReplie
     return contract.NexusReplied(put.sled_id, put.propolis_id, put.serial, outcome)
 
 
-def open_loop(read: Callable[[], Iterable[tuple[str, Line]]]) -> Opened:
-    """Plays it; `read` gives its lines with their places, and is asked twice. Raises `CannotReplay`."""
-    record = _Record()
-    for _, line in read():
-        if isinstance(line, Turn):
-            record.line(line)
-    player = Player()
-    player.knows(record.drawn)
-    run: _Run | None = None
-    inputs = 0
-    for where, line in read():
+@attrs.frozen
+class _Beginning:
+    """Of a stretch that is played from its own state on: a recording's, a checkpoint, a restored snapshot."""
+
+    rack: Rack
+    seed: int
+    under_way: _UnderWay | None
+    """At a checkpoint. It is taken up when the first line behind it happened: of its own it tells no time."""
+
+    def takes_up(self, side: _Record | _Run, at_us: int) -> None:
+        if self.under_way is not None:
+            side.begins(self.under_way, at_us)
+
+
+def _lines(lines: Iterable[tuple[str, Line]], player: Player) -> Iterator[tuple[str, Turn | Did, _Beginning | None]]:
+    """Those that something happens in; the first of each stretch with its beginning, whose rack `player` has."""
+    begins: _Beginning | None = None
+    for where, line in lines:
         if isinstance(line, Header):
+            before = player.rack
             player.play(where, line)
-            if run is None and player.rack is not None:
-                engine = player.rack.passage.rules
-                config = Config() if engine is None else model_of(engine.scenario, None)
-                nexus = Nexus(attrs.evolve(config, unknown_vmm=UnknownVmm.ADOPT), seed=line.seed)
-                run = _Run(record, player.rack, nexus)
+            rack = player.rack
+            if rack is not None and rack is not before:
+                begins = _Beginning(rack, line.seed, _under_way(rack) if line.state else None)
         elif isinstance(line, Turn | Did):
-            if run is None:
+            if player.rack is None:
                 raise CannotReplay(f"{where}: nothing says how the rack began")
-            run.where = where
-            run.began_us = run.began_us or line.at
-            run.until(line.at)
-            inputs += _plays(run, player, where, line)
-    if run is None:
-        raise CannotReplay("there is no line in it")
-    return _opened(run, inputs)
+            yield where, line, begins
+            begins = None
 
 
-def _plays(run: _Run, player: Player, where: str, line: Turn | Did) -> int:
-    """An input of the record that does not come from Nexus; whether it was one."""
-    if isinstance(line, Did):
-        player.play(where, line)
-        return 0
-    if _answer_in(line.item) is not None:
-        return 0
-    try:
-        run.rack.desk.answers = list(line.baggage)
-        run.play(line.item, run.rack.input(line.item))
-    except CannotReplay as error:
-        raise CannotReplay(f"{where}: {error}") from error
-    return 1
+def open_loop(read: Callable[[], Iterable[tuple[str, Line]]], resume: Resume | None = None) -> Opened:
+    """Plays it; `read` gives its lines with their places, and is asked twice. `resume`: of whoever can begin at a
+    checkpoint. Raises `CannotReplay`.
+    """
+    records: list[_Record] = []
+    for _, line, begins in _lines(read(), Player(resume=resume)):
+        if begins is not None:
+            records.append(_Record())
+            begins.takes_up(records[-1], line.at)
+        if isinstance(line, Turn):
+            records[-1].line(line)
+    player = Player(resume=resume)
+    runs: list[_Run] = []
+    for where, line, begins in _lines(read(), player):
+        if begins is not None:
+            runs.append(_run_of(begins, records[len(runs)]))
+            player.knows(runs[-1].record.drawn)
+            begins.takes_up(runs[-1], line.at)
+        runs[-1].line(where, line, player)
+    return _opened(runs)
 
 
-def _opened(run: _Run, inputs: int) -> Opened:
-    here, recorded = run.seen.reports, run.record.reports
-    for vmm, told in recorded.items():
-        nth = len(here.get(vmm, ()))
-        if nth < len(told):
-            run.depart_at_end(vmm, told[nth])
-    ends = {
-        vmm: ((recorded.get(vmm) or ["nothing"])[-1], (here.get(vmm) or ["nothing"])[-1])
-        for vmm in sorted({*here, *recorded})
-    }
+def _run_of(begins: _Beginning, record: _Record) -> _Run:
+    passage = begins.rack.passage
+    config = model_of(passage.conductor.engine.scenario, None) if passage.has_rules else Config()
+    nexus = Nexus(attrs.evolve(config, unknown_vmm=UnknownVmm.ADOPT), seed=begins.seed)
+    return _Run(record, begins.rack, nexus)
+
+
+def _opened(runs: list[_Run]) -> Opened:
+    ends: dict[UUID, tuple[str, str]] = {}
+    for run in runs:
+        run.depart_at_end()
+        here, recorded = run.seen.reports, run.record.reports
+        for vmm in sorted({*here, *recorded}):
+            ends[vmm] = ((recorded.get(vmm) or ["nothing"])[-1], (here.get(vmm) or ["nothing"])[-1])
+    departures = [each for run in runs for each in run.departures]
     return Opened(
-        run.began_us,
-        run.now_us,
-        inputs,
-        sum(map(len, here.values())),
-        run.departures,
-        run.more,
-        ends,
-        dict(run.wished),
+        runs[0].began_us if runs else 0,
+        runs[-1].now_us if runs else 0,
+        sum(run.inputs for run in runs),
+        sum(len(each) for run in runs for each in run.seen.reports.values()),
+        departures[:DEPARTURES_MAX],
+        sum(run.more for run in runs) + len(departures[DEPARTURES_MAX:]),
+        dict(sorted(ends.items())),
+        dict(sum((run.wished for run in runs), Counter())),
     )

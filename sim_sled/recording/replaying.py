@@ -125,12 +125,13 @@ class Rack:
     agents: Agents | None
     seed: int
     desk: Desk = attrs.field(factory=Desk)
-    _sends: dict[int, Send] = attrs.field(factory=dict)
-    _sent: int = 0
+    sends: dict[int, Send] = attrs.field(factory=dict)
+    """Reports that may be answered, by their numbers."""
+    sent: int = 0
 
     def resumes(self, sends: dict[int, Send], sent: int) -> None:
         """Its passage has another state: that of a checkpoint."""
-        self._sends, self._sent = sends, sent
+        self.sends, self.sent = sends, sent
         if self.agents is not None:
             regions = [each.regions for each in self.passage.rack.sleds.values()]
             self.agents = next((each for each in regions if isinstance(each, Agents)), self.agents)
@@ -152,7 +153,7 @@ class Rack:
         return item
 
     def _answered(self, told: dict[str, Any]) -> Answered:
-        send = self._sends.pop(told.get("send", -1), None)
+        send = self.sends.pop(told.get("send", -1), None)
         if send is None:
             raise CannotReplay(f"Nexus answers report {told.get('send')}, which was not sent")
         outcome: Outcome = value_of(told.get("outcome"))
@@ -172,8 +173,8 @@ class Rack:
             return [], [raised(error)]
         for effect in effects:
             if type(effect) is Send:
-                self._sends[self._sent] = effect
-                self._sent += 1
+                self.sends[self.sent] = effect
+                self.sent += 1
         return effects, effects_as_written(effects)
 
     def do(self, did: dict[str, Any], now_us: int) -> None:
@@ -324,7 +325,7 @@ class Player:
             self.rack = rack_of(line, self._draw)
             return
         if self.resume is None:
-            raise CannotReplay("it goes on from a checkpoint there, which only a replay in the closed loop takes up")
+            raise CannotReplay("it goes on from a checkpoint there, which nobody takes up here")
         self.rack = rack_of(line, None)
         self.resume(self.rack, line)
 

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import attrs
 import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
+from support import processes
 from support.command import in_process as sim
 
 from sim_sled.core import contract
@@ -133,7 +133,7 @@ def line_at(folder, where):
 
 def program(*args):
     """Exit code, stdout, stderr of a program of its own; `sim`: of the same command in this process."""
-    done = subprocess.run([sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, check=False)
+    done = subprocess.run(processes.forked("sim_sled", *args), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -353,14 +353,29 @@ def test_a_checkpoint_of_another_build_is_refused_with_a_sentence(with_checkpoin
     assert "goes on from a checkpoint of another build" in err
 
 
-def test_what_begins_at_a_checkpoint_is_neither_scrubbed_nor_opened(with_checkpoints, tmp_path):
+def test_the_open_loop_can_begin_at_every_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
+    whole = open_loop(with_checkpoints.lines)
+    assert whole.departures == []
+    for number in parts_with_a_checkpoint(with_checkpoints):
+        found = open_loop(from_part(with_checkpoints, number, tmp_path / "rest").lines, resume)
+        assert found.departures == []
+        assert 0 < found.inputs < whole.inputs
+
+
+def test_where_nexus_answered_otherwise_after_a_checkpoint_the_open_loop_says_how(with_checkpoints, tmp_path):
+    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
+    lost = '{"~":"nexus_client.outbox:Permanent","status":400,"why":"answered 400"}'
+    change(rest.folder, '"outcome":{"~":"nexus_client.outbox:Delivered"},"send"', f'"outcome":{lost},"send"')
+    code, out, _ = sim("replay", str(rest.folder), "--open")
+    assert code == 1
+    assert "\n  recorded  permanent\n  here      delivered\n" in out
+
+
+def test_what_begins_at_a_checkpoint_is_not_scrubbed(with_checkpoints, tmp_path):
     rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
     with pytest.raises(CannotScrub, match="in which nothing can be replaced"):
         scrub(rest, tmp_path / "copy")
-    with pytest.raises(CannotReplay, match="only a replay in the closed loop"):
-        open_loop(rest.lines)
-    assert open_loop(with_checkpoints.lines).departures == [], "from its beginning on it can be"
-    assert stand_ins(with_checkpoints).uuids
+    assert stand_ins(with_checkpoints).uuids, "from its beginning on it can be"
 
 
 async def test_a_recording_that_grows_throws_its_oldest_parts_away_and_the_rest_replays(tmp_path):
