@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import pytest
+from support import processes
 from support.command import in_process
 
 LONG_S = 60
@@ -30,7 +31,7 @@ def home(tmp_path, monkeypatch):
 def sim(*args):
     """Exit code, stdout, stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, timeout=LONG_S, check=False
+        processes.forked("sim_sled", *args), capture_output=True, text=True, timeout=LONG_S, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -112,9 +113,9 @@ def test_a_rack_judges_its_scenario(home):
         "rules: [{name: stuck, for: {hostname: stuck}, when: {state: starting}, do: {stall: forever}}]\n"
     )
     for name, wanted in (("web", 0), ("stuck", 1)):
-        command = ["-m", "sim_sled", "up", "--scenario", "boots.yaml", "--junit", "out.xml", "--pace", "instant"]
+        words = ("up", "--scenario", "boots.yaml", "--junit", "out.xml", "--pace", "instant")
         judged = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            processes.forked("sim_sled", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert judged.stdout.readline().startswith("rack rack is ready")
         ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": name})
