@@ -3,6 +3,9 @@
 Run them: `pytest examples/pytest` where sim-sled is installed (`pip install sim-sled pytest pytest-asyncio`).
 """
 
+import subprocess
+import sys
+
 import pytest
 
 
@@ -20,6 +23,19 @@ def test_the_same_without_a_coroutine(sim_rack, nexus_model):
     nexus_model.reboot_instance(web).wait()
     sim_rack.expect(web, "running", within=5).wait()
     assert nexus_model.state(web) == "running"
+
+
+PROGRAM = """
+import json, sys, urllib.request
+body = json.dumps({"name": "web"}).encode()
+urllib.request.urlopen(urllib.request.Request(sys.argv[1], body, {"content-type": "application/json"})).read()
+"""
+
+
+def test_a_program_of_yours_is_given_an_address(sim_rack, nexus_model):
+    users = f"http://{nexus_model.control}/v1/instances"
+    subprocess.run([sys.executable, "-c", PROGRAM, users], check=True)  # noqa: S603 -- it stands above
+    sim_rack.expect("web", "running", within=5).wait()
 
 
 @pytest.mark.scenario("nexus-404", sleds=2)

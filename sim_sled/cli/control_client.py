@@ -158,6 +158,9 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
 _PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
 _PS_SPARED: Final = ("id", "acked", "starts")
 """What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
+_PS_CUT: Final = ("host name", "rule")
+"""Names that people give, of any length: the longer of these is cut if it is still too narrow."""
+_CUT_MIN: Final = 9
 _GAP: Final = 2
 
 
@@ -190,15 +193,23 @@ def _ps_table(rows: list[list[str]]) -> Table:
 
 
 def ps_table(rows: list[list[str]], width: int) -> Table:
-    """For a terminal so wide: a column is there as a whole, or not at all while something else can go."""
+    """For a terminal so wide: a column is there as a whole, or not at all while something else can go, or cut."""
     widths = {name: max(map(len, (name, *cells))) for name, cells in zip(_PS, _columns(rows), strict=True)}
+
+    def too_wide() -> int:
+        return max(0, sum(widths.values()) + _GAP * (len(widths) - 1) - width)
+
     for spared in _PS_SPARED:
-        if sum(widths.values()) + _GAP * (len(widths) - 1) > width:
+        if too_wide():
             del widths[spared]
+    longest = max(_PS_CUT, key=widths.__getitem__)
+    while too_wide() and widths[longest] > _CUT_MIN:
+        widths[longest] -= 1
+        longest = max(_PS_CUT, key=widths.__getitem__)
     table = Table(
         *(
-            Column(name, no_wrap=True, justify="right" if name in {"unacked", "starts"} else "left")
-            for name in widths
+            Column(name, no_wrap=True, width=room, justify="right" if name in {"unacked", "starts"} else "left")
+            for name, room in widths.items()
         ),
         box=None,
         padding=(0, _GAP, 0, 0),

@@ -369,7 +369,7 @@ app.command()(bench)
 
 @app.command()
 def tour() -> None:
-    """Watch two sleds and the Nexus stub at work, on loopback sockets."""
+    """Watch two sleds and the model of Nexus at work, on loopback sockets."""
     import asyncio
 
     from sim_sled.cli import tour as guided

@@ -8,6 +8,7 @@ Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,8 @@ from sim_sled.play.wrong_sleds import SLED_VARIANTS
 
 __all__ = ["reference_md", "schema_json"]
 
+_PLACE: Final = re.compile(r" \([\w.-]+:\d+\)")
+"""Where an expectation stands, in a failure's text."""
 FIRED_SHOWN: Final = 200
 """Firings that `explain` lists."""
 TRACE_MAX: Final = 512 * 2**20
@@ -533,7 +536,7 @@ def shrink_file(
         return None, complaint(f"{path} does not fail with '{key}' and seed {task.seed}", FAILED)
     flag = _flags(variant, sled_variant)
     comment = (
-        f"{small.text}\n"
+        f"{_PLACE.sub('', small.text, count=1)}\n"  # a line of no file that anybody has
         f"The smallest of {small.runs} runs that fails so; from {Path(path).name}.\n"
         f"sim-sled run THIS --seed {small.seed}{flag}"
     )

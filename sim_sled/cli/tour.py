@@ -1,4 +1,4 @@
-"""`make run`: a tour a person can watch. Two sled daemons and the Nexus stub, as processes on loopback sockets.
+"""`make run`: a tour a person can watch. Two sled daemons and the model of Nexus, as processes on loopback sockets.
 
 The tour is a client like any other: it talks to the control APIs of the three processes and to nothing else. It ends
 with 0 only if the Nexus model and the sleds agree on how everything ended.
@@ -44,7 +44,7 @@ class Tour:
     """The three processes, what they say, and what is shown of it."""
 
     nexus_words: tuple[str, ...] = ("[::1]:0", "--unknown-vmm", "rules")
-    """What the Nexus stub is started with."""
+    """What the model of Nexus is started with."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -63,7 +63,7 @@ class Tour:
     # --- processes --------------------------------------------------------------------------------------------------
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        """Start the Nexus stub, then two sleds; returns when both are registered."""
+        """Start the model of Nexus, then two sleds; returns when both are registered."""
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sim-sled-tour-")))
         self.http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
         nexus = await self.spawn(stack, "nexus", "nexus", *self.nexus_words)

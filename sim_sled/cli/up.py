@@ -65,7 +65,7 @@ def add_to(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-@typed(Needs(("--junit", "--watch"), ("--scenario",)))
+@typed(Needs(("--junit", "--watch"), ("--scenario",)), Needs(("--log-file",), ("--detach",)))
 def up(
     nexus: Annotated[
         str | None,
@@ -96,6 +96,9 @@ def up(
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every address as JSON, not for people")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="info: the rare; debug: everything")] = LogLevel.WARNING,
+    log_file: Annotated[
+        Path | None, typer.Option(help="of --detach: its log goes here and stays; else `down` removes it")
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
@@ -118,7 +121,7 @@ def up(
         fail("--json and --junit - both write to stdout; give --junit a file")
     if junit is not None and workers > 1:
         fail("--junit and --workers do not go together: no single process sees the whole rack")
-    for each in (junit, port_file):  # at the end of a long run is too late
+    for each in (junit, port_file, log_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
             fail(why)
     if port_file is not None:
@@ -128,7 +131,7 @@ def up(
             fail(f"cannot write {port_file}: {error.strerror or error}")
     told_as = _as_json if as_json else _banner
     if detach:
-        raise typer.Exit(_detached(name, [arg for arg in sys.argv[1:] if arg != "--detach"], told_as))
+        raise typer.Exit(_detached(name, _of_the_other(sys.argv[1:]), told_as, log_file))
     from sim_sled import logs
     from sim_sled.cli.recording import recorder_of
     from sim_sled.daemon import loop
@@ -375,14 +378,29 @@ def _banner(addresses: dict[str, Any]) -> str:
         lines.append(f'  try      curl -g http://{model["control"]}/v1/instances --json \'{{"name": "web"}}\'')
     lines.append(f"  control  http://{addresses['control']}")
     lines.append(f"  page     http://{addresses['control']}/page")
+    if "log" in addresses:
+        lines.append(f"  log      {addresses['log']}")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
     if len(addresses["sleds"]) > 16:
         lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")
     return "\n".join(lines) + "\n"
 
 
-def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
-    """Starts this command again in the background; returns when the rack is ready, or has ended."""
+def _of_the_other(args: list[str]) -> list[str]:
+    """The arguments of the process in the background: what is not about there being one."""
+    kept, ours = [], iter(args)
+    for arg in ours:
+        if arg == "--log-file":
+            next(ours, None)
+        elif arg != "--detach" and not arg.startswith("--log-file="):
+            kept.append(arg)
+    return kept
+
+
+def _detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None) -> int:
+    """Starts this command again in the background; returns when the rack is ready, or has ended. `log_file`: where
+    its log stays; a link to it is then where else the log is.
+    """
     from sim_sled.daemon import racks as known
 
     where = known.folder()
@@ -390,6 +408,11 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
         where.mkdir(parents=True, exist_ok=True, mode=0o700)
         # the name's own log is somebody else's as long as a rack of that name runs
         handle, written = tempfile.mkstemp(prefix=f"{name}.", suffix=".log", dir=where)
+        if log_file is not None:
+            os.close(handle)
+            handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            Path(written).unlink()
+            Path(written).symlink_to(log_file.absolute())
     except OSError as error:
         fail(f"cannot write {where}: {error.strerror}")
     with open(handle, "wb") as log:  # noqa: PTH123 -- it is open already
@@ -405,11 +428,14 @@ def _detached(name: str, args: list[str], told_as: ToldAs) -> int:
             found = known.running().get(name)
             if found is not None and found["pid"] == process.pid:
                 Path(written).replace(known.log_of(name))
-                sys.stdout.write(told_as(found))
+                sys.stdout.write(told_as(found | {"log": str(log_file or known.log_of(name))}))
                 return 0
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:  # who does not want to wait does not want the rack
         process.terminate()
+        process.wait()
+        Path(written).unlink()
+        raise
     code = process.wait()
     sys.stderr.write(fitted(_for_people(Path(written).read_text(encoding="utf-8", errors="replace")), sys.stderr))
     Path(written).unlink()

@@ -1,5 +1,5 @@
 """`run --clock wall`: a scenario against real sockets on this machine. A daemon with all sleds of the fleet and the
-Nexus stub's server talk over HTTP; users and expectations are those of the closed world, on the wall clock.
+Nexus model's server talk over HTTP; users and expectations are those of the closed world, on the wall clock.
 
 What cannot be had there: byte-equal traces, and what `language/worlds.py` names.
 

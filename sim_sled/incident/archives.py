@@ -52,7 +52,16 @@ _BUNDLED: Final = re.compile(
     r"logs/(global/sled-agent|oxz_nexus_[^/]*/nexus|oxz_propolis-server_[^/]*/propolis-server)/"
 )
 _LIKE_A_LOG: Final = re.compile(r"\.(log(\.\d+)?|jsonl?|txt|out)(\.gz)?$|\.(zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
-_PACKED_OTHERWISE: Final = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z"}
+_PACKED_OTHERWISE: Final = {
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"7z\xbc\xaf": "packed with 7z",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"{\0": "UTF-16",
+    b"\0{": "UTF-16",
+}
 
 Opener = Callable[[], IO[bytes]]
 """Opens a file anew, at its beginning."""
@@ -323,7 +332,8 @@ class _Finder:
         elif kind == "tar":
             yield from self._tar(open_, shown, depth)
         else:
-            self._told(shown, f"packed with {kind}, which is not read; unpack it first")
+            first = "convert it to UTF-8" if kind == "UTF-16" else "unpack it"
+            self._told(shown, f"{kind}, which is not read; {first} first")
 
     def _zip(self, open_: Opener, shown: str, depth: int) -> Iterator[Source]:
         try:
@@ -372,7 +382,7 @@ def _no_file(path: Path) -> str:
         path.stat()
     except (OSError, ValueError) as error:
         return reason(error).lower()
-    return "not a regular file"
+    return "not a regular file; what comes through a pipe is read as standard input (-)"
 
 
 def _kind(head: bytes) -> str:

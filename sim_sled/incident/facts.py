@@ -134,6 +134,7 @@ class Ending(Enum):
     GUEST_HALT = "the guest shut itself down"
     GUEST_RESET = "the guest reset itself"
     PROCESS_STARTED = "a Propolis process started"
+    PROCESS_DIED = "the Propolis process died"
 
 
 @attrs.frozen(kw_only=True)
@@ -146,8 +147,9 @@ class Ended(Fact):
 
 @attrs.frozen(kw_only=True)
 class Agent(Fact):
-    """52 to 55: the sled's agent. `step`: "starts", "listens", "registered"; "boots", "enabled": only when its host
-    does; "lives": it answered a check that is not kept, the last one before a start.
+    """52 to 56: the sled's agent. `step`: "starts", "listens", "registered"; "died": its process did, by itself;
+    "ends": it was ended; "boots", "enabled": only when its host does; "lives": it answered a check that is not
+    kept, the last one before a start.
     """
 
     step: str
@@ -235,6 +237,14 @@ class Phase(Fact):
 
     side: str
     phase: str
+    migration: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Sides(Fact):
+    """89 to 91, 95: which VMMs a migration is of, as Nexus says it; `vmm` is its source."""
+
+    target: str
 
 
 @attrs.frozen(kw_only=True)
@@ -246,8 +256,10 @@ class OnSled(Fact):
 
 
 @attrs.frozen(kw_only=True)
-class NexusStarts(Fact):
-    """109."""
+class NexusStep(Fact):
+    """109, and SMF's words: a process of Nexus. `step`: "starts", "ends"; "lives": the last record before a start."""
+
+    step: str
 
 
 def facts_of(line: LogLine) -> list[Fact]:
@@ -552,6 +564,10 @@ def _agent(step: str) -> Callable[[LogLine], list[Fact]]:
     return lambda line: _make(Agent, line, step=step)
 
 
+def _nexus(step: str) -> Callable[[LogLine], list[Fact]]:
+    return lambda line: _make(NexusStep, line, step=step)
+
+
 def _listening(line: LogLine) -> list[Fact]:
     return _make(Agent, line, step="listens") if line.text("component") == "dropshot (SledAgent)" else []
 
@@ -615,21 +631,35 @@ def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]
     return make
 
 
+def _sides(line: LogLine) -> list[Fact]:
+    source = _id(line.text("src_propolis_id") or line.text("source_propolis_id"))
+    target = _id(line.text("dst_propolis_id") or line.text("target_propolis_id"))
+    return _make(Sides, line, vmm=source, target=target) if source and target else []
+
+
 def _own_state(line: LogLine) -> list[Fact]:
     """129: exact, and the phases of a migration beside it."""
     found: list[Fact] = []
     state = re.search(r"\w+", line.text("state"))
     if state is not None:
         found += _make(Observed, line, state=state[0].lower(), exact=True)
-    for side, phase in re.findall(
-        r"migration_(in|out): Some\(InstanceMigrationStatus \{[^}]*?state: (\w+)", line.text("migration")
+    for side, about, phase in re.findall(
+        r"migration_(in|out): Some\(InstanceMigrationStatus \{([^}]*?)state: (\w+)", line.text("migration")
     ):
         word = re.sub(r"(?<!^)(?=[A-Z])", "_", phase).lower()
-        found += _make(Phase, line, side=side, phase=word)
+        found += _make(Phase, line, side=side, phase=word, migration=_id(about))
     return found
 
 
 _Row = tuple[str, Callable[[LogLine], list[Fact]]]
+
+_PROCESS_DIES: Final = (
+    "smf: stopping because process dumped core",
+    "smf: stopping because all processes in service exited",
+)
+"""What SMF writes of a process that ended by itself (LG 1.1)."""
+_PROCESS_ENDS: Final = ("smf: stopping because service", "smf: executing stop method")
+"""What it writes of one that was ended, or of what is left of it."""
 
 _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
     "sled-agent": (
@@ -668,6 +698,9 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("listening", _listening),  # 53
         ("setting reservoir size to", _agent("boots")),  # 54
         ("smf: enabled.", _agent("enabled")),  # of a host that boots; a restart alone enables nothing (LG 6)
+        *((each, _agent("died")) for each in _PROCESS_DIES),
+        *((each, _agent("ends")) for each in _PROCESS_ENDS),
+        ("request channel closed; shutting down", _agent("ends")),  # 56
         ("successfully put sledagentinfo", _agent("registered")),  # 55
         (
             "vmm in non-terminal state",
@@ -693,16 +726,19 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("(active vmm destroyed): guest shut itself down", _ended(Ending.GUEST_HALT)),  # 94
         ("instance update (migration failed)", _migrated(failed=True)),  # 95
         ("instance update (migration completed): setting active", _migrated(failed=False)),  # 95
+        ("migration", _sides),  # 89, 91, 95
         ("failed to register instance", _unwound(Op.REGISTER)),  # 82, 90
         ("internal error registering instance", _unwound(Op.REGISTER)),  # 82
         ("failed to set instance to running", _unwound(Op.PUT_STATE)),  # 83
         ("sled agent failed to start migration", _unwound(Op.PUT_STATE)),  # 90
         ("saga stuck", _noted("a saga is stuck: its undoing failed, inside of Nexus")),  # 79
         ("saga creation is disallowed", _noted("Nexus is quiescing and begins no sagas")),  # 104
-        ("setting up nexus server", lambda line: _make(NexusStarts, line)),  # 109
+        ("setting up nexus server", _nexus("starts")),  # 109
+        *((each, _nexus("ends")) for each in (*_PROCESS_DIES, *_PROCESS_ENDS)),
     ),
     "propolis": (
         ("starting server...", _ended(Ending.PROCESS_STARTED)),  # 120
+        *((each, _ended(Ending.PROCESS_DIED)) for each in _PROCESS_DIES),
         ("requested state via api", _wanted),  # 123
         ("publishing new instance state", _own_state),  # 129
         ("halting due to vm suspend event", _ended(Ending.GUEST_HALT)),  # 130

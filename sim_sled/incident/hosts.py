@@ -5,11 +5,12 @@ Read before: incident/sheet.py, incident/life.py. Read next: incident/departures
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
-from sim_sled.incident.facts import Op, Verdict
+from sim_sled.incident.facts import Agent, NexusStep, Op, Verdict
 from sim_sled.incident.life import (
     CLIENT_US,
     ONE_CAUSE_US,
@@ -28,6 +29,17 @@ RESTART_US: Final = 5 * SECOND_US
 """SMF starts an agent again within seconds."""
 _AFTER_US: Final = 80_000
 """So much later than in the logs a replay may be with what comes first."""
+
+
+_SMF_US: Final = SECOND_US
+"""SMF's times have no fraction."""
+
+
+def _end_of(steps: Sequence[Agent | NexusStep], lived_us: int | None, before_us: int) -> Agent | NexusStep | None:
+    """The end of a process, as SMF or it tells: the first one after its last word, before another one starts."""
+    since = before_us - QUIET_US if lived_us is None else lived_us - _SMF_US
+    told = (each for each in steps if each.step in ("died", "ends") and since <= each.at_us <= before_us)
+    return next(told, None)
 
 
 @attrs.define
@@ -74,18 +86,22 @@ class Hosts:
                 pids.add(step.pid)
                 listens = next((s.at_us for s in steps if s.step == "listens" and s.at_us >= step.at_us), None)
                 before = self._last_word(host, step.at_us)
+                why = [at(step.where, "the agent starts")]
                 doubt = ["down from its last word before to its first answer after"]
+                end = _end_of(steps, before, step.at_us)
+                if end is not None:
+                    before, doubt = max(end.at_us, before or 0), []
+                    why.insert(0, at(end.where, "its process ends"))
+                died = end is not None and end.step == "died"
                 if before is None:
                     if not self._lost(host, step.at_us):
                         continue  # the log begins with it: nothing was lost that anybody knows of
                     before, doubt = step.at_us, ["how long it was down before its log begins is not known"]
                 silent_us = self._silent(host, before, step.at_us)
-                boot = (
-                    host in self.incident.booted_1986
-                    or silent_us > CLIENT_US
-                    or any(s.step == "boots" and abs(s.at_us - step.at_us) < 600 * SECOND_US for s in steps)
-                    or any(s.step == "enabled" and abs(s.at_us - step.at_us) < ONE_CAUSE_US for s in steps)
-                )
+                proof = self._boot_of(host, steps, step)
+                boot = proof is not None or (silent_us > CLIENT_US and not died)
+                if proof is not None:
+                    why.append(proof)
                 if not boot and step.at_us - before > QUIET_US:
                     # nor was it asked how its VMs are: such a log is not the whole, and SMF starts an agent at once
                     before, doubt = step.at_us - RESTART_US, ["when the old one ended no line says: just before"]
@@ -98,23 +114,34 @@ class Hosts:
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
                 )
-                if silent_us > CLIENT_US:
+                if boot and proof is None:
                     doubt.append(f"taken for a boot: Nexus could not reach it for {duration(silent_us)}")
                 action = (
                     f"reboot_sled: {{down: {duration(down)}}}"
                     if boot
                     else f"restart_agent: {{down: {duration(down)}, keep_vmms: 0%}}"
                 )
-                if not boot:
+                if not boot and not died:
                     doubt.append("taken for a restart of the agent: no line shows a boot of the host")
                 self.sheet.rule(
                     name,
                     f"{{sled: {self.sheet.draft.hosts[host]}}}",
                     self.sheet.when(before),
                     f"{{{action}}}",
-                    why=[at(step.where, "the agent starts")],
+                    why=why,
                     doubt=doubt,
                 )
+
+    def _boot_of(self, host: str, steps: list[Agent], start: Agent) -> str | None:
+        """What proves that a host booted when its agent started, as it is quoted."""
+        if host in self.incident.booted_1986:
+            return at(start.where, "in 1986, by its clock: its host has booted and did not know the time")
+        for step in steps:
+            if step.step == "boots" and abs(step.at_us - start.at_us) < 600 * SECOND_US:
+                return at(step.where, "the reservoir is set up, as after a boot")
+            if step.step == "enabled" and abs(step.at_us - start.at_us) < ONE_CAUSE_US:
+                return at(step.where, "SMF has enabled it, as after a boot")
+        return None
 
     def _run_by(self, host: str, at_us: int) -> int:
         """When all VMs of a sled that ran at a time run in a replay: one latency stands for all (derive.py)."""
@@ -162,17 +189,31 @@ class Hosts:
         return max([*lived, *([] if best is None else [best])], default=None)
 
     def _nexus_restarts(self) -> None:
-        for i, start in enumerate(self.incident.nexus_starts):
+        """One Nexus of several that begins anew is told, not played: the others go on, and a replay has one."""
+        starts = [each for each in self.incident.nexus_steps if each.step == "starts"]
+        several = max(self.incident.nexuses, len(self.incident.peers)) > 1
+        for i, start in enumerate(starts):
             if start.at_us - self.incident.begin_us < SECOND_US:
                 continue
-            self.sheet.rule(
-                f"nexus-restarts-{i + 1}",
-                "",
-                self.sheet.when(start.at_us),
-                "{restart_nexus: {down: 5s}}",
-                why=[at(start.where, "Nexus starts")],
-                doubt=["how long it was away is not known: 5 s are invented"],
-            )
+            why, from_us = [at(start.where, "Nexus starts")], start.at_us
+            doubt = ["how long it was away is not known: 5 s are invented"]
+            before = [each for each in self.incident.nexus_steps if each.host == start.host and each is not start]
+            words = [each.at_us for each in before if each.step == "lives" and each.at_us <= start.at_us]
+            end = _end_of(before, max(words, default=None), start.at_us)
+            if end is not None or words:
+                from_us = max([*words, *([] if end is None else [end.at_us])])
+                doubt = [] if end is not None else ["away from its last word before to its first after"]
+            if end is not None:
+                why.insert(0, at(end.where, "its process ends"))
+            down = max(start.at_us - from_us, SECOND_US) if from_us < start.at_us else RESTART_US
+            if several:
+                self.sheet.draft.notes.append(
+                    f"{why[0].partition('  ')[0]}: {start.host}, one of several Nexuses, was away for "
+                    f"{duration(down)}; the others went on. A replay has one Nexus, so that plays nothing."
+                )
+                continue
+            name, when = f"nexus-restarts-{i + 1}", self.sheet.when(from_us)
+            self.sheet.rule(name, "", when, f"{{restart_nexus: {{down: {duration(down)}}}}}", why=why, doubt=doubt)
 
     def _vanished(self, instance: Instance, vmm: Vmm) -> None:
         """A VMM whose sled falls silent for good, while another of its instance is registered later: it was lost."""

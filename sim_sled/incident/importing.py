@@ -99,7 +99,7 @@ def imported(incident: Incident, reading: Reading, files: Sequence[str], name: s
                 if reading.records
                 else "there is no log record in what was given"
             )
-            + "".join(f"\n  cannot be read: {each}" for each in reading.unreadable)
+            + "".join(f"\n  not read, or not to its end: {each}" for each in reading.unreadable)
             + "".join(f"\n  {counted(count, 'line')}: {kind}" for kind, count in sorted(reading.odd.items()))
         )
     draft = derive(incident, name)

@@ -17,6 +17,7 @@ from typing import IO, Final
 import attrs
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.text import counted
 from sim_sled.incident.archives import READ_ERRORS, Source, log_of, reason
 
 LINE_MAX: Final = 4 * 1024 * 1024
@@ -42,7 +43,16 @@ OURS: Final = "sim-sled"
 _LOOKER_KEY: Final = re.compile(r"    ([A-Za-z0-9_.]+) = (.*)")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _LEVELS: Final = {"FATA": 60, "ERRO": 50, "WARN": 40, "INFO": 30, "DEBG": 20, "TRAC": 10}
-_SMF: Final = re.compile(r"\[ (?P<when>[A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d) (?P<text>.*) \]$")
+_SMF: Final = re.compile(r"\[ (?P<month>[A-Z][a-z]{2}) +(?P<day>\d\d?) (?P<clock>\d\d:\d\d:\d\d) (?P<text>.*) \]$")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+SMF_SAYS: Final = "SMF: "
+"""Before what SMF wrote into a log: it is no process's own word."""
+_NEAR_US: Final = 86_400_000_000
+"""SMF writes no year: that of a record which is at most that far."""
+BARREN_MAX: Final = 200_000
+"""Lines in a row that are no records, after which the rest of a file is left."""
+BARREN_BYTES: Final = 64 * 1024 * 1024
+"""As `BARREN_MAX`, of bytes: what unpacks to gigabytes of nothing need not be unpacked."""
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
@@ -106,6 +116,22 @@ class Reading:
     dates_missing: int = 0
     hosts_missing: Counter[str] = attrs.field(factory=Counter)
     """Of each file: lines that do not say which host they are of."""
+    _barren: tuple[str, int, int, int] = ("", 0, 0, 0)
+    """A file, how many records of it were read, and since when: at which line, and how many bytes ago."""
+
+    def is_barren(self, file: str, number: int, size: int) -> bool:
+        """Whether so much of a file came by without a record that the rest need not be looked at; said if so."""
+        known, records, since, length = self._barren
+        now = self.records[file]
+        if (known, records) != (file, now):
+            since, length = number, 0
+        self._barren = (file, now, since, length + size)
+        if number - since < BARREN_MAX and length < BARREN_BYTES:
+            return False
+        self.unreadable.append(
+            f"{file}: {counted(number - since, 'line')} from line {since} on are no records; left there"
+        )
+        return True
 
     def strange(self, where: Where, kind: str, text: str) -> None:
         self.odd[kind] += 1
@@ -127,6 +153,8 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                 if any(noise in raw for noise in _NOISE) and raw.rstrip().endswith(b"}"):
                     reading.records[source.shown] += 1
                     continue
+                if reading.is_barren(source.shown, number, len(whole)):
+                    break
                 where = Where(source.shown, number)
                 if raw.startswith(b"{"):
                     if rendered is not None:
@@ -154,25 +182,55 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                 yield from smf.before(*rendered.lines(reading, day))
     except OSError as error:
         # what was read so far stands: half a log is better than none
-        reading.unreadable.append(f"{source.shown}: {reason(error)}")
+        lines = reading.records[source.shown]
+        so_far = f"; {counted(lines, 'record')} of it were read, the rest is missing" if lines else ""
+        reading.unreadable.append(f"{source.shown}: {reason(error)}{so_far}")
+    yield from smf.rest()
 
 
 @attrs.define
 class _Smf:
     """SMF's lines of a file. They have no year and name nobody; the record after them does, if there is one host."""
 
-    said: list[tuple[Where, str]] = attrs.field(factory=list)
+    said: list[tuple[Where, re.Match[str]]] = attrs.field(factory=list)
     _hosts: set[str] = attrs.field(factory=set)
+    _last: LogLine | None = None
 
     def before(self, *lines: LogLine) -> Iterator[LogLine]:
         """Records, after what SMF said since the last one."""
         for line in lines:
             self._hosts.add(line.host)
-            if len(self._hosts) == 1:
-                for at, said in self.said:
-                    yield attrs.evolve(line, where=at, msg=said, fields={})
-            self.said.clear()
+            yield from self._told_near(line)
+            self._last = line
             yield line
+
+    def rest(self) -> Iterator[LogLine]:
+        """What SMF said after the last record."""
+        if self._last is not None:
+            yield from self._told_near(self._last)
+
+    def _told_near(self, line: LogLine) -> Iterator[LogLine]:
+        if len(self._hosts) == 1:
+            for at, said in self.said:
+                msg = f"{SMF_SAYS}{said['text']}"
+                yield attrs.evolve(line, where=at, msg=msg, pid=0, time_us=_smf_time(said, line.time_us), fields={})
+        self.said.clear()
+
+
+def _smf_time(said: re.Match[str], near_us: int | None) -> int | None:
+    """When SMF said something: it writes UTC without a year. The time of a record beside it if that cannot be."""
+    if near_us is None or said["month"] not in _MONTHS:
+        return near_us
+    year = datetime.fromtimestamp(near_us / 1e6, UTC).year
+    month = _MONTHS.index(said["month"]) + 1
+    for each in (year, year - 1, year + 1):
+        try:
+            told = parse_time(f"{each}-{month:02}-{int(said['day']):02}T{said['clock']}Z")
+        except ValueError:
+            continue
+        if abs(told - near_us) <= _NEAR_US:
+            return told
+    return near_us
 
 
 def _bounded(file: IO[bytes]) -> Iterator[bytes]:
@@ -180,8 +238,11 @@ def _bounded(file: IO[bytes]) -> Iterator[bytes]:
     try:
         while raw := file.readline(LINE_MAX):
             if len(raw) == LINE_MAX and not raw.endswith(b"\n"):
+                length = len(raw)
                 while (rest := file.readline(LINE_MAX)) and not rest.endswith(b"\n"):
-                    pass
+                    length += len(rest)
+                    if length >= BARREN_BYTES:
+                        raise OSError(None, f"a line of more than {BARREN_BYTES // 1024**2} MiB")
             yield raw
     except READ_ERRORS as error:
         raise OSError(None, reason(error)) from error
@@ -284,12 +345,12 @@ def _host_by_file(where: Where, reading: Reading) -> str:
     return log_of(where.file).rpartition("/")[2].removesuffix(".gz").removesuffix(".log")
 
 
-def _other(text: str, where: Where, reading: Reading) -> list[tuple[Where, str]]:
+def _other(text: str, where: Where, reading: Reading) -> list[tuple[Where, re.Match[str]]]:
     """Lines that are no records are counted. SMF's, which say that a process began or ended, come back (LG 1.1)."""
     smf = _SMF.match(text)
     if smf is not None:
         reading.strange(where, "SMF line", text)
-        return [(where, f"SMF: {smf['text']}")]
+        return [(where, smf)]
     if not text.strip():
         reading.strange(where, "empty line", text)
     elif text.startswith("thread '") or "run with `RUST_BACKTRACE" in text:

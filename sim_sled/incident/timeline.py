@@ -26,7 +26,7 @@ from sim_sled.incident.facts import (
     Ended,
     Fact,
     Migrated,
-    NexusStarts,
+    NexusStep,
     Noted,
     NotTaken,
     Observed,
@@ -35,6 +35,7 @@ from sim_sled.incident.facts import (
     Phase,
     Published,
     Received,
+    Sides,
     Starting,
     Unwound,
     User,
@@ -42,7 +43,7 @@ from sim_sled.incident.facts import (
     Wanted,
     Zone,
 )
-from sim_sled.incident.lines import OURS, LogLine, Where
+from sim_sled.incident.lines import OURS, SMF_SAYS, LogLine, Where
 from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
@@ -50,6 +51,8 @@ FACTS_MAX: Final = 5_000_000
 NCPUS_MAX: Final = 254
 MEMORY_GIB_MAX: Final = 1536
 """The largest VM that a Nexus takes; its memory is whole GiB."""
+ELSEWHERE: Final = "elsewhere"
+"""The sled of VMMs that the logs imply and do not have."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -80,6 +83,8 @@ class Vmm:
     quiet_checks: int = 0
     come_by: int = 0
     """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
+    unseen: bool = False
+    """It is in no log: the other side of its migration implies it."""
 
     @property
     def is_noise(self) -> bool:
@@ -101,10 +106,11 @@ class Vmm:
 
     def first_us(self) -> int:
         """When it is first spoken of."""
-        begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self._all()]
+        begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self.facts()]
         return min(begins, default=0)
 
-    def _all(self) -> Iterable[Fact]:
+    def facts(self) -> Iterable[Fact]:
+        """All that says that it is there."""
         yield from self.asked
         yield from self.observed
         yield from self.published
@@ -145,10 +151,11 @@ class Incident:
     dropped: list[Dropped] = attrs.field(factory=list)
     noted: list[Noted] = attrs.field(factory=list)
     unwound: list[Unwound] = attrs.field(factory=list)
+    sides: list[Sides] = attrs.field(factory=list)
     users: list[User] = attrs.field(factory=list)
     called: dict[str, Instance] = attrs.field(factory=dict)
     """Instances that only users' requests name, by that name."""
-    nexus_starts: list[NexusStarts] = attrs.field(factory=list)
+    nexus_steps: list[NexusStep] = attrs.field(factory=list)
     skews: dict[str, Skew] = attrs.field(factory=dict)
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
@@ -205,6 +212,8 @@ class Collector:
     def seen(self, line: LogLine, at_us: int) -> None:
         """Called for every record: who writes, and from when to when."""
         program, host = line.program, line.host
+        if line.msg.startswith(SMF_SAYS):
+            return
         self.programs[program] += 1
         if host not in self._hosts:
             self._hosts[host] = program
@@ -217,6 +226,8 @@ class Collector:
                 if new:  # its first words may be among those that were dropped
                     self.add(Agent(where=line.where, host=host, at_us=at_us, pid=line.pid, step="starts"))
             self._pids[host].add(line.pid)
+        elif program == "nexus" and process is not None and process.pid != line.pid:
+            self._ended[host] = process
         self._processes[host] = line
         if at_us >= VALID_SINCE_US:
             self._first[host] = min(at_us, self._first.get(host, at_us))
@@ -235,6 +246,8 @@ class Collector:
                 if last is not None:
                     lived = Agent(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives")
                     self.facts.append(lived)
+        if isinstance(fact, NexusStep) and fact.step == "starts":
+            self._nexus_lived(fact)
         if isinstance(fact, OnSled):
             if (fact.vmm, fact.serial) in self._places:
                 return
@@ -246,7 +259,13 @@ class Collector:
             return
         self.facts.append(fact)
 
-    def _lived(self, start: Agent) -> Fact | None:
+    def _nexus_lived(self, start: NexusStep) -> None:
+        last = self._lived(start)
+        if last is not None:
+            lived = NexusStep(where=last.where, host=last.host, at_us=last.at_us, pid=last.pid, step="lives")
+            self.facts.append(lived)
+
+    def _lived(self, start: Agent | NexusStep) -> Fact | None:
         """The last record of the process before, if an agent that starts is another one."""
         line = self._ended.pop(start.host, None)
         if line is None or line.time_us is None or line.pid == start.pid:
@@ -268,6 +287,7 @@ class Collector:
                     told.append(fact)
                     _take(out, fact)
         _heard_of(out)
+        _tie(out)
         for vmm_id, count in self._quiet.items():
             if vmm_id in out.vmms:
                 out.vmms[vmm_id].quiet_checks = count
@@ -337,6 +357,31 @@ def _heard_of(out: Incident) -> None:
                 )
 
 
+def _tie(out: Incident) -> None:
+    """Two VMMs of one migration are of one instance, and one is its target: Nexus says so, or Propolis's ids do."""
+    pairs = [(fact.vmm, fact.target) for fact in out.sides]
+    sources = {phase.migration: vmm.id for vmm in out.vmms.values() for phase in vmm.phases if phase.side == "out"}
+    pairs += [
+        (sources.get(phase.migration, ""), vmm.id)
+        for vmm in out.vmms.values()
+        for phase in vmm.phases
+        if phase.side == "in" and phase.migration
+    ]
+    for source_id, target_id in dict.fromkeys(pairs):
+        source, target = out.vmms.get(source_id), out.vmms.get(target_id)
+        if target is None:
+            continue
+        if source is not None:
+            source.instance = source.instance or target.instance or _instance_of(out, source.id) or f"of-{source.id}"
+            target.instance = target.instance or source.instance
+        first = min(target.facts(), key=lambda fact: fact.at_us, default=None)
+        if target.described is None and first is not None:
+            target.described = Described(
+                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, hostname="", ncpus=None,
+                memory=None, migration=True,
+            )  # fmt: skip
+
+
 def _instance_of(out: Incident, vmm_id: str) -> str:
     return next((each.id for each in out.instances.values() if any(s.vmm == vmm_id for s in each.starts)), "")
 
@@ -363,14 +408,17 @@ def _take(out: Incident, fact: Fact) -> None:
         case User():
             out.users.append(fact)
             return
-        case NexusStarts():
-            out.nexus_starts.append(fact)
+        case NexusStep():
+            out.nexus_steps.append(fact)
             return
         case Noted():
             out.noted.append(fact)
             return
         case Unwound():
             out.unwound.append(fact)
+            return
+        case Sides():
+            out.sides.append(fact)
             return
         case Answered():
             return

@@ -12,6 +12,7 @@ from typing import Final
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.lines import Reading
 from sim_sled.incident.sheet import Draft, Entry
+from sim_sled.incident.timeline import ELSEWHERE
 
 WIDTH: Final = 118
 _SHAPE: Final = "what a sled has is in no line; as much as all of these VMs could need on one of them"
@@ -34,6 +35,10 @@ def scenario_text(draft: Draft, files: Iterable[str], reading: Reading, dropped:
         out += _comment(
             f"uncertain: no line of these names its host, so each is taken for the log of one: {nameless}"
         )
+    for each in reading.unreadable:
+        out += _comment(f"uncertain: not read, or not to its end: {each}")
+    if reading.dates_missing:
+        out += _comment(f"uncertain: {counted(reading.dates_missing, 'line')} had no date, and none was given.")
     for kind, count in sorted(reading.odd.items()):
         out += _comment(f"No records: {counted(count, 'line')} ({kind}).")
     out += ["version: 1", f"name: {draft.name}", *_fleet(draft)]
@@ -73,7 +78,8 @@ def _fleet(draft: Draft) -> list[str]:
     out.append("  overrides:")
     for number, (host, name) in enumerate(draft.hosts.items(), 1):
         said = f"{draft.wrote[host]}  " if host in draft.wrote else ""
-        out += [f"  # {_flat(said + host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
+        known = "uncertain: in no log; where VMs came from or went to" if host == ELSEWHERE else said + host
+        out += [f"  # {_flat(known)}", f"  - {{sled: sled-{number}, name: {name}}}"]
     return out
 
 
@@ -112,7 +118,7 @@ def summary_text(draft: Draft, reading: Reading) -> str:
     out += [f"  {note}" for note in draft.notes]
     out += [f"  no records: {counted(count, 'line')} ({kind})" for kind, count in sorted(reading.odd.items())]
     out += [f"    {_flat(each)}" for each in reading.quoted[:5]]
-    out += [f"  cannot be read: {each}" for each in reading.unreadable]
+    out += [f"  not read, or not to its end: {each}" for each in reading.unreadable]
     if reading.dates_missing:
         out.append(
             f"  without a date: {counted(reading.dates_missing, 'line')}; give --date YYYY-MM-DD (order is kept)"

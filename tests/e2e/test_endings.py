@@ -69,6 +69,19 @@ async def test_a_server_ends_in_order_and_says_by_its_code_who_ended_it(which, n
     assert not port_file.exists()
 
 
+async def test_ctrl_c_while_a_rack_is_started_in_the_background_ends_both(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    process = await started(["sim_sled", "up", "--detach", "--nexus", "[::1]:1"])
+    folder = tmp_path / "sim-sled"
+    async with asyncio.timeout(LIMIT_S):
+        while not list(folder.glob("rack*.lock")) and process.returncode is None:
+            await asyncio.sleep(0.02)  # until the rack has its name and waits for its Nexus
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, err = await ended(process)
+    assert (code, out, "interrupted" in err) == (CODES[signal.SIGINT], "", True), err
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("words", WAITING.values(), ids=WAITING)
 async def test_ctrl_c_ends_a_command_that_waits_with_130(words):
     asked = asyncio.Event()

@@ -15,6 +15,7 @@ import dns.asyncquery
 import dns.message
 import dns.rdatatype
 import pytest
+from support import processes
 from support.command import in_process
 
 from nexus_client.dropshot.text import SocketAddress
@@ -173,7 +174,7 @@ COMMAND = (
 
 def sim_sled(*words):
     return subprocess.run(
-        [sys.executable, "-m", "sim_sled", *words], capture_output=True, text=True, check=False, timeout=60
+        processes.forked("sim_sled", *words), capture_output=True, text=True, check=False, timeout=60
     )
 
 

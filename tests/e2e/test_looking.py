@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 
 import aiohttp
 import pytest
@@ -39,7 +38,7 @@ async def get(address, path, **headers):
 
 async def command(*args):
     """Exit code, stdout, stderr of `sim-sled`."""
-    process = await processes.start(sys.executable, "-m", "sim_sled", *args)
+    process = await processes.start(*processes.forked("sim_sled", *args))
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, out.decode(), err.decode()
 

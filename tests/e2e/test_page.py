@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 
 import aiohttp
 import pytest
@@ -222,7 +221,7 @@ async def test_who_comes_back_with_a_number_of_an_earlier_daemon_hears_everythin
 
 
 async def command(*args):
-    process = await processes.start(sys.executable, "-m", "sim_sled", *args)
+    process = await processes.start(*processes.forked("sim_sled", *args))
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, out.decode(), err.decode()
 

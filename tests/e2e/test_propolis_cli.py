@@ -24,12 +24,7 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 def stub(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "propolis_stub", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        env=ENV,
-        check=False,
+        processes.forked("propolis_stub", *arguments), capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
@@ -104,9 +99,8 @@ async def test_a_signal_ends_it_in_order_although_somebody_polls(tmp_path: Path,
     port_file, config = tmp_path / "p.json", tmp_path / "stub.toml"
     config.write_text('token = "secret"\n[pace.create]\nafter_us = "for ever"\n')
     process = await processes.start(
-        sys.executable, "-m", "propolis_stub", "serve", "[::1]:0", "--control", "[::1]:0",
-        "--port-file", str(port_file), "--config", str(config),
-        env=ENV, stderr=None,
+        *processes.forked("propolis_stub", "serve", "[::1]:0", "--control", "[::1]:0"),
+        "--port-file", str(port_file), "--config", str(config), stderr=None,
     )  # fmt: skip
     try:
         bound = await until_ready(port_file, process)

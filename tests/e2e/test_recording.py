@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import zlib
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import attrs
 import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
+from support import processes
 from support.command import in_process as sim
 
 from sim_sled.core import contract
@@ -136,7 +136,7 @@ def line_at(folder, where):
 
 def program(*args):
     """Exit code, stdout, stderr of a program of its own; `sim`: of the same command in this process."""
-    done = subprocess.run([sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, check=False)
+    done = subprocess.run(processes.forked("sim_sled", *args), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

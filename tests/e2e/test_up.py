@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import pytest
+from support import processes
 from support.command import in_process
 
 LONG_S = 60
@@ -30,7 +31,7 @@ def home(tmp_path, monkeypatch):
 def sim(*args):
     """Exit code, stdout, stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "sim_sled", *args], capture_output=True, text=True, timeout=LONG_S, check=False
+        processes.forked("sim_sled", *args), capture_output=True, text=True, timeout=LONG_S, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -112,9 +113,9 @@ def test_a_rack_judges_its_scenario(home):
         "rules: [{name: stuck, for: {hostname: stuck}, when: {state: starting}, do: {stall: forever}}]\n"
     )
     for name, wanted in (("web", 0), ("stuck", 1)):
-        command = ["-m", "sim_sled", "up", "--scenario", "boots.yaml", "--junit", "out.xml", "--pace", "instant"]
+        words = ("up", "--scenario", "boots.yaml", "--junit", "out.xml", "--pace", "instant")
         judged = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            processes.forked("sim_sled", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert judged.stdout.readline().startswith("rack rack is ready")
         ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": name})
@@ -153,6 +154,21 @@ def test_a_second_rack_of_a_name_leaves_the_first_ones_log_alone(home):
     assert [each.name for each in log.parent.glob("*.log")] == ["mine.log"]
     assert sim("down", "mine")[0] == 0
     assert not list(log.parent.glob("*.log"))
+
+
+def test_the_log_of_a_detached_rack_is_told_and_stays_where_somebody_wants_it(home):
+    start = ("up", "--name", "kept", "--log-level", "info", "--pace", "instant", "--detach", "--log-file=night.log")
+    code, out, err = sim(*start, "--json")
+    assert (code, json.loads(out)["log"]) == (0, "night.log"), err
+    assert sim("down")[:2] == (0, "rack kept has ended\n")
+    assert "registered with Nexus" in (home / "night.log").read_text()
+    assert list((home / "sim-sled").glob("*.log")) == []
+    code, out, err = sim("up", "--name", "gone", "--detach")
+    assert f"  log      {home}/sim-sled/gone.log\n" in out, err
+    assert sim("down")[0] == 0
+    for bad in (("--log-file", "night.log"), ("--detach", "--log-file", "none/night.log")):
+        code, _, err = sim("up", *bad)
+        assert (code, bad[-1] in err or "--detach" in err) == (2, True), err
 
 
 def test_down_has_the_verdict_of_a_detached_rack(home):

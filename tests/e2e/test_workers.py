@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -422,7 +421,7 @@ async def test_a_scenario_that_cannot_be_read_starts_no_worker():
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes of others, which Linux can")
 async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
     process = await processes.start(
-        sys.executable, "-m", "sim_sled", "up", "--sleds", "2", "--workers", "2", "--name", "orphans",
+        *processes.forked("sim_sled", "up", "--sleds", "2", "--workers", "2", "--name", "orphans"),
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
     )  # fmt: skip
     try:

@@ -1,11 +1,27 @@
-"""Processes of tests. Each dies with the test that started it, whatever happens to that test, or to pytest itself."""
+"""Processes of tests. Each dies with the test that started it, whatever happens to that test, or to pytest itself.
+
+    start(sys.executable, "-m", "sim_sled", "serve", ...)    # a program
+    start(*forked("sim_sled", "serve", ...))                 # the same, without its imports
+    subprocess.run(forked("sim_sled", "version"))            # likewise
+
+A program of ours is forked wherever a test is not about starting it (docs/testing.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
+import os
+import pickle
 import signal
+import socket
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +29,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 _started: list[asyncio.subprocess.Process] = []
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def _die_with_parent() -> None:
@@ -42,3 +59,105 @@ def end_all() -> list[int]:
             continue  # it had ended, and nobody asked
         ended.append(process.pid)
     return ended
+
+
+# --- programs that are forked from a process that has imported them
+
+AT_START: Final = ("PYTHON", "LANG", "LC_")
+"""How variables begin that Python reads when it starts: what is forked cannot be told them any more."""
+
+
+class _Forked(str):
+    """Stands for the interpreter at the beginning of a command whose program is forked."""
+
+    __slots__ = ()
+
+
+def forked(program: str, *words: str) -> list[str]:
+    """The command `python -m program ...`, for whatever starts commands in this process: `start`, `subprocess`,
+    `asyncio`. Its process is what that of the command would be, a child of this one, and has not imported anything:
+    it was forked from one that had (tests/support/fork_server.py). It dies with this process.
+
+    Not for what is about starting: imports, memory, locales. With SIM_SLED_PROGRAMS=real, and on other systems than
+    Linux, it is the command. Whoever starts it gets a ValueError for `AT_START`.
+    """
+    real = sys.platform != "linux" or os.environ.get("SIM_SLED_PROGRAMS") == "real"
+    return [sys.executable if real else _Forked(sys.executable), "-m", program, *words]
+
+
+class _Popen(subprocess.Popen):
+    """That of the standard library, but for such a command."""
+
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
+                       env: Any, *more: Any) -> None:  # fmt: skip
+        if isinstance(args, str) or not isinstance(args[0], _Forked):
+            super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *more)
+            return
+        _, _, _, *pipes, _, _, _, _, _, session, _ = more
+        inherited = [given if given != -1 else number for number, given in enumerate((pipes[0], pipes[3], pipes[5]))]
+        _, _, program, *words = args
+        self.pid = _server().fork(
+            inherited, program=program, words=words, cwd=os.fspath(cwd or Path.cwd()), env=dict(env or os.environ),
+            session=session,
+        )  # fmt: skip
+        self._child_created = True
+        self._close_pipe_fds(*pipes)
+
+
+subprocess.Popen = _Popen  # where `subprocess.run` and asyncio look for it
+
+
+class _Server:
+    """The process that is forked. It ends when its socket closes, which is when this one ends, whatever ends it."""
+
+    def __init__(self) -> None:
+        self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._one_at_a_time = threading.Lock()
+        self._environment = _at_start(os.environ)
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(its.fileno())]
+        with its:
+            self._process = subprocess.Popen(
+                command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT
+            )
+        atexit.register(self._end)
+
+    def fork(self, streams: list[int], env: dict[str, str], **asked: Any) -> int:
+        """The id of a new child of this process. Raises OSError as `subprocess.Popen` does."""
+        if _at_start(env) != self._environment:
+            raise ValueError(f"what is forked cannot be told {AT_START}...: start the program")
+        request = pickle.dumps({**asked, "env": env, "parent": os.getpid()})
+        with self._one_at_a_time, _mother_of_orphans():
+            socket.send_fds(self._channel, [request], streams)
+            answer = self._channel.recv(10_000)
+        if not answer:
+            raise RuntimeError("the fork server has ended")
+        said = pickle.loads(answer)
+        if isinstance(said, OSError):
+            raise said
+        return said
+
+    def _end(self) -> None:
+        self._channel.close()
+        self._process.wait()
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
+
+
+def _at_start(env: Any) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(AT_START)}
+
+
+@contextmanager
+def _mother_of_orphans() -> Iterator[None]:
+    """Meanwhile a process whose parent ends becomes a child of this one. Not for longer: what a test has left to
+    itself, a detached rack, would be a zombie here.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from support import processes
 
 
 async def sim_sled(*arguments: str) -> asyncio.subprocess.Process:
-    """Started with these arguments; it does not outlive its test."""
-    return await processes.start(sys.executable, "-m", "sim_sled", *arguments)
+    """Forked, with these arguments; it does not outlive its test."""
+    return await processes.start(*processes.forked("sim_sled", *arguments))
 
 
 async def ports(path: Path, process: asyncio.subprocess.Process) -> dict[str, Any]:

@@ -11,10 +11,10 @@ ROWS = [
 ]  # fmt: skip
 
 
-def lines(width):
+def lines(width, rows=ROWS):
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(ps_table(ROWS, width))
+        console.print(ps_table(rows, width))
     return captured.get().splitlines()
 
 
@@ -27,6 +27,26 @@ def test_a_terminal_of_80_columns_says_who_where_and_why_and_cuts_nothing():
 
 def test_a_wide_terminal_has_every_column():
     assert [row.split() for row in lines(160)[1:]] == ROWS
+
+
+def test_a_name_of_any_length_takes_no_room_from_the_states():
+    long = [
+        "v3",
+        "customer-database-" * 4,
+        "running",
+        "sled-1",
+        "18:30:00",
+        "running",
+        "rule-" * 9,
+        "running",
+        "-",
+        "1",
+        "x",
+    ]
+    shown = lines(80, [*ROWS, long])[-1].split()
+    assert [shown[0], *shown[2:6]] == ["v3", "running", "sled-1", "18:30:00", "running"]
+    assert shown[1].startswith("customer-")
+    assert shown[6].startswith("rule-")
 
 
 @pytest.mark.parametrize("width", [40, 60, 79, 80, 100, 120])

@@ -1,6 +1,7 @@
 """The commands on scenarios: exit codes, JSON, JUnit, files; as a person types them."""
 
 import json
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -400,6 +401,7 @@ def test_explore_and_shrink_on_the_command_line(tmp_path):
     reduced = sim_sled("shrink", path, "--seed", seed, "--variant", "lazy-reaper", "--out", small)
     assert reduced.exit_code == 0
     assert sim_sled("run", small, "--variant", "lazy-reaper").exit_code == 1
+    assert not re.search(r"\(\S+:\d+\)", small.read_text()), "it was shrunk in no file that anybody has"
     assert sim_sled("run", small).exit_code == 0
     assert sim_sled("explore", path, "--runs", 3, "--jobs", 1).exit_code == 0
 

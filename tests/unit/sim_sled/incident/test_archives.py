@@ -203,6 +203,8 @@ def with_a_name_without_end():
         pytest.param(packed_as(93), "compression", id="zstd in a zip"),
         pytest.param(bz2.compress(a_log()), "bzip2, which is not read; unpack it", id="bzip2"),
         pytest.param(b"\x28\xb5\x2f\xfd....", "zstd, which is not read", id="zstd"),
+        pytest.param(a_log().decode().encode("utf-16"), "UTF-16, which is not read; convert it", id="UTF-16"),
+        pytest.param(a_log().decode().encode("utf-16-be"), "UTF-16, which is not read", id="UTF-16 without a mark"),
         pytest.param(with_a_name_without_end(), "has no end", id="a tar with a name of 8 GiB"),
         pytest.param(b"", "", id="nothing"),
         pytest.param(b"\0" * 10_000, "", id="zeros"),

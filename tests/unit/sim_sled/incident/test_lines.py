@@ -149,3 +149,18 @@ def test_whatever_type_a_field_has_the_rest_of_the_log_is_read(tmp_path_factory,
         return
     assert imported.text.encode()
     assert imported.summary.replace("\n", "").isprintable()
+
+
+def test_a_file_that_goes_on_without_records_is_left_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(lines, "BARREN_MAX", 100)
+    one = record().encode() + b"\n"
+    found, reading = read(one + b"\n" * 99 + one + b"\n" * 1000 + one)
+    assert len(found) == 2
+    assert any("100 lines from line 102 on are no records" in each for each in reading.unreadable), reading.unreadable
+
+
+def test_a_line_without_end_is_left_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(lines, "BARREN_BYTES", 3 * lines.LINE_MAX)
+    found, reading = read(record().encode() + b"\n" + b"x" * (4 * lines.LINE_MAX))
+    assert len(found) == 1
+    assert any("a line of more than 12 MiB; 1 record of it" in each for each in reading.unreadable)

@@ -1,0 +1,139 @@
+"""A process that has imported our programs, and becomes one whenever it is asked to (`support.processes.forked`).
+
+    python fork_server.py NUMBER      # of a socket: a request comes in, the id of a process goes out
+
+Starting a program is nine tenths imports, and tests start hundreds. A fork has them. It is a child of whoever asked,
+not of this process, which needs two forks: the first one's end leaves the second to its nearest ancestor that wants
+such (`PR_SET_CHILD_SUBREAPER`), and that is who asks, for as long as it takes.
+
+What a program cannot be told any more is what Python reads when it starts: `processes.forked` refuses that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import io
+import os
+import pickle
+import runpy
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final, NoReturn, TextIO
+
+IMPORTED: Final = (
+    "propolis_stub.commands",
+    "propolis_stub.server.serve",
+    "sim_sled.cli.main",
+    "sim_sled.cli.control_client",
+    "sim_sled.cli.scenario_commands",
+    "sim_sled.daemon.serve",
+    "sim_sled.daemon.workers",
+    "nexus_client.stub.server.serve",
+)
+"""What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
+REQUEST_BYTES_MAX: Final = 1 << 20
+_PR_SET_PDEATHSIG: Final = 1
+_STREAMS: Final = 3  # of the standard
+
+
+def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
+    """A program and its words. Returns once per request, in a process that is to run it, and else not at all: this
+    process ends when nobody can ask any more.
+    """
+    while True:
+        request, streams, _, _ = socket.recv_fds(channel, REQUEST_BYTES_MAX, _STREAMS)
+        if not request:
+            sys.exit()
+        waits, goes = os.pipe()
+        first = os.fork()
+        if not first:
+            if os.fork():
+                os._exit(0)
+            os.close(goes)
+            os.read(waits, 1)  # ends when the other end is closed: the first one is gone, and whoever asked is parent
+            asked = pickle.loads(request)
+            _become(channel, streams, **asked)
+            return asked["program"], asked["words"]
+        os.waitpid(first, 0)
+        for each in (waits, goes, *streams):
+            os.close(each)
+
+
+def _become(
+    channel: socket.socket, streams: list[int], *, parent: int, cwd: str, env: dict[str, str], session: bool, **_: Any
+) -> None:
+    """All that a new program finds, and this process has otherwise. The answer goes out when it is done."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it is gone already
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        channel.send(pickle.dumps(error))
+        os._exit(0)
+    if session:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    sys.stdin, sys.stdout, sys.stderr = (_text(*each) for each in enumerate((sys.stdin, sys.stdout, sys.stderr)))
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    sys.path[0] = str(Path.cwd())
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    channel.send(pickle.dumps(os.getpid()))
+    channel.detach()
+    os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
+
+
+def _text(number: int, now: TextIO) -> TextIO:
+    """A standard stream as the interpreter makes it."""
+    unbuffered = now.write_through  # PYTHONUNBUFFERED
+    mode = "w" if number else "r"
+    binary: Any = open(number, f"{mode}b", 0 if number and unbuffered else -1, closefd=False)  # noqa: SIM115
+    getattr(binary, "raw", binary).name = now.name
+    by_line = not unbuffered and (number == 2 or binary.isatty())
+    made = io.TextIOWrapper(binary, now.encoding, now.errors, "\n", by_line, unbuffered)
+    made.mode = mode
+    return made
+
+
+def _end(code: int | str | None) -> NoReturn:
+    """As the interpreter ends, but for taking apart whatever there is, which would copy all that is shared with the
+    server. Any other end than this one (an exception, a signal) is the interpreter's own.
+    """
+    threading._shutdown()  # as multiprocessing ends what it forks
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (AttributeError, OSError, ValueError):  # there is none, or it is full, or closed
+        sys.exit(code)
+    if isinstance(code, str):
+        sys.exit(code)
+    os._exit((code or 0) & 0xFF)
+
+
+if __name__ == "__main__":
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else the first collection of each program would make a copy of all that it shares with this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a pytest reaches this process, too
+    what, words = asked_for(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = ["-m", *words]
+    sys.orig_argv = [sys.executable, "-m", what, *words]
+    try:
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+        code: int | str | None = 0
+    except SystemExit as end:
+        code = end.code
+    _end(code)
