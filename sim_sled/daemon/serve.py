@@ -1,4 +1,4 @@
-"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file.
 
 Read before: companions/handoff.py, daemon/judging.py, daemon/loop.py. Read next: daemon/worker.py.
 """
