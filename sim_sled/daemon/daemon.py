@@ -303,8 +303,8 @@ class Daemon:
 
     def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
-        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
-        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- only who keeps state needs it here
+        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- same
         from sim_sled.daemon.taking_up import take_up  # noqa: PLC0415 -- same
 
         self._state_dir = StateDir(folder)
