@@ -1,4 +1,4 @@
-"""Faults of the Nexus model's internal API, set over the control API: refuse, hang, delay, answer N (issue 4).
+"""Faults of the Nexus model's internal API, set over the control API: refuse, hang, delay, answer N.
 
 A fault belongs to the transport: the core never sees a request that a fault has swallowed. First matching one wins.
 """
