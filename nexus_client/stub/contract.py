@@ -46,7 +46,7 @@ class SledGot(Struct, frozen=True):
 
 class CreateInstance(Struct, frozen=True):
     """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled while that
-    is in service (not in the original).
+    is in service (not in the original); `then_sled_ids`: each start after the first to the next of these.
     """
 
     ticket: int
@@ -60,6 +60,7 @@ class CreateInstance(Struct, frozen=True):
     auto_restart_cooldown_us: int | None = None
     uses_local_storage: bool = False
     sled_id: UUID | None = None
+    then_sled_ids: tuple[UUID, ...] = ()
     project: str = "default"
     silo: str = "default"
 

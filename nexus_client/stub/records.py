@@ -139,6 +139,7 @@ class Instance(Struct, frozen=True):
     time_last_auto_restarted: int | None = None
     uses_local_storage: bool = False
     pinned_sled_id: UUID | None = None
+    then_sled_ids: tuple[UUID, ...] = ()
     time_deleted: int | None = None
 
 

@@ -182,9 +182,9 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
-        host = self._began_on(instance)
-        if host is not None and len(self.draft.hosts) > 1:
-            more += f", sled: {host}"
+        on = self._started_on(instance)
+        if on and len(self.draft.hosts) > 1:
+            more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
@@ -205,6 +205,17 @@ class _Deriver:
         """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
         placed = (vmm for vmm in instance.vmms if not vmm.is_noise and not is_target(vmm))
         return next((self.draft.hosts.get(vmm.sled) for vmm in placed), None)
+
+    def _started_on(self, instance: Instance) -> list[str]:
+        """The sled of each of its starts in their order; of one that nobody tells, the one before."""
+        found: list[str] = []
+        for vmm in instance.vmms:
+            if not vmm.is_noise and not is_target(vmm):
+                known = self.draft.hosts.get(vmm.sled)
+                found += [known] if known is not None else found[-1:]
+        while len(found) > 1 and found[-1] == found[-2]:
+            found.pop()
+        return found
 
     def _wish(self, instance: Instance, verb: str, at_us: int, why: list[str], doubt: tuple[str, ...] = ()) -> None:
         """What somebody wants of a VM; not before what it came after in the logs has happened in the replay, too."""
@@ -261,14 +272,11 @@ class _Deriver:
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
-        moved = [
-            v
-            for v in instance.vmms
-            if is_target(v) and target is not None and v.first_us() < target.first_us() and first(v, "running")
-        ]
-        is_on = self.draft.hosts.get(moved[-1].sled) if moved else self._began_on(instance)
-        if host == is_on:  # a start meanwhile was elsewhere, which a replay does not know
-            host = None
+        if target is not None:
+            i = instance.vmms.index(target)
+            is_on = self.draft.hosts.get(_active_before(instance, i).sled) if i else None
+            if host == is_on:  # whatever the logs mean, a migration is to another sled
+                host = None
         to = "" if host is None else f", to: {host}"
         ready_us, late = self._pushed(instance, "migrate", at_us)
         action = f"migrate: {{hostname: {word(instance.shown)}{to}}}"
