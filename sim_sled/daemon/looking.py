@@ -86,9 +86,8 @@ class Looking:
     def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
         event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
-        if who is not None:  # the rules count those too whose registration was refused
-            seen = self.sightings.get(who.propolis_id)
-            event = replace(event, ordinal="" if seen is None else seen.short)
+        if who is not None:
+            event = replace(event, ordinal=self.sightings.short_of(who.propolis_id))
         self.number += 1
         self.happenings.append((self.number, event, None))
         self._changed.set()

@@ -368,8 +368,10 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
             problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
-    if create is not None and create.sled is not None and create.sled not in sleds:
-        problems.add("E262", create.mark("sled"), f"no sled '{create.sled}'{hint(create.sled, sleds)}")
+    if create is not None:
+        for sled in create.sled:
+            if sled not in sleds:
+                problems.add("E262", create.mark("sled"), f"no sled '{sled}'{hint(sled, sleds)}")
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):
