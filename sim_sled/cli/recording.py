@@ -180,13 +180,13 @@ def _clipped(text: str) -> str:
 def _scrubbed(folder: Path, out: Path) -> Scrubbed:
     from sim_sled.daemon.part_files import CannotRecord
     from sim_sled.daemon.recordings import BadRecording, opened
-    from sim_sled.daemon.scrubbing import CannotScrub, scrub
+    from sim_sled.daemon.scrubbing import scrub
     from sim_sled.recording.forms import BadForm
     from sim_sled.recording.replaying import CannotReplay
 
     try:
         return scrub(opened(folder), out)
-    except (BadRecording, CannotRecord, CannotReplay, CannotScrub, BadForm) as error:
+    except (BadRecording, CannotRecord, CannotReplay, BadForm) as error:
         fail(str(error))
 
 

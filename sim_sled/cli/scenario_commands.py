@@ -1,6 +1,6 @@
 """What the command line calls: plain functions from files to text and an exit code. No wiring, no colours.
 
-Exit codes (product.md 5): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
+Exit codes (`docs/commands.md`): 0 good, 1 an expectation or invariant failed, 2 bad input, 4 a rule never fired.
 
 Read before: cli/scenario_texts.py, play/run.py. Read next: cli/exploring.py.
 """

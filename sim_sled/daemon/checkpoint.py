@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from sim_sled.daemon.graph import DOORS, BadTable, CannotKeep, pack, program, unpack
+from sim_sled.daemon.graph import DOORS, BadTable, CannotKeep, Table, pack, program, unpack
 from sim_sled.play.calls import Send
 from sim_sled.play.passage import Passage
 from sim_sled.recording.lines import Header
-from sim_sled.recording.replaying import CannotReplay, Rack
+from sim_sled.recording.replaying import CannotReplay, Rack, seed_of
 
 VMMS_MAX: Final = 2_000
 """Of a rack that has checkpoints. Time stands while one is made, for about a millisecond for each VMM."""
@@ -40,10 +40,23 @@ def taken(passage: Passage, desk: object, sends: Mapping[int, Send], sent: int) 
             f"the rack has {vmms:,} VMMs, and would stand for long: checkpoints are of up to {VMMS_MAX:,}"
         )
     try:
-        table = pack({"passage": passage, "sends": dict(sends), "sent": sent}, _anchors(passage, desk))
+        return text_of(_packed(passage, desk, sends, sent))
     except CannotKeep as error:
         raise NoCheckpoint(str(error)) from error
+
+
+def text_of(table: Table) -> str:
+    """A state as a line has it."""
     return base64.b85encode(zlib.compress(msgspec.json.encode(table), 1)).decode()
+
+
+def table_of(rack: Rack) -> Table:
+    """The state of a rack that was taken up."""
+    return _packed(rack.passage, rack.desk, rack.sends, rack.sent)
+
+
+def _packed(passage: Passage, desk: object, sends: Mapping[int, Send], sent: int) -> Table:
+    return pack({"passage": passage, "sends": dict(sends), "sent": sent}, _anchors(passage, desk))
 
 
 def resume(rack: Rack, header: Header) -> None:
@@ -55,10 +68,19 @@ def resume(rack: Rack, header: Header) -> None:
     try:
         unzipped = zlib.decompressobj()
         table = msgspec.json.decode(unzipped.decompress(base64.b85decode(header.state), TABLE_MAX))
+        _give_seeds(table, rack)
         root: Any = unpack(table, _anchors(rack.passage, rack.desk), DOORS)
         rack.resumes(root["sends"], root["sent"])
     except (BadTable, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         raise CannotReplay(f"its checkpoint cannot be read: {error}") from error
+
+
+def _give_seeds(table: Table, rack: Rack) -> None:
+    """Whoever draws by a seed asks the draws of this rack."""
+    for kind, *rest in table:
+        fields = rest[-1] if kind in ("obj", "struct", "anchor") else {}
+        if type(fields.get("seed")) is int:
+            fields["seed"] = seed_of(fields["seed"], rack.draws)
 
 
 def _anchors(passage: Passage, desk: object) -> dict[str, object]:

@@ -14,7 +14,8 @@ What is the same object before is the same object after; circles are no trouble.
 loads has already: a sled, whose state is put into it, or a shell, of which nothing is kept. Of a shell only its
 `doors` may be called: the methods that its core was given.
 
-Read before: daemon/kinds.py, recording/names.py. Read next: daemon/checkpoint.py, daemon/snapshot.py.
+Read before: daemon/kinds.py, recording/names.py. Read next: daemon/checkpoint.py, daemon/snapshot.py,
+daemon/state_texts.py.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ class _Packer:
         match value:
             case Enum():
                 return ["enum", self._name(kind), value.name]
+            case int() | str():  # of a class of ours: a number of the wire
+                return ["plain", self._name(kind), int(value) if isinstance(value, int) else str(value)]
             case type():
                 return ["class", self._name(value)]
             case FunctionType():
@@ -309,6 +312,8 @@ class _Unpacker:
                 return kept(**{name: self._value(each) for name, each in rest[1].items()})
             case "enum":
                 return enum_of(rest[0])[rest[1]]
+            case "plain":
+                return _plain(class_of(rest[0]), rest[1])
             case "class":
                 return class_of(rest[0])
             case "named function":
@@ -393,6 +398,15 @@ class _Unpacker:
                 object.__setattr__(made, name, value)
             else:
                 raise BadTable(f"a {type(made).__name__} has no {name}")
+
+
+def _plain(kind: type, told: object) -> object:
+    """A number or a text of a class of ours, of which no code is called. Raises `BadTable`."""
+    if isinstance(told, int) and issubclass(kind, int) and not issubclass(kind, Enum):
+        return int.__new__(kind, told)
+    if isinstance(told, str) and issubclass(kind, str) and not issubclass(kind, Enum):
+        return str.__new__(kind, told)
+    raise BadTable(f"{told!r:.40} is no {kind.__name__}")
 
 
 def _whole(kind: type, told: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Writes a copy of a recording without personal things into another folder, and plays it.
 
-Read before: daemon/part_files.py, daemon/recordings.py, recording/scrub.py. Read next: cli/recording.py.
+Read before: daemon/part_files.py, daemon/recordings.py, daemon/state_texts.py, recording/scrub.py.
+Read next: cli/recording.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from dis import Instruction, get_instructions
-from functools import cache
+from functools import cache, partial
 from importlib.abc import InspectLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +28,14 @@ import propolis_stub
 import sim_sled
 from nexus_client.draw import KeyPart, draw
 from nexus_client.dropshot import foreign
+from sim_sled.daemon.checkpoint import resume, table_of, text_of
+from sim_sled.daemon.graph import Table
 from sim_sled.daemon.part_files import PartFiles
 from sim_sled.daemon.recordings import Recording
+from sim_sled.daemon.state_texts import replaced
 from sim_sled.recording.lines import RESTORED, End, Header, Line, Turn, written
-from sim_sled.recording.replaying import Difference, Player, Replayed, key_of
-from sim_sled.recording.scrub import LineT, Names, StandIns, explicit
+from sim_sled.recording.replaying import CannotReplay, Difference, Player, Replayed, key_of, rack_of
+from sim_sled.recording.scrub import LineT, Names, StandIns, explicit, explicit_config
 
 _ROOMS: Final = ("core", "engine", "http", "language", "play", "recording")
 """Of sim_sled: those whose words are in a recording."""
@@ -126,39 +130,58 @@ def _texts_in(constant: object) -> Iterator[str]:
             yield from _texts_of(constant)
 
 
-class CannotScrub(ValueError):
-    """There can be no copy of this recording without personal things; the text says why."""
-
-
 def stand_ins(recording: Recording) -> StandIns:
-    """For all that is in it. Raises `BadRecording`, `CannotScrub`."""
+    """For all that is in it. Raises `BadRecording`, `CannotReplay`."""
     names = Names(words(), secrets.token_bytes(32))
-    for where, line in recording.lines():
+
+    def see(told: Any, field: str) -> Any:
+        for each in told if isinstance(told, list) else [told]:
+            if isinstance(each, str):
+                names.see_text(each, field)
+        return told
+
+    for where, line in _played(recording):
         if isinstance(line, Header) and line.state:
-            if line.part == recording.header.part or line.begins == RESTORED:
-                raise CannotScrub(
-                    f"{where}: it goes on from a checkpoint there, in which nothing can be replaced: record it anew"
-                )
-            continue
+            replaced(_state(where, line), see)
+            line.state = ""
         names.see(explicit(line))
     return names.stand_ins()
 
 
+def _played(recording: Recording) -> Iterator[tuple[str, Line]]:
+    """Its lines, but for the beginnings of parts at which a replay goes on with what it has."""
+    for nth, (where, line) in enumerate(recording.lines()):
+        if nth == 0 or not isinstance(line, Header) or line.begins == RESTORED:
+            yield where, line
+
+
+def _state(where: str, line: Header) -> Table:
+    """That of a checkpoint, with sleds whose pools and serial numbers follow from nothing. Raises `CannotReplay`."""
+    try:
+        rack = rack_of(line, None)
+        resume(rack, line)
+    except CannotReplay as error:
+        raise CannotReplay(f"{where}: {error}") from error
+    for sled in rack.passage.rack.sleds.values():
+        sled.config = explicit_config(sled.config)
+    return table_of(rack)
+
+
 def scrub(recording: Recording, out: Path) -> Scrubbed:
-    """Raises `CannotRecord` if the folder is not empty or cannot be written, `BadRecording`, `CannotReplay`,
-    `CannotScrub`.
-    """
+    """Raises `CannotRecord` if the folder is not empty or cannot be written, `BadRecording`, `CannotReplay`."""
     files = PartFiles(out)
     copying = _Copying(stand_ins(recording))
     recording.notes.clear()  # the same are found once more
     with files.usable():
         files.begin()
-        for where, line in recording.lines():
+        for nth, (where, line) in enumerate(_played(recording)):
             if isinstance(line, Header):
-                if line.part > 1:
-                    continue  # the copy has parts of its own
-                line.of, line.files, line.scrubbed = files.of, {}, PLAYED
-            files.write(written(copying.copied(where, explicit(line))) + b"\n")
+                line.of, line.part, line.files, line.scrubbed = files.of, 1, {}, PLAYED
+            made = copying.copied(where, explicit(line))
+            if nth and isinstance(made, Header):
+                files.checkpoint(made)
+            else:
+                files.write(written(made) + b"\n")
         said = copying.said()
         if said:
             files.write(written(End(end=said)) + b"\n")
@@ -173,8 +196,8 @@ class _Copying:
     """
 
     known: StandIns
-    original: Player = attrs.field(factory=Player)
-    copy: Player = attrs.field(factory=Player)
+    original: Player = attrs.field(factory=partial(Player, resume=resume))
+    copy: Player = attrs.field(factory=partial(Player, resume=resume))
     _drawn: dict[str, int] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -187,11 +210,17 @@ class _Copying:
 
     def copied(self, where: str, line: Line) -> Line:
         """The line of the copy."""
-        self.known.given(line)
         self._drawn = {}
         if self.original.difference is None:
             self.original.play(where, line)
+        state = ""
+        if isinstance(line, Header) and line.state:
+            state = text_of(replaced(_state(where, line), self.known.in_state))
+            line.state = ""
+        self.known.given(line)
         made = self._made(line)
+        if isinstance(made, Header):
+            made.state = state
         if self.copy.difference is not None:
             return made
         if not isinstance(made, Turn) or not isinstance(line, Turn):

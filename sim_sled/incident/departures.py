@@ -1,13 +1,14 @@
 """What departed from a normal day, as rules: here the lives of VMMs, slow, stuck, failed, lost; what befell whole
 sleds, reports and requests have modules of their own (LG 5 #5).
 
-Read before: incident/deaths.py, incident/hosts.py, incident/life.py, incident/reports.py, incident/requests.py,
-incident/sheet.py.
+Read before: incident/deaths.py, incident/hosts.py, incident/life.py, incident/migrations.py, incident/reports.py,
+incident/requests.py, incident/sheet.py.
 Read next: incident/derive.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypedDict
 
 import attrs
@@ -33,6 +34,7 @@ from sim_sled.incident.life import (
     unregistered,
     was_started,
 )
+from sim_sled.incident.migrations import Migrations
 from sim_sled.incident.reports import Reports
 from sim_sled.incident.requests import Requests
 from sim_sled.incident.sheet import Sheet, at, duration, host_named
@@ -98,7 +100,7 @@ class Departures:
         self._by_itself(instance, vmm)
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
-        self._migration(instance, vmm)
+        Migrations(self.sheet).of(instance, vmm)
         self._gone(instance, vmm)
 
     def _gone(self, instance: Instance, vmm: Vmm) -> None:
@@ -290,7 +292,7 @@ class Departures:
             skip=times_before(instance, "running", ran[-1].at_us),
         )
 
-    def _guest(self, instance: Instance, vmm: Vmm, fact: Ended) -> None:
+    def _guest(self, instance: Instance, vmm: Vmm, fact: Ended, doubt: Iterable[str] = ()) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
         host = instance.shown
         ends = fact.how is Ending.GUEST_HALT
@@ -313,6 +315,7 @@ class Departures:
             when,
             do,
             why=[at(fact.where, fact.how.value)],
+            doubt=doubt,
             times=1,
             skip=skip,
         )
@@ -320,7 +323,8 @@ class Departures:
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
         puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
-        if not puts:
+        alone = self.incident.has_nexus_log and not vmm.asked and not vmm.published and bool(vmm.received)
+        if not puts and not alone:
             return
         explained = any(each.how in _EXPLAINS for each in vmm.ended)
         asked = self._asks(instance, vmm)
@@ -342,7 +346,8 @@ class Departures:
             if cause is not None:
                 asked.remove(cause)
                 continue
-            self._guest(instance, vmm, Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how))
+            fact = Ended(at_us=seen.at_us, host=seen.host, where=seen.where, vmm=vmm.id, how=how)
+            self._guest(instance, vmm, fact, ["no user's request for it is in Nexus's log"] if alone else [])
 
     def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
         """When it was asked to stop or to reboot: from when to when that may show."""
@@ -423,44 +428,4 @@ class Departures:
             skip=starts_before(instance, vmm)
             if state in ("creating", "starting")
             else times_before(instance, state, began_us),
-        )
-
-    def _migration(self, instance: Instance, vmm: Vmm) -> None:
-        host = instance.shown
-        failed = [m for m in vmm.migrated if m.failed]
-        sides = [(p, side) for p in vmm.published for side in (p.migration_in, p.migration_out) if side == "failed"]
-        if not failed and not sides:
-            return
-        where = failed[0].where if failed else sides[0][0].where
-        moment = failed[0].at_us if failed else sides[0][0].at_us
-        # both sides tell of it, and Nexus does: which migration it was, its target says
-        targets = [each for each in instance.vmms if is_target(each) and each.first_us() <= moment]
-        if not self.sheet.once("migration", targets[-1].id if targets else instance.id):
-            return
-        seen = [p.phase for p in vmm.phases if p.at_us <= moment and p.phase not in ("finish", "error")]
-        phase = (failed[0].phase if failed else "") or (seen[-1] if seen else "ram_push")
-        doubt = (
-            []
-            if seen or (failed and failed[0].phase)
-            else ["in which phase it failed is in no line: ram_push is invented"]
-        )
-        self.sheet.rule(
-            f"{host}-migration-fails",
-            host_named(host, ", role: source" if len(targets) > 1 else ""),
-            f"{{migration: {phase}}}",
-            "{migration: {result: failed, source: resumes, target: failed}}",
-            why=[at(where, "the migration failed")],
-            doubt=doubt,
-            times=1,
-            skip=max(0, len(targets) - 1),
-        )
-        self.sheet.expect(
-            f"{host}-stays",
-            [
-                f"for: {host_named(host)}",
-                "after: {migration: error}",
-                "within: 60s",
-                "that: {migration_out: failed, sled: unchanged}",
-            ],
-            [at(where, "failed")],
         )

@@ -3,8 +3,8 @@
 Each entry carries the lines it rests on and, where something was concluded or invented, a word of doubt (LG 6).
 Rules mean host names, never ids: ids differ in a replay.
 
-Read before: incident/departures.py, incident/life.py, incident/sheet.py, incident/timeline.py. Read next:
-incident/importing.py, incident/writing.py.
+Read before: incident/departures.py, incident/life.py, incident/migrations.py, incident/sheet.py,
+incident/timeline.py. Read next: incident/importing.py, incident/writing.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.departures import Departures
-from sim_sled.incident.facts import Asked, Observed, Op, Published, User
+from sim_sled.incident.facts import Asked, Fact, Observed, Op, Published, Received, User
 from sim_sled.incident.life import (
     CHECK_PERIOD_US,
     SECOND_US,
@@ -33,8 +33,9 @@ from sim_sled.incident.life import (
     vanished_with_its_sled,
     wanted,
 )
+from sim_sled.incident.migrations import add_unseen_sides
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
-from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
+from sim_sled.incident.timeline import ELSEWHERE, TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
 BOOT_US: Final = 20 * SECOND_US
@@ -52,12 +53,14 @@ CPUS_MAX: Final = 4_096
 """Of a sled, in the language."""
 _PAUSE_MAX_US: Final = 270 * SECOND_US
 """Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
+_UNSEEN: Final = "its source alone"
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
 
 def derive(incident: Incident, name: str) -> Draft:
     """The scenario of an incident. Never fails: what cannot be told is in `doubts`."""
+    add_unseen_sides(incident)
     sheet = Sheet(incident, Draft(name, max(1, len(incident.sleds))))
     return _Deriver(sheet).all()
 
@@ -96,14 +99,9 @@ class _Deriver:
         """Which VMMs a replay is held against: one that an automatic restart made after a user's stop is not, since
         Nexus has stopped doing that (LG 3 #1).
         """
-        for i, vmm in enumerate(instance.vmms):
+        for vmm in instance.vmms:
             if vmm.is_noise:
                 continue
-            if i == 0 and is_target(vmm):
-                self.draft.notes.append(
-                    f"{instance.shown} came from a sled whose log is not here: it starts where it came to."
-                )
-                break
             by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
             if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
                 self.draft.notes.append(
@@ -117,6 +115,8 @@ class _Deriver:
         for host in self.incident.sleds:
             self.draft.hosts[host] = slug(host)
         self.draft.wrote = self.incident.wrote
+        if not self.incident.sleds and any(is_target(vmm) for vmm in self.incident.vmms.values()):
+            self.draft.sleds = 2  # for a migration, wherever it went
 
     def _room(self, told: list[Instance]) -> None:
         """Sleds with room for all VMs, and as much again for targets of migrations: what they have nobody logs."""
@@ -137,6 +137,13 @@ class _Deriver:
                 f"{counted(len(early), 'VM')} ran before the logs begin: created at 0 s, all else is shifted "
                 f"by {duration(self.sheet.shift_us)}, for the time to boot."
             )
+
+        else:
+            # what a start finds there was created at 0 s, stopped, which takes a moment
+            starts = [
+                user.at_us for each in told for user in each.users if user.verb == "start" and user.status < 400
+            ]
+            self.sheet.shift_us = max(0, SECOND_US - (min(starts, default=2**62) - self.incident.begin_us))
 
     def _ran_before(self, instance: Instance) -> bool:
         vmm = next(iter(instance.vmms), None)
@@ -165,7 +172,7 @@ class _Deriver:
             self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
         else:
             began = begins.described or begins.registered
-            why = [] if began is None else [at(began.where, "registered")]
+            why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
             self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
         for user in instance.users:
             self._user(instance, user)
@@ -175,9 +182,9 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
-        host = self._began_on(instance)
-        if host is not None and len(self.draft.hosts) > 1:
-            more += f", sled: {host}"
+        on = self._started_on(instance)
+        if on and len(self.draft.hosts) > 1:
+            more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
@@ -198,6 +205,17 @@ class _Deriver:
         """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
         placed = (vmm for vmm in instance.vmms if not vmm.is_noise and not is_target(vmm))
         return next((self.draft.hosts.get(vmm.sled) for vmm in placed), None)
+
+    def _started_on(self, instance: Instance) -> list[str]:
+        """The sled of each of its starts in their order; of one that nobody tells, the one before."""
+        found: list[str] = []
+        for vmm in instance.vmms:
+            if not vmm.is_noise and not is_target(vmm):
+                known = self.draft.hosts.get(vmm.sled)
+                found += [known] if known is not None else found[-1:]
+        while len(found) > 1 and found[-1] == found[-2]:
+            found.pop()
+        return found
 
     def _wish(self, instance: Instance, verb: str, at_us: int, why: list[str], doubt: tuple[str, ...] = ()) -> None:
         """What somebody wants of a VM; not before what it came after in the logs has happened in the replay, too."""
@@ -254,10 +272,11 @@ class _Deriver:
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
-        moved = [v for v in instance.vmms if is_target(v) and target is not None and v.first_us() < target.first_us()]
-        is_on = self.draft.hosts.get(moved[-1].sled) if moved else self._began_on(instance)
-        if host == is_on:  # a start meanwhile was elsewhere, which a replay does not know
-            host = None
+        if target is not None:
+            i = instance.vmms.index(target)
+            is_on = self.draft.hosts.get(_active_before(instance, i).sled) if i else None
+            if host == is_on:  # whatever the logs mean, a migration is to another sled
+                host = None
         to = "" if host is None else f", to: {host}"
         ready_us, late = self._pushed(instance, "migrate", at_us)
         action = f"migrate: {{hostname: {word(instance.shown)}{to}}}"
@@ -282,23 +301,11 @@ class _Deriver:
                     instance,
                     vmm,
                     vmm.described.at_us,
-                    at(vmm.described.where, "a target is registered"),
-                    (f"inferred from the registration of a target; {missing}",),
+                    at(vmm.described.where, "it migrates" if vmm.unseen else "a target is registered"),
+                    (f"inferred from {_UNSEEN if vmm.unseen else 'the registration of a target'}; {missing}",),
                 )
-            elif (
-                i > 0
-                and vmm.described is not None
-                and not self._fell(_active_before(instance, i), vmm.first_us())
-                and not _asked_for(instance, "start", vmm.first_us())
-                and not any(s.automatic and abs(s.at_us - vmm.first_us()) < _WISH_US for s in instance.starts)
-            ):
-                self._wish(
-                    instance,
-                    "start",
-                    vmm.first_us(),
-                    [at(vmm.described.where, "registered anew")],
-                    (f"inferred: a new VMM after an orderly end; {missing}",),
-                )
+            elif i > 0 and not vmm.is_noise and not self._fell(_active_before(instance, i), vmm.first_us()):
+                self._registered_anew(instance, i, missing)
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
                     continue
@@ -323,10 +330,29 @@ class _Deriver:
                         (f"inferred from what followed: {verb}; {missing}, and bodies are not logged",),
                     )
 
+    def _registered_anew(self, instance: Instance, i: int, missing: str) -> None:
+        """A later VMM of an instance that did not fail: its start, and its end before, if nobody tells of them."""
+        vmm, before = instance.vmms[i], _active_before(instance, i)
+        began_us, anew = vmm.first_us(), [at(_first_word(vmm).where, "registered anew")]
+        if any(s.automatic and abs(s.at_us - began_us) < _WISH_US for s in instance.starts):
+            return
+        stopped = any(
+            u.verb in ("stop", "delete") and before.first_us() <= u.at_us <= began_us for u in instance.users
+        )
+        if before is instance.vmms[i - 1] and not stopped and _has_no_end(before):
+            at_us = max(before.first_us() + _AFTER_US, began_us - BOOT_US)
+            doubt = "how the VMM before it ended is in no line: that it was stopped is invented"
+            self._wish(instance, "stop", at_us, anew, (doubt,))
+        if not _asked_for(instance, "start", began_us):
+            doubt = f"inferred: a new VMM after an orderly end; {missing}"
+            self._wish(instance, "start", began_us, anew, (doubt,))
+
     def _asked_before(self, instance: Instance, vmm: Vmm) -> None:
         """A VM that ran before the logs begin, and whose first word is what somebody asked for before that."""
-        seen = next(iter(vmm.observed), None)
-        verb = {"stopping": "stop", "stopped": "stop", "rebooting": "reboot"}.get("" if seen is None else seen.state)
+        words: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        seen = min(words, key=lambda each: each.at_us, default=None)
+        verbs = {"stopping": "stop", "stopped": "stop", "destroyed": "stop", "rebooting": "reboot"}
+        verb = verbs.get("" if seen is None else seen.state)
         if seen is None or verb is None or vmm.described is not None or vmm.registered is not None:
             return
         began = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
@@ -408,7 +434,7 @@ class _Deriver:
 
     def _expectations(self, instance: Instance) -> None:
         """What was seen of each instance in the end, with half as much time again."""
-        vmms = self.draft.compared.get(instance.shown, [])
+        vmms = [vmm for vmm in self.draft.compared.get(instance.shown, []) if not vmm.unseen]
         if not vmms or instance.shown in self.draft.run_on:
             return
         last = vmms[-1]
@@ -514,13 +540,30 @@ class _Deriver:
                 "Nexus's log is missing: what users did is inferred; a report counts as taken if no failure follows."
             )
         if incident.sleds and draft.hosts:
-            names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items())
+            if ELSEWHERE in draft.hosts:
+                draft.doubts.append(
+                    f"'{ELSEWHERE}' stands for sleds whose logs are not here: VMs came from there or went there."
+                )
+            names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items() if host != ELSEWHERE)
             draft.notes.append(f"Sleds: {names}.")
 
 
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _first_word(vmm: Vmm) -> Fact:
+    return min(vmm.facts(), key=lambda each: each.at_us)
+
+
+def _has_no_end(vmm: Vmm) -> bool:
+    """Whether a VMM ran, and no line tells that it ended or was about to."""
+    words: list[Observed | Published | Received] = [*vmm.observed, *vmm.published, *vmm.received]
+    states = {each.state for each in words}
+    over = bool(vmm.ended or vmm.verdicts) or any(each.op is Op.UNREGISTER for each in vmm.asked)
+    ran = "running" in states or vmm.quiet_checks > 0
+    return ran and not over and states.isdisjoint(("stopping", "stopped", "destroyed", "failed"))
 
 
 def _told_by_checks(vmm: Vmm) -> bool:

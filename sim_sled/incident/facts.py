@@ -237,6 +237,14 @@ class Phase(Fact):
 
     side: str
     phase: str
+    migration: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Sides(Fact):
+    """89 to 91, 95: which VMMs a migration is of, as Nexus says it; `vmm` is its source."""
+
+    target: str
 
 
 @attrs.frozen(kw_only=True)
@@ -623,17 +631,23 @@ def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]
     return make
 
 
+def _sides(line: LogLine) -> list[Fact]:
+    source = _id(line.text("src_propolis_id") or line.text("source_propolis_id"))
+    target = _id(line.text("dst_propolis_id") or line.text("target_propolis_id"))
+    return _make(Sides, line, vmm=source, target=target) if source and target else []
+
+
 def _own_state(line: LogLine) -> list[Fact]:
     """129: exact, and the phases of a migration beside it."""
     found: list[Fact] = []
     state = re.search(r"\w+", line.text("state"))
     if state is not None:
         found += _make(Observed, line, state=state[0].lower(), exact=True)
-    for side, phase in re.findall(
-        r"migration_(in|out): Some\(InstanceMigrationStatus \{[^}]*?state: (\w+)", line.text("migration")
+    for side, about, phase in re.findall(
+        r"migration_(in|out): Some\(InstanceMigrationStatus \{([^}]*?)state: (\w+)", line.text("migration")
     ):
         word = re.sub(r"(?<!^)(?=[A-Z])", "_", phase).lower()
-        found += _make(Phase, line, side=side, phase=word)
+        found += _make(Phase, line, side=side, phase=word, migration=_id(about))
     return found
 
 
@@ -712,6 +726,7 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("(active vmm destroyed): guest shut itself down", _ended(Ending.GUEST_HALT)),  # 94
         ("instance update (migration failed)", _migrated(failed=True)),  # 95
         ("instance update (migration completed): setting active", _migrated(failed=False)),  # 95
+        ("migration", _sides),  # 89, 91, 95
         ("failed to register instance", _unwound(Op.REGISTER)),  # 82, 90
         ("internal error registering instance", _unwound(Op.REGISTER)),  # 82
         ("failed to set instance to running", _unwound(Op.PUT_STATE)),  # 83

@@ -1,8 +1,8 @@
 """Questions about one VMM of an incident: how long its edges took, what its end was, what was forgotten.
 
 Read before: incident/timeline.py.
-Read next: incident/deaths.py, incident/departures.py, incident/derive.py, incident/hosts.py, incident/reports.py,
-incident/requests.py, incident/sheet.py.
+Read next: incident/deaths.py, incident/departures.py, incident/derive.py, incident/hosts.py, incident/migrations.py,
+incident/reports.py, incident/requests.py, incident/sheet.py.
 """
 
 from __future__ import annotations

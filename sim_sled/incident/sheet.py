@@ -1,8 +1,8 @@
 """The sheet on which a scenario is drafted: entries with the lines they rest on, and the clock of the replay.
 
 Read before: incident/life.py.
-Read next: incident/deaths.py, incident/departures.py, incident/derive.py, incident/hosts.py, incident/reports.py,
-incident/requests.py.
+Read next: incident/deaths.py, incident/departures.py, incident/derive.py, incident/hosts.py, incident/migrations.py,
+incident/reports.py, incident/requests.py.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from sim_sled.incident.facts import (
     Phase,
     Published,
     Received,
+    Sides,
     Starting,
     Unwound,
     User,
@@ -50,6 +51,8 @@ FACTS_MAX: Final = 5_000_000
 NCPUS_MAX: Final = 254
 MEMORY_GIB_MAX: Final = 1536
 """The largest VM that a Nexus takes; its memory is whole GiB."""
+ELSEWHERE: Final = "elsewhere"
+"""The sled of VMMs that the logs imply and do not have."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -80,6 +83,8 @@ class Vmm:
     quiet_checks: int = 0
     come_by: int = 0
     """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
+    unseen: bool = False
+    """It is in no log: the other side of its migration implies it."""
 
     @property
     def is_noise(self) -> bool:
@@ -101,10 +106,11 @@ class Vmm:
 
     def first_us(self) -> int:
         """When it is first spoken of."""
-        begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self._all()]
+        begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self.facts()]
         return min(begins, default=0)
 
-    def _all(self) -> Iterable[Fact]:
+    def facts(self) -> Iterable[Fact]:
+        """All that says that it is there."""
         yield from self.asked
         yield from self.observed
         yield from self.published
@@ -145,6 +151,7 @@ class Incident:
     dropped: list[Dropped] = attrs.field(factory=list)
     noted: list[Noted] = attrs.field(factory=list)
     unwound: list[Unwound] = attrs.field(factory=list)
+    sides: list[Sides] = attrs.field(factory=list)
     users: list[User] = attrs.field(factory=list)
     called: dict[str, Instance] = attrs.field(factory=dict)
     """Instances that only users' requests name, by that name."""
@@ -280,6 +287,7 @@ class Collector:
                     told.append(fact)
                     _take(out, fact)
         _heard_of(out)
+        _tie(out)
         for vmm_id, count in self._quiet.items():
             if vmm_id in out.vmms:
                 out.vmms[vmm_id].quiet_checks = count
@@ -349,6 +357,31 @@ def _heard_of(out: Incident) -> None:
                 )
 
 
+def _tie(out: Incident) -> None:
+    """Two VMMs of one migration are of one instance, and one is its target: Nexus says so, or Propolis's ids do."""
+    pairs = [(fact.vmm, fact.target) for fact in out.sides]
+    sources = {phase.migration: vmm.id for vmm in out.vmms.values() for phase in vmm.phases if phase.side == "out"}
+    pairs += [
+        (sources.get(phase.migration, ""), vmm.id)
+        for vmm in out.vmms.values()
+        for phase in vmm.phases
+        if phase.side == "in" and phase.migration
+    ]
+    for source_id, target_id in dict.fromkeys(pairs):
+        source, target = out.vmms.get(source_id), out.vmms.get(target_id)
+        if target is None:
+            continue
+        if source is not None:
+            source.instance = source.instance or target.instance or _instance_of(out, source.id) or f"of-{source.id}"
+            target.instance = target.instance or source.instance
+        first = min(target.facts(), key=lambda fact: fact.at_us, default=None)
+        if target.described is None and first is not None:
+            target.described = Described(
+                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, hostname="", ncpus=None,
+                memory=None, migration=True,
+            )  # fmt: skip
+
+
 def _instance_of(out: Incident, vmm_id: str) -> str:
     return next((each.id for each in out.instances.values() if any(s.vmm == vmm_id for s in each.starts)), "")
 
@@ -383,6 +416,9 @@ def _take(out: Incident, fact: Fact) -> None:
             return
         case Unwound():
             out.unwound.append(fact)
+            return
+        case Sides():
+            out.sides.append(fact)
             return
         case Answered():
             return

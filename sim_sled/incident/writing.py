@@ -12,6 +12,7 @@ from typing import Final
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.lines import Reading
 from sim_sled.incident.sheet import Draft, Entry
+from sim_sled.incident.timeline import ELSEWHERE
 
 WIDTH: Final = 118
 _SHAPE: Final = "what a sled has is in no line; as much as all of these VMs could need on one of them"
@@ -77,7 +78,8 @@ def _fleet(draft: Draft) -> list[str]:
     out.append("  overrides:")
     for number, (host, name) in enumerate(draft.hosts.items(), 1):
         said = f"{draft.wrote[host]}  " if host in draft.wrote else ""
-        out += [f"  # {_flat(said + host)}", f"  - {{sled: sled-{number}, name: {name}}}"]
+        known = "uncertain: in no log; where VMs came from or went to" if host == ELSEWHERE else said + host
+        out += [f"  # {_flat(known)}", f"  - {{sled: sled-{number}, name: {name}}}"]
     return out
 
 

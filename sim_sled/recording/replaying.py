@@ -116,6 +116,10 @@ class Desk:
         return ask(NO_BAGGAGE)
 
 
+Draws = Callable[[int, tuple[KeyPart, ...], int], int]
+"""Seed, key and chance: what is drawn."""
+
+
 @attrs.define(eq=False)
 class Rack:
     """The rack of a recording, in this process and without sockets."""
@@ -124,6 +128,8 @@ class Rack:
     told: _Told
     agents: Agents | None
     seed: int
+    draws: Draws | None = None
+    """Who says what it draws, if anybody does."""
     desk: Desk = attrs.field(factory=Desk)
     sends: dict[int, Send] = attrs.field(factory=dict)
     """Reports that may be answered, by their numbers."""
@@ -220,10 +226,6 @@ class Rack:
         self.passage.leave(sled_id)
 
 
-Draws = Callable[[int, tuple[KeyPart, ...], int], int]
-"""Seed, key and chance: what is drawn."""
-
-
 class _Seed(TellingSeed):
     ask: Draws
 
@@ -231,7 +233,8 @@ class _Seed(TellingSeed):
         return self.ask(int(self), key, chance)
 
 
-def _seed_of(number: int, draws: Draws | None) -> int:
+def seed_of(number: int, draws: Draws | None) -> int:
+    """The seed that asks `draws`, if there is somebody to be asked."""
     if draws is None:
         return number
     made = _Seed(number)
@@ -241,14 +244,14 @@ def _seed_of(number: int, draws: Draws | None) -> int:
 
 def rack_of(header: Header, draws: Draws | None) -> Rack:
     """The rack as it was at the first line; `draws`, if any, says what it draws. Raises `CannotReplay`."""
-    seed, rules_seed = _seed_of(header.seed, draws), _seed_of(header.rules_seed, draws)
+    seed, rules_seed = seed_of(header.seed, draws), seed_of(header.rules_seed, draws)
     try:
         configs = value_of(header.sleds)
         scenario = value_of(header.scenario)
         pacer, sled_pacer = value_of(header.pacer), value_of(header.sled_pacer)
         for each in (pacer, sled_pacer):
             if type(getattr(each, "seed", None)) is int:
-                each.seed = _seed_of(each.seed, draws)
+                each.seed = seed_of(each.seed, draws)
         if not isinstance(configs, tuple) or not all(isinstance(each, SledConfig) for each in configs):
             raise CannotReplay("the first line names no sleds")
         if scenario is not None and not isinstance(scenario, Scenario):
@@ -280,7 +283,7 @@ def rack_of(header: Header, draws: Draws | None) -> Rack:
         if isinstance(error, CannotReplay):
             raise
         raise CannotReplay(f"the rack of the first line cannot be made: {error}") from error
-    return Rack(passage, told, agents, seed, desk)
+    return Rack(passage, told, agents, seed, draws, desk)
 
 
 Resume = Callable[[Rack, Header], None]
@@ -319,15 +322,13 @@ class Player:
     def _begins(self, line: Header) -> None:
         if self.rack is not None and line.begins != RESTORED:
             return
-        if not line.state:
-            if line.part > 1:
-                raise CannotReplay("parts before this one are missing, and it begins with no checkpoint")
-            self.rack = rack_of(line, self._draw)
-            return
-        if self.resume is None:
+        if not line.state and line.part > 1:
+            raise CannotReplay("parts before this one are missing, and it begins with no checkpoint")
+        if line.state and self.resume is None:
             raise CannotReplay("it goes on from a checkpoint there, which nobody takes up here")
-        self.rack = rack_of(line, None)
-        self.resume(self.rack, line)
+        self.rack = rack_of(line, self._draw)
+        if line.state and self.resume is not None:
+            self.resume(self.rack, line)
 
     def _rack_does(self, where: str, line: Turn | Did) -> None:
         if isinstance(line, Turn):

@@ -46,6 +46,8 @@ PERSONAL: Final = frozenset(
     }
 )  # fmt: skip
 """Fields whose texts are replaced even if they are words of the program."""
+_OF_HOSTS: Final = ("key", "_incarnations")
+"""Fields of a rack's state with names of hosts in them: by those the rules draw and count (engine/cast.py)."""
 _KEPT_MARKS: Final = ("~enum ", "~class ", "~function ", "~float ", "~time ")
 _TYPE: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?")
 _HEX16: Final = 16
@@ -85,10 +87,6 @@ _THINGS: Final = re.compile(
 )
 
 
-class CannotScrub(ValueError):
-    """There can be no copy without personal things; the text says why."""
-
-
 # ---- who is there
 
 
@@ -111,6 +109,11 @@ class Names:
         """One line."""
         for text, personal in _texts(plain(line)):
             self._text(text, personal=personal)
+
+    def see_text(self, text: str, field: str) -> None:
+        """One text that stands in this field."""
+        for each, personal in _texts(text, field):
+            self._text(each, personal=personal)
 
     def _text(self, text: str, *, personal: bool) -> None:
         if personal:
@@ -254,8 +257,19 @@ class StandIns:
         told: Any = plain(line)
         if isinstance(line, Http):
             return
-        for text, _ in _texts(told["in"] if isinstance(line, Turn) else told):
+        self._give(told["in"] if isinstance(line, Turn) else told, "")
+
+    def _give(self, told: Any, field: str) -> None:
+        for text, _ in _texts(told, field):
             self._given.update(found[0].lower() for found in _THINGS.finditer(text))
+
+    def in_state(self, told: Any, field: str) -> Any:
+        """A text in the state of a rack, a number that may be an id, or numbers that may be the bytes of a text."""
+        if isinstance(told, int):
+            known = self.uuids.get(UUID(int=told)) if told < 1 << 128 else None
+            return told if known is None else known.int
+        self._give(told, field)
+        return self._part(told, first=False) if field in _OF_HOSTS else self._value(told, field)
 
     def follow(self, original: Any, copy: Any) -> bool:
         """A core makes ids, digests and words of what it is given. What the original's core said, and never came from
@@ -519,14 +533,15 @@ def plain(line: Line) -> dict[str, Any]:
 def explicit(line: Line) -> Line:
     """The line with sleds whose pools and serial numbers follow from nothing; of a stand-in others would follow."""
     if isinstance(line, Header) and line.sleds is not None:
-        line.sleds = [form(_explicit(value_of(each))) for each in line.sleds]
+        line.sleds = [form(explicit_config(value_of(each))) for each in line.sleds]
     elif not isinstance(line, Header) and getattr(line, "did", {}).get("kind") == "joins":
         did: dict[str, Any] = line.did  # type: ignore[union-attr]  # only `Did` has one
-        did["config"] = form(_explicit(value_of(did["config"])))
+        did["config"] = form(explicit_config(value_of(did["config"])))
     return line
 
 
-def _explicit(config: SledConfig) -> SledConfig:
+def explicit_config(config: SledConfig) -> SledConfig:
+    """The configuration of a sled, in which nothing is left to be derived from its id. Raises `BadForm`."""
     if not isinstance(config, SledConfig):
         raise BadForm("this is no configuration of a sled")
     hardware, sled_id = config.hardware, config.sled_id

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from support.deploying import ROOT, Replay, ended, line_with, stages, started
+from support.profile import by_profile
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -15,7 +16,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 def image(tmp_path_factory):
     """The folder that the build stage leaves, and what the last stage says of it."""
     build, last = stages(DOCKERFILE)
-    replay = Replay(tmp_path_factory.mktemp("image"))
+    replay = Replay(tmp_path_factory.mktemp("image"), fetches=by_profile(False, nightly=True))
     replay.build(build)
     replay.build(last)
     replay.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("tmp"))
@@ -53,7 +54,7 @@ def test_what_is_sent_to_the_engine_is_what_is_copied():
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.long
+@pytest.mark.nightly
 def test_the_container_becomes_healthy_and_ends_well(image, port):
     replay, last = image
     environ = replay.env() | {"SIM_SLED_CONTROL": f"127.0.0.1:{port}"}

@@ -1,13 +1,16 @@
 """A rack that is recorded while it serves on real sockets, and what its recording is worth afterwards."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import re
 import shutil
 import subprocess
-from functools import partial
+import zlib
+from functools import cache, partial
 from pathlib import Path
+from uuid import UUID
 
 import attrs
 import pytest
@@ -17,14 +20,14 @@ from support import processes
 from support.command import in_process as sim
 
 from sim_sled.core import contract
-from sim_sled.daemon import scrubbing
+from sim_sled.daemon import checkpoint, scrubbing
 from sim_sled.daemon.checkpoint import resume
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.part_files import CannotRecord, PartFiles
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
-from sim_sled.daemon.scrubbing import CannotScrub, scrub, stand_ins
+from sim_sled.daemon.scrubbing import scrub
 from sim_sled.daemon.small_rack import RackError, SmallRack
 from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
@@ -371,11 +374,67 @@ def test_where_nexus_answered_otherwise_after_a_checkpoint_the_open_loop_says_ho
     assert "\n  recorded  permanent\n  here      delivered\n" in out
 
 
-def test_what_begins_at_a_checkpoint_is_not_scrubbed(with_checkpoints, tmp_path):
+def everything_in(folder):
+    """All that its files say, with the states of checkpoints and the bytes in them in clear."""
+    said = []
+    for part in sorted(folder.iterdir()):
+        for row in part.read_bytes().splitlines():
+            line = read(row)
+            if isinstance(line, Header) and line.state:
+                table = json.loads(zlib.decompress(base64.b85decode(line.state)))
+                said += [str(base64.b64decode(told[0])) for kind, *told in table if kind == "bytes"]
+                said.append(json.dumps(table))
+                line.state = ""
+            said.append(written(line).decode())
+    return "\n".join(said)
+
+
+def personal_in(folder):
+    """Ids, in every way in which they can be written, and names of hosts."""
+    text = everything_in(folder)
+    found = set(re.findall(r'"hostname": ?"(vm\d+|web|last|running)"', text))
+    for each in set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text)):
+        one = UUID(each)
+        if one.int >> 64 and each not in scrubbing.words():  # else it is a small number of a test, or the program's
+            found |= {each, one.hex, str(one.int)}
+    return found
+
+
+def scrubbed_and_searched(recording, copy):
+    """A copy that has nothing personal of the original, and replays as that does."""
+    shutil.rmtree(copy, ignore_errors=True)
+    made = scrub(opened(recording.folder), copy)
+    assert (made.said, made.copy.difference) == ("", None)
+    names, text = personal_in(recording.folder), everything_in(copy)
+    assert [each for each in names if re.search(rf"(?i)\b{each}\b", text)] == []
+    assert replay(opened(copy).lines(), resume=resume) == replay(recording.lines(), resume=resume)
+    return names
+
+
+def test_a_copy_can_be_made_from_every_checkpoint_and_has_nothing_personal_in_it(with_checkpoints, tmp_path):
+    for number in parts_with_a_checkpoint(with_checkpoints):
+        rest = from_part(with_checkpoints, number, tmp_path / "rest")
+        assert len(scrubbed_and_searched(rest, tmp_path / "copy")) > 60
+        assert open_loop(opened(tmp_path / "copy").lines, resume).departures == []
+        copied, original = (tape_of(opened(tmp_path / each).lines(), each) for each in ("copy", "rest"))
+        assert len(copied.rows) == len(original.rows)
+
+
+def test_draws_by_ids_are_in_a_copy_that_begins_at_a_checkpoint(with_checkpoints, tmp_path):
     rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
-    with pytest.raises(CannotScrub, match="in which nothing can be replaced"):
-        scrub(rest, tmp_path / "copy")
-    assert stand_ins(with_checkpoints).uuids, "from its beginning on it can be"
+    scrub(rest, tmp_path / "copy")
+    for part in (tmp_path / "copy").iterdir():
+        part.write_text(re.sub(r',"drawn":\{[^}]*\}', "", part.read_text()))
+    assert replay(opened(tmp_path / "copy").lines(), resume=resume).difference is not None
+
+
+def test_a_checkpoint_of_another_build_is_not_scrubbed(with_checkpoints, tmp_path):
+    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
+    path = rest.parts[0]
+    path.write_text(re.sub(r'"program":"\w+"', '"program":"0"', path.read_text(), count=1))
+    code, _, err = sim("replay", str(rest.folder), "--scrub", str(tmp_path / "copy"))
+    assert code == 2
+    assert f"{path.name}:1: it goes on from a checkpoint of another build" in err
 
 
 async def test_a_recording_that_grows_throws_its_oldest_parts_away_and_the_rest_replays(tmp_path):
@@ -428,10 +487,10 @@ async def test_a_snapshot_that_is_restored_under_load_is_played_from_there_on(tm
     assert [line.begins for _, line in recording.lines() if isinstance(line, Header)][-1] == RESTORED
     found = replay(recording.lines(), resume=resume)
     assert (found.difference, found.end) == (None, "")
-    assert (
-        replay(from_part(recording, len(recording.parts), tmp_path / "rest").lines(), resume=resume).difference
-        is None
-    )
+    rest = from_part(recording, len(recording.parts), tmp_path / "rest")
+    assert replay(rest.lines(), resume=resume).difference is None
+    for each in (recording, rest):
+        scrubbed_and_searched(each, tmp_path / "copy")
 
 
 async def taken(rack):
@@ -473,6 +532,30 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
 
     turns = await asyncio.gather(*map(played, TAPES))
     assert sum(turns) > 200
+
+
+class Often(Recorder):
+    """As if a snapshot were restored, again and again."""
+
+    turns = 0
+
+    def turn(self, *args):
+        done = super().turn(*args)
+        self.turns += 1
+        if self.turns % 12 == 0:
+            self.restored()
+        return done
+
+
+@pytest.mark.parametrize("name", TAPES[:4] + TAPES[4:8:2])
+async def test_a_copy_has_nothing_personal_of_a_checkpoint_whatever_a_sled_was_asked(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "program", cache(checkpoint.program))  # it reads all sources
+    [tape] = [each for each in tapes() if each.stem == name]
+    sled = DaemonSled(explicit=False, pacer=PresetPacer("instant"), record=Often(tmp_path / "r", {}))
+    await play_file(tape, sled)
+    recording = opened(tmp_path / "r")
+    assert replay(recording.lines(), resume=resume).difference is None
+    assert len(scrubbed_and_searched(recording, tmp_path / "copy")) > 3
 
 
 async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):

@@ -197,3 +197,5 @@ def test_a_rack_whose_vms_migrate_can_have_a_checkpoint_at_any_moment(tmp_path, 
         recording = opened(tmp_path / name)
         assert len(recording.parts) > 20
         assert replay(recording.lines(), resume=resume).difference is None
+        copied = scrub(opened(tmp_path / name), tmp_path / f"{name}-copy")
+        assert (copied.said, copied.copy.difference) == ("", None)

@@ -55,6 +55,8 @@ def test_what_resolves_is_not_reported(text: str, pages: dict[str, citations.Pag
         ("NX 1 #2, #9", "NX 1 #9: no such row there"),
         ("NX 1.1 #2", "NX 1.1 #2: no such row there"),
         ("NX 1, 1 #3", "NX 1 #3: no such row there"),
+        ("exit codes (product.md 5)", "product.md is not in this repository"),
+        ("as wanted (issue 4)", "issue 4 is not in this repository"),
         ("as nexus.md 1 has it", "cite as NX and the section, not by the page's file name"),
         ("(sled-agent-api.md\n1.1)", "cite as SA and the section, not by the page's file name"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_client.dropshot.text import U64, Scalar
 from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
 from sim_sled.language.check import load_scenarios
 from sim_sled.play.virtual import World
@@ -100,6 +101,12 @@ def test_the_same_object_stays_the_same_and_circles_are_no_trouble():
     assert again["a"][2] is again
 
 
+def test_a_number_and_a_text_of_the_wire_stay_what_they_are():
+    """As a region's block size, which was 0 again."""
+    number, text = through_a_file([U64(512), Scalar("x")])
+    assert (number, type(number), text, type(text)) == (512, U64, "x", Scalar)
+
+
 _MADE_AT_RUN_TIME = msgspec.defstruct("Nowhere", [], module="sim_sled.core.config")
 
 
@@ -132,6 +139,10 @@ def test_what_no_file_can_hold_is_refused_by_name(value):
         ["struct", "nexus_client.outbox:Delivered", {"no_such": 1}],
         ["struct", "nexus_client.outbox:Outbox", {}],
         ["struct", "msgspec:Struct", {}],
+        ["plain", "nexus_client.dropshot.text:U64", "many"],
+        ["plain", "nexus_client.dropshot.text:Scalar", 5],
+        ["plain", "nexus_client.outbox:Delivered", "x"],
+        ["plain", "sim_sled.engine.cast:Down", "agent"],
         ["tuple", [7]],
         ["list", 1.5],
         ["nothing"],

@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import attrs
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 CACHES = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -50,9 +54,12 @@ def stages(text: str) -> list[Stage]:
 
 @attrs.define
 class Replay:
-    """A bare folder that stands for the image's root."""
+    """A bare folder that stands for the image's root. `fetches`: pip does what it says, which takes half a minute and
+    the network; else what it would bring is linked from this environment, and nothing else of that.
+    """
 
     root: Path
+    fetches: bool
     environ: dict[str, str] = attrs.field(factory=dict)
     cwd: Path = attrs.field(init=False)
 
@@ -91,12 +98,53 @@ class Replay:
                             shutil.copytree(ROOT / source, self.cwd / target, ignore=CACHES)
                         else:
                             shutil.copy(ROOT / source, self.cwd / target)
+                case "RUN" if not self.fetches and "venv" in words:
+                    self.run([*words, "--without-pip"])
+                case "RUN" if not self.fetches and "install" in words:
+                    self.link(Path(self.here(words[0])).parents[1], Requirement(f"sim-sled{words[-1].strip('.')}"))
+                case "RUN" if not self.fetches and "uninstall" in words:
+                    pass  # it was never there
                 case "RUN":
                     # the cache of this machine is no part of the image; what is never imported need not be compiled
                     kept = [word for word in words if word != "--no-cache-dir"]
                     self.run([*kept, "--no-compile"] if "install" in words else kept)
                 case "ENV":
                     self.environ |= dict(word.split("=", 1) for word in words)
+
+    def link(self, environment: Path, wanted: Requirement) -> None:
+        """The project here, as a wheel has it, and what it needs, into an environment."""
+        [site] = environment.glob("lib/python*/site-packages")
+        dist = self.root / "dist"
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)]
+        subprocess.run(build, cwd=self.cwd, check=True, capture_output=True, timeout=60)
+        [wheel] = dist.glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(site)
+        shutil.rmtree(dist)
+        (own,) = metadata.distributions(path=[str(site)])
+        for script in own.entry_points.select(group="console_scripts"):
+            path = environment / "bin" / script.name
+            call = f"import sys\nfrom {script.module} import {script.attr}\nsys.exit({script.attr}())\n"
+            path.write_text(f"#!{environment}/bin/python\n{call}")
+            path.chmod(0o755)
+        for name in needed(own, wanted.extras):
+            for top in {file.parts[0] for file in metadata.distribution(name).files or ()} - {"..", "__pycache__"}:
+                if not (site / top).exists():
+                    (site / top).symlink_to(metadata.distribution(name).locate_file(top))
+
+
+def needed(project: metadata.Distribution, extras: Iterable[str]) -> set[str]:
+    """The distributions that installing it brings, by name, as they are in this environment."""
+    found: set[tuple[str, str]] = set()
+    unread = [(project, extra) for extra in ("", *extras)]
+    while unread:
+        one, extra = unread.pop()
+        for wish in map(Requirement, one.requires or ()):
+            if wish.marker is None or wish.marker.evaluate({"extra": extra}):
+                new = {(wish.name, each) for each in ("", *wish.extras)} - found
+                found |= new
+                unread += [(metadata.distribution(name), each) for name, each in new]
+    return {name for name, _ in found}
 
 
 def started(words: list[str], environ: dict[str, str], cwd: Path) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""Exit codes of product.md 5 for what a person gets wrong: 2, one line, no traceback."""
+"""The exit codes of `docs/commands.md` for what a person gets wrong: 2, one line, no traceback."""
 
 from concurrent.futures.process import BrokenProcessPool
 from io import BytesIO

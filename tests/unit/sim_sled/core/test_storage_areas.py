@@ -70,6 +70,7 @@ def test_a_deleted_volume_may_have_another_size_next_time(driver):
     ensure(driver)
     delete(driver)
     ensure(driver, sizes=LocalDataset(9, 9))
+    assert driver.of(LocalStorage).datasets == {(str(POOL), str(DATASET)): LocalDataset(9, 9)}
 
 
 def test_encrypted_storage_cannot_be_made_but_deleted(driver):

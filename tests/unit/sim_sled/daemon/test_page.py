@@ -262,6 +262,7 @@ async def test_a_quiet_stream_says_that_it_is_there(rack, monkeypatch):
         async for message in stream:
             if message.startswith(b":"):
                 return
+    pytest.fail("the stream has ended")
 
 
 async def test_a_story_has_the_why_and_every_event_of_the_vm(rack):

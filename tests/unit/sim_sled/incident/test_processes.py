@@ -53,7 +53,7 @@ def test_a_nexus_was_away_from_its_end_until_it_starts(tmp_path):
     log, far = Log(), nexus()
     log.register(1, "db")
     log.starts(2, "db")
-    far.user(1, "db", "start")
+    far.line(1, "authorize nothing")
     far.line(40, "authorize nothing")
     far.raw("[ Aug 24 09:00:41 Stopping because process dumped core. ]")
     far.pid = 9
