@@ -198,8 +198,9 @@ class SimRack:
     def expect(
         self, who: str | UUID | Instance | Sighting, state: str, *, within: float, since: float | None = None
     ) -> Pending[Sighting]:
-        """A VMM (of an instance the newest) is in a state within so many seconds. Level-triggered: it counts if it is
-        so now; with `since`, a time of `time.time()`, also if it was so in between. Fails with its timeline and why.
+        """A VMM (of an instance the newest that is there) is in a state within so many seconds. Level-triggered: it
+        counts if it is so now; with `since`, a time of `time.time()`, also if it was so in between. Fails with its
+        timeline and why.
         """
         since_us = None if since is None else int(since * 1_000_000)
         work = self._expect(who, state, within, since_us)

@@ -229,6 +229,8 @@ class NoConnection(Struct, frozen=True):
 
 
 class TimedOut(Struct, frozen=True):
+    """No answer within the sled's time-out."""
+
     text: str = "timed out"
 
 
@@ -242,6 +244,8 @@ Outcome: TypeAlias = Answered | ErrorAnswered | NoConnection | TimedOut | Malfor
 
 
 class SledAnswered(Struct, frozen=True):
+    """What came of a call to a sled (`CallSled`)."""
+
     call_id: int
     outcome: Outcome
 

@@ -35,7 +35,7 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.control_answers import Brief
-from sim_sled.daemon.looking import EVENTS_KEPT
+from sim_sled.daemon.looking import EVENTS_KEPT, NONE_YET, NOT_TAKEN
 from sim_sled.daemon.page import PAGES_MAX
 from sim_sled.daemon.worker import Ready
 from sim_sled.daemon.workers import Worker, Workers
@@ -295,7 +295,8 @@ class Front:
         if call.request.path.endswith("/expect"):
             return await self._first_to_see(call)
         # who is not there may have it: nobody knows that there is no such VMM
-        return next((said for said in found if said.status == 503), min(found, key=lambda each: each.status))
+        least = min(found, key=lambda each: (each.status, -_knows(each)))
+        return next((said for said in found if said.status == 503), least)
 
     async def _story(self, call: Call[Any]) -> Said:
         """With the lives that others of them know of the same instance, where they share a migration."""
@@ -531,6 +532,12 @@ def _told(said: Said) -> web.Response:
 def _best(said: list[Said]) -> Said:
     """Of several that were asked to do the same."""
     return next((each for each in said if each.good), min(said, key=lambda each: each.status))
+
+
+def _knows(nobody: Said) -> int:
+    """How much a worker knows of a VMM that nobody has: that it was asked for it, or who there is."""
+    said = nobody.body.decode(errors="replace")
+    return 2 if NOT_TAKEN in said else 0 if NONE_YET in said else 1
 
 
 def _nearness(seen: dict[str, Any]) -> tuple[bool, str]:
