@@ -3,7 +3,7 @@
 Messages are matched on their stable middle, whatever the version (LG 2.4); values printed by Rust's `{:?}` are
 read by regular expressions, since they are no JSON. The numbers beside the rows are those of LG 2.
 
-Read before: incident/lines.py. Read next: incident/clocks.py, incident/timeline.py.
+Read before: incident/lines.py. Read next: incident/clocks.py, incident/silences.py, incident/timeline.py.
 """
 
 from __future__ import annotations

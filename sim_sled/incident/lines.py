@@ -113,6 +113,8 @@ class Reading:
     """Of the lines, unpacked."""
     consumed: Callable[[], int] = lambda: 0
     """How far the file is that is being read, in the measure of its `Source.size`."""
+    outside: int = 0
+    """Records before or after the time that was asked for."""
     dates_missing: int = 0
     hosts_missing: Counter[str] = attrs.field(factory=Counter)
     """Of each file: lines that do not say which host they are of."""

@@ -3,7 +3,8 @@
 Sleds are told apart by host name, never by file.
 Health checks that went well are only counted: a gigabyte of them must not cost memory.
 
-Read before: incident/clocks.py, incident/facts.py. Read next: incident/derive.py, incident/life.py.
+Read before: incident/clocks.py, incident/facts.py, incident/silences.py.
+Read next: incident/derive.py, incident/life.py.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from sim_sled.incident.facts import (
     Zone,
 )
 from sim_sled.incident.lines import OURS, SMF_SAYS, LogLine, Where
+from sim_sled.incident.silences import Shortened, shortened
 from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
@@ -105,7 +107,11 @@ class Vmm:
         return seen
 
     def first_us(self) -> int:
-        """When it is first spoken of."""
+        """When it is first spoken of; nothing of it is older than its registration, if that is known. Until 2024-08
+        a request that took long may be taken for one about the next VMM of its instance.
+        """
+        if self.described is not None:
+            return self.described.at_us
         begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self.facts()]
         return min(begins, default=0)
 
@@ -171,6 +177,8 @@ class Incident:
     nexuses: int = 0
     """How many Nexuses' logs there are."""
     left_out: int = 0
+    shortened: Shortened = attrs.field(factory=Shortened)
+    """Long silences, which are cut out of all times here."""
 
     @property
     def has_nexus_log(self) -> bool:
@@ -280,6 +288,9 @@ class Collector:
         out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
         facts = sorted((_shifted(fact, out) for fact in _of_vmms(self.facts)), key=lambda fact: fact.at_us)
+        out.shortened = shortened(facts)
+        if out.shortened.silences:
+            facts = [attrs.evolve(fact, at_us=out.shortened.of(fact.at_us)) for fact in facts]
         for _, at_once in groupby(facts, lambda fact: fact.at_us):
             told: list[Fact] = []
             for fact in at_once:
@@ -294,8 +305,8 @@ class Collector:
             else:
                 out.left_out += 1
         _name(out)
-        starts = [at + _offset(out, host) for host, at in self._first.items()]
-        out.last_us = {host: at + _offset(out, host) for host, at in self._last.items()}
+        starts = [out.shortened.of(at + _offset(out, host)) for host, at in self._first.items()]
+        out.last_us = {host: out.shortened.of(at + _offset(out, host)) for host, at in self._last.items()}
         ends = list(out.last_us.values())
         if not starts and facts:  # a sled that never found the time: all of its times are of 1986
             starts = ends = [fact.at_us for fact in facts]

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -100,6 +101,12 @@ class Rack:
         return next(
             each for each in self.rack.workers.all if each.spec.first <= number < each.spec.first + each.spec.count
         )
+
+
+@pytest.fixture(autouse=True)
+def workers_are_forked(monkeypatch):
+    """Those that a rack in this process starts."""
+    monkeypatch.setattr(sys, "executable", processes.interpreter())
 
 
 @pytest.fixture
