@@ -493,6 +493,7 @@ class _Deriver:
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
+        draft.notes += incident.era.notes()
         for host, skew in sorted(incident.skews.items()):
             if host == (incident.sleds[0] if incident.sleds else ""):
                 continue

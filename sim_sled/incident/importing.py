@@ -1,6 +1,7 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
-Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/derive.py, incident/verify.py.
+Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/eras.py, incident/derive.py,
+incident/verify.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nexus_client.dropshot.text import counted
 from sim_sled.incident.archives import Shelf, Source, sources
 from sim_sled.incident.clocks import VALID_SINCE_US, Steady
 from sim_sled.incident.derive import derive
+from sim_sled.incident.eras import Era
 from sim_sled.incident.facts import facts_of
 from sim_sled.incident.lines import LogLine, Reading, read_lines
 from sim_sled.incident.sheet import Draft
@@ -73,7 +75,7 @@ def collect(
 def _read(
     found: Sequence[Source], reading: Reading, day: date | None, progress: Progress | None, window: Window
 ) -> Incident:
-    collector, steady = Collector(), Steady(reading)
+    collector, steady, era = Collector(), Steady(reading), Era()
 
     def take(line: LogLine) -> None:
         if line.time_us is not None and not window.has(line.time_us):
@@ -81,8 +83,11 @@ def _read(
             return
         if line.time_us is not None:
             collector.seen(line, line.time_us)
-        for fact in facts_of(line):
+        told = facts_of(line)
+        for fact in told:
             collector.add(fact)
+        if told:
+            era.note(line)
 
     before, total = 0, sum(source.size for source in found)
     for source in found:
@@ -98,6 +103,7 @@ def _read(
     for line in steady.rest():
         take(line)
     incident = collector.incident()
+    incident.era = era
     if collector.overflowed:
         reading.unreadable.append("too many facts for one incident: the newest part was left out; choose fewer files")
     return incident

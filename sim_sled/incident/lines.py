@@ -3,7 +3,7 @@
 One line at a time, so a gigabyte costs no memory. What is no log line (SMF's notes, panics, a cut end) is counted and
 told, never fatal.
 
-Read before: incident/archives.py. Read next: incident/facts.py, incident/importing.py.
+Read before: incident/archives.py. Read next: incident/eras.py, incident/facts.py, incident/importing.py.
 """
 
 from __future__ import annotations
