@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
@@ -36,6 +37,7 @@ IMPORTED: Final = (
     "sim_sled.daemon.serve",
     "sim_sled.daemon.workers",
     "nexus_client.stub.server.serve",
+    "pytest",
 )
 """What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
 REQUEST_BYTES_MAX: Final = 1 << 20
@@ -84,7 +86,8 @@ def _become(
         os.dup2(stream, number)
     sys.stdin, sys.stdout, sys.stderr = (_text(*each) for each in enumerate((sys.stdin, sys.stdout, sys.stderr)))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    sys.path[0] = str(Path.cwd())
+    own = [str(Path.cwd()), *_from(env)]
+    sys.path[:] = own + [each for each in sys.path[1:] if each not in _from(os.environ)]
     os.environ.clear()
     os.environ.update(env)
     time.tzset()
@@ -92,6 +95,12 @@ def _become(
     channel.send(pickle.dumps(os.getpid()))
     channel.detach()
     os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
+
+
+def _from(env: Mapping[str, str]) -> list[str]:
+    """Where else Python looks for modules."""
+    given = env.get("PYTHONPATH")
+    return [str(Path(each).absolute()) for each in given.split(os.pathsep)] if given else []
 
 
 def _text(number: int, now: TextIO) -> TextIO:
@@ -129,6 +138,7 @@ if __name__ == "__main__":
     gc.freeze()  # else the first collection of each program would make a copy of all that it shares with this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a pytest reaches this process, too
     what, words = asked_for(socket.socket(fileno=int(sys.argv[1])))
+    sys.modules.pop(what, None)  # a module that is a program, too, is run as `__main__`
     sys.argv = ["-m", *words]
     sys.orig_argv = [sys.executable, "-m", what, *words]
     try:
