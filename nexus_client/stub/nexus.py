@@ -395,6 +395,7 @@ class Nexus:
             auto_restart_cooldown_us=item.auto_restart_cooldown_us,
             uses_local_storage=item.uses_local_storage,
             pinned_sled_id=item.sled_id,
+            then_sled_ids=item.then_sled_ids,
         )
         ctx.tell("asked", "create and start" if item.start else "create", row.id)
         ctx.records.put_instance(row)

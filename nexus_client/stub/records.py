@@ -111,7 +111,9 @@ NOT_ON_A_SLED: Final = frozenset({VmmDbState.CREATING, VmmDbState.SAGA_UNWOUND, 
 
 
 class Instance(Struct, frozen=True):
-    """The user's VM. Times in microseconds; `ordinal` numbers instances in order of creation."""
+    """The user's VM. Times, here and in all rows, in microseconds since the Unix epoch, `memory` in bytes; `ordinal`
+    numbers instances in order of creation.
+    """
 
     id: UUID
     ordinal: int
@@ -137,6 +139,7 @@ class Instance(Struct, frozen=True):
     time_last_auto_restarted: int | None = None
     uses_local_storage: bool = False
     pinned_sled_id: UUID | None = None
+    then_sled_ids: tuple[UUID, ...] = ()
     time_deleted: int | None = None
 
 
@@ -162,6 +165,8 @@ class Vmm(Struct, frozen=True):
 
 
 class Migration(Struct, frozen=True):
+    """An instance on its way from one VMM to another; each side has a state and a generation, as its sled tells."""
+
     id: UUID
     instance_id: UUID
     source_propolis_id: UUID
@@ -206,6 +211,8 @@ class Sled(Struct, frozen=True):
 
 
 class Reservation(Struct, frozen=True):
+    """What a VMM has of a sled: hardware threads, and bytes of its reservoir."""
+
     vmm_id: UUID
     sled_id: UUID
     instance_id: UUID

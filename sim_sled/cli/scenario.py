@@ -227,7 +227,7 @@ def explain(
             metavar="VMM", help="v17, a host name, or an id; if missing: which rules fire, in their order"
         ),
     ] = None,
-    at: Annotated[str | None, typer.Option(help="time of the run; its end if missing")] = None,
+    at: Annotated[str | None, typer.Option(help="time of the run, e.g. 12s; its end if missing")] = None,
     seed: Seed = None,
     variant: Variant = None,
     sled_variant: SledVariant = None,

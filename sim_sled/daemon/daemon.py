@@ -662,7 +662,10 @@ class Daemon:
         self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
 
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
-        whom = {} if who is None else {"vmm": who.short, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
+        whom = {}
+        if who is not None:
+            vmm = self.look.sightings.short_of(who.propolis_id)
+            whom = {"vmm": vmm, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
         self._log.info(text, kind=kind, sled=sled, at_us=self.clock.now_us(), **whom)
 
     def carried(self, call: Call, ending: Carried | Refused, _who: Subject | None, /) -> None:

@@ -3,7 +3,7 @@
 One line at a time, so a gigabyte costs no memory. What is no log line (SMF's notes, panics, a cut end) is counted and
 told, never fatal.
 
-Read before: incident/archives.py. Read next: incident/facts.py, incident/importing.py.
+Read before: incident/archives.py. Read next: incident/eras.py, incident/facts.py, incident/importing.py.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class Reading:
     """Of the lines, unpacked."""
     consumed: Callable[[], int] = lambda: 0
     """How far the file is that is being read, in the measure of its `Source.size`."""
+    outside: int = 0
+    """Records before or after the time that was asked for."""
     dates_missing: int = 0
     hosts_missing: Counter[str] = attrs.field(factory=Counter)
     """Of each file: lines that do not say which host they are of."""

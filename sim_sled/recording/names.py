@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from importlib import import_module
 from types import FunctionType
 from typing import Final
@@ -49,6 +50,7 @@ class BadName(ValueError):
     """No name of this program's, or none that a file may have."""
 
 
+@lru_cache(1024)  # a checkpoint asks of the type of each name of each of our modules
 def is_ours(module: str) -> bool:
     """Whether a table may name what is in there."""
     return (_within(module, ROOMS) and not _within(module, BEYOND)) or _within(module, BESIDE)

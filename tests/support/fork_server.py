@@ -25,6 +25,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
@@ -37,6 +38,7 @@ IMPORTED: Final = (
     "sim_sled.daemon.serve",
     "sim_sled.daemon.workers",
     "nexus_client.stub.server.serve",
+    "pytest",
 )
 """What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
 REQUEST_BYTES_MAX: Final = 1 << 20
@@ -93,14 +95,14 @@ def _become(
     os.chdir(cwd)
     if session:
         os.setsid()
-    os.environ.clear()
-    os.environ.update(env)
     _inherit(**inherited)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     sys.stdin, sys.stdout, sys.stderr = (_text(*each) for each in enumerate((sys.stdin, sys.stdout, sys.stderr)))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    sys.path[0] = str(Path.cwd())
+    sys.path[:1] = [str(Path.cwd()), *_from(env)]
+    os.environ.clear()
+    os.environ.update(env)
     time.tzset()
 
 
@@ -114,6 +116,12 @@ def _inherit(
         signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _from(env: Mapping[str, str]) -> list[str]:
+    """Where else Python looks for modules, seen from here."""
+    given = env.get("PYTHONPATH")
+    return [str(Path(each).absolute()) for each in given.split(os.pathsep)] if given else []
 
 
 def _text(number: int, now: TextIO) -> TextIO:
@@ -151,6 +159,7 @@ if __name__ == "__main__":
     gc.freeze()  # else the first collection of each program would make a copy of all that it shares with this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a pytest reaches this process, too
     what, words = asked_for(socket.socket(fileno=int(sys.argv[1])))
+    sys.modules.pop(what, None)  # a module that is a program, too, is run as `__main__`
     sys.argv = ["-m", *words]
     sys.orig_argv = [sys.executable, "-m", what, *words]
     try:

@@ -65,11 +65,11 @@ def end_all() -> list[int]:
 # --- programs that are forked from a process that has imported them
 
 AT_START: Final = ("PYTHON", "LANG", "LC_")
-"""How variables begin that Python reads when it starts: what is forked cannot be told them any more."""
+"""How variables begin that Python reads as it starts. What is forked cannot be told them any more, but PYTHONPATH."""
 
 
 class _Forked(str):
-    """Stands for the interpreter at the beginning of a command whose program is forked."""
+    """The interpreter, at the beginning of a command whose program is forked."""
 
     __slots__ = ()
 
@@ -79,11 +79,17 @@ def forked(program: str, *words: str) -> list[str]:
     `asyncio`. Its process is what that of the command would be, a child of this one, and has not imported anything:
     it was forked from one that had (tests/support/fork_server.py). It dies with this process.
 
-    Not for what is about starting: imports, memory, locales. With SIM_SLED_PROGRAMS=real, and on other systems than
-    Linux, it is the command. Whoever starts it gets a ValueError for `AT_START`.
+    Not for what is about starting: imports, memory, locales. Whoever starts it gets a ValueError for `AT_START`.
+    """
+    return [interpreter(), "-m", program, *words]
+
+
+def interpreter() -> str:
+    """Whoever starts `-m program` by this name starts a forked one: for code under test in place of `sys.executable`.
+    With SIM_SLED_PROGRAMS=real, and on other systems than Linux, it is that.
     """
     real = sys.platform != "linux" or os.environ.get("SIM_SLED_PROGRAMS") == "real"
-    return [sys.executable if real else _Forked(sys.executable), "-m", program, *words]
+    return sys.executable if real else _Forked(sys.executable)
 
 
 class _Popen(subprocess.Popen):
@@ -91,7 +97,7 @@ class _Popen(subprocess.Popen):
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any,
                        env: Any, *more: Any) -> None:  # fmt: skip
-        if isinstance(args, str) or not isinstance(args[0], _Forked):
+        if isinstance(args, str) or not isinstance(args[0], _Forked) or args[1] != "-m":
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *more)
             return
         _, _, _, *pipes, _, gid, gids, uid, umask, session, group = more
@@ -134,9 +140,16 @@ class _Server:
         self._one_at_a_time = threading.Lock()
         self._environment = _at_start(os.environ)
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(its.fileno())]
+        # what it found by PYTHONPATH, it could not tell from what each program is to find
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with its:
             self._process = subprocess.Popen(
-                command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT
+                command,
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd=ROOT,
+                env=env,
             )
         atexit.register(self._end)
 
@@ -167,7 +180,7 @@ def _server() -> _Server:
 
 
 def _at_start(env: Any) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(AT_START)}
+    return {name: value for name, value in env.items() if name.startswith(AT_START) and name != "PYTHONPATH"}
 
 
 def _inherited() -> dict[str, Any]:

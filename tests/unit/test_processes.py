@@ -126,6 +126,7 @@ def both(tmp_path):
 @pytest.mark.parametrize("session", [False, True])
 def test_a_forked_program_finds_what_a_real_one_finds(both, session, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:/tmp:somewhere")
     done = both(PROBE, "one", "--two", start_new_session=session)
     forked, real = (json.loads(each.stdout) for each in done)
     first, second = forked.pop("own"), real.pop("own")
@@ -202,7 +203,7 @@ async def test_a_forked_program_can_be_talked_to_and_ended(tmp_path):
 
 def test_what_a_program_has_left_to_itself_is_no_child_of_pytest(tmp_path):
     """A detached rack would be a zombie when it has ended, and `down` would wait for it."""
-    text = "import os\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\ninput()"
+    text = "import os\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\nos.read(0, 1)"
     (tmp_path / "told.py").write_text(text)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(processes.forked("told"), cwd=tmp_path, **pipes) as process:
