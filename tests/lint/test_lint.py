@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.rows import in_one_test
 
 from tests.lint import circles, citations, paths, reading
 from tests.lint.__main__ import ROOT, tracked
@@ -181,7 +182,7 @@ def test_no_two_differences_have_one_number() -> None:
     assert sorted(number for number in set(numbers) if numbers.count(number) > 1) == []
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@in_one_test("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
 def test_what_a_page_names_is_there(page: str) -> None:
     """Files in backticks, from the top of the repository, and links to other pages."""
     text = (ROOT / "docs" / page).read_text()

@@ -7,6 +7,7 @@
 import attrs
 import pytest
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.stub.hazards import DEFAULT, Hazard
 from sim_sled.campaign.explore import explore
@@ -38,8 +39,8 @@ QUICK = ("stop_before_start", "fails_unregistered")
 REDUCED = [prey for prey in PREY if by_profile(prey.name in QUICK, nightly=prey.name not in SLOW)]
 
 
-@pytest.mark.parametrize(("name", "on", "expectation"), SHOWN, ids=[row[0] for row in SHOWN])
-@pytest.mark.parametrize("seed", [1, 2, 20260821])
+@in_one_test(("name", "on", "expectation"), SHOWN, ids=[row[0] for row in SHOWN])
+@in_one_test("seed", [1, 2, 20260821])
 def test_the_expectation_fails_with_the_hazard_and_holds_without_it(name, on, expectation, seed):
     scenario = scenario_of(name)
     assert not play(scenario, seed, How(keep=False)).failures

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.incident.writing import Log
+from support.rows import in_one_test
 
 from sim_sled.incident import lines
 from sim_sled.incident.archives import Source
@@ -106,7 +107,7 @@ def test_leap_seconds_and_zones_of_any_kind_are_times(text, seconds):
     assert parse_time(text) == 1_787_562_000_000_000 + round(seconds * 1e6)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "9999-12-31T23:59:59-23:59",
