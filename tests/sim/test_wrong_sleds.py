@@ -7,7 +7,8 @@ import pytest
 from support.rows import in_one_test
 
 from sim_sled.cli.exploring import ExploreOptions, explore_file
-from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files, shrink_file
+from sim_sled.cli.scenario_commands import RunOptions, run_files, shrink_file
+from sim_sled.cli.traces import replay_file
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import INVARIANTS
 from sim_sled.play.run import How, play
