@@ -3,8 +3,8 @@
 `handle(input, now_us) -> effects` is the only door; `next_deadline_us()` says when to come with the next `Tick`.
 A refusal is raised as a `SledError` and has changed nothing.
 
-It is made of the sleds, a turn (turn.py) and the links between migrating VMMs (links.py). Over 500 lines: one function
-for each input.
+It is made of the sleds, a turn (turn.py) and the links between migrating VMMs (links.py).
+Over 500 lines: one function for each input.
 
 Read before: core/contract.py, core/links.py, core/sled.py.
 Read next: daemon/daemon.py, play/conductor.py, play/passage.py, play/virtual.py.
