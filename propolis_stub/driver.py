@@ -62,11 +62,12 @@ class Hazard(Flag):
     """Where the original hangs or aborts and we do what was intended, unless the hazard is switched on (PR 8)."""
 
     NONE = 0
-    MIGRATE_IN_START = auto()  # a migration popped while backends start aborts the process; else it waits for Running
-    RECONFIGURE_AT_HALT = (
-        auto()
-    )  # a reconfigure left at the halt blocks the rundown for ever; else it is answered 410
-    GUEST_EVENT_IN_START = auto()  # a guest event before the vCPUs run aborts the process; else it is refused
+    MIGRATE_IN_START = auto()
+    """A migration popped while backends start aborts the process; else it waits for Running."""
+    RECONFIGURE_AT_HALT = auto()
+    """A reconfigure left at the halt blocks the rundown for ever; else it is answered 410."""
+    GUEST_EVENT_IN_START = auto()
+    """A guest event before the vCPUs run aborts the process; else it is refused."""
 
 
 class Doing(IdentityEnum):

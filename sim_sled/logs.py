@@ -1,4 +1,4 @@
-"""Logs go to stderr: for people on a terminal, one Bunyan JSON object per line otherwise (product.md 5).
+"""Logs go to stderr: for people on a terminal, one Bunyan JSON object per line otherwise (`docs/daemon.md`).
 
 Nothing on the hot path logs: a request that goes well is a metric, not a line.
 

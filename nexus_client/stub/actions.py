@@ -61,6 +61,8 @@ class Situation(IdentityEnum):
 
 
 class Action(IdentityEnum):
+    """What is judged by the public state: a column of the table (NX 4.2)."""
+
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"

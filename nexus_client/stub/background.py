@@ -25,6 +25,7 @@ from nexus_client.types import MIGRATION_TERMINAL, SledVmmState
 
 
 def period_us(config: Config, task: Task) -> int | None:
+    """How long a task rests between two rounds; None: it only comes when it is woken."""
     match task:
         case Task.WATCHER:
             return config.watcher_period_us
@@ -171,6 +172,7 @@ def update(ctx: Context) -> None:
 
 
 def seems_due(ctx: Context, row: Instance) -> bool:
+    """Whether the updater finds this instance: its active VMM is over, or a side of its migration is (NX 5.4 #3)."""
     active = ctx.records.active_vmm(row)
     if active is not None:
         if active.state is VmmDbState.DESTROYED:

@@ -20,7 +20,7 @@ TIMELINE_MAX: Final = 2_000
 
 
 class SagaMode(IdentityEnum):
-    """When sagas run (issue 4): the intermediate public states show in the last two."""
+    """When sagas run: the intermediate public states show in the last two."""
 
     INLINE = "inline"
     """Every node at once; a report's update saga has ended when `handle` returns (but the answer never waits for

@@ -68,6 +68,8 @@ class Watch:
 
 @attrs.define(eq=False)
 class Context:
+    """One Nexus: see the module. Times in microseconds since the Unix epoch."""
+
     config: Config
     behaviour: Behaviour
     programs: Mapping[SagaKind, Program]

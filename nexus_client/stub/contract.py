@@ -46,7 +46,7 @@ class SledGot(Struct, frozen=True):
 
 class CreateInstance(Struct, frozen=True):
     """A user creates an instance. `memory` in bytes. `sled_id` pins its starts to one sled while that
-    is in service (not in the original).
+    is in service (not in the original); `then_sled_ids`: each start after the first to the next of these.
     """
 
     ticket: int
@@ -60,6 +60,7 @@ class CreateInstance(Struct, frozen=True):
     auto_restart_cooldown_us: int | None = None
     uses_local_storage: bool = False
     sled_id: UUID | None = None
+    then_sled_ids: tuple[UUID, ...] = ()
     project: str = "default"
     silo: str = "default"
 
@@ -228,6 +229,8 @@ class NoConnection(Struct, frozen=True):
 
 
 class TimedOut(Struct, frozen=True):
+    """No answer within the sled's time-out."""
+
     text: str = "timed out"
 
 
@@ -241,6 +244,8 @@ Outcome: TypeAlias = Answered | ErrorAnswered | NoConnection | TimedOut | Malfor
 
 
 class SledAnswered(Struct, frozen=True):
+    """What came of a call to a sled (`CallSled`)."""
+
     call_id: int
     outcome: Outcome
 

@@ -41,6 +41,13 @@ def pinned(ctx: Scope, instance: Instance) -> UUID | None:
     return None if sled is not None and sled.policy != "in_service" else instance.pinned_sled_id
 
 
+def next_pin(ctx: Scope, instance: Instance) -> None:
+    """A start has its sled: the one after it is pinned to the next of the list, if there is one."""
+    if instance.then_sled_ids:
+        following, *rest = instance.then_sled_ids
+        ctx.records.put_instance(replace(instance, pinned_sled_id=following, then_sled_ids=tuple(rest)))
+
+
 def choose_sled(ctx: Scope, instance: Instance, wanted: UUID | None) -> Sled:
     """A sled with room, or 507; an unknown wanted one is no candidate (NX 4.2)."""
     records = ctx.records

@@ -81,6 +81,8 @@ queued reboot does show `stopping, rebooting, running` (SA 2.3: the queue goes o
 
 @attrs.frozen
 class Violation:
+    """A property that does not hold: its number in NX 7, and of what."""
+
     prop: int
     text: str
 

@@ -6,6 +6,8 @@ database: what must change together is in one row, or the constraint fails in be
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
 (NX 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
+Over 500 lines: the rows, and what is asserted when each is written.
+
 Read before: stub/contract.py.
 Read next: stub/auto_restart.py, stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
 stub/properties.py, stub/public_state.py, stub/sagas/lock.py, stub/sagas/state.py, stub/scope.py,
@@ -111,7 +113,9 @@ NOT_ON_A_SLED: Final = frozenset({VmmDbState.CREATING, VmmDbState.SAGA_UNWOUND, 
 
 
 class Instance(Struct, frozen=True):
-    """The user's VM. Times in microseconds; `ordinal` numbers instances in order of creation."""
+    """The user's VM. Times, here and in all rows, in microseconds since the Unix epoch, `memory` in bytes; `ordinal`
+    numbers instances in order of creation.
+    """
 
     id: UUID
     ordinal: int
@@ -137,6 +141,7 @@ class Instance(Struct, frozen=True):
     time_last_auto_restarted: int | None = None
     uses_local_storage: bool = False
     pinned_sled_id: UUID | None = None
+    then_sled_ids: tuple[UUID, ...] = ()
     time_deleted: int | None = None
 
 
@@ -162,6 +167,8 @@ class Vmm(Struct, frozen=True):
 
 
 class Migration(Struct, frozen=True):
+    """An instance on its way from one VMM to another; each side has a state and a generation, as its sled tells."""
+
     id: UUID
     instance_id: UUID
     source_propolis_id: UUID
@@ -206,6 +213,8 @@ class Sled(Struct, frozen=True):
 
 
 class Reservation(Struct, frozen=True):
+    """What a VMM has of a sled: hardware threads, and bytes of its reservoir."""
+
     vmm_id: UUID
     sled_id: UUID
     instance_id: UUID

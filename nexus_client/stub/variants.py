@@ -1,8 +1,7 @@
-"""Deliberately wrong variants of Nexus, for testing tests and other people's checkers (issue 4).
+"""Deliberately wrong variants of Nexus, for testing tests and other people's checkers.
 
-Each differs from `Behaviour` in one judgement; `breaks` names the properties of NX 7 that fail with it. A run
-with
-a variant says so in its start message: nothing that follows is how Nexus behaves.
+Each differs from `Behaviour` in one judgement; `breaks` names the properties of NX 7 that fail with it. A run with a
+variant says so in its start message: nothing that follows is how Nexus behaves.
 """
 
 # A variant overrides a judgement and mostly does not look at what it should have looked at.

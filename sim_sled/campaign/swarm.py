@@ -146,7 +146,7 @@ def _fleet(scenario: Scenario, family: Family | None, draws: Draws) -> Fleet:
         or fleet.overrides
         or any(rule.for_.names_sleds() for rule in scenario.rules)
         or any(load.migrate is not None and load.migrate.to != "any" for load in scenario.load)
-        or any(load.create is not None and load.create.sled is not None for load in scenario.load)
+        or any(load.create is not None and load.create.sled for load in scenario.load)
     )
     least = fleet.sleds if named else 1
     counts = sorted({least, max(least, fleet.sleds // 2), fleet.sleds, fleet.sleds, fleet.sleds + 1, fleet.sleds + 2})

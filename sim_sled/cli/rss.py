@@ -1,6 +1,6 @@
 """The `--rss-*` options of the original, and what goes with them, as one value (SR 6; SA 1.6).
 
-Read before: core/handoff/wishes.py. Read next: cli/main.py, cli/handoff.py.
+Read before: core/handoff/wishes.py. Read next: cli/handoff.py, cli/serve.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What several commands read about sleds from their command line.
 
-Read before: cli/surface.py. Read next: cli/handoff.py, cli/main.py, cli/up.py.
+Read before: cli/surface.py. Read next: cli/handoff.py, cli/serve.py, cli/up.py.
 """
 
 from __future__ import annotations

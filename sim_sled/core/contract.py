@@ -2,7 +2,7 @@
 
 A request carries a `ticket` (any int that the shell chose, unique while it waits). Each ticket is answered by
 exactly one `Reply`, usually among the effects of the same call; a refusal that is known at once is raised as a
-`SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (product.md 4).
+`SledError` instead and changes nothing. Only pokes answer later: when Nexus acknowledged (SA 2.9).
 
 Read before: core/errors.py.
 Read next: core/rack.py, core/rules.py, core/turn.py, daemon/reporting.py, play/wrong_sleds.py.

@@ -49,7 +49,7 @@ class ChannelFull(SledError):
 
 
 class NexusUnreachable(SledError):
-    """503: a poke was carried out, but Nexus did not acknowledge in time (product.md 4)."""
+    """503: a poke was carried out, but Nexus did not acknowledge in time (`docs/fidelity.md`, D18)."""
 
 
 class Internal(SledError):

@@ -37,6 +37,10 @@ class Kind(IdentityEnum):
 
 
 class Happening(Struct, frozen=True):
+    """One thing that has happened. `at_us`: since the Unix epoch; `propolis_id` None: to the sled itself; `data`: as
+    `Kind` says.
+    """
+
     at_us: int
     sled_id: UUID
     propolis_id: UUID | None

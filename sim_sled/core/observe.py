@@ -42,7 +42,7 @@ VMM_STATE: Final[Mapping[InstanceState, VmmState]] = {
     _P.MIGRATING: _S.MIGRATING,
     _P.FAILED: _S.FAILED,
     _P.DESTROYED: _S.DESTROYED,
-    # REPAIRING is missing on purpose: it is rejected, never converted (product.md 2.3)
+    # REPAIRING is missing on purpose: it is rejected, never converted (`docs/fidelity.md`, D01)
 }
 
 MIGRATION_STATE: Final[Mapping[MigrationPhase, MigrationState]] = dict.fromkeys(

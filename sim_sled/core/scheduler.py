@@ -23,6 +23,8 @@ class Actor(Protocol):
 
 @attrs.define(eq=False)
 class Scheduler:
+    """See the module. Times in microseconds since the Unix epoch."""
+
     _heap: list[tuple[int, int, Actor]] = attrs.field(factory=list)
     _count: int = 0
 

@@ -1,4 +1,4 @@
-"""Why a VMM is where it is: what was asked, what it waits for, what Nexus acknowledged last (product.md 2.6)."""
+"""Why a VMM is where it is: what was asked, what it waits for, what Nexus acknowledged last."""
 
 from __future__ import annotations
 

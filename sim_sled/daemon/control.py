@@ -1,7 +1,9 @@
 """The control API of a daemon: what is going on, and faults on demand. Its own listener, never Nexus's.
 
-Loopback by default; beyond it a token is required (product.md 4). `OPERATIONS`, at the end, is all of it; who may use
-it, and how errors look, says nexus_client/dropshot/control.py.
+Loopback by default; beyond it a token is required. `OPERATIONS`, at the end, is all of it; who may use it, and how
+errors look, says nexus_client/dropshot/control.py.
+
+Over 500 lines: one function for each operation, and its row.
 
 Read before: daemon/companion_faults.py, daemon/control_answers.py, daemon/daemon.py, daemon/looking.py,
 daemon/metrics.py, daemon/page.py, daemon/page_api.py, daemon/sled_facts.py, daemon/snapshot.py,

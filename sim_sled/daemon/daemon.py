@@ -7,6 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
+Over 500 lines: whatever goes into the rack or comes out of it meets the world here, in one turn. What can stand apart
+does: listening, reporting, saying, looking, pausing.
+
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
 daemon/listening.py, daemon/options.py, daemon/pausing.py, daemon/reporting.py, daemon/saying.py, daemon/snapshot.py,
 daemon/state_dir.py, daemon/taking_up.py, http/blobs.py, play/passage.py.
@@ -303,8 +306,8 @@ class Daemon:
 
     def _take_up(self, folder: Path) -> None:
         """Go on from where an earlier daemon stopped. Raises `BadStateDir`."""
-        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- same
-        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- only who keeps state looks at it at start
+        from sim_sled.core.companions import Companions as Area  # noqa: PLC0415 -- only who keeps state needs it here
+        from sim_sled.core.inventory import Inventory  # noqa: PLC0415 -- same
         from sim_sled.daemon.taking_up import take_up  # noqa: PLC0415 -- same
 
         self._state_dir = StateDir(folder)
@@ -662,7 +665,10 @@ class Daemon:
         self._log.warning("only a model of Nexus can do this", action=type(effect).__name__)
 
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
-        whom = {} if who is None else {"vmm": who.short, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
+        whom = {}
+        if who is not None:
+            vmm = self.look.sightings.short_of(who.propolis_id)
+            whom = {"vmm": vmm, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
         self._log.info(text, kind=kind, sled=sled, at_us=self.clock.now_us(), **whom)
 
     def carried(self, call: Call, ending: Carried | Refused, _who: Subject | None, /) -> None:

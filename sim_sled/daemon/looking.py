@@ -3,7 +3,7 @@
 One place for the control API, `sim-sled up` and the pytest plugin.
 
 Read before: daemon/daemon.py, daemon/sightings.py, play/events.py.
-Read next: daemon/control.py, daemon/page.py, daemon/small_rack.py.
+Read next: daemon/control.py, daemon/event_feed.py, daemon/page.py, daemon/small_rack.py.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ NEAR: Final = 0.75
 """How like two names are then: one wrong letter of four."""
 LISTED_MAX: Final = 10
 """VMMs that an error names."""
+NONE_YET: Final = "there are none yet"
+NOT_TAKEN: Final = "has no VMM"
+"""What is said of who is nobody: the least, and the most."""
 
 
 class NobodyMeant(LookupError):
@@ -86,9 +89,8 @@ class Looking:
     def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
         event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
-        if who is not None:  # the rules count those too whose registration was refused
-            seen = self.sightings.get(who.propolis_id)
-            event = replace(event, ordinal="" if seen is None else seen.short)
+        if who is not None:
+            event = replace(event, ordinal=self.sightings.short_of(who.propolis_id))
         self.number += 1
         self.happenings.append((self.number, event, None))
         self._changed.set()
@@ -137,7 +139,7 @@ class Looking:
         if refused:
             raise NobodyMeant(refused, several=False)
         shown = [f"{s.short} {s.hostname} {s.propolis_id}" for s in (found or self.sightings.all())[:LISTED_MAX]]
-        listed = ", ".join(shown) or "there are none yet"
+        listed = ", ".join(shown) or NONE_YET
         raise NobodyMeant(
             f"{'several VMMs are' if found else 'no VMM is'} called {who!r}: {listed}", several=bool(found)
         )
@@ -149,7 +151,7 @@ class Looking:
         if last is None or self.sightings.get(last.propolis_id) is not None:
             return ""
         asked = f"{last.sled.name} was asked to register {last.propolis_id} and has not taken it"
-        return ". ".join([f"{last.hostname} has no VMM: {asked}", *map(_said, last.notes)])
+        return ". ".join([f"{last.hostname} {NOT_TAKEN}: {asked}", *map(_said, last.notes)])
 
     # ---- what and why
 

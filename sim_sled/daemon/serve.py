@@ -1,4 +1,4 @@
-"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file (product.md 5).
+"""One daemon as a process: `sim-sled serve`. Signals, exit codes and the port file.
 
 Read before: companions/handoff.py, daemon/judging.py, daemon/loop.py. Read next: daemon/worker.py.
 """
@@ -177,7 +177,7 @@ def _judging(
 
 def say_what_is_left_out(daemon: Daemon, *, model: bool, judged: bool) -> None:
     """What of its scenario this daemon does not do, a line each."""
-    from sim_sled.daemon.judging import cannot  # noqa: PLC0415 -- same
+    from sim_sled.daemon.judging import cannot  # noqa: PLC0415 -- most daemons have no scenario
 
     for sentence in cannot(daemon.engine.scenario, len(daemon.rack.sleds), model=model, judged=judged):
         logs.get("scenario").warning(sentence)
@@ -193,7 +193,7 @@ def _concluded(judging: Judging, serving: ServeOptions) -> int:
 
 def conclude(judging: Judging, shown: str, out: Path) -> int:
     """Writes the verdict, and says it; returns the exit code: 1 if something that was expected was not so."""
-    from sim_sled.daemon.judging import verdict  # noqa: PLC0415 -- same
+    from sim_sled.daemon.judging import verdict  # noqa: PLC0415 -- most daemons judge nothing
 
     try:
         told, good = verdict(judging, shown, out, judging.elapsed_us / 1e6)

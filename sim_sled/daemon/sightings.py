@@ -124,6 +124,11 @@ class Sightings:
     def get(self, propolis_id: UUID) -> Sighting | None:
         return self._of.get(propolis_id)
 
+    def short_of(self, propolis_id: UUID) -> str:
+        """As it is called here; "" of one that no sled has taken, which rules know and count, too."""
+        seen = self._of.get(propolis_id)
+        return "" if seen is None else seen.short
+
     def named(self, who: str) -> list[Sighting]:
         """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host
         name, or an ordinal (`v17`). Of an instance, the newest VMM that is there (after a migration that failed: its

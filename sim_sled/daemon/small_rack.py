@@ -383,7 +383,7 @@ class SmallRack:
     # ---- looking
 
     def meant(self, who: Who) -> Sighting:
-        """The VMM that is meant; of an instance its newest. Raises `NobodyMeant`."""
+        """The VMM that is meant (`Sightings.named`). Raises `NobodyMeant`."""
         return who if isinstance(who, Sighting) else self.daemon.look.meant(_key(who))
 
     async def expect(self, who: Who, state: str, *, within_s: float, since_us: int | None = None) -> Sighting:

@@ -37,6 +37,7 @@ class Facts:
 
 
 def facts_of(subject: Subject) -> Facts:
+    """Those of a VMM, as it is now."""
     return Facts(
         subject.sled.name,
         (subject.short, str(subject.propolis_id)),

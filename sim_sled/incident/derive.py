@@ -4,12 +4,13 @@ Each entry carries the lines it rests on and, where something was concluded or i
 Rules mean host names, never ids: ids differ in a replay.
 
 Read before: incident/departures.py, incident/life.py, incident/migrations.py, incident/sheet.py,
-incident/timeline.py. Read next: incident/importing.py, incident/writing.py.
+incident/silences.py, incident/timeline.py. Read next: incident/importing.py, incident/writing.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -35,6 +36,7 @@ from sim_sled.incident.life import (
 )
 from sim_sled.incident.migrations import add_unseen_sides
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
+from sim_sled.incident.silences import HOUR_US
 from sim_sled.incident.timeline import ELSEWHERE, TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
@@ -173,6 +175,13 @@ class _Deriver:
         else:
             began = begins.described or begins.registered
             why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
+            asked = [
+                user
+                for user in self.incident.users
+                if user.verb == "create" and user.status < 400 and 0 <= begins.first_us() - user.at_us <= _WISH_US
+            ]
+            if len(asked) == 1:
+                why.insert(0, at(asked[0].where, f"POST, {asked[0].status}"))
             self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
         for user in instance.users:
             self._user(instance, user)
@@ -182,9 +191,9 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
-        host = self._began_on(instance)
-        if host is not None and len(self.draft.hosts) > 1:
-            more += f", sled: {host}"
+        on = self._started_on(instance)
+        if on and len(self.draft.hosts) > 1:
+            more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
@@ -205,6 +214,17 @@ class _Deriver:
         """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
         placed = (vmm for vmm in instance.vmms if not vmm.is_noise and not is_target(vmm))
         return next((self.draft.hosts.get(vmm.sled) for vmm in placed), None)
+
+    def _started_on(self, instance: Instance) -> list[str]:
+        """The sled of each of its starts in their order; of one that nobody tells, the one before."""
+        found: list[str] = []
+        for vmm in instance.vmms:
+            if not vmm.is_noise and not is_target(vmm):
+                known = self.draft.hosts.get(vmm.sled)
+                found += [known] if known is not None else found[-1:]
+        while len(found) > 1 and found[-1] == found[-2]:
+            found.pop()
+        return found
 
     def _wish(self, instance: Instance, verb: str, at_us: int, why: list[str], doubt: tuple[str, ...] = ()) -> None:
         """What somebody wants of a VM; not before what it came after in the logs has happened in the replay, too."""
@@ -261,14 +281,11 @@ class _Deriver:
         self, instance: Instance, target: Vmm | None, at_us: int, why: str, doubt: tuple[str, ...] = ()
     ) -> None:
         host = None if target is None else self.draft.hosts.get(target.sled)
-        moved = [
-            v
-            for v in instance.vmms
-            if is_target(v) and target is not None and v.first_us() < target.first_us() and first(v, "running")
-        ]
-        is_on = self.draft.hosts.get(moved[-1].sled) if moved else self._began_on(instance)
-        if host == is_on:  # a start meanwhile was elsewhere, which a replay does not know
-            host = None
+        if target is not None:
+            i = instance.vmms.index(target)
+            is_on = self.draft.hosts.get(_active_before(instance, i).sled) if i else None
+            if host == is_on:  # whatever the logs mean, a migration is to another sled
+                host = None
         to = "" if host is None else f", to: {host}"
         ready_us, late = self._pushed(instance, "migrate", at_us)
         action = f"migrate: {{hostname: {word(instance.shown)}{to}}}"
@@ -483,6 +500,7 @@ class _Deriver:
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
+        draft.notes += incident.era.notes()
         for host, skew in sorted(incident.skews.items()):
             if host == (incident.sleds[0] if incident.sleds else ""):
                 continue
@@ -500,6 +518,11 @@ class _Deriver:
                     f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
+        for silence in incident.shortened.silences:
+            draft.doubts.append(
+                f"From {_moment(silence.from_us)} to {_moment(silence.to_us)} nothing is told: several incidents? "
+                f"It is played as {silence.kept_us // HOUR_US} h; --since and --until take one of them."
+            )
         for host in sorted(incident.booted_1986):
             draft.doubts.append(
                 f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
@@ -518,8 +541,11 @@ class _Deriver:
             draft.doubts.append(
                 f"{lost.where}: the logger dropped {counted(lost.count, 'line')}; what is missing near may be there."
             )
-        for noted in incident.noted[:_NOTED_MAX]:
-            draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
+        times = Counter(noted.text for noted in incident.noted)
+        firsts = {noted.text: noted for noted in reversed(incident.noted)}
+        for noted in sorted(firsts.values(), key=lambda each: each.at_us)[:_NOTED_MAX]:
+            again = f" ({times[noted.text]} x)" if times[noted.text] > 1 else ""
+            draft.notes.append(f"{noted.where}: {noted.text}{again}: no action of a sled plays that.")
         if 0 < incident.nexuses < len(incident.peers):
             draft.doubts.append(
                 f"{len(incident.peers)} Nexuses asked these sleds for VMMs, and logs of {incident.nexuses} are here: "
@@ -543,6 +569,11 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _moment(us: int) -> str:
+    """A time of the logs, to the second."""
+    return f"{datetime.fromtimestamp(us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _first_word(vmm: Vmm) -> Fact:

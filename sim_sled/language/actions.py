@@ -1,19 +1,18 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
-Read before: language/record.py.
+Over 500 lines: declarations, each with its sentences of the reference page.
+
+Read before: language/knobs.py, language/record.py.
 Read next: daemon/sled_facts.py, engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Final
-from uuid import UUID
 
 import attrs
 
-from sim_sled.core.crucible.values import RegionState
 from sim_sled.language.distribution import Distribution, Fixed
 from sim_sled.language.field_types import (
     BAD,
@@ -24,7 +23,6 @@ from sim_sled.language.field_types import (
     Many,
     Mapped,
     OneOf,
-    Parsed,
     Reader,
     Texts,
     duration,
@@ -33,11 +31,20 @@ from sim_sled.language.field_types import (
     slug,
     text,
 )
-from sim_sled.language.figures import FOREVER, SHARE_ONE, BadValue, clip
+from sim_sled.language.figures import FOREVER, SHARE_ONE
+from sim_sled.language.knobs import (
+    DATASET_KIND,
+    NUMBER,
+    OVERRIDE,
+    REGION,
+    REGION_STATE,
+    SLOT,
+    CrucibleKnobs,
+    PantryKnobs,
+)
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.record import Located, Struct, f
 from sim_sled.language.words import (
-    DATASET_KINDS,
     PHASES,
     POOL_HEALTH,
     PUBLISHED_STATES,
@@ -360,93 +367,6 @@ class Guest(Action):
     event: str = f(OneOf(("halt", "reset", "triple-fault"), "E111", "event"), "What it does.", codes="E241")
 
 
-_region_state = OneOf(tuple(each.value for each in RegionState), "E111", "state of a region")
-
-
-@attrs.frozen
-class CrucibleKnobs(Located):
-    """How the Crucible agents of a sled work; what is not said stays as it is."""
-
-    born: str | None = f(
-        _region_state,
-        "What a new region becomes; `requested`: it never becomes anything else.",
-        default=None,
-        words="-",
-    )
-    create: int | None = f(duration(), "How long creating a region takes.", default=None, words="-")
-    delete: int | None = f(duration(), "... deleting one.", default=None, words="-")
-    run: int | None = f(duration(), "... running a snapshot.", default=None, words="-")
-    run_fails: bool | None = f(Boolean(), "Running snapshots fail instead of running.", default=None, words="-")
-    delete_fails: bool | None = f(Boolean(), "Regions fail instead of going.", default=None, words="-")
-    ports: int | None = f(Integer(0, 50), "Ports for regions and running snapshots.", default=None, words="-")
-
-    def knobs(self) -> dict[str, object]:
-        """As the agent calls them; only those that are said."""
-        named = {
-            "born": None if self.born is None else RegionState(self.born),
-            "create_us": self.create,
-            "delete_us": self.delete,
-            "run_us": self.run,
-            "run_fails": self.run_fails,
-            "delete_fails": self.delete_fails,
-            "ports": self.ports,
-        }
-        return {name: value for name, value in named.items() if value is not None}
-
-
-@attrs.frozen
-class PantryKnobs(Located):
-    """How the Crucible pantry of a sled works; what is not said stays as it is."""
-
-    activates: bool | None = f(Boolean(), "False: no volume ever becomes active.", default=None, words="-")
-    attach: int | None = f(duration(), "How long attaching a volume takes.", default=None, words="-")
-    jobs_ok: bool | None = f(Boolean(), "False: jobs fail.", default=None, words="-")
-    job: int | None = f(duration(), "How long a job takes.", default=None, words="-")
-    replace: int | None = f(duration(), "... replacing a region of a volume.", default=None, words="-")
-    crashed: bool | None = f(
-        Boolean(), "It answers nobody, and its volumes and jobs are gone.", default=None, words="-"
-    )
-
-    def knobs(self) -> dict[str, object]:
-        """As the pantry calls them; only those that are said."""
-        named = {
-            "activates": self.activates,
-            "attach_us": self.attach,
-            "jobs_ok": self.jobs_ok,
-            "job_us": self.job,
-            "replace_us": self.replace,
-            "crashed": self.crashed,
-        }
-        return {name: value for name, value in named.items() if value is not None}
-
-
-_number = Integer(1, 64)
-_slot = OneOf(("a", "b"), "E111", "slot")
-
-
-def _parse_override(word: str) -> str:
-    if word == "none":
-        return word
-    try:
-        return str(UUID(word))
-    except ValueError:
-        raise BadValue("E111", f"'{clip(word)}' is no UUID, nor none") from None
-
-
-def _parse_region(word: str) -> str:
-    if re.fullmatch("[1-9][0-9]{0,5}", word):
-        return word
-    try:
-        return str(UUID(word))
-    except ValueError:
-        raise BadValue("E111", f"'{clip(word)}' is neither the number of a region nor its UUID") from None
-
-
-_override = Parsed("UUID or `none`", _parse_override)
-_region = Parsed("number or UUID", _parse_region, plain_number=True)
-_dataset_kind = OneOf(DATASET_KINDS, "E111", "kind of dataset")
-
-
 @attrs.frozen
 class SetFacts(Action):
     """Facts of a sled beside its VMMs; what is not said stays as it is. They hold until they are set again.
@@ -462,25 +382,25 @@ class SetFacts(Action):
     )
     time_synchronized: bool | None = f(Boolean(), "Whether NTP has the time.", default=None, words="-")
     missing_disks: tuple[int, ...] | None = f(
-        Many(_number, "numbers", may_be_empty=True), "Disks that are not in the sled.", default=None, words="-"
+        Many(NUMBER, "numbers", may_be_empty=True), "Disks that are not in the sled.", default=None, words="-"
     )
     pools: tuple[tuple[int, str], ...] | None = f(
-        Mapped(_number, OneOf(POOL_HEALTH, "E111", "health"), "a mapping of number to health"),
+        Mapped(NUMBER, OneOf(POOL_HEALTH, "E111", "health"), "a mapping of number to health"),
         "What the inventory says of the health of pools.",
         default=None,
         words="-",
     )
     pool_sizes: tuple[tuple[int, int], ...] | None = f(
-        Mapped(_number, size(), "a mapping of number to size"), "How large pools are.", default=None, words="-"
+        Mapped(NUMBER, size(), "a mapping of number to size"), "How large pools are.", default=None, words="-"
     )
     disks: tuple[tuple[int, str], ...] | None = f(
-        Mapped(_number, text("text", 200), "a mapping of number to text"),
+        Mapped(NUMBER, text("text", 200), "a mapping of number to text"),
         "Disks that cannot be managed, and why.",
         default=None,
         words="-",
     )
     datasets: tuple[tuple[str, str], ...] | None = f(
-        Mapped(_dataset_kind, text("text", 200), "a mapping of kind to text"),
+        Mapped(DATASET_KIND, text("text", 200), "a mapping of kind to text"),
         "Datasets that cannot be made, by kind, and why.",
         default=None,
         words="-",
@@ -495,17 +415,17 @@ class SetFacts(Action):
         Boolean(), "Datasets that leave the configuration cannot be destroyed.", default=None, words="-"
     )
     boot_slot: str | None = f(
-        _slot, "The M.2 disk that the sled booted from: after a reboot another.", default=None, words="-"
+        SLOT, "The M.2 disk that the sled booted from: after a reboot another.", default=None, words="-"
     )
     boot_disk: str | None = f(text("text", 200), "Why the boot disk is not known.", default=None, words="-")
     slots: tuple[tuple[str, str], ...] | None = f(
-        Mapped(_slot, text("text", 200), "a mapping of `a` or `b` to text"),
+        Mapped(SLOT, text("text", 200), "a mapping of `a` or `b` to text"),
         "Host phase 2 slots that can be neither read nor written, and why.",
         default=None,
         words="-",
     )
     mupdate_override: str | None = f(
-        _override, "The MUPdate override on its disks, or `none`.", default=None, words="-"
+        OVERRIDE, "The MUPdate override on its disks, or `none`.", default=None, words="-"
     )
     services: tuple[tuple[str, str], ...] | None = f(
         Mapped(text("name", 200), OneOf(SMF_STATES, "E111", "state of a service"), "a mapping of name to state"),
@@ -519,7 +439,7 @@ class SetFacts(Action):
     )
     m2_disks: int | None = f(Integer(0, 2), "M.2 disks that take artifacts.", default=None, words="-")
     unmounted: tuple[str, ...] | None = f(
-        Many(_dataset_kind, "kinds", may_be_empty=True),
+        Many(DATASET_KIND, "kinds", may_be_empty=True),
         "Kinds of datasets that are not mounted: their bundles cannot be reached.",
         default=None,
         words="-",
@@ -541,14 +461,14 @@ class SetFacts(Action):
     )
     crucible: CrucibleKnobs | None = f(Struct(CrucibleKnobs), "Its Crucible agents.", default=None, words="-")
     regions: str | tuple[tuple[str, str], ...] | None = f(
-        Either(_region_state, Mapped(_region, _region_state, "a mapping of number or id to state")),
+        Either(REGION_STATE, Mapped(REGION, REGION_STATE, "a mapping of number or id to state")),
         "The state that all its regions take, or single ones: by id, or by number in the order of the datasets, then "
         "of their making.",
         default=None,
         words="-",
     )
     broken_downstairs: tuple[tuple[str, int], ...] | None = f(
-        Mapped(_region, duration(forever=True), "a mapping of number or id to duration"),
+        Mapped(REGION, duration(forever=True), "a mapping of number or id to duration"),
         "Regions whose downstairs stops now, named as in `regions`, and how long its repair takes; `forever`: it is "
         "given up, and the region fails. Whoever writes to it tells Nexus: stopped, repair, progress, finished.",
         default=None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -239,10 +240,17 @@ def _hostnames(s: Scenario) -> frozenset[str] | None:
         for made, count in ((entry.create, entry.create and entry.create.count), (entry.churn, 200)):
             if made is not None and made.hostname is not None:
                 rounds = 1 if entry.every is None else 20
-                names.update(numbered(made.hostname, n) for n in range(1, min(int(count or 1) * rounds, 20_000) + 1))
+                names |= _numbered(
+                    made.hostname, min(int(count or 1) * rounds, 20_000) if "{n" in made.hostname else 1
+                )
                 if len(names) > HOSTNAMES_MAX:
                     return None
     return frozenset(names)
+
+
+@lru_cache(8)  # a swarm reads thousands of scenarios with the same users
+def _numbered(hostname: str, count: int) -> frozenset[str]:
+    return frozenset(numbered(hostname, n) for n in range(1, count + 1))
 
 
 def _selectors(s: Scenario) -> list[tuple[Selector, Mark]]:
@@ -360,8 +368,10 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         many = create.count > 1 or entry.has("every")
         if many and "{n" not in create.hostname:
             problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
-    if create is not None and create.sled is not None and create.sled not in sleds:
-        problems.add("E262", create.mark("sled"), f"no sled '{create.sled}'{hint(create.sled, sleds)}")
+    if create is not None:
+        for sled in create.sled:
+            if sled not in sleds:
+                problems.add("E262", create.mark("sled"), f"no sled '{sled}'{hint(sled, sleds)}")
     if churn is not None:
         weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
         if not any(weights):

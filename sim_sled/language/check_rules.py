@@ -51,6 +51,9 @@ _FATES: Final = {
 
 
 def check_rules(s: Scenario, sleds: frozenset[str], problems: Problems) -> None:
+    """What is wrong with the rules of a scenario beyond their fields: names, triggers, actions that these do not
+    bear, circles of rules. `sleds`: names that there are.
+    """
     first: dict[str, Mark] = {}
     manuals = {r.when.manual for r in s.rules if r.when is not None and r.when.manual}
     known = _Known(s, sleds, {*manuals}, problems)

@@ -2,7 +2,7 @@
 
 A declared field carries its kind, its sentence of documentation, its unit and default (by the kind) and its codes.
 
-Read next: language/actions.py.
+Read next: language/actions.py, language/knobs.py.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import json
 from typing import Final
 
 from sim_sled.language import schema as language
-from sim_sled.language.actions import ACTIONS, Action, CrucibleKnobs, PantryKnobs
+from sim_sled.language.actions import ACTIONS, Action
 from sim_sled.language.codes import CODES
+from sim_sled.language.knobs import CrucibleKnobs, PantryKnobs
 from sim_sled.language.presets import PRESETS
 from sim_sled.language.record import DEFINITIONS, FACTORY, FieldInfo, Located, fields_of, refer
 from sim_sled.language.schema import Scenario

@@ -363,10 +363,11 @@ class Create(Located):
     silo: str | None = f(text("name", 63), "Silo.", default=None, words="`default`")
     start: bool = f(Boolean(), "Start them.", default=True)
     spread: int = f(duration(), "Spread evenly over that time.", default=0, words="0s")
-    sled: str | None = f(
-        text("sled"),
-        "Each start is on this sled while it is in service; a Nexus of your own places them itself.",
-        default=None,
+    sled: tuple[str, ...] = f(
+        Many(text("sled"), "sleds"),
+        "Each start is on this sled while it is in service, of a list the second start on the second one, and so on; "
+        "a Nexus of your own places them itself.",
+        default=(),
         words="where there is room",
         codes="E262",
     )

@@ -179,7 +179,7 @@ def end_workers(pool: ProcessPoolExecutor) -> None:
     # write the rest. This process holds one, too.
     results = getattr(pool, "_result_queue", None)  # the pool has no word for it before Python 3.14
     if results is not None:
-        results._writer.close()  # noqa: SLF001 -- same
+        results._writer.close()  # noqa: SLF001 -- nor has its queue
 
 
 @contextlib.contextmanager

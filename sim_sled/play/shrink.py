@@ -74,7 +74,7 @@ def size_of(s: Scenario) -> tuple[int, ...]:
     parts += sum(bool(getattr(load.churn, verb)) for load in s.load if load.churn is not None for verb in _VERBS)
     parts += sum(getattr(load, load.action()) != EVERYTHING for load in s.load if load.action() in _CHOOSING)
     parts += sum(load.migrate is not None and load.migrate.to != "any" for load in s.load)
-    parts += sum(load.create is not None and load.create.sled is not None for load in s.load)
+    parts += sum(len(load.create.sled) for load in s.load if load.create is not None)
     ends = sum((load.at or 0) + (load.to or 0) for load in s.load)
     return s.fleet.sleds, made, parts, ends
 
@@ -365,8 +365,9 @@ def _named_alone(load: Load, names: list[str]) -> Iterator[Load]:
 def _smaller_load(load: Load) -> Iterator[Load]:
     if load.create is not None:
         count = load.create.count
-        if load.create.sled is not None:
-            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=None))
+        if load.create.sled:
+            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=()))
+            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=load.create.sled[:-1]))
         for fewer in sorted({1, 2, 3, count // 2, count - 1}):
             if 0 < fewer < count:
                 yield attrs.evolve(load, create=attrs.evolve(load.create, count=fewer))

@@ -198,10 +198,10 @@ class Users:
         start: bool,
         project: str | None = None,
         silo: str | None = None,
-        sled: str | None = None,
+        sled: tuple[str, ...] = (),
     ) -> None:
         world = self.world
-        pinned = None if sled is None else world.engine.cast.sleds[sled].id
+        pinned = [world.engine.cast.sleds[each].id for each in sled]
 
         def item(ticket: int) -> nx.CreateInstance:
             return nx.CreateInstance(
@@ -213,7 +213,8 @@ class Users:
                 start,
                 project=project or "default",
                 silo=silo or "default",
-                sled_id=pinned,
+                sled_id=next(iter(pinned), None),
+                then_sled_ids=tuple(pinned[1:]),
             )
 
         world.ask(item, self._answered(f"create {hostname}", creates=True))

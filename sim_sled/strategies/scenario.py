@@ -315,7 +315,7 @@ creates = with_few(
         "silo": names,
         "start": st.booleans(),
         "spread": times,
-        "sled": st.just("sled-2"),
+        "sled": st.sampled_from([("sled-2",), ("sled-2", "sled-1")]),
     },
 )
 churns = with_few(

@@ -1,4 +1,4 @@
-"""`make bench`: ours against the floor, interleaved in one run, as ratios (issue 2, section 5).
+"""`make bench`: ours against the floor, interleaved in one run, as ratios.
 
     python -m tests.bench [--quick] [--rounds N] [--only abcdefghijk] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""The Propolis API against bare aiohttp handlers, side by side in one run (issue 3).
+"""The Propolis API against bare aiohttp handlers, side by side in one run.
 
     python -m tests.bench.bench_propolis [ROUNDS]
 

@@ -1,4 +1,4 @@
-"""Soak of the Propolis server: hundreds of VMs, a long poll open on each, random requests for minutes (issue 3).
+"""Soak of the Propolis server: hundreds of VMs, a long poll open on each, random requests for minutes.
 
     python -m tests.bench.soak_propolis [--vms 500] [--seconds 180] [--seed N]
 

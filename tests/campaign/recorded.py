@@ -1,4 +1,4 @@
-"""An `up` that is recorded under load for minutes, and what its replay says of it (issue 14.3).
+"""An `up` that is recorded under load for minutes, and what its replay says of it.
 
     python -m tests.campaign.recorded [--seconds 180] [--sleds 4] [--workers 1] [--seed N] [--keep DIR]
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 
 import pytest
 from support import processes
@@ -27,17 +26,11 @@ WAITING = {
     "expect": ["expect", "web", "running"],
     "ready --wait": ["ready", "--wait", "60"],
 }
-IN_EARNEST = """
-import runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and inherited so, behind a shell's `&`
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
 
 
 async def started(words):
     """In a group of its own, as a terminal does it: Ctrl-C reaches all of the group."""
-    return await processes.start(sys.executable, "-c", IN_EARNEST, *words, start_new_session=True)
+    return await processes.start(*processes.forked(*words), start_new_session=True)
 
 
 async def ended(process):

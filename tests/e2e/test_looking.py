@@ -127,7 +127,7 @@ rules:
 """
 
 
-async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_which_rule():
+async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_which_rule(monkeypatch):
     logs.configure(level="error")
     scenario, _ = parse_scenario(REFUSES, "refuses.yaml")
     async with SmallRack(sleds=1, scenario=scenario) as small:

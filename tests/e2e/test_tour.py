@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support import processes
 
 from sim_sled.cli import tour
 from sim_sled.cli.tour import Tour, TourError
+
+
+@pytest.fixture(autouse=True)
+def its_programs_are_forked(monkeypatch):
+    monkeypatch.setattr(sys, "executable", processes.interpreter())
 
 
 async def test_the_tour_ends_with_the_model_and_the_sleds_agreeing(capsys):

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -102,6 +103,12 @@ class Rack:
         )
 
 
+@pytest.fixture(autouse=True)
+def workers_are_forked(monkeypatch):
+    """Those that a rack in this process starts."""
+    monkeypatch.setattr(sys, "executable", processes.interpreter())
+
+
 @pytest.fixture
 async def start(tmp_path):
     """Starts racks of workers; all of them end with the test."""
@@ -182,6 +189,28 @@ async def test_sleds_have_the_ids_they_have_in_one_process(start):
     assert {each["sled_id"] for each in sleds} == {str(sled_id_of("shared", number)) for number in range(1, 5)}
     assert {each["address"] for each in sleds} == {each.address for each in shared.rack.handles}
     assert (await shared.ask("/ready"))[1]["ready"] is True
+
+
+REFUSES = """
+version: 1
+rules:
+- name: refuses
+  for: {hostname: web}
+  when: {request: vmm_register}
+  do: {fail: 503}
+"""
+
+
+async def test_of_who_is_nobody_the_worker_tells_that_knows_most(start):
+    shared = await start(REFUSES)
+    await shared.create("here")
+    await shared.expect("here", "running")
+    assert "v1 here " in (await shared.ask("/vmms/nobody"))[1]["message"], "whichever worker has it"
+    await shared.create("web")
+    status, answer = await shared.ask("/vmms/web")
+    assert status == 404
+    assert answer["message"].startswith("web has no VMM: sled-"), answer
+    assert " rule refuses (" in answer["message"]
 
 
 async def test_vms_of_all_workers_are_seen_and_named_at_one_address(start):

@@ -1,4 +1,4 @@
-"""Citations of docs/spec: which of them name no section or no row there.
+"""Citations: which of those of docs/spec name no section or no row there, and which name what is not here at all.
 
 A citation is a short name, a section and perhaps rows: `PR 3.7`, `SA 2.2 step 3`, `NX 7 #8, #9 and #11`. Further
 sections of the same page may follow: `NX 4.2, 4.4`, `SA 2.9, 6 #4`, `SA 3.1 to 3.3` (docs/spec/README.md).
@@ -32,6 +32,8 @@ _MORE = rf"(?:(?:, | and | to |; ){_SECTION}(?: {_ROWS})?(?![\w%]| \w))*"
 _CITATION = re.compile(rf"\b({'|'.join(PAGES)})\s+({_ONE}{_MORE})")
 _PART = re.compile(rf"({_SECTION})(?: ({_ROWS}))?")
 _OLD = re.compile(rf"(?<![\w/\[-])({'|'.join(PAGES.values())})\.md\s+(?:§ ?)?\d")
+_NOT_HERE = re.compile(r"(?<![\w./-])(product\.md|[iI]ssue \d+)\b")
+"""What only those could look up who have built this."""
 
 
 @attrs.frozen
@@ -85,6 +87,7 @@ def problems_of(name: str, text: str, pages: Mapping[str, Page]) -> list[str]:
     for old in _OLD.finditer(text):
         short = next(key for key, stem in PAGES.items() if stem == old[1])
         found.append((old.start(), f"cite as {short} and the section, not by the page's file name"))
+    found += [(one.start(), f"{one[1]} is not in this repository") for one in _NOT_HERE.finditer(text)]
     return [f"{name}:{text.count(chr(10), 0, at) + 1}: {what}" for at, what in sorted(found)]
 
 

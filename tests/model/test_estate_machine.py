@@ -158,7 +158,7 @@ class EstateMachine(RuleBasedStateMachine):
         self.oracle = Oracle()
         self.seen = 0
         self.completed = ""
-        self.saved: dict[str, Any] = {}
+        self.saved: dict[str, str] = {}
         """What a state directory has: each area as it was when it last said that it had changed."""
 
     # --- both sides -------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ class EstateMachine(RuleBasedStateMachine):
         old = self.driver
         self.driver = EstateDriver(hardware=HARDWARE, pacer=Fixed(RUN_US))
         self.driver.now_us = old.now_us
-        self.driver.rack.sleds[SLED].estate.kept |= json.loads(json.dumps(self.saved))
+        self.driver.rack.sleds[SLED].estate.kept |= {key: json.loads(text) for key, text in self.saved.items()}
         self.oracle.vmms.clear()
         self.driver.ask(Inventory, Inventory.read)  # as the daemon does at its start
         for area in (Ledger, Artifacts, Bundles, Bootstore, LocalStorage, TrustQuorum):
@@ -352,30 +352,38 @@ class EstateMachine(RuleBasedStateMachine):
     def the_state_directory_follows(self) -> None:
         """As a daemon does after each turn; nothing that was acknowledged is missing after a restart."""
         estate = self.driver.rack.sleds[SLED].estate
-        for kind in estate.unsaved:
-            assert kind.kept_as is not None
-            self.saved[kind.kept_as] = json.loads(json.dumps(estate.of(kind).dump()))
-        estate.unsaved.clear()
         for kind, area in estate.made.items():
             if kind.kept_as is not None:
-                told = json.loads(json.dumps(area.dump()))
+                told = json.dumps(area.dump(), sort_keys=True)
+                if kind in estate.unsaved:
+                    self.saved[kind.kept_as] = told
                 assert told == self.saved.setdefault(kind.kept_as, told), f"{kind.__name__} changed and told nobody"
+        estate.unsaved.clear()
 
     # --- SR 9 -------------------------------------------------------------------------------------------------------
 
     @invariant()
-    def the_ledgered_config_is_the_last_accepted_one(self) -> None:
-        """1: and its generation never falls."""
-        told = self.inventory()["ledgered_sled_config"]
-        assert told == self.oracle.ledgered
-        if told is not None:
-            assert told["generation"] >= self.seen
-            self.seen = told["generation"]
-
-    @invariant()
-    def what_was_reconciled_is_not_ahead(self) -> None:
-        """2: and has caught up when the reconciler is idle."""
+    def what_the_inventory_says_fits(self) -> None:
+        """It is asked for once, and says the same when all have looked."""
         told = self.inventory()
+        self.the_ledgered_config_is_the_last_accepted_one(told)
+        self.what_was_reconciled_is_not_ahead(told)
+        self.results_have_the_keys_of_the_config(told)
+        self.zones_are_those_that_run(told)
+        self.the_sled_says_everywhere_the_same_of_itself(told)
+        self.old_versions_say_the_same_or_refuse(told)
+        assert told == self.inventory(), "looking changes nothing"
+
+    def the_ledgered_config_is_the_last_accepted_one(self, told: dict[str, Any]) -> None:
+        """1: and its generation never falls."""
+        ledgered = told["ledgered_sled_config"]
+        assert ledgered == self.oracle.ledgered
+        if ledgered is not None:
+            assert ledgered["generation"] >= self.seen
+            self.seen = ledgered["generation"]
+
+    def what_was_reconciled_is_not_ahead(self, told: dict[str, Any]) -> None:
+        """2: and has caught up when the reconciler is idle."""
         last, status = told["last_reconciliation"], told["reconciler_status"]
         if status["status"] == "not_yet_run":
             assert told["ledgered_sled_config"] is None
@@ -388,10 +396,8 @@ class EstateMachine(RuleBasedStateMachine):
         else:
             assert self.driver.rack.next_deadline_us() is not None or status["status"] == "not_yet_run"
 
-    @invariant()
-    def results_have_the_keys_of_the_config(self) -> None:
+    def results_have_the_keys_of_the_config(self, told: dict[str, Any]) -> None:
         """3, 4."""
-        told = self.inventory()
         last = told["last_reconciliation"]
         if last is None:
             assert told["datasets"] == []
@@ -429,10 +435,9 @@ class EstateMachine(RuleBasedStateMachine):
         else:
             assert got == (self.oracle.artifacts[0], dict.fromkeys(sorted(self.oracle.held), 2))
 
-    @invariant()
-    def zones_are_those_that_run(self) -> None:
+    def zones_are_those_that_run(self, told: dict[str, Any]) -> None:
         """9."""
-        last = self.inventory()["last_reconciliation"]
+        last = told["last_reconciliation"]
         running = {"oxz_switch"} | {f"oxz_propolis-server_{vmm}" for vmm in self.oracle.vmms}
         for key, result in (last or {"zones": {}})["zones"].items():
             if result["result"] == "ok":
@@ -442,10 +447,9 @@ class EstateMachine(RuleBasedStateMachine):
         states = {vmm.state for vmm in self.driver.rack.sleds[SLED].vmms.values()}
         assert states <= {VmmState.STARTING}
 
-    @invariant()
-    def the_sled_says_everywhere_the_same_of_itself(self) -> None:
+    def the_sled_says_everywhere_the_same_of_itself(self, told: dict[str, Any]) -> None:
         """10."""
-        told, ids_ = self.inventory(), self.driver.ask(Identity, Identity.identifiers)
+        ids_ = self.driver.ask(Identity, Identity.identifiers)
         info = self.driver.rack.sleds[SLED].info("[::1]:1", 1)
         assert told["sled_id"] == ids_["sled_id"] == str(SLED)
         assert told["baseboard_id"] == {"part_number": info.baseboard.part, "serial_number": info.baseboard.serial}
@@ -457,10 +461,8 @@ class EstateMachine(RuleBasedStateMachine):
         """11."""
         assert self.driver.ask(Bootstore, Bootstore.status)["network_config_ledger_generation"] == self.oracle.network
 
-    @invariant()
-    def old_versions_say_the_same_or_refuse(self) -> None:
+    def old_versions_say_the_same_or_refuse(self, newest: dict[str, Any]) -> None:
         """12: a zone is never left out."""
-        newest = self.inventory()
         places = list(_configs(newest))
         text = json.dumps([config for _, config in places])
         for level in (1, 9, 10, 15, 27, 33, 45):
@@ -485,7 +487,6 @@ class EstateMachine(RuleBasedStateMachine):
                 assert newest["last_reconciliation"] is None or (
                     told["last_reconciliation"][part] == newest["last_reconciliation"][part]
                 )
-        assert newest == self.inventory(), "looking from an old version changes nothing"
 
 
 TestEstate = EstateMachine.TestCase

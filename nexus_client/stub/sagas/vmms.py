@@ -44,6 +44,8 @@ def reserve(ctx: Scope, saga: VmmSaga) -> Wish:
     placement.reserve(
         ctx, row, saga.propolis_id, sled.id, ReservationKind.ACTIVE if starts else ReservationKind.TARGET
     )
+    if starts:
+        placement.next_pin(ctx, row)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Faults of the Nexus model's internal API, set over the control API: refuse, hang, delay, answer N (issue 4).
+"""Faults of the Nexus model's internal API, set over the control API: refuse, hang, delay, answer N.
 
 A fault belongs to the transport: the core never sees a request that a fault has swallowed. First matching one wins.
 """
@@ -35,6 +35,8 @@ class Fault:
 
 @attrs.define(eq=False)
 class Faults:
+    """Those that are set, by number. The listener asks for the first that a request meets, before the core does."""
+
     rules: dict[int, Fault] = attrs.field(factory=dict)
     struck: dict[str, int] = attrs.field(factory=dict)
     """How often each sort of fault struck, also of those that are no more."""

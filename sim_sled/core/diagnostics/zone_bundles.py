@@ -56,6 +56,8 @@ class ZoneBundle:
 
 
 class ZoneBundles(Area):
+    """The bundles of a sled, one for each VMM that has ended here; `removed`: those that are gone again."""
+
     def __init__(self, estate: Estate) -> None:
         super().__init__(estate)
         self.context = CleanupContext()

@@ -16,6 +16,8 @@ _LINE: Final = 64
 
 
 class RootOfTrust(Area):
+    """What the sled's root of trust says: all of it follows from the sled's id."""
+
     def measurement_log(self) -> list[dict[str, str]]:
         return [{"sha3_256": self._digest(f"measurement/{number}").hex()} for number in range(2)]
 

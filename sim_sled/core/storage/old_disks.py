@@ -38,6 +38,8 @@ class DiskRuntime:
 
 
 class OldDisks(Area):
+    """The disks that a sled was told of, by id."""
+
     def __init__(self, estate: Estate) -> None:
         super().__init__(estate)
         self.disks: dict[UUID, DiskRuntime] = {}

@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from sim_sled.campaign.ambush import MOMENT_US, ambush, unlucky, watchful
 from sim_sled.campaign.draws import PARTS, Draws, byte_of, with_byte
@@ -54,7 +55,7 @@ def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library(na
     assert problems.errors == 0, problems.text()
 
 
-@pytest.mark.parametrize("byte", range(0, 256, 5))
+@in_one_test("byte", range(0, 256, 5))
 def test_every_ambush_and_every_watchful_user_fits_into_a_scenario_of_others(byte):
     rules, load = ambush(Draws("shares", byte), Draws("places", 255 - byte), 120_000_000)
     rules.append(unlucky(Draws("places", byte)))
@@ -123,7 +124,7 @@ def test_one_number_is_the_whole_run(tmp_path):
     assert f"{play_seed(job(), seed).steps} steps" in trace.read_text()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("takes", "slower"),
     [
         ("2s", "6s"),
@@ -225,16 +226,17 @@ def test_parts_of_two_seeds_that_reached_something_come_together():
 
 def test_a_family_comes_with_its_users_and_the_latencies_that_its_moments_rest_on():
     few = LIBRARY["happy"]
-    drawn = [swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(256)]
-    overruled = [one for one in drawn if any(rule.name == "swarm-of-stop-overruled-guest-dies" for rule in one.rules)]
+    drawn = {byte: swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(0, 256, 3)}
+    guest_dies = "swarm-of-stop-overruled-guest-dies"
+    overruled = {byte: one for byte, one in drawn.items() if any(rule.name == guest_dies for rule in one.rules)}
     assert overruled
-    for one in overruled:
+    for one in overruled.values():
         [stop] = [load for load in one.load if load.name and load.name.startswith("swarm-stop-overruled")]
         assert (stop.at, stop.stop) == (36_000_000, Selector())
     own = LIBRARY["stop-overruled"]
-    slow = swarmed(few, with_byte(with_byte(fresh(0, 1), "faults", drawn.index(overruled[0])), "latency", 1))
+    slow = swarmed(few, with_byte(with_byte(fresh(0, 1), "faults", min(overruled)), "latency", 1))
     assert (slow.latency, slow.nexus.saga_node) == (own.latency, own.nexus.saga_node)
-    assert any(any(rule.name.startswith("swarm-1-") for rule in one.rules) for one in drawn), (
+    assert any(any(rule.name.startswith("swarm-1-") for rule in one.rules) for one in drawn.values()), (
         "single faults come, too"
     )
 
@@ -263,7 +265,7 @@ def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_num
     bytes_ = (tmp_path / "whole").read_bytes()
     assert whole.covered > 100
     lines = bytes_.splitlines(keepends=True)
-    for at in (1, first, first + 1, second + 2):
+    for at in (first, first + 1, second + 2):
         path = tmp_path / f"cut-{at}"
         path.write_bytes(b"".join(lines[:at]) + b'{"seed"')
         assert campaign(path, resume=True).covered == whole.covered
@@ -387,14 +389,14 @@ def test_a_source_that_resumes_at_the_hand_over_is_not_blamed_and_one_that_runs_
 
 def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
     lags, verbs = set(), set()
-    for byte in range(256):
+    for byte in range(0, 256, 2):
         for load in swarmed(LIBRARY["happy"], with_byte(0, "load", byte)).load:
             if load.name and load.name.startswith("swarm-impatient"):
                 lags.add(load.from_ - MOMENT_US)
                 verbs.add(load.action())
     assert {0, 70_000, 1_000_000} <= lags
     assert verbs == {"stop", "start", "delete", "reboot", "migrate"}
-    for seed in range(100):
+    for seed in range(50):
         for rule in swarmed(LIBRARY["happy"], fresh(0, seed)).rules:
             of_family = rule.name.startswith("swarm-of-")  # which keeps its own times
             assert rule.when.at is None or rule.when.at % MOMENT_US == 0 or of_family

@@ -1,4 +1,4 @@
-"""why.py: the product explains itself (product.md 2.6): what was asked, what it waits for, what Nexus knows."""
+"""why.py: a VMM explains itself: what was asked, what it waits for, what Nexus knows."""
 
 import pytest
 from support.rack.driving import (

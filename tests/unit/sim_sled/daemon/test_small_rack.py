@@ -6,7 +6,7 @@ import pytest
 
 from nexus_client.dropshot import ending
 from nexus_client.types import SledRole
-from sim_sled.cli.main import _OF_A_SHAPE, _shaped
+from sim_sled.cli.serve import OF_A_SHAPE, shaped
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
@@ -108,10 +108,10 @@ async def test_sleds_are_made_as_the_scenarios_fleet_says():
 def test_a_served_sled_is_made_so_too_and_options_win():
     scenario, _ = parse_scenario(SHAPED)
     config = SledConfig(sled_id_of("rack", 1), "[::1]:0", hardware=Hardware(zpools=3, baseboard_serial="BRM1"))
-    flags = dict.fromkeys(_OF_A_SHAPE) | {"zpools": 3}
+    flags = dict.fromkeys(OF_A_SHAPE) | {"zpools": 3}
     engine = engine_for(scenario, 1, [config.sled_id], "gimlet-2")
-    [made] = [sled.hardware for sled in _shaped([config], engine, flags)]
+    [made] = [sled.hardware for sled in shaped([config], engine, flags)]
     assert (made.hardware_threads, made.role, made.zpools) == (8, SledRole.GIMLET, 3)
     assert made.baseboard_serial == "BRM1"
     unshaped, _ = parse_scenario("version: 1\n")
-    assert _shaped([config], engine_for(unshaped, 1, [config.sled_id]), flags) == [config]
+    assert shaped([config], engine_for(unshaped, 1, [config.sled_id]), flags) == [config]

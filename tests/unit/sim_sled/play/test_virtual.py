@@ -71,3 +71,28 @@ def test_vms_start_on_the_sled_that_the_scenario_names_until_it_is_expunged():
     result = play(scenario, 1)
     registered = [line.sled for line in result.lines if line.kind == "registered"]
     assert registered == ["sled-2"] * 3 + ["sled-1"] * 3, "though the other one had more room"
+
+
+LISTED = """version: 1
+fleet: {sleds: 3}
+latency: instant
+load:
+- at: 0s
+  create: {hostname: web, sled: [sled-3, sled-2]}
+- {at: 10s, stop: {hostname: web}}
+- {at: 20s, start: {hostname: web}}
+- {at: 30s, stop: {hostname: web}}
+- {at: 40s, start: {hostname: web}}
+"""
+
+
+def test_of_a_list_of_sleds_each_start_is_on_the_next_and_the_last_one_stays():
+    scenario, problems = parse_scenario(LISTED)
+    assert scenario is not None, problems.text()
+    result = play(scenario, 1)
+    assert [line.sled for line in result.lines if line.kind == "registered"] == ["sled-3", "sled-2", "sled-2"]
+
+
+def test_each_sled_of_a_list_is_one_that_there_is():
+    _, problems = parse_scenario(LISTED.replace("sled-2]", "sled-7]"))
+    assert "E262" in problems.text()

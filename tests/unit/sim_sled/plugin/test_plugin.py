@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import processes
 
 pytest_plugins = "pytester"
 
 ROOT = Path(__file__).parents[4]
 # other people's plugins cost a second each time and have nothing to do with ours
 OTHERS = ("-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:cacheprovider")
-NAMED = ("--disable-plugin-autoload", "-p", "asyncio", "-p", "sim-sled", "-p", "no:cacheprovider")
+NAMED = ("--disable-plugin-autoload", "-p", "pytest_asyncio.plugin", "-p", "sim-sled", "-p", "no:cacheprovider")
 """What most tests here need; to find it by itself takes pytest half a second more."""
 INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
 
@@ -32,9 +33,14 @@ def project(pytester):
 
     def run(text, *options):
         pytester.makepyfile(text)
-        return pytester.runpytest_subprocess(*NAMED, *options)
+        return again(pytester, *options)
 
     return run
+
+
+def again(pytester, *options):
+    """A pytest of its own, forked."""
+    return pytester.run(*processes.forked("pytest", *NAMED, *options))
 
 
 def test_the_examples_pass_under_xdist(pytester):
@@ -100,8 +106,8 @@ def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(pr
         assert wanted in said, wanted
     assert "Captured" not in said, "what it says is not said twice"
     assert "- sim-sled -" not in said, "nor in a section of its own"
-    [again] = re.findall(r"again: pytest (.*)", said)
-    once_more = pytester.runpytest_subprocess(*NAMED, *shlex.split(again))
+    [same] = re.findall(r"again: pytest (.*)", said)
+    once_more = again(pytester, *shlex.split(same))
     once_more.assert_outcomes(failed=1)
     assert "was not 'running' within 0.2 s: it is" in once_more.stdout.str()
 
@@ -262,6 +268,7 @@ def test_rules_are_loaded_and_asserted(project):
         ('"no-such-scenario"', "cannot be read"),
         ('"version: 1\\nflet: {}\\n"', "E102"),
         ('"happy", sleed=3', "takes name, seed and sleds, not sleed"),
+        ("sleds=0", "sim_rack: a rack has 1 to 20,000 sleds, not 0"),
     ],
 )
 def test_a_marker_with_a_mistake_says_what_is_wrong(project, marker, said):

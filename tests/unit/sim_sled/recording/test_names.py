@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.daemon.recordings import opened
 from sim_sled.language.pacer import PresetPacer
@@ -15,7 +16,7 @@ OLD = Path(__file__).parents[3] / "data" / "recordings"
 KNOWN = (OLD / "names.txt").read_text().split()
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@in_one_test("name", KNOWN)
 def test_what_a_recording_of_before_names_is_still_there(name):
     """Red: something that recordings name has moved. Give it a line in `recording.names.MOVED`."""
     of = function_of if name.partition(":")[2].rpartition(".")[2][0].islower() else class_of

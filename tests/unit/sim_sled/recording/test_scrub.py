@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ SECRETS = st.one_of(
     st.ip_addresses(v=4).filter(lambda each: each.is_global).map(str),
     st.ip_addresses(v=6, network="fd00::/8").map(str),
     st.binary(min_size=6, max_size=6).map(lambda each: each.hex(":").upper()),
+    st.binary(min_size=6, max_size=6).filter(any).map(lambda each: each.hex("-")),
+    st.ip_addresses(v=4).filter(lambda each: each.is_global).map(lambda each: f"ip-{each}".replace(".", "-")),
     st.builds("{}@{}.example".format, WORDS, WORDS),
 )  # fmt: skip
 MANY = st.lists(SECRETS, min_size=1, max_size=8, unique=True)
@@ -168,6 +171,34 @@ def test_keys_are_as_long_as_they_were_and_of_the_same_letters():
     assert (len(key), len(pem)) == (len(KEY), len(PEM))
     assert base64.b64decode(key, validate=True)
     assert pem.startswith("-----BEGIN CERTIFICATE-----\n")
+
+
+def kinds(text):
+    """A text with one character for all of its kind."""
+    return re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub("[0-9]", "0", text)))
+
+
+@pytest.mark.parametrize("body", [f"/{KEY}\n", "/abcdefghijkl\n", "12qw\n", f"{KEY}\n/+/+\nqwerty==\n"])
+def test_of_base64_nothing_is_taken_for_a_path_or_a_word(body):
+    told = [f"-----BEGIN KEY-----\n{body}-----END KEY-----", f"at 7: /{KEY}"]
+    [made] = scrubbed(Turn(at=1, item=told, out=[]))
+    assert list(map(kinds, made.item)) == list(map(kinds, told))
+    for each in re.findall(r"\w{4,}", body):
+        assert each not in "".join(made.item)
+
+
+def test_a_path_is_none_of_base64():
+    assert "home" in words()
+    [made] = scrubbed(Turn(at=1, item=["/home/tmp/Backups1/Zzqrtk9/vbnmt"], out=[]))
+    assert re.fullmatch(r"/home/\w+/\w+1/\w+9/\w+", made.item[0])
+    assert "Zzqrtk" not in made.item[0]
+
+
+@pytest.mark.parametrize("text", ["pros\nperity", "prospérité", "#cloud-config\nusers:\n- pros\n"])
+def test_a_text_of_any_letters_and_lines_is_known_as_a_list_of_its_bytes(text):
+    [made] = scrubbed(Turn(at=1, item=[[*text.encode()]], out=[]))
+    assert len(made.item[0]) == len(text.encode())
+    assert b"pros" not in bytes(made.item[0])
 
 
 def test_a_name_that_stands_as_a_list_of_its_bytes_is_another_one_as_long():
