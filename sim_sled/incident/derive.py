@@ -175,6 +175,13 @@ class _Deriver:
         else:
             began = begins.described or begins.registered
             why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
+            asked = [
+                user
+                for user in self.incident.users
+                if user.verb == "create" and user.status < 400 and 0 <= begins.first_us() - user.at_us <= _WISH_US
+            ]
+            if len(asked) == 1:
+                why.insert(0, at(asked[0].where, f"POST, {asked[0].status}"))
             self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
         for user in instance.users:
             self._user(instance, user)
@@ -534,8 +541,11 @@ class _Deriver:
             draft.doubts.append(
                 f"{lost.where}: the logger dropped {counted(lost.count, 'line')}; what is missing near may be there."
             )
-        for noted in incident.noted[:_NOTED_MAX]:
-            draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
+        times = Counter(noted.text for noted in incident.noted)
+        firsts = {noted.text: noted for noted in reversed(incident.noted)}
+        for noted in sorted(firsts.values(), key=lambda each: each.at_us)[:_NOTED_MAX]:
+            again = f" ({times[noted.text]} x)" if times[noted.text] > 1 else ""
+            draft.notes.append(f"{noted.where}: {noted.text}{again}: no action of a sled plays that.")
         if 0 < incident.nexuses < len(incident.peers):
             draft.doubts.append(
                 f"{len(incident.peers)} Nexuses asked these sleds for VMMs, and logs of {incident.nexuses} are here: "

@@ -47,7 +47,9 @@ class Era:
             return
         said = (line.msg, *(line.text(key) for key in _SAID_IN if key in line.fields))
         status = line.fields.get("response_code")
-        if isinstance(status, str):
+        if "v" not in line.fields:
+            pass  # printed by `looker`, which makes texts of all numbers
+        elif isinstance(status, str):
             self._before(_NUMBERS_SINCE)
         elif isinstance(status, int):
             self._after(_NUMBERS_SINCE)
