@@ -1,6 +1,7 @@
 """Commands on scenarios: check, run, replay, explore, shrink, explain, and the group `scenario`.
 
-`add_to(app)` mounts them; everything they do is in `scenario/commands.py`.
+`add_to(app)` mounts them; what they do is in `cli/scenario_commands.py`, `cli/traces.py`, `cli/exploring.py` and
+`cli/scenario_texts.py`. Over 500 lines: their options.
 """
 
 from __future__ import annotations
