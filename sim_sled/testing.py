@@ -349,7 +349,7 @@ def sim_nexus(request: pytest.FixtureRequest) -> str | None:
 def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | None) -> Iterator[SimRack]:
     """A rack of simulated sleds, registered with `sim_nexus` or with a model of Nexus that comes along."""
     from sim_sled import logs
-    from sim_sled.daemon.small_rack import SmallRack
+    from sim_sled.daemon.small_rack import RackError, SmallRack
 
     logs.configure(level="error", libraries=False)
     unwell: str | None = None
@@ -364,15 +364,16 @@ def sim_rack(request: pytest.FixtureRequest, _sim_loop: _Loop, sim_nexus: str | 
         unwell = str(error)
     if unwell is not None:
         pytest.fail(f"sim_rack: {unwell}", pytrace=False)  # how a fixture comes to be is nothing to its reader
-    unbound: OSError | None = None
     try:
         _sim_loop.call(rack.start())
+    except RackError as error:
+        unwell = str(error)
     except OSError as error:
-        unbound = error
-    if unbound is not None:
         from sim_sled.machine import cannot_bind
 
-        pytest.fail(f"sim_rack: {cannot_bind(unbound)}", pytrace=False)
+        unwell = cannot_bind(error)
+    if unwell is not None:
+        pytest.fail(f"sim_rack: {unwell}", pytrace=False)
     told = SimRack(rack, _sim_loop, _again(request, rack.seed))
     faults: list[str] = []
     try:

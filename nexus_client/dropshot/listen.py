@@ -10,6 +10,8 @@ A connection that has had an answer and asks nothing more, and one with half a r
 `Patience.idle_s`; one that never sent anything stays, as in the original. A client that has shut its sending side is
 answered if that takes no longer than `Patience.half_closed_s`.
 
+Over 500 lines: the look at a head, the loop of requests and the end of a connection share what the connection knows.
+
 Read before: dropshot/descriptors.py, dropshot/response.py, dropshot/text.py. Read next: dropshot/body.py.
 """
 

@@ -5,9 +5,10 @@ How to drive it::
     nexus = Nexus(Config(rules=RuleSet.HEAD), seed=7)
     effects = nexus.handle(CreateInstance(ticket=1, name="web", hostname="web"), now_us)
 
-`handle(input, now_us)` takes one input (edge.py) and returns all its effects, in order. `next_deadline_us()` is when
-the core wants a `Tick` next (background tasks, paced sagas); None: never. There is no I/O, no clock and no dice here:
-the same inputs at the same times give the same effects, and every id is a UUID version 5 of (seed, kind, counter).
+`handle(input, now_us)` takes one input (contract.py) and returns all its effects, in order. `next_deadline_us()` is
+when the core wants a `Tick` next (background tasks, paced sagas); None: never. There is no I/O, no clock and no dice
+here: the same inputs at the same times give the same effects, and every id is a UUID version 5 of (seed, kind,
+counter).
 
 * Each input with a ticket gets exactly one `Reply` (or `Dropped`) with that ticket, at once or in a later call.
 * Each `CallSled` wants one `SledAnswered` with its call id; a time-out is the caller's to notice (`TimedOut`).

@@ -6,6 +6,8 @@ database: what must change together is in one row, or the constraint fails in be
 (target id => migration id => Vmm) is no constraint of the database: a sled that breaks property 10 brings it about
 (NX 5.2, last row), so it is a question (`breaches`) and not an assertion.
 
+Over 500 lines: the rows, and what is asserted when each is written.
+
 Read before: stub/contract.py.
 Read next: stub/auto_restart.py, stub/context.py, stub/ingest.py, stub/networking.py, stub/nexus.py,
 stub/properties.py, stub/public_state.py, stub/sagas/lock.py, stub/sagas/state.py, stub/scope.py,

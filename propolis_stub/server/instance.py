@@ -3,7 +3,7 @@
 `PropolisServer` performs the effects of its VM and answers for it; it owns neither the VM nor a clock nor a socket.
 Whoever does is its `Host`: the standalone process (host.py) or a sled daemon with thousands of VMs. The host gives
 every effect of the VM to `perform`, once and in order, and lends its `handle` to the HTTP handlers
-(http_operations.py, http_streams.py). Nothing here polls: a waiting monitor call is a future in a dict.
+(operations.py, streams.py). Nothing here polls: a waiting monitor call is a future in a dict.
 
 Read before: migration/link.py, serial/console.py, server/monitor.py, spec/build.py, spec/read.py.
 Read next: server/host.py, server/operations.py, server/streams.py, sim_sled/daemon/propolis_api.py.

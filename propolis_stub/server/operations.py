@@ -1,4 +1,4 @@
-"""The request-and-answer operations of the Propolis API (PR 4.2). Streams are in http_streams.py.
+"""The request-and-answer operations of the Propolis API (PR 4.2). Streams are in streams.py.
 
 An operation gets the server, the request, the API level and its path parameters; it returns an answer or raises.
 Order of checks: path and query, body, then the VM, as dropshot does.

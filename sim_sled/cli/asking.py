@@ -3,7 +3,7 @@
 Each is a function whose first parameter is the daemon (`to: Found`); `_asks` gives it the options by which a person
 says which one: `--at`, `--rack`, `--port-file`, `--token`. They are the same everywhere.
 
-Read before: cli/control_client.py.
+Read before: cli/control_client.py. Read next: cli/racks.py.
 """
 
 from __future__ import annotations

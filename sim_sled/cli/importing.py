@@ -29,19 +29,27 @@ def import_command(
     day: Annotated[
         str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="for log forms that carry no date")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="only records from then on, e.g. 2026-08-24T09:00:00Z")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="only records until then")] = None,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="exit 1 if the replay takes a VMM through other states than the logs"),
     ] = False,
 ) -> None:
     """Turn logs of sled agents, Propolis and Nexus into a scenario that plays the incident."""
-    from sim_sled.incident.importing import NothingFound, import_logs
+    from sim_sled.incident.importing import ALWAYS, NothingFound, Window, import_logs
 
     on = _date(day)
+    window = Window(
+        ALWAYS.since_us if since is None else _time("--since", since),
+        ALWAYS.until_us if until is None else _time("--until", until),
+    )
     chosen = _name(name or Path(logs[0]).name.partition(".")[0])
     try:
         with _bar() as progress:
-            found = import_logs(logs, chosen, on, progress)
+            found = import_logs(logs, chosen, on, progress, window)
     except NothingFound as nothing:
         fail(str(nothing))
     if out is None:
@@ -65,6 +73,16 @@ def _date(text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         fail(f"--date is YYYY-MM-DD, not '{text}'")
+
+
+def _time(option: str, text: str) -> int:
+    """Microseconds since the epoch; a day alone is its beginning."""
+    from sim_sled.incident.lines import parse_time
+
+    try:
+        return parse_time(text if len(text) > len("2026-08-24") else f"{text}T00:00:00Z")
+    except ValueError:
+        fail(f"{option} is a time like 2026-08-24T09:00:00Z, or a day, not '{text}'")
 
 
 def _name(text: str) -> str:

@@ -10,12 +10,13 @@ from typing import Final
 import typer
 
 from nexus_client.dropshot.command_line import App, Version
-from sim_sled.cli import asking, scenario, up
+from sim_sled.cli import asking, racks, scenario
 from sim_sled.cli.api import api
 from sim_sled.cli.bench import bench
 from sim_sled.cli.handoff import handoff
 from sim_sled.cli.nexus import nexus
 from sim_sled.cli.serve import serve
+from sim_sled.cli.up import up
 
 _HEADINGS: Final = {
     "A rack": (
@@ -47,7 +48,8 @@ app.command()(api)
 app.command()(handoff)
 asking.add_to(app)
 scenario.add_to(app)
-up.add_to(app)
+app.command()(up)
+racks.add_to(app)
 app.command()(bench)
 
 

@@ -1,6 +1,7 @@
 """Commands on scenarios: check, run, replay, explore, shrink, explain, and the group `scenario`.
 
-`add_to(app)` mounts them; everything they do is in `scenario/commands.py`.
+`add_to(app)` mounts them; what they do is in `cli/scenario_commands.py`, `cli/traces.py`, `cli/exploring.py` and
+`cli/scenario_texts.py`. Over 500 lines: their options.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def replay(
         if opened:
             raise typer.Exit(open_folder(Path(file), as_json=as_json))
         raise typer.Exit(replay_folder(Path(file), as_json=as_json))
-    from sim_sled.cli.scenario_commands import replay_file
+    from sim_sled.cli.traces import replay_file
 
     with _watching() as progress:
         outcome = replay_file(file, progress, as_json=as_json)
@@ -212,7 +213,7 @@ def replay(
 
 def page_of(trace: Path, out: Path) -> None:
     """Write a recorded run as a page."""
-    from sim_sled.cli.scenario_commands import page_of_trace
+    from sim_sled.cli.traces import page_of_trace
 
     with _watching() as progress:
         outcome = page_of_trace(str(trace), out, progress)
@@ -239,7 +240,8 @@ def explain(
     """Explain where a VMM is at a time of a run; without VMM, list the rules that fire. Options as of `run`; a trace
     has them itself.
     """
-    from sim_sled.cli.scenario_commands import RunOptions, rules_in_run, why_in_run
+    from sim_sled.cli.scenario_commands import RunOptions
+    from sim_sled.cli.traces import rules_in_run, why_in_run
 
     options = RunOptions(
         seed=seed,
@@ -413,7 +415,7 @@ def _in_library(name: str) -> Path:
 @group.command("schema")
 def schema_command() -> None:
     """JSON Schema for editors (`# yaml-language-server: $schema=...`)."""
-    from sim_sled.cli.scenario_commands import schema_json
+    from sim_sled.language.reference import schema_json
 
     sys.stdout.write(schema_json())
 
@@ -421,7 +423,7 @@ def schema_command() -> None:
 @group.command("reference")
 def reference_command() -> None:
     """The reference page of the language, in Markdown."""
-    from sim_sled.cli.scenario_commands import reference_md
+    from sim_sled.language.reference import reference_md
 
     sys.stdout.write(reference_md())
 

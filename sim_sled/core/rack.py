@@ -4,6 +4,7 @@
 A refusal is raised as a `SledError` and has changed nothing.
 
 It is made of the sleds, a turn (turn.py) and the links between migrating VMMs (links.py).
+Over 500 lines: one function for each input.
 
 Read before: core/contract.py, core/links.py, core/sled.py.
 Read next: daemon/daemon.py, play/conductor.py, play/passage.py, play/virtual.py.

@@ -1,7 +1,7 @@
 """Which transitions Nexus may request: one total table (SA 2.3).
 
 Rule 1: a request is judged by the *resting* state: where the VMM will be once everything accepted is done.
-Rule 2: every one of the 4 x 8 cells is written down; `tests/unit/sim_sled/test_rules.py` counts them.
+Rule 2: every one of the 4 x 8 cells is written down; `tests/unit/sim_sled/core/test_rules.py` counts them.
 Rule 3: what passes here may still be denied by the Propolis queue (`PropolisRefused`, PR 3.9).
 
 Read before: core/contract.py. Read next: core/observe.py, core/vmm.py.

@@ -3,6 +3,8 @@
 Loopback by default; beyond it a token is required. `OPERATIONS`, at the end, is all of it; who may use it, and how
 errors look, says nexus_client/dropshot/control.py.
 
+Over 500 lines: one function for each operation, and its row.
+
 Read before: daemon/companion_faults.py, daemon/control_answers.py, daemon/daemon.py, daemon/looking.py,
 daemon/metrics.py, daemon/page.py, daemon/page_api.py, daemon/sled_facts.py, daemon/snapshot.py,
 nexus_client/dropshot/control_api.py.

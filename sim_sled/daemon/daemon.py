@@ -7,6 +7,9 @@
 There is no task per VMM and no thread. `submit` does not await before the rack has answered, so a request is one
 turn of the core whatever else is going on.
 
+Over 500 lines: whatever goes into the rack or comes out of it meets the world here, in one turn. What can stand apart
+does: listening, reporting, saying, looking, pausing.
+
 Read before: companions/servers.py, companions/telling.py, core/rack.py, daemon/descriptors.py, daemon/doing.py,
 daemon/listening.py, daemon/options.py, daemon/pausing.py, daemon/reporting.py, daemon/saying.py, daemon/snapshot.py,
 daemon/state_dir.py, daemon/taking_up.py, http/blobs.py, play/passage.py.

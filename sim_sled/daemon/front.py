@@ -3,7 +3,7 @@
 Each operation of a daemon's control API has its row in `SPREAD`: who of the workers is asked, and how their answers
 become one. Nothing is kept here but the event feed, once somebody wants it.
 
-Read before: daemon/control.py, daemon/workers.py. Read next: cli/up.py.
+Read before: daemon/control.py, daemon/event_feed.py, daemon/workers.py. Read next: cli/up.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from enum import Enum
 from typing import Any, Final, cast
@@ -35,17 +33,12 @@ from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
 from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
 from sim_sled.daemon.control_answers import Brief
-from sim_sled.daemon.looking import EVENTS_KEPT, NONE_YET, NOT_TAKEN
+from sim_sled.daemon.event_feed import ANSWER_S, LINE_MAX, EventFeed
+from sim_sled.daemon.looking import NONE_YET, NOT_TAKEN
 from sim_sled.daemon.page import PAGES_MAX
 from sim_sled.daemon.worker import Ready
 from sim_sled.daemon.workers import Worker, Workers
 
-ANSWER_S: Final = 30.0
-"""How long a worker may take for an answer that is none of waiting."""
-AGAIN_S: Final = 0.5
-"""Until a feed that broke off is asked for again: its worker is coming back."""
-LINE_MAX: Final = 1024 * 1024
-"""Bytes of one event."""
 BRIEF: Final = tuple(Brief.__annotations__)
 PARTS_WAIT: Final = 64
 """Messages of the workers that a page has not taken yet: a slow one lets the workers wait."""
@@ -162,7 +155,7 @@ class Front:
         self._token = token
         self.api: Final[ControlApi[Front]] = ControlApi(self, rows(), Guard(token, hosts), ABOUT)
         self._http: aiohttp.ClientSession | None = None
-        self._feed: _Feed | None = None
+        self._feed: EventFeed | None = None
         self._listener: Listener | None = None
         self._pages = 0
 
@@ -337,7 +330,7 @@ class Front:
         """As a daemon's own `GET /events`, in one order with one count."""
         if self._feed is None:
             assert self._http is not None, "we are serving"
-            self._feed = _Feed(self._http, self._workers)
+            self._feed = EventFeed(self._http, self._workers)
         await self._feed.begun.wait()
         request, follow, resumed = call.request, call.flag("follow"), call.number("last-event-id")
         sse = "text/event-stream" in request.headers.get("accept", "")
@@ -428,87 +421,6 @@ async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyn
                 data.pop("pace", None)  # nobody stops the time of several processes
             await queue.put(page.message(each.event, data))
     await queue.put(None)
-
-
-_NUMBER: Final = re.compile(rb'\{"number": (\d+), ')
-
-
-class _Feed:
-    """The events of all workers in the order in which they reach us; those of before in the order of their times."""
-
-    def __init__(self, http: aiohttp.ClientSession, workers: Workers) -> None:
-        self._http = http
-        self._kept: deque[tuple[int, bytes]] = deque(maxlen=EVENTS_KEPT)
-        self.number = 0
-        self.begun = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._begin(workers))]
-
-    async def _begin(self, workers: Workers) -> None:
-        before: list[tuple[int, bytes]] = []
-        last: dict[int, int] = {}
-        for i, worker in enumerate(workers.all):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
-                    before.append((int(foreign.loads(b"{" + rest)["at_us"]), rest))
-                    last[i] = number
-        for _, rest in sorted(before, key=lambda each: each[0]):
-            self._add(rest)
-        self.begun.set()
-        self._tasks += [
-            asyncio.create_task(self._follow(worker, last.get(i, 0))) for i, worker in enumerate(workers.all)
-        ]
-
-    async def _follow(self, worker: Worker, seen: int) -> None:
-        last = seen
-        while True:
-            process = worker.process
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async for number, rest in self._read(worker, f"/events?follow=1&after={last}", None):
-                    self._add(rest)
-                    last = number
-            await asyncio.sleep(AGAIN_S)
-            if worker.process is not process:
-                last = 0  # another process, which counts anew
-
-    async def _read(self, worker: Worker, path: str, seconds: float | None) -> Any:
-        if worker.ready is None:
-            return
-        async with self._http.get(
-            f"http://{worker.ready.control}{path}",
-            headers={"authorization": f"Bearer {worker.spec.token}"},
-            timeout=aiohttp.ClientTimeout(total=seconds),
-            read_bufsize=LINE_MAX,
-        ) as response:
-            async for line in response.content:
-                match = _NUMBER.match(line)
-                if match is not None:
-                    yield int(match[1]), line[match.end() :].rstrip(b"\n")
-
-    def _add(self, rest: bytes) -> None:
-        self.number += 1
-        self._kept.append((self.number, rest))
-        self._changed.set()
-
-    def after(self, number: int, most: int = 1_000) -> list[tuple[int, bytes]]:
-        """As `Looking.after`."""
-        if number == self.number or not self._kept:
-            return []
-        if number > self.number:
-            number = 0
-        skip = max(0, number + 1 - self._kept[0][0])
-        return [self._kept[i] for i in range(skip, min(len(self._kept), skip + most))]
-
-    async def change(self, seconds: float) -> None:
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 # ---- answers made one

@@ -3,7 +3,7 @@
 One place for the control API, `sim-sled up` and the pytest plugin.
 
 Read before: daemon/daemon.py, daemon/sightings.py, play/events.py.
-Read next: daemon/control.py, daemon/page.py, daemon/small_rack.py.
+Read next: daemon/control.py, daemon/event_feed.py, daemon/page.py, daemon/small_rack.py.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 @attrs.define(eq=False)
 class WallWorld:
-    """A stage (`scenario/stage.py`) on real sockets."""
+    """A stage (`play/stage.py`) on real sockets."""
 
     scenario: Scenario
     seed: int

@@ -69,10 +69,11 @@ class Scrubbed:
 
 @cache
 def words() -> frozenset[str]:
-    """What the program itself says: words of its texts and names, in lower case, and ids that are in it."""
+    """What the program itself says: words of its texts and names, in lower case, long numbers behind them, ids."""
     found: set[str] = set()
     for text in _said():
         found.update(each.lower() for each in re.findall(r"[^\W\d_]+", text))
+        found.update(re.findall(r"(?<=[a-z])\d{5,}", text))  # ed25519
         found.update(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text))
     return frozenset(found)
 

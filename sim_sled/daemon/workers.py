@@ -7,7 +7,7 @@ One process has one core's worth of turns. Sleds do not know of each other, so t
 have to do with each other, a migration, goes over their Propolis servers. A worker that dies is started again: its
 sleds come back at the same addresses without their VMMs, as agents do after a crash, and Nexus finds out.
 
-Read before: daemon/worker.py. Read next: daemon/front.py, cli/up.py.
+Read before: daemon/worker.py. Read next: daemon/event_feed.py, daemon/front.py, cli/up.py.
 """
 
 from __future__ import annotations

@@ -194,6 +194,7 @@ class Departures:
             why += [at(each.where, each.how.value) for each in bundle[:2]]
             told = told_end(vmm)
             why += [] if told is None else [at(told.where, "its end is told")]
+        why += _last_deed(vmm, began, began + took)
         doubt = self.sheet.gap(began, began + took)
         verb = {
             "starting -> running": "start",
@@ -252,7 +253,7 @@ class Departures:
                 host_named(host),
                 "{state: stopping}",
                 "{stall: forever}",
-                why=[at(fact.where, fact.how.value)],
+                why=[at(fact.where, fact.how.value), *_last_deed(vmm, 0, fact.at_us)],
                 skip=0 if stopping is None else times_before(instance, "stopping", stopping.at_us),
             )
         elif fact.how in (Ending.GUEST_HALT, Ending.GUEST_RESET):
@@ -420,7 +421,7 @@ class Departures:
             host_named(host),
             f"{{state: {word}}}",
             "{stall: forever}",
-            why=[at(where, f"{word}, and nothing more")],
+            why=[at(where, f"{word}, and nothing more"), *_last_deed(vmm, began_us, 2**62)],
             doubt=[
                 f"it lasted at least {duration(lasted)}, until the logs end; 'forever' is invented",
                 *self.sheet.gap(began_us, self.incident.end_us),
@@ -429,3 +430,9 @@ class Departures:
             if state in ("creating", "starting")
             else times_before(instance, state, began_us),
         )
+
+
+def _last_deed(vmm: Vmm, from_us: int, to_us: int) -> list[str]:
+    """What Propolis was at last, quoted: if it took long, that names the culprit (LG 2.3 #133)."""
+    deeds = [each for each in vmm.doing if from_us <= each.at_us <= to_us]
+    return [at(deeds[-1].where, deeds[-1].text)] if deeds else []

@@ -4,12 +4,13 @@ Each entry carries the lines it rests on and, where something was concluded or i
 Rules mean host names, never ids: ids differ in a replay.
 
 Read before: incident/departures.py, incident/life.py, incident/migrations.py, incident/sheet.py,
-incident/timeline.py. Read next: incident/importing.py, incident/writing.py.
+incident/silences.py, incident/timeline.py. Read next: incident/importing.py, incident/writing.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -35,6 +36,7 @@ from sim_sled.incident.life import (
 )
 from sim_sled.incident.migrations import add_unseen_sides
 from sim_sled.incident.sheet import Draft, Entry, Sheet, at, duration, host_named, slug, word
+from sim_sled.incident.silences import HOUR_US
 from sim_sled.incident.timeline import ELSEWHERE, TERMINAL, Incident, Instance, Vmm
 from sim_sled.language.schema import GIB, Shape
 
@@ -173,6 +175,13 @@ class _Deriver:
         else:
             began = begins.described or begins.registered
             why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
+            asked = [
+                user
+                for user in self.incident.users
+                if user.verb == "create" and user.status < 400 and 0 <= begins.first_us() - user.at_us <= _WISH_US
+            ]
+            if len(asked) == 1:
+                why.insert(0, at(asked[0].where, f"POST, {asked[0].status}"))
             self._create(instance, self.sheet.t(begins.first_us()), size, why, doubt, start=True)
         for user in instance.users:
             self._user(instance, user)
@@ -491,6 +500,7 @@ class _Deriver:
 
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
+        draft.notes += incident.era.notes()
         for host, skew in sorted(incident.skews.items()):
             if host == (incident.sleds[0] if incident.sleds else ""):
                 continue
@@ -508,6 +518,11 @@ class _Deriver:
                     f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
+        for silence in incident.shortened.silences:
+            draft.doubts.append(
+                f"From {_moment(silence.from_us)} to {_moment(silence.to_us)} nothing is told: several incidents? "
+                f"It is played as {silence.kept_us // HOUR_US} h; --since and --until take one of them."
+            )
         for host in sorted(incident.booted_1986):
             draft.doubts.append(
                 f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
@@ -526,8 +541,11 @@ class _Deriver:
             draft.doubts.append(
                 f"{lost.where}: the logger dropped {counted(lost.count, 'line')}; what is missing near may be there."
             )
-        for noted in incident.noted[:_NOTED_MAX]:
-            draft.notes.append(f"{noted.where}: {noted.text}: no action of a sled plays that.")
+        times = Counter(noted.text for noted in incident.noted)
+        firsts = {noted.text: noted for noted in reversed(incident.noted)}
+        for noted in sorted(firsts.values(), key=lambda each: each.at_us)[:_NOTED_MAX]:
+            again = f" ({times[noted.text]} x)" if times[noted.text] > 1 else ""
+            draft.notes.append(f"{noted.where}: {noted.text}{again}: no action of a sled plays that.")
         if 0 < incident.nexuses < len(incident.peers):
             draft.doubts.append(
                 f"{len(incident.peers)} Nexuses asked these sleds for VMMs, and logs of {incident.nexuses} are here: "
@@ -551,6 +569,11 @@ class _Deriver:
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
+
+
+def _moment(us: int) -> str:
+    """A time of the logs, to the second."""
+    return f"{datetime.fromtimestamp(us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _first_word(vmm: Vmm) -> Fact:

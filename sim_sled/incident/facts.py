@@ -3,7 +3,7 @@
 Messages are matched on their stable middle, whatever the version (LG 2.4); values printed by Rust's `{:?}` are
 read by regular expressions, since they are no JSON. The numbers beside the rows are those of LG 2.
 
-Read before: incident/lines.py. Read next: incident/clocks.py, incident/timeline.py.
+Read before: incident/lines.py. Read next: incident/clocks.py, incident/silences.py, incident/timeline.py.
 """
 
 from __future__ import annotations
@@ -183,6 +183,20 @@ class Received(Fact):
 
 
 @attrs.frozen(kw_only=True)
+class Declined(Fact):
+    """62: Nexus's own line about a report that it did not take."""
+
+    status: int
+
+
+@attrs.frozen(kw_only=True)
+class Doing(Fact):
+    """127, 133, 146: what a Propolis was at, which names a culprit if nothing follows (LG 2.3)."""
+
+    text: str
+
+
+@attrs.frozen(kw_only=True)
 class Answered(Fact):
     """107, 70 and others: an error text of a sled in Nexus's log; `req_id` is the sled's own (LG 0 #6)."""
 
@@ -352,8 +366,16 @@ def _request(line: LogLine, low: str) -> list[Fact]:
                 ]
         return _of_another_kind(line, uri, gone=gone)
     if line.program == "nexus" and not gone:
-        return _user(line, method, uri)
+        return _declined(line, method, uri) or _user(line, method, uri)
     return []
+
+
+def _declined(line: LogLine, method: str, uri: str) -> list[Fact]:
+    verb, path, _ = _SLED_PATHS[0]  # reports have the path of registrations
+    found, status = path.match(uri), _status(line)
+    if found is None or method != verb or status < 400:
+        return []
+    return [Declined(**(_head(line) | {"vmm": found[1]}), status=status)]  # type: ignore[arg-type]  # as in `_make`
 
 
 _OTHER_PATH: Final = re.compile(
@@ -631,6 +653,10 @@ def _migrated(*, failed: bool, side: str = "") -> Callable[[LogLine], list[Fact]
     return make
 
 
+def _doing(line: LogLine) -> list[Fact]:
+    return _make(Doing, line, text=line.msg[:120])
+
+
 def _sides(line: LogLine) -> list[Fact]:
     source = _id(line.text("src_propolis_id") or line.text("source_propolis_id"))
     target = _id(line.text("dst_propolis_id") or line.text("target_propolis_id"))
@@ -690,6 +716,12 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("propolis zone is gone", _ended(Ending.ZONE_GONE)),  # 39
         ("propolis zone has gone away entirely", _ended(Ending.ZONE_GONE)),  # 39, a branch of 2025
         ("propolis zone is no longer running", _ended(Ending.ZONE_GONE)),  # 40
+        ("propolis zone is way gone", _ended(Ending.ZONE_GONE)),  # 40
+        (
+            "propolis monitor returned unexpected error",
+            _noted("Propolis's monitor answered what it should not"),
+        ),  # 45
+        ("error from propolis client", _noted("Propolis refused what the agent asked of it")),  # 46
         ("communication error checking up on propolis", _ended(Ending.SILENT)),  # 41
         ("unexpectedly reported no instance", _ended(Ending.EMPTY)),  # 43
         ("propolis vm is missing", _ended(Ending.EMPTY)),  # 44
@@ -731,6 +763,11 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("internal error registering instance", _unwound(Op.REGISTER)),  # 82
         ("failed to set instance to running", _unwound(Op.PUT_STATE)),  # 83
         ("sled agent failed to start migration", _unwound(Op.PUT_STATE)),  # 90
+        ("check incomplete due to", _unwound(Op.GET_STATE)),  # 71
+        ("failed to start update saga", _noted("Nexus could not begin an update saga")),  # 66, 104
+        ("update saga failed", _noted("an update saga of Nexus failed")),  # 76
+        ("failed to unregister", _noted("a saga could not take back a registration")),  # 84
+        ("failed to start successor saga", _noted("an update saga has no successor")),  # 100
         ("saga stuck", _noted("a saga is stuck: its undoing failed, inside of Nexus")),  # 79
         ("saga creation is disallowed", _noted("Nexus is quiescing and begins no sagas")),  # 104
         ("setting up nexus server", _nexus("starts")),  # 109
@@ -741,6 +778,15 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         *((each, _ended(Ending.PROCESS_DIED)) for each in _PROCESS_DIES),
         ("requested state via api", _wanted),  # 123
         ("publishing new instance state", _own_state),  # 129
+        ("sending halt request to", _doing),  # 133
+        ("stopping and detaching block backend", _doing),  # 133
+        ("sending start request to", _doing),  # 127
+        ("starting block backend", _doing),  # 127
+        ("downstairs not responding", _doing),  # 146
+        ("block backend start() returned an error", _doing),  # 128
+        ("device start() returned an error", _doing),  # 128
+        ("unhandled paging exit", _noted("a guest touched memory that is not there")),  # 145
+        ("instruction emulation exit", _noted("a guest ran an instruction that could not be emulated")),  # 145
         ("halting due to vm suspend event", _ended(Ending.GUEST_HALT)),  # 130
         ("halting due to chipset-driven halt", _ended(Ending.GUEST_HALT)),  # 130
         ("resetting due to ", _ended(Ending.GUEST_RESET)),  # 131

@@ -27,6 +27,8 @@ QUIET_US: Final = 75 * SECOND_US
 """Two checks of its VMs have left no line: silent for longer, an agent was away, or its lines are not here."""
 RESTART_US: Final = 5 * SECOND_US
 """SMF starts an agent again within seconds."""
+_UNNOTICED_US: Final = 2 * CLIENT_US
+"""So long before Nexus notices it a sled may have lost its power: a period of checks and one that times out."""
 _AFTER_US: Final = 80_000
 """So much later than in the logs a replay may be with what comes first."""
 
@@ -63,13 +65,14 @@ class Hosts:
         for verdict in vmm.verdicts:
             if verdict.why == "sled off":
                 silent = [v for v in vmm.verdicts if v.why == "unreachable" and v.at_us < verdict.at_us]
-                self._no_power(
-                    instance,
-                    vmm,
-                    silent[0].at_us if silent else verdict.at_us,
-                    [at(each.where, "unreachable") for each in silent[:1]] + [at(verdict.where, "not in A0")],
-                    "Nexus noticed then; when the power went is not known",
-                )
+                noticed_us = silent[0].at_us if silent else verdict.at_us
+                doubt = "Nexus noticed then; when the power went is not known"
+                last_us = self.incident.last_us.get(vmm.sled)
+                if last_us is not None and 0 < noticed_us - last_us < _UNNOTICED_US:
+                    noticed_us = last_us + SECOND_US
+                    doubt = "its log ends just before, which its power is taken for"
+                why = [at(each.where, "unreachable") for each in silent[:1]] + [at(verdict.where, "not in A0")]
+                self._no_power(instance, vmm, noticed_us, why, doubt)
             elif verdict.why == "expunged":
                 self._expunged(vmm, verdict)
 

@@ -1,19 +1,22 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
-Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/derive.py, incident/verify.py.
+Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/eras.py, incident/derive.py,
+incident/verify.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import Final
 
 import attrs
 
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.archives import Shelf, Source, sources
-from sim_sled.incident.clocks import Steady
+from sim_sled.incident.clocks import VALID_SINCE_US, Steady
 from sim_sled.incident.derive import derive
+from sim_sled.incident.eras import Era
 from sim_sled.incident.facts import facts_of
 from sim_sled.incident.lines import LogLine, Reading, read_lines
 from sim_sled.incident.sheet import Draft
@@ -43,24 +46,48 @@ Progress = Callable[[Source, int, int], None]
 """The file that is being read; bytes of all files that have been, and that there are, as they lie on the disk."""
 
 
+@attrs.frozen
+class Window:
+    """Which records count, by the clocks of those who wrote them: microseconds since the epoch. A clock that has not
+    found the time cannot be asked, so what it wrote counts.
+    """
+
+    since_us: int = 0
+    until_us: int = 2**62
+
+    def has(self, at_us: int) -> bool:
+        return at_us < VALID_SINCE_US or self.since_us <= at_us <= self.until_us
+
+
+ALWAYS: Final = Window()
+
+
 def collect(
-    paths: Sequence[str], day: date | None = None, progress: Progress | None = None
+    paths: Sequence[str], day: date | None = None, progress: Progress | None = None, window: Window = ALWAYS
 ) -> tuple[Incident, Reading]:
     """All files, on one clock."""
     reading = Reading()
     with Shelf() as shelf:
         found = sources(paths, reading.unreadable.append, shelf)
-        return _read(found, reading, day, progress), reading
+        return _read(found, reading, day, progress, window), reading
 
 
-def _read(found: Sequence[Source], reading: Reading, day: date | None, progress: Progress | None) -> Incident:
-    collector, steady = Collector(), Steady(reading)
+def _read(
+    found: Sequence[Source], reading: Reading, day: date | None, progress: Progress | None, window: Window
+) -> Incident:
+    collector, steady, era = Collector(), Steady(reading), Era()
 
     def take(line: LogLine) -> None:
+        if line.time_us is not None and not window.has(line.time_us):
+            reading.outside += 1
+            return
         if line.time_us is not None:
             collector.seen(line, line.time_us)
-        for fact in facts_of(line):
+        told = facts_of(line)
+        for fact in told:
             collector.add(fact)
+        if told:
+            era.note(line)
 
     before, total = 0, sum(source.size for source in found)
     for source in found:
@@ -76,16 +103,21 @@ def _read(found: Sequence[Source], reading: Reading, day: date | None, progress:
     for line in steady.rest():
         take(line)
     incident = collector.incident()
+    incident.era = era
     if collector.overflowed:
         reading.unreadable.append("too many facts for one incident: the newest part was left out; choose fewer files")
     return incident
 
 
 def import_logs(
-    paths: Sequence[str], name: str, day: date | None = None, progress: Progress | None = None
+    paths: Sequence[str],
+    name: str,
+    day: date | None = None,
+    progress: Progress | None = None,
+    window: Window = ALWAYS,
 ) -> Imported:
     """The scenario of the incident in these logs. Raises `NothingFound`."""
-    incident, reading = collect(paths, day, progress)
+    incident, reading = collect(paths, day, progress, window)
     return imported(incident, reading, list(paths), name)
 
 
@@ -99,6 +131,7 @@ def imported(incident: Incident, reading: Reading, files: Sequence[str], name: s
                 if reading.records
                 else "there is no log record in what was given"
             )
+            + (f"\n  {counted(reading.outside, 'record')} before --since or after --until" if reading.outside else "")
             + "".join(f"\n  not read, or not to its end: {each}" for each in reading.unreadable)
             + "".join(f"\n  {counted(count, 'line')}: {kind}" for kind, count in sorted(reading.odd.items()))
         )

@@ -3,7 +3,7 @@
 One line at a time, so a gigabyte costs no memory. What is no log line (SMF's notes, panics, a cut end) is counted and
 told, never fatal.
 
-Read before: incident/archives.py. Read next: incident/facts.py, incident/importing.py.
+Read before: incident/archives.py. Read next: incident/eras.py, incident/facts.py, incident/importing.py.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _LEVELS: Final = {"FATA": 60, "ERRO": 50, "WARN": 40, "INFO": 30, "DEBG": 20, "TRAC": 10}
 _SMF: Final = re.compile(r"\[ (?P<month>[A-Z][a-z]{2}) +(?P<day>\d\d?) (?P<clock>\d\d:\d\d:\d\d) (?P<text>.*) \]$")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HALF_A_DAY_US: Final = 43_200_000_000
+"""A clock that goes back by more has passed midnight."""
+_SOME_DAY: Final = date(2001, 1, 1)
+"""Of records whose day nobody knows: none of before a sled found the time (clocks.py)."""
 SMF_SAYS: Final = "SMF: "
 """Before what SMF wrote into a log: it is no process's own word."""
 _NEAR_US: Final = 86_400_000_000
@@ -113,6 +117,8 @@ class Reading:
     """Of the lines, unpacked."""
     consumed: Callable[[], int] = lambda: 0
     """How far the file is that is being read, in the measure of its `Source.size`."""
+    outside: int = 0
+    """Records before or after the time that was asked for."""
     dates_missing: int = 0
     hosts_missing: Counter[str] = attrs.field(factory=Counter)
     """Of each file: lines that do not say which host they are of."""
@@ -142,7 +148,7 @@ class Reading:
 def read_lines(source: Source, reading: Reading, day: date | None = None) -> Iterator[LogLine]:
     """The records of one file, in its order. `day`: for forms that carry no date."""
     rendered: _Rendered | None = None
-    smf = _Smf()
+    smf, days = _Smf(), _Days(day)
     try:
         with source.open() as file:
             packed = getattr(file, "myfileobj", None)
@@ -158,7 +164,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                 where = Where(source.shown, number)
                 if raw.startswith(b"{"):
                     if rendered is not None:
-                        yield from smf.before(*rendered.lines(reading, day))
+                        yield from smf.before(*rendered.lines(reading, days))
                         rendered = None
                     line = _bunyan(raw, where, reading)
                     if line is not None:
@@ -171,7 +177,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                     rendered.more(key, text)
                     continue
                 if rendered is not None:
-                    yield from smf.before(*rendered.lines(reading, day))
+                    yield from smf.before(*rendered.lines(reading, days))
                     rendered = None
                 head = _LOOKER.match(text)
                 if head is not None:
@@ -179,7 +185,7 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
                 else:
                     smf.said += _other(text, where, reading)
             if rendered is not None:
-                yield from smf.before(*rendered.lines(reading, day))
+                yield from smf.before(*rendered.lines(reading, days))
     except OSError as error:
         # what was read so far stands: half a log is better than none
         lines = reading.records[source.shown]
@@ -288,6 +294,25 @@ def _bunyan(raw: bytes, where: Where, reading: Reading) -> LogLine | None:
 
 
 @attrs.define
+class _Days:
+    """The day of records of one file that carry none: the one that was given, and the next after each midnight."""
+
+    first: date | None
+    _last_us: int = 0
+    _midnights: int = 0
+
+    def time(self, clock: str) -> int:
+        """Microseconds since the epoch. Raises ValueError."""
+        day = self.first or _SOME_DAY  # without a date an order is still an order
+        at_us = parse_time(f"{day.isoformat()}T{clock}Z") + self._midnights * 2 * _HALF_A_DAY_US
+        if at_us < self._last_us - _HALF_A_DAY_US:
+            self._midnights += 1
+            at_us += 2 * _HALF_A_DAY_US
+        self._last_us = at_us
+        return at_us
+
+
+@attrs.define
 class _Rendered:
     """A line as `looker` prints it, with the keys that follow it."""
 
@@ -306,17 +331,16 @@ class _Rendered:
         else:
             self.more_msg.append(text[4:])
 
-    def lines(self, reading: Reading, day: date | None) -> list[LogLine]:
+    def lines(self, reading: Reading, days: _Days) -> list[LogLine]:
         """The record; none if it has no time."""
-        written = self.head["date"] or (day.isoformat() if day else None)
+        written = self.head["date"]
         try:
-            # without a date an order is still an order
-            time_us = parse_time(f"{written or '1970-01-01'}T{self.head['time']}Z")
+            time_us = parse_time(f"{written}T{self.head['time']}Z") if written else days.time(self.head["time"])
         except ValueError:
             reading.strange(self.where, "no time", f"{self.head['date']} {self.head['time']}")
             return []
         reading.records[self.where.file] += 1
-        reading.dates_missing += written is None
+        reading.dates_missing += written is None and days.first is None
         if self.head["component"]:
             self.fields.setdefault("component", self.head["component"])
         record = LogLine(

@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 import attrs
 
-from sim_sled.incident.facts import NotTaken, Published
+from sim_sled.incident.facts import Fact, NotTaken, Published, Received
 from sim_sled.incident.life import SECOND_US
 from sim_sled.incident.sheet import Sheet, at, duration
 from sim_sled.incident.timeline import Incident
@@ -29,10 +29,14 @@ class Reports:
         """Runs of reports that were not taken, over all VMMs (LG 5 #5)."""
         attempts: list[tuple[int, str, NotTaken | None]] = []
         for vmm in self.incident.vmms.values():
-            words = sorted([*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended], key=lambda each: each.at_us)
+            told: list[Fact] = [*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended]
+            told += [] if vmm.published else vmm.received
+            words = sorted(told, key=lambda each: each.at_us)
             for word, following in zip_longest(words, words[1:]):
                 if isinstance(word, NotTaken):
                     attempts.append((word.at_us, word.host, word))
+                elif isinstance(word, Received):
+                    attempts.append((word.at_us, word.host, None))
                 elif isinstance(word, Published) and following is not None and not isinstance(following, NotTaken):
                     # accepted, as far as anybody can know: no failure followed (LG 0 #1)
                     attempts.append((word.at_us, word.host, None))
@@ -69,7 +73,7 @@ class Reports:
         doubt = [f"it began between {good} and {began}, and ended between {ended} and {better}; the middle is taken"]
         if host:
             doubt.append("meanwhile Nexus took what other sleds reported: it is this one's alone")
-        elif len({bad.host for bad in run.bad}) == 1 and len(self.incident.sleds) > 1:
+        elif first.host in self.incident.sleds and len({bad.host for bad in run.bad}) == 1 < len(self.incident.sleds):
             doubt.append("only one sled shows it")
         why = [at(first.where, f"not taken: {first.status or 'no answer'}"), at(last.where, "the last one")]
         why.append(f"{len(run.bad)} reports in all")

@@ -26,7 +26,7 @@ from sim_sled.incident.life import (
 )
 from sim_sled.incident.lines import Where
 from sim_sled.incident.sheet import Entry, Sheet, at, duration, host_named, quoted
-from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
+from sim_sled.incident.timeline import AS_NEXUS_TELLS, TERMINAL, Incident, Instance, Vmm
 
 DELAY_MIN_US: Final = 10_000
 """A refusal that came sooner came at once."""
@@ -260,7 +260,7 @@ def _began_it(vmm: Vmm, put: Asked) -> bool:
 
 def _meanwhile(vmm: Vmm, found: list[Asked]) -> tuple[int, int] | None:
     """Between what times checks departed, if others went well. A replay asks at other moments: one period more."""
-    if not vmm.quiet_checks:
+    if not vmm.quiet_checks and found[0].why != AS_NEXUS_TELLS:
         return None
     return min(a.at_us - a.latency_us for a in found) - SECOND_US, max(a.at_us for a in found) + CHECK_PERIOD_US
 

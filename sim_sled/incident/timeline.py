@@ -3,7 +3,8 @@
 Sleds are told apart by host name, never by file.
 Health checks that went well are only counted: a gigabyte of them must not cost memory.
 
-Read before: incident/clocks.py, incident/facts.py. Read next: incident/derive.py, incident/life.py.
+Read before: incident/clocks.py, incident/eras.py, incident/facts.py, incident/silences.py.
+Read next: incident/derive.py, incident/life.py.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import Final
 import attrs
 
 from sim_sled.incident.clocks import VALID_SINCE_US, Skew, mend_1986, set_right
+from sim_sled.incident.eras import Era
 from sim_sled.incident.facts import (
     Agent,
     Answered,
     Asked,
+    Declined,
     Described,
+    Doing,
     Dropped,
     Ended,
     Fact,
@@ -44,6 +48,7 @@ from sim_sled.incident.facts import (
     Zone,
 )
 from sim_sled.incident.lines import OURS, SMF_SAYS, LogLine, Where
+from sim_sled.incident.silences import Shortened, shortened
 from sim_sled.language.schema import GIB
 
 FACTS_MAX: Final = 5_000_000
@@ -53,6 +58,8 @@ MEMORY_GIB_MAX: Final = 1536
 """The largest VM that a Nexus takes; its memory is whole GiB."""
 ELSEWHERE: Final = "elsewhere"
 """The sled of VMMs that the logs imply and do not have."""
+AS_NEXUS_TELLS: Final = "as Nexus tells"
+"""Why a request failed, where only Nexus's log has it."""
 TERMINAL: Final = frozenset({"destroyed", "failed"})
 _HOST_NAME: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _WISH_US: Final = 2_000_000
@@ -80,6 +87,8 @@ class Vmm:
     migrated: list[Migrated] = attrs.field(factory=list)
     verdicts: list[Verdict] = attrs.field(factory=list)
     received: list[Received] = attrs.field(factory=list)
+    declined: list[Declined] = attrs.field(factory=list)
+    doing: list[Doing] = attrs.field(factory=list)
     quiet_checks: int = 0
     come_by: int = 0
     """How many of `observed` the agent has come by, which tells later what Propolis has told already."""
@@ -105,7 +114,11 @@ class Vmm:
         return seen
 
     def first_us(self) -> int:
-        """When it is first spoken of."""
+        """When it is first spoken of; nothing of it is older than its registration, if that is known. Until 2024-08
+        a request that took long may be taken for one about the next VMM of its instance.
+        """
+        if self.described is not None:
+            return self.described.at_us
         begins = [each.at_us - (each.latency_us if isinstance(each, Asked) else 0) for each in self.facts()]
         return min(begins, default=0)
 
@@ -171,6 +184,9 @@ class Incident:
     nexuses: int = 0
     """How many Nexuses' logs there are."""
     left_out: int = 0
+    era: Era = attrs.field(factory=Era)
+    shortened: Shortened = attrs.field(factory=Shortened)
+    """Long silences, which are cut out of all times here."""
 
     @property
     def has_nexus_log(self) -> bool:
@@ -279,7 +295,11 @@ class Collector:
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
-        facts = sorted((_shifted(fact, out) for fact in _of_vmms(self.facts)), key=lambda fact: fact.at_us)
+        facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
+        facts = list(_of_vmms(facts))
+        out.shortened = shortened(facts)
+        if out.shortened.silences:
+            facts = [attrs.evolve(fact, at_us=out.shortened.of(fact.at_us)) for fact in facts]
         for _, at_once in groupby(facts, lambda fact: fact.at_us):
             told: list[Fact] = []
             for fact in at_once:
@@ -294,8 +314,8 @@ class Collector:
             else:
                 out.left_out += 1
         _name(out)
-        starts = [at + _offset(out, host) for host, at in self._first.items()]
-        out.last_us = {host: at + _offset(out, host) for host, at in self._last.items()}
+        starts = [out.shortened.of(at + _offset(out, host)) for host, at in self._first.items()]
+        out.last_us = {host: out.shortened.of(at + _offset(out, host)) for host, at in self._last.items()}
         ends = list(out.last_us.values())
         if not starts and facts:  # a sled that never found the time: all of its times are of 1986
             starts = ends = [fact.at_us for fact in facts]
@@ -304,16 +324,21 @@ class Collector:
 
 
 def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:
-    """Until 2024-08 the paths of requests named instances (LG 2.4): the VMM that was registered last on that sled is
-    meant. Facts come in the order of the files.
+    """Until 2024-08 the paths of requests named instances (LG 2.4): the VMM is meant that was registered last on that
+    sled when the request came. Facts come in the order of time.
     """
-    latest: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     instances = {fact.instance for fact in facts if fact.instance}
     for fact in facts:
         if isinstance(fact, Described | Observed | Published | Zone) and fact.instance and fact.vmm:
-            latest[(fact.host, fact.instance)] = fact.vmm
+            vmms = known[(fact.host, fact.instance)]
+            if not vmms or vmms[-1][1] != fact.vmm:
+                vmms.append((fact.at_us, fact.vmm))
         if isinstance(fact, Asked | Received) and fact.vmm in instances:
-            vmm = latest.get((fact.host, fact.vmm), "")
+            vmms = known.get((fact.host, fact.vmm), [])
+            waited_us = fact.latency_us if isinstance(fact, Asked) and fact.op is not Op.REGISTER else 0
+            before = [vmm for at_us, vmm in vmms if at_us <= fact.at_us - waited_us + _WISH_US]
+            vmm = before[-1] if before else vmms[-1][1] if vmms else ""
             yield attrs.evolve(fact, vmm=vmm, instance=fact.vmm)
         else:
             yield fact
@@ -323,12 +348,22 @@ def _heard_of(out: Incident) -> None:
     """What only Nexus tells: sagas that a sled refused, and states of VMMs whose sled's log is missing."""
     req_ids = {asked.req_id for vmm in out.vmms.values() for asked in vmm.asked if asked.req_id}
     vmms = {start.saga: start.vmm for each in out.instances.values() for start in each.starts if start.saga}
+    told_by_sleds = {vmm.id for vmm in out.vmms.values() if vmm.asked}
+    for vmm in out.vmms.values():
+        if not vmm.published and not vmm.not_taken:
+            vmm.not_taken += [
+                NotTaken(
+                    where=no.where, host=no.host, at_us=no.at_us, vmm=vmm.id, status=no.status, final=no.status < 500
+                )
+                for no in vmm.declined
+            ]
     for fact in out.unwound:
         vmm_id = fact.vmm or vmms.get(fact.saga, "")
         if fact.req_id in req_ids or not vmm_id:
             continue
         vmm = out.vmms.setdefault(vmm_id, Vmm(vmm_id))
-        if not vmm.asked and not vmm.observed:
+        checked = fact.op is Op.GET_STATE and vmm.id not in told_by_sleds
+        if checked or (not vmm.asked and not vmm.observed):
             vmm.instance = vmm.instance or _instance_of(out, vmm_id)
             vmm.asked.append(
                 Asked(
@@ -340,7 +375,7 @@ def _heard_of(out: Incident) -> None:
                     status=fact.status,
                     latency_us=0,
                     req_id=fact.req_id,
-                    why="as Nexus tells",
+                    why=AS_NEXUS_TELLS,
                 )
             )
     for vmm in out.vmms.values():
@@ -460,6 +495,10 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
             vmm.verdicts.append(fact)
         case Received():
             vmm.received.append(fact)
+        case Declined():
+            vmm.declined.append(fact)
+        case Doing():
+            vmm.doing.append(fact)
         case OnSled(serial=serial):
             out.wrote.setdefault(serial, fact.where)
             vmm.sled = vmm.sled or serial
@@ -549,6 +588,7 @@ def _happened_after(instance: Instance, user: User) -> bool:
     for vmm in instance.vmms:
         begins += [each.at_us - each.latency_us for each in vmm.asked if each.op in (Op.PUT_STATE, Op.REGISTER)]
         begins += [each.at_us for each in vmm.received if each.state in ("stopping", "rebooting")]
+        begins += [each.at_us for each in vmm.declined[:1]]  # the report that told of it was not taken
     return any(abs(at_us - user.at_us) <= _WISH_US for at_us in begins)
 
 

@@ -119,6 +119,8 @@ def summary_text(draft: Draft, reading: Reading) -> str:
     out += [f"  no records: {counted(count, 'line')} ({kind})" for kind, count in sorted(reading.odd.items())]
     out += [f"    {_flat(each)}" for each in reading.quoted[:5]]
     out += [f"  not read, or not to its end: {each}" for each in reading.unreadable]
+    if reading.outside:
+        out.append(f"  left out: {counted(reading.outside, 'record')} before --since or after --until")
     if reading.dates_missing:
         out.append(
             f"  without a date: {counted(reading.dates_missing, 'line')}; give --date YYYY-MM-DD (order is kept)"

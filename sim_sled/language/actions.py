@@ -1,6 +1,8 @@
 # ruff: noqa: RUF009 (a field of the language is declared by calling `f`)
 """What a rule does: one class per action. The order in `do` is the order in time; a `delay` holds up what follows.
 
+Over 500 lines: declarations, each with its sentences of the reference page.
+
 Read before: language/knobs.py, language/record.py.
 Read next: daemon/sled_facts.py, engine/cast.py, engine/plans.py, language/schema.py, language/selector.py.
 """

@@ -9,6 +9,8 @@ has something to do. In virtual time the model of Nexus stands around it (virtua
 
 What is on its way (a delayed request, a held answer, a report on the network) is an input in the heap, handled then.
 
+Over 500 lines: one function for each input on either of the two ways.
+
 Read before: core/rack.py, engine/engine.py, engine/requests.py, engine/rule_pacer.py, play/calls.py, play/fleet.py,
 play/passage.py.
 Read next: play/virtual.py, play/wrong_sleds.py.

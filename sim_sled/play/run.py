@@ -195,7 +195,7 @@ def _is_over(world: World, end_us: int) -> bool:
 
 
 class Finished(Protocol):
-    """What a result is made of: a closed world, or one on real sockets (`wall.py`)."""
+    """What a result is made of: a closed world, or one on real sockets (`daemon/on_sockets.py`)."""
 
     scenario: Scenario
     seed: int

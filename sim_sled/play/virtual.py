@@ -7,6 +7,8 @@
 One heap holds what is on its way; the rack, the model, the rules and the users say when they are due. Time only
 jumps, and only forward. With equal scenario and seed every step is the same in any process.
 
+Over 500 lines: the ways between users, model, rules and rack are few lines each, and share one heap and one clock.
+
 Read before: core/rack.py, engine/engine.py, play/conductor.py, play/users.py.
 Read next: campaign/coverage.py, play/events.py, play/explain.py, play/run.py, play/translate.py.
 """

@@ -5,7 +5,7 @@ Read next: daemon/graph.py, daemon/kinds.py, recording/forms.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from importlib import import_module
@@ -50,13 +50,13 @@ class BadName(ValueError):
     """No name of this program's, or none that a file may have."""
 
 
-@lru_cache(1024)  # a checkpoint asks of the type of each name of each of our modules
 def is_ours(module: str) -> bool:
     """Whether a table may name what is in there."""
     return (_within(module, ROOMS) and not _within(module, BEYOND)) or _within(module, BESIDE)
 
 
-def _within(module: str, rooms: Iterable[str]) -> bool:
+@lru_cache(4096)  # a checkpoint asks of the type of each name of each of our modules
+def _within(module: str, rooms: tuple[str, ...]) -> bool:
     return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 

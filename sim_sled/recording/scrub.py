@@ -69,14 +69,16 @@ _THINGS: Final = re.compile(
     r"""
       (?P<uuid> [0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12} )
     | (?P<time> \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)? )
-    | (?P<mac>  (?<![0-9A-Za-z:])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![0-9A-Za-z:]) )
+    | (?P<mac>  (?<![0-9A-Za-z:])(?:(?:[0-9a-fA-F]{2}:){5}|(?:[0-9a-fA-F]{2}-){5})[0-9a-fA-F]{2}(?![0-9A-Za-z:]) )
     | (?P<ip>   (?<![0-9A-Za-z:.])(?:
-                  (?:[0-9a-fA-F]{0,4}:){2,7}(?:[0-9a-fA-F]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![0-9A-Za-z:])
+                  (?:[0-9a-fA-F]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9a-fA-F]{1,4})?(?![0-9A-Za-z:])
                 | (?:\d{1,3}\.){3}\d{1,3}(?![0-9A-Za-z]|\.\d)
                 )(?:/(?P<bits>\d{1,3}))? )
+    | (?P<host> (?<!\d)(?<!\d-)(?:\d{1,3}-){3}\d{1,3}(?!-?\d) )
+    | (?P<pem>  (?<=-----\n)(?:[0-9A-Za-z+/]+={0,2}\n)+(?=-----END) )
     | (?P<hex>  (?<![0-9A-Za-z])(?:[0-9a-f]{16,}|[0-9A-F]{16,})(?![0-9A-Za-z]) )
     | (?P<blob> (?<![0-9A-Za-z+/])(?=[0-9A-Za-z+/]*[A-Z])(?=[0-9A-Za-z+/]*[a-z])(?=[0-9A-Za-z+/]*\d)
-                [0-9A-Za-z+][0-9A-Za-z+/]{19,}={0,2}
+                (?!/[a-z]+/)[0-9A-Za-z+/]{20,}={0,2}
               | (?<![0-9A-Za-z+/])(?=[0-9A-Za-z+/]*[0-9A-Z])
                 (?:[0-9A-Za-z+/]{4})*(?:[0-9A-Za-z+/]{3}=|[0-9A-Za-z+/]{2}==)(?![=\w]) )
     | (?P<mark> (?<![0-9A-Za-z])[0-9a-f]{8}(?![0-9A-Za-z]) )
@@ -122,8 +124,8 @@ class Names:
             kind = found.lastgroup
             if kind == "uuid":
                 self._uuids.add(UUID(found[0]))
-            elif found["ip"] is not None:
-                old = _address_of(found[0].partition("/")[0])
+            elif kind == "host" or found["ip"] is not None:
+                old = _address_of(found[0].partition("/")[0].replace("-", "."))
                 if old is not None:
                     self._addresses.setdefault(old.max_prefixlen, set()).add(int(old))
             elif kind in ("word", "number", "mark"):
@@ -304,7 +306,7 @@ class StandIns:
         match old.lastgroup:
             case "uuid":
                 self.uuids[UUID(old[0])] = UUID(new[0])
-            case "hex" | "blob":
+            case "hex" | "blob" | "pem":
                 self._made[old[0]] = new[0]
             case "word" | "number":
                 self.runs[old[0]] = new[0]
@@ -398,7 +400,9 @@ class StandIns:
                 return self._mac(text)
             case "ip" | "bits":
                 return self._ip(text)
-            case "hex" | "blob":
+            case "host":  # `ip-10-1-2-3`
+                return self._ip(text.replace("-", ".")).replace(".", "-")
+            case "hex" | "blob" | "pem":
                 return self._alike(text)
             case "mark":
                 return self.marks.get(text) or "".join(self._run(each, text) for each in _runs(text))
@@ -410,7 +414,7 @@ class StandIns:
 
     def _run(self, run: str, beside: str) -> str:
         if run.isdigit():
-            serial = len(run) >= _LONG_NUMBER and any(each.isalpha() for each in beside)
+            serial = len(run) >= _LONG_NUMBER and any(each.isalpha() for each in beside) and run not in self.words
             return self.runs.get(run, run) if serial else run
         return run if len(run) == 1 or run.lower() in self.words else self.runs.get(run, run)
 
@@ -461,10 +465,11 @@ class StandIns:
 
     def _mac(self, text: str) -> str:
         """Oxide's stay Oxide's; of others what says whether they are unicast and global."""
-        old = bytes.fromhex(text.replace(":", ""))
+        mark = text[2]
+        old = bytes.fromhex(text.replace(mark, ""))
         new = self.chance.bytes(6, "mac", old.hex())
         kept = old[:3] if old[:3] == b"\xa8\x40\x25" else bytes([(new[0] & 0xFC) | (old[0] & 3)]) + new[1:3]
-        return _as(text, ":".join(f"{each:02x}" for each in kept + new[3:]))
+        return _as(text, (kept + new[3:]).hex(mark))
 
     def _ip(self, text: str) -> str:
         address, slash, bits = text.partition("/")
@@ -601,8 +606,12 @@ def _is_digest(value: list[Any]) -> bool:
 def _is_spelt(value: list[Any], field: str) -> bool:
     if not value or not all(type(each) is int and 0 <= each < 256 for each in value):
         return False
-    said = bytes(value).rstrip(b"\0").decode("latin-1")
-    return field in PERSONAL or (said.isascii() and said.isprintable() and sum(map(str.isalpha, said)) >= _SPELT)
+    try:
+        said = bytes(value).rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        said = ""
+    text = all(each.isprintable() or each.isspace() for each in said) and sum(map(str.isalpha, said)) >= _SPELT
+    return field in PERSONAL or text
 
 
 def _address_of(text: str) -> IPv4Address | IPv6Address | None:

@@ -1,6 +1,6 @@
 """Request bodies of the areas, drawn from the documents of the versions that changed them: all are taken (SR 1, 2.1).
 
-What the documents allow and the original refuses all the same is told in `SPECIAL`, and tried in test_rest_bodies.py.
+What the documents allow and the original refuses all the same is told in `SPECIAL`.
 """
 
 from __future__ import annotations

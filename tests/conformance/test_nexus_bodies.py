@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from support.nexus.world import World
+from support.rows import in_one_test
 from support.wire.documents import answer_schema, fits, load
 
 from nexus_client.stub.contract import (
@@ -79,8 +80,8 @@ def sled_document(major):
     return f"sled-agent/{major}.0.0"
 
 
-@pytest.mark.parametrize("kind", REGISTERS)
-@pytest.mark.parametrize("major", VERSIONS)
+@in_one_test("kind", REGISTERS)
+@in_one_test("major", VERSIONS)
 def test_register_bodies_fit_every_version(kind, major):
     assert not fits(sled_document(major), "InstanceEnsureBody", register_body(REGISTERS[kind], major))
 
@@ -88,7 +89,7 @@ def test_register_bodies_fit_every_version(kind, major):
 SINCE = {"AttachSubnet": 18, "DetachSubnet": 18}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("op", "major"),
     [
         pytest.param(op, major, id=f"{type(op).__name__}-{major}")
@@ -148,7 +149,7 @@ def shape(value, *, optional=()):
 REAL = [case for case in exchanges() if case.values[0] in {f"{major}.0.0" for major in VERSIONS}]
 
 
-@pytest.mark.parametrize(("version", "body"), REAL)
+@in_one_test(("version", "body"), REAL)
 def test_registrations_have_the_shape_of_the_tapes(version, body):
     """Compared: what does not depend on what the user attached (addresses, disks, NICs beyond the first)."""
     ours = json.loads(msgspec.json.encode(register_body(REGISTERS["plain"], int(version.partition(".")[0]))))

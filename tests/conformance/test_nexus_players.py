@@ -12,6 +12,7 @@ from conformance.nexus_players import PLAYERS
 from conformance.test_nexus_traces import FILES, delays_fit, function_of, judge, lines_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.stub.records import InvariantBroken
 
@@ -82,7 +83,7 @@ def spoiled(value):
     return "x"
 
 
-@pytest.mark.parametrize("function", sorted(PLAYERS))
+@in_one_test("function", sorted(PLAYERS))
 def test_a_recording_that_says_something_else_fails(function):
     """Whatever is excused elsewhere: one wrong word of an answer is noticed."""
     for (name, _), lines in recorded().items():

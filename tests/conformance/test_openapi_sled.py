@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.dropshot.json import Json
 from sim_sled.core import contract
@@ -27,7 +28,7 @@ BOUNDARIES = sorted({level for since in BODIES for level in (since - 1, since)} 
 # ---- routes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", documents.VERSIONS)
+@in_one_test("level", documents.VERSIONS)
 def test_the_route_table_is_the_document(level):
     """Same paths, methods and operation ids at each version; beyond it only what simulators have of their own."""
     ours = {(route.method, route.template): route.op for route in ROUTER.routes if route.since <= level < route.until}
@@ -36,7 +37,7 @@ def test_the_route_table_is_the_document(level):
     assert ours == theirs | own
 
 
-@pytest.mark.parametrize("level", documents.VERSIONS)
+@in_one_test("level", documents.VERSIONS)
 def test_parameters_and_bodies_are_those_of_the_document(level):
     for (method, path), operation in documents.operations(level).items():
         route, _ = ROUTER.find(method, re.sub(r"\{[^}]*\}", "x", path), level)
@@ -221,7 +222,7 @@ _MUTATIONS = [
 ]
 
 
-@pytest.mark.parametrize("level", BOUNDARIES)
+@in_one_test("level", BOUNDARIES)
 def test_what_the_document_refuses_is_refused(level):
     """The test's own examples fit the document, and each spoilt one fits neither the document nor us."""
     schema = documents.body_schema(level, "PUT", VMM_PATH)
@@ -234,7 +235,7 @@ def test_what_the_document_refuses_is_refused(level):
             kind.decode(json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("level", BOUNDARIES)
+@in_one_test("level", BOUNDARIES)
 def test_we_and_the_document_agree_on_bodies_of_other_versions(level):
     """A body of each version, at each version: taken by both or by none."""
     schema = documents.body_schema(level, "PUT", VMM_PATH)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.propolis.arms import B, R, S, run
 from support.propolis.wire import PROPERTIES, WireArm, WireNet, by_spec, make_spec
+from support.rows import in_one_test
 from support.wire import documents
 
 from propolis_stub.server.app import ROUTES
@@ -217,8 +218,8 @@ def test_generated_requests_get_answers_of_the_document(version: str, method: st
     look()
 
 
-@pytest.mark.parametrize("state", PREPARED)
-@pytest.mark.parametrize("version", VERSIONS)
+@in_one_test("state", PREPARED)
+@in_one_test("version", VERSIONS)
 def test_requests_without_a_body_get_answers_of_the_document(version: str, state: str) -> None:
     with_body = {(method, path) for _, method, path in WITH_BODY}
     for method, path in DOCUMENTED:

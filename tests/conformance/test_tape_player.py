@@ -12,6 +12,7 @@ import pytest
 from conformance.raw_http import RawAnswer
 from conformance.tape_match import equal, mismatches, subset
 from conformance.tape_player import How, Tape, TapeError, load, play, play_file, tapes
+from support.rows import in_one_test
 from support.wire.documents import relax, validate_with
 
 _VMM = "11111111-1111-4111-8111-111111111111"
@@ -19,7 +20,7 @@ _OTHER = "22222222-2222-4222-8222-222222222222"
 _STATE = f"/vmms/{_VMM}/state"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("expected", "got", "is_subset", "is_equal"),
     [
         pytest.param({"a": 1}, {"a": 1, "b": 2}, True, False, id="additional members"),
@@ -56,7 +57,7 @@ _GOOD = {"status": 404, "schema": "Error", "error_code": "GONE", "message": "gon
 _GONE = {"request_id": "x", "error_code": "GONE", "message": "gone away"}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("expect", "answer", "fault"),
     [
         pytest.param(_GOOD, _json_answer(404, _GONE), None, id="everything fits"),

@@ -20,6 +20,7 @@ from conformance.trace_files import lines
 from conformance.trace_players import Got, RackPlayer, RecordPlayer, VmmPlayer, record_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 FIDELITY = Path(__file__).parents[2] / "docs" / "fidelity.md"
 
@@ -265,7 +266,7 @@ SHOWN_BY_A_VMM: dict[str, list[Op]] = {"D06": [*_GONE, ["request", "running"]], 
 """The same for what a sled shows only while Nexus has not acknowledged an end."""
 
 
-@pytest.mark.parametrize("name", sorted(SHOWN))
+@in_one_test("name", sorted(SHOWN))
 def test_each_difference_shows(name: str) -> None:
     """Without its switch the reference says something else, and not what we do."""
     mode, ops = SHOWN[name]

@@ -514,7 +514,7 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
 
 TAPES = (
     "rest-identity", "rest-trust-quorum", "rest-pantry", "rest-crucible-agent", "own-config-order", "v2p-move",
-    "rest-support-bundle-v1", "own-artifact-order", "rest-disk-snapshot-refusals", "vpc-routes",
+    "rest-support-bundle-v1", "own-artifact-order", "rest-disk-snapshot-refusals", "vpc-routes", "rest-rot",
 )  # fmt: skip
 
 

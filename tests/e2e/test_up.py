@@ -166,6 +166,13 @@ def test_the_log_of_a_detached_rack_is_told_and_stays_where_somebody_wants_it(ho
     code, out, err = sim("up", "--name", "gone", "--detach")
     assert f"  log      {home}/sim-sled/gone.log\n" in out, err
     assert sim("down")[0] == 0
+    assert sim("up", "--name", "killed", "--detach", "--log-file", "night.log")[0] == 0
+    os.kill(json.loads(sim("racks", "--json")[1])["killed"]["pid"], signal.SIGKILL)
+    until = time.monotonic() + LONG_S
+    while json.loads(sim("racks", "--json")[1]):
+        assert time.monotonic() < until
+    assert "that was the end of its log, which stays" in sim("down", "killed")[2]
+    assert (home / "night.log").exists()
     for bad in (("--log-file", "night.log"), ("--detach", "--log-file", "none/night.log")):
         code, _, err = sim("up", *bad)
         assert (code, bad[-1] in err or "--detach" in err) == (2, True), err

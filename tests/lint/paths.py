@@ -1,4 +1,4 @@
-"""Files that our texts name and that are not there: paths in backticks, and files that links lead to.
+"""Files that our texts name and that are not there: paths in backticks, files that links lead to, modules in code.
 
 A path in backticks is held to be one of the repository if it begins with a folder of ours and ends like a file
 (`nexus_client/outbox.py`) or in a slash. Pages name files of a package below it, too (`daemon/control.py`): in a page
@@ -18,6 +18,7 @@ ELSEWHERE: Final = ("docs/spec/",)
 
 _TICKED = re.compile(r"`([^`\s]+)`")
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/(?:[\w-]+\.(?:py|md|yaml|yml|toml|json|jsonl|trace|service|gz))?")
+_MODULE = re.compile(r"(?<![\w/.-])((?:[a-z_]+/)*[a-z_0-9]+\.py)\b")
 _LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
@@ -46,10 +47,22 @@ def problems_of(name: str, text: str, root: Path, tops: frozenset[str]) -> list[
     return [f"{name}:{text.count(chr(10), 0, at) + 1}: {what}" for at, what in sorted(found)]
 
 
-def problems(root: Path, files: list[str]) -> list[str]:
-    """Every such problem in the pages among `files`."""
-    tops = frozenset(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+def modules_of(name: str, text: str, files: list[str]) -> list[str]:
+    """One line per file of Python that the code `name` speaks of and that is not there, wherever its path begins."""
+    wholes = {f"/{each}" for each in files}
     return [
+        f"{name}:{text.count(chr(10), 0, found.start()) + 1}: {found[1]} is not there"
+        for found in _MODULE.finditer(text)
+        if not any(each.endswith(f"/{found[1]}") for each in wholes)
+    ]
+
+
+def problems(root: Path, files: list[str]) -> list[str]:
+    """Every such problem in the pages among `files`, and in the code of the packages."""
+    code = [name for name in files if name.endswith(".py") and name.startswith(ROOTS[1:4])]
+    wrong = [line for name in code for line in modules_of(name, (root / name).read_text(), files)]
+    tops = frozenset(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return wrong + [
         line
         for name in files
         if name.endswith(TEXTS) and not name.startswith(ELSEWHERE)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.rows import in_one_test
 
 from tests.lint import circles, citations, paths, reading
 from tests.lint.__main__ import ROOT, tracked
@@ -128,6 +129,17 @@ def test_the_fixer_spells_a_neighbours_name_as_a_path() -> None:
     assert "Read next: core/b.py." in modules["sim_sled/core/a.py"]
 
 
+def test_code_that_speaks_of_a_file_that_is_not_there_is_reported() -> None:
+    files = ["sim_sled/core/rack.py", "nexus_client/outbox.py"]
+    good = '"""See rack.py, core/rack.py and nexus_client/outbox.py."""'
+    assert paths.modules_of("sim_sled/core/rack.py", good, files) == []
+    bad = '"""See\nedge.py, and core/outbox.py."""'
+    assert paths.modules_of("sim_sled/core/rack.py", bad, files) == [
+        "sim_sled/core/rack.py:2: edge.py is not there",
+        "sim_sled/core/rack.py:2: core/outbox.py is not there",
+    ]
+
+
 @pytest.fixture(name="tree")
 def _tree(tmp_path: Path) -> Path:
     for name in ("docs/a.md", "sim_sled/core/rack.py", "nexus_client/outbox.py"):
@@ -181,7 +193,7 @@ def test_no_two_differences_have_one_number() -> None:
     assert sorted(number for number in set(numbers) if numbers.count(number) > 1) == []
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@in_one_test("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
 def test_what_a_page_names_is_there(page: str) -> None:
     """Files in backticks, from the top of the repository, and links to other pages."""
     text = (ROOT / "docs" / page).read_text()

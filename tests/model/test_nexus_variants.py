@@ -5,6 +5,7 @@ The programs are what hypothesis shrank the searches of test_nexus_properties.py
 
 import pytest
 from support.nexus.world import BAD, GONE, World, report
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SECOND_US, SagaMode
 from nexus_client.stub.contract import ArmCrash, Boot, CrashPoint, Delete, RunTask, Task
@@ -138,7 +139,7 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.parametrize(("variant", "program", "prop"), PROGRAMS, ids=[row[0] for row in PROGRAMS])
+@in_one_test(("variant", "program", "prop"), PROGRAMS, ids=[row[0] for row in PROGRAMS])
 def test_a_short_program_breaks_the_variant(variant, program, prop):
     with pytest.raises((PropertyBroken, InvariantBroken)) as broken:
         program(variant)
@@ -146,7 +147,7 @@ def test_a_short_program_breaks_the_variant(variant, program, prop):
     assert prop in VARIANTS[variant].breaks
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "program",
     sorted({row[1] for row in PROGRAMS}, key=lambda program: program.__name__),
     ids=lambda program: program.__name__,

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import U64, Scalar
 from sim_sled.daemon.graph import BadTable, CannotKeep, pack, program, unpack
@@ -110,15 +111,13 @@ def test_a_number_and_a_text_of_the_wire_stay_what_they_are():
 _MADE_AT_RUN_TIME = msgspec.defstruct("Nowhere", [], module="sim_sled.core.config")
 
 
-@pytest.mark.parametrize(
-    "value", [print, os.system, object, Path("x"), open, attrs.define, iter([]), _MADE_AT_RUN_TIME()]
-)
+@in_one_test("value", [print, os.system, object, Path("x"), open, attrs.define, iter([]), _MADE_AT_RUN_TIME()])
 def test_what_no_file_can_hold_is_refused_by_name(value):
     with pytest.raises(CannotKeep, match="hangs at \\[there\\]"):
         pack({"there": value}, {})
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "row",
     [
         ["named function", "os:system"],

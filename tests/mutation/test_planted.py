@@ -3,12 +3,13 @@
 from collections import Counter
 
 import pytest
+from support.rows import in_one_test
 
 from tests.mutation import __main__ as player
 from tests.mutation.rows import ROOT, Planted, all_rows, read
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in all_rows()])
+@in_one_test("row", [pytest.param(row, id=row.id) for row in all_rows()])
 def test_every_row_fits_the_code(row: Planted) -> None:
     assert row.planted_in((ROOT / row.file).read_text())
     missing = [test for test in row.tests if not (ROOT / test.partition("::")[0]).exists()]

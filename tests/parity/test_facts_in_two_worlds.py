@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from sim_sled import logs
 from sim_sled.core.mishaps import OPERATIONS as BESIDE
@@ -155,7 +156,7 @@ def test_every_fact_is_shown_somewhere():
     assert set(FACTS) | set(TOLD) | set(ELSEWHERE) == set(fields_of(SetFacts))
 
 
-@pytest.mark.parametrize("fact", [*FACTS, *TOLD])
+@in_one_test("fact", [*FACTS, *TOLD])
 def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     scenario = scenario_of(fact)
     assert [failure.text for failure in play(scenario, SEED, SHOWN).failures] == []

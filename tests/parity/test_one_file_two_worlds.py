@@ -28,7 +28,7 @@ SETTLE_S = 0.6
 
 CALL_TIMEOUT_S = 1.0
 REPORT_LOST_US = 400_000
-SIDE_BY_SIDE = 10
+SIDE_BY_SIDE = 12  # a trigger has up to 25 rules: two rounds, not three
 AGAIN = (1, 1, 4)
 """What differs in company is played again, alone and at last so many times slower, in both worlds: a meaning differs
 each time, a late clock does not.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.language.check import load_scenarios
 from sim_sled.play.run import How, play
@@ -60,7 +61,7 @@ def test_a_property_holds_whatever_the_seed(name):
         assert [warned.text for warned in result.warnings] == [], seed
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "kind", "wrong", "key"), [(name, *each) for name, all_of_it in NOTICED.items() for each in all_of_it]
 )
 def test_a_property_fails_with_what_breaks_it(name, kind, wrong, key):

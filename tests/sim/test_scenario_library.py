@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from sim_sled.cli.scenario_commands import replay_file
+from sim_sled.cli.traces import replay_file
 from sim_sled.language.check import load_scenarios
 from sim_sled.play import library
 from sim_sled.play.run import How, play

@@ -6,7 +6,7 @@ Nexus.
 
 from pathlib import Path
 
-import pytest
+from support.rows import in_one_test
 
 from nexus_client.stub.variants import VARIANTS
 from sim_sled.campaign.explore import explore
@@ -44,14 +44,14 @@ def test_every_variant_has_a_fitting_scenario():
     assert sorted(FITTING) == sorted(VARIANTS)
 
 
-@pytest.mark.parametrize("variant", sorted(FITTING))
+@in_one_test("variant", sorted(FITTING))
 def test_explore_finds_a_wrong_nexus_within_200_seeds(variant):
     scenario = scenario_of(LIBRARY / f"{FITTING[variant]}.yaml")
     explored = explore(Job("x", scenario, How(variant=variant)), OneByOne(0), 200, stop_after=1)
     assert explored.failed
 
 
-@pytest.mark.parametrize("variant", sorted(FITTING))
+@in_one_test("variant", sorted(FITTING))
 def test_what_shrink_left_still_fails_and_only_with_the_wrong_nexus(variant):
     scenario = scenario_of(SHRUNK / f"{variant}.yaml")
     wrong = play(scenario, scenario.seed, How(variant=variant))

@@ -4,9 +4,11 @@ which key. A judge without a wrong sled here judges nothing.
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.cli.exploring import ExploreOptions, explore_file
-from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files, shrink_file
+from sim_sled.cli.scenario_commands import RunOptions, run_files, shrink_file
+from sim_sled.cli.traces import replay_file
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.words import INVARIANTS
 from sim_sled.play.run import How, play
@@ -115,7 +117,7 @@ def keys(result):
     return [failure.key for failure in result.failures]
 
 
-@pytest.mark.parametrize("judge", CASES)
+@in_one_test("judge", CASES)
 def test_a_judge_passes_right_sleds_and_fails_wrong_ones(judge):
     text, variant, key = CASES[judge]
     scenario = scenario_of(text)

@@ -18,6 +18,7 @@ import importlib
 import io
 import os
 import pickle
+import resource
 import runpy
 import signal
 import socket
@@ -43,6 +44,8 @@ IMPORTED: Final = (
 REQUEST_BYTES_MAX: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _STREAMS: Final = 3  # of the standard
+_OWN_SIGNALS: Final = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+"""Of which the interpreter takes care, whatever was inherited."""
 
 
 def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
@@ -61,7 +64,14 @@ def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
             os.close(goes)
             os.read(waits, 1)  # ends when the other end is closed: the first one is gone, and whoever asked is parent
             asked = pickle.loads(request)
-            _become(channel, streams, **asked)
+            try:
+                _become(streams, **asked)
+            except Exception as error:  # noqa: BLE001 - whatever it is: else who asks would wait for ever
+                channel.send(pickle.dumps((os.getpid(), error)))
+                os._exit(0)
+            channel.send(pickle.dumps((os.getpid(), None)))
+            channel.detach()
+            os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
             return asked["program"], asked["words"]
         os.waitpid(first, 0)
         for each in (waits, goes, *streams):
@@ -69,36 +79,47 @@ def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
 
 
 def _become(
-    channel: socket.socket, streams: list[int], *, parent: int, cwd: str, env: dict[str, str], session: bool, **_: Any
+    streams: list[int],
+    *,
+    parent: int,
+    cwd: str,
+    env: dict[str, str],
+    session: bool,
+    inherited: dict[str, Any],
+    **_: Any,
 ) -> None:
-    """All that a new program finds, and this process has otherwise. The answer goes out when it is done."""
+    """All that a new program finds, and this process has otherwise. Raises what whoever asked is to get."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)  # it is gone already
-    try:
-        os.chdir(cwd)
-    except OSError as error:
-        channel.send(pickle.dumps(error))
-        os._exit(0)
+    os.chdir(cwd)
     if session:
         os.setsid()
+    _inherit(**inherited)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     sys.stdin, sys.stdout, sys.stderr = (_text(*each) for each in enumerate((sys.stdin, sys.stdout, sys.stderr)))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    own = [str(Path.cwd()), *_from(env)]
-    sys.path[:] = own + [each for each in sys.path[1:] if each not in _from(os.environ)]
+    sys.path[:1] = [str(Path.cwd()), *_from(env)]
     os.environ.clear()
     os.environ.update(env)
     time.tzset()
+
+
+def _inherit(
+    umask: int, limits: dict[int, tuple[int, int]], ignored: set[signal.Signals], blocked: set[signal.Signals]
+) -> None:
+    os.umask(umask)
+    for number, limit in limits.items():
+        resource.setrlimit(number, limit)
+    for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, *_OWN_SIGNALS}:
+        signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    channel.send(pickle.dumps(os.getpid()))
-    channel.detach()
-    os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _from(env: Mapping[str, str]) -> list[str]:
-    """Where else Python looks for modules."""
+    """Where else Python looks for modules, seen from here."""
     given = env.get("PYTHONPATH")
     return [str(Path(each).absolute()) for each in given.split(os.pathsep)] if given else []
 
@@ -115,7 +136,7 @@ def _text(number: int, now: TextIO) -> TextIO:
     return made
 
 
-def _end(code: int | str | None) -> NoReturn:
+def _end(code: Any) -> NoReturn:
     """As the interpreter ends, but for taking apart whatever there is, which would copy all that is shared with the
     server. Any other end than this one (an exception, a signal) is the interpreter's own.
     """
@@ -126,8 +147,8 @@ def _end(code: int | str | None) -> NoReturn:
             stream.flush()
     except (AttributeError, OSError, ValueError):  # there is none, or it is full, or closed
         sys.exit(code)
-    if isinstance(code, str):
-        sys.exit(code)
+    if code is not None and not isinstance(code, int):
+        sys.exit(code)  # it says so
     os._exit((code or 0) & 0xFF)
 
 
@@ -143,7 +164,7 @@ if __name__ == "__main__":
     sys.orig_argv = [sys.executable, "-m", what, *words]
     try:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
-        code: int | str | None = 0
+        code: Any = 0
     except SystemExit as end:
         code = end.code
     _end(code)

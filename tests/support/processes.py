@@ -14,6 +14,7 @@ import atexit
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -99,15 +100,33 @@ class _Popen(subprocess.Popen):
         if isinstance(args, str) or not isinstance(args[0], _Forked) or args[1] != "-m":
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *more)
             return
-        _, _, _, *pipes, _, _, _, _, _, session, _ = more
+        _, _, _, *pipes, _, gid, gids, uid, umask, session, group = more
+        if (
+            (executable, gid, gids, uid, umask, group) != (None, None, None, None, -1, -1)
+            or pass_fds
+            or not close_fds
+        ):
+            raise ValueError(
+                "what is forked can be given streams, a folder, an environment, a session: start the program"
+            )
+        if preexec_fn not in (None, _die_with_parent):
+            raise ValueError("what is forked does nothing before it begins: start the program")
         inherited = [given if given != -1 else number for number, given in enumerate((pipes[0], pipes[3], pipes[5]))]
-        _, _, program, *words = args
+        _, _, program, *words = map(_text, args)
         self.pid = _server().fork(
-            inherited, program=program, words=words, cwd=os.fspath(cwd or Path.cwd()), env=dict(env or os.environ),
-            session=session,
+            inherited, program=program, words=words, cwd=os.fspath(cwd or Path.cwd()), session=session,
+            env={_text(name): _text(value) for name, value in (os.environ if env is None else env).items()},
         )  # fmt: skip
         self._child_created = True
         self._close_pipe_fds(*pipes)
+
+
+def _text(given: Any) -> str:
+    """A word of a command, or of an environment. Raises as `exec` does."""
+    text = os.fsdecode(given)
+    if "\0" in text:
+        raise ValueError("embedded null byte")
+    return text
 
 
 subprocess.Popen = _Popen  # where `subprocess.run` and asyncio look for it
@@ -121,26 +140,34 @@ class _Server:
         self._one_at_a_time = threading.Lock()
         self._environment = _at_start(os.environ)
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(its.fileno())]
+        # what it found by PYTHONPATH, it could not tell from what each program is to find
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with its:
             self._process = subprocess.Popen(
-                command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT
+                command,
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd=ROOT,
+                env=env,
             )
         atexit.register(self._end)
 
     def fork(self, streams: list[int], env: dict[str, str], **asked: Any) -> int:
-        """The id of a new child of this process. Raises OSError as `subprocess.Popen` does."""
+        """The id of a new child of this process. Raises what `subprocess.Popen` does."""
         if _at_start(env) != self._environment:
             raise ValueError(f"what is forked cannot be told {AT_START}...: start the program")
-        request = pickle.dumps({**asked, "env": env, "parent": os.getpid()})
+        request = pickle.dumps({**asked, "env": env, "parent": os.getpid(), "inherited": _inherited()})
         with self._one_at_a_time, _mother_of_orphans():
             socket.send_fds(self._channel, [request], streams)
             answer = self._channel.recv(10_000)
         if not answer:
             raise RuntimeError("the fork server has ended")
-        said = pickle.loads(answer)
-        if isinstance(said, OSError):
-            raise said
-        return said
+        pid, error = pickle.loads(answer)
+        if error is not None:
+            os.waitpid(pid, 0)
+            raise error
+        return pid
 
     def _end(self) -> None:
         self._channel.close()
@@ -154,6 +181,19 @@ def _server() -> _Server:
 
 def _at_start(env: Any) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(AT_START) and name != "PYTHONPATH"}
+
+
+def _inherited() -> dict[str, Any]:
+    """What a child has of this process although nobody says so, and tests may have changed since the server began."""
+    _, _, umask = Path("/proc/thread-self/status").read_text().partition("Umask:")
+    limits = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+    signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return {
+        "umask": int(umask.split()[0], 8),
+        "limits": {number: resource.getrlimit(number) for number in limits},
+        "ignored": {each for each in signals if signal.getsignal(each) is signal.SIG_IGN},
+        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+    }
 
 
 @contextmanager

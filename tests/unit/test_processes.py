@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ ENDS = {
     "by a number": "sys.exit(3)",
     "by a number that does not fit": "sys.exit(-1)",
     "with a sentence": "sys.exit('no')",
+    "with something else": "sys.exit((1.5, 'no'))",
     "by an error": "1 / 0",
     "at once": "print('unheard'); os._exit(7)",
     "by a signal": "os.kill(os.getpid(), signal.SIGTERM)",
@@ -150,9 +152,41 @@ def test_a_program_of_ours_says_the_same_both_ways():
         assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
 
 
-@pytest.mark.parametrize("options", [{"cwd": "/nowhere"}, {"env": {"LC_ALL": "C"}}, {"env": {"PYTHONHASHSEED": "1"}}])
+@pytest.fixture
+def changed():
+    """This process, in all that children inherit; as it was afterwards."""
+    limit, mask = resource.getrlimit(resource.RLIMIT_NOFILE), os.umask(0o077)
+    handler = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[0] - 1, limit[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+    signal.signal(signal.SIGUSR1, handler)
+    os.umask(mask)
+
+
+def test_what_has_changed_in_this_process_since_is_inherited_too(both, changed):
+    seen = (
+        "import resource; print(oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_NOFILE), "
+        "signal.getsignal(signal.SIGUSR1), signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
+    forked, real = both(seen)
+    assert forked.stdout == real.stdout
+    assert forked.stdout.startswith("0o77 "), "it is not as the server began"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cwd": "/nowhere"}, {"env": {"LC_ALL": "C"}}, {"env": {"PYTHONHASHSEED": "1"}}, {"env": {"A=B": "C"}},
+        {"env": {"A": "B\0"}}, {"env": {"A": 1}}, {"pass_fds": [0]}, {"close_fds": False}, {"preexec_fn": print},
+        {"umask": 0}, {"process_group": 0}, {"user": 0}, {"executable": sys.executable},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_a_forked_program_cannot_be_given_is_an_error(options):
-    wrong = FileNotFoundError if "cwd" in options else ValueError
+    wrong = FileNotFoundError if "cwd" in options else TypeError if options == {"env": {"A": 1}} else ValueError
     with pytest.raises(wrong):
         subprocess.run(processes.forked("sim_sled", "version"), check=False, **options)
     assert subprocess.run(processes.forked("sim_sled", "version"), check=False, capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""Request bodies of the control API; control_openapi.py makes its schemas from these classes."""
+"""Request bodies of the control API (control.py), whose document has their schemas from these classes."""
 
 from __future__ import annotations
 

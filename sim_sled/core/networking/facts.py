@@ -3,7 +3,7 @@
 Per VMM: external addresses, multicast groups, attached subnets and the routers its interfaces use; they are cleaned
 up with the VMM. Per sled: virtual-to-physical mappings, VPC routes, firewall rules, gateways of external addresses,
 probes. The sled calls `vmm_registered` and `vmm_removed`; everything else comes in as a value of
-`networking_calls.py` by `contract.CallArea`. Whatever is listed is sorted: two equal sleds answer equal bytes.
+`calls.py` by `contract.CallArea`. Whatever is listed is sorted: two equal sleds answer equal bytes.
 
 Read before: core/networking/values.py. Read next: core/networking/calls.py.
 """

@@ -1,4 +1,4 @@
-"""The fake sleds of nexus_world.py on real sockets, and a client of the Nexus model that checks every answer."""
+"""The fake sleds of world.py on real sockets, and a client of the Nexus model that checks every answer."""
 
 import json
 from contextlib import AsyncExitStack

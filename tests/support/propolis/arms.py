@@ -1,6 +1,6 @@
-"""One body, two arms: how the cases of PR 7 drive a Propolis (tests/propolis_cases.py has the bodies).
+"""One body, two arms: how the cases of PR 7 drive a Propolis (cases.py has the bodies).
 
-`Arm` is what a body may do and see. `CoreArm` does it on `Vm` directly; the wire arm (tests/propolis_wire.py) over
+`Arm` is what a body may do and see. `CoreArm` does it on `Vm` directly; the wire arm (wire.py) over
 real sockets. Dispositions that a socket does not tell apart (queued, ignored) are compared only by the core arm.
 """
 

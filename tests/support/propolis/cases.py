@@ -1,4 +1,4 @@
-"""The cases of PR 7 that need no socket, by number. Each runs in memory and on the wire (propolis_arms.py).
+"""The cases of PR 7 that need no socket, by number. Each runs in memory and on the wire (arms.py).
 
 `told("4 Rebooting, 5 Running")` compares everything published from the first generation named on: the last one named
 is the last one told.

@@ -1,4 +1,4 @@
-"""The wire arm: the bodies of propolis_cases.py against a real server, over sockets and its control API.
+"""The wire arm: the bodies of cases.py against a real server, over sockets and its control API.
 
 Nothing here sleeps to let something happen: it waits for a generation at the monitor, or until the control API tells
 what it waits for (`until`), which is a round trip each time.

@@ -1,5 +1,5 @@
-"""Prints a digest of the trace of every library scenario, for several seeds. Run as a process of its own, so that two
-processes with different PYTHONHASHSEED can be compared: `python .../trace_digests.py JOBS SEED...`.
+"""Prints a digest of the trace of every library scenario, for several seeds or its own. Run as a process of its own,
+so that processes with different PYTHONHASHSEED can be compared: `python .../trace_digests.py JOBS [SEED...]`.
 """
 
 import hashlib
@@ -18,10 +18,18 @@ FOLDER = Path(__file__).parents[3] / "scenarios"
 def digests(jobs, seeds):
     loaded, problems = load_scenarios([str(path) for path in sorted(FOLDER.glob("*.yaml"))])
     assert not problems.errors, problems.text()
-    tasks = [Task(Path(one.shown).name, one.scenario, seed, How()) for one in loaded for seed in seeds]
+    tasks = [
+        Task(Path(one.shown).name, one.scenario, seed, How())
+        for one in loaded
+        for seed in seeds or [1 if one.scenario.seed is None else one.scenario.seed]
+    ]
     for played in play_all(tasks, jobs):
-        text = attrs.evolve(played.result.trace(), scenario="").text()
-        yield f"{played.task.shown} {played.task.seed} {hashlib.sha256(text.encode()).hexdigest()}"
+        yield digest(played.task.shown, played.result.trace())
+
+
+def digest(name, trace):
+    text = attrs.evolve(trace, scenario="").text()
+    return f"{name} {trace.seed} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client import codec
 from nexus_client.codec import encode
@@ -99,7 +100,7 @@ def test_requested_states_are_read(raw, asked):
     assert codec.VMM_PUT_STATE_BODY.decode(raw) == VmmPutStateBody(asked)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("raw", "path", "message"),
     [
         pytest.param(b'{"state":{"type":"runing"}}', "$.state.type", "Invalid enum value 'runing'", id="enum"),
@@ -130,7 +131,7 @@ def test_generations_in_range_are_read(gen):
     assert _VMM.decode(_json(gen=gen)).gen == gen
 
 
-@pytest.mark.parametrize("gen", [-1, GENERATION_MAX + 1, 10**30, 5.0, 5.7, "5", True, None])
+@in_one_test("gen", [-1, GENERATION_MAX + 1, 10**30, 5.0, 5.7, "5", True, None])
 def test_what_is_no_generation_is_refused(gen):
     with pytest.raises(BadJson) as caught:
         _VMM.decode(_json(gen=gen))
@@ -230,7 +231,7 @@ def test_a_text_that_looks_like_a_uuid_stays_in_its_spelling():
     assert Json(_Everywhere).decode(raw).one_of == _Second(text)
 
 
-@pytest.mark.parametrize("text", _NO_UUIDS)
+@in_one_test("text", _NO_UUIDS)
 def test_what_is_no_uuid_is_refused(text):
     with pytest.raises(BadJson, match="UUID parsing failed") as caught:
         Json(_Named).decode(json.dumps({"id": text, "name": "n"}).encode())

@@ -1,12 +1,13 @@
 """verdict.py: the one table of what an answer means."""
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.outbox import Delivered, Permanent, Transient
 from nexus_client.verdict import PASSING_4XX, is_final, refusal, verdict
 
 
-@pytest.mark.parametrize("hundred", range(100, 1000, 100))
+@in_one_test("hundred", range(100, 1000, 100))
 def test_only_a_considered_no_is_final(hundred):
     for status in range(hundred, hundred + 100):
         final = 400 <= status < 500 and status not in {408, 425, 429}

@@ -12,6 +12,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 from transitions import Machine
 
 import propolis_stub
@@ -31,8 +32,8 @@ class Model:
     state: InstanceState | None
 
 
-@pytest.mark.parametrize("event", Event)
-@pytest.mark.parametrize("state", InstanceState)
+@in_one_test("event", Event)
+@in_one_test("state", InstanceState)
 def test_every_pair_of_state_and_event_is_decided(state: InstanceState, event: Event) -> None:
     model = Model(state)
     target = TRANSITIONS.get((state, event))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.errors import QueueFull, QueueMisuse, Reason, RequestDenied
 from propolis_stub.request_queue import Disposition, Queued, QueueState, RequestQueue, RequestType
@@ -74,7 +75,7 @@ def look(queue: RequestQueue) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("state", "flags", "asked", "answer"),
     [
         pytest.param(state, flags, asked, answer, id=f"{state} [{flags or '-'}] {asked.value}: {answer}")
@@ -146,7 +147,7 @@ def test_component_requests_are_bounded() -> None:
     assert queue.try_queue(Queued(STOP)) is Disposition.QUEUED
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("state", "flags", "what", "succeeded"),
     [
         pytest.param("NotStarted", "", START, True, id="a start that was never asked for"),

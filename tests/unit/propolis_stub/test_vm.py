@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from support.propolis.arms import FAILS, FOR_EVER, QUEUED, B, CoreArm, R, S, run, spell
 from support.propolis.cases import MIGRATED_IN, MIGRATED_OUT, PHASES_IN, PHASES_OUT, in_phases, out_phases
+from support.rows import in_one_test
 
 from propolis_stub import contract
 from propolis_stub.errors import AlreadyInitialized, GuestNotRunning, NoInstance, RepairingRejected, RequestDenied
@@ -234,7 +235,7 @@ def snapshot(thing: object) -> object:
     return list(thing) if isinstance(thing, deque) else thing
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("prepare", "item", "error"),
     [
         pytest.param([], contract.Request(R), NoInstance, id="Run without a VM"),
@@ -613,7 +614,7 @@ async def test_there_and_back_again() -> None:
 # --- what is read from outside --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("items", "resting"),
     [
         pytest.param([contract.EnsureSpec()], "Creating", id="never started"),

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import aiohttp
 import pytest
 from aiohttp import web
+from support.rows import in_one_test
 
 from nexus_client.dropshot import openapi
 from nexus_client.dropshot.answers import Refused
@@ -322,8 +323,8 @@ async def test_a_browser_gets_a_page_and_a_terminal_a_list():
         assert "<script" not in page
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "10.0.0.1:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1"])
-@pytest.mark.parametrize("token", [None, ""])
+@in_one_test("address", ["0.0.0.0:0", "[::]:0", "10.0.0.1:1", "[fd00::1]:1", "[::ffff:10.0.0.1]:1"])
+@in_one_test("token", [None, ""])
 def test_beyond_loopback_a_token_is_needed_and_an_empty_one_is_none(address, token):
     with pytest.raises(BadToken, match="needs a token"):
         require_token(SocketAddress.parse(address), token)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.dropshot.json import BadJson, Json
 
@@ -132,7 +133,7 @@ def test_bytes_that_are_no_text_behind_the_document_are_still_refused():
         WHOLE.decode(b'{"number": 7}\n\xff')
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "same"),
     [
         ('{"asked": ["red", 3]}', '{"asked": {"type": "red", "value": 3}}'),
@@ -150,7 +151,7 @@ def test_what_serde_takes_for_the_same_is_the_same(text, same):
     assert read(text) == read(same)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     ['{"asked": ["red"]}', '{"asked": ["red", 1, 2]}', '{"asked": {"type": {"red": null}}}', '{"color": {"red": 1}}',
      '{"color": {"red": null, "blue": null}}',

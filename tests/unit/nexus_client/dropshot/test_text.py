@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.dropshot.json import BadJson, Json
 from nexus_client.dropshot.text import (
@@ -38,7 +39,7 @@ from nexus_client.dropshot.text import (
 CANONICAL = "d31bd461-9749-4a5c-8d40-887bf363708b"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kind", "text", "canonical"),
     [
         (Uuid, CANONICAL, CANONICAL),
@@ -87,7 +88,7 @@ def test_good_texts(kind, text, canonical):
     assert type(decoded) is kind
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kind", "text"),
     [
         (Uuid, "web-01"),
@@ -159,8 +160,8 @@ def test_bad_texts(kind, text):
         Json(list[kind]).decode(f'["{text}"]'.encode("utf-8", "surrogatepass"))
 
 
-@pytest.mark.parametrize("raw", [b"null", b"5", b"true", b"[]", b"{}", b"1.5"])
-@pytest.mark.parametrize("kind", [Uuid, Ip, IpNet, SockAddr, Mac, Name, Hostname, PortRange])
+@in_one_test("raw", [b"null", b"5", b"true", b"[]", b"{}", b"1.5"])
+@in_one_test("kind", [Uuid, Ip, IpNet, SockAddr, Mac, Name, Hostname, PortRange])
 def test_a_text_must_be_a_text(kind, raw):
     with pytest.raises(BadJson, match="Expected `str`"):
         Json(kind).decode(raw)
@@ -221,14 +222,14 @@ def test_errors_name_the_field_first():
         Json(list[Thing]).decode(b'[{"a": "x"}]')
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"a":' * 50_000, b"\xff", b'"\xff"', b"nul",
+@in_one_test("body", [b"", b"{", b"[" * 100_000, b'{"a":' * 50_000, b"\xff", b'"\xff"', b"nul",
                                   b'"\\ud800"', b"NaN"])  # fmt: skip
 def test_whatever_is_no_json_is_refused_and_nothing_worse(body):
     with pytest.raises(BadJson):
         Json(Any).decode(body)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("told", "instant"),
     [
         ("2026-03-04T05:06:07Z", "2026-03-04T05:06:07+00:00"),
@@ -262,7 +263,7 @@ def test_an_offset_that_leads_out_of_the_years_gives_the_nearest_instant(told, i
     assert time(told) == utc(datetime.fromisoformat(told)) == instant
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "told",
     ["2026-03-04T05:06:07", "2026-03-04", "yesterday", "", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
      "0003-02-29T00:00:00Z",
@@ -275,7 +276,7 @@ def test_what_is_no_time_is_refused(told):
         time(told)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("address", "loopback"),
     [("[::1]:0", True), ("127.0.0.1:0", True), ("127.9.9.9:0", True), ("[::ffff:127.0.0.1]:0", True),
      ("[::]:0", False), ("0.0.0.0:0", False), ("[fd00::1]:0", False),
@@ -285,7 +286,7 @@ def test_only_loopback_is_loopback(address, loopback):
     assert SocketAddress.parse(address).is_loopback is loopback
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     ["", ":1", "::1:80", "[::1]", "[::1]:", "[::1]:-1", "[::1]:+1", "[::1]:65536", "[::1]:\u0663", "[::1]80",
      "[127.0.0.1]:80",      "127.0.0.1", "127.1:80", "localhost:80", "1.2.3.4:5:6", "[::1]:8 ", "[::1%1%2]:8"],
@@ -305,7 +306,7 @@ def test_an_address_survives_being_written(ip, port):
     assert address.port == port
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "line"),
     [
         ("plain ä € \U0001f600 text", "plain ä € \U0001f600 text"),

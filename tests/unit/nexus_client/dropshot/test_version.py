@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot.version import BadVersion, level_of
 from sim_sled.http.routes import NEWEST
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("header", "level"),
     [
         pytest.param("48.0.0", 48, id="the newest"),
@@ -29,7 +30,7 @@ def test_accepted_versions(header, level):
     assert level_of(header, NEWEST) == level
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("header", "message"),
     [
         pytest.param(None, 'missing expected header "api-version"', id="missing"),
@@ -68,7 +69,7 @@ def test_refused_versions(header, message):
     assert not caught.value.newer
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "header",
     ["49.0.0", "48.0.1", "48.1.0", "1000.0.0", "49.0.0-rc1", "48.0.0+x", "48.0.1-rc1", "18446744073709551615.0.0"],
 )

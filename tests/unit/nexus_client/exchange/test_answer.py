@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.nexus.peers import NO_CONTENT, answer
+from support.rows import in_one_test
 
 from nexus_client.exchange.answer import HEAD_BYTES_MAX, Answer, AnswerReader, BadAnswer
 
@@ -23,7 +24,7 @@ def _read(*parts, body_max=65_536):
     return told, reader.reusable
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "said",
     [
         pytest.param(_204 + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", id="an empty chunked body"),
@@ -43,7 +44,7 @@ def test_a_204_with_something_behind_it_is_a_204_whose_connection_is_not_used_ag
     assert _read(said) == (Answer(204), False)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "said",
     [
         pytest.param(NO_CONTENT, id="plain"),
@@ -60,7 +61,7 @@ def test_a_204_with_nothing_behind_it_keeps_its_connection(said):
     assert _read(said) == (Answer(204), True)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "told", "reusable"),
     [
         (answer(500, b"abc"), Answer(500, b"abc"), True),

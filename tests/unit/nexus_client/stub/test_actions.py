@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 from support.nexus.world import BAD, GONE, World, report, sled_id
+from support.rows import in_one_test
 
 from nexus_client.stub.actions import TABLE, Action, Situation, clear_failed
 from nexus_client.stub.config import SagaMode
@@ -162,7 +163,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize(("situation", "public", "action", "verdict"), CELLS)
+@in_one_test(("situation", "public", "action", "verdict"), CELLS)
 def test_public_state_and_action(situation, public, action, verdict):
     world, web = SITUATIONS[situation]()
     assert world.public(web) == public
@@ -239,8 +240,8 @@ OLD_START = [
 ]
 
 
-@pytest.mark.parametrize("rules", [RuleSet.R5854, RuleSet.R5855])
-@pytest.mark.parametrize(("state", "status", "message"), OLD_START)
+@in_one_test("rules", [RuleSet.R5854, RuleSet.R5855])
+@in_one_test(("state", "status", "message"), OLD_START)
 def test_start_before_6278_looked_at_the_vmm_record(rules, state, status, message):
     world, web = with_report(S(state), rules=rules)
     reply = world.ask(Start, web)
@@ -279,8 +280,8 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("outcome", "status", "message"), ANSWERS)
-@pytest.mark.parametrize("action", ["stop", "reboot"])
+@in_one_test(("outcome", "status", "message"), ANSWERS)
+@in_one_test("action", ["stop", "reboot"])
 def test_classification_of_the_sleds_answer(action, outcome, status, message):
     world, web = in_running()
     before = world.active(web)

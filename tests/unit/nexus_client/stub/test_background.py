@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 from support.nexus.world import BAD, GONE, World, report, sled_id
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SECOND_US, SagaMode
 from nexus_client.stub.contract import (
@@ -98,7 +99,7 @@ INCONCLUSIVE = [
 ]
 
 
-@pytest.mark.parametrize("outcome", INCONCLUSIVE, ids=str)
+@in_one_test("outcome", INCONCLUSIVE, ids=str)
 def test_everything_else_is_inconclusive(outcome):
     world, web, before = checked(outcome)
     assert world.active(web) == before

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 from support.nexus.world import BAD, EPOCH_US, GONE, World, report, sled_id
+from support.rows import in_one_test
 
 from nexus_client.stub.auto_restart import may_restart
 from nexus_client.stub.config import SECOND_US, Config, SagaMode
@@ -350,9 +351,9 @@ def test_what_nobody_has_stopped_runs_on_after_its_migration():
 # ---- generations at the end of their range -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gen", [GENERATION_MAX, GENERATION_MAX - 1])
-@pytest.mark.parametrize("state", [S.RUNNING, S.STOPPING, S.FAILED, S.DESTROYED])
-@pytest.mark.parametrize("mode", SagaMode)
+@in_one_test("gen", [GENERATION_MAX, GENERATION_MAX - 1])
+@in_one_test("state", [S.RUNNING, S.STOPPING, S.FAILED, S.DESTROYED])
+@in_one_test("mode", SagaMode)
 def test_no_generation_that_a_sled_tells_ends_nexus(gen, state, mode):
     world = World.make(saga_mode=mode, **OFF)
     web = world.running()
@@ -492,7 +493,7 @@ def test_names_that_are_taken(name):
     check_name(name)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "name",
     ["", "1a", "A", "a-", "-a", "a b", "ä", "a\n", "a" * 64, "abcdef01-2345-4678-9abc-def012345678", "a/b", "a%2f"],
 )
@@ -506,7 +507,7 @@ def test_hostnames_that_are_taken(hostname):
     check_hostname(hostname)
 
 
-@pytest.mark.parametrize("hostname", ["", "-a", "a-", "a..b", ".a", "a.", "a b", "a_b", "ä", "a\n", "a" * 254])
+@in_one_test("hostname", ["", "-a", "a-", "a..b", ".a", "a.", "a b", "a_b", "ä", "a\n", "a" * 254])
 def test_hostnames_that_are_none(hostname):
     with pytest.raises(Refused):
         check_hostname(hostname)

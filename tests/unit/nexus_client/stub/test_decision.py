@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
+from support.rows import in_one_test
 
 from nexus_client.stub.records import (
     FailureReason,
@@ -76,7 +77,7 @@ def outcome(decision):
     return (names[decision.active], names[decision.target], migration, decision.state.value, destroyed)
 
 
-@pytest.mark.parametrize("state", [*LIVE, "saga_unwound", "creating"])
+@in_one_test("state", [*LIVE, "saga_unwound", "creating"])
 def test_a_live_or_unwound_vmm_needs_no_update(state):
     assert run(state) is None
 
@@ -128,7 +129,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "expected"), [pytest.param(*row[1:], id=row[0]) for row in ROWS])
+@in_one_test(("given", "expected"), [pytest.param(*row[1:], id=row[0]) for row in ROWS])
 def test_decision_table(given, expected):
     active, source, target_side, target = given.split()
     *parts, state, gone = [*expected.split(), ""] if len(expected.split()) == 4 else expected.split()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.stub.migrate_records import OLD_STATES, MigrationError, migrate, new_instance_state
 
@@ -32,7 +33,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "vmm", "new"), CASES)
+@in_one_test(("old", "vmm", "new"), CASES)
 def test_instances(old, vmm, new):
     out = run(instance(old, vmm))
     assert out["instances"] == [instance(new, vmm)]

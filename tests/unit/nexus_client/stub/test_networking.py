@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.nexus.world import BAD, World, report
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.contract import (
@@ -143,9 +144,9 @@ LATER = {V.STARTING, V.CREATING, V.STOPPING, V.STOPPED, V.MIGRATING}
 TELL = {V.RUNNING, V.REBOOTING}
 
 
-@pytest.mark.parametrize("rules", RuleSet)
-@pytest.mark.parametrize("vmm", [None, *V])
-@pytest.mark.parametrize("attach", [True, False])
+@in_one_test("rules", RuleSet)
+@in_one_test("vmm", [None, *V])
+@in_one_test("attach", [True, False])
 def test_dispatch_of_an_instance_with_a_vmm(rules, vmm, attach):
     world, web = stopped()
     row = replace(world.row(web), state=R.VMM, active_propolis_id=web)
@@ -259,8 +260,8 @@ def test_a_vmm_in_a_transient_state_is_a_503_and_nothing_stays_marked(state):
 STOPPED_WORD = 'cannot connect to serial console of instance in state "Stopped"'
 
 
-@pytest.mark.parametrize("rules", RuleSet)
-@pytest.mark.parametrize("vmm", V)
+@in_one_test("rules", RuleSet)
+@in_one_test("vmm", V)
 def test_console_of_an_instance_with_a_vmm(rules, vmm):
     world, web = stopped()
     row = replace(world.row(web), state=R.VMM, active_propolis_id=web)

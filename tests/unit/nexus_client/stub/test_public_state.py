@@ -1,6 +1,7 @@
 """The table of NX 2, every cell."""
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.stub.public_state import ImpossibleRecord, PublicState, public_state
 from nexus_client.stub.records import InstanceDbState, VmmDbState
@@ -32,7 +33,7 @@ def cells():
             yield pytest.param(rules, vmm, public, id=f"{rules.value}: a VMM {vmm} shows as {public}")
 
 
-@pytest.mark.parametrize(("rules", "vmm", "public"), list(cells()))
+@in_one_test(("rules", "vmm", "public"), list(cells()))
 def test_state_of_an_instance_with_a_vmm(rules, vmm, public):
     def show(*, migrating):
         return public_state(rules, InstanceDbState.VMM, VmmDbState(vmm), migrating=migrating).value
@@ -49,15 +50,15 @@ def test_state_of_an_instance_with_a_vmm(rules, vmm, public):
         assert show(migrating=True) == public
 
 
-@pytest.mark.parametrize("rules", COLUMNS)
-@pytest.mark.parametrize("migrating", [False, True])
+@in_one_test("rules", COLUMNS)
+@in_one_test("migrating", [False, True])
 def test_state_of_an_instance_whose_vmm_is_missing(rules, migrating):
     shown = public_state(rules, InstanceDbState.VMM, None, migrating=migrating).value
     assert shown == ("stopped" if rules is RuleSet.HEAD else "running")
 
 
-@pytest.mark.parametrize("rules", COLUMNS)
-@pytest.mark.parametrize(("record", "public"), list(BY_RECORD.items()))
+@in_one_test("rules", COLUMNS)
+@in_one_test(("record", "public"), list(BY_RECORD.items()))
 def test_state_of_an_instance_without_a_vmm(rules, record, public):
     for vmm in (None, *VmmDbState):
         for migrating in (False, True):

@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.serial.guest import LINE_MAX, Guest
 from propolis_stub.serial.history import KEPT_BYTES, History, HistoryGone, Serial
@@ -125,7 +126,7 @@ def test_a_full_history_is_taken_and_an_unbounded_line_is_cut() -> None:
         assert len(Serial.unpack(json.dumps(packed)).guest.user or b"") == LINE_MAX
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "(history)",

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import WebSocketError
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.server.websocket import FRAME_BYTES_MAX, FrameHeads
 
@@ -52,7 +53,7 @@ def test_masked_frames_of_every_length_pass_however_they_are_cut(piece: int) -> 
     assert (noted.data == GOOD, noted.refused) == (True, [])
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("bad", "code"),
     [
         pytest.param(frame(b"root\r", masked=False), 1002, id="a short frame without mask"),
@@ -66,7 +67,7 @@ def test_masked_frames_of_every_length_pass_however_they_are_cut(piece: int) -> 
         pytest.param(frame(b"", declared=2**63), 1009, id="a frame without end"),
     ],
 )
-@pytest.mark.parametrize("piece", [1, 2, 7, 1 << 20])
+@in_one_test("piece", [1, 2, 7, 1 << 20])
 def test_nothing_passes_from_the_first_offence_on(bad: bytes, code: int, piece: int) -> None:
     noted = Noted()
     sent = frame(b"before") + bad[:40] + frame(b"after")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.propolis.specs import DISK_ID, a_blob, a_crucible, a_disk, a_sled_spec, a_volume, at, board, serial
+from support.rows import in_one_test
 
 from nexus_client.dropshot.json import Json
 from propolis_stub.spec.build import CPUS_MAX, fault_of
@@ -77,7 +78,7 @@ def test_what_can_be_built(components: dict[str, Any]) -> None:
     assert fault(components) == ""
 
 
-@pytest.mark.parametrize(("components", "why"), BAD)
+@in_one_test(("components", "why"), BAD)
 def test_what_cannot_be_built(components: dict[str, Any], why: str) -> None:
     assert why in fault(components)
 

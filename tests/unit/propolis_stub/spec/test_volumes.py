@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.spec import volumes
 
@@ -86,7 +87,7 @@ def test_two_spellings_of_one_address_are_one_target() -> None:
         result(*v6)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("new", "why"),
     [
         pytest.param(volume(region(5)), "The VCRs have no difference", id="nothing"),
@@ -128,7 +129,7 @@ def test_parts_that_cannot_be_replaced_may_not_change() -> None:
             result(volume(part), volume(changed))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     ["", "{", "{}", "[]", "null", "nothing", '{"type":"volume"}', '{"type":"toaster"}', '{"gen":2}',
      json.dumps(volume({"type": "tape"})), json.dumps(volume(region(-1))), json.dumps(volume(region(2**64))),

@@ -12,7 +12,8 @@ from sim_sled.campaign.groups import keep_group
 from sim_sled.campaign.guide import OneByOne
 from sim_sled.campaign.job import Job, play_seed, read_ran
 from sim_sled.campaign.places import Batch, Future, NobodyPlays, Processes, Sizer, in_order, play_batch
-from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files
+from sim_sled.cli.scenario_commands import RunOptions, run_files
+from sim_sled.cli.traces import replay_file
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.many import Task, play_all
 from sim_sled.play.run import How, play

@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from sim_sled.campaign.ambush import MOMENT_US, ambush, unlucky, watchful
 from sim_sled.campaign.draws import PARTS, Draws, byte_of, with_byte
@@ -54,7 +55,7 @@ def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library(na
     assert problems.errors == 0, problems.text()
 
 
-@pytest.mark.parametrize("byte", range(0, 256, 5))
+@in_one_test("byte", range(0, 256, 5))
 def test_every_ambush_and_every_watchful_user_fits_into_a_scenario_of_others(byte):
     rules, load = ambush(Draws("shares", byte), Draws("places", 255 - byte), 120_000_000)
     rules.append(unlucky(Draws("places", byte)))
@@ -123,7 +124,7 @@ def test_one_number_is_the_whole_run(tmp_path):
     assert f"{play_seed(job(), seed).steps} steps" in trace.read_text()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("takes", "slower"),
     [
         ("2s", "6s"),

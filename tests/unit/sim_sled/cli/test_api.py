@@ -5,6 +5,7 @@ import json
 import pytest
 from support.command import CliRunner
 from support.rack.estate import config, dataset
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 from sim_sled.http.coverage import How, rows
@@ -55,7 +56,7 @@ def test_coverage_for_programs():
 GOOD = json.dumps(config(2, datasets=[dataset(1)]).wire)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "stdin", "code"),
     [
         pytest.param(["omicron_config_put"], GOOD, 0, id="a body that fits"),

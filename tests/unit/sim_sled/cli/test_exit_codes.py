@@ -6,6 +6,7 @@ from io import BytesIO
 import pytest
 import typer
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import peer_address
 from sim_sled.cli import control_client, surface
@@ -55,7 +56,7 @@ def test_a_peer_is_an_address_a_name_or_a_url(written, meant):
     assert peer_address(written) == meant
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "written",
     ["", "nexus", "nexus:", "nexus:0", "nexus:70000", "nexus:-1", "-nexus:80", "a..b:80", "300.1.1.1:80", "[::1]:0",
      "https://nexus:1", "http://nexus:1/path", "nexus:12221:1", "ne xus:80", "\n:80", "x" * 300 + ":80", "nexus:１"],
@@ -81,8 +82,8 @@ def test_the_models_other_listeners_follow_its_address():
 OF_A_NAME = [["why"], ["log"], ["fire"], ["release"], ["inject", ..., "failed"], ["expect", ..., "running"]]
 
 
-@pytest.mark.parametrize("words", OF_A_NAME, ids=lambda words: words[0])
-@pytest.mark.parametrize("name", ["a b", "a/b", "é", "..", "a\nb", "%zz", "?", "\x00"])
+@in_one_test("words", OF_A_NAME, ids=lambda words: words[0])
+@in_one_test("name", ["a b", "a/b", "é", "..", "a\nb", "%zz", "?", "\x00"])
 def test_any_name_can_be_asked_for(words, name):
     """Spaces and letters beyond ASCII were no path, and the command ended with a traceback."""
     named = [name if word is ... else word for word in words] + ([] if ... in words else [name])
@@ -90,8 +91,8 @@ def test_any_name_can_be_asked_for(words, name):
     assert (result.exit_code, result.stderr) == (3, "sim-sled: no control API at [::1]:1: Connection refused\n")
 
 
-@pytest.mark.parametrize("words", OF_A_NAME, ids=lambda words: words[0])
-@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+@in_one_test("words", OF_A_NAME, ids=lambda words: words[0])
+@in_one_test("name", ["", " ", "\t\n"])
 def test_an_empty_name_is_bad_input(words, name):
     """It used to ask for the list of all, and could not read the answer."""
     named = [name if word is ... else word for word in words] + ([] if ... in words else [name])

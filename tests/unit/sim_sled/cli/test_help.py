@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
 from propolis_stub.commands import app as propolis_stub
@@ -29,7 +30,7 @@ def run(name, *words):
     return CliRunner().invoke(PROGRAMS[name], list(words))
 
 
-@pytest.mark.parametrize(("name", "path", "command"), EVERYBODY, ids=ids(EVERYBODY))
+@in_one_test(("name", "path", "command"), EVERYBODY, ids=ids(EVERYBODY))
 def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
     """In a pipe; a terminal is given the same width."""
     result = run(name, *path, "--help")
@@ -50,7 +51,7 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
         assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
 
 
-@pytest.mark.parametrize(("name", "path", "command"), COMMANDS, ids=ids(COMMANDS))
+@in_one_test(("name", "path", "command"), COMMANDS, ids=ids(COMMANDS))
 def test_every_command_has_json_and_version(name, path, command):
     options = [option for each in command.params for option in each.opts]
     assert options.count("--json") == 1

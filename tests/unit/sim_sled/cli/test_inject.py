@@ -4,12 +4,13 @@ import shlex
 
 import pytest
 import typer
+from support.rows import in_one_test
 
 from sim_sled.cli.asking import _fault
 from sim_sled.daemon.doing import command_of, one_rule
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("words", "body"),
     [
         (("failed",), {"state": "failed"}),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot.command_line import walk
 from propolis_stub.commands import app as propolis_stub
@@ -41,7 +41,7 @@ def wrong_in(text):
                 yield from (f"{command} has no {option}" for option in sorted(given - OPTIONS[command]))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@in_one_test("page", PAGES, ids=lambda page: page.name)
 def test_a_page_names_commands_and_options_that_are_there(page):
     assert list(wrong_in(page.read_text())) == []
 

@@ -7,6 +7,7 @@ import support.rack.strategies as our
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict
+from support.rows import in_one_test
 
 from nexus_client.types import (
     MIGRATION_TERMINAL,
@@ -35,7 +36,7 @@ def _side(state, gen, migration_id=_ID):
     return MigrationRuntimeState(migration_id, state, gen, time_of(_T0))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("seen", "published"),
     [
         pytest.param(_P.CREATING, _S.STARTING, id="creating is starting"),
@@ -67,7 +68,7 @@ def test_repairing_is_rejected_and_the_record_stays():
     assert asdict(record) == before
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("phase", "state"),
     [(MigrationPhase.ERROR, _M.FAILED), (MigrationPhase.FINISH, _M.COMPLETED)]
     + [(phase, _M.IN_PROGRESS) for phase in MigrationPhase if phase.name not in {"ERROR", "FINISH"}],
@@ -77,7 +78,7 @@ def test_each_phase_of_a_migration_is_one_of_three(phase, state):
     assert after.migration_in.state is state
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("known", "seen", "after"),
     [
         pytest.param(None, None, None, id="no news of no migration"),
@@ -114,7 +115,7 @@ def test_each_phase_of_a_migration_is_one_of_three(phase, state):
         ),
     ],
 )
-@pytest.mark.parametrize("side", ["migration_in", "migration_out"])
+@in_one_test("side", ["migration_in", "migration_out"])
 def test_report_of_one_side(side, known, seen, after):
     status = None if seen is None else MigrationStatus(*seen)
     record = _record(**{side: known})
@@ -125,8 +126,8 @@ def test_report_of_one_side(side, known, seen, after):
     assert getattr(got, other) is None
 
 
-@pytest.mark.parametrize("end", [_S.FAILED, _S.DESTROYED])
-@pytest.mark.parametrize(
+@in_one_test("end", [_S.FAILED, _S.DESTROYED])
+@in_one_test(
     ("state", "after"),
     [
         (_M.PENDING, (_M.FAILED, 6)),

@@ -22,6 +22,7 @@ from support.rack.driving import (
     snapshot,
     target,
 )
+from support.rows import in_one_test
 
 from nexus_client.types import SledVmmState, UpdatedRuntime, VmmState
 from propolis_stub.waiting import Pace, Point
@@ -298,7 +299,7 @@ def test_a_reboot_that_propolis_denies_changes_nothing():
     assert isinstance(error, errors.PropolisRefused)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("before", "requested", "kind"),
     [
         pytest.param([], REBOOT, errors.InvalidRequest, id="reboot before start"),
@@ -310,7 +311,7 @@ def test_a_reboot_that_propolis_denies_changes_nothing():
         pytest.param([STOPPED], target("[::1]:1"), errors.VmmTerminating, id="migrate in once destroyed"),
     ],
 )
-@pytest.mark.parametrize("mode", SimMode)
+@in_one_test("mode", SimMode)
 def test_a_refused_request_leaves_the_whole_rack_as_it_was(mode, before, requested, kind):
     driver = RackDriver(mode, acks=False)
     driver.register(V2)

@@ -21,6 +21,7 @@ from support.rack.driving import (
     snapshot,
     target,
 )
+from support.rows import in_one_test
 
 from nexus_client.types import VmmState
 from propolis_stub.contract import EnsureSpec, GuestEvent, Published, Reconfigure, ReconfigureDone, Request
@@ -149,9 +150,9 @@ def test_nothing_is_forced_on_a_terminal_vmm_without_that_word():
     assert told(driver.inject(VmmState.RUNNING, illegal=True)) == "running gen 4"
 
 
-@pytest.mark.parametrize("state", VmmState)
-@pytest.mark.parametrize("requested", [RUNNING, STOPPED, REBOOT, target("[fd00::99]:1")])
-@pytest.mark.parametrize("started", [True, False])
+@in_one_test("state", VmmState)
+@in_one_test("requested", [RUNNING, STOPPED, REBOOT, target("[fd00::99]:1")])
+@in_one_test("started", [True, False])
 def test_after_an_illegal_state_any_request_is_answered_or_refused(state, requested, started):
     """No input ends the process: not even a request to a VMM that somebody has bent."""
     driver = RackDriver(acks=False)

@@ -40,6 +40,7 @@ from support.rack.migrating import (
     sides,
     state_of,
 )
+from support.rows import in_one_test
 
 from nexus_client.types import MIGRATION_TERMINAL, MigrationState, VmmState
 from propolis_stub.contract import FromPeer, Hold, Release
@@ -147,8 +148,8 @@ def test_sleds_of_different_modes_understand_each_other(source, moved):
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("point", BOTH_SIDES)
-@pytest.mark.parametrize("after_us", [0, 1_000])
+@in_one_test("point", BOTH_SIDES)
+@in_one_test("after_us", [0, 1_000])
 def test_the_source_fails_in_a_phase(point, after_us):
     pacer = ScriptedPacer(1_000, {(V1, point): Pace(after_us, fail=True)})
     driver = migrating(pacer=pacer)
@@ -164,8 +165,8 @@ def test_the_source_fails_in_a_phase(point, after_us):
     assert driver.vmm(V1).peer is None
 
 
-@pytest.mark.parametrize("point", [*PHASES, Point.CREATE])
-@pytest.mark.parametrize("after_us", [0, 1_000])
+@in_one_test("point", [*PHASES, Point.CREATE])
+@in_one_test("after_us", [0, 1_000])
 def test_the_target_fails_in_a_phase(point, after_us):
     pacer = ScriptedPacer(1_000, {(V2, point): Pace(after_us, fail=True)})
     driver = migrating(pacer=pacer)
@@ -438,8 +439,8 @@ def test_so_many_addresses_are_remembered_and_no_more(monkeypatch):
 # --- two targets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("between_us", [0, 1_500, 3_500, 9_500])
-@pytest.mark.parametrize("same_migration", [True, False])
+@in_one_test("between_us", [0, 1_500, 3_500, 9_500])
+@in_one_test("same_migration", [True, False])
 def test_of_two_targets_of_one_source_only_one_gets_the_guest(between_us, same_migration):
     driver = pair()
     driver.register(V3, VmmState.MIGRATING, on=SLED_B, migration_id=M1 if same_migration else M2)
@@ -465,7 +466,7 @@ def test_of_two_targets_in_explicit_mode_the_one_that_dials_first_gets_the_guest
 # --- something happens to the source meanwhile ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after_ms", MOVING_MS)
+@in_one_test("after_ms", MOVING_MS)
 def test_the_source_is_stopped_meanwhile(after_ms):
     """The stop waits for the migration; a migration that succeeds has done its work (PR 3.5)."""
     driver = migrating()
@@ -516,8 +517,8 @@ def _lose(driver, how, who, on):
     return True
 
 
-@pytest.mark.parametrize("how", LOSSES)
-@pytest.mark.parametrize("after_ms", MOVING_MS)
+@in_one_test("how", LOSSES)
+@in_one_test("after_ms", MOVING_MS)
 def test_the_source_is_lost_meanwhile(how, after_ms):
     """Its peer notices at once: before the hand-over it fails, after it it runs on."""
     driver = migrating()
@@ -533,8 +534,8 @@ def test_the_source_is_lost_meanwhile(how, after_ms):
     assert all(vmm.vm is None or vmm.vm.waits_for() is None for vmm in driver.sled(SLED_B).vmms.values())
 
 
-@pytest.mark.parametrize("how", LOSSES)
-@pytest.mark.parametrize("after_ms", range(14))
+@in_one_test("how", LOSSES)
+@in_one_test("after_ms", range(14))
 def test_the_target_is_lost_meanwhile(how, after_ms):
     """The source runs on, or had handed over already and is destroyed; it never waits for a peer that is gone."""
     driver = migrating()
@@ -552,7 +553,7 @@ def test_the_target_is_lost_meanwhile(how, after_ms):
         assert driver.vmm(V1).peer is None
 
 
-@pytest.mark.parametrize("after_ms", MOVING_MS)
+@in_one_test("after_ms", MOVING_MS)
 def test_a_lost_target_leaves_a_source_that_can_be_stopped(after_ms):
     driver = migrating()
     driver.wait(after_ms * 1_000)

@@ -21,6 +21,7 @@ from support.rack.driving import (
     snapshot,
     target,
 )
+from support.rows import in_one_test
 
 from nexus_client.types import VmmState
 from propolis_stub.waiting import Point
@@ -54,7 +55,7 @@ def _steps(driver, propolis_id=V1):
 # --- the traces of SA 2.7 ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("prepare", "requested", "answer", "steps"),
     [
         pytest.param([], RUNNING, "starting gen 2", ["running gen 3"], id="start"),
@@ -88,7 +89,7 @@ def _steps(driver, propolis_id=V1):
         ),
     ],
 )
-@pytest.mark.parametrize("drain", [True, False])
+@in_one_test("drain", [True, False])
 def test_one_step_per_item_and_one_notification_per_step(drain, prepare, requested, answer, steps):
     driver = _driver()
     driver.register()

@@ -3,7 +3,6 @@
 import contextlib
 
 import attrs
-import pytest
 from support.rack.driving import (
     FAILS,
     M1,
@@ -20,6 +19,7 @@ from support.rack.driving import (
     snapshot,
 )
 from support.rack.migrating import BOTH_SIDES, IN, state_of
+from support.rows import in_one_test
 
 from nexus_client.types import VmmState
 from propolis_stub.contract import Dial, FromPeer, MigrateOut, PeerClosed, PeerLost, ToPeer
@@ -98,8 +98,8 @@ def test_between_two_processes_the_same_dialogue_goes_over_the_wire():
     assert state_of(wire.moved.published(V2)) == "running"
 
 
-@pytest.mark.parametrize("who", [V1, V2])
-@pytest.mark.parametrize("point", BOTH_SIDES)
+@in_one_test("who", [V1, V2])
+@in_one_test("point", BOTH_SIDES)
 def test_between_two_processes_failures_are_heard_on_the_other_side(who, point):
     wire = _two_processes(fault=(who, point))
     wire.run()

@@ -1,6 +1,7 @@
 """rules.py: which transitions Nexus may request (SA 2.3)."""
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.types import Asked, VmmState
 from sim_sled.core.rules import RULES, Verdict, refusal
@@ -8,7 +9,7 @@ from sim_sled.core.rules import RULES, Verdict, refusal
 _A, _S, _V = Asked, VmmState, Verdict
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("asked", "resting", "verdict"),
     [
         pytest.param(_A.RUNNING, _S.STARTING, _V.START, id="a fresh VMM is started"),

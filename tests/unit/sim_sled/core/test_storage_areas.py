@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 from support.rack.driving import V1, registration
 from support.rack.estate import POOLS, SLED, START, EstateDriver, an_id, config, dataset
+from support.rows import in_one_test
 
 from sim_sled.core import contract
 from sim_sled.core.errors import (
@@ -186,7 +187,7 @@ def test_who_and_what_is_unknown_is_told_apart(vmm):
 VM_A, VM_B = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("first", "target", "then"),
     [
         pytest.param(("creating", None), ("attached", VM_A), ("attached", VM_A), id="a new disk is attached"),

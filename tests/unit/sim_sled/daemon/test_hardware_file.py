@@ -7,6 +7,7 @@ from uuid import UUID
 import attrs
 import pytest
 from msgspec.structs import replace
+from support.rows import in_one_test
 
 from nexus_client.types import SledCpuFamily, SledRole
 from sim_sled.core.config import BareDisk, CrucibleDataset, Hardware, PhysicalDisk, Zpool
@@ -38,7 +39,7 @@ def test_size(text, number):
     assert size(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1", "1.5GiB", "64GB", "64gib", "64 GiB each", "1e9", "٣GiB x"])
+@in_one_test("text", ["", "GiB", "-1", "1.5GiB", "64GB", "64gib", "64 GiB each", "1e9", "٣GiB x"])
 def test_what_is_no_size_is_refused_with_a_hint(text):
     with pytest.raises(ValueError, match="is not a size; write bytes or a number with KiB"):
         size(text)
@@ -74,7 +75,7 @@ def test_every_field_can_be_given():
     assert (made.baseboard_model, made.baseboard_revision, made.baseboard_serial) == ("913-0000019", 6, "BRM42220031")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("fields", "problem"),
     [
         pytest.param({"disks": "3"}, "disks: a list is expected", id="a text is no list of disks"),

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-import pytest
+from support.rows import in_one_test
 
 from sim_sled.daemon.judging import Judging, cannot, verdict
 from sim_sled.daemon.small_rack import SmallRack
@@ -179,7 +179,7 @@ async def test_what_needs_a_model_is_not_green_beside_another_nexus(tmp_path):
     assert "was not judged: without the Nexus model nobody can" in text
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "how", "says"),
     [
         (BOOTS, {"model": True, "judged": True}, []),

@@ -10,6 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.daemon import kinds
 from sim_sled.recording import names
@@ -118,7 +119,7 @@ def test_what_may_stand_there_passes(name):
         kinds.check(attrs.evolve(Told(1), **{name: value}))
 
 
-@pytest.mark.parametrize("name", WRONG)
+@in_one_test("name", WRONG)
 def test_what_may_not_is_told_by_the_name_of_its_field(name):
     for value in WRONG[name]:
         told = Told(1)

@@ -2,6 +2,7 @@
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.types import InstanceState
 from propolis_stub.waiting import Edge, Point
@@ -96,7 +97,7 @@ def test_something_that_happens_puts_a_silence_off():
 # ---- who is meant
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "whom",
     [
         "hostname: nobody",
@@ -105,7 +106,7 @@ def test_something_that_happens_puts_a_silence_off():
         "sled: sled-9",
     ],
 )
-@pytest.mark.parametrize("when", ["at: 1s", "every: 1s, to: 1s", "idle: 1s", "manual: go", "rule: first"])
+@in_one_test("when", ["at: 1s", "every: 1s, to: 1s", "idle: 1s", "manual: go", "rule: first"])
 def test_a_rule_for_somebody_does_not_fire_for_nobody(whom, when):
     first = "{name: first, when: {at: 1s}, do: {snapshot: s}}"
     engine, told = engine_of(first, f"{{name: a, for: {{{whom}}}, when: {{{when}}}, do: {{note: x}}}}")

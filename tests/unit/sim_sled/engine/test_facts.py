@@ -5,6 +5,7 @@ from uuid import UUID
 import attrs
 import pytest
 from support.rack.estate import SLED, EstateDriver, an_id, config
+from support.rows import in_one_test
 
 from sim_sled.core.artifacts.store import Artifacts
 from sim_sled.core.bootstore.store import Bootstore
@@ -91,7 +92,7 @@ FACTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fact", FACTS)
+@in_one_test("fact", FACTS)
 def test_a_fact_holds_on_the_sled_that_is_meant_and_on_no_other(fact):
     world = played(fact)
     assert FACTS[fact](estate(world))
@@ -169,7 +170,7 @@ RUN_AGAIN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("said", RUN_AGAIN, ids=str)
+@in_one_test("said", RUN_AGAIN, ids=str)
 def test_the_reconciler_runs_again_for_each_fact_that_it_depends_on(said):
     driver = EstateDriver()
     one = driver.rack.sleds[SLED].estate
@@ -190,7 +191,7 @@ def test_a_text_ok_ends_what_another_began():
     assert estate(world).of(Ledger).faults.kinds == {}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "code"),
     [
         ("pools: {0: online}", "E111"),

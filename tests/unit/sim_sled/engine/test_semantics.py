@@ -4,6 +4,7 @@ import json
 
 import pytest
 from attrs import evolve
+from support.rows import in_one_test
 
 from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario
@@ -74,7 +75,7 @@ def test_a_rule_that_fires_is_told_with_its_file_and_line(tmp_path):
     assert [line.text for line in lines(result, "rule")] == ["a (x.yaml:4): note"]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("condition", "fired"),
     [
         pytest.param("", 4, id="without condition every time"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, SNAT, drop, put, register_body
+from support.rows import in_one_test
 
 from nexus_client.dropshot.json import BadJson
 from sim_sled.core import contract
@@ -41,7 +42,7 @@ def registered(level, body):
     return to_registration(decode(level, body))
 
 
-@pytest.mark.parametrize("level", ALL)
+@in_one_test("level", ALL)
 def test_each_version_takes_its_own_body(level):
     registration = registered(level, register_body(level))
     assert registration.instance_id == UUID("00000000-0000-4000-8000-000000000002")
@@ -95,7 +96,7 @@ def test_what_a_version_brought_is_refused_before(boundary):
         decode(boundary - 1, body)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("level", "path", "value"),
     [
         pytest.param(6, "local_config.multicast_groups", "anything", id="multicast groups before 7"),
@@ -115,7 +116,7 @@ def test_unknown_fields_are_ignored(level, path, value):
     assert decode(level, put(register_body(level), path, value)) == decode(level, register_body(level))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("level", "path"),
     [
         pytest.param(28, "vmm_spec.newer", id="in the specification up to 28"),
@@ -140,7 +141,7 @@ def test_unknown_fields_are_refused_inside_the_specification(level, path):
         decode(level, put(register_body(level), path, None))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "path",
     ["instance_id", "local_config", "vmm_spec", "vmm_runtime", "propolis_addr", "metadata", "metadata.silo_id",
      "local_config.hostname", "local_config.nics", "local_config.firewall_rules", "local_config.dhcp_config",
@@ -154,8 +155,8 @@ def test_mandatory_fields_are_mandatory(path):
     assert not {level: text for level, text in said.items() if "missing required field" not in str(text)}
 
 
-@pytest.mark.parametrize("level", [1, 9, 10, 11, 18, 31, 32, 41, 44, 48])
-@pytest.mark.parametrize("path", ["migration_id", "vmm_spec.board.cpuid", "local_config.dhcp_config.host_domain"])
+@in_one_test("level", [1, 9, 10, 11, 18, 31, 32, 41, 44, 48])
+@in_one_test("path", ["migration_id", "vmm_spec.board.cpuid", "local_config.dhcp_config.host_domain"])
 def test_optional_fields_may_be_absent(level, path):
     decode(level, drop(register_body(level), path))
 
@@ -198,16 +199,14 @@ BAD_AT_EVERY_VERSION = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("path", "value"), [pytest.param(path, value, id=name) for path, value, name in BAD_AT_EVERY_VERSION]
-)
+@in_one_test(("path", "value"), [pytest.param(path, value, id=name) for path, value, name in BAD_AT_EVERY_VERSION])
 def test_bad_values_are_refused_while_parsing(path, value):
     levels = (1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48)
     assert not [level for level in levels if refusal(level, put(register_body(level), path, value)) is None]
 
 
-@pytest.mark.parametrize("level", [1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48])
-@pytest.mark.parametrize(
+@in_one_test("level", [1, 7, 9, 10, 11, 17, 18, 29, 31, 32, 41, 44, 48])
+@in_one_test(
     ("first", "last", "ok"),
     [(0, 16383, True), (49152, 65535, True), (16384, 16384, False), (1024, 17407, False), (16384, 65535, False),
      (32767, 16384, False)],
@@ -232,7 +231,7 @@ def test_source_nat_ports_are_aligned_blocks_in_every_version(level, first, last
 # ---- interfaces ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("ip", "subnet", "transit"),
     [
         pytest.param("10.99.0.1", "172.30.0.0/22", [], id="address outside of its subnet"),
@@ -244,8 +243,8 @@ def test_source_nat_ports_are_aligned_blocks_in_every_version(level, first, last
         pytest.param("fd00::5", "fd00::/56", [], id="IPv6 prefix that is not 64"),
     ],
 )
-@pytest.mark.parametrize("level", [1, 7, 9])
-@pytest.mark.parametrize("where", ["nics.0", "firewall_rules.0.targets.0"])
+@in_one_test("level", [1, 7, 9])
+@in_one_test("where", ["nics.0", "firewall_rules.0.targets.0"])
 def test_up_to_9_interfaces_that_cannot_be_converted_are_invalid_requests(level, where, ip, subnet, transit):
     """The body parses: the refusal has the code `InvalidRequest`, not the parser's message."""
     nic = NIC_V1 | {"ip": ip, "subnet": subnet, "transit_ips": transit}
@@ -254,7 +253,7 @@ def test_up_to_9_interfaces_that_cannot_be_converted_are_invalid_requests(level,
         to_registration(body)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "config",
     [
         pytest.param({"type": "v4", "value": {"ip": "10.99.0.1", "subnet": "172.30.0.0/22"}}, id="outside"),
@@ -269,7 +268,7 @@ def test_up_to_9_interfaces_that_cannot_be_converted_are_invalid_requests(level,
         pytest.param({"type": "dual_stack", "value": {"v4": {"ip": "10.0.0.1", "subnet": "10.0.0.0/24"}}}, id="half"),
     ],
 )
-@pytest.mark.parametrize("level", [10, 11, 31, 32, 48])
+@in_one_test("level", [10, 11, 31, 32, 48])
 def test_from_10_on_bad_interfaces_are_refused_while_parsing(level, config):
     with pytest.raises(BadJson):
         decode(level, put(register_body(level), "local_config.nics.0.ip_config", config))
@@ -300,8 +299,8 @@ def test_an_ipv6_interface_of_version_1():
 # ---- external addresses --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("level", [1, 7, 9, 10])
-@pytest.mark.parametrize(
+@in_one_test("level", [1, 7, 9, 10])
+@in_one_test(
     ("path", "value"),
     [("ephemeral_ip", "2001:db8::1"), ("floating_ips", ["203.0.113.8", "2001:db8::1"]),
      ("source_nat", SNAT | {"ip": "2001:db8::1"})],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.json import Json
@@ -15,7 +16,7 @@ from sim_sled.http.routes import NEWEST, Later, LaterJson, Route, Router
 ID = "d31bd461-9749-4a5c-8d40-887bf363708b"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("path", "parts"),
     [
         pytest.param("/v2p", ["v2p"], id="plain"),
@@ -47,7 +48,7 @@ def refusal(method, path, level):
     return caught.value.status, caught.value.message, caught.value.allow
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "level", "expected"),
     [
         pytest.param("GET", "/nope", 48, (404, "Not Found", ()), id="no such path"),
@@ -77,7 +78,7 @@ def test_paths_and_methods_that_are_not_there(method, path, level, expected):
     assert refusal(method, path, level) == expected
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "first", "last"),
     [
         ("PUT", f"/vmms/{ID}", 0, 48),
@@ -120,7 +121,7 @@ def test_there_are_90_operations_over_all_versions():
     assert len(operations) == 90
 
 
-@pytest.mark.parametrize("route", ROUTER.routes, ids=lambda route: f"{route.op}-{route.since}")
+@in_one_test("route", ROUTER.routes, ids=lambda route: f"{route.op}-{route.since}")
 def test_what_is_imported_later_is_there(route):
     """A row names its handler and its body type by text: nothing else notices that one is misspelt."""
     if isinstance(route.handler, Later):

@@ -3,11 +3,13 @@
 import io
 import json
 import math
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.incident.writing import Log
+from support.rows import in_one_test
 
 from sim_sled.incident import lines
 from sim_sled.incident.archives import Source
@@ -105,7 +107,7 @@ def test_leap_seconds_and_zones_of_any_kind_are_times(text, seconds):
     assert parse_time(text) == 1_787_562_000_000_000 + round(seconds * 1e6)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "9999-12-31T23:59:59-23:59",
@@ -164,3 +166,28 @@ def test_a_line_without_end_is_left_and_that_is_said(monkeypatch):
     found, reading = read(record().encode() + b"\n" + b"x" * (4 * lines.LINE_MAX))
     assert len(found) == 1
     assert any("a line of more than 12 MiB; 1 record of it" in each for each in reading.unreadable)
+
+
+def test_a_clock_without_dates_passes_midnight_and_is_no_clock_of_1986(tmp_path):
+    """`looker` prints no date: what comes after midnight is later, and nobody has booted."""
+    log = Log(start=datetime(2026, 8, 24, 23, 59, 20, tzinfo=UTC))
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.stops(60, "web", teardown=70)
+    out = []
+    for text in log.lines:
+        fields = json.loads(text)
+        out.append(f"{fields['time'][11:23].rstrip('Z')}Z INFO SledAgent (InstanceManager): {fields['msg']}")
+        out += [f"    {key} = {value}" for key, value in fields.items() if key not in ("msg", "time", "name", "v")]
+    path = tmp_path / "paste.txt"
+    path.write_text("\n".join(out))
+    imported = import_logs([str(path)], "x")
+    assert imported.differences == ()
+    assert "teardown-takes-70" in imported.text
+    assert "1986" not in imported.summary
+    assert "several versions" not in imported.summary
+    assert "several incidents" not in imported.summary
+    dated = list(read_lines(Source("x", lambda: path.open("rb"), 0), Reading(), date(2026, 8, 24)))
+    assert [line.time_us for line in dated] == [
+        parse_time(json.loads(text)["time"][:23].rstrip("Z") + "Z") for text in log.lines
+    ]

@@ -218,3 +218,80 @@ def test_every_sled_and_the_grace_of_agents_say_which_lines_they_rest_on(tmp_pat
     assert "  # 0-BRM1.log:1  BRM1\n  - {sled: sled-1, name: brm1}" in imported.text
     assert "  # 1-BRM2.log:1  BRM2\n  - {sled: sled-2, name: brm2}" in imported.text
     assert "  the grace period is over\nagent: {stop_grace: 120s}" in imported.text
+
+
+def test_of_a_nexus_alone_reports_that_it_did_not_take_are_its_answers_and_the_user_is_known(tmp_path):
+    far = nexus()
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    far.line(1, "updating instance state", "D", background_task="instance_watcher", **ids)
+    far.received(2, "web", "Running", 3)
+    far.user(40, "web", "reboot", key="shop")
+    for at in (40.2, 41, 43, 48):
+        report = {"uri": f"/vmms/{uid('vmm web')}", "method": "PUT", "component": "dropshot_internal"}
+        far.line(at, "request completed", response_code=500, latency_us=9, **report)
+    far.received(60, "web", "Rebooting", 4)
+    far.received(61, "web", "Running", 5)
+    imported, scenario = import_(tmp_path, far)
+    assert only(scenario, NexusReplies)[1].status == 500
+    assert [load.action() for load in scenario.load] == ["create", "reboot"]
+    assert imported.differences == ()
+
+
+def test_of_a_nexus_alone_checks_that_a_sled_answered_with_an_error_are_refused(tmp_path):
+    far = nexus()
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    far.received(2, "web", "Running", 3)
+    error = "Error Response: status: 503 Service Unavailable; headers: {}"
+    for at in (40, 70):
+        far.line(at, "check incomplete due to server error", background_task="instance_watcher", error=error, **ids)
+    _, scenario = import_(tmp_path, far)
+    rule, refused = only(scenario, Fail)
+    assert (rule.when.request, rule.times, refused.status) == (("vmm_get_state",), 2, 503)
+
+
+def test_a_stop_that_never_ends_quotes_what_propolis_was_at_last(tmp_path):
+    log, zone = Log(), Log(f"oxz_propolis-server_{uid('vmm web')}", "propolis-server")
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(30, "web", "put")
+    zone.line(30, "publishing new instance state", gen=4, state="Stopping")
+    zone.line(30.1, "sending halt request to vioblk-nvme0")
+    zone.line(30.2, "stopping and detaching block backend crucible-disk-7")
+    log.line(300, "accepted connection", component="x")
+    imported, _ = import_(tmp_path, log, zone)
+    said = imported.text.replace("\n# ", " ")
+    assert "stopping and detaching block backend crucible-disk-7" in said
+    assert "sending halt request" not in said
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda log: log.observes(30, "web", "Rebooting", gen=4), "built since 2026-04-21."),
+        (
+            lambda log: log.line(
+                30, "Observing new propolis state: x", **log.ids("web"), state="PropolisInstanceState(Running)"
+            ),
+            "programs of several versions",
+        ),
+    ],
+    ids=["of today", "of two years in one log"],
+)
+def test_the_forms_of_lines_say_of_which_years_the_programs_are(tmp_path, write, said):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    write(log)
+    imported, _ = import_(tmp_path, log)
+    assert said in imported.summary
+
+
+def test_agents_that_forgot_before_they_reported_are_named(tmp_path):
+    log = Log(start=datetime(2025, 3, 1, tzinfo=UTC))
+    log.line(1, "Observing new propolis state: PropolisInstanceState(Running)", **log.ids("web"))
+    log.line(
+        2, "request completed", uri=f"/vmms/{uid('vmm web')}/state", method="GET", response_code="500", latency_us=1
+    )
+    imported, _ = import_(tmp_path, log)
+    assert "since 2024-08-27 and before 2025-04-08" in imported.summary
+    assert "Agents of then forgot a VMM before they reported its end" in imported.summary

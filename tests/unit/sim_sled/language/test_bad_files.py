@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.cli.scenario_texts import check_files
@@ -29,7 +30,7 @@ def test_a_mistake_is_told_as_written_down(path, monkeypatch):
     assert code == (0 if text.rstrip().split("\n")[-1].startswith("0 errors") else 2)
 
 
-@pytest.mark.parametrize("code", sorted(CODES))
+@in_one_test("code", sorted(CODES))
 def test_every_code_has_a_file_that_shows_it(code):
     if code in RUN_CODES:
         outcome = run_files([str(BAD / f"{code}.yaml")], RunOptions(seed=1))

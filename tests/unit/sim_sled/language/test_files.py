@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from sim_sled.cli.scenario_commands import RunOptions, replay_file, run_files, unwritable
+from sim_sled.cli.scenario_commands import RunOptions, run_files, unwritable
 from sim_sled.cli.scenario_texts import check_files
+from sim_sled.cli.traces import replay_file
 from sim_sled.daemon import hardware_file
 from sim_sled.language import files
 from sim_sled.language.check import parse_scenario
@@ -123,7 +124,7 @@ def test_a_file_without_end_is_read_up_to_its_limit(device):
 
 
 def test_a_trace_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr("sim_sled.cli.scenario_commands.TRACE_MAX", 1000)
+    monkeypatch.setattr("sim_sled.cli.traces.TRACE_MAX", 1000)
     outcome = replay_file("/dev/zero")
     assert outcome.code == 2
     assert "more than" in outcome.err

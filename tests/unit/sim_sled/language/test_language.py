@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import in_one_test
 from support.wire import documents
 
 from nexus_client.types import brief
@@ -47,7 +48,7 @@ def test_there_are_six_examples():
     assert len(EXAMPLES) == 6
 
 
-@pytest.mark.parametrize("path", [*EXAMPLES, *LIBRARY], ids=lambda p: f"{p.parent.name}-{p.stem}")
+@in_one_test("path", [*EXAMPLES, *LIBRARY], ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_file_printed_and_read_again_says_the_same(path):
     [loaded], _ = load_scenarios([str(path)])
     assert loaded.scenario is not None
@@ -116,7 +117,7 @@ def test_a_duration_is_read(text, us):
     assert figures.parse_duration(figures.show_duration(us)) == us
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "code"),
     [
         pytest.param("5", "E180", id="a number has no unit"),
@@ -341,7 +342,7 @@ def test_of_a_scenario_that_is_listed_the_first_sentence_is_said(about, said):
     assert first_sentence(about) == said
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("us", "said"),
     [
         (0, "0us"), (999, "999us"), (1_000, "1ms"), (43_450, "43.5ms"), (999_499, "999ms"), (999_500, "1s"),

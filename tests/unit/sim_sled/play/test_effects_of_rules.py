@@ -1,6 +1,7 @@
 """A rule that fires and changes nothing is told, and `--strict` makes it a failure."""
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.check import parse_scenario
@@ -77,8 +78,8 @@ def test_strict_makes_a_warning_a_failure(tmp_path):
     assert "had no effect" in (tmp_path / "j.xml").read_text()
 
 
-@pytest.mark.parametrize("state", ["stopping", "rebooting", "migrating", "running", "stopped"])
-@pytest.mark.parametrize(
+@in_one_test("state", ["stopping", "rebooting", "migrating", "running", "stopped"])
+@in_one_test(
     "when", ["{state: starting}", "{at: 5s}", "{request: vmm_put_state}", "{publish: running}", "{rule: other}"]
 )
 def test_a_state_that_nothing_can_force_is_no_scenario(state, when):
@@ -89,8 +90,8 @@ def test_a_state_that_nothing_can_force_is_no_scenario(state, when):
     assert "E240" in problems.text()
 
 
-@pytest.mark.parametrize("end", ["failed", "destroyed"])
-@pytest.mark.parametrize("state", ["starting", "running", "stopping", "stopped"])
+@in_one_test("end", ["failed", "destroyed"])
+@in_one_test("state", ["starting", "running", "stopping", "stopped"])
 def test_any_state_can_be_followed_by_the_end(state, end):
     result = play(scenario_of(f"- {{name: r, when: {{state: {state}}}, times: 1, do: {{set_state: {end}}}}}"), 3)
     assert result.counts["rules_fired"] == 1

@@ -268,6 +268,7 @@ def test_rules_are_loaded_and_asserted(project):
         ('"no-such-scenario"', "cannot be read"),
         ('"version: 1\\nflet: {}\\n"', "E102"),
         ('"happy", sleed=3', "takes name, seed and sleds, not sleed"),
+        ("sleds=0", "sim_rack: a rack has 1 to 20,000 sleds, not 0"),
     ],
 )
 def test_a_marker_with_a_mistake_says_what_is_wrong(project, marker, said):

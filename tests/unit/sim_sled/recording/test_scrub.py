@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ SECRETS = st.one_of(
     st.ip_addresses(v=4).filter(lambda each: each.is_global).map(str),
     st.ip_addresses(v=6, network="fd00::/8").map(str),
     st.binary(min_size=6, max_size=6).map(lambda each: each.hex(":").upper()),
+    st.binary(min_size=6, max_size=6).filter(any).map(lambda each: each.hex("-")),
+    st.ip_addresses(v=4).filter(lambda each: each.is_global).map(lambda each: f"ip-{each}".replace(".", "-")),
     st.builds("{}@{}.example".format, WORDS, WORDS),
 )  # fmt: skip
 MANY = st.lists(SECRETS, min_size=1, max_size=8, unique=True)
@@ -170,6 +173,34 @@ def test_keys_are_as_long_as_they_were_and_of_the_same_letters():
     assert pem.startswith("-----BEGIN CERTIFICATE-----\n")
 
 
+def kinds(text):
+    """A text with one character for all of its kind."""
+    return re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub("[0-9]", "0", text)))
+
+
+@pytest.mark.parametrize("body", [f"/{KEY}\n", "/abcdefghijkl\n", "12qw\n", f"{KEY}\n/+/+\nqwerty==\n"])
+def test_of_base64_nothing_is_taken_for_a_path_or_a_word(body):
+    told = [f"-----BEGIN KEY-----\n{body}-----END KEY-----", f"at 7: /{KEY}"]
+    [made] = scrubbed(Turn(at=1, item=told, out=[]))
+    assert list(map(kinds, made.item)) == list(map(kinds, told))
+    for each in re.findall(r"\w{4,}", body):
+        assert each not in "".join(made.item)
+
+
+def test_a_path_is_none_of_base64():
+    assert "home" in words()
+    [made] = scrubbed(Turn(at=1, item=["/home/tmp/Backups1/Zzqrtk9/vbnmt"], out=[]))
+    assert re.fullmatch(r"/home/\w+/\w+1/\w+9/\w+", made.item[0])
+    assert "Zzqrtk" not in made.item[0]
+
+
+@pytest.mark.parametrize("text", ["pros\nperity", "prospérité", "#cloud-config\nusers:\n- pros\n"])
+def test_a_text_of_any_letters_and_lines_is_known_as_a_list_of_its_bytes(text):
+    [made] = scrubbed(Turn(at=1, item=[[*text.encode()]], out=[]))
+    assert len(made.item[0]) == len(text.encode())
+    assert b"pros" not in bytes(made.item[0])
+
+
 def test_a_name_that_stands_as_a_list_of_its_bytes_is_another_one_as_long():
     """The serial number of an NVMe disk is the name of the disk so, in 20 bytes: in a specification, and in the one
     that migrates as a text in a text.
@@ -204,3 +235,36 @@ def test_every_line_of_a_copy_is_a_line():
     for line, copy in zip(lines, scrubbed(*lines), strict=True):
         assert msgspec.to_builtins(read(written(copy))) == msgspec.to_builtins(copy)
         assert type(copy) is type(line)
+
+
+def test_an_ipv4_address_in_disguise_has_the_stand_in_that_it_has_without():
+    line = End(end="from 8.8.4.4 and ::ffff:8.8.4.4")
+    [made] = scrubbed(line)
+    plain, disguised = re.findall(r"[\d.]{7,}|::ffff:[\da-f:.]+", made.end)
+    assert plain != "8.8.4.4"
+    assert ip_address(disguised).ipv4_mapped == ip_address(plain)
+
+
+def test_a_word_of_the_program_that_is_nobodys_name_stays_in_the_key_of_a_draw():
+    known = names_of(End(end="nothing"))
+    assert known.key(("chance/late", "stopped/1", 0)) == ("chance/late", "stopped/1", 0)
+
+
+MADE, OTHER = "0123456789abcdef0123456789abcdef0123456789", "fedcba98765432100123456789abcdef0123456789"
+
+
+def test_what_a_core_makes_of_its_inputs_has_for_a_stand_in_what_it_makes_of_theirs():
+    known = names_of(End(end=MADE))
+    assert known.text(MADE) != OTHER
+    assert known.follow({"digest": MADE}, {"digest": OTHER})
+    assert known.text(MADE) == OTHER, "from now on, also where it was seen before"
+    assert not known.follow({"digest": MADE}, {"digest": OTHER})
+
+
+def test_what_came_from_outside_has_one_stand_in_for_ever():
+    asked = Turn(at=1, item={"digest": MADE.upper()}, out=[])
+    known = names_of(asked, End(end=MADE))
+    before = known.text(MADE.upper())
+    known.given(asked)
+    assert not known.follow([MADE.upper()], [OTHER.upper()])
+    assert known.text(MADE.upper()) == before

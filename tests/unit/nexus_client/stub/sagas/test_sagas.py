@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 from support.nexus.world import BAD, EPOCH_US, GONE, World, report, sled_id
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.contract import (
@@ -582,7 +583,7 @@ def test_a_crash_inside_the_commit_writes_the_record_once():
     assert len(commits(world, web)) == 1
 
 
-@pytest.mark.parametrize("when", range(12))
+@in_one_test("when", range(12))
 def test_a_crash_at_any_point_of_a_start_changes_nothing_in_the_end(when):
     world = World.make(saga_mode=SagaMode.QUEUED)
     web = world.create()
