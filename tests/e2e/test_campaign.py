@@ -169,8 +169,15 @@ async def test_a_worker_with_other_code_is_refused_with_a_sentence(tmp_path, who
     assert lines[1:] == whole.splitlines()[1 : FEW + 1], "all but the head, which says how many"
 
 
+IMPATIENT = (
+    "from sim_sled.campaign import cluster; cluster.CONNECT_S = 0.5; from sim_sled.__main__ import main; main()"
+)
+"""distributed connects again until its time is over, also where nobody listens."""
+
+
 async def test_no_scheduler_is_a_sentence():
-    code, out, err = await ended(await explore("--on", "tcp://127.0.0.1:1", "--runs", 1))
+    words = ("explore", "happy", "--on", "tcp://127.0.0.1:1", "--runs", "1")
+    code, out, err = await ended(await processes.start(sys.executable, "-c", IMPATIENT, *words))
     assert (code, out) == (3, "")
     assert "no scheduler at tcp://127.0.0.1:1" in err
     assert "Traceback" not in err
