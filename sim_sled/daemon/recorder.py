@@ -26,12 +26,12 @@ from uuid import UUID
 import msgspec
 
 from nexus_client.outbox import Delivered
-from nexus_client.types import SledVmmState, UpdatedRuntime, stamp
+from nexus_client.types import stamp
 from propolis_stub.contract import EnsureTarget, MigrateOut
 from propolis_stub.migration.script import NO_BAGGAGE
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
-from sim_sled.core.contract import GetState, PutState, Reply
+from sim_sled.core.contract import GetState, PutState
 from sim_sled.core.vmm import no_baggage
 from sim_sled.daemon.checkpoint import NoCheckpoint, taken
 from sim_sled.daemon.graph import program
@@ -63,10 +63,10 @@ BLOCK_BYTES: Final = 32 * 1024
 """Handed to the thread together: a hundred lines."""
 FLUSH_S: Final = 0.1
 _WRITE: Final = lines.ENCODER.encode_into
+_AT_END: Final = -1
+"""Where `_WRITE` writes."""
 _SHORT_EFFECTS: Final = frozenset(lines.SHORT_EFFECTS)
 _REQUESTS: Final = frozenset({SHORT[PutState], SHORT[GetState]})
-_STAY: Final = frozenset({UpdatedRuntime, SledVmmState})
-"""Values of replies that nobody changes, so that their line can wait for what follows."""
 _PLAIN: Final = frozenset({"vmm_put_state", "vmm_get_state"})
 
 
@@ -162,11 +162,15 @@ class Recorder:
             self._add(self._scribe.failed(now_us, self._scribe.input(item), error))
             raise
         if name in _REQUESTS and len(effects) == 1 and not self._said:
-            [effect] = effects
-            if type(effect) is Reply and type(effect.value) in _STAY:
-                self._asked = now_us, name, item, effects
-                return effects
-        # in one place, as a call costs as much as all of the rest
+            self._asked = now_us, name, item, effects  # its reply is a value that nobody changes
+        else:
+            self._short(now_us, name, item, effects)
+            if len(self._lines) >= BLOCK_BYTES:
+                self._full()
+        return effects
+
+    def _short(self, now_us: int, name: str, item: Any, effects: Sequence[Any]) -> None:
+        """A turn of which most have a short line; whatever an area answers, and what is said, needs a long one."""
         for effect in effects:
             if type(effect) not in _SHORT_EFFECTS:
                 break
@@ -175,16 +179,13 @@ class Recorder:
                 written = self._lines
                 before = len(written)
                 try:
-                    _WRITE((now_us, name, item, effects), written, before)
-                except (TypeError, ValueError, RecursionError):  # whatever an area answers: a long line says so
+                    _WRITE((now_us, name, item, effects), written, _AT_END)
+                except (TypeError, ValueError, RecursionError):
                     del written[before:]
                 else:
                     written += b"\n"
-                    if len(written) >= BLOCK_BYTES:
-                        self._full()
-                    return effects
-        self._add(self._scribe.turn(now_us, self._scribe.input(item), effects))
-        return effects
+                    return
+        self._line(self._scribe.turn(now_us, self._scribe.input(item), effects))
 
     def _turn(self, conduct: Callable[[Any, int], Sequence[Any]], item: Any, now_us: int) -> Sequence[Any]:
         """Of an input in which something may change."""
@@ -252,22 +253,24 @@ class Recorder:
         self, mark: msgspec.Raw, call: Call, version: str | None, body: bytes | None, answer: bytes | None
     ) -> bool:
         # The request's own objects are in the turn: so nothing has to be compared but them.
-        if self._asked is None or version is None or answer is None or call.request is None:
+        if self._asked is None or version is None or answer is None:
             return False
         at_us, _, item, _ = self._asked
         state = None
-        if type(item) is PutState:
+        if body is not None:
+            if type(item) is not PutState or body not in PLAIN_BODIES:
+                return False
             requested = item.requested
-            if requested is not call.body.state or body not in PLAIN_BODIES:
+            if requested is not call.body.state:
                 return False
             state = requested.type
-        elif body is not None or call.request.body_exists:
+        elif type(item) is not GetState or call.request is None or call.request.body_exists:
             return False
         if item.propolis_id is not call.path[0]:
             return False
         self._asked = None
         written = self._lines
-        _WRITE((at_us, ASKED, item.ticket, mark, version, state, msgspec.Raw(answer)), written, len(written))
+        _WRITE((at_us, ASKED, item.ticket, mark, version, state, msgspec.Raw(answer)), written, _AT_END)
         written += b"\n"
         if len(written) >= BLOCK_BYTES:
             self._full()
@@ -307,11 +310,9 @@ class Recorder:
 
     def _settle(self) -> None:
         """The last turn was no request, or one that says more."""
-        if self._asked is not None:
-            written = self._lines
-            _WRITE(self._asked, written, len(written))
-            written += b"\n"
-            self._asked = None
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._short(*asked)
 
     def _full(self) -> None:
         """Of the loop, between two turns."""

@@ -205,3 +205,28 @@ def test_without_anybody_who_takes_up_a_checkpoint_it_is_refused_with_its_place(
     for plays in (replay, lambda lines: open_loop(lambda: iter(lines))):
         with pytest.raises(CannotReplay, match=r"^part-00001\.jsonl:1: it goes on from a checkpoint there"):
             plays(rack.from_checkpoint())
+
+
+def test_of_a_vmm_that_goes_another_way_only_the_first_departure_is_told(rack):
+    """What follows of it follows from that; another VMM's is told."""
+    first, second = running(rack), running(rack, V2)
+    for number, put in enumerate((first, second)):
+        rack.does(heard(put, DOWN), 20)
+        rack.does(contract.GetState(5 + number, SLED_A, put.propolis_id))
+    rack.does(STEP, 2_000)
+    for put in rack.steps():
+        rack.does(heard(put, DOWN), 20)
+    found = opened(numbered(rack.lines))
+    assert sorted(each.what for each in found.departures) == [f"Nexus answers VMM {vmm}, gen 3" for vmm in (V1, V2)]
+
+
+def test_a_time_of_day_in_an_answer_is_no_departure(rack):
+    put = running(rack)
+    rack.does(contract.GetState(3, SLED_A, V1))
+    rack.does(heard(put))
+    last = next(line for line in reversed(rack.lines) if "GetState" in str(line))
+    told = last.out[0]["Reply"]["value"]["vmm_state"]
+    told["time_updated"] = "2020-01-02T03:04:05.678Z"
+    assert opened(numbered(rack.lines)).departures == []
+    told["gen"] += 1
+    assert [each.what for each in opened(numbered(rack.lines)).departures] == ["request 3 is answered"]

@@ -9,7 +9,7 @@ from sim_sled.daemon.recordings import opened
 from sim_sled.language.pacer import PresetPacer
 from sim_sled.recording import names
 from sim_sled.recording.forms import form, value_of
-from sim_sled.recording.names import BadName, class_of, function_of
+from sim_sled.recording.names import BESIDE, BEYOND, ROOMS, BadName, class_of, function_of, is_ours
 from sim_sled.recording.replaying import replay
 
 OLD = Path(__file__).parents[3] / "data" / "recordings"
@@ -52,3 +52,15 @@ def test_a_pacer_is_what_it_is_made_of_whatever_it_is_inside():
     again = value_of({**told, "_takes": "of another day"})
     assert (again.preset, again.seed) == ("sim", 7)
     assert form(again) == told
+
+
+@pytest.mark.parametrize("module", [*BEYOND, "sim_sled.play.many.anything", "sim_sled.daemon.daemon", "os"])
+def test_what_does_io_may_not_be_named(module):
+    assert not is_ours(module)
+    with pytest.raises(BadName, match="is no room of ours"):
+        class_of(f"{module}:Anything")
+
+
+@pytest.mark.parametrize("module", [*ROOMS, *BESIDE, "sim_sled.core.vmm"])
+def test_rooms_without_io_may_be_named(module):
+    assert is_ours(module)

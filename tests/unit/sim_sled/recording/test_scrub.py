@@ -235,3 +235,36 @@ def test_every_line_of_a_copy_is_a_line():
     for line, copy in zip(lines, scrubbed(*lines), strict=True):
         assert msgspec.to_builtins(read(written(copy))) == msgspec.to_builtins(copy)
         assert type(copy) is type(line)
+
+
+def test_an_ipv4_address_in_disguise_has_the_stand_in_that_it_has_without():
+    line = End(end="from 8.8.4.4 and ::ffff:8.8.4.4")
+    [made] = scrubbed(line)
+    plain, disguised = re.findall(r"[\d.]{7,}|::ffff:[\da-f:.]+", made.end)
+    assert plain != "8.8.4.4"
+    assert ip_address(disguised).ipv4_mapped == ip_address(plain)
+
+
+def test_a_word_of_the_program_that_is_nobodys_name_stays_in_the_key_of_a_draw():
+    known = names_of(End(end="nothing"))
+    assert known.key(("chance/late", "stopped/1", 0)) == ("chance/late", "stopped/1", 0)
+
+
+MADE, OTHER = "0123456789abcdef0123456789abcdef0123456789", "fedcba98765432100123456789abcdef0123456789"
+
+
+def test_what_a_core_makes_of_its_inputs_has_for_a_stand_in_what_it_makes_of_theirs():
+    known = names_of(End(end=MADE))
+    assert known.text(MADE) != OTHER
+    assert known.follow({"digest": MADE}, {"digest": OTHER})
+    assert known.text(MADE) == OTHER, "from now on, also where it was seen before"
+    assert not known.follow({"digest": MADE}, {"digest": OTHER})
+
+
+def test_what_came_from_outside_has_one_stand_in_for_ever():
+    asked = Turn(at=1, item={"digest": MADE.upper()}, out=[])
+    known = names_of(asked, End(end=MADE))
+    before = known.text(MADE.upper())
+    known.given(asked)
+    assert not known.follow([MADE.upper()], [OTHER.upper()])
+    assert known.text(MADE.upper()) == before
