@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -63,3 +64,10 @@ def read(name: str) -> Iterator[Drawn]:
 def write(name: str, drawn: Iterable[Drawn]) -> None:
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.jsonl").write_text("".join(f"{each.line()}\n" for each in drawn))
+
+
+def crashed(records: Iterable[logging.LogRecord]) -> list[str]:
+    """What servers of this process told of handlers that raised what nobody names. They answer with 500, as they do
+    where that is documented.
+    """
+    return [each.getMessage() for each in records if each.exc_info]

@@ -135,8 +135,9 @@ def operations_of(level):
 @pytest.mark.nightly
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.long
-def test_no_answer_that_nobody_named(level):
+def test_no_answer_that_nobody_named(level, caplog):
     by_profile(send_kept, nightly=send_drawn)(level)
+    assert drawn_requests.crashed(caplog.records) == []
 
 
 def kept_as(level):

@@ -55,10 +55,11 @@ async def serving(where):
         ("repo-depot-1.0.0", lambda beside: beside.repo_depot, ()),
     ],
 )
-async def test_every_answer_is_one_of_the_document(document, where, but, tmp_path):
+async def test_every_answer_is_one_of_the_document(document, where, but, tmp_path, caplog):
     if drawn_requests.UPDATE:
         drawn_requests.write(document, telling(await draw(document, where, but, tmp_path)))
     await by_profile(send_kept, nightly=draw)(document, where, but, tmp_path)
+    assert drawn_requests.crashed(caplog.records) == []
 
 
 async def send_kept(document, where, but, _tmp_path):
