@@ -287,11 +287,11 @@ class _Finder:
 
         for where, folders, files in os.walk(folder, onerror=unreadable):
             at = Path(where)
-            folders.sort()
+            folders.sort(key=_in_order)
             for each in folders:
                 if (at / each).is_symlink():
                     self._told(str(at / each), "a link to a folder, which is not followed")
-            names += [at / each for each in sorted(files)]
+            names += [at / each for each in sorted(files, key=_in_order)]
         bundled = [each for each in names if _BUNDLED.search(each.as_posix())]
         for path in bundled or names:
             yield from self._file(path)
@@ -368,12 +368,18 @@ class _Finder:
 
     def _chosen(self, names: Iterable[str], shown: str) -> list[str]:
         """Which members of an archive are read: of a support bundle what tells of VMMs, else what looks like logs."""
-        all_ = sorted(names, key=lambda each: each.partition("/")[2])
+        all_ = sorted(names, key=lambda each: _in_order(each.partition("/")[2]))
         bundled = [each for each in all_ if _BUNDLED.search(each)]
         found = bundled or [each for each in all_ if _LIKE_A_LOG.search(each)]
         if not found:
             self._told(shown, "no file in it looks like a log")
         return found
+
+
+def _in_order(name: str) -> tuple[tuple[int, str], ...]:
+    """As people number the parts of a file: `part2` comes before `part10`."""
+    parts = re.findall(r"(\d{1,18})|(\D+|\d)", name)
+    return tuple((int(number), "") if number else (-1, text) for number, text in parts)
 
 
 def _no_file(path: Path) -> str:

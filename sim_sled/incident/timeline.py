@@ -295,7 +295,8 @@ class Collector:
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
         out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
-        facts = sorted((_shifted(fact, out) for fact in _of_vmms(self.facts)), key=lambda fact: fact.at_us)
+        facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
+        facts = list(_of_vmms(facts))
         out.shortened = shortened(facts)
         if out.shortened.silences:
             facts = [attrs.evolve(fact, at_us=out.shortened.of(fact.at_us)) for fact in facts]
@@ -323,16 +324,21 @@ class Collector:
 
 
 def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:
-    """Until 2024-08 the paths of requests named instances (LG 2.4): the VMM that was registered last on that sled is
-    meant. Facts come in the order of the files.
+    """Until 2024-08 the paths of requests named instances (LG 2.4): the VMM is meant that was registered last on that
+    sled when the request came. Facts come in the order of time.
     """
-    latest: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     instances = {fact.instance for fact in facts if fact.instance}
     for fact in facts:
         if isinstance(fact, Described | Observed | Published | Zone) and fact.instance and fact.vmm:
-            latest[(fact.host, fact.instance)] = fact.vmm
+            vmms = known[(fact.host, fact.instance)]
+            if not vmms or vmms[-1][1] != fact.vmm:
+                vmms.append((fact.at_us, fact.vmm))
         if isinstance(fact, Asked | Received) and fact.vmm in instances:
-            vmm = latest.get((fact.host, fact.vmm), "")
+            vmms = known.get((fact.host, fact.vmm), [])
+            waited_us = fact.latency_us if isinstance(fact, Asked) and fact.op is not Op.REGISTER else 0
+            before = [vmm for at_us, vmm in vmms if at_us <= fact.at_us - waited_us + _WISH_US]
+            vmm = before[-1] if before else vmms[-1][1] if vmms else ""
             yield attrs.evolve(fact, vmm=vmm, instance=fact.vmm)
         else:
             yield fact

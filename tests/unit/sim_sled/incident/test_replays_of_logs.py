@@ -1,12 +1,15 @@
 """`sim-sled import`: a replay of many VMs and sleds goes as the logs did, in the order of their files and causes."""
 
 import json
+import random
+import re
 from datetime import UTC, date, datetime
 
 import pytest
 from support.incident.importing import S, actions, import_, only, scenario_of
 from support.incident.writing import START, Log, nexus, uid
 
+from sim_sled.incident.archives import Shelf, sources
 from sim_sled.incident.importing import import_logs
 from sim_sled.language.actions import (
     Delay,
@@ -507,3 +510,42 @@ def test_a_path_in_a_quote_is_never_broken(tmp_path):
     (tmp_path / "x.log").write_text("")
     imported = import_logs([str(tmp_path)], "x")
     assert f"# {folder.name}/x.log:1" in imported.text
+
+
+@pytest.mark.parametrize("order", ["in order", "in any order"])
+def test_a_log_that_was_cut_into_pieces_is_the_same_log(tmp_path, order):
+    """Paths of 2024 name instances: which VMM is meant is not what the order of files says."""
+    log = Log(start=datetime(2024, 6, 1, tzinfo=UTC))
+    for n in (1, 2):
+        log.register(100 * n, f"db/{n}", "db")
+        log.starts(100 * n + 1, f"db/{n}")
+        log.request(100 * n + 30, f"db/{n}", "get", 503)
+        log.stops(100 * n + 40, f"db/{n}")
+    vmms = {uid(f"vmm db/{n}"): uid("instance db") for n in (1, 2)}
+    for vmm, instance in vmms.items():
+        log.lines = [line.replace(f"/vmms/{vmm}", f"/instances/{instance}") for line in log.lines]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    log.save(whole)
+    numbers = list(range(1, 12))
+    if order == "in any order":
+        random.Random(1).shuffle(numbers)
+    size = -(-len(log.lines) // len(numbers))
+    for i, number in enumerate(numbers):
+        piece = log.lines[i * size : (i + 1) * size]
+        (cut / f"sled.part{number}.log").write_text("".join(f"{line}\n" for line in piece))
+    one, many = (
+        "".join(re.findall(r"^(?!#| +#).*\n", import_logs([str(each)], "x").text, re.MULTILINE))
+        for each in (whole, cut)
+    )
+    assert one == many
+    assert "times: 1" in one
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (1, 2, 10):
+        (tmp_path / f"sled.part{number}.log").write_text("x\n")
+    with Shelf() as shelf:
+        found = sources([str(tmp_path)], print, shelf)
+    assert [each.shown for each in found] == ["sled.part1.log", "sled.part2.log", "sled.part10.log"]
