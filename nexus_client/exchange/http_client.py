@@ -24,6 +24,7 @@ import contextlib
 import errno
 import os
 import select
+import socket
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 from urllib.parse import urljoin, urlsplit
@@ -443,7 +444,9 @@ def _target(authority: str, path: str, location: str) -> tuple[str, str] | None:
 
 
 def _reason(error: Exception) -> str:
-    """Short: the library's own text names the address again."""
+    """Short: the library's own text names the address again, or a number of the resolver's."""
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

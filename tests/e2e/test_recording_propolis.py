@@ -75,7 +75,17 @@ async def there_and_back(folder, host, **more):
         for vmm, side in ((v1, "migration_out"), (v2, "migration_in"), (v2, "migration_out"), (v3, "migration_in")):
             last = [told[side] for who, told in nexus.acked if who == str(vmm)][-1]
             assert last["state"] == "completed", (vmm, side)
+        await keeps_only(a, v3)
+        await keeps_only(b)
     return vmms
+
+
+async def keeps_only(side, *vmms):
+    """Of VMMs that have ended no server is left, whatever a recorded core has asked it, and no report of theirs."""
+    there = {vmm.int for vmm in vmms}
+    async with asyncio.timeout(60):
+        while {vmm for _, vmm in side.daemon.propolis._served} != there or side.daemon.recorder._scribe.sends:
+            await asyncio.sleep(0.01)  # until acknowledgements have come back; the daemon has no event for it
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,8 @@ DECISIVE = {
 }
 """The rule whose absence an expectation must notice, where a scenario has several."""
 
-by_name = pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
+by_name = pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem, scope="module")
+"""All about one scenario by the same worker, which plays it once."""
 
 
 def scenario_of(path):

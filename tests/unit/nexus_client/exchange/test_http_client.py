@@ -357,6 +357,16 @@ async def test_a_redirection_to_where_nobody_listens_is_told_with_its_address():
     assert told == Failure("cannot connect to 127.0.0.1:1: Connection refused", unreached=True)
 
 
+async def test_a_name_that_nobody_knows_is_told_in_words(monkeypatch):
+    async def unknown(*_args, **_kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with _Client() as client:
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", unknown)
+        told = await client.ask("nexus.invalid:12221", "PUT", "/x", b"{}")
+    assert told == Failure("cannot connect to nexus.invalid:12221: Name or service not known", unreached=True)
+
+
 # --- fuzz
 
 _SAID = st.lists(
