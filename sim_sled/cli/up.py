@@ -103,6 +103,8 @@ def up(
     for each in (junit, port_file, log_file):  # at the end of a long run is too late
         if (why := why_unwritable(each)) is not None:
             fail(why)
+    if log_file is not None and log_file.exists() and not log_file.is_file():
+        fail(f"cannot write {log_file}: it is a device or a pipe, and a log is read again")
     if port_file is not None:
         try:
             port_files.prepare(port_file)

@@ -27,6 +27,9 @@ _ENDS: Final = frozenset({"stopping", "stopped", "destroyed"})
 def add_unseen_sides(incident: Incident) -> None:
     """Puts what is missing of migrations into an incident, in place."""
     for instance in incident.told():
+        for vmm in instance.vmms[1:]:
+            if vmm.observed and vmm.observed[0].state == "migrating":
+                _call_target(vmm)  # its registration is lost
         for vmm in list(instance.vmms):
             _targets_elsewhere(incident, instance, vmm)
         first = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
@@ -46,13 +49,19 @@ def _came_in(vmm: Vmm) -> bool:
     return vmm.described is None and begins == "migrating" and came
 
 
-def _source_elsewhere(incident: Incident, instance: Instance, target: Vmm) -> None:
-    began = target.described or target.observed[0]
-    if target.described is None:
-        target.described = Described(
-            where=began.where, host=began.host, at_us=began.at_us, vmm=target.id, hostname="", ncpus=None,
+def _call_target(vmm: Vmm) -> Described:
+    """A target of which no registration is left: what begins with migrating is one."""
+    if vmm.described is None:
+        began = vmm.observed[0]
+        vmm.described = Described(
+            where=began.where, host=began.host, at_us=vmm.first_us(), vmm=vmm.id, hostname="", ncpus=None,
             memory=None, migration=True,
         )  # fmt: skip
+    return vmm.described
+
+
+def _source_elsewhere(incident: Incident, instance: Instance, target: Vmm) -> None:
+    began = _call_target(target)
     source = Vmm(f"source of {target.id}", instance=instance.id, sled=ELSEWHERE)
     source.observed.append(
         Observed(where=began.where, host=ELSEWHERE, at_us=began.at_us - SECOND_US, vmm=source.id, state="running")

@@ -53,14 +53,11 @@ class Draft:
 
 
 def duration(us: int) -> str:
-    """A duration as people write it: milliseconds below a second, tenths below a minute, seconds above."""
+    """A duration as people write it: milliseconds below a second, else seconds with as many digits as it needs."""
     ms = max(0, round(us / 1000))
     if ms < 1000:
         return f"{ms}ms"
-    if ms < 600_000:
-        text = f"{ms / 1000:.3f}".rstrip("0").rstrip(".")
-        return f"{text}s"
-    return f"{round(ms / 1000)}s"
+    return f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def at(where: Where, what: str) -> str:

@@ -144,3 +144,19 @@ def test_a_reboot_that_only_nexus_tells_of_and_nobody_asked_it_for_is_the_guests
     assert rule.do[0].base.at(0) == pytest.approx(41 * S, abs=0.1 * S)
     assert "no user's request for it is in Nexus's log" in imported.text
     assert imported.differences == ()
+
+
+def test_a_target_whose_registration_is_lost_is_a_target_and_nobody_else_is(tmp_path):
+    log, other = Log(), Log("BRM2")
+    log.register(0, "db/1", "db")
+    log.starts(1, "db/1")
+    migrates(log, 60, "db/1", 4, "Completed")
+    other.observes(61, "db/2", "Migrating")
+    other.observes(68, "db/2", "Running", gen=4)
+    imported, scenario = import_(tmp_path, log, other)
+    assert [over.name for over in scenario.fleet.overrides] == ["brm1", "brm2"]
+    assert [(verb, getattr(what, "to", None)) for verb, what in loads(scenario)] == [
+        ("create", None),
+        ("migrate", "brm2"),
+    ]
+    assert imported.differences == ()

@@ -549,3 +549,15 @@ def test_parts_are_in_the_order_of_their_numbers(tmp_path):
     with Shelf() as shelf:
         found = sources([str(tmp_path)], print, shelf)
     assert [each.shown for each in found] == ["sled.part1.log", "sled.part2.log", "sled.part10.log"]
+
+
+def test_what_comes_late_in_a_log_is_at_its_time_to_the_millisecond(tmp_path):
+    """Two requests within a second would else be at one time."""
+    log, far = Log(), nexus()
+    log.register(0, "db")
+    log.starts(1, "db")
+    far.user(5000.1, "db", "reboot")
+    far.user(5000.4, "db", "stop")
+    _, scenario = import_(tmp_path, log, far)
+    reboot, stop = [load.at for load in scenario.load[1:]]
+    assert (stop - reboot) / S == pytest.approx(0.3, abs=0.001)
