@@ -28,6 +28,8 @@ async def main():
 asyncio.run(main())
 """
 
+forks = pytest.mark.skipif(processes.interpreter() is sys.executable, reason="programs are real: see `interpreter`")
+
 
 def is_running(pid):
     try:
@@ -46,7 +48,9 @@ async def test_what_a_test_leaves_running_is_ended_after_it():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel tells a child that its parent is gone")
-@pytest.mark.parametrize("command", ['(sys.executable, "-m", "told")', 'processes.forked("told")'])
+@pytest.mark.parametrize(
+    "command", ['(sys.executable, "-m", "told")', pytest.param('processes.forked("told")', marks=forks)]
+)
 async def test_a_process_dies_with_a_pytest_that_is_killed(tmp_path, monkeypatch, command):
     (tmp_path / "told.py").write_text(FOR_EVER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -176,6 +180,7 @@ def test_what_has_changed_in_this_process_since_is_inherited_too(both, changed):
     assert forked.stdout.startswith("0o77 "), "it is not as the server began"
 
 
+@forks
 @pytest.mark.parametrize(
     "options",
     [
