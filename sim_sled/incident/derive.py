@@ -406,6 +406,8 @@ class _Deriver:
         for each in vmm.observed:
             if each.at_us >= began_us - SECOND_US // 10:
                 verb = means.get(each.state)
+                if each.state == "migrating":
+                    return ""  # what follows that is the migration's
                 if verb is not None or starts_it:
                     return verb or ""
         return ""

@@ -160,3 +160,14 @@ def test_a_target_whose_registration_is_lost_is_a_target_and_nobody_else_is(tmp_
         ("migrate", "brm2"),
     ]
     assert imported.differences == ()
+
+
+def test_the_end_of_a_source_is_not_what_a_request_before_the_migration_asked_for(tmp_path):
+    log = Log()
+    log.register(0, "db")
+    log.starts(1, "db")
+    log.request(30, "db", "put")  # what came of it is in lines that are lost
+    migrates(log, 60, "db", 4, "Completed")
+    imported, scenario = import_(tmp_path, log)
+    assert [verb for verb, _ in loads(scenario)] == ["create", "migrate"]
+    assert imported.differences == ()
