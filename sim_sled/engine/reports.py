@@ -150,9 +150,10 @@ class Post:
             outcome: Outcome = Transient("lost on its way") if plan.retry else Delivered()
             self.wanted.append(Answer(publication, outcome, plan.delay_us))
             return
+        passes = self._passes(publication, sled.name, now_us)  # what is sent beside a report goes the same way
         for back, rule in plan.stale:
-            self._repeat(publication, who, back, (rule, act.Stale.key))
-        for at_us in plan.copies:
+            self._repeat(publication, who, back, (rule, act.Stale.key), passes=passes)
+        for at_us in plan.copies if passes else ():
             tell("net", who, sled.name, f"{state} duplicated", None)
             self.wanted.append(Deliver(publication, publication.body, plan.delay_us + at_us, answered=False))
         if plan.held_by:
@@ -161,7 +162,7 @@ class Post:
             self._keep(held)
             if plan.hold_lasts_us < FOREVER:
                 self.timers.at(now_us + plan.hold_lasts_us, lambda then_us: self._let_go([held], then_us))
-        elif plan.window:
+        elif plan.window and passes:
             tell("net", who, sled.name, f"{state} falls behind", None)
             late = Late(publication, plan.window - 1)
             self._late_of.setdefault(publication.propolis_id, []).append(late)
@@ -169,7 +170,8 @@ class Post:
             self.timers.at(now_us + REORDER_LOST_US, lambda _: self._arrive_late([late]))
         else:
             self._deliver(publication, plan.delay_us, now_us)
-            self._passed(publication)
+            if passes:
+                self._passed(publication)
 
     def _deliver(self, publication: Publication, after_us: int, now_us: int) -> None:
         """On its way to Nexus, unless the way is cut or Nexus answers badly."""
@@ -192,6 +194,12 @@ class Post:
                 return
         lost = self.cut(name, "nexus", "in", now_us) is not None
         self.wanted.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
+
+    def _passes(self, publication: Publication, sled: str, now_us: int) -> bool:
+        """Whether what is sent now reaches Nexus and is taken."""
+        return self.cut(sled, "nexus", "out", now_us) is None and not any(
+            now_us < each.until_us and self._replies_badly(each, publication, sled) for each in self.replying
+        )
 
     def _replies_badly(self, replying: Replying, publication: Publication, sled: str) -> bool:
         rule, chance = replying.rule, replying.action.chance
@@ -217,9 +225,13 @@ class Post:
                 plan.hold_lasts_us = FOREVER if f.until_us >= FOREVER else f.until_us - now_us
                 who.remember(f.rule, f"holds {state}", now_us)
 
-    def _repeat(self, publication: Publication, who: Subject, back: int, cause: tuple[str, str]) -> None:
+    def _repeat(
+        self, publication: Publication, who: Subject, back: int, cause: tuple[str, str], *, passes: bool
+    ) -> None:
         older = [body for body in who.published if body.vmm_state.gen < publication.body.vmm_state.gen]
-        if len(older) < back:
+        if not passes:
+            self.causes.had_no_effect(cause, f"nothing that {who.short} tells reaches Nexus, or is taken by it")
+        elif len(older) < back:
             self.causes.had_no_effect(cause, f"nothing that is {back} publications older was told of {who.short}")
         else:
             self.causes.took_effect(cause)

@@ -203,6 +203,24 @@ def test_a_partition_lets_nothing_pass_and_ends():
     assert lines(out, "public", "stopped")[-1].at_us > 65_000_000
 
 
+@pytest.mark.parametrize("trick", ["duplicate: {copies: 3, gap: 1s}", "reorder: {window: 2}", "stale: {back: 1}"])
+@pytest.mark.parametrize(
+    "way", ["partition: {from: nexus, direction: out, lasts: 60s}", "nexus_replies: {lasts: 60s}"]
+)
+def test_what_is_sent_beside_a_report_goes_the_same_way(way, trick):
+    """Copies passed a cut network once, and Nexus knew what nobody could have told it (`nexus-outage`, seed 15)."""
+    way = way.replace("replies: {", "replies: {status: 503, ")
+    beside = f"{{name: b, when: {{publish: stopping}}, do: {{{trick}}}}}"
+    result = run(rules(f"{{name: a, when: {{at: 5s}}, do: {{{way}}}}}", beside) + STOPPED)
+    meanwhile = [line for line in result.lines if 5_000_000 < line.at_us < 65_000_000]
+    assert "running -> stopping" in [line.text for line in meanwhile if line.kind == "propolis"]
+    assert not [line for line in meanwhile if line.kind == "acked"]
+    assert not [line for line in meanwhile if line.text.endswith(("duplicated", "repeated", "falls behind"))]
+    if way.startswith("partition"):  # a Nexus that only answers badly still asks its sleds
+        assert not [line for line in meanwhile if line.kind == "public"]
+        assert lines(result, "public", "stopped")[-1].at_us > 65_000_000
+
+
 def test_sleds_that_are_cut_off_from_each_other_cannot_migrate():
     text = rules("{name: a, when: {at: 5s}, do: {partition: {from: sled-2}}}") + (
         "fleet: {sleds: 2}\nload: [{at: 0s, create: {hostname: web-1}}, {at: 10s, migrate: {}}]\n"
