@@ -35,6 +35,7 @@ IMPORTED: Final = (
     "sim_sled.cli.main",
     "sim_sled.cli.control_client",
     "sim_sled.cli.scenario_commands",
+    "sim_sled.cli.traces",
     "sim_sled.daemon.serve",
     "sim_sled.daemon.workers",
     "nexus_client.stub.server.serve",
