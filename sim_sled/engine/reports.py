@@ -150,7 +150,8 @@ class Post:
             outcome: Outcome = Transient("lost on its way") if plan.retry else Delivered()
             self.wanted.append(Answer(publication, outcome, plan.delay_us))
             return
-        passes = self._passes(publication, sled.name, now_us)  # what is sent beside a report goes the same way
+        # what is sent beside a report goes the same way
+        passes = self._stopped_by(publication, sled.name, now_us) is None
         for back, rule in plan.stale:
             self._repeat(publication, who, back, (rule, act.Stale.key), passes=passes)
         for at_us in plan.copies if passes else ():
@@ -178,28 +179,30 @@ class Post:
         sled = self.cast.by_id.get(publication.sled_id)
         name = sled.name if sled is not None else "-"
         who = self.cast.who(publication.propolis_id)
-        cut = self.cut(name, "nexus", "out", now_us)
-        if cut is not None:
+        stopped = self._stopped_by(publication, name, now_us)
+        if isinstance(stopped, Cut):
             if who is not None:
-                who.remember(cut.rule, "cuts its sled off from Nexus", now_us)
+                who.remember(stopped.rule, "cuts its sled off from Nexus", now_us)
             self.wanted.append(Answer(publication, Transient("timed out"), after_us + CLIENT_LOST_US))
-            return
-        for replying in self.replying:
-            if now_us < replying.until_us and self._replies_badly(replying, publication, name):
-                status = replying.action.status
-                if who is not None:
-                    who.remember(replying.rule, f"lets Nexus answer {status}", now_us)
-                self.tell("net", who, name, f"{publication.body.vmm_state.state.value} answered {status}", None)
-                self.wanted.append(Answer(publication, outcome_of(status), after_us))
-                return
-        lost = self.cut(name, "nexus", "in", now_us) is not None
-        self.wanted.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
+        elif stopped is not None:
+            status = stopped.action.status
+            if who is not None:
+                who.remember(stopped.rule, f"lets Nexus answer {status}", now_us)
+            self.tell("net", who, name, f"{publication.body.vmm_state.state.value} answered {status}", None)
+            self.wanted.append(Answer(publication, outcome_of(status), after_us))
+        else:
+            lost = self.cut(name, "nexus", "in", now_us) is not None
+            self.wanted.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
 
-    def _passes(self, publication: Publication, sled: str, now_us: int) -> bool:
-        """Whether what is sent now reaches Nexus and is taken."""
-        return self.cut(sled, "nexus", "out", now_us) is None and not any(
-            now_us < each.until_us and self._replies_badly(each, publication, sled) for each in self.replying
-        )
+    def _stopped_by(self, publication: Publication, sled: str, now_us: int) -> Cut | Replying | None:
+        """Why what is sent now does not reach Nexus, or is not taken by it."""
+        cut = self.cut(sled, "nexus", "out", now_us)
+        if cut is not None:
+            return cut
+        for replying in self.replying:
+            if now_us < replying.until_us and self._replies_badly(replying, publication, sled):
+                return replying
+        return None
 
     def _replies_badly(self, replying: Replying, publication: Publication, sled: str) -> bool:
         rule, chance = replying.rule, replying.action.chance
