@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Final, NamedTuple, TextIO, cast, get_args, get_type_hints
 from uuid import UUID
 
@@ -138,6 +139,43 @@ def typed(*rules: Together) -> Callable[[Callable[..., Any]], Callable[..., Any]
         return function
 
     return decorate
+
+
+def taking(name: str, made: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Instead of its parameter `name` a command has the options of `made`, behind all others, and gets what `made`
+    makes of them: options that several commands have stand once, in the signature of `made`.
+    """
+    more = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in _parameters(made)]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in _parameters(function, but=name)]
+
+        @wraps(function)
+        def command(**given: Any) -> Any:
+            theirs = {each.name: given.pop(each.name) for each in more}
+            return function(**{name: made(**theirs)}, **given)
+
+        return _with_parameters(command, own + more)
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any], but: str = "") -> list[inspect.Parameter]:
+    """With annotations that are read. What `but` is, and what is returned, may have names that only mypy knows."""
+    read = {each: hint for each, hint in function.__annotations__.items() if each not in (but, "return")}
+    hints = get_type_hints(
+        SimpleNamespace(__annotations__=read), vars(sys.modules[function.__module__]), include_extras=True
+    )
+    signature = inspect.signature(function).parameters.items()
+    return [each.replace(annotation=hints[name]) for name, each in signature if name != but]
+
+
+def _with_parameters(command: Callable[..., Any], parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+    """As typer shall see it."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    del command.__wrapped__  # type: ignore[attr-defined]  # as above; its annotations are those of before
+    return command
 
 
 class Command(TyperCommand):
@@ -494,9 +532,8 @@ class App(typer.Typer):
 
 def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
     """With the options that every command has, but for those that it has itself."""
-    signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
-    parameters = [each.replace(annotation=hints[name]) for name, each in signature.parameters.items()]
-    own_json = next((name for name, hint in hints.items() if "--json" in _options(hint)), None)
+    parameters = _parameters(function)
+    own_json = next((each.name for each in parameters if "--json" in _options(each.annotation)), None)
     more = {"_version": Version} | ({} if own_json else {"_lines_as_json": LinesAsJson})
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
@@ -518,10 +555,7 @@ def _with_manners(function: Callable[..., Any]) -> Callable[..., Any]:
         sys.stdout.write(_as_json(said.getvalue(), code) + "\n")
         raise typer.Exit(code)
 
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    del command.__wrapped__  # its annotations are those of before
-    return command
+    return _with_parameters(command, parameters)
 
 
 def _options(hint: Any) -> list[str]:

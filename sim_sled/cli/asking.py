@@ -8,19 +8,17 @@ Read before: cli/control_client.py. Read next: cli/racks.py.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from nexus_client.dropshot import foreign
-from nexus_client.dropshot.command_line import App, Needs, OneOf, Together, typed
+from nexus_client.dropshot.command_line import App, Needs, OneOf, Together, taking, typed
 from nexus_client.dropshot.text import counted, peer_address
 from sim_sled.cli.surface import fail
 
@@ -73,32 +71,15 @@ State = Annotated[str, typer.Argument(metavar="STATE", help="running, stopped, d
 
 _SAY_WHICH: Final = "are two ways to say which daemon; give one"
 WHICH_ONCE: Final = OneOf(("--at", "--rack", "--port-file"), _SAY_WHICH)
-_WHICH: Final = {"at": At, "rack": Rack, "port_file": FromPortFile, "token": Token}
 
 
 def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
     """The command with the options that say which daemon, instead of its parameter `to`."""
-    hints = get_type_hints(function, globalns=globals() | {"Found": Any}, include_extras=True)
-    own = [each.replace(annotation=hints[name]) for name, each in inspect.signature(function).parameters.items()]
-    assert own[0].name == "to"
-    which = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in _WHICH.items()
-    ]
-
-    @wraps(function)
-    def command(*, at: str | None, rack: str | None, port_file: Path | None, token: str | None, **given: Any) -> Any:
-        return function(found(at, rack, port_file, token), **given)
-
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own[1:]] + which
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # as `wraps` sets it
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    del command.__wrapped__  # its annotations are those of before
     own_rules: tuple[Together, ...] = getattr(function, "together", ())
-    return typed(WHICH_ONCE, *own_rules)(command)
+    return typed(WHICH_ONCE, *own_rules)(taking("to", found)(function))
 
 
-def found(at: str | None, rack: str | None, port_file: Path | None, token: str | None) -> Found:
+def found(*, at: At = None, rack: Rack = None, port_file: FromPortFile = None, token: Token = None) -> Found:
     """The daemon that is meant. Exits with 2 if that is not clear, 3 if none runs."""
     from sim_sled.cli import control_client
 
@@ -122,7 +103,7 @@ def page(
 ) -> None:
     """Print the address of a running daemon's live page; with a TRACE, write a page of that run, all in one file."""
     if trace is None:
-        sys.stdout.write(f"http://{found(at, rack, port_file, None).address}/page\n")
+        sys.stdout.write(f"http://{found(at=at, rack=rack, port_file=port_file).address}/page\n")
         return
     from sim_sled.cli.scenario import page_of
 
@@ -414,7 +395,8 @@ def scale(
     def told(answer: Sleds) -> str:
         return f"the rack has {counted(answer['sleds'], 'sled')} now"
 
-    to, body = found(at, one_name(name, rack), port_file, token), json.dumps({"sleds": sleds}).encode()
+    to = found(at=at, rack=one_name(name, rack), port_file=port_file, token=token)
+    body = json.dumps({"sleds": sleds}).encode()
     raise typer.Exit(control_client.post(to, "/scale", Sleds, told, as_json=as_json, body=body))
 
 

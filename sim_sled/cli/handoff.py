@@ -11,11 +11,12 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import UNREACHABLE, OneOf, typed
+from nexus_client.dropshot.command_line import UNREACHABLE, OneOf, taking, typed
 from sim_sled.cli import rss
 from sim_sled.cli.surface import fail, say
 
 
+@taking("asked", rss.Asked)
 @typed(OneOf(("--dry-run", "--configs"), "print two things; give one"))
 def handoff(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
@@ -31,20 +32,7 @@ def handoff(
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sleds' hardware")] = None,
     zpools: Annotated[int | None, typer.Option(min=0, help="of each sled, a U.2 disk each")] = None,
     role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
-    rss_nexus_external_addr: rss.NexusExternal = None,
-    rss_nexus_id: rss.NexusId = None,
-    rss_internal_dns_dns_addr: rss.InternalDns = None,
-    rss_internal_dns_http_addr: rss.InternalDnsHttp = None,
-    rss_external_dns_internal_addr: rss.ExternalDns = None,
-    cockroach_addr: rss.Cockroach = None,
-    rack_subnet: rss.RackSubnet = None,
-    rss_tls_cert: rss.TlsCert = None,
-    rss_tls_key: rss.TlsKey = None,
-    rss_recovery_silo_name: rss.SiloName = rss.SILO,
-    rss_recovery_user_name: rss.UserName = rss.USER,
-    rss_recovery_user_password: rss.Password = rss.PASSWORD,
-    rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
-    rack_id: rss.RackId = None,
+    asked: rss.Asked,
 ) -> None:
     """Hand a rack over to Nexus, once, for sleds that run elsewhere. `serve` does it by itself.
 
@@ -63,23 +51,9 @@ def handoff(
     from sim_sled.core.handoff.wishes import HandoffImpossible, Wishes
     from sim_sled.daemon.clock import Clock
 
-    wishes = rss.wishes(
-        nexus_addr,
-        nexus_lockstep_port,
-        nexus_external=rss_nexus_external_addr,
-        nexus_id=rss_nexus_id,
-        dns=rss_internal_dns_dns_addr,
-        dns_http=rss_internal_dns_http_addr,
-        external_dns=rss_external_dns_internal_addr,
-        cockroach=cockroach_addr,
-        rack_subnet=rack_subnet,
-        tls=(rss_tls_cert, rss_tls_key),
-        silo=rss_recovery_silo_name,
-        user=rss_recovery_user_name,
-        password=rss_recovery_user_password,
-        switch_port=rss_switch_port,
-        rack_id=rack_id,
-    ) or Wishes(nexus_addr, nexus_lockstep_port, rack_id=rack_id or RACK_ID)
+    wishes = asked.wishes(nexus_addr, nexus_lockstep_port) or Wishes(
+        nexus_addr, nexus_lockstep_port, rack_id=asked.rack_id or RACK_ID
+    )
     made_of = read_hardware(hardware, {"zpools": zpools, "role": role}, sled_id, read_sled_address(sled_addr))
     named = [(sled_id, read_sled_address(sled_addr)), *map(parse_also, also or [])]
     sleds = [SledConfig(each, address, hardware=made_of) for each, address in named]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 from uuid import UUID
 
 import typer
@@ -26,89 +26,77 @@ the ports of regions on one address suffice for 64."""
 PEM_BYTES_MAX: Final = 1024 * 1024
 """A certificate chain has some KiB; the hand-off's body has to take it."""
 
-SILO, USER, PASSWORD, SWITCH_PORT = "demo-silo", "demo-privileged", "oxide", "qsfp0"
 
-_HANDOFF: Final = "Rack hand-off"
+class Asked(NamedTuple):
+    """What was typed: the options, for `taking`."""
 
-NexusExternal = Annotated[
-    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="Nexus external API: its zone")
-]
-NexusId = Annotated[
-    UUID | None,
-    typer.Option(rich_help_panel=_HANDOFF, help="deployment.id of Nexus's configuration; default: the usual one"),
-]
-InternalDns = Annotated[
-    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="where internal DNS answers (UDP, TCP)")
-]
-InternalDnsHttp = Annotated[
-    str | None,
-    typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="configuration API of an internal DNS server"),
-]
-ExternalDns = Annotated[
-    str | None, typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="external DNS's own API: its zone")
-]
-Cockroach = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ADDR", rich_help_panel=_HANDOFF, help="CockroachDB: its zone (repeatable)"),
-]
-RackSubnet = Annotated[
-    str | None, typer.Option(metavar="NET", rich_help_panel=_HANDOFF, help="default: the /56 around SLED_ADDR")
-]
-TlsCert = Annotated[Path | None, typer.Option(rich_help_panel=_HANDOFF, help="PEM file, with --rss-tls-key")]
-TlsKey = Annotated[Path | None, typer.Option(rich_help_panel=_HANDOFF, help="PEM file, with --rss-tls-cert")]
-SiloName = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="name of the recovery silo")]
-UserName = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="name of its user")]
-Password = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="that user's password")]
-SwitchPort = Annotated[str, typer.Option(rich_help_panel=_HANDOFF, help="uplink port of switch0")]
-RackId = Annotated[
-    UUID | None, typer.Option(rich_help_panel=_HANDOFF, help="Nexus's rack id; default: the usual one")
-]
+    rss_nexus_external_addr: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Nexus external API: its zone")
+    ] = None
+    rss_nexus_id: Annotated[
+        UUID | None, typer.Option(help="deployment.id of Nexus's configuration; default: the usual one")
+    ] = None
+    rss_internal_dns_dns_addr: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="where internal DNS answers (UDP, TCP)")
+    ] = None
+    rss_internal_dns_http_addr: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="configuration API of an internal DNS server")
+    ] = None
+    rss_external_dns_internal_addr: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="external DNS's own API: its zone")
+    ] = None
+    cockroach_addr: Annotated[
+        list[str] | None, typer.Option(metavar="ADDR", help="CockroachDB: its zone (repeatable)")
+    ] = None
+    rack_subnet: Annotated[str | None, typer.Option(metavar="NET", help="default: the /56 around SLED_ADDR")] = None
+    rss_tls_cert: Annotated[Path | None, typer.Option(help="PEM file, with --rss-tls-key")] = None
+    rss_tls_key: Annotated[Path | None, typer.Option(help="PEM file, with --rss-tls-cert")] = None
+    rss_recovery_silo_name: Annotated[str, typer.Option(help="name of the recovery silo")] = "demo-silo"
+    rss_recovery_user_name: Annotated[str, typer.Option(help="name of its user")] = "demo-privileged"
+    rss_recovery_user_password: Annotated[str, typer.Option(help="that user's password")] = "oxide"  # noqa: S105 -- for all to read
+    rss_switch_port: Annotated[str, typer.Option(help="uplink port of switch0")] = "qsfp0"
+    rack_id: Annotated[UUID | None, typer.Option(help="Nexus's rack id; default: the usual one")] = None
 
+    def wishes(self, nexus_internal: str, lockstep_port: int) -> Wishes | None:
+        """None if none of the options was given: then nobody wants a hand-off. Exits with 2 for what is no address
+        and no file.
+        """
+        asked = (
+            self.rss_nexus_external_addr,
+            self.rss_nexus_id,
+            self.rss_internal_dns_dns_addr,
+            self.rss_internal_dns_http_addr,
+            self.rss_external_dns_internal_addr,
+            self.cockroach_addr,
+            self.rack_subnet,
+            self.rss_tls_cert,
+            self.rss_tls_key,
+        )
+        if not any(asked):
+            return None
+        from sim_sled.core.estate import RACK_ID
+        from sim_sled.core.handoff.wishes import NEXUS_ID, Wishes
 
-def wishes(
-    nexus_internal: str,
-    lockstep_port: int,
-    *,
-    nexus_external: str | None,
-    nexus_id: UUID | None,
-    dns: str | None,
-    dns_http: str | None,
-    external_dns: str | None,
-    cockroach: list[str] | None,
-    rack_subnet: str | None,
-    tls: tuple[Path | None, Path | None],
-    silo: str,
-    user: str,
-    password: str,
-    switch_port: str,
-    rack_id: UUID | None,
-) -> Wishes | None:
-    """None if none of the options was given: then nobody wants a hand-off. Exits with 2 for what is no address."""
-    asked = (nexus_external, nexus_id, dns, dns_http, external_dns, cockroach, rack_subnet, *tls)
-    if all(not each for each in asked):
-        return None
-    from sim_sled.core.estate import RACK_ID
-    from sim_sled.core.handoff.wishes import NEXUS_ID, Wishes
-
-    if dns_http is not None and dns is None:
-        fail("--rss-internal-dns-http-addr needs --rss-internal-dns-dns-addr: Nexus is told where DNS answers")
-    return Wishes(
-        nexus_internal=nexus_internal,
-        lockstep_port=lockstep_port,
-        nexus_external=_address("--rss-nexus-external-addr", nexus_external),
-        nexus_id=nexus_id or NEXUS_ID,
-        dns=_address("--rss-internal-dns-dns-addr", dns),
-        dns_http=_address("--rss-internal-dns-http-addr", dns_http),
-        external_dns_http=_address("--rss-external-dns-internal-addr", external_dns),
-        cockroach=tuple(filter(None, (_address("--cockroach-addr", each) for each in cockroach or ()))),
-        rack_subnet=_subnet(rack_subnet),
-        certificate=_certificate(*tls),
-        silo=silo,
-        user=user,
-        password=password,
-        switch_port=switch_port,
-        rack_id=rack_id or RACK_ID,
-    )
+        dns, dns_http = self.rss_internal_dns_dns_addr, self.rss_internal_dns_http_addr
+        if dns_http is not None and dns is None:
+            fail("--rss-internal-dns-http-addr needs --rss-internal-dns-dns-addr: Nexus is told where DNS answers")
+        return Wishes(
+            nexus_internal=nexus_internal,
+            lockstep_port=lockstep_port,
+            nexus_external=_address("--rss-nexus-external-addr", self.rss_nexus_external_addr),
+            nexus_id=self.rss_nexus_id or NEXUS_ID,
+            dns=_address("--rss-internal-dns-dns-addr", dns),
+            dns_http=_address("--rss-internal-dns-http-addr", dns_http),
+            external_dns_http=_address("--rss-external-dns-internal-addr", self.rss_external_dns_internal_addr),
+            cockroach=tuple(filter(None, (_address("--cockroach-addr", each) for each in self.cockroach_addr or ()))),
+            rack_subnet=_subnet(self.rack_subnet),
+            certificate=_certificate(self.rss_tls_cert, self.rss_tls_key),
+            silo=self.rss_recovery_silo_name,
+            user=self.rss_recovery_user_name,
+            password=self.rss_recovery_user_password,
+            switch_port=self.rss_switch_port,
+            rack_id=self.rack_id or RACK_ID,
+        )
 
 
 def _address(option: str, text: str | None) -> str | None:

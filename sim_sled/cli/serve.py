@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, Idle, Needs, typed
+from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, Idle, Needs, taking, typed
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import rss
 from sim_sled.cli.sled_options import parse_also, read_address, read_hardware, read_peer, read_sled_address
@@ -47,6 +47,7 @@ PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses h
 Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
 
 
+@taking("asked", rss.Asked)
 @typed(
     Needs(("--plays", "--junit", "--watch"), ("--scenario",)),
     Needs(("--propolis-net",), ("--propolis",)),
@@ -134,20 +135,6 @@ def serve(
         typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
     ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
-    rss_nexus_external_addr: rss.NexusExternal = None,
-    rss_nexus_id: rss.NexusId = None,
-    rss_internal_dns_dns_addr: rss.InternalDns = None,
-    rss_internal_dns_http_addr: rss.InternalDnsHttp = None,
-    rss_external_dns_internal_addr: rss.ExternalDns = None,
-    cockroach_addr: rss.Cockroach = None,
-    rack_subnet: rss.RackSubnet = None,
-    rss_tls_cert: rss.TlsCert = None,
-    rss_tls_key: rss.TlsKey = None,
-    rss_recovery_silo_name: rss.SiloName = rss.SILO,
-    rss_recovery_user_name: rss.UserName = rss.USER,
-    rss_recovery_user_password: rss.Password = rss.PASSWORD,
-    rss_switch_port: rss.SwitchPort = rss.SWITCH_PORT,
-    rack_id: rss.RackId = None,
     control: Annotated[str, typer.Option(callback=read_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
@@ -165,6 +152,7 @@ def serve(
     log_format: Format = LogFormat.AUTO,
     log_level: Annotated[LogLevel, typer.Option(help="debug: a line per transition")] = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
+    asked: rss.Asked,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
     import attrs
@@ -177,23 +165,7 @@ def serve(
     from sim_sled.daemon.propolis_mode import PropolisMode
     from sim_sled.language.pacer import PresetPacer
 
-    wishes = rss.wishes(
-        nexus_addr,
-        nexus_lockstep_port or 0,
-        nexus_external=rss_nexus_external_addr,
-        nexus_id=rss_nexus_id,
-        dns=rss_internal_dns_dns_addr,
-        dns_http=rss_internal_dns_http_addr,
-        external_dns=rss_external_dns_internal_addr,
-        cockroach=cockroach_addr,
-        rack_subnet=rack_subnet,
-        tls=(rss_tls_cert, rss_tls_key),
-        silo=rss_recovery_silo_name,
-        user=rss_recovery_user_name,
-        password=rss_recovery_user_password,
-        switch_port=rss_switch_port,
-        rack_id=rack_id,
-    )
+    wishes = asked.wishes(nexus_addr, nexus_lockstep_port or 0)
     logs.configure(log_format, log_level.value)
     flags = {
         "hardware_threads": hardware_threads,

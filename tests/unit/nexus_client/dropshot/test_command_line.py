@@ -130,3 +130,31 @@ def test_only_the_command_that_is_called_is_described(program, monkeypatch, caps
     assert code == 0
     assert all(f"  {name} " in told or f"  {name}\n" in told for name in ("one", "two", "group"))
     assert call("nothing")[0] == 2
+
+
+def where(*, host: Annotated[str, typer.Option(help="whose")] = "here", port: Annotated[int, typer.Option()] = 1):
+    return f"{host}:{port}"
+
+
+def test_what_several_commands_take_is_written_once():
+    several = command_line.App()
+
+    @several.command()
+    @command_line.taking("to", where)
+    @command_line.typed(command_line.Needs(("--host",), ("--text",)))
+    def ask(to: "NobodyKnowsThisName", *, text: Annotated[str, typer.Option()] = "") -> None:  # noqa: F821
+        print(to, text)
+
+    @several.command()
+    @command_line.taking("to", where)
+    def tell(word: Annotated[str, typer.Argument()], *, to: str) -> None:
+        print(word, to)
+
+    def said(*words):
+        done = CliRunner().invoke(several, words)
+        return done.exit_code, done.output.strip()
+
+    assert said("ask", "--text", "x", "--host", "there") == (0, "there:1 x")
+    assert said("tell", "x", "--port", "7") == (0, "x here:7")
+    assert said("ask", "--host", "there")[0] == 2  # the rules of a command are those of before
+    assert said("tell", "x", "--port", "seven")[0] == 2
