@@ -1,92 +1,43 @@
 """A rack that is recorded while it serves on real sockets, and what its recording is worth afterwards."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import re
 import shutil
-import subprocess
-import zlib
-from functools import cache, partial
-from pathlib import Path
-from uuid import UUID
 
 import attrs
 import pytest
 from conformance.sled_under_test import DaemonSled
 from conformance.tape_player import How, load, play_file, tapes
-from support import processes
 from support.command import in_process as sim
+from support.daemon.recorded import (
+    RULES,
+    TAPES,
+    change,
+    first,
+    from_part,
+    line_at,
+    lived,
+    parts_with_a_checkpoint,
+    scrubbed_and_searched,
+)
 
 from sim_sled.core import contract
-from sim_sled.daemon import checkpoint, scrubbing
 from sim_sled.daemon.checkpoint import resume
 from sim_sled.daemon.daemon import Daemon
 from sim_sled.daemon.options import Options
-from sim_sled.daemon.part_files import CannotRecord, PartFiles
+from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.recordings import BadRecording, opened
 from sim_sled.daemon.scrubbing import scrub
-from sim_sled.daemon.small_rack import RackError, SmallRack
+from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
-from sim_sled.recording.lines import RESTORED, Header, read, written
-from sim_sled.recording.open_loop import open_loop
+from sim_sled.recording.lines import RESTORED, Header
 from sim_sled.recording.replaying import CannotReplay, replay
 from sim_sled.recording.tape import tape_of
-
-RULES = """
-version: 1
-name: rough
-fleet: {sleds: 3}
-latency:
-  preset: instant
-  starting -> running: 1ms..40ms
-  stopping -> stopped: 1ms..20ms
-  request vmm_register: 0ms..10ms
-rules:
-- name: late
-  when: {publish: running}
-  chance: 50%
-  do: [{delay: 1ms..30ms}]
-- name: twice
-  when: {publish: destroyed}
-  chance: 30%
-  do: [{duplicate: {copies: 1}}]
-- name: busy
-  when: {request: vmm_put_state}
-  chance: 20%
-  do: [{fail: {status: 503}}]
-"""
-
-
-def rough():
-    scenario, problems = parse_scenario(RULES)
-    assert scenario is not None, problems.text()
-    return scenario
-
-
-async def lived(folder, **more):
-    """A rack under a churn of users; its recording."""
-    rack = SmallRack(sleds=3, pace="instant", record=Recorder(folder, {}, **more), scenario=rough())
-    async with rack:
-
-        async def life(number):
-            name = f"vm{number}"
-            await rack.create_instance(name)
-            for verb in (rack.reboot_instance, rack.stop_instance, rack.start_instance, rack.stop_instance):
-                try:
-                    await verb(name)
-                except RackError:  # its state does not allow it just now, or a rule failed it
-                    continue
-
-        await asyncio.gather(*map(life, range(12)))
-        await rack.scale(4)
-        await rack.create_instance("last")
-        await rack.scale(3)
-    return opened(folder)
 
 
 async def test_a_recorded_up_under_load_replays_without_a_difference(tmp_path):
@@ -97,47 +48,6 @@ async def test_a_recorded_up_under_load_replays_without_a_difference(tmp_path):
     assert found.turns > 100
     for kind in ("Ended", "Send", "told", "Step", "Answered", "joins", "leaves", "vmm_put_state"):
         assert kind in text, f"the load has no {kind}: this test would not notice much"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """The folder of a recording, made once."""
-    folder = tmp_path_factory.mktemp("recorded") / "r"
-    asyncio.run(lived(folder, part_bytes=30_000))
-    return folder
-
-
-@pytest.fixture
-def folder(recorded, tmp_path):
-    """One's own, to be spoilt."""
-    return Path(shutil.copytree(recorded, tmp_path / "copy"))
-
-
-def first(folder):
-    return folder / "part-00001.jsonl"
-
-
-def change(folder, old, new):
-    """Where the first line stands that had `old`."""
-    for part in sorted(folder.iterdir()):
-        rows = part.read_text().split("\n")
-        for number, row in enumerate(rows):
-            if old in row:
-                rows[number] = row.replace(old, new, 1)
-                part.write_text("\n".join(rows))
-                return f"{part.name}:{number + 1}"
-    raise AssertionError(f"no line has {old}")
-
-
-def line_at(folder, where):
-    name, _, number = where.rpartition(":")
-    return json.loads((folder / name).read_text().split("\n")[int(number) - 1])
-
-
-def program(*args):
-    """Exit code, stdout, stderr of a program of its own; `sim`: of the same command in this process."""
-    done = subprocess.run(processes.forked("sim_sled", *args), capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_an_effect_that_was_another_one_is_told_at_its_line_with_both_sides(folder):
@@ -300,29 +210,6 @@ def test_at_its_limit_a_recording_ends_with_a_sentence_and_replays_until_there(t
     assert sum(part.stat().st_size for part in recording.parts) < 61_000
 
 
-# ---- checkpoints
-
-
-def parts_with_a_checkpoint(recording):
-    """Their numbers, but for the first part's."""
-    headers = [line for _, line in recording.lines() if isinstance(line, Header)]
-    return [header.part for header in headers if header.state]
-
-
-def from_part(recording, number, folder):
-    """The recording without the parts before this one."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for part in recording.parts[number - recording.header.part :]:
-        shutil.copy(part, folder)
-    return opened(folder)
-
-
-@pytest.fixture(scope="module")
-def with_checkpoints(tmp_path_factory):
-    return asyncio.run(lived(tmp_path_factory.mktemp("c") / "r", part_bytes=40_000, total_bytes=400_000))
-
-
 def test_a_replay_can_begin_at_every_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
     whole = replay(with_checkpoints.lines())
     numbers = parts_with_a_checkpoint(with_checkpoints)
@@ -354,87 +241,6 @@ def test_a_checkpoint_of_another_build_is_refused_with_a_sentence(with_checkpoin
     code, out, err = sim("replay", str(rest.folder))
     assert (code, out) == (2, "")
     assert "goes on from a checkpoint of another build" in err
-
-
-def test_the_open_loop_can_begin_at_every_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
-    whole = open_loop(with_checkpoints.lines)
-    assert whole.departures == []
-    for number in parts_with_a_checkpoint(with_checkpoints):
-        found = open_loop(from_part(with_checkpoints, number, tmp_path / "rest").lines, resume)
-        assert found.departures == []
-        assert 0 < found.inputs < whole.inputs
-
-
-def test_where_nexus_answered_otherwise_after_a_checkpoint_the_open_loop_says_how(with_checkpoints, tmp_path):
-    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
-    lost = '{"~":"nexus_client.outbox:Permanent","status":400,"why":"answered 400"}'
-    change(rest.folder, '"outcome":{"~":"nexus_client.outbox:Delivered"},"send"', f'"outcome":{lost},"send"')
-    code, out, _ = sim("replay", str(rest.folder), "--open")
-    assert code == 1
-    assert "\n  recorded  permanent\n  here      delivered\n" in out
-
-
-def everything_in(folder):
-    """All that its files say, with the states of checkpoints and the bytes in them in clear."""
-    said = []
-    for part in sorted(folder.iterdir()):
-        for row in part.read_bytes().splitlines():
-            line = read(row)
-            if isinstance(line, Header) and line.state:
-                table = json.loads(zlib.decompress(base64.b85decode(line.state)))
-                said += [str(base64.b64decode(told[0])) for kind, *told in table if kind == "bytes"]
-                said.append(json.dumps(table))
-                line.state = ""
-            said.append(written(line).decode())
-    return "\n".join(said)
-
-
-def personal_in(folder):
-    """Ids, in every way in which they can be written, and names of hosts."""
-    text = everything_in(folder)
-    found = set(re.findall(r'"hostname": ?"(vm\d+|web|last|running)"', text))
-    for each in set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text)):
-        one = UUID(each)
-        if one.int >> 64 and each not in scrubbing.words():  # else it is a small number of a test, or the program's
-            found |= {each, one.hex, str(one.int)}
-    return found
-
-
-def scrubbed_and_searched(recording, copy):
-    """A copy that has nothing personal of the original, and replays as that does."""
-    shutil.rmtree(copy, ignore_errors=True)
-    made = scrub(opened(recording.folder), copy)
-    assert (made.said, made.copy.difference) == ("", None)
-    names, text = personal_in(recording.folder), everything_in(copy)
-    assert [each for each in names if re.search(rf"(?i)\b{each}\b", text)] == []
-    assert replay(opened(copy).lines(), resume=resume) == replay(recording.lines(), resume=resume)
-    return names
-
-
-def test_a_copy_can_be_made_from_every_checkpoint_and_has_nothing_personal_in_it(with_checkpoints, tmp_path):
-    for number in parts_with_a_checkpoint(with_checkpoints):
-        rest = from_part(with_checkpoints, number, tmp_path / "rest")
-        assert len(scrubbed_and_searched(rest, tmp_path / "copy")) > 60
-        assert open_loop(opened(tmp_path / "copy").lines, resume).departures == []
-        copied, original = (tape_of(opened(tmp_path / each).lines(), each) for each in ("copy", "rest"))
-        assert len(copied.rows) == len(original.rows)
-
-
-def test_draws_by_ids_are_in_a_copy_that_begins_at_a_checkpoint(with_checkpoints, tmp_path):
-    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
-    scrub(rest, tmp_path / "copy")
-    for part in (tmp_path / "copy").iterdir():
-        part.write_text(re.sub(r',"drawn":\{[^}]*\}', "", part.read_text()))
-    assert replay(opened(tmp_path / "copy").lines(), resume=resume).difference is not None
-
-
-def test_a_checkpoint_of_another_build_is_not_scrubbed(with_checkpoints, tmp_path):
-    rest = from_part(with_checkpoints, parts_with_a_checkpoint(with_checkpoints)[0], tmp_path / "rest")
-    path = rest.parts[0]
-    path.write_text(re.sub(r'"program":"\w+"', '"program":"0"', path.read_text(), count=1))
-    code, _, err = sim("replay", str(rest.folder), "--scrub", str(tmp_path / "copy"))
-    assert code == 2
-    assert f"{path.name}:1: it goes on from a checkpoint of another build" in err
 
 
 async def test_a_recording_that_grows_throws_its_oldest_parts_away_and_the_rest_replays(tmp_path):
@@ -512,12 +318,6 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
         Daemon([], Options(nexus="[::1]:9", pacer=Own()), recorder=Recorder(tmp_path, {}))
 
 
-TAPES = (
-    "rest-identity", "rest-trust-quorum", "rest-pantry", "rest-crucible-agent", "own-config-order", "v2p-move",
-    "rest-support-bundle-v1", "own-artifact-order", "rest-disk-snapshot-refusals", "vpc-routes", "rest-rot",
-)  # fmt: skip
-
-
 async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
     async def played(name):
         [tape] = [each for each in tapes() if each.stem == name]
@@ -532,30 +332,6 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
 
     turns = await asyncio.gather(*map(played, TAPES))
     assert sum(turns) > 200
-
-
-class Often(Recorder):
-    """As if a snapshot were restored, again and again."""
-
-    turns = 0
-
-    def turn(self, *args):
-        done = super().turn(*args)
-        self.turns += 1
-        if self.turns % 12 == 0:
-            self.restored()
-        return done
-
-
-@pytest.mark.parametrize("name", TAPES[:4] + TAPES[4:8:2])
-async def test_a_copy_has_nothing_personal_of_a_checkpoint_whatever_a_sled_was_asked(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "program", cache(checkpoint.program))  # it reads all sources
-    [tape] = [each for each in tapes() if each.stem == name]
-    sled = DaemonSled(explicit=False, pacer=PresetPacer("instant"), record=Often(tmp_path / "r", {}))
-    await play_file(tape, sled)
-    recording = opened(tmp_path / "r")
-    assert replay(recording.lines(), resume=resume).difference is None
-    assert len(scrubbed_and_searched(recording, tmp_path / "copy")) > 3
 
 
 async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
@@ -582,93 +358,6 @@ async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
     assert {each.how for each in results} == {How.PASSED}, [each for each in results if each.how is not How.PASSED]
 
 
-def personal(folder):
-    """Ids and names that are in a recording."""
-    text = "".join(part.read_text() for part in sorted(folder.iterdir()))
-    found = set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text))
-    return found | set(re.findall(r'"hostname":"(vm\d+)"', text)), text
-
-
-def test_a_scrubbed_recording_has_nothing_personal_in_it_replays_and_makes_a_tape(folder, tmp_path):
-    copy = tmp_path / "scrubbed"
-    code, out, err = sim("replay", str(folder), "--scrub", str(copy))
-    assert code == 0, err
-    assert out.startswith("replayed without a difference: ")
-    assert re.search(r"ids and [\d,]+ words and numbers have stand-ins", err)
-    names, text = personal(folder)
-    _, new = personal(copy)
-    assert len(names) > 40
-    # three letters may come about in a drawn digest: a short name is looked for as a word
-    assert not [each for each in names if (each in new if len(each) > 8 else re.search(rf"(?i)\b{each}\b", new))]
-    assert "vm11" in text
-    assert program("replay", str(copy)) == (0, out, ""), "what was played is in the folder, of this build"
-    assert program("tape", str(copy)) == sim("tape", str(copy))
-    assert sim("tape", str(copy))[0] == 0
-    assert sim("replay", str(copy), "--scrub", str(tmp_path / "again"))[0] == 0, "a copy of a copy"
-
-
-def test_draws_by_ids_are_in_the_copy(folder, tmp_path):
-    scrub(opened(folder), tmp_path / "scrubbed")
-    parts = sorted((tmp_path / "scrubbed").iterdir())
-    for part in parts:
-        part.write_text(re.sub(r',"drawn":\{[^}]*\}', "", part.read_text()))
-    assert replay(opened(tmp_path / "scrubbed").lines()).difference is not None
-
-
-def test_a_copy_of_several_parts_is_one_recording(folder, tmp_path, monkeypatch):
-    """The name that its first part had was replaced, too, and its second one was of another recording."""
-    monkeypatch.setattr(scrubbing, "PartFiles", partial(PartFiles, part_bytes=20_000))
-    scrub(opened(folder), tmp_path / "scrubbed")
-    copy = opened(tmp_path / "scrubbed")
-    assert len(copy.parts) > 1
-    assert replay(copy.lines()).difference is None
-
-
-def test_a_copy_of_a_recording_that_differs_does_so_at_the_same_place(folder, tmp_path):
-    change(folder, '"state":"running"', '"state":"stopped"')
-    copied = scrub(opened(folder), tmp_path / "scrubbed")
-    assert copied.said == ""
-    assert copied.copy.difference.where == replay(opened(folder).lines()).difference.where
-
-
-def test_a_copy_that_is_not_worth_its_original_says_so_at_its_end(tmp_path):
-    # part of a word chooses the VMMs, and no stand-in has that part
-    rules = RULES.replace(
-        "when: {request: vmm_put_state}", "when: {request: vmm_put_state}\n  for: {hostname: 'pros*'}"
-    )
-    scenario, problems = parse_scenario(rules.replace("chance: 20%", "chance: 100%"))
-    assert scenario is not None, problems.text()
-
-    async def lived():
-        rack = SmallRack(sleds=3, pace="instant", record=Recorder(tmp_path / "r", {}), scenario=scenario)
-        async with rack:
-            await rack.create_instance("prosperity")
-
-    asyncio.run(lived())
-    code, _, err = sim("replay", str(tmp_path / "r"), "--scrub", str(tmp_path / "scrubbed"))
-    assert code == 1
-    assert "something in it is decided by a name" in err
-    assert opened(tmp_path / "scrubbed").header.scrubbed
-    assert "decided by a name" in max((tmp_path / "scrubbed").iterdir()).read_text().splitlines()[-1]
-
-
-def test_a_tape_can_be_scrubbed_at_once(folder):
-    names, _ = personal(folder)
-    sled = line_at(folder, "part-00001.jsonl:1")["sleds"][1]["sled_id"].split()[1]
-    code, out, _ = sim("tape", str(folder), "--scrub", "--sled", sled)
-    assert code == 0
-    assert len(out.splitlines()) > 10
-    assert not [each for each in names if each in out]
-    assert folder.name not in out.splitlines()[0]
-
-
-def test_a_copy_needs_a_folder_of_its_own(folder):
-    assert sim("replay", str(folder), "--scrub", str(folder))[::2] == (
-        2,
-        f"sim-sled: {folder} is not empty: a recording has a folder of its own\n",
-    )
-
-
 async def test_rules_that_are_loaded_while_it_runs_are_replayed(tmp_path):
     """As `inject` loads them: the rules that stay go on, and are other objects when they are read."""
     scenario, problems = parse_scenario(RULES + "- name: again\n  when: {every: 20ms}\n  do: {note: again}\n")
@@ -683,64 +372,6 @@ async def test_rules_that_are_loaded_while_it_runs_are_replayed(tmp_path):
     found = replay(opened(tmp_path / "r").lines())
     assert found.difference is None
     assert "again" in first(tmp_path / "r").read_text()
-
-
-def test_against_the_model_of_nexus_a_rack_does_as_it_did(folder):
-    code, out, err = sim("replay", str(folder), "--open")
-    assert (code, err) == (0, "")
-    found = re.search(r"^(\d+) VMMs, 0 of which end otherwise\nas recorded: \d+ inputs, \d+ reports", out)
-    assert found, out
-    assert int(found[1]) >= 13, "one per instance, and one more for each that was started again"
-
-
-def test_where_nexus_answered_otherwise_the_open_loop_leaves_the_record_and_says_how(folder, tmp_path):
-    # of a report that came through: the real Nexus had refused it for good
-    lost = '{"~":"nexus_client.outbox:Permanent","status":400,"why":"answered 400"}'
-    where = change(folder, '"outcome":{"~":"nexus_client.outbox:Delivered"},"send"', f'"outcome":{lost},"send"')
-    code, out, _ = sim("replay", str(folder), "--open")
-    assert code == 1
-    first_of_all = re.match(r"(part-\d+.jsonl:\d+), at [\d.]+ s: first, Nexus answers VMM (\S+), gen (\d+)\n", out)
-    assert first_of_all, out
-    assert "\n  recorded  permanent\n  here      delivered\n" in out
-    assert first_of_all[1].partition(":")[0] == where.partition(":")[0]
-    told = json.loads(sim("replay", str(folder), "--open", "--json")[1])
-    assert told["departures"][0]["where"] == first_of_all[1]
-    assert all(ends["recorded"] == ends["here"] for ends in told["ends"].values())
-
-
-def test_a_sled_that_reported_otherwise_is_told_by_its_vmm_and_its_end(folder):
-    change(folder, '"state":"destroyed","gen":9', '"state":"failed","gen":9')
-    found = open_loop(opened(folder).lines)
-    assert {each.where.partition(":")[0] for each in found.departures} <= {each.name for each in folder.iterdir()}
-    [departure] = found.departures
-    assert re.fullmatch("VMM .* reports|request .* is answered", departure.what)
-    assert "failed" in departure.recorded
-    assert "destroyed" in departure.here
-
-
-async def test_in_a_daemon_without_rules_too_an_answer_that_was_another_one_is_told(tmp_path):
-    [tape] = [each for each in tapes() if each.stem == "vm-reboot"]
-    await play_file(
-        tape, DaemonSled(explicit=False, pacer=PresetPacer("instant"), record=Recorder(tmp_path / "r", {}))
-    )
-    assert open_loop(opened(tmp_path / "r").lines).departures == []
-    rows = first(tmp_path / "r").read_text().split("\n")
-    number = next(i for i, row in enumerate(rows) if '"Heard"' in row)
-    line = json.loads(written(read(rows[number].encode())))  # as a long one
-    sled, vmm, serial = line["in"]["is"]
-    lost = {"~": "nexus_client.outbox:Transient", "why": "answered 503"}
-    line["in"] = {
-        "~": "sim_sled.core.contract:NexusReplied",
-        "sled_id": f"~uuid {sled}",
-        "propolis_id": f"~uuid {vmm}",
-        "serial": serial,
-        "outcome": lost,
-    }
-    rows[number] = json.dumps(line)
-    first(tmp_path / "r").write_text("\n".join(rows))
-    assert replay(opened(tmp_path / "r").lines()).difference is not None, "the sled would have tried again"
-    found = open_loop(opened(tmp_path / "r").lines)
-    assert [(each.recorded, each.here) for each in found.departures] == [("transient", "delivered")]
 
 
 def test_two_runs_at_once_are_refused(folder, tmp_path):
