@@ -196,6 +196,8 @@ class Departures:
             why += [] if told is None else [at(told.where, "its end is told")]
         why += _last_deed(vmm, began, began + took)
         doubt = self.sheet.gap(began, began + took)
+        if seen.heard:
+            doubt.append("as Nexus heard of it: what of a VMM was slow it does not know")
         verb = {
             "starting -> running": "start",
             "stopping -> stopped": "stop",
@@ -282,13 +284,18 @@ class Departures:
             text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
             self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
             return
+        said = [
+            at(noted.where, noted.text)
+            for noted in self.incident.noted
+            if noted.instance == instance.id and abs(noted.at_us - failed.at_us) < ONE_CAUSE_US
+        ]
         self.sheet.rule(
             f"{instance.shown}-fails",
             host_named(instance.shown),
             "{state: running}",
             f"[{{delay: {duration(failed.at_us - ran[-1].at_us)}}}, {{set_state: failed}}]",
-            why=[at(failed.where, "failed")],
-            doubt=["no line says why"],
+            why=[at(failed.where, "failed"), *said],
+            doubt=[] if said else ["no line says why"],
             times=1,
             skip=times_before(instance, "running", ran[-1].at_us),
         )
