@@ -265,6 +265,11 @@ class _Deriver:
         for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            over_us = _taken_back(vmm)
+            if verb == "migrate" and is_target(vmm) and over_us <= at_us < over_us + CHECK_PERIOD_US + _AFTER_US:
+                return over_us + CHECK_PERIOD_US + _AFTER_US, (
+                    "later, as a migration that came to nothing is cleared by the updater's next pass",
+                )
             ran = first(vmm, "running")
             wished = _asked_for(instance, "start", vmm.first_us())
             if i and not wished and ran is not None and _told_by_checks(_active_before(instance, i)):
@@ -631,6 +636,14 @@ def _active_before(instance: Instance, i: int) -> Vmm:
     """Which VMM was the instance's before its VMM `i`: a target of a migration that failed never was."""
     earlier = instance.vmms[:i]
     return next((v for v in reversed(earlier) if not is_target(v) or first(v, "running") is not None), earlier[-1])
+
+
+def _taken_back(target: Vmm) -> int:
+    """When a migration came to nothing, as its target was refused or taken back; long ago if neither."""
+    words = [each for each in (target.registered, unregistered(target)) if each is not None]
+    return max(
+        (each.at_us for each in words if each.op is Op.UNREGISTER or (each.status or 0) >= 400), default=-(2**62)
+    )
 
 
 def _generous(us: int) -> int:

@@ -30,7 +30,7 @@ CLIENT_US: Final = 60 * SECOND_US
 ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 CHECK_PERIOD_US: Final = 30 * SECOND_US
-"""Between two health checks of a VMM (NX 4.5)."""
+"""Between two health checks of a VMM, and two passes of the instance updater (NX 4.5)."""
 SILENT_US: Final = 15 * SECOND_US
 """A log that ends that much sooner than the others has stopped, or is not the whole."""
 _NEAR_US: Final = SECOND_US // 10
@@ -39,6 +39,11 @@ _NEAR_US: Final = SECOND_US // 10
 
 def first(vmm: Vmm, state: str) -> Observed | None:
     return next((o for o in vmm.observed if o.state == state), None)
+
+
+def ran_since(vmm: Vmm, at_us: int) -> int | None:
+    """When it last came to run by a time; None if no line says that it did."""
+    return max((o.at_us for o in vmm.observed if o.state == "running" and o.at_us <= at_us), default=None)
 
 
 def told_end(vmm: Vmm) -> Published | Received | None:

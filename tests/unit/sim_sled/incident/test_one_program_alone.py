@@ -4,7 +4,7 @@ import pytest
 from support.incident.importing import S, actions, import_, only
 from support.incident.writing import Log, nexus, uid
 
-from sim_sled.language.actions import Delay, ExpungeSled, Fail, PowerOffSled
+from sim_sled.language.actions import Delay, ExpungeSled, Fail, PowerOffSled, SetState
 
 
 def starts_saga(far, at, vm, reason="User"):
@@ -187,3 +187,16 @@ def test_a_registration_of_2023_has_its_size_in_its_initial_hardware(tmp_path):
     _, scenario = import_(tmp_path, log)
     made = scenario.load[0].create
     assert (made.hostname, made.ncpus, made.memory) == ("web", 4, 8 * 2**30)
+
+
+def test_a_vm_that_ran_and_was_unregistered_ends_at_once(tmp_path):
+    log = Log()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(50, "web", "unregister", latency=2)
+    imported, scenario = import_(tmp_path, log)
+    rule, over = only(scenario, SetState)
+    assert (rule.when.state, over.state.value) == (("running",), "destroyed")
+    assert rule.do[0].base.at(0) == 40 * S
+    assert "who unregistered it no line says" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
