@@ -79,8 +79,9 @@ class Sightings:
     """The last ordinal."""
 
     def watch(self, happening: Happening, ordinal_of: Callable[[UUID], int | None]) -> Sighting | None:
-        """One happening of the rack; the VMM that it is about, if it is about one. `ordinal_of`: how rules count it. They
-        count requests, also those that were refused.
+        """One happening of the rack; the VMM that it is about, if it is about one.
+
+        `ordinal_of`: how rules count a VMM that they know. They count requests, also those that were refused.
         """
         if happening.propolis_id is None:
             return None
