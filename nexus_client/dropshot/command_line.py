@@ -50,7 +50,7 @@ EXIT_CODES: Final = {
     ending.READER_GONE: "the reader of the output has gone, as `head` does once it has enough; nothing is said",
     ending.TERMINATED: "SIGTERM, but for servers: once they begin to serve, it ends them in order with 0",
 }
-"""Of every program and command; `docs` and docs/commands.md print them. Nothing else says which number means what."""
+"""Of every program and command; `manual` and docs/commands.md have them. Nothing else says what a number means."""
 
 CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""

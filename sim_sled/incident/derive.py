@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from nexus_client.dropshot.text import counted
+from sim_sled.incident.clocks import Proof
 from sim_sled.incident.departures import Departures
 from sim_sled.incident.facts import Asked, Fact, Observed, Op, Published, Received, User
 from sim_sled.incident.life import (
@@ -56,6 +57,7 @@ CPUS_MAX: Final = 4_096
 _PAUSE_MAX_US: Final = 270 * SECOND_US
 """Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
 _UNSEEN: Final = "its source alone"
+_BY: Final = {Proof.PHASE: " of one migration's phases", Proof.MIGRATION: " of what both agents say of a migration"}
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -204,7 +206,7 @@ class _Deriver:
             return
         if user.verb == "migrate":
             # the saga registers its target while the request is answered: nearest in time, of several migrations
-            targets = [v for v in instance.vmms if v.described is not None and v.described.migration]
+            targets = [v for v in instance.vmms if is_target(v)]
             target = min(targets, key=lambda v: abs(v.first_us() - user.at_us), default=None)
             self._migrate(instance, target, user.at_us, at(user.where, "migrate"))
             return
@@ -302,8 +304,7 @@ class _Deriver:
             self._asked_of_propolis(instance, vmm)
             if i == 0:
                 self._asked_before(instance, vmm)
-            target = vmm.described is not None and vmm.described.migration
-            if target and vmm.described is not None:
+            if is_target(vmm) and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
                     continue
                 self._migrate(
@@ -503,21 +504,22 @@ class _Deriver:
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
         draft.notes += incident.era.notes()
+        reference = next(iter(incident.skews), "")
         for host, skew in sorted(incident.skews.items()):
-            if host == (incident.sleds[0] if incident.sleds else ""):
+            if host == reference:
                 continue
+            by = f"{counted(skew.pairs, 'pair')}{_BY.get(skew.proof, '')}"
             if skew.pairs and not skew.offset_us:
-                pairs = counted(skew.pairs, "pair")
-                draft.notes.append(f"The clocks of {host} and {incident.sleds[0]} agree ({pairs}).")
+                draft.notes.append(f"The clocks of {host} and {reference} agree ({by}).")
             elif skew.pairs:
                 draft.notes.append(
                     f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
-                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {incident.sleds[0]} "
-                    f"({counted(skew.pairs, 'pair')}, spread {skew.spread_us / 1e3:.0f} ms); set right."
+                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {reference} "
+                    f"({by}, spread {skew.spread_us / 1e3:.0f} ms); set right."
                 )
             else:
                 draft.doubts.append(
-                    f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
+                    f"The clock of {host} cannot be compared with that of {reference}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
         for silence in incident.shortened.silences:
@@ -528,7 +530,7 @@ class _Deriver:
         for host in sorted(incident.booted_1986):
             draft.doubts.append(
                 f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
-                "right before its first line after that, in its order."
+                "right by what Nexus heard of it, or before its first line after that, in its order."
             )
         for key, instance in incident.called.items():
             draft.doubts.append(
@@ -565,7 +567,7 @@ class _Deriver:
                     f"'{ELSEWHERE}' stands for sleds whose logs are not here: VMs came from there or went there."
                 )
             names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items() if host != ELSEWHERE)
-            draft.notes.append(f"Sleds: {names}.")
+            draft.notes += [f"Sleds: {names}."] if names else []
 
 
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:

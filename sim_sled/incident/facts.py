@@ -12,6 +12,9 @@ import attrs
 
 from sim_sled.incident.lines import Where
 
+A_MIGRATION: str = "a migration"
+"""The id of one that no line tells."""
+
 
 class Op(Enum):
     """A request of Nexus to a sled; values are the operation ids of the scenario language."""
@@ -38,12 +41,14 @@ class Fact:
 
 @attrs.frozen(kw_only=True)
 class Described(Fact):
-    """1: a registration arrived; the one source of host name, size and role."""
+    """1: a registration arrived; the one source of host name, size and role. `migration`: the id of that of which it
+    is the target, "" if it is none.
+    """
 
-    hostname: str
-    ncpus: int | None
-    memory: int | None
-    migration: bool
+    hostname: str = ""
+    ncpus: int | None = None
+    memory: int | None = None
+    migration: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,12 +91,13 @@ class Wanted(Fact):
 
 @attrs.frozen(kw_only=True)
 class Published(Fact):
-    """27: an attempt to report. States are those of the sled agent; migrations "" if there is none."""
+    """27: an attempt to report. States are those of the sled agent; of a migration "" if there is none."""
 
     state: str
     gen: int
     migration_in: str = ""
     migration_out: str = ""
+    migration: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -47,7 +47,7 @@ def told_end(vmm: Vmm) -> Published | None:
 
 def is_target(vmm: Vmm) -> bool:
     """Whether it was registered as a migration's target."""
-    return vmm.described is not None and vmm.described.migration
+    return vmm.described is not None and vmm.described.migration != ""
 
 
 def unregistered(vmm: Vmm) -> Asked | None:
@@ -105,7 +105,7 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     if began is None and put is not None and vmm.registered is not None:
         began = put.at_us - put.latency_us
     running = next((o for o in vmm.observed if o.state == "running"), None)
-    if began is not None and running is not None and running.at_us > began:
+    if began is not None and running is not None and running.at_us > began and not is_target(vmm):
         found.append(("starting -> running", began, running.at_us - began, running))
     moved_away = False
     if vmm.observed and vmm.observed[0].state == "destroyed" and vmm.observed[0].exact:  # ... before it even started

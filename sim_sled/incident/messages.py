@@ -259,7 +259,7 @@ def _described(line: LogLine) -> list[Fact]:
             hostname=line.text("vm"),
             ncpus=line.number("ncpus"),
             memory=None if memory_mib is None else memory_mib * 1024**2,
-            migration=bool(line.text("migration_id")),
+            migration=line.text("migration_id"),
         )
     host = re.search(
         r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware") + spec
@@ -274,7 +274,7 @@ def _described(line: LogLine) -> list[Fact]:
         hostname=(host[1] or host[2]) if host else "",
         ncpus=int(cpus[1]) if cpus else None,
         memory=bytes_of,
-        migration=bool(_id(line.text("migration_id"))),
+        migration=_id(line.text("migration_id")),
     )
 
 
@@ -334,6 +334,7 @@ def _published(line: LogLine) -> list[Fact]:
         gen=int(found[2]),
         migration_in=_progress(sides.get("in", "")),
         migration_out=_progress(sides.get("out", "")),
+        migration=_id(told.partition("MigrationRuntimeState")[2]),
     )
 
 

@@ -20,6 +20,7 @@ import attrs
 from sim_sled.incident.clocks import VALID_SINCE_US, Skew, mend_1986, set_right
 from sim_sled.incident.eras import Era
 from sim_sled.incident.facts import (
+    A_MIGRATION,
     Agent,
     Answered,
     Asked,
@@ -170,6 +171,7 @@ class Incident:
     """Instances that only users' requests name, by that name."""
     nexus_steps: list[NexusStep] = attrs.field(factory=list)
     skews: dict[str, Skew] = attrs.field(factory=dict)
+    """By host; the first is the clock that counts."""
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
     programs: Counter[str] = attrs.field(factory=Counter)
@@ -293,8 +295,8 @@ class Collector:
         out = Incident(programs=self.programs, peers=self._peers, wrote=self._wrote)
         out.nexuses = sum(program == "nexus" for program in self._hosts.values())
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
-        out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
+        out.booted_1986 = mend_1986(self.facts, out.skews)
         facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
         facts = list(_of_vmms(facts))
         out.shortened = shortened(facts)
@@ -412,9 +414,8 @@ def _tie(out: Incident) -> None:
         first = min(target.facts(), key=lambda fact: fact.at_us, default=None)
         if target.described is None and first is not None:
             target.described = Described(
-                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, hostname="", ncpus=None,
-                memory=None, migration=True,
-            )  # fmt: skip
+                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, migration=A_MIGRATION
+            )
 
 
 def _instance_of(out: Incident, vmm_id: str) -> str:
