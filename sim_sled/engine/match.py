@@ -6,7 +6,7 @@ Read before: engine/cast.py, engine/plans.py, language/selector.py. Read next: e
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -18,9 +18,38 @@ from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import Truth
 
 
+class Facts(Protocol):
+    """What selectors look at. Most ask for one or two of these: whoever has to look them up does it when asked."""
+
+    @property
+    def sled(self) -> str: ...
+    @property
+    def vmm(self) -> tuple[str, ...]: ...
+    @property
+    def instance(self) -> str: ...
+    @property
+    def hostname(self) -> str: ...
+    @property
+    def project(self) -> tuple[str, ...]: ...
+    @property
+    def silo(self) -> tuple[str, ...]: ...
+    @property
+    def ncpus(self) -> int: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def state(self) -> Truth | None: ...
+    @property
+    def role(self) -> Role | None: ...
+    @property
+    def ordinal(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+
+
 @attrs.frozen
-class Facts:
-    """The facts that selectors look at, taken once per question."""
+class _OfVmm:
+    """Those of a VMM, as they were when they were taken."""
 
     sled: str
     vmm: tuple[str, ...]
@@ -38,7 +67,7 @@ class Facts:
 
 def facts_of(subject: Subject) -> Facts:
     """Those of a VMM, as it is now."""
-    return Facts(
+    return _OfVmm(
         subject.sled.name,
         (subject.short, str(subject.propolis_id)),
         str(subject.instance_id),
