@@ -245,15 +245,14 @@ class Plain:
             (kind,) = get_args(described.annotation)
             return [_plain(each, kind, described.parameter_info) for each in value]
         except _NotPlain:
-            why = _no_uuid(value, described.annotation)
-            if why is None:
-                try:
-                    return type(self._parameter).get_runtime_param(self._parameter).coerce(value, param=param, ctx=ctx)
-                except typer.BadParameter:
-                    why = _no_number(value, described, param.metavar)
-                    if why is None:
-                        raise
-            raise typer.BadParameter(why, ctx, param) from None
+            if (why := _no_uuid(value, described.annotation)) is not None:
+                raise typer.BadParameter(why, ctx, param) from None
+            by_typer = type(self._parameter).get_runtime_param(self._parameter)
+            try:
+                return by_typer.coerce(value, param=param, ctx=ctx)
+            except typer.BadParameter as bad:
+                why = _no_number(value, described, param.metavar)
+                raise (bad if why is None else typer.BadParameter(why, ctx, param)) from None
 
 
 def _read_plainly(parameters: list[Any]) -> list[Any]:
@@ -280,9 +279,9 @@ def _no_number(value: Any, described: Any, metavar: str | None) -> str | None:
         return None
     try:
         number = kind(value)
-        if not -math.inf < number < math.inf:
-            raise ValueError
     except (ValueError, OverflowError):
+        number = math.nan
+    if not -math.inf < number < math.inf:
         shown = repr(str(value)[:40])
         if kind is int:
             return f"{shown} is not a whole number"
@@ -448,7 +447,7 @@ def _in_plain_words(ctx: Any, parameters: list[Any]) -> None:
 
 
 def _bounds(least: float | None, most: float | None) -> str | None:
-    """Of a number, as scenarios write ranges; without a bound that only keeps figures from overflowing, or the sign."""
+    """Of a number, as scenarios write ranges; without a bound that only keeps figures from overflowing."""
     if most is not None and most < _ENDLESS:
         return f"{_figure(least or 0)}..{_figure(most)}"
     return f"at least {_figure(least)}" if least else None

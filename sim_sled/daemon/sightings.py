@@ -9,6 +9,7 @@ Read before: core/happenings.py. Read next: daemon/looking.py, daemon/small_rack
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -79,13 +80,19 @@ class Sightings:
 
     rack: Rack
     _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
-    _count: int = 0
+    counted: int = 0
+    """The last ordinal."""
 
-    def watch(self, happening: Happening) -> Sighting | None:
-        """One happening of the rack; the VMM that it is about, if it is about one."""
+    def watch(self, happening: Happening, ordinal_of: Callable[[UUID], int | None]) -> Sighting | None:
+        """One happening of the rack; the VMM that it is about, if it is about one.
+
+        `ordinal_of`: how rules count a VMM that they know. They count requests, also those that were refused.
+        """
         if happening.propolis_id is None:
             return None
         if happening.kind is _REGISTERED:
+            counted = ordinal_of(happening.propolis_id)
+            self.counted = self.counted + 1 if counted is None else counted
             self._begin(happening.sled_id, happening.propolis_id, happening.at_us)
         seen = self._of.get(happening.propolis_id)
         if seen is None or happening.kind is _ASKED:
@@ -107,8 +114,7 @@ class Sightings:
 
     def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about
-        self._count += 1
-        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count, at_us)
+        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self.counted, at_us)
         while len(self._of) > KEPT_MAX:
             self._of.popitem(last=False)
 
@@ -125,17 +131,16 @@ class Sightings:
 
     # ---- names
 
+    def ordinals(self) -> dict[UUID, int]:
+        """Of all that a sled still has."""
+        return {seen.propolis_id: seen.ordinal for seen in self._of.values() if not self.gone(seen)}
+
     def all(self) -> list[Sighting]:
         """Every VMM that is remembered, in the order of registration."""
         return list(self._of.values())
 
     def get(self, propolis_id: UUID) -> Sighting | None:
         return self._of.get(propolis_id)
-
-    def short_of(self, propolis_id: UUID) -> str:
-        """As it is called here; "" of one that no sled has taken, which rules know and count, too."""
-        seen = self._of.get(propolis_id)
-        return "" if seen is None else seen.short
 
     def named(self, who: str) -> list[Sighting]:
         """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host

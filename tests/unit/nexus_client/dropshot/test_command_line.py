@@ -39,7 +39,9 @@ def command(
     numbers: Annotated[list[int] | None, typer.Option()] = None,
     ids: Annotated[list[UUID] | None, typer.Argument()] = None,
 ) -> None:
-    print([text, identity, path, folder, there, number, any_number, share, mass, off, colour, flag, many, numbers, ids])
+    print(
+        [text, identity, path, folder, there, number, any_number, share, mass, off, colour, flag, many, numbers, ids]
+    )
 
 
 ID = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
