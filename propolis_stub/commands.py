@@ -17,9 +17,9 @@ from nexus_client.dropshot.command_line import (
     App,
     OneOf,
     Version,
-    manual,
     typed,
 )
+from nexus_client.dropshot.command_line import manual as text_of
 from propolis_stub import diagram as drawing
 from propolis_stub.pace_option import Pace
 
@@ -57,9 +57,9 @@ def diagram(
 
 
 @app.command()
-def docs() -> None:
+def manual() -> None:
     """Print every command with all its options, and the exit codes, as Markdown."""
-    typer.echo(manual(app, "propolis-stub"), nl=False)
+    typer.echo(text_of(app, "propolis-stub"), nl=False)
 
 
 @app.command()

@@ -26,6 +26,7 @@ from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
+from sim_sled import port_file as port_files
 from sim_sled.cli.surface import fitted, say
 from sim_sled.daemon import racks
 from sim_sled.daemon.control_answers import (
@@ -47,8 +48,6 @@ from sim_sled.language.files import TooLong, read_bounded, read_stdin
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
 
-PORT_FILE_MAX: Final = 4 * 2**20
-"""Bytes of a port file; a thousand sleds have a tenth of it."""
 SCALE_S: Final = 60.0
 """Sleds that join are registered with Nexus before the answer comes."""
 MOVE_S: Final = 90.0
@@ -96,7 +95,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         return at
     if port_file is not None:
         try:
-            found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+            found = foreign.loads(read_bounded(port_file, port_files.BYTES_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None

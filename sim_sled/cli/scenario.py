@@ -59,7 +59,7 @@ FilesFrom = Annotated[
 ]
 Hazard = Annotated[
     str | None,
-    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (docs/nexus-model.md)"),
+    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (sim-sled docs nexus-model)"),
 ]
 Swarm = Annotated[bool, typer.Option("--swarm", help="the seed draws rules, latencies, sizes and faults, too")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]

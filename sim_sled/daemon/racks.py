@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexus_client.dropshot import foreign
+from sim_sled.port_file import BYTES_MAX
 
 NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of racks: they are files, and begin host names."""
-_FILE_MAX: Final = 16 * 1024 * 1024
-"""Bytes of a port file: 20,000 sleds have 3 MB."""
 
 
 class NameTaken(Exception):
@@ -134,7 +133,7 @@ def running() -> dict[str, dict[str, Any]]:
                 lock.unlink(missing_ok=True)
                 continue
             try:
-                found[lock.stem] = foreign.loads(file.read_bytes()[:_FILE_MAX])
+                found[lock.stem] = foreign.loads(file.read_bytes()[:BYTES_MAX])
             except (OSError, ValueError):
                 continue  # it is starting, or ends
     return found

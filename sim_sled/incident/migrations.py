@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from sim_sled.incident.facts import Described, Observed
+from sim_sled.incident.facts import A_MIGRATION, Described, Observed, Phase, Published
 from sim_sled.incident.life import SECOND_US, is_target
 from sim_sled.incident.sheet import Sheet, at, host_named
 from sim_sled.incident.timeline import ELSEWHERE, Incident, Instance, Vmm
@@ -54,9 +54,8 @@ def _call_target(vmm: Vmm) -> Described:
     if vmm.described is None:
         began = vmm.observed[0]
         vmm.described = Described(
-            where=began.where, host=began.host, at_us=vmm.first_us(), vmm=vmm.id, hostname="", ncpus=None,
-            memory=None, migration=True,
-        )  # fmt: skip
+            where=began.where, host=began.host, at_us=vmm.first_us(), vmm=vmm.id, migration=A_MIGRATION
+        )
     return vmm.described
 
 
@@ -76,7 +75,7 @@ def _targets_elsewhere(incident: Incident, instance: Instance, source: Vmm) -> N
     for number, seen in enumerate(source.observed):
         began = seen.state == "migrating" != before
         comes_in = before in ("", "creating", "starting") and (is_target(source) or _came_in(source))
-        if began and not comes_in and not _registered(targets, seen.at_us):
+        if began and not comes_in and not _registered(targets, source, seen.at_us):
             outcome = next((each for each in source.observed[number:] if each.state != "migrating"), None)
             wish = next(
                 (u for u in instance.users if u.verb == "migrate" and 0 <= seen.at_us - u.at_us <= _BEFORE_US), None
@@ -86,16 +85,19 @@ def _targets_elsewhere(incident: Incident, instance: Instance, source: Vmm) -> N
         before, since_us = seen.state, seen.at_us
 
 
-def _registered(targets: list[Vmm], at_us: int) -> bool:
+def _registered(targets: list[Vmm], source: Vmm, at_us: int) -> bool:
+    """Whether the target of a migration is among these: by its id, or if no line has that, by its time."""
+    told: list[Published | Phase] = [each for each in source.published if each.migration_out]
+    told += [each for each in source.phases if each.side == "out"]
+    known = min((each for each in told if each.at_us >= at_us), key=lambda each: each.at_us, default=None)
+    if known is not None and any(t.described and t.described.migration == known.migration for t in targets):
+        return True
     return any(-SECOND_US <= at_us - vmm.first_us() <= _BEFORE_US for vmm in targets)
 
 
 def _target(instance: Instance, source: Vmm, began: Observed, at_us: int, outcome: Observed | None) -> Vmm:
     target = Vmm(f"target of {source.id} at {began.where}", instance=instance.id, sled=ELSEWHERE)
-    target.described = Described(
-        where=began.where, host=ELSEWHERE, at_us=at_us, vmm=target.id, hostname="", ncpus=None, memory=None,
-        migration=True,
-    )  # fmt: skip
+    target.described = Described(where=began.where, host=ELSEWHERE, at_us=at_us, vmm=target.id, migration=A_MIGRATION)
     if outcome is not None and outcome.state in _ENDS:
         for state, seen in (("migrating", began), ("running", outcome)):
             target.observed.append(

@@ -33,6 +33,7 @@ from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
+from sim_sled.core.vmm import Vmm
 from sim_sled.engine import requests, rule_pacer
 from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
@@ -521,10 +522,14 @@ class Conductor:
         sleds = list(self.rack.sleds.values())
         self.engine = engine_for(scenario, self.seed, [sled.config.sled_id for sled in sleds], self.first_name)
         self.engine.tell = self._tell
+        there: list[Vmm] = []
         for sled in sleds:
             sled.outbox.policy = outbox_of(scenario, self.seed).policy
-            for vmm in sled.vmms.values():
-                requests.adopt(self.engine, vmm)
+            there += sled.vmms.values()
+        there.sort(key=lambda vmm: item.ordinals.get(vmm.propolis_id, 0))  # as they came; they are one rack's
+        for vmm in there:
+            requests.adopt(self.engine, vmm, item.ordinals.get(vmm.propolis_id))
+        self.engine.cast.counted = max(self.engine.cast.counted, item.counted)
         if self.begun:
             self.engine.begin(self.now_us)
 

@@ -15,14 +15,11 @@ import attrs
 
 from nexus_client.stub import contract as nx
 from nexus_client.stub.records import Instance
-from propolis_stub.types import Role
-from sim_sled.engine.cast import Subject
-from sim_sled.engine.match import means
+from sim_sled.engine.match import Facts, means
 from sim_sled.language.distribution import drawn
 from sim_sled.language.draw import below, draw
 from sim_sled.language.schema import Churn, Create, Load, Migrate, numbered
 from sim_sled.language.selector import Selector
-from sim_sled.language.words import Truth
 from sim_sled.play.population import Population
 from sim_sled.play.stage import Stage
 from sim_sled.play.tasks import Tasks
@@ -270,7 +267,7 @@ class Users:
         engine = self.world.engine
         if to != "any":
             return engine.cast.sleds[to].id
-        here = _FactsOf(row, self.world).sled
+        here = self._sled_of(row)
         others = [sled.id for sled in engine.cast.sleds.values() if sled.name != here]
         if not others:
             return None
@@ -346,71 +343,27 @@ class Users:
 
     def _meant(self, entry: UserEntry, selector: Selector) -> list[Instance]:
         seed, who = self.world.seed, f"{entry.label}/{entry.occurrence}"
-        return [row for row in self.world.nexus.instances() if means(selector, _FactsOf(row, self.world), seed, who)]
+        return [row for row in self.world.nexus.instances() if means(selector, self._facts(row), seed, who)]
 
+    def _facts(self, row: Instance) -> Facts:
+        engine = self.world.engine
+        subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
+        return Facts(
+            sled=self._sled_of(row),
+            vmm=() if subject is None else (subject.short, subject.propolis_id),
+            instance=row.id,
+            hostname=row.hostname,
+            project=(row.project_id, engine.names.get(row.project_id, "")),
+            silo=(row.silo_id, engine.names.get(row.silo_id, "")),
+            ncpus=row.ncpus,
+            memory=row.memory,
+            state=None if subject is None else subject.truth,
+            role=None if subject is None else subject.role,
+            ordinal=0 if subject is None else subject.ordinal,
+            key=row.hostname,
+        )
 
-@attrs.frozen
-class _FactsOf:
-    """What selectors look at of an instance, taken when it is asked for: users choose among all that there are."""
-
-    row: Instance
-    world: Stage
-
-    @property
-    def sled(self) -> str:
-        vmm = self.world.nexus.records.active_vmm(self.row)
+    def _sled_of(self, row: Instance) -> str:
+        vmm = self.world.nexus.records.active_vmm(row)
         sled = None if vmm is None else self.world.engine.cast.by_id.get(vmm.sled_id)
         return "" if sled is None else sled.name
-
-    @property
-    def vmm(self) -> tuple[str, ...]:
-        subject = self._subject
-        return () if subject is None else (subject.short, str(subject.propolis_id))
-
-    @property
-    def instance(self) -> str:
-        return str(self.row.id)
-
-    @property
-    def hostname(self) -> str:
-        return self.row.hostname
-
-    @property
-    def project(self) -> tuple[str, ...]:
-        return str(self.row.project_id), self.world.engine.names.get(self.row.project_id, "")
-
-    @property
-    def silo(self) -> tuple[str, ...]:
-        return str(self.row.silo_id), self.world.engine.names.get(self.row.silo_id, "")
-
-    @property
-    def ncpus(self) -> int:
-        return self.row.ncpus
-
-    @property
-    def memory(self) -> int:
-        return self.row.memory
-
-    @property
-    def state(self) -> Truth | None:
-        subject = self._subject
-        return None if subject is None else subject.truth
-
-    @property
-    def role(self) -> Role | None:
-        subject = self._subject
-        return None if subject is None else subject.role
-
-    @property
-    def ordinal(self) -> int:
-        subject = self._subject
-        return 0 if subject is None else subject.ordinal
-
-    @property
-    def key(self) -> str:
-        return self.row.hostname
-
-    @property
-    def _subject(self) -> Subject | None:
-        active = self.row.active_propolis_id
-        return None if active is None else self.world.engine.cast.subjects.get(active)

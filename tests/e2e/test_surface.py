@@ -81,6 +81,8 @@ def test_what_cannot_be_written_is_a_sentence_and_exit_2(small, line):
         ("sim_sled", "--help"),
         ("sim_sled", "version"),
         ("sim_sled", "docs"),
+        ("sim_sled", "docs scenario-reference"),
+        ("sim_sled", "manual"),
         ("sim_sled", "scenario list"),
         ("sim_sled", "scenario list --json"),
         ("sim_sled", "scenario schema"),
@@ -91,7 +93,7 @@ def test_what_cannot_be_written_is_a_sentence_and_exit_2(small, line):
         ("sim_sled", "explore FILE --runs 2 --jobs 1"),
         ("sim_sled", "nosuchcommand"),
         ("propolis_stub", "diagram"),
-        ("propolis_stub", "docs"),
+        ("propolis_stub", "manual"),
     ],
 )
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(small, program, line):

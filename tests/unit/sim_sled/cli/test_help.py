@@ -1,4 +1,4 @@
-"""What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `docs`."""
+"""What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `manual`."""
 
 import json
 import os
@@ -95,9 +95,9 @@ def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_docs_have_every_option_of_every_command(name):
+def test_the_manual_has_every_option_of_every_command(name):
     told = manual(PROGRAMS[name], name)
-    assert run(name, "docs").output == told
+    assert run(name, "manual").output == told
     for program, path, command in EVERYBODY:
         if program == name:
             assert f"## {' '.join([name, *path])}\n" in told
