@@ -47,7 +47,7 @@ from sim_sled.core.errors import (
     SledGone,
 )
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
-from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind, Watch
+from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind, Watch
 from sim_sled.core.links import Links
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
@@ -378,7 +378,7 @@ class Rack:
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
         sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
-        self._turn.tell(vmm, Kind.INJECTED, "forgotten")
+        self._turn.tell(vmm, Kind.INJECTED, AGENT_FORGETS)
         self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         self._remove(sled, vmm, effects)
         effects.append(contract.Reply(item.ticket, None))

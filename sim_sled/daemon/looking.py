@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
-from msgspec.structs import replace
 
 from nexus_client.types import stamp
 from sim_sled.core.event import Event, event_of
@@ -81,16 +80,18 @@ class Looking:
 
     def watch(self, happening: Happening) -> None:
         """One happening of the rack."""
-        seen = self.sightings.watch(happening)
+        seen = self.sightings.watch(happening, self._ordinal)
         self.number += 1
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
+    def _ordinal(self, propolis_id: UUID) -> int | None:
+        who = self.passage.who(propolis_id)
+        return None if who is None else who.ordinal
+
     def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
         event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
-        if who is not None:
-            event = replace(event, ordinal=self.sightings.short_of(who.propolis_id))
         self.number += 1
         self.happenings.append((self.number, event, None))
         self._changed.set()
@@ -287,7 +288,8 @@ class Looking:
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
         who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
-        lines = [f"{who} was not {state!r} within {within_s:g} s: it is {seen.state!r}"]
+        now = f"is gone, and was {seen.state!r}" if seen.lost_us else f"is {seen.state!r}"
+        lines = [f"{who} was not {state!r} within {within_s:g} s: it {now}"]
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)

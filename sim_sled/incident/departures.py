@@ -28,6 +28,7 @@ from sim_sled.incident.life import (
     is_target,
     moves,
     ran_before,
+    ran_since,
     starts_before,
     times_before,
     told_end,
@@ -97,6 +98,7 @@ class Departures:
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
         self._fails(instance, vmm)
+        self._taken_away(instance, vmm)
         self._by_itself(instance, vmm)
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
@@ -196,6 +198,8 @@ class Departures:
             why += [] if told is None else [at(told.where, "its end is told")]
         why += _last_deed(vmm, began, began + took)
         doubt = self.sheet.gap(began, began + took)
+        if seen.heard:
+            doubt.append("as Nexus heard of it: what of a VMM was slow it does not know")
         verb = {
             "starting -> running": "start",
             "stopping -> stopped": "stop",
@@ -266,60 +270,58 @@ class Departures:
         told = any(each.how in _EXPLAINS or each.how is Ending.GRACE_OVER for each in vmm.ended)
         if failed is None or told or is_target(vmm) or unregistered(vmm) is not None or forgotten(vmm) is not None:
             return
-        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= failed.at_us]
-        if not ran and ran_before(vmm):
-            self.sheet.rule(
-                f"{instance.shown}-fails",
-                host_named(instance.shown),
-                self.sheet.when(failed.at_us),
-                "{set_state: failed}",
-                why=[at(failed.where, "failed")],
-                doubt=["no line says why, and since when it ran is before the logs begin"],
-                times=1,
-            )
-            return
-        if not ran:
+        if ran_since(vmm, failed.at_us) is None and not ran_before(vmm):
             text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
             self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
             return
-        self.sheet.rule(
+        said = [
+            at(noted.where, noted.text)
+            for noted in self.incident.noted
+            if noted.instance == instance.id and abs(noted.at_us - failed.at_us) < ONE_CAUSE_US
+        ]
+        self.sheet.in_its_life(
             f"{instance.shown}-fails",
-            host_named(instance.shown),
-            "{state: running}",
-            f"[{{delay: {duration(failed.at_us - ran[-1].at_us)}}}, {{set_state: failed}}]",
-            why=[at(failed.where, "failed")],
-            doubt=["no line says why"],
-            times=1,
-            skip=times_before(instance, "running", ran[-1].at_us),
+            instance,
+            vmm,
+            failed.at_us,
+            "{set_state: failed}",
+            why=[at(failed.where, "failed"), *said],
+            doubt=[] if said else ["no line says why"],
+        )
+
+    def _taken_away(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM that ran and was unregistered, although no saga had a reason to take it back."""
+        asked = unregistered(vmm)
+        if asked is None or (asked.status or 0) >= 400 or is_target(vmm) or moves(vmm):
+            return
+        began_us = asked.at_us - asked.latency_us
+        puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
+        refused = any(put.status is None or put.status >= 400 for put in puts)
+        if refused or vmm.state_at(began_us) != "running":
+            return
+        self.sheet.in_its_life(
+            f"{instance.shown}-is-taken-away",
+            instance,
+            vmm,
+            began_us,
+            "{set_state: destroyed}",
+            why=[at(asked.where, "vmm_unregister of a VM that ran")],
+            doubt=["who unregistered it no line says; it is played as its end at once"],
         )
 
     def _guest(self, instance: Instance, vmm: Vmm, fact: Ended, doubt: Iterable[str] = ()) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
-        host = instance.shown
         ends = fact.how is Ending.GUEST_HALT
         shown = [o for o in vmm.observed if o.state == ("stopping" if ends else "rebooting")]
         seen = min(shown, key=lambda o: abs(o.at_us - fact.at_us), default=None)
         moment = fact.at_us if seen is None else min(seen.at_us, fact.at_us)
-        ran = [o for o in vmm.observed if o.state == "running" and o.at_us <= moment]
         if not self.sheet.once(fact.how.value, vmm.id if ends else f"{vmm.id} {moment // SECOND_US}"):
             return
         event = "halt" if ends else "triple-fault" if "triple fault" in fact.text.lower() else "reset"
         nth = sum(what == fact.how.value and whose.startswith(vmm.id) for what, whose in self.sheet.said)
-        if ran:
-            when, skip = "{state: running}", times_before(instance, "running", ran[-1].at_us)
-            do = f"[{{delay: {duration(moment - ran[-1].at_us)}}}, {{guest: {event}}}]"
-        else:
-            when, skip, do = self.sheet.when(moment), 0, f"{{guest: {event}}}"
-        self.sheet.rule(
-            f"{host}-guest-{event}s" + (f"-{nth}" if nth > 1 else ""),
-            host_named(host),
-            when,
-            do,
-            why=[at(fact.where, fact.how.value)],
-            doubt=doubt,
-            times=1,
-            skip=skip,
-        )
+        name = f"{instance.shown}-guest-{event}s" + (f"-{nth}" if nth > 1 else "")
+        why = [at(fact.where, fact.how.value)]
+        self.sheet.in_its_life(name, instance, vmm, moment, f"{{guest: {event}}}", why=why, doubt=doubt)
 
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""

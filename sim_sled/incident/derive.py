@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -24,7 +25,9 @@ from sim_sled.incident.life import (
     SECOND_US,
     SLOW_US,
     TEARDOWN,
+    begins_here,
     blocked,
+    by_itself,
     edges,
     first,
     forgotten,
@@ -65,8 +68,20 @@ _NOTED_MAX: Final = 20
 def derive(incident: Incident, name: str) -> Draft:
     """The scenario of an incident. Never fails: what cannot be told is in `doubts`."""
     add_unseen_sides(incident)
+    _add_unseen_sled(incident)
     sheet = Sheet(incident, Draft(name, max(1, len(incident.sleds))))
     return _Deriver(sheet).all()
+
+
+def _add_unseen_sled(incident: Incident) -> None:
+    """What a sled has lost for good is started elsewhere, even if no line says where."""
+    for instance in incident.told():
+        for before, after in pairwise(instance.vmms):
+            lost = any(verdict.why in ("sled off", "expunged") for verdict in before.verdicts)
+            if lost and not after.sled:
+                after.sled = ELSEWHERE
+                if ELSEWHERE not in incident.sleds:
+                    incident.sleds.append(ELSEWHERE)
 
 
 @attrs.define
@@ -106,8 +121,9 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.is_noise:
                 continue
-            by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
-            if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
+            if by_itself(instance, vmm) and any(
+                user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users
+            ):
                 self.draft.notes.append(
                     f"{instance.shown} was started again by Nexus itself after a user's stop, as Nexus did then; "
                     "today's does not, so the replay ends otherwise."
@@ -144,17 +160,15 @@ class _Deriver:
 
         else:
             # what a start finds there was created at 0 s, stopped, which takes a moment
-            starts = [
-                user.at_us for each in told for user in each.users if user.verb == "start" and user.status < 400
-            ]
+            starts = [user.at_us for each in told for user in each.users if user.verb == "start" and user.counts]
             self.sheet.shift_us = max(0, SECOND_US - (min(starts, default=2**62) - self.incident.begin_us))
 
     def _ran_before(self, instance: Instance) -> bool:
         vmm = next(iter(instance.vmms), None)
-        if vmm is None or vmm.described is not None or vmm.registered is not None:
+        if vmm is None or begins_here(vmm):
             return False
-        begun = [each.at_us for each in instance.starts]
-        begun += [user.at_us for user in instance.users if user.verb == "start" and user.status < 400]
+        begun = [user.at_us for user in instance.users if user.verb == "start" and user.counts]
+        begun += [each.at_us for each in instance.starts if not each.vmm and not each.automatic]
         return all(at_us > vmm.first_us() + SECOND_US for at_us in begun)
 
     def _load(self, instance: Instance) -> None:
@@ -163,24 +177,27 @@ class _Deriver:
         doubt = [] if instance.name or called else [f"no line names {instance.id}; '{instance.shown}' is invented"]
         if instance.ncpus is None:
             doubt.append("its size is in no line; 2 CPUs and 4 GiB are invented")
-        starts = [user for user in instance.users if user.verb == "start" and user.status < 400]
-        wishes = [user for user in instance.users if user.status < 400]
+        starts = [user for user in instance.users if user.verb == "start" and user.counts]
+        wishes = [user for user in instance.users if user.counts]
         begins = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
-        if begins is None and wishes and wishes[0].verb == "start":
-            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
-        elif begins is None or self._ran_before(instance):
-            where = [at(begins.observed[0].where, "already there")] if begins is not None and begins.observed else []
-            self._create(instance, 0, size, where, doubt if where else [*doubt, "it ran before"], start=True)
-        elif starts and starts[0].at_us <= begins.first_us() + SECOND_US:
-            # a start before there was a VMM: it existed, stopped
-            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        from_start = begins is None and bool(wishes) and wishes[0].verb == "start"
+        if from_start or (begins and starts and starts[0].at_us <= begins.first_us() + SECOND_US):
+            # a start before there was a VMM
+            why = [at(starts[0].where, "started")]
+            self._create(instance, 0, size, why, [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        elif begins is None:
+            why = [at(instance.users[0].where, "spoken of first")]
+            self._create(instance, 0, size, why, [*doubt, "it ran before"], start=True)
+        elif self._ran_before(instance):
+            why = [at(_first_word(begins).where, "already there")]
+            self._create(instance, 0, size, why, [*doubt, "it ran before"], start=True)
         else:
             began = begins.described or begins.registered
             why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
             asked = [
                 user
                 for user in self.incident.users
-                if user.verb == "create" and user.status < 400 and 0 <= begins.first_us() - user.at_us <= _WISH_US
+                if user.verb == "create" and user.counts and 0 <= begins.first_us() - user.at_us <= _WISH_US
             ]
             if len(asked) == 1:
                 why.insert(0, at(asked[0].where, f"POST, {asked[0].status}"))
@@ -199,7 +216,7 @@ class _Deriver:
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
-        if user.status >= 400:
+        if not user.counts:
             self.draft.notes.append(
                 f"{user.where}: a user's {user.verb} of {instance.shown} was refused ({user.status})."
             )
@@ -208,9 +225,9 @@ class _Deriver:
             # the saga registers its target while the request is answered: nearest in time, of several migrations
             targets = [v for v in instance.vmms if is_target(v)]
             target = min(targets, key=lambda v: abs(v.first_us() - user.at_us), default=None)
-            self._migrate(instance, target, user.at_us, at(user.where, "migrate"))
+            self._migrate(instance, target, user.at_us, at(user.where, _asked(user)))
             return
-        self._wish(instance, user.verb, user.at_us, [at(user.where, f"POST {user.verb}, {user.status}")])
+        self._wish(instance, user.verb, user.at_us, [at(user.where, _asked(user))])
 
     def _began_on(self, instance: Instance) -> str | None:
         """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
@@ -248,11 +265,17 @@ class _Deriver:
         for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            over_us = _taken_back(vmm)
+            if verb == "migrate" and is_target(vmm) and over_us <= at_us < over_us + CHECK_PERIOD_US + _AFTER_US:
+                return over_us + CHECK_PERIOD_US + _AFTER_US, (
+                    "later, as a migration that came to nothing is cleared by the updater's next pass",
+                )
             ran = first(vmm, "running")
-            if i and verb != "start" and ran is not None and _told_by_checks(_active_before(instance, i)):
+            wished = _asked_for(instance, "start", vmm.first_us())
+            if i and not wished and ran is not None and _told_by_checks(_active_before(instance, i)):
                 took = ran.at_us - vmm.first_us()
                 ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
-                if ran.at_us <= at_us < ready:
+                if verb != "start" and ran.at_us <= at_us < ready:
                     return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
             later = 0
             for edge, began, took, _ in edges(vmm):
@@ -344,7 +367,7 @@ class _Deriver:
         """A later VMM of an instance that did not fail: its start, and its end before, if nobody tells of them."""
         vmm, before = instance.vmms[i], _active_before(instance, i)
         began_us, anew = vmm.first_us(), [at(_first_word(vmm).where, "registered anew")]
-        if any(s.automatic and abs(s.at_us - began_us) < _WISH_US for s in instance.starts):
+        if by_itself(instance, vmm):
             return
         stopped = any(
             u.verb in ("stop", "delete") and before.first_us() <= u.at_us <= began_us for u in instance.users
@@ -366,7 +389,7 @@ class _Deriver:
         if seen is None or verb is None or vmm.described is not None or vmm.registered is not None:
             return
         began = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
-        began += [user.at_us for user in instance.users if user.status < 400] + [each.at_us for each in vmm.wanted]
+        began += [user.at_us for user in instance.users if user.counts] + [each.at_us for each in vmm.wanted]
         if not any(at_us <= seen.at_us + SECOND_US for at_us in began):
             doubt = "who asked for it, or whether the guest did it, is before the logs begin"
             self._wish(instance, verb, seen.at_us, [at(seen.where, f"{seen.state} already")], (doubt,))
@@ -451,7 +474,7 @@ class _Deriver:
             return
         last = vmms[-1]
         stop = next((o for o in last.observed if o.state == "stopping"), None)
-        told = next((p for p in last.published if p.state == "destroyed"), None)
+        told = told_end(last)
         host = instance.shown
         lost = any(each.final for each in last.not_taken)
         if told is not None and stop is not None and forgotten(last) is None and not lost:
@@ -493,7 +516,7 @@ class _Deriver:
         stop, told = first(vmm, "stopping"), told_end(vmm)
         return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
-    def _after_storm(self, vmm: Vmm, told: Published) -> int:
+    def _after_storm(self, vmm: Vmm, told: Fact) -> int:
         """A replay may try again at other moments: a pause is at most as long as three times all before it."""
         bad = [each for each in vmm.not_taken if not each.final]
         if not bad:
@@ -531,6 +554,10 @@ class _Deriver:
             draft.doubts.append(
                 f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
                 "right by what Nexus heard of it, or before its first line after that, in its order."
+            )
+        for user in incident.in_vain:
+            draft.notes.append(
+                f"{user.where}: a user's {user.verb} of '{user.key}', of which nothing else is known: {user.status}."
             )
         for key, instance in incident.called.items():
             draft.doubts.append(
@@ -570,6 +597,12 @@ class _Deriver:
             draft.notes += [f"Sleds: {names}."] if names else []
 
 
+def _asked(user: User) -> str:
+    """A user's request as it is quoted."""
+    verb = "DELETE" if user.verb == "delete" else f"POST {user.verb}"
+    return f"{verb}, {user.status or 'not waited for'}{', when it had begun' if user.status >= 400 else ''}"
+
+
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
     """Whether a user's request in Nexus's log is the cause of one to a sled that began then."""
     return any(user.verb == verb and abs(user.at_us - began_us) <= _WISH_US for user in instance.users)
@@ -603,6 +636,14 @@ def _active_before(instance: Instance, i: int) -> Vmm:
     """Which VMM was the instance's before its VMM `i`: a target of a migration that failed never was."""
     earlier = instance.vmms[:i]
     return next((v for v in reversed(earlier) if not is_target(v) or first(v, "running") is not None), earlier[-1])
+
+
+def _taken_back(target: Vmm) -> int:
+    """When a migration came to nothing, as its target was refused or taken back; long ago if neither."""
+    words = [each for each in (target.registered, unregistered(target)) if each is not None]
+    return max(
+        (each.at_us for each in words if each.op is Op.UNREGISTER or (each.status or 0) >= 400), default=-(2**62)
+    )
 
 
 def _generous(us: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim_sled.incident.facts import Asked, NotTaken, Observed, Op, Published, Wanted
+from sim_sled.incident.facts import Asked, Ending, NotTaken, Observed, Op, Published, Received, Wanted
 from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 SECOND_US: Final = 1_000_000
@@ -30,7 +30,7 @@ CLIENT_US: Final = 60 * SECOND_US
 ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 CHECK_PERIOD_US: Final = 30 * SECOND_US
-"""Between two health checks of a VMM (NX 4.5)."""
+"""Between two health checks of a VMM, and two passes of the instance updater (NX 4.5)."""
 SILENT_US: Final = 15 * SECOND_US
 """A log that ends that much sooner than the others has stopped, or is not the whole."""
 _NEAR_US: Final = SECOND_US // 10
@@ -41,8 +41,15 @@ def first(vmm: Vmm, state: str) -> Observed | None:
     return next((o for o in vmm.observed if o.state == state), None)
 
 
-def told_end(vmm: Vmm) -> Published | None:
-    return next((p for p in vmm.published if p.state == "destroyed"), None)
+def ran_since(vmm: Vmm, at_us: int) -> int | None:
+    """When it last came to run by a time; None if no line says that it did."""
+    return max((o.at_us for o in vmm.observed if o.state == "running" and o.at_us <= at_us), default=None)
+
+
+def told_end(vmm: Vmm) -> Published | Received | None:
+    """The report of its end, by its agent or, where the log of that is missing, by Nexus."""
+    reports: list[Published | Received] = [*(vmm.published or vmm.received)]
+    return next((each for each in reports if each.state == "destroyed"), None)
 
 
 def is_target(vmm: Vmm) -> bool:
@@ -104,6 +111,11 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
     put = next((a for a in vmm.asked if a.op is Op.PUT_STATE and a.status is not None), None)
     if began is None and put is not None and vmm.registered is not None:
         began = put.at_us - put.latency_us
+    starting = first(vmm, "starting")
+    if began is None and starting is not None and (starting.exact or starting.heard):
+        began = starting.at_us
+    if began is None and vmm.starting is not None and all(each.heard for each in vmm.observed):
+        began = vmm.starting.at_us
     running = next((o for o in vmm.observed if o.state == "running"), None)
     if began is not None and running is not None and running.at_us > began and not is_target(vmm):
         found.append(("starting -> running", began, running.at_us - began, running))
@@ -119,6 +131,8 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
             found.append((TEARDOWN, after.at_us, 0, after))
         elif edge == LEFT and after.exact and moved_away:
             found.append((LEFT, before.at_us, after.at_us - before.at_us, after))
+        elif edge == LEFT and before.heard and not moves(vmm):
+            found.append((TEARDOWN, before.at_us, after.at_us - before.at_us, after))
         elif edge == LEFT and after.exact:
             # a monitor sees the last of what was published in one instant (PR 3.7): Stopped took no time
             found.append(("stopping -> stopped", before.at_us, after.at_us - before.at_us, after))
@@ -127,7 +141,7 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
             found.append((edge, before.at_us, after.at_us - before.at_us, after))
     told, stopped = told_end(vmm), first(vmm, "stopped")
     gone = first(vmm, "destroyed")
-    if told is not None and gone is not None and not gone.whole:
+    if told is not None and gone is not None and not gone.whole and not gone.heard:
         # the agent tells the end when the zone is gone, long after Propolis has said so
         found.append((TEARDOWN, gone.at_us, told.at_us - gone.at_us, gone))
     elif told is not None and stopped is not None and gone is None:
@@ -138,6 +152,22 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
 def ran_before(vmm: Vmm) -> bool:
     """Whether it was there before the logs begin: a replay registers and starts it, which is in no line."""
     return not vmm.is_noise and vmm.described is None and vmm.registered is None
+
+
+def begins_here(vmm: Vmm) -> bool:
+    """Whether its beginning is in the logs, whoever tells of it."""
+    if vmm.described is not None or vmm.registered is not None or vmm.starting is not None:
+        return True
+    seen = next(iter(vmm.observed), None)
+    began = min((each.at_us for each in vmm.ended if each.how is Ending.PROCESS_STARTED), default=2**62)
+    return seen is not None and (seen.state in ("creating", "starting") or began < seen.at_us)
+
+
+def by_itself(instance: Instance, vmm: Vmm) -> bool:
+    """Whether Nexus started a VMM unasked."""
+    if vmm.starting is not None and vmm.starting.automatic:
+        return True
+    return any(each.automatic and abs(vmm.first_us() - each.at_us) < ONE_CAUSE_US for each in instance.starts)
 
 
 def was_started(vmm: Vmm) -> bool:

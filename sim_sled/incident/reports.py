@@ -30,7 +30,7 @@ class Reports:
         attempts: list[tuple[int, str, NotTaken | None]] = []
         for vmm in self.incident.vmms.values():
             told: list[Fact] = [*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended]
-            told += [] if vmm.published else vmm.received
+            told += [] if vmm.published else [each for each in vmm.received if each.pushed]
             words = sorted(told, key=lambda each: each.at_us)
             for word, following in zip_longest(words, words[1:]):
                 if isinstance(word, NotTaken):

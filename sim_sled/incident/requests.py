@@ -123,11 +123,11 @@ class Requests:
             began_us = asked.at_us - asked.latency_us
             puts = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
             earlier = puts or _start_is_lost(vmm)
-            played = any(u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
+            played = any(u.counts and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
             if asked.op is not Op.PUT_STATE or not earlier or played:
                 continue
             said = wanted(vmm, asked)
-            by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - began_us) < ONE_CAUSE_US]
+            by_user = [u for u in instance.users if not u.counts and abs(u.at_us - began_us) < ONE_CAUSE_US]
             verb = said.verb if said is not None else by_user[0].verb if by_user else invented
             if verb not in ("stop", "reboot"):
                 continue

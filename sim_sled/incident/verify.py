@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from sim_sled.core.happenings import Happening, Kind
+from sim_sled.incident.facts import Ending
 from sim_sled.incident.life import unregistered
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Vmm
@@ -85,8 +86,11 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
         runs = played.get(hostname, [])
         for number, vmm in enumerate(vmms):
             logged = states_of(vmm)
-            if vmm.id in draft.forgotten and logged[-1:] == ("destroyed",):
-                logged = logged[:-1]  # a sled that has forgotten a VMM observes nothing more of it
+            over = vmm.id in draft.forgotten or any(each.how is Ending.GRACE_OVER for each in vmm.ended)
+            if over and logged[-1:] == ("destroyed",):
+                logged = logged[
+                    :-1
+                ]  # of a VMM that a sled has forgotten, or ended by force, it observes nothing more
             asked_to_forget = unregistered(vmm)
             if asked_to_forget is not None:
                 logged = _deduped(each.state for each in vmm.observed if each.at_us < asked_to_forget.at_us)

@@ -33,6 +33,7 @@ from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
+from sim_sled.core.vmm import Vmm
 from sim_sled.engine import requests, rule_pacer
 from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
@@ -300,8 +301,8 @@ class Conductor:
         self._effects(self._into_rack(_TICK))
 
     def leave(self, sled_id: UUID) -> None:
-        """A sled is not there any more: no rule means it, nor the VMMs that it had, and what is on its way to it comes
-        to nothing.
+        """A sled is not there any more: no rule means it, nor the VMMs that it had, and what is on its way to it
+        comes to nothing.
         """
         sled = self.engine.cast.by_id.get(sled_id)
         if sled is not None:
@@ -534,10 +535,14 @@ class Conductor:
         sleds = list(self.rack.sleds.values())
         self.engine = engine_for(scenario, self.seed, [sled.config.sled_id for sled in sleds], self.first_name)
         self.engine.tell = self._tell
+        there: list[Vmm] = []
         for sled in sleds:
             sled.outbox.policy = outbox_of(scenario, self.seed).policy
-            for vmm in sled.vmms.values():
-                requests.adopt(self.engine, vmm)
+            there += sled.vmms.values()
+        there.sort(key=lambda vmm: item.ordinals.get(vmm.propolis_id, 0))  # as they came; they are one rack's
+        for vmm in there:
+            requests.adopt(self.engine, vmm, item.ordinals.get(vmm.propolis_id))
+        self.engine.cast.counted = max(self.engine.cast.counted, item.counted)
         if self.begun:
             self.engine.begin(self.now_us)
 

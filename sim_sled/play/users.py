@@ -350,11 +350,11 @@ class Users:
         subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         return Facts(
             sled=self._sled_of(row),
-            vmm=() if subject is None else (subject.short, str(subject.propolis_id)),
-            instance=str(row.id),
+            vmm=() if subject is None else (subject.short, subject.propolis_id),
+            instance=row.id,
             hostname=row.hostname,
-            project=(str(row.project_id), engine.names.get(row.project_id, "")),
-            silo=(str(row.silo_id), engine.names.get(row.silo_id, "")),
+            project=(row.project_id, engine.names.get(row.project_id, "")),
+            silo=(row.silo_id, engine.names.get(row.silo_id, "")),
             ncpus=row.ncpus,
             memory=row.memory,
             state=None if subject is None else subject.truth,

@@ -232,3 +232,20 @@ def test_a_migration_that_takes_long_is_no_slow_start(tmp_path):
     target.observes(140, "db/2", "Running", gen=4)
     _, scenario = import_(tmp_path, source, target)
     assert scenario.rules == ()
+
+
+def test_a_second_migration_waits_until_the_updater_has_cleared_the_one_that_came_to_nothing(tmp_path):
+    """Both are of one id: its first target refused."""
+    source, refuses, takes = Log("BRM1"), Log("BRM2"), Log("BRM3")
+    source.register(0, "db/1", "db")
+    source.starts(1, "db/1")
+    refuses.register(60, "db/2", "db", migration=MIGRATION, status=500)
+    takes.register(64, "db/3", "db", migration=MIGRATION)
+    migrates(source, 69, "db/1", 4, "Completed")
+    takes.observes(69, "db/3", "Migrating", gen=2)
+    takes.observes(78, "db/3", "Running", gen=4)
+    imported, scenario = import_(tmp_path, source, refuses, takes)
+    asked = [(load.action(), round(load.at / S)) for load in scenario.load]
+    assert asked == [("create", 0), ("migrate", 60), ("migrate", 90)]
+    assert "cleared by the updater's next pass" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())

@@ -151,7 +151,7 @@ def test_a_sled_that_leaves_is_meant_no_more():
     assert world.passage.name_of(SLED_A) is None
 
 
-LATE = "version: 1\nname: x\nfleet: {sleds: 2}\nlatency: {preset: instant}\nrules:\n- {name: late, when: WHEN, do: DO}\n"
+LATE = SLOW.partition("- {name")[0].replace("sleds: 1", "sleds: 2") + "- {name: late, when: WHEN, do: DO}\n"
 
 
 def late(when, do):
