@@ -288,7 +288,8 @@ class Looking:
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
         who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
-        lines = [f"{who} was not {state!r} within {within_s:g} s: it is {seen.state!r}"]
+        now = f"is gone, and was {seen.state!r}" if seen.lost_us else f"is {seen.state!r}"
+        lines = [f"{who} was not {state!r} within {within_s:g} s: it {now}"]
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)

@@ -18,12 +18,15 @@ from msgspec import Struct, field
 
 from nexus_client.types import TERMINAL, SledVmmState
 from propolis_stub.types import Publication
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind
 from sim_sled.core.rack import Rack
 
 # A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
 _ASKED: Final = Kind.ASKED
 _REGISTERED: Final = Kind.REGISTERED
+
+_ENDS: Final = frozenset(state.value for state in TERMINAL)
+_LOSSES: Final = (AGENT_ABORTS, AGENT_FORGETS)
 
 KEPT_MAX: Final = 20_000
 """VMMs that are remembered after they are gone; the oldest go first. Some 300 bytes each."""
@@ -33,7 +36,8 @@ STATES_MAX: Final = 256
 
 class Sighting(Struct):
     """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1;
-    `registered_us`: when its sled first knew it.
+    `registered_us`: when its sled first knew it; `lost_us`: when it was gone without an end, which leaves it in no
+    state; 0: it was not.
     """
 
     propolis_id: UUID
@@ -44,6 +48,7 @@ class Sighting(Struct):
     registered_us: int
     states: list[tuple[int, str]] = field(default_factory=list)
     acked: str = ""
+    lost_us: int = 0
 
     @property
     def short(self) -> str:
@@ -62,9 +67,9 @@ class Sighting(Struct):
 
     def was(self, wanted: str, since_us: int) -> bool:
         """Whether it is in that state now, or was in it at some time since."""
-        left_us = [at_us for at_us, _ in self.states[1:]]
+        left_us = [at_us for at_us, _ in self.states[1:]] + [self.lost_us] * bool(self.lost_us)
         return any(
-            state == wanted and (i == len(left_us) or left_us[i] > since_us)
+            state == wanted and (i >= len(left_us) or left_us[i] > since_us)
             for i, (_, state) in enumerate(self.states)
         )
 
@@ -102,6 +107,9 @@ class Sightings:
                 self._state(seen, happening.at_us, record.vmm_state.state.value)
             case Kind.ACKED, SledVmmState() as record:
                 seen.acked = record.vmm_state.state.value
+            case (Kind.INJECTED | Kind.UNREGISTERED) as kind, data if kind is not Kind.INJECTED or data in _LOSSES:
+                if seen.state not in _ENDS:
+                    seen.lost_us = happening.at_us
         return seen
 
     def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:

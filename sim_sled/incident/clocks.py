@@ -41,8 +41,8 @@ class Proof(IntEnum):
 
 @attrs.frozen
 class Skew:
-    """How a host's clock was set right: `offset_us` is added to its times, by the clock of `to`. `pairs` 0: nothing to
-    go by.
+    """How a host's clock was set right: `offset_us` is added to its times, for those of `to`. `pairs` 0: there is
+    nothing to go by.
     """
 
     offset_us: int

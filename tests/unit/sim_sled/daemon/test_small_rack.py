@@ -8,6 +8,7 @@ from nexus_client.dropshot import ending
 from nexus_client.types import SledRole
 from sim_sled.cli.serve import OF_A_SHAPE, shaped
 from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
@@ -54,6 +55,19 @@ async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
         file = await Snapshots(rack.daemon).take()
         await Snapshots(rack.daemon).restore(file.text.encode())
         assert look.why(rack.meant("web"))["gone"]
+
+
+async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
+    """It used to be `running` for ever to whoever waited for that."""
+    async with SmallRack(sleds=2) as rack:
+        await rack.create_instance("web", sled_id=sled_id_of(rack.name, 2))
+        seen = await rack.expect("web", "running", within_s=60)
+        ran_us = seen.since_us
+        await rack.scale(1)
+        with pytest.raises(Unmet, match=r"it is gone, and was 'running'\n"):
+            await rack.expect("web", "running", within_s=0)
+        assert not rack.daemon.look.is_in("web", "running")
+        assert await rack.daemon.look.expect("web", "running", within_s=0, since_us=ran_us) is seen
 
 
 async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
