@@ -124,9 +124,9 @@ class Passage:
         return {name: counter.fired for name, counter in counters.items()}
 
     def leave(self, sled_id: UUID) -> None:
-        """A sled is not there any more: no rule means it."""
+        """A sled is not there any more."""
         if self._conductor is not None:
-            self._conductor.engine.cast.leave(sled_id)
+            self._conductor.leave(sled_id)
 
     # ---- the doors
 
