@@ -176,7 +176,8 @@ def figures(explored: Explored) -> str:
 def brief(explored: Explored, rate: float) -> str:
     """As `figures`, for a bar: with the bar and the time left it fits into 80 columns. `rate`: seeds per second."""
     hours = explored.virtual_us / HOUR_US
-    text = f"{explored.runs} runs, {rate:.0f}/s, {hours:.{0 if hours >= 100 else 1}f} h, {explored.failed} failed"
+    shown = f"{hours:.{0 if hours >= 100 else 1}f} h"
+    text = f"{explored.runs} run{'s' * (explored.runs != 1)}, {rate:.0f}/s, {shown}, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)}"
     return text + (f", {explored.covered} tuples" if explored.covered else "")

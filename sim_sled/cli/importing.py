@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ def import_command(
     if verify and not found.differences:
         told = "verified: the replay takes every VMM through the states of the logs, in their order\n"
         sys.stderr.write(fitted(told, sys.stderr))
+    if out is not None:
+        sys.stderr.write(f"wrote {out}; to play it: sim-sled run {shlex.quote(str(out))}\n")
     raise typer.Exit(FAILED if verify and found.differences else GOOD)
 
 

@@ -276,6 +276,7 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["import", str(LOGS / "busy-teardown.jsonl"), "--verify", "--out", "mine.yaml"])
     assert done.exit_code == 0, done.stderr
     assert "verified" in done.stderr
+    assert done.stderr.endswith("\nwrote mine.yaml; to play it: sim-sled run mine.yaml\n")
     assert CliRunner().invoke(app, ["check", "mine.yaml"]).exit_code == 0
     assert CliRunner().invoke(app, ["run", "mine.yaml", "--seed", "1"]).exit_code == 0
     assert "busy-teardown.jsonl:66" in (tmp_path / "mine.yaml").read_text(), "each rule quotes file and line"
