@@ -112,7 +112,8 @@ def explore_file(
         return None, complaint(str(error))
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        return None, complaint(f"{error} (after {counted(explored.runs, 'run')}{hint})", UNREACHABLE)
+        after = f" (after {counted(explored.runs, 'run')}{hint})" if explored.runs else ""
+        return None, complaint(f"{error}{after}", UNREACHABLE)
     kept = _keep(job, explored, options, say)
     if options.out is not None:
         write_text(options.out, "".join(f"{seed}\n" for group in explored.groups.values() for seed in group.seeds))

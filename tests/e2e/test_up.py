@@ -49,6 +49,7 @@ def test_a_whole_small_rack_is_one_command(home):
     assert code == 0, err
     assert "rack demo is ready" in out
     assert "this is not Nexus" in out
+    assert "\n  end      sim-sled down demo\n" in out
     try:
         users = sim("port", "model.control")[1].strip()
         assert ask(users, "/v1/instances", {"name": "web"})["run_state"] in ("starting", "running")
