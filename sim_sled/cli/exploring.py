@@ -111,7 +111,8 @@ def explore_file(
         return None, complaint(str(error))
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        return None, complaint(f"{error}{hint}; until then {so_far(explored)}", UNREACHABLE)
+        until_then = f"{hint}; until then {so_far(explored)}" if explored.runs else ""
+        return None, complaint(f"{error}{until_then}", UNREACHABLE)
     except CannotWrite as error:
         return None, complaint(f"{error}; until then {so_far(explored)}")
     return explored, _told(job, explored, options, say)
@@ -212,7 +213,8 @@ def _seeds_of(group: Group) -> str:
 def brief(explored: Explored, rate: float) -> str:
     """As `figures`, for a bar: with the bar and the time left it fits into 80 columns. `rate`: seeds per second."""
     hours = explored.virtual_us / HOUR_US
-    text = f"{explored.runs} runs, {rate:.0f}/s, {hours:.{0 if hours >= 100 else 1}f} h, {explored.failed} failed"
+    shown = f"{hours:.{0 if hours >= 100 else 1}f} h"
+    text = f"{explored.runs} run{'s' * (explored.runs != 1)}, {rate:.0f}/s, {shown}, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)}"
     return text + (f", {explored.covered} tuples" if explored.covered else "")

@@ -134,7 +134,7 @@ def run(
         swarm=swarm,
         jobs=jobs,
         pace=pace,
-        until_us=_duration(until),
+        until_us=_duration("--until", until),
         require_fired=require_fired,
         strict=strict,
         as_json=json,
@@ -253,9 +253,9 @@ def explain(
         files_from=tuple(files_from or ()),
     )
     if vmm is None:
-        _say(rules_in_run(file, _duration(at), options), sentences=True)
+        _say(rules_in_run(file, _duration("--at", at), options), sentences=True)
     else:
-        _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
+        _say(why_in_run(file, vmm, _duration("--at", at), options), sentences=True)
 
 
 @typed(
@@ -441,11 +441,11 @@ def _say(outcome: Any, *, sentences: bool = False) -> None:
     raise typer.Exit(outcome.code)
 
 
-def _duration(text: str | None) -> int | None:
+def _duration(option: str, text: str | None) -> int | None:
     try:
         return None if text is None else parse_duration(text)
     except BadValue as error:
-        fail(error.text)
+        fail(f"{option}: {error.text}")
 
 
 def _sequence(text: str | None) -> tuple[str, Path] | None:
