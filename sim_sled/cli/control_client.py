@@ -154,6 +154,18 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
 
 
+def table(names: Sequence[str]) -> Callable[[list[list[str]]], Table]:
+    """For `show`: columns as far apart as those of `ps`, the first one whole."""
+
+    def drawn(rows: list[list[str]]) -> Table:
+        made = Table(Column(names[0], no_wrap=True), *names[1:], box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+        for row in rows:
+            made.add_row(*row)
+        return made
+
+    return drawn
+
+
 _PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
 _PS_SPARED: Final = ("id", "acked", "starts")
 """What a narrow terminal has no column of, the first of these first: the others say who it is and why it waits."""
@@ -345,13 +357,10 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
     names = ("rule", "at", "matched", "fired")
     cells = [[shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"])] for each in rows]
 
-    def table(cells: list[list[str]]) -> Table:
-        drawn = Table(Column(names[0], no_wrap=True), *names[1:], box=None)
-        for row in cells:
-            drawn.add_row(*row)
-        return drawn
-
-    show(names, cells, table)
+    if not rows and sys.stdout.isatty():
+        sys.stdout.write("no rules (sim-sled inject VMM FAULT makes one; up --scenario NAME brings some)\n")
+        return GOOD
+    show(names, cells, table(names))
     return GOOD
 
 
@@ -425,7 +434,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
     if as_json:
         _print(answer)
     else:
-        sys.stdout.write("".join(f"{shown(line)}\n" for line in answer["says"]) + _time_told(answer))
+        sys.stdout.write(fitted("".join(f"{shown(line)}\n" for line in answer["says"])) + _time_told(answer))
     return GOOD if answer["met"] else FAILED
 
 

@@ -134,7 +134,7 @@ def run(
         swarm=swarm,
         jobs=jobs,
         pace=pace,
-        until_us=_duration(until),
+        until_us=_duration("--until", until),
         require_fired=require_fired,
         strict=strict,
         as_json=json,
@@ -253,9 +253,9 @@ def explain(
         files_from=tuple(files_from or ()),
     )
     if vmm is None:
-        _say(rules_in_run(file, _duration(at), options), sentences=True)
+        _say(rules_in_run(file, _duration("--at", at), options), sentences=True)
     else:
-        _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
+        _say(why_in_run(file, vmm, _duration("--at", at), options), sentences=True)
 
 
 @typed(
@@ -441,11 +441,11 @@ def _say(outcome: Any, *, sentences: bool = False) -> None:
     raise typer.Exit(outcome.code)
 
 
-def _duration(text: str | None) -> int | None:
+def _duration(option: str, text: str | None) -> int | None:
     try:
         return None if text is None else parse_duration(text)
     except BadValue as error:
-        fail(error.text)
+        fail(f"{option}: {error.text}")
 
 
 def _sequence(text: str | None) -> tuple[str, Path] | None:
@@ -516,13 +516,13 @@ def _counting(total: int | None, noun: str) -> Iterator[_Count]:
 @contextmanager
 def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
     """As `_counting`, with the figures of a campaign; and sentences on the way, above the bar."""
-    from sim_sled.cli.exploring import brief, figures
+    from sim_sled.cli.exploring import brief, so_far
 
     latest: Any = None
     started = time.monotonic()  # noqa: TID251 -- the shell may look at the clock
 
     def how_far() -> str:
-        return "0 runs" if latest is None else figures(latest)
+        return "0 runs" if latest is None else so_far(latest)
 
     def told(explored: Any) -> None:
         nonlocal latest

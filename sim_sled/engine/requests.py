@@ -89,7 +89,9 @@ def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int)
         engine.post.asked(who, body)
     plan = RequestPlan()
     asked = item.requested.type.value if isinstance(item, contract.PutState) else None
-    engine.happened(Event(On.RESPONSE, (op,), asked), who, engine.cast.by_id[item.sled_id], plan, now_us)
+    sled = engine.cast.by_id.get(item.sled_id)
+    if sled is not None:  # else it has left before it answered
+        engine.happened(Event(On.RESPONSE, (op,), asked), who, sled, plan, now_us)
     return plan.delay_us
 
 

@@ -41,12 +41,15 @@ class Proof(IntEnum):
 
 @attrs.frozen
 class Skew:
-    """How a host's clock was set right: `offset_us` is added to its times. `pairs` 0: nothing to go by."""
+    """How a host's clock was set right: `offset_us` is added to its times, for those of `to`. `pairs` 0: there is
+    nothing to go by.
+    """
 
     offset_us: int
     spread_us: int
     pairs: int
     proof: Proof = Proof.REQUEST
+    to: str = ""
 
 
 _SET: Final = Skew(0, 0, 0)
@@ -164,7 +167,7 @@ def set_right(facts: list[Fact], sleds: list[str]) -> tuple[dict[str, Skew], dic
             offset_us = skews[one].offset_us - round(median(ahead))
             if other in known and abs(offset_us) <= _SAME_US[proof]:
                 offset_us = 0
-            skews[other] = Skew(offset_us, max(ahead) - min(ahead), len(ahead), proof)
+            skews[other] = Skew(offset_us, max(ahead) - min(ahead), len(ahead), proof, first)
     return skews, zones
 
 

@@ -25,6 +25,7 @@ from sim_sled.incident.life import (
     blocked,
     edges,
     forgotten,
+    is_start,
     is_target,
     moves,
     ran_before,
@@ -354,11 +355,13 @@ class Departures:
 
     def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
         """When it was asked to stop or to reboot: from when to when that may show."""
-        ran_us = next((each.at_us for each in vmm.observed if each.state == "running"), 0)
+        ran = next((each for each in vmm.observed if each.state not in ("creating", "starting")), None)
+        ran_us = ran.at_us if ran is not None and ran.state == "running" else 0
         puts = [
             (put.at_us - put.latency_us, put.at_us)
             for put in vmm.asked
-            if put.op is Op.PUT_STATE and put.at_us > ran_us and (put.status is None or put.status < 300)
+            if put.op is Op.PUT_STATE and put.at_us > ran_us and not is_start(vmm, put)
+            if put.status is None or put.status < 300
         ]
         wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
         told = [

@@ -31,6 +31,7 @@ from sim_sled.incident.life import (
     edges,
     first,
     forgotten,
+    is_start,
     is_target,
     seen_late,
     told_end,
@@ -262,9 +263,12 @@ class _Deriver:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
         only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
         """
+        later = 0
         for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            # what Nexus starts by itself is as much later as the end before it
+            began_later = later = later if by_itself(instance, vmm) else 0
             over_us = _taken_back(vmm)
             if verb == "migrate" and is_target(vmm) and over_us <= at_us < over_us + CHECK_PERIOD_US + _AFTER_US:
                 return over_us + CHECK_PERIOD_US + _AFTER_US, (
@@ -277,11 +281,10 @@ class _Deriver:
                 ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
                 if verb != "start" and ran.at_us <= at_us < ready:
                     return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
-            later = 0
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
-                if edge == "rebooting -> running":  # a guest's own reboot comes so long after its start
-                    ready += later
+                # a guest's own reboot comes so long after its start
+                ready += later if edge == "rebooting -> running" else began_later
                 later += self._more(edge, took)
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
@@ -423,6 +426,8 @@ class _Deriver:
         )
 
     def _what_followed(self, vmm: Vmm, put: Asked) -> str:
+        if is_start(vmm, put):
+            return ""
         began_us = put.at_us - put.latency_us
         puts = (each for each in vmm.asked if each.op is Op.PUT_STATE)
         starts_it = began_us == min(each.at_us - each.latency_us for each in puts)
@@ -491,13 +496,12 @@ class _Deriver:
             )
             return
         running = next((o for o in last.observed if o.state == "running"), None)
-        register = last.described or last.registered
         never_ran = any(
             first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
         )
-        if running is not None and register is not None and told is None and not never_ran:
-            began = ((vmm.described or vmm.registered, first(vmm, "running")) for vmm in vmms)
-            took = [ran.at_us - asked.at_us for asked, ran in began if asked and ran]
+        if running is not None and begins_here(last) and told is None and not never_ran:
+            began = ((vmm.first_us(), first(vmm, "running")) for vmm in vmms if begins_here(vmm))
+            took = [ran.at_us - began_us for began_us, ran in began if ran is not None]
             # one latency stands for all, so it may take as long as that of another VM
             within = _generous(max(*took, self.sheet.longest.get("starting -> running", 0)))
             self.sheet.expect(
@@ -533,11 +537,11 @@ class _Deriver:
                 continue
             by = f"{counted(skew.pairs, 'pair')}{_BY.get(skew.proof, '')}"
             if skew.pairs and not skew.offset_us:
-                draft.notes.append(f"The clocks of {host} and {reference} agree ({by}).")
+                draft.notes.append(f"The clocks of {host} and {skew.to} agree ({by}).")
             elif skew.pairs:
                 draft.notes.append(
                     f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
-                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {reference} "
+                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {skew.to} "
                     f"({by}, spread {skew.spread_us / 1e3:.0f} ms); set right."
                 )
             else:

@@ -116,8 +116,9 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
         began = starting.at_us
     if began is None and vmm.starting is not None and all(each.heard for each in vmm.observed):
         began = vmm.starting.at_us
-    running = next((o for o in vmm.observed if o.state == "running"), None)
-    if began is not None and running is not None and running.at_us > began and not is_target(vmm):
+    running = next((o for o in vmm.observed if o.state not in ("creating", "starting")), None)
+    ran = running is not None and running.state == "running"  # else the line that says so is lost
+    if began is not None and running is not None and ran and running.at_us > began and not is_target(vmm):
         found.append(("starting -> running", began, running.at_us - began, running))
     moved_away = False
     if vmm.observed and vmm.observed[0].state == "destroyed" and vmm.observed[0].exact:  # ... before it even started
@@ -152,6 +153,15 @@ def edges(vmm: Vmm) -> list[tuple[str, int, int, Observed]]:
 def ran_before(vmm: Vmm) -> bool:
     """Whether it was there before the logs begin: a replay registers and starts it, which is in no line."""
     return not vmm.is_noise and vmm.described is None and vmm.registered is None
+
+
+def is_start(vmm: Vmm, put: Asked) -> bool:
+    """Whether a put is the start for certain, whatever is left of what followed: the first, right after it was
+    registered.
+    """
+    began_us = put.at_us - put.latency_us
+    puts = (each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE)
+    return vmm.described is not None and began_us == min(puts) and began_us - vmm.described.at_us < ONE_CAUSE_US
 
 
 def begins_here(vmm: Vmm) -> bool:

@@ -29,7 +29,11 @@ def add_unseen_sides(incident: Incident) -> None:
     for instance in incident.told():
         for vmm in instance.vmms[1:]:
             if vmm.observed and vmm.observed[0].state == "migrating":
-                _call_target(vmm)  # its registration is lost
+                if _side(vmm) == "out":
+                    _ran_before_it_moved(vmm, instance.vmms)
+                else:
+                    _call_target(vmm)  # its registration is lost
+        instance.vmms.sort(key=Vmm.first_us)
         for vmm in list(instance.vmms):
             _targets_elsewhere(incident, instance, vmm)
         first = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
@@ -43,10 +47,24 @@ def add_unseen_sides(incident: Incident) -> None:
 
 def _came_in(vmm: Vmm) -> bool:
     """Whether it is the target of a migration that began before the logs do."""
-    told = next((each for each in vmm.published if each.migration_in or each.migration_out), None)
     begins = vmm.observed[0].state if vmm.observed else ""
-    came = vmm.phases[0].side == "in" if vmm.phases else told is not None and bool(told.migration_in)
-    return vmm.described is None and begins == "migrating" and came
+    return vmm.described is None and begins == "migrating" and _side(vmm) == "in"
+
+
+def _side(vmm: Vmm) -> str:
+    """On which side of its first migration it was: "in", "out", "" if no line says."""
+    if vmm.phases:
+        return vmm.phases[0].side
+    told = next((each for each in vmm.published if each.migration_in or each.migration_out), None)
+    return "" if told is None else "in" if told.migration_in else "out"
+
+
+def _ran_before_it_moved(source: Vmm, vmms: list[Vmm]) -> None:
+    """A source of which no line before its migration is left was there before its target."""
+    moved = source.observed[0]
+    targets = [vmm.first_us() for vmm in vmms if is_target(vmm) and 0 <= moved.at_us - vmm.first_us() <= _BEFORE_US]
+    at_us = min([moved.at_us, *targets]) - SECOND_US
+    source.observed.insert(0, attrs.evolve(moved, at_us=at_us, state="running"))
 
 
 def _call_target(vmm: Vmm) -> Described:

@@ -277,4 +277,6 @@ def _start_is_lost(vmm: Vmm) -> bool:
     puts = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
     if is_target(vmm) or (ran is None and not ran_before(vmm)):
         return False
+    if ran_before(vmm) and vmm.observed and vmm.observed[0].state not in ("creating", "starting", "running"):
+        return True
     return ran is None or not any(began_us <= ran.at_us for began_us in puts)

@@ -12,7 +12,7 @@ import attrs
 
 from sim_sled.core.happenings import Happening, Kind
 from sim_sled.incident.facts import Ending
-from sim_sled.incident.life import unregistered
+from sim_sled.incident.life import is_target, unregistered
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Vmm
 from sim_sled.language.schema import Scenario
@@ -98,6 +98,8 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
             if logged[-1:] == ("destroyed",):
                 # an agent's monitor sees the last of what was published between two looks (PR 3.7); lines get lost
                 replayed = tuple(state for state in replayed if state not in _PASSED_BY or state in logged)
+            if replayed[:1] == ("running",) and logged[:1] != ("running",) and not is_target(vmm):
+                replayed = replayed[1:]  # that it ran before it did anything else is in no line, and certain
             if logged and not _fits(logged, replayed, from_start=vmm.described is not None):
                 found.append(Difference(hostname, number + 1, logged, replayed))
     return found

@@ -177,4 +177,5 @@ async def test_no_scheduler_is_a_sentence():
     code, out, err = await ended(await processes.start(sys.executable, "-c", IMPATIENT, *words))
     assert (code, out) == (3, "")
     assert "no scheduler at tcp://127.0.0.1:1" in err
+    assert "0 runs" not in err
     assert "Traceback" not in err

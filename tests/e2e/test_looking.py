@@ -393,6 +393,37 @@ async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(
     assert (await command("release", "injected-1", "--at", address))[0] == 2
 
 
+NEVER_STOPS = """
+version: 1
+rules:
+- name: never-stops
+  when: {state: stopping}
+  do: {stall: forever}
+"""
+
+
+async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what_ends_it():
+    scenario, _ = parse_scenario(NEVER_STOPS, "never.yaml")
+    async with SmallRack(sleds=1, scenario=scenario) as small:
+        listener = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
+        try:
+            await small.create_instance("web")
+            await small.expect("web", "running", within_s=60)
+            nothing = (await command("release", "never-stops", "--at", listener.address))[2]
+            await small.stop_instance("web")
+            await small.expect("web", "stopping", within_s=60)
+            code, _, err = await command("release", "never-stops", "--at", listener.address)
+            unknown = (await command("release", "xyz", "--at", listener.address))[2]
+        finally:
+            await listener.close()
+    assert nothing == "sim-sled: rule never-stops holds nothing\n"
+    assert code == 2
+    assert err == (
+        "sim-sled: rule never-stops holds nothing that can be let go: a request or a fault ends the stall of web\n"
+    )
+    assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops\n"
+
+
 async def test_actions_that_are_bad_or_many_do_no_harm(rack):
     small, address = rack
     before = small.daemon.engine.scenario

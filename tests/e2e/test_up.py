@@ -49,6 +49,7 @@ def test_a_whole_small_rack_is_one_command(home):
     assert code == 0, err
     assert "rack demo is ready" in out
     assert "this is not Nexus" in out
+    assert "\n  end      sim-sled down demo\n" in out
     try:
         users = sim("port", "model.control")[1].strip()
         assert ask(users, "/v1/instances", {"name": "web"})["run_state"] in ("starting", "running")
@@ -59,6 +60,12 @@ def test_a_whole_small_rack_is_one_command(home):
         assert len(ask(users, "/v1/sleds")["items"]) == 4, "those that joined are registered with Nexus"
         racks = json.loads(sim("racks", "--json")[1])
         assert len(racks["demo"]["sleds"]) == 4
+        head, demo = sim("racks")[1].splitlines()
+        assert head.split("\t") == ["rack", "sleds", "control", "process"], "as every table in a pipe"
+        assert demo.split("\t") == ["demo", "4", racks["demo"]["control"], str(racks["demo"]["pid"])]
+        assert sim("port", "nexsu") == (2, "", "sim-sled: there is no 'nexsu' (did you mean 'nexus'?)\n")
+        assert sim("port", "sleds.9.address")[2].endswith("(did you mean 'sleds.3.address'?)\n")
+        assert sim("port", "q")[2] == "sim-sled: there is no 'q' (sim-sled port lists what there is)\n"
         assert json.loads((home / "ports.json").read_text()) == racks["demo"], "the port file follows"
         assert sim("scale", "demo", "--sleds", "1")[0] == 0
         assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 1
@@ -300,7 +307,7 @@ def test_port_reads_any_field_of_a_port_file(home):
     assert sim("port", "n", *file)[1] == "3\n"
     assert sim("port", *file)[1].split() == ["address", "sleds.0.address", "n"]
     code, _, err = sim("port", "sleds.1.address", *file)
-    assert (code, "there is no '1'" in err) == (2, True)
+    assert (code, "there is no 'sleds.1.address' (did you mean 'sleds.0.address'?)" in err) == (2, True)
 
 
 def test_of_two_racks_one_is_named_by_each_command(home):

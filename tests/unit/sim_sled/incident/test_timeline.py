@@ -56,7 +56,7 @@ def test_a_report_that_was_repeated_says_nothing_of_a_clock():
         fact(Received, 233, "nexus-1", state="stopping", gen=4, pushed=True),
         nexus=True,
     )
-    assert seen.skews["nexus-1"] == Skew(-3 * S, 0, 1, Proof.REPORT)
+    assert seen.skews["nexus-1"] == Skew(-3 * S, 0, 1, Proof.REPORT, "BRM1")
     assert [(each.at_us - TODAY) / S for each in seen.vmms[VM].received] == [100, 230]
 
 
