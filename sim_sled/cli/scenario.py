@@ -547,5 +547,5 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
 
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=6), TimeRemainingColumn())
             bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-            task = bar.add_task("", total=total)
+            task = bar.add_task("0 runs", total=total)
         yield told, say
