@@ -478,7 +478,7 @@ def _get(
 
 
 _OF_OTHERS: Final = ("Not Found", 'missing expected header "api-version"')
-"""What a model of Nexus says of our paths, and what a sled does: their addresses stand beside that of a control API."""
+"""What a model of Nexus says of our paths, and what a sled does: they listen beside a control API."""
 
 
 def _open(address: str, path: str, token: str | None, body: bytes | None, timeout_s: float | None) -> Any:
