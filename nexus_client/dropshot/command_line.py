@@ -61,7 +61,7 @@ ENDS: Final = (typer.Exit, TyperException, SystemExit)
 
 SECONDS_MAX: Final = 1e9
 """Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
-SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
+SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80, "help_option_names": ["--help", "-h"]}
 """The same on a terminal and in a pipe."""
 
 
@@ -251,8 +251,8 @@ class Plain:
             try:
                 return by_typer.coerce(value, param=param, ctx=ctx)
             except typer.BadParameter as bad:
-                why = _no_number(value, described, param.metavar)
-                raise (bad if why is None else typer.BadParameter(why, ctx, param)) from None
+                why = _no_number(value, described, param.metavar) or bad.message.removeprefix("Value error, ")
+                raise typer.BadParameter(why, ctx, param) from None
 
 
 def _read_plainly(parameters: list[Any]) -> list[Any]:
