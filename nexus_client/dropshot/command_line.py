@@ -61,7 +61,7 @@ ENDS: Final = (typer.Exit, TyperException, SystemExit)
 
 SECONDS_MAX: Final = 1e9
 """Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
-SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
+SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80, "help_option_names": ["--help", "-h"]}
 """The same on a terminal and in a pipe."""
 
 

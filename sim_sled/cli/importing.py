@@ -23,7 +23,10 @@ _BAR_FROM: Final = 20_000_000
 def import_command(
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="Bunyan logs, looker output, gzip, zip, tar (bundles), folders, or -"),
+        typer.Argument(
+            metavar="LOG...",
+            help="Bunyan logs, as written or as printed (looker, bunyan), gzip, zip, tar (bundles), folders, or -",
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="write the scenario here instead of stdout")] = None,
     name: Annotated[str | None, typer.Option(help="name of the scenario; the first file's if missing")] = None,

@@ -516,13 +516,13 @@ def _counting(total: int | None, noun: str) -> Iterator[_Count]:
 @contextmanager
 def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
     """As `_counting`, with the figures of a campaign; and sentences on the way, above the bar."""
-    from sim_sled.cli.exploring import brief, figures
+    from sim_sled.cli.exploring import brief, so_far
 
     latest: Any = None
     started = time.monotonic()  # noqa: TID251 -- the shell may look at the clock
 
     def how_far() -> str:
-        return "0 runs" if latest is None else figures(latest)
+        return "0 runs" if latest is None else so_far(latest)
 
     def told(explored: Any) -> None:
         nonlocal latest

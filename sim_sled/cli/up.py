@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -363,6 +364,7 @@ def _banner(addresses: dict[str, Any]) -> str:
     lines.append(f"  page     http://{addresses['control']}/page")
     if "log" in addresses:
         lines.append(f"  log      {addresses['log']}")
+        lines.append(f"  end      sim-sled down {shlex.quote(addresses['name'])}")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
     if len(addresses["sleds"]) > 16:
         lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -268,24 +269,35 @@ WATCH_S: Final = 0.5
 class Asked:
     """Who wants rules to be read again: SIGHUP, and a `watched` file that is another. Heard from when there is one of
     these, in the running loop, on: whoever sends SIGHUP to a daemon that is starting, or ending, does not want it
-    dead at once, with reports that nobody was told.
+    dead at once, with reports that nobody was told. A terminal that is closed sends it, too, and wants an end: a rack
+    would go on that nobody sees.
     """
 
     def __init__(self, watched: Path | None) -> None:
         self._watched = watched
         self._seen = None if watched is None else _mark(watched)
         self._early = False
+        self._terminals = [stream for stream in range(3) if os.isatty(stream)]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._too_early)
 
     def _too_early(self) -> None:
+        self._hung_up(self._remember)
+
+    def _remember(self) -> None:
         self._early = True
+
+    def _hung_up(self, again: Callable[[], None]) -> None:
+        if self._terminals and not any(map(os.isatty, self._terminals)):
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            again()
 
     def follow(self, stack: contextlib.AsyncExitStack, again: Callable[[], None]) -> None:
         """There is somebody to play them: `again` is called for each, and now for those that came before. Until the
         stack ends.
         """
         running = asyncio.get_running_loop()
-        running.add_signal_handler(signal.SIGHUP, again)
+        running.add_signal_handler(signal.SIGHUP, self._hung_up, again)
         stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
         if self._early:
             again()

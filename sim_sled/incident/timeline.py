@@ -311,12 +311,8 @@ class Collector:
         out.shortened = shortened(facts)
         if out.shortened.silences:
             facts = [attrs.evolve(fact, at_us=out.shortened.of(fact.at_us)) for fact in facts]
-        for _, at_once in groupby(facts, lambda fact: fact.at_us):
-            told: list[Fact] = []
-            for fact in at_once:
-                if fact not in told:  # else from the seam of two files
-                    told.append(fact)
-                    _take(out, fact)
+        for fact in _one_by_one(facts):
+            _take(out, fact)
         _heard_of(out)
         _tie(out)
         for vmm_id, count in self._quiet.items():
@@ -332,6 +328,22 @@ class Collector:
             starts = ends = [fact.at_us for fact in facts]
         out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)
         return out
+
+
+def _one_by_one(facts: list[Fact]) -> Iterator[Fact]:
+    """Each fact once, although the seam of two files has it twice, and of each host at a time of its own: forms for
+    people cut times to milliseconds, and the order of the file counts.
+    """
+    last_us: dict[str, int] = {}
+    for _, at_once in groupby(facts, lambda fact: fact.at_us):
+        told: list[Fact] = []
+        for fact in at_once:
+            if fact in told:
+                continue
+            told.append(fact)
+            at_us = max(fact.at_us, last_us.get(fact.host, fact.at_us - 1) + 1)
+            last_us[fact.host] = at_us
+            yield fact if at_us == fact.at_us else attrs.evolve(fact, at_us=at_us)
 
 
 def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:

@@ -227,7 +227,7 @@ def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, r
         problems.add("E120", here, "cannot be read: that is no file name")
         return None
     except OSError as err:
-        more = budget.advice(shown) if isinstance(err, FileNotFoundError) else ""
+        more = budget.advice(shown) if isinstance(err, FileNotFoundError | IsADirectoryError) else ""
         problems.add("E120", here, f"cannot be read: {more or err.strerror or err}")
         return None
     try:

@@ -49,6 +49,7 @@ def test_a_whole_small_rack_is_one_command(home):
     assert code == 0, err
     assert "rack demo is ready" in out
     assert "this is not Nexus" in out
+    assert "\n  end      sim-sled down demo\n" in out
     try:
         users = sim("port", "model.control")[1].strip()
         assert ask(users, "/v1/instances", {"name": "web"})["run_state"] in ("starting", "running")
@@ -75,6 +76,29 @@ def test_a_whole_small_rack_is_one_command(home):
     assert (code, out) == (0, "rack demo has ended\n")
     assert not (home / "ports.json").exists()
     assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2", "--sleds", "2")], ids=["alone", "with workers"])
+def test_a_rack_with_a_scenario_ends_in_order_with_the_terminal_it_was_started_on(home, more):
+    """It used to read its rules again, and to go on where nobody saw it."""
+    ours, theirs = os.openpty()
+    here = "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    start = f"{here}; runpy.run_module('sim_sled', run_name='__main__', alter_sys=True)"
+    rack = subprocess.Popen(
+        [sys.executable, "-c", start, "up", "--scenario", "stuck-stop", *more],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"is ready" not in said:
+        said += os.read(ours, 65_536)
+    rack.send_signal(signal.SIGHUP)  # by a person, who wants the rules to be read again
+    assert sim("rules")[0] == 0
+    os.close(ours)
+    assert rack.wait(LONG_S) == 0
 
 
 def test_time_of_a_rack_stands_flies_and_goes_on(home):

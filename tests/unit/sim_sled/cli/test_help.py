@@ -51,6 +51,11 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
         assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
 
 
+@pytest.mark.parametrize("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
+def test_help_has_the_short_name_that_most_programs_give_it(words):
+    assert run("sim-sled", *words, "-h").output == run("sim-sled", *words, "--help").output
+
+
 @in_one_test(("name", "path", "command"), COMMANDS, ids=ids(COMMANDS))
 def test_every_command_has_json_and_version(name, path, command):
     options = [option for each in command.params for option in each.opts]

@@ -70,6 +70,15 @@ async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
         assert await rack.daemon.look.expect("web", "running", within_s=0, since_us=ran_us) is seen
 
 
+async def test_what_happened_on_a_sled_that_has_left_is_told_with_its_name():
+    """Its id stood there, in lines that had had its name until then."""
+    async with SmallRack(sleds=2) as rack:
+        await rack.create_instance("web", sled_id=sled_id_of(rack.name, 2))
+        await rack.expect("web", "running", within_s=60)
+        await rack.scale(1)
+        assert {event.sled for _, event in rack.daemon.look.after(0)} == {"sled-1", "sled-2"}
+
+
 async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
     async with SmallRack(sleds=1) as rack:
         file = await Snapshots(rack.daemon).take()

@@ -16,8 +16,10 @@ from support.incident.importing import S, actions, import_, only, scenario_of
 from support.incident.writing import Log
 
 from sim_sled.cli.main import app
+from sim_sled.incident.archives import Source
 from sim_sled.incident.importing import NothingFound, import_logs
-from sim_sled.incident.lines import Reading, Source, parse_time, read_lines
+from sim_sled.incident.lines import Reading, parse_time
+from sim_sled.incident.reading import read_lines
 from sim_sled.language.actions import (
     Delay,
     Fail,

@@ -6,7 +6,8 @@ import pytest
 from support.incident.importing import S, actions, import_, only
 from support.incident.writing import START, Log, nexus, uid
 
-from sim_sled.incident.lines import Reading, read_lines
+from sim_sled.incident.lines import Reading
+from sim_sled.incident.reading import read_lines
 from sim_sled.language.actions import KillPropolis, RebootSled, RestartAgent, RestartNexus
 
 
