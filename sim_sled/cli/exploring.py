@@ -111,10 +111,9 @@ def explore_file(
         return None, complaint(str(error))
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        until_then = f"{hint}; until then {so_far(explored)}" if explored.runs else ""
-        return None, complaint(f"{error}{until_then}", UNREACHABLE)
+        return None, complaint(f"{error}{_until_then(explored, hint)}", UNREACHABLE)
     except CannotWrite as error:
-        return None, complaint(f"{error}; until then {so_far(explored)}")
+        return None, complaint(f"{error}{_until_then(explored)}")
     return explored, _told(job, explored, options, say)
 
 
@@ -204,6 +203,10 @@ def so_far(explored: Explored) -> str:
     lines = [figures(explored)]
     lines += [f"  {_seeds_of(group)}: {group.what}" for group in explored.groups.values()]
     return "\n".join(lines)
+
+
+def _until_then(explored: Explored, hint: str = "") -> str:
+    return f"{hint}; until then {so_far(explored)}" if explored.runs else ""
 
 
 def _seeds_of(group: Group) -> str:
