@@ -33,6 +33,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_start,
     is_target,
+    left_failed,
     seen_late,
     told_end,
     unregistered,
@@ -211,6 +212,11 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
+        left = left_failed(self.incident, instance)
+        if left is not None:
+            more += ", auto_restart: never"
+            why = [*why, at(left.where, "failed, and Nexus did not start it again")]
+            doubt = [*doubt, "that its policy forbids automatic restarts is inferred"]
         on = self._started_on(instance)
         if on and len(self.draft.hosts) > 1:
             more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
@@ -340,7 +346,7 @@ class _Deriver:
                     at(vmm.described.where, "it migrates" if vmm.unseen else "a target is registered"),
                     (f"inferred from {_UNSEEN if vmm.unseen else 'the registration of a target'}; {missing}",),
                 )
-            elif i > 0 and not vmm.is_noise and not self._fell(_active_before(instance, i), vmm.first_us()):
+            elif i > 0 and not vmm.is_noise and not self._fell(instance, _active_before(instance, i), vmm.first_us()):
                 self._registered_anew(instance, i, missing)
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
@@ -411,9 +417,9 @@ class _Deriver:
                     ("the request to the sled is in no log: who wanted it is not known",),
                 )
 
-    def _fell(self, vmm: Vmm, before_us: int) -> bool:
+    def _fell(self, instance: Instance, vmm: Vmm, before_us: int) -> bool:
         """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
-        if unregistered(vmm) is not None:
+        if unregistered(vmm) is not None or left_failed(self.incident, instance) is not None:
             return (
                 False  # a start that was taken back, or an end that was asked for: whoever starts it again wants it
             )

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import processes
 from support.deploying import ended, line_with, started
 
 from nexus_client.stub.server.serve import NexusServer
@@ -16,27 +17,22 @@ from sim_sled.cli import load
 from sim_sled.cli.bench import Limits
 from sim_sled.daemon.small_rack import RackError
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = [sys.executable, "-m", "sim_sled"]
+REAL = [sys.executable, "-m", "sim_sled"]
+FORKED = processes.forked("sim_sled")
 
 
 @pytest.fixture
 def environ(tmp_path):
-    return {
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(ROOT),
-        "XDG_STATE_HOME": str(tmp_path),
-        "PYTHONUNBUFFERED": "1",
-    }
+    return os.environ | {"XDG_STATE_HOME": str(tmp_path)}
 
 
-def bench(environ, *words):
-    command = [*PROGRAM, "bench", "--sleds", "2", "--vms-per-sled", "3", "--min-transitions", "0", *words]
+def bench(environ, *words, program=FORKED):
+    command = [*program, "bench", "--sleds", "2", "--vms-per-sled", "3", "--min-transitions", "0", *words]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=110)
 
 
 def test_figures_are_told_and_limits_kept(environ):
-    done = bench(environ, "--json")
+    done = bench(environ, "--json", program=REAL)  # nothing else of every run starts it (test_real_programs.py)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["sleds"], figures["vms"], figures["broken"]) == (2, 6, [])
@@ -55,7 +51,7 @@ def test_beyond_a_limit_is_exit_1_and_a_sentence(environ):
 
 
 def test_the_nexus_may_be_a_process_of_its_own(environ, tmp_path):
-    nexus = started([*PROGRAM, "nexus", "[::1]:0", "--port-file", str(tmp_path / "n.json")], environ, tmp_path)
+    nexus = started([*FORKED, "nexus", "[::1]:0", "--port-file", str(tmp_path / "n.json")], environ, tmp_path)
     try:
         line_with(nexus, "control API")
         found = json.loads((tmp_path / "n.json").read_text())
