@@ -88,6 +88,13 @@ def forgotten(vmm: Vmm) -> Asked | None:
     return None
 
 
+def unknown(vmm: Vmm) -> Asked | None:
+    """The first check that met 404 if a sled says nothing else of a VMM: it was lost before the log begins."""
+    lost = all(each.op is Op.GET_STATE and each.status == 404 for each in vmm.asked)
+    told = vmm.described or vmm.published or vmm.ended or any(not each.heard for each in vmm.observed)
+    return vmm.asked[0] if vmm.asked and lost and not told else None
+
+
 def vanished_with_its_sled(incident: Incident, vmm: Vmm, before_us: int) -> bool:
     """Whether a VMM's sled has fallen silent for good while it ran, before the instance was registered anew then."""
     states: list[Observed | Published] = [*vmm.observed, *vmm.published]
