@@ -51,7 +51,7 @@ def diagram(
     try:
         changed = drawing.write(write)
     except (OSError, ValueError) as problem:
-        typer.echo(f"{write}: {problem}", err=True)
+        typer.echo(f"propolis-stub: {write}: {problem}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
 
@@ -112,5 +112,5 @@ def _json(bound: dict[str, str | None]) -> None:
 
 
 def _give_up(why: str, code: int) -> NoReturn:
-    typer.echo(why, err=True)
+    typer.echo(f"propolis-stub: {why}", err=True)
     raise typer.Exit(code)

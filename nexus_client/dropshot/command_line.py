@@ -251,8 +251,8 @@ class Plain:
             try:
                 return by_typer.coerce(value, param=param, ctx=ctx)
             except typer.BadParameter as bad:
-                why = _no_number(value, described, param.metavar)
-                raise (bad if why is None else typer.BadParameter(why, ctx, param)) from None
+                why = _no_number(value, described, param.metavar) or bad.message.removeprefix("Value error, ")
+                raise typer.BadParameter(why, ctx, param) from None
 
 
 def _read_plainly(parameters: list[Any]) -> list[Any]:

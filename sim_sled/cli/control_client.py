@@ -477,6 +477,10 @@ def _get(
     return cast(T, answer)
 
 
+_OF_OTHERS: Final = ("Not Found", 'missing expected header "api-version"')
+"""What a model of Nexus says of our paths, and what a sled does: they listen beside a control API."""
+
+
 def _open(address: str, path: str, token: str | None, body: bytes | None, timeout_s: float | None) -> Any:
     headers = {"content-type": "application/json"}
     if token is not None:
@@ -490,7 +494,11 @@ def _open(address: str, path: str, token: str | None, body: bytes | None, timeou
             try:
                 message = foreign.load(error)["message"]
             except (ValueError, KeyError, TypeError):
-                message = error.reason
+                message = ""
+        if not message or message in _OF_OTHERS:
+            other = f"{error.code} {message or error.reason}"
+            told = f"no control API at {address}, but somebody else: {other} (a rack's: sim-sled port control)"
+            raise AskError(told, UNREACHABLE) from None
         # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for
         raise AskError(str(message), BAD_INPUT if 400 <= error.code < 500 else FAILED) from None
     except (OSError, ValueError) as error:

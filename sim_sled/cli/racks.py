@@ -152,7 +152,8 @@ def _last_words(name: str) -> Iterator[None]:
         yield
         if log is not None:
             said = log.read()
-            sys.stderr.write("".join(line for line in said.splitlines(keepends=True) if not _is_logged(line)))
+            told = "".join(line for line in said.splitlines(keepends=True) if not _is_logged(line))
+            sys.stderr.write(fitted(told, sys.stderr))
     known.log_of(name).unlink(missing_ok=True)
 
 

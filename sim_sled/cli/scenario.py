@@ -51,15 +51,24 @@ FileOrTrace = Annotated[
     typer.Argument(help="a file, a name of the library, - for stdin, or a trace of `run`", autocompletion=in_library),
 ]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
-Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
-SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
+Variant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="a deliberately wrong Nexus, to test the scenario (sim-sled docs nexus-model)"),
+]
+SledVariant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="deliberately wrong sleds, to test the scenario (sim-sled docs properties)"),
+]
 FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
 ]
 Hazard = Annotated[
     str | None,
-    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (sim-sled docs nexus-model)"),
+    typer.Option(
+        metavar="NAME",
+        help="a known wrong of Nexus or the agent is on, all others are off (sim-sled docs nexus-model)",
+    ),
 ]
 Swarm = Annotated[bool, typer.Option("--swarm", help="the seed draws rules, latencies, sizes and faults, too")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
@@ -547,5 +556,5 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
 
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=6), TimeRemainingColumn())
             bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-            task = bar.add_task("", total=total)
+            task = bar.add_task("0 runs", total=total)
         yield told, say

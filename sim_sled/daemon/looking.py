@@ -174,6 +174,13 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
+        earlier = [each for each in self._lives(seen) if each.ordinal < seen.ordinal]
+        if earlier:
+            last = earlier[-1]
+            state = "gone" if last.lost_us else last.state
+            answer["says"].append(
+                f"Before it, {last.hostname} was {last.short}: {state} (sim-sled log {last.short})."
+            )
         answer["registered_at"], answer["since"] = stamp(seen.registered_us), stamp(seen.since_us)
         who = self.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
@@ -217,8 +224,11 @@ class Looking:
 
     def _restarts(self, seen: Sighting) -> int:
         """How many VMMs its instance had here before."""
-        mine = [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
-        return sum(each.ordinal < seen.ordinal for each in mine)
+        return sum(each.ordinal < seen.ordinal for each in self._lives(seen))
+
+    def _lives(self, seen: Sighting) -> list[Sighting]:
+        """The VMMs of its instance that were seen here, oldest first, and itself."""
+        return [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
 
     def _rule(self, propolis_id: UUID, seen: Sighting | None) -> str | None:
         """The rule that holds a report of it, or stalls it where it is."""

@@ -154,7 +154,8 @@ def find(name: str | None = None) -> tuple[str, dict[str, Any]]:
     if name is not None:
         if name in racks:
             return name, racks[name]
-        told = f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)"
+        there = f"there are: {', '.join(racks)}" if racks else "there are none (sim-sled up starts one)"
+        told = f"no rack called {name!r} runs; {there}"
         if NAME.fullmatch(name) and log_of(name).is_file():
             told += f"; it was killed, its log is {log_of(name)}"
         raise NoRack(told)

@@ -253,8 +253,8 @@ class WorkersRack:
 
     @property
     def sleds_wanted(self) -> int:
-        """Of this process: none."""
-        return 0
+        """Of one process, the most: each may have as many open files as this one."""
+        return max(count for _, count in parts(self.spec.sleds, self.count))
 
     @property
     def handles(self) -> list[SledHandle]:

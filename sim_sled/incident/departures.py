@@ -24,6 +24,7 @@ from sim_sled.incident.life import (
     TEARDOWN,
     blocked,
     edges,
+    first,
     forgotten,
     is_start,
     is_target,
@@ -33,6 +34,7 @@ from sim_sled.incident.life import (
     starts_before,
     times_before,
     told_end,
+    unknown,
     unregistered,
     was_started,
 )
@@ -107,18 +109,21 @@ class Departures:
         self._gone(instance, vmm)
 
     def _gone(self, instance: Instance, vmm: Vmm) -> None:
-        """A VMM of which a check met 404, and the log of its sled, which could say why, is missing."""
-        gone = next((each for each in vmm.verdicts if each.why == "gone"), None)
-        told = vmm.asked or vmm.published or vmm.ended or any(each.state in TERMINAL for each in vmm.observed)
+        """A VMM of which a check met 404, and the log of its sled that could say why is not here or begins later."""
+        lost = unknown(vmm)
+        gone = lost or next((each for each in vmm.verdicts if each.why == "gone"), None)
+        words = (vmm.asked and not lost) or vmm.published or vmm.ended
+        told = words or any(each.state in TERMINAL for each in vmm.observed)
         if gone is None or told or self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
             return
+        log = "the log of its sled is missing" if lost is None else "the log of its sled begins later"
         self.sheet.rule(
             f"{instance.shown}-is-gone",
             host_named(instance.shown),
             self.sheet.when(gone.at_us - SECOND_US),
             "{forget_vmm: true}",
             why=[at(gone.where, "404: its sled knows nothing of it")],
-            doubt=["the log of its sled is missing: its agent may have started anew, and lost others too"],
+            doubt=[f"{log}: its agent may have started anew, and lost others too"],
             times=1,
         )
 
@@ -382,8 +387,10 @@ class Departures:
         explained = any(each.how in _EXPLAINS for each in vmm.ended) or unregistered(vmm) is not None
         if began is None or is_target(vmm) or explained:
             return
-        if not {each.state for each in states}.isdisjoint(("running", "migrating", "failed")):
+        if not {each.state for each in states}.isdisjoint(("running", "rebooting", "migrating", "failed")):
             return
+        if first(vmm, "stopping") is not None:
+            return  # what has not run goes to Stopped at once (PR 1.1): the line that says so is lost
         end = over or told
         usual = self.sheet.longest.get("starting -> running", SECOND_US)
         if end is None or end.at_us - began <= usual or vmm.described is None:

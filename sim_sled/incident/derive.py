@@ -19,7 +19,7 @@ import attrs
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.clocks import Proof
 from sim_sled.incident.departures import Departures
-from sim_sled.incident.facts import Asked, Fact, Observed, Op, Published, Received, User
+from sim_sled.incident.facts import Asked, Ending, Fact, Observed, Op, Published, Received, User
 from sim_sled.incident.life import (
     CHECK_PERIOD_US,
     SECOND_US,
@@ -33,6 +33,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_start,
     is_target,
+    left_failed,
     seen_late,
     told_end,
     unregistered,
@@ -211,6 +212,11 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
+        left = left_failed(self.incident, instance)
+        if left is not None:
+            more += ", auto_restart: never"
+            why = [*why, at(left.where, "failed, and Nexus did not start it again")]
+            doubt = [*doubt, "that its policy forbids automatic restarts is inferred"]
         on = self._started_on(instance)
         if on and len(self.draft.hosts) > 1:
             more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
@@ -268,14 +274,15 @@ class _Deriver:
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
             # what Nexus starts by itself is as much later as the end before it
-            began_later = later = later if by_itself(instance, vmm) else 0
+            wished = _asked_for(instance, "start", vmm.first_us())
+            fell = i > 0 and self._fell(instance, _active_before(instance, i), vmm.first_us())
+            began_later = later = later if by_itself(instance, vmm) or (fell and not wished) else 0
             over_us = _taken_back(vmm)
             if verb == "migrate" and is_target(vmm) and over_us <= at_us < over_us + CHECK_PERIOD_US + _AFTER_US:
                 return over_us + CHECK_PERIOD_US + _AFTER_US, (
                     "later, as a migration that came to nothing is cleared by the updater's next pass",
                 )
             ran = first(vmm, "running")
-            wished = _asked_for(instance, "start", vmm.first_us())
             if i and not wished and ran is not None and _told_by_checks(_active_before(instance, i)):
                 took = ran.at_us - vmm.first_us()
                 ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
@@ -289,6 +296,7 @@ class _Deriver:
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
+            later += self._later_to_fail(vmm)
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
                 ready = told.at_us + _AFTER_US
@@ -299,6 +307,11 @@ class _Deriver:
                 if at_us < ready:
                     return ready, ("a little later, as the end before it may last longer here",)
         return at_us, ()
+
+    def _later_to_fail(self, vmm: Vmm) -> int:
+        """How much later a start that came to nothing may fail in the replay: when it would have run."""
+        failed = [e.at_us for e in vmm.ended if e.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED)]
+        return self._more("starting -> running", min(failed) - vmm.first_us()) if failed else 0
 
     def _more(self, edge: str, took: int) -> int:
         """How much longer an edge may last in the replay; what a rule delays has its latency besides."""
@@ -340,7 +353,7 @@ class _Deriver:
                     at(vmm.described.where, "it migrates" if vmm.unseen else "a target is registered"),
                     (f"inferred from {_UNSEEN if vmm.unseen else 'the registration of a target'}; {missing}",),
                 )
-            elif i > 0 and not vmm.is_noise and not self._fell(_active_before(instance, i), vmm.first_us()):
+            elif i > 0 and not vmm.is_noise and not self._fell(instance, _active_before(instance, i), vmm.first_us()):
                 self._registered_anew(instance, i, missing)
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
@@ -411,9 +424,9 @@ class _Deriver:
                     ("the request to the sled is in no log: who wanted it is not known",),
                 )
 
-    def _fell(self, vmm: Vmm, before_us: int) -> bool:
+    def _fell(self, instance: Instance, vmm: Vmm, before_us: int) -> bool:
         """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
-        if unregistered(vmm) is not None:
+        if unregistered(vmm) is not None or left_failed(self.incident, instance) is not None:
             return (
                 False  # a start that was taken back, or an end that was asked for: whoever starts it again wants it
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim_sled.incident.facts import Asked, Ending, NotTaken, Observed, Op, Published, Received, Wanted
+from sim_sled.incident.facts import Asked, Ending, Fact, NotTaken, Observed, Op, Published, Received, Wanted
 from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 SECOND_US: Final = 1_000_000
@@ -31,6 +31,8 @@ ONE_CAUSE_US: Final = 5 * SECOND_US
 """Things of one kind on one sled within that are assumed to have one cause (LG 6)."""
 CHECK_PERIOD_US: Final = 30 * SECOND_US
 """Between two health checks of a VMM, and two passes of the instance updater (NX 4.5)."""
+RESTART_PERIOD_US: Final = 60 * SECOND_US
+"""Between two passes of Nexus over what has failed (NX 4.5)."""
 SILENT_US: Final = 15 * SECOND_US
 """A log that ends that much sooner than the others has stopped, or is not the whole."""
 _NEAR_US: Final = SECOND_US // 10
@@ -84,6 +86,13 @@ def forgotten(vmm: Vmm) -> Asked | None:
             if end is not None and end.at_us > check.at_us:
                 return check
     return None
+
+
+def unknown(vmm: Vmm) -> Asked | None:
+    """The first check that met 404 if a sled says nothing else of a VMM: it was lost before the log begins."""
+    lost = all(each.op is Op.GET_STATE and each.status == 404 for each in vmm.asked)
+    told = vmm.described or vmm.published or vmm.ended or any(not each.heard for each in vmm.observed)
+    return vmm.asked[0] if vmm.asked and lost and not told else None
 
 
 def vanished_with_its_sled(incident: Incident, vmm: Vmm, before_us: int) -> bool:
@@ -178,6 +187,29 @@ def by_itself(instance: Instance, vmm: Vmm) -> bool:
     if vmm.starting is not None and vmm.starting.automatic:
         return True
     return any(each.automatic and abs(vmm.first_us() - each.at_us) < ONE_CAUSE_US for each in instance.starts)
+
+
+def left_failed(incident: Incident, instance: Instance) -> Fact | None:
+    """The end of a VMM after which Nexus would have started its instance again within a pass, and did not; None if
+    it has done so once, or nobody can know.
+    """
+    if not incident.has_nexus_log or any(by_itself(instance, vmm) for vmm in instance.vmms):
+        return None
+    if any(start.automatic for start in instance.starts):
+        return None
+    for i, vmm in enumerate(instance.vmms):
+        states: list[Observed | Published] = [*vmm.observed, *vmm.published]
+        words: list[Fact] = [each for each in states if each.state == "failed"]
+        words += [each for each in vmm.verdicts if each.why != "unreachable"]
+        failed = min(words, key=lambda each: each.at_us, default=None)
+        if failed is None or is_target(vmm):
+            continue
+        wishes = [user.verb for user in instance.users if user.counts and user.at_us <= failed.at_us]
+        following = [each.first_us() for each in instance.vmms[i + 1 :] if not is_target(each)]
+        waited_us = min([incident.end_us, *following]) - failed.at_us
+        wanted_down = wishes[-1:] in (["stop"], ["delete"])
+        return failed if waited_us > RESTART_PERIOD_US + CHECK_PERIOD_US and not wanted_down else None
+    return None
 
 
 def was_started(vmm: Vmm) -> bool:

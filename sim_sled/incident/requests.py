@@ -21,6 +21,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_target,
     ran_before,
+    unknown,
     unregistered,
     wanted,
 )
@@ -140,7 +141,7 @@ class Requests:
     def _harmless(self, vmm: Vmm, asked: Asked) -> bool:
         """Whether the refusal follows from what else is played, or from a VMM that is over."""
         if asked.status in (404, 410):
-            if asked is forgotten(vmm) or forgotten(vmm) is not None:
+            if forgotten(vmm) is not None or unknown(vmm) is not None:
                 return True
             # told, or seen and not told yet: the runner is ending and takes nothing more (410)
             ends: list[Observed | Published] = (

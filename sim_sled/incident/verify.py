@@ -95,7 +95,7 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
             if asked_to_forget is not None:
                 logged = _deduped(each.state for each in vmm.observed if each.at_us < asked_to_forget.at_us)
             replayed = runs[number] if number < len(runs) else ()
-            if logged[-1:] == ("destroyed",):
+            if "stopped" in logged or logged[-1:] == ("destroyed",):
                 # an agent's monitor sees the last of what was published between two looks (PR 3.7); lines get lost
                 replayed = tuple(state for state in replayed if state not in _PASSED_BY or state in logged)
             if replayed[:1] == ("running",) and logged[:1] != ("running",) and not is_target(vmm):

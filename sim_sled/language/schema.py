@@ -371,6 +371,12 @@ class Create(Located):
         words="where there is room",
         codes="E262",
     )
+    auto_restart: str | None = f(
+        OneOf(("never", "best_effort"), "E111", "policy"),
+        "Whether Nexus starts them again by itself after they have failed.",
+        default=None,
+        words="Nexus's own, `best_effort`",
+    )
 
 
 @attrs.frozen

@@ -61,6 +61,17 @@ async def test_nobody_meant_is_a_404_that_lists_who_there_is(rack, who):
     assert "\x1b" not in answer["message"]
 
 
+async def test_who_asks_another_address_of_the_rack_is_told_that_it_is_no_control_api(rack):
+    """It used to be `missing expected header "api-version"` of a sled, and `Not Found` of a model's users."""
+    small, _ = rack
+    for address in (small.handles[0].address, small.server.control, small.server.internal):
+        for words in (["ps"], ["why", "web-1"], ["pause"]):
+            code, _, err = await command(*words, "--at", address)
+            assert code == 3, words
+            assert err.startswith(f"sim-sled: no control API at {address}, but somebody else: 40")
+            assert err.endswith(" (a rack's: sim-sled port control)\n")
+
+
 async def test_several_meant_are_a_409_that_lists_them(rack):
     small, address = rack
     for sighting in small.daemon.look.sightings.all():

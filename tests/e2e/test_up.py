@@ -283,7 +283,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         (["up", "--sleds", "20001"], 2, "20,001"),
         (["up", "--control", "0.0.0.0:0"], 2, "token"),
         (["down"], 3, "no rack runs"),
-        (["down", "nobody"], 3, "no rack called 'nobody' runs; there are: none"),
+        (["down", "nobody"], 3, "no rack called 'nobody' runs; there are none (sim-sled up starts one)"),
         (["down", "a", "--rack", "b"], 2, "which rack, a or --rack b?"),
         (["scale", "--sleds", "2"], 3, "no rack runs"),
         (["scale"], 2, "scale --sleds COUNT"),

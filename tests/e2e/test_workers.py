@@ -176,6 +176,10 @@ def test_every_sled_has_exactly_one_worker_and_all_have_about_as_many(sleds, wor
     assert max(count for _, count in shared) - min(count for _, count in shared) <= 1
 
 
+def test_open_files_are_wanted_for_the_sleds_of_one_worker():
+    assert WorkersRack(Spec("few", 10, 1, 1, "", None, 0, "instant", ""), 3).sleds_wanted == 4
+
+
 @pytest.mark.parametrize("workers", [0, 5, 1_000])
 def test_more_workers_than_sleds_are_refused(workers):
     with pytest.raises(RackError, match="4 sleds has 1 to 4 workers"):
@@ -458,6 +462,18 @@ async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
     status, answer = await shared.ask("/vmms")
     assert status == 503
     assert answer["message"].startswith("sled-3 to sled-4 cannot be asked: a worker that has ended is started again")
+
+
+async def test_what_any_worker_knows_is_told_also_while_one_of_them_hangs(start):
+    shared = await start(sleds=2)
+    hangs, _ = shared.rack.workers.all
+    hangs.process.send_signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            assert (await shared.ask("/healthz"))[0] == 200
+            assert (await shared.ask("/version"))[0] == 200
+    finally:
+        hangs.process.send_signal(signal.SIGCONT)
 
 
 async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):

@@ -101,9 +101,10 @@ def test_what_is_no_uuid_is_named(said):
         (["--share", "soon"], "'soon' is not a number; write 30, 30s or 2m"),
         (["--share", "inf"], "'inf' is not a number; write 30, 30s or 2m"),
         (["--mass", "1s"], "'1s' is not a number"),
+        (["--colour", "green"], "'green' is not one of 'red', 'blue'."),
     ],
 )
-def test_what_is_no_number_or_not_within_its_bounds_is_told_in_plain_words(said, why):
+def test_a_value_that_is_wrong_is_told_in_plain_words(said, why):
     done = CliRunner().invoke(app, said)
     assert done.exit_code == 2
     assert done.output.splitlines()[-1] == f"Error: Invalid value for '{said[0]}': {why}"

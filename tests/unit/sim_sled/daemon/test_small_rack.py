@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from nexus_client.dropshot import ending
-from nexus_client.types import SledRole
+from nexus_client.types import SledRole, VmmState
 from sim_sled.cli.serve import OF_A_SHAPE, shaped
+from sim_sled.core import contract
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.page import Feed
@@ -77,6 +78,18 @@ async def test_what_happened_on_a_sled_that_has_left_is_told_with_its_name():
         await rack.expect("web", "running", within_s=60)
         await rack.scale(1)
         assert {event.sled for _, event in rack.daemon.look.after(0)} == {"sled-1", "sled-2"}
+
+
+async def test_why_names_the_vmm_that_an_instance_had_before():
+    """Whoever asks for `web` after a restart is told of the new VMM alone, and wonders what became of the old one."""
+    async with SmallRack(sleds=1) as rack:
+        await rack.create_instance("web")
+        first = await rack.expect("web", "running", within_s=60)
+        assert not [said for said in rack.daemon.look.why(first)["says"] if said.startswith("Before it")]
+        failed = contract.InjectState(rack.daemon.ticket(), first.sled_id, first.propolis_id, VmmState.FAILED)
+        await rack.daemon.submit(failed)
+        second = await rack.expect("v2", "running", within_s=60)
+        assert "Before it, web was v1: failed (sim-sled log v1)." in rack.daemon.look.why(second)["says"]
 
 
 async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():

@@ -4,7 +4,7 @@ import pytest
 from support.incident.importing import S, import_, only
 from support.incident.writing import Log, nexus, uid
 
-from sim_sled.language.actions import Delay, Hang, NexusReplies
+from sim_sled.language.actions import Delay, ForgetVmm, Hang, NexusReplies
 
 MIGRATION = uid("migration")
 
@@ -133,4 +133,58 @@ def test_a_source_whose_log_begins_with_its_migration_was_there_before_its_targe
     imported, scenario = import_(tmp_path, source, target)
     assert [over.name for over in scenario.fleet.overrides] == ["brm1", "brm2"]
     assert [verb for verb, _ in loads(scenario)] == ["create", "migrate"]
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_what_is_asked_of_a_vm_whose_first_start_failed_waits_as_long_as_that_may_take_to_fail(tmp_path):
+    """A replay fails a start when it would have run; in the logs it failed at once. Nobody has Nexus's log."""
+    log = Log()
+    log.register(0, "slow")
+    log.starts(1, "slow", took=20)
+    log.register(30, "web")
+    log.line(31, "failed to set up Propolis zone", "E", **log.ids("web"), error="No U.2 devices found")
+    log.publishes(31.1, "web", "Failed", 4)
+    log.register(32, "web/2", "web")
+    log.starts(33, "web/2", took=4)
+    log.stops(40, "web/2")
+    imported, scenario = import_(tmp_path, log)
+    [stop] = [load for load in scenario.load if load.stop]
+    assert stop.at == pytest.approx((37 + 19 + 16) * S, abs=S)
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_what_was_stopping_had_run_although_no_line_says_so(tmp_path):
+    """A start that is stopped before it ran goes to Stopped at once (PR 1.1)."""
+    log = Log()
+    log.register(0, "web")
+    log.request(5, "web", "put", latency=4.8)
+    log.stops(90, "web")
+    imported, scenario = import_(tmp_path, log)
+    assert scenario.rules == ()
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_log_that_ends_with_stopped_and_has_lost_stopping_is_no_difference(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(40, "web", "put")
+    log.observes(41, "web", "Stopped", gen=5)
+    imported, _ = import_(tmp_path, log)
+    assert imported.differences == ()
+
+
+def test_a_vm_of_which_a_log_knows_only_a_404_was_lost_before_it_begins(tmp_path):
+    """Its agent had started anew: the log of that is not here, and Nexus starts it elsewhere."""
+    log, other, far = Log("BRM1"), Log("BRM2"), nexus()
+    ids = {"instance_id": uid("instance web"), "vmm_id": uid("vmm web"), "sled_serial": "BRM1"}
+    far.line(1, "updating instance state", "D", background_task="instance_watcher", **ids)
+    log.request(30, "web", "get", 404)
+    other.register(31, "web/2", "web")
+    other.starts(32, "web/2")
+    imported, scenario = import_(tmp_path, log, other, far)
+    rule, _ = only(scenario, ForgetVmm)
+    assert rule.for_.hostname == ("web",)
+    assert len(scenario.rules) == 1, "and the check is answered by the sled, which has forgotten it"
+    assert "the log of its sled begins later" in imported.text
     assert (imported.differences, imported.failed) == ((), ())

@@ -200,3 +200,31 @@ def test_a_vm_that_ran_and_was_unregistered_ends_at_once(tmp_path):
     assert rule.do[0].base.at(0) == 40 * S
     assert "who unregistered it no line says" in imported.text
     assert (imported.differences, imported.failed) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "case", ["a user starts it", "nobody does", "Nexus does", "too soon to know", "no Nexus log"]
+)
+def test_what_nexus_leaves_failed_is_not_restarted_in_the_replay(tmp_path, case):
+    """Its policy is in no line; what did not happen in more than a pass tells it."""
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.line(60, "Propolis zone is gone, marking VMM as failed", "W", **log.ids("web"))
+    log.publishes(60.5, "web", "Failed", 4)
+    again = {"a user starts it": 600, "Nexus does": 100, "no Nexus log": 600}.get(case)
+    if case == "a user starts it":
+        far.user(600, "web", "start")
+    if case == "Nexus does":
+        starts_saga(far, 99.9, "web/2", "AutoRestart")
+    if again is not None:
+        log.register(again + 0.2, "web/2", "web")
+        log.starts(again + 1, "web/2")
+    else:
+        far.line(100 if "soon" in case else 600, "activating", background_task="instance_watcher")
+    left = case in ("a user starts it", "nobody does")
+    imported, scenario = import_(tmp_path, log, *([] if case == "no Nexus log" else [far]))
+    assert scenario.load[0].create.auto_restart == ("never" if left else None)
+    assert ("failed, and Nexus did not start it again" in imported.text) is left
+    assert [load.action() for load in scenario.load[1:]] == ["start"] * (case == "a user starts it")
+    assert (imported.differences, imported.failed) == ((), ())

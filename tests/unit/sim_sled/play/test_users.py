@@ -56,3 +56,18 @@ def test_an_instance_is_meant_by_its_id():
     found = [asked(f"{{instance: '{digit}*'}}") for digit in "0123456789abcdef"]
     assert sorted(chain.from_iterable(found)) == ["db", "off", "web"]
     assert ["db", "off", "web"] not in found
+
+
+def test_an_instance_whose_user_wants_no_automatic_restart_stays_failed():
+    text = """
+version: 1
+fleet: {sleds: 2}
+load:
+- {at: 0s, create: {hostname: web, auto_restart: never}}
+- {at: 0s, create: {hostname: db, auto_restart: best_effort}}
+rules: [{name: fails, when: {state: running}, times: 2, do: [{delay: 10s}, {set_state: failed}]}]
+"""
+    scenario, problems = parse_scenario(text)
+    assert scenario is not None, problems.text()
+    restarted = [line.text for line in play(scenario, 1).lines if "auto-restart" in line.text]
+    assert restarted == ["db: auto-restart"]
