@@ -1,7 +1,7 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
 Read before: incident/archives.py, incident/reading.py, incident/clocks.py, incident/eras.py, incident/messages.py,
-incident/derive.py, incident/verify.py.
+incident/collecting.py, incident/derive.py, incident/verify.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import attrs
 from nexus_client.dropshot.text import counted
 from sim_sled.incident.archives import Shelf, Source, sources
 from sim_sled.incident.clocks import VALID_SINCE_US, Steady
+from sim_sled.incident.collecting import Collector
 from sim_sled.incident.derive import derive
 from sim_sled.incident.eras import Era
 from sim_sled.incident.lines import LogLine, Reading
 from sim_sled.incident.messages import facts_of
 from sim_sled.incident.reading import read_lines
 from sim_sled.incident.sheet import Draft
-from sim_sled.incident.timeline import Collector, Incident
+from sim_sled.incident.timeline import Incident
 from sim_sled.incident.verify import Difference, compare, replay
 from sim_sled.incident.writing import scenario_text, summary_text
 from sim_sled.language.check import parse_scenario

@@ -1,6 +1,6 @@
 """Long silences between incidents: a folder of logs may have several, and a replay need not wait for months.
 
-Read before: incident/facts.py. Read next: incident/derive.py, incident/timeline.py.
+Read before: incident/facts.py. Read next: incident/timeline.py, incident/collecting.py, incident/derive.py.
 """
 
 from __future__ import annotations

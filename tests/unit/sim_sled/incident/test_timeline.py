@@ -1,9 +1,9 @@
 """Facts of several files on one clock: whose word counts, and by what clocks are set right (LG 0, 5)."""
 
-from sim_sled.incident.clocks import Proof
+from sim_sled.incident.clocks import Proof, Skew
+from sim_sled.incident.collecting import Collector
 from sim_sled.incident.facts import Observed, Published, Received
 from sim_sled.incident.lines import LogLine, Where
-from sim_sled.incident.timeline import Collector, Skew
 
 S = 1_000_000
 TODAY = 1_790_000_000 * S
