@@ -7,6 +7,7 @@ COPY nexus_client nexus_client
 COPY propolis_stub propolis_stub
 COPY sim_sled sim_sled
 COPY scenarios scenarios
+COPY docs docs
 RUN ["python3", "-m", "venv", "/opt/sim-sled"]
 RUN ["/opt/sim-sled/bin/python", "-m", "pip", "install", "--no-cache-dir", "--quiet", "-c", "constraints.txt", ".[fast]"]
 # what runs installs nothing

@@ -46,7 +46,7 @@ class Trouble(Enum):
     ANSWERED = "answered"  # something answered, though not what was hoped for
     HUNG = "hung"  # taken, and never answered
     UNREACHED = "unreached"  # nothing took the connection
-    HELD = "held"  # not even tried: nothing takes connections at all, and one probe at a time finds out when
+    HELD = "held"  # not even tried: nothing takes connections at all, and one probe a second finds out when
 
 
 @attrs.frozen

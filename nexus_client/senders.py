@@ -8,8 +8,9 @@ Three rules keep a report from waiting for another VMM's (issue: 1,000 hanging V
 
 * What has not been answered within `SLOW_AFTER_S` gives its place to others, and goes on waiting for its answer.
 * A VMM whose last attempt hung is a suspect: suspects have a lane and at most half of all places.
-* If every place is taken, the oldest that is no suspect's is given up once it is `GIVE_UP_S` old, and told as hung.
-  Suspects keep the whole time, so a Nexus that is merely slow gets its answers through.
+* If every place is taken, the oldest that is no suspect's is given up once it is `GIVE_UP_S` old, and told as hung,
+  or as unreached if nothing has taken its connection. Suspects keep the whole time, so a Nexus that is merely slow
+  gets its answers through.
 
 The breaker: while nothing takes connections at all, one probe goes out per `PROBE_S`, and everybody else is told
 `HELD` without a connect. Their clocks in the outbox run on as if they had been refused. It opens only when refusals
@@ -120,7 +121,6 @@ class Senders(Generic[S]):
         self._refused = 0  # in this period
         self._period_began = 0.0
         self._probe_at = 0.0
-        self._probe: _Flight[S] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -138,7 +138,7 @@ class Senders(Generic[S]):
 
     def send(self, send: S) -> None:
         """Take one. Needs a running loop."""
-        if self._open and not self._may_probe():
+        if self._open and not self._probes():
             if not self._held:
                 asyncio.get_running_loop().call_soon(self._tell_held)
             self._held.append(send)
@@ -202,15 +202,14 @@ class Senders(Generic[S]):
         if oldest_slow is None or now - oldest_slow.began < GIVE_UP_S:
             return False
         assert oldest_slow.call is not None, "in flight"
+        taken = oldest_slow.call.connection is not None
         oldest_slow.call.cancel()
-        why = f"no answer within {now - oldest_slow.began:.1f} s, and others wait"
-        self._landed(oldest_slow, Transient(why, Trouble.HUNG), pump=False)
-        return True
+        why = f"no {'answer' if taken else 'connection'} within {now - oldest_slow.began:.1f} s, and others wait"
+        self._landed(oldest_slow, Transient(why, Trouble.HUNG if taken else Trouble.UNREACHED), pump=False)
+        return bool(self._fresh)  # else the breaker has opened, and they are told so
 
     def _start(self, send: S, now: float, *, suspect: bool) -> None:
         flight = _Flight(send, now, suspect=suspect)
-        if self._open and self._probe is None:
-            self._probe = flight
         (self._of_suspects if suspect else self._quick)[flight] = None
         try:
             flight.call = self._client.start_put(
@@ -228,7 +227,7 @@ class Senders(Generic[S]):
                 break
         trouble = outcome.trouble if isinstance(outcome, Transient) else None
         self._remember(flight.send.propolis_id.int, hung=trouble is Trouble.HUNG)
-        self._judge(flight, unreached=trouble is Trouble.UNREACHED)
+        self._judge(unreached=trouble is Trouble.UNREACHED)
         self._reply(flight.send, outcome)
         if pump and (self._fresh or self._suspicious):
             self._pump()
@@ -249,21 +248,21 @@ class Senders(Generic[S]):
 
     # --- the breaker ---------------------------------------------------------------------------------------------
 
-    def _may_probe(self) -> bool:
-        return self._probe is None and asyncio.get_running_loop().time() >= self._probe_at
+    def _probes(self) -> bool:
+        """Whether this one goes out: also if another probe still waits for a connection, as it may for long."""
+        now = asyncio.get_running_loop().time()
+        if now < self._probe_at:
+            return False
+        self._probe_at = now + PROBE_S
+        return True
 
-    def _judge(self, flight: _Flight[S], *, unreached: bool) -> None:
-        probed = flight is self._probe
-        if probed:
-            self._probe = None
+    def _judge(self, *, unreached: bool) -> None:
         if not unreached:
             self._close_breaker()
             return
-        now = asyncio.get_running_loop().time()
         if self._open:
-            if probed:
-                self._probe_at = now + PROBE_S
             return
+        now = asyncio.get_running_loop().time()
         if now - self._period_began > PROBE_S:
             self._period_began = now
             self._refused = 0
@@ -282,7 +281,6 @@ class Senders(Generic[S]):
 
     def _close_breaker(self) -> None:
         self._refused = 0
-        self._probe = None
         if self._open:
             self._open = False
             self._on_outage(False)
@@ -293,5 +291,5 @@ class Senders(Generic[S]):
             self._reply(send, _HELD)
 
 
-_HELD: Final = Transient("nothing takes connections at Nexus's address; one probe at a time asks", Trouble.HELD)
+_HELD: Final = Transient("nothing takes connections at Nexus's address; one probe a second asks", Trouble.HELD)
 _MISSING: Final = object()

@@ -17,9 +17,9 @@ from nexus_client.dropshot.command_line import (
     App,
     OneOf,
     Version,
-    manual,
     typed,
 )
+from nexus_client.dropshot.command_line import manual as text_of
 from propolis_stub import diagram as drawing
 from propolis_stub.pace_option import Pace
 
@@ -51,15 +51,15 @@ def diagram(
     try:
         changed = drawing.write(write)
     except (OSError, ValueError) as problem:
-        typer.echo(f"{write}: {problem}", err=True)
+        typer.echo(f"propolis-stub: {write}: {problem}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
 
 
 @app.command()
-def docs() -> None:
+def manual() -> None:
     """Print every command with all its options, and the exit codes, as Markdown."""
-    typer.echo(manual(app, "propolis-stub"), nl=False)
+    typer.echo(text_of(app, "propolis-stub"), nl=False)
 
 
 @app.command()
@@ -112,5 +112,5 @@ def _json(bound: dict[str, str | None]) -> None:
 
 
 def _give_up(why: str, code: int) -> NoReturn:
-    typer.echo(why, err=True)
+    typer.echo(f"propolis-stub: {why}", err=True)
     raise typer.Exit(code)

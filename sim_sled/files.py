@@ -44,3 +44,20 @@ def why_unwritable(path: Path | None) -> str | None:
     except (OSError, ValueError) as error:  # what no file can be called
         why = getattr(error, "strerror", None) or str(error)
     return f"cannot write {path}: {why}"
+
+
+def why_no_folder(path: Path) -> str | None:
+    """The same of a folder that shall have something new in it, and is made if it is not there."""
+    there = path
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir():
+            why = f"{there} is no folder"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            why = "permission denied"
+        else:
+            return None
+    except (OSError, ValueError) as error:  # what nothing can be called
+        why = getattr(error, "strerror", None) or str(error)
+    return f"cannot write {path}: {why}"

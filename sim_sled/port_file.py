@@ -19,8 +19,8 @@ from nexus_client.dropshot import foreign
 from nexus_client.dropshot.port_file import may_be_replaced, told_in
 from sim_sled.language.files import TooLong, read_bounded
 
-BYTES_MAX: Final = 4 * 2**20
-"""Of a fleet: 10,000 sleds with 100 bytes each are one."""
+BYTES_MAX: Final = 64 * 2**20
+"""Of the largest fleet: 20,000 sleds of a rack with a long name have 5 MB, with the servers beside each some 20."""
 
 
 def prepare(path: Path) -> None:

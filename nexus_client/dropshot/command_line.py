@@ -16,6 +16,7 @@ import errno
 import inspect
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -50,7 +51,7 @@ EXIT_CODES: Final = {
     ending.READER_GONE: "the reader of the output has gone, as `head` does once it has enough; nothing is said",
     ending.TERMINATED: "SIGTERM, but for servers: once they begin to serve, it ends them in order with 0",
 }
-"""Of every program and command; `docs` and docs/commands.md print them. Nothing else says which number means what."""
+"""Of every program and command; `manual` and docs/commands.md have them. Nothing else says what a number means."""
 
 CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""
@@ -60,7 +61,7 @@ ENDS: Final = (typer.Exit, TyperException, SystemExit)
 
 SECONDS_MAX: Final = 1e9
 """Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
-SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80}
+SETTINGS: Final = {"max_content_width": 80, "terminal_width": 80, "help_option_names": ["--help", "-h"]}
 """The same on a terminal and in a pipe."""
 
 
@@ -235,16 +236,23 @@ class Plain:
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
+        described = param.type_descriptor
+        if described.annotation is float and param.metavar in (None, _KINDS["float"]):
+            value = _seconds(value)
         try:
-            described = param.type_descriptor
             if not several:
                 return _plain(value, described.annotation, described.parameter_info)
             (kind,) = get_args(described.annotation)
             return [_plain(each, kind, described.parameter_info) for each in value]
         except _NotPlain:
-            if (text := _no_uuid(value, param.type_descriptor.annotation)) is not None:
-                raise typer.BadParameter(f"{text!r} is not a UUID", ctx, param) from None
-            return type(self._parameter).get_runtime_param(self._parameter).coerce(value, param=param, ctx=ctx)
+            if (why := _no_uuid(value, described.annotation)) is not None:
+                raise typer.BadParameter(why, ctx, param) from None
+            by_typer = type(self._parameter).get_runtime_param(self._parameter)
+            try:
+                return by_typer.coerce(value, param=param, ctx=ctx)
+            except typer.BadParameter as bad:
+                why = _no_number(value, described, param.metavar) or bad.message.removeprefix("Value error, ")
+                raise typer.BadParameter(why, ctx, param) from None
 
 
 def _read_plainly(parameters: list[Any]) -> list[Any]:
@@ -253,15 +261,51 @@ def _read_plainly(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(value: Any) -> Any:
+    """Of an option that is seconds: `2m` and `1m30s` are, too; what looks otherwise stays as it is."""
+    if not isinstance(value, str) or not re.fullmatch(f"({_PART.pattern})+", value, re.ASCII):
+        return value
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+
+
+def _no_number(value: Any, described: Any, metavar: str | None) -> str | None:
+    """Why what was given for a number is none, or is too small or too large, as a person would say it."""
+    kind, about = described.annotation, described.parameter_info
+    if kind not in (int, float) or about.parser is not None or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = kind(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not -math.inf < number < math.inf:
+        shown = repr(str(value)[:40])
+        if kind is int:
+            return f"{shown} is not a whole number"
+        return f"{shown} is not a number" + ("; write 30, 30s or 2m" if metavar in (None, _KINDS["float"]) else "")
+    if about.min is not None and number < about.min:
+        return f"{_figure(number)} is less than {_figure(about.min)}"
+    if about.max is not None and number > about.max:
+        return f"{_figure(number)} is more than {_figure(about.max)}"
+    return None
+
+
+def _figure(number: float) -> str:
+    return f"{number:.0f}" if isinstance(number, float) and number.is_integer() else str(number)
+
+
 def _no_uuid(value: Any, kind: Any) -> str | None:
-    """What was given for a UUID and is none: pydantic would speak of input, and of a character and its place."""
+    """Why what was given for a UUID is none: pydantic would speak of input, and of a character and its place."""
     if UUID not in (kind, *get_args(kind)):
         return None
     for text in value if isinstance(value, list | tuple) else (value,):
         try:
             UUID(str(text))
         except ValueError:
-            return str(text)
+            return f"{str(text)!r} is not a UUID"
     return None
 
 
@@ -383,6 +427,8 @@ def _arguments(command: TyperCommand) -> Iterator[Any]:
     return (each for each in command.params if each.param_type_name == "argument")
 
 
+_ENDLESS: Final = 10**7
+"""Whoever needs so many knows it."""
 _KINDS: Final = {"int": "N", "float": "SECONDS", "str": "TEXT", "path": "PATH", "Path": "PATH", "UUID": "UUID"}
 
 
@@ -396,6 +442,21 @@ def _in_plain_words(ctx: Any, parameters: list[Any]) -> None:
         elif each.metavar is None and not each.is_flag:
             kind = each.display_type_rich(ctx=ctx).strip("<>").removesuffix(" range")
             each.metavar = _KINDS.get(kind.removeprefix("list[").removesuffix("]"))
+        each._get_number_range_help_str = partial(_bounds, each.min, each.max)  # noqa: SLF001 -- it has no other way
+        each._get_default_string = partial(_default, each._get_default_string)  # noqa: SLF001 -- the same
+
+
+def _bounds(least: float | None, most: float | None) -> str | None:
+    """Of a number, as scenarios write ranges; without a bound that only keeps figures from overflowing."""
+    if most is not None and most < _ENDLESS:
+        return f"{_figure(least or 0)}..{_figure(most)}"
+    return f"at least {_figure(least)}" if least else None
+
+
+def _default(shown: Callable[..., str], **given: Any) -> str:
+    """Nothing of what is off unless it is asked for."""
+    value = given["default_value"]
+    return "" if value is False else _figure(value) if isinstance(value, float) else shown(**given)
 
 
 def _piece(argument: Any) -> str:

@@ -3,7 +3,7 @@
 Each is a function whose first parameter is the daemon (`to: Found`); `_asks` gives it the options by which a person
 says which one: `--at`, `--rack`, `--port-file`, `--token`. They are the same everywhere.
 
-Read before: cli/control_client.py. Read next: cli/racks.py.
+Read before: cli/control_client.py. Read next: cli/bench.py, cli/racks.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.bearer import BadToken, token_from
 from nexus_client.dropshot.command_line import App, Needs, OneOf, Together, taking, typed
 from nexus_client.dropshot.text import counted, peer_address
 from sim_sled.cli.surface import fail
@@ -37,6 +38,13 @@ def _name(text: str) -> str:
     if not text.strip():
         raise typer.BadParameter("an empty text is nobody's name")
     return text
+
+
+def _token(text: str | None) -> str | None:
+    try:
+        return token_from(text, None)
+    except BadToken as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 At = Annotated[
@@ -59,9 +67,16 @@ Rack = Annotated[
 FromPortFile = Annotated[
     Path | None, typer.Option("--port-file", metavar="FILE", help="take the address from a port file")
 ]
+
 Token = Annotated[
     str | None,
-    typer.Option("--token", metavar="TEXT", envvar="SIM_SLED_TOKEN", help="that it was started with, if it was"),
+    typer.Option(
+        "--token",
+        metavar="TEXT",
+        envvar="SIM_SLED_TOKEN",
+        callback=_token,
+        help="that it was started with, if it was",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Vmm = Annotated[

@@ -4,7 +4,7 @@ Users make so many VMs per sled, all at once; when all run they stop them all. E
 model's calls to the sleds, the sleds' reports to Nexus. With `--nexus` and `--users` the model is a process of its
 own, or whatever has its control API; without, it is in this process, whose memory counts it.
 
-Read before: cli/load.py.
+Read before: cli/asking.py, cli/load.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from nexus_client.dropshot.command_line import CLOSED_ADDRESS, FAILED, GOOD, UNREACHABLE, Needs, typed
+from sim_sled.cli.asking import Token
 from sim_sled.cli.sled_options import read_peer
 from sim_sled.cli.surface import fail
 
@@ -68,7 +69,7 @@ def bench(
             metavar="ADDR", callback=read_peer, help="with --nexus: where users create VMs (a model's control API)"
         ),
     ] = None,
-    token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="of --users")] = None,
+    token: Token = None,
     min_transitions: Annotated[
         float, typer.Option(min=0, metavar="N", help="least changes of state per second of processor time")
     ] = TRANSITIONS_MIN,

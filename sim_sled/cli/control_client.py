@@ -26,6 +26,7 @@ from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
+from sim_sled import port_file as port_files
 from sim_sled.cli.surface import fitted, say
 from sim_sled.daemon import racks
 from sim_sled.daemon.control_answers import (
@@ -47,8 +48,6 @@ from sim_sled.language.files import TooLong, read_bounded, read_stdin
 TIMEOUT_S: Final = 10.0
 """The control API answers at once or not at all."""
 
-PORT_FILE_MAX: Final = 4 * 2**20
-"""Bytes of a port file; a thousand sleds have a tenth of it."""
 SCALE_S: Final = 60.0
 """Sleds that join are registered with Nexus before the answer comes."""
 MOVE_S: Final = 90.0
@@ -96,7 +95,7 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         return at
     if port_file is not None:
         try:
-            found = foreign.loads(read_bounded(port_file, PORT_FILE_MAX, regular=True))["control"]
+            found = foreign.loads(read_bounded(port_file, port_files.BYTES_MAX, regular=True))["control"]
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
@@ -153,6 +152,18 @@ def show(names: Sequence[str], rows: list[list[str]], table: Callable[[list[list
         Console().print(table(rows))
     else:
         sys.stdout.write("".join("\t".join(cells) + "\n" for cells in [list(names), *rows]))
+
+
+def table(names: Sequence[str]) -> Callable[[list[list[str]]], Table]:
+    """For `show`: columns as far apart as those of `ps`, the first one whole."""
+
+    def drawn(rows: list[list[str]]) -> Table:
+        made = Table(Column(names[0], no_wrap=True), *names[1:], box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+        for row in rows:
+            made.add_row(*row)
+        return made
+
+    return drawn
 
 
 _PS: Final = ("VMM", "host name", "state", "sled", "since", "asked", "rule", "acked", "unacked", "starts", "id")
@@ -346,13 +357,10 @@ def rules(address: str, token: str | None, as_json: bool) -> int:
     names = ("rule", "at", "matched", "fired")
     cells = [[shown(each["name"]), shown(each["at"]), str(each["matched"]), str(each["fired"])] for each in rows]
 
-    def table(cells: list[list[str]]) -> Table:
-        drawn = Table(Column(names[0], no_wrap=True), *names[1:], box=None)
-        for row in cells:
-            drawn.add_row(*row)
-        return drawn
-
-    show(names, cells, table)
+    if not rows and sys.stdout.isatty():
+        sys.stdout.write("no rules (sim-sled inject VMM FAULT makes one; up --scenario NAME brings some)\n")
+        return GOOD
+    show(names, cells, table(names))
     return GOOD
 
 
@@ -426,7 +434,7 @@ def move(address: str, token: str | None, path: str, wanted: dict[str, Any], as_
     if as_json:
         _print(answer)
     else:
-        sys.stdout.write("".join(f"{shown(line)}\n" for line in answer["says"]) + _time_told(answer))
+        sys.stdout.write(fitted("".join(f"{shown(line)}\n" for line in answer["says"])) + _time_told(answer))
     return GOOD if answer["met"] else FAILED
 
 
@@ -469,6 +477,10 @@ def _get(
     return cast(T, answer)
 
 
+_OF_OTHERS: Final = ("Not Found", 'missing expected header "api-version"')
+"""What a model of Nexus says of our paths, and what a sled does: they listen beside a control API."""
+
+
 def _open(address: str, path: str, token: str | None, body: bytes | None, timeout_s: float | None) -> Any:
     headers = {"content-type": "application/json"}
     if token is not None:
@@ -482,7 +494,11 @@ def _open(address: str, path: str, token: str | None, body: bytes | None, timeou
             try:
                 message = foreign.load(error)["message"]
             except (ValueError, KeyError, TypeError):
-                message = error.reason
+                message = ""
+        if not message or message in _OF_OTHERS:
+            other = f"{error.code} {message or error.reason}"
+            told = f"no control API at {address}, but somebody else: {other} (a rack's: sim-sled port control)"
+            raise AskError(told, UNREACHABLE) from None
         # 503 is "not yet", which `ready` waits for; what the daemon refuses is what the person asked for
         raise AskError(str(message), BAD_INPUT if 400 <= error.code < 500 else FAILED) from None
     except (OSError, ValueError) as error:

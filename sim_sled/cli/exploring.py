@@ -18,15 +18,16 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, UNREACHABLE
+from nexus_client.dropshot.streams import CannotWrite
 from nexus_client.dropshot.text import counted
-from sim_sled.campaign.explore import Explored, explore, place_of
+from sim_sled.campaign.explore import Explored, Group, explore, place_of
 from sim_sled.campaign.groups import GROUPS_MAX, Kept, again, can_shrink, keep_group
 from sim_sled.campaign.guide import Guide, Guided, OneByOne, Swarm
 from sim_sled.campaign.job import Job
 from sim_sled.campaign.places import NobodyPlays, Place
 from sim_sled.campaign.sheet import BadSheet, Sheet, head_of
 from sim_sled.cli.scenario_commands import Outcome, bad_hazard, bad_variant, complaint, crowded, unwritable
-from sim_sled.files import write_text
+from sim_sled.files import why_no_folder, write_text
 from sim_sled.machine import assertions
 from sim_sled.play import library
 from sim_sled.play.run import How
@@ -65,9 +66,7 @@ def explore_file(
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Explored | None, Outcome]:
     """Plays a campaign and tells it. `say` is told sentences on the way, e.g. of a worker that is refused."""
-    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
-    written = {"--out": options.out, "--junit": options.junit}
-    bad = bad or unwritable((*written.values(), options.results)) or crowded(written, as_json=options.as_json)
+    bad = _bad(options)
     if bad is not None:
         return None, bad
     [one, *_], problems = library.load([path], options.files_from)
@@ -112,19 +111,44 @@ def explore_file(
         return None, complaint(str(error))
     except NobodyPlays as error:
         hint = f"; --resume goes on with {options.results}" if options.results is not None else ""
-        return None, complaint(f"{error} (after {counted(explored.runs, 'run')}{hint})", UNREACHABLE)
-    kept = _keep(job, explored, options, say)
-    if options.out is not None:
-        write_text(options.out, "".join(f"{seed}\n" for group in explored.groups.values() for seed in group.seeds))
-    if options.junit is not None:
-        write_text(options.junit, junit(job, explored))
-    code = FAILED if explored.failed else GOOD
+        return None, complaint(f"{error}{_until_then(explored, hint)}", UNREACHABLE)
+    except CannotWrite as error:
+        return None, complaint(f"{error}{_until_then(explored)}")
+    return explored, _told(job, explored, options, say)
+
+
+def _written(options: ExploreOptions) -> dict[str, Path | None]:
+    return {"--out": options.out, "--junit": options.junit}
+
+
+def _bad(options: ExploreOptions) -> Outcome | None:
+    """What is wrong with the options, as far as it can be seen before anything is played."""
+    written = _written(options)
+    bad = bad_variant(options.variant, options.sled_variant) or bad_hazard(options.hazard)
+    bad = bad or unwritable((*written.values(), options.results)) or crowded(written, as_json=options.as_json)
+    why = None if options.found is None else why_no_folder(options.found)
+    return bad or (None if why is None else complaint(why))
+
+
+def _told(job: Job, explored: Explored, options: ExploreOptions, say: Callable[[str], None]) -> Outcome:
+    """What a campaign has found is kept and told."""
+    code, wrong = FAILED if explored.failed else GOOD, ""
+    kept: list[Kept] = []
+    try:
+        _keep(job, explored, options, say, kept)
+        if options.out is not None:
+            seeds = (f"{seed}\n" for group in explored.groups.values() for seed in group.seeds)
+            write_text(options.out, "".join(seeds))
+        if options.junit is not None:
+            write_text(options.junit, junit(job, explored))
+    except CannotWrite as error:  # what it has found is told all the same: it may have been a night's work
+        code, wrong = BAD_INPUT, f"sim-sled: {error}\n"
     if options.as_json:
-        return explored, Outcome(json.dumps(plain(job, explored, kept), indent=1) + "\n", code)
+        return Outcome(json.dumps(plain(job, explored, kept), indent=1) + "\n", code, wrong)
     text = text_of(job, explored, kept, _ended(explored, options))
-    if Path("-") in written.values():  # stdout is for whatever reads that
-        return explored, Outcome("", code, text)
-    return explored, Outcome(text, code)
+    if Path("-") in _written(options).values():  # stdout is for whatever reads that
+        return Outcome("", code, text + wrong)
+    return Outcome(text, code, wrong)
 
 
 def _ended(explored: Explored, options: ExploreOptions) -> str:
@@ -151,15 +175,16 @@ def _sheet(job: Job, order: str, options: ExploreOptions, stack: ExitStack) -> S
     return sheet
 
 
-def _keep(job: Job, explored: Explored, options: ExploreOptions, say: Callable[[str], None]) -> Sequence[Kept]:
+def _keep(
+    job: Job, explored: Explored, options: ExploreOptions, say: Callable[[str], None], kept: list[Kept]
+) -> None:
+    """Adds to `kept` each group that has its folder. Raises `CannotWrite`."""
     if not (options.shrink or options.found):
-        return ()
+        return
     into = options.found or Path(f"{job.scenario.name}.found")
-    kept = []
     for group in list(explored.groups.values())[:GROUPS_MAX]:
         say(f"{group.what}: {'reducing' if options.shrink else 'writing'} seed {group.seeds[0]}")
         kept.append(keep_group(job, group, into, jobs=options.jobs, shrinks=options.shrink))
-    return kept
 
 
 def figures(explored: Explored) -> str:
@@ -173,10 +198,26 @@ def figures(explored: Explored) -> str:
     return text
 
 
+def so_far(explored: Explored) -> str:
+    """Of a campaign that does not come to its end: its figures, and a line for each group."""
+    lines = [figures(explored)]
+    lines += [f"  {_seeds_of(group)}: {group.what}" for group in explored.groups.values()]
+    return "\n".join(lines)
+
+
+def _until_then(explored: Explored, hint: str = "") -> str:
+    return f"{hint}; until then {so_far(explored)}" if explored.runs else ""
+
+
+def _seeds_of(group: Group) -> str:
+    return f"seed {group.seeds[0]}" + ("" if group.count == 1 else f", and {group.count - 1:,} more")
+
+
 def brief(explored: Explored, rate: float) -> str:
     """As `figures`, for a bar: with the bar and the time left it fits into 80 columns. `rate`: seeds per second."""
     hours = explored.virtual_us / HOUR_US
-    text = f"{explored.runs} runs, {rate:.0f}/s, {hours:.{0 if hours >= 100 else 1}f} h, {explored.failed} failed"
+    shown = f"{hours:.{0 if hours >= 100 else 1}f} h"
+    text = f"{explored.runs} run{'s' * (explored.runs != 1)}, {rate:.0f}/s, {shown}, {explored.failed} failed"
     if len(explored.groups) > 1:
         text += f" in {len(explored.groups)}"
     return text + (f", {explored.covered} tuples" if explored.covered else "")
@@ -191,8 +232,7 @@ def text_of(job: Job, explored: Explored, kept: Sequence[Kept], ended: str = "")
     folders = {one.group.what: one for one in kept}
     for group in explored.groups.values():
         first = group.seeds[0]
-        times = "" if group.count == 1 else f", and {group.count - 1} more"
-        lines.append(f"  seed {first}{times}: {group.what}")
+        lines.append(f"  {_seeds_of(group)}: {group.what}")
         lines.append(f"    {group.text}")
         lines.append(f"    again: {again(job, first)}")
         one = folders.get(group.what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,10 @@ _BAR_FROM: Final = 20_000_000
 def import_command(
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="Bunyan logs, looker output, gzip, zip, tar (bundles), folders, or -"),
+        typer.Argument(
+            metavar="LOG...",
+            help="Bunyan logs, as written or as printed (looker, bunyan), gzip, zip, tar (bundles), folders, or -",
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="write the scenario here instead of stdout")] = None,
     name: Annotated[str | None, typer.Option(help="name of the scenario; the first file's if missing")] = None,
@@ -65,6 +69,8 @@ def import_command(
     if verify and not found.differences:
         told = "verified: the replay takes every VMM through the states of the logs, in their order\n"
         sys.stderr.write(fitted(told, sys.stderr))
+    if out is not None:
+        sys.stderr.write(f"wrote {out}; to play it: sim-sled run {shlex.quote(str(out))}\n")
     raise typer.Exit(FAILED if verify and found.differences else GOOD)
 
 

@@ -5,7 +5,7 @@ Read before: cli/serve.py.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -25,7 +25,7 @@ _HEADINGS: Final = {
     ),
     "Scenarios": ("scenario", "check", "run", "explain", "explore", "shrink", "replay", "tape", "import"),
     "Servers, and what they serve": ("serve", "nexus", "handoff", "api", "bench"),
-    "This program": ("docs", "version"),
+    "This program": ("docs", "manual", "version"),
 }  # fmt: skip
 
 app = App(
@@ -71,9 +71,29 @@ def version() -> None:
     typer.echo(installed())
 
 
-@app.command()
-def docs() -> None:
-    """Print every command with all its options, and the exit codes, as Markdown."""
-    from nexus_client.dropshot.command_line import manual
+def in_docs(incomplete: str) -> list[str]:
+    """Names of pages for the shell's completion."""
+    from sim_sled.cli.docs import files
 
-    typer.echo(manual(app, "sim-sled"), nl=False)
+    return [page for page in files() if page.startswith(incomplete)]
+
+
+@app.command()
+def docs(
+    page: Annotated[
+        str | None, typer.Argument(help="as the list has it, e.g. daemon", autocompletion=in_docs)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the pages of the documentation, or read one of them; README is where to begin."""
+    from sim_sled.cli.docs import print_docs
+
+    print_docs(page, as_json=json)
+
+
+@app.command()
+def manual() -> None:
+    """Print every command with all its options, and the exit codes, as Markdown."""
+    from nexus_client.dropshot.command_line import manual as text_of
+
+    typer.echo(text_of(app, "sim-sled"), nl=False)

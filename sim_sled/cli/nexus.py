@@ -100,10 +100,18 @@ def nexus(
     sled_timeout: Annotated[
         float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds for each call to a sled")
     ] = 60.0,
-    watcher_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 30.0,
-    updater_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 30.0,
-    reaper_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 60.0,
-    reincarnation_period: Annotated[float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds")] = 60.0,
+    watcher_period: Annotated[
+        float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds between two looks at the VMMs on sleds")
+    ] = 30.0,
+    updater_period: Annotated[
+        float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds between two looks for instances to update")
+    ] = 30.0,
+    reaper_period: Annotated[
+        float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds between two looks for VMMs that are over")
+    ] = 60.0,
+    reincarnation_period: Annotated[
+        float, typer.Option(min=0.1, max=SECONDS_MAX, help="seconds between two looks for instances to restart")
+    ] = 60.0,
     cooldown: Annotated[
         float, typer.Option(min=0, max=SECONDS_MAX, help="seconds between two automatic restarts")
     ] = 300.0,

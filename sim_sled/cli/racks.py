@@ -22,7 +22,6 @@ import typer
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.command_line import OneOf, typed
-from nexus_client.dropshot.text import counted
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.surface import fail, fitted, say
 
@@ -153,7 +152,8 @@ def _last_words(name: str) -> Iterator[None]:
         yield
         if log is not None:
             said = log.read()
-            sys.stderr.write("".join(line for line in said.splitlines(keepends=True) if not _is_logged(line)))
+            told = "".join(line for line in said.splitlines(keepends=True) if not _is_logged(line))
+            sys.stderr.write(fitted(told, sys.stderr))
     known.log_of(name).unlink(missing_ok=True)
 
 
@@ -165,12 +165,14 @@ def racks(json_: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     if json_:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
-    if not found and sys.stdout.isatty():  # in a pipe nothing is nothing
+    if not found and sys.stdout.isatty():
         sys.stdout.write("no rack runs (sim-sled up starts one)\n")
-    for name, each in found.items():
-        sys.stdout.write(
-            f"{name}  {counted(len(each['sleds']), 'sled')}  control {each['control']}  process {each['pid']}\n"
-        )
+        return
+    from sim_sled.cli.control_client import show, table
+
+    names = ("rack", "sleds", "control", "process")
+    rows = [[name, str(len(each["sleds"])), each["control"], str(each["pid"])] for name, each in found.items()]
+    show(names, rows, table(names))
 
 
 @typed(OneOf(("--port-file", "--rack"), "are two ways to say which daemon; give one"))
@@ -206,12 +208,14 @@ def port(
     if field is None:
         sys.stdout.write("".join(f"{name}\n" for name in _fields(value)))
         return
+    told = value
     for part in field.split("."):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (KeyError, ValueError, IndexError, TypeError):
-            there = ", ".join(value) if isinstance(value, dict) else f"0..{len(value) - 1}" if value else "nothing"
-            fail(f"{field!r}: there is no {part!r}; there is: {there}")
+            from sim_sled.language.words import hint
+
+            fail(f"there is no {field!r}{hint(field, _fields(told)) or ' (sim-sled port lists what there is)'}")
     sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\n")
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD
+from nexus_client.dropshot.text import counted
 from sim_sled.cli.surface import fail, say
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _open_told(found: Opened) -> str:
     if untold > 0:
         said.append(f"and {untold:,} departures more (--json has them)")
     other = {vmm: ends for vmm, ends in found.ends.items() if ends[0] != ends[1]}
-    said.append(f"{len(found.ends):,} VMMs, {len(other):,} of which end otherwise")
+    said.append(f"{counted(len(found.ends), 'VMM')}, {len(other):,} of which end otherwise")
     for vmm, (old, new) in list(other.items())[:_DEPARTURES_TOLD]:
         said.append(f"  {vmm}  recorded {old}, here {new}")
     if found.wished:
@@ -227,6 +228,7 @@ def tape(
             out.write_text(text, encoding="utf-8")
         except OSError as error:
             fail(f"cannot write {out}: {error.strerror}")
+        say(f"wrote {out}: {counted(len(made.rows) - 1, 'request')} to sled {made.rows[0]['sled']['id']}")
     for said in (*recording.notes, *(f"left out: {each}" for each in made.left_out)):
         say(said)
 

@@ -51,15 +51,24 @@ FileOrTrace = Annotated[
     typer.Argument(help="a file, a name of the library, - for stdin, or a trace of `run`", autocompletion=in_library),
 ]
 Seed = Annotated[int | None, typer.Option(help="wins over the scenario's", min=0, max=2**64 - 1)]
-Variant = Annotated[str | None, typer.Option(help="a deliberately wrong Nexus, to test the scenario")]
-SledVariant = Annotated[str | None, typer.Option(help="deliberately wrong sleds, to test the scenario")]
+Variant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="a deliberately wrong Nexus, to test the scenario (sim-sled docs nexus-model)"),
+]
+SledVariant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="deliberately wrong sleds, to test the scenario (sim-sled docs properties)"),
+]
 FilesFrom = Annotated[
     list[Path] | None,
     typer.Option(help="a further folder for `include` and `file(...)`; else only the scenario's own, and below"),
 ]
 Hazard = Annotated[
     str | None,
-    typer.Option(help="a known wrong of Nexus or the agent is on, all others are off (docs/nexus-model.md)"),
+    typer.Option(
+        metavar="NAME",
+        help="a known wrong of Nexus or the agent is on, all others are off (sim-sled docs nexus-model)",
+    ),
 ]
 Swarm = Annotated[bool, typer.Option("--swarm", help="the seed draws rules, latencies, sizes and faults, too")]
 Jobs = Annotated[int, typer.Option(help="processes", min=1, max=256)]
@@ -134,7 +143,7 @@ def run(
         swarm=swarm,
         jobs=jobs,
         pace=pace,
-        until_us=_duration(until),
+        until_us=_duration("--until", until),
         require_fired=require_fired,
         strict=strict,
         as_json=json,
@@ -253,9 +262,9 @@ def explain(
         files_from=tuple(files_from or ()),
     )
     if vmm is None:
-        _say(rules_in_run(file, _duration(at), options), sentences=True)
+        _say(rules_in_run(file, _duration("--at", at), options), sentences=True)
     else:
-        _say(why_in_run(file, vmm, _duration(at), options), sentences=True)
+        _say(why_in_run(file, vmm, _duration("--at", at), options), sentences=True)
 
 
 @typed(
@@ -441,11 +450,11 @@ def _say(outcome: Any, *, sentences: bool = False) -> None:
     raise typer.Exit(outcome.code)
 
 
-def _duration(text: str | None) -> int | None:
+def _duration(option: str, text: str | None) -> int | None:
     try:
         return None if text is None else parse_duration(text)
     except BadValue as error:
-        fail(error.text)
+        fail(f"{option}: {error.text}")
 
 
 def _sequence(text: str | None) -> tuple[str, Path] | None:
@@ -516,13 +525,13 @@ def _counting(total: int | None, noun: str) -> Iterator[_Count]:
 @contextmanager
 def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
     """As `_counting`, with the figures of a campaign; and sentences on the way, above the bar."""
-    from sim_sled.cli.exploring import brief, figures
+    from sim_sled.cli.exploring import brief, so_far
 
     latest: Any = None
     started = time.monotonic()  # noqa: TID251 -- the shell may look at the clock
 
     def how_far() -> str:
-        return "0 runs" if latest is None else figures(latest)
+        return "0 runs" if latest is None else so_far(latest)
 
     def told(explored: Any) -> None:
         nonlocal latest
@@ -547,5 +556,5 @@ def _campaign(total: int) -> Iterator[tuple[Callable[[Any], None], Callable[[str
 
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=6), TimeRemainingColumn())
             bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-            task = bar.add_task("", total=total)
+            task = bar.add_task("0 runs", total=total)
         yield told, say

@@ -15,6 +15,7 @@ import typer
 from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, Idle, Needs, taking, typed
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import rss
+from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import parse_also, read_address, read_hardware, read_peer, read_sled_address
 from sim_sled.cli.surface import fail
 from sim_sled.files import why_unwritable
@@ -75,7 +76,10 @@ def serve(
     also: Annotated[
         list[str] | None, typer.Option(metavar="UUID=ADDR", help="one more sled in this process (repeatable)")
     ] = None,
-    scenario: Annotated[Path | None, typer.Option(help="rules from a scenario file; SIGHUP reads it again")] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Option(metavar="NAME|FILE", help="rules; SIGHUP reads them again", autocompletion=in_library),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
     junit: Annotated[
         Path | None, typer.Option(help="judge the scenario's expect: JUnit XML at the end, exit 1 if one failed")

@@ -349,8 +349,8 @@ What to do next:
   sim-sled up                  a rack of your own, with a page for the browser
   sim-sled ps, why NAME        what goes on, and why
   sim-sled scenario list       incidents to play: sim-sled run stuck-stop
-  sim-sled up --nexus ADDR     the same beside your Nexus (docs/beside-nexus.md)
-  README.md                    everything else
+  sim-sled up --nexus ADDR     beside your own Nexus (sim-sled docs beside-nexus)
+  sim-sled docs                everything else, page by page
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,12 @@ class Told(Struct, frozen=True):
     junit: Path | None
     watch: bool
 
+    @property
+    def path(self) -> Path:
+        from sim_sled.play import library
+
+        return Path(library.find(self.scenario)[0])
+
 
 def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLevel, record: Path | None) -> Any:
     """The same rack in several processes."""
@@ -209,10 +216,11 @@ async def _serve(
     from nexus_client.dropshot import ending
     from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
-    from sim_sled.daemon.serve import conclude
+    from sim_sled.daemon.serve import Asked, conclude
     from sim_sled.daemon.small_rack import NotSoMany, RackError
 
     stop = ending.asked()
+    again = None if told is None else Asked(told.path if told.watch else None)
     try:
         with known.claimed(rack.name) as file:
             try:
@@ -226,7 +234,8 @@ async def _serve(
             judging = _judging(rack, told, antithesis)
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    _follow(stack, rack, told)
+                    if again is not None and told is not None:
+                        again.follow(stack, _reading(rack, told.path))
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
                     # stdout is for whatever reads the verdict there
@@ -253,21 +262,15 @@ async def _serve(
         return ADDRESS_IN_USE
 
 
-def _follow(stack: contextlib.AsyncExitStack, rack: Any, told: Told | None) -> None:
-    """The rules of a rack are read again at SIGHUP, and when their file changes if it is watched."""
+def _reading(rack: Any, path: Path) -> Callable[[], None]:
+    """What reads the rules of a rack again."""
     from functools import partial
 
-    from sim_sled.daemon.serve import follow, reload_from
-    from sim_sled.play import library
+    from sim_sled.daemon.serve import reload_from
 
-    if told is None:
-        return
-    path = Path(library.find(told.scenario)[0])
     if rack.shared_out:
-        again = partial(rack.workers.read_again, path)
-    else:
-        again = partial(reload_from, rack.load, path, rack.daemon.played)
-    follow(stack, again, path if told.watch else None)
+        return partial(rack.workers.read_again, path)
+    return partial(reload_from, rack.load, path, rack.daemon.played)
 
 
 async def _ready(
@@ -361,6 +364,7 @@ def _banner(addresses: dict[str, Any]) -> str:
     lines.append(f"  page     http://{addresses['control']}/page")
     if "log" in addresses:
         lines.append(f"  log      {addresses['log']}")
+        lines.append(f"  end      sim-sled down {shlex.quote(addresses['name'])}")
     lines += [f"  {each['name']:8} http://{each['address']}  {each['sled_id']}" for each in addresses["sleds"][:16]]
     if len(addresses["sleds"]) > 16:
         lines.append(f"  ... and {len(addresses['sleds']) - 16} more (sim-sled racks --json)")

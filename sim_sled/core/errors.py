@@ -88,6 +88,13 @@ class Unavailable(SledError):
     """503 without a code: not now; the text is for the log. Nexus asks again for ever (SR 2)."""
 
 
+class SledGone(SledError):
+    """503 without a code: the sled has left the rack while something was on its way to it."""
+
+    def __init__(self, sled_id: UUID) -> None:
+        super().__init__(f"sled {sled_id} has left")
+
+
 class Gone(SledError):
     """410 without a code: another upstairs has taken a volume over (SR 5.2)."""
 

@@ -50,5 +50,7 @@ class Happening(Struct, frozen=True):
 
 AGENT_ABORTS: Final = "lost: the sled agent aborts"
 """What is `INJECTED` into every VMM of a sled whose agent aborts (SA 2.12)."""
+AGENT_FORGETS: Final = "forgotten"
+"""What is `INJECTED` into a VMM that its agent forgets without an end, or that goes with its sled."""
 
 Watch = Callable[[Happening], None]

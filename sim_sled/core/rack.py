@@ -44,9 +44,10 @@ from sim_sled.core.errors import (
     NoSuchVmm,
     PropolisRefused,
     SledError,
+    SledGone,
 )
 from sim_sled.core.estate import ESTATE, AtOnce, SledPacer
-from sim_sled.core.happenings import AGENT_ABORTS, Happening, Kind, Watch
+from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind, Watch
 from sim_sled.core.links import Links
 from sim_sled.core.rules import Verdict
 from sim_sled.core.sled import Sled
@@ -121,6 +122,12 @@ class Rack:
         self._turn.scheduler.set(sled, None)
         del self.sleds[sled_id]
 
+    def _sled(self, sled_id: UUID) -> Sled:
+        sled = self.sleds.get(sled_id)
+        if sled is None:
+            raise SledGone(sled_id)
+        return sled
+
     def next_deadline_us(self) -> int | None:
         """When the next `Tick` has something to do; None: never, as things are."""
         return self._turn.scheduler.next_us()
@@ -167,7 +174,7 @@ class Rack:
             case contract.InjectGuest():
                 self._inject_guest(item, effects)
             case contract.JumpClock(ticket, sled_id, us):
-                self.sleds[sled_id].jump(us)
+                self._sled(sled_id).jump(us)
                 effects.append(contract.Reply(ticket, None))
             case contract.Announce():
                 self._announce(item, effects)
@@ -199,7 +206,7 @@ class Rack:
     # --- requests of Nexus ------------------------------------------------------------------------------------------
 
     def _register(self, item: contract.Register, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm, new = sled.register(item.propolis_id, item.body, self._turn.now_us)
         if new:
             self._links.add_source(vmm)
@@ -208,7 +215,7 @@ class Rack:
         effects.append(contract.Reply(item.ticket, vmm.record))
 
     def _unregister(self, item: contract.Unregister, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.vmms.get(item.propolis_id)
         if vmm is None:
             # 404 would jam an unwinding saga (NX 4.3)
@@ -220,10 +227,10 @@ class Rack:
         effects.append(contract.Reply(item.ticket, UpdatedRuntime(vmm.record)))
 
     def _get_state(self, item: contract.GetState, effects: list[Effect]) -> None:
-        effects.append(contract.Reply(item.ticket, self.sleds[item.sled_id].get(item.propolis_id).record))
+        effects.append(contract.Reply(item.ticket, self._sled(item.sled_id).get(item.propolis_id).record))
 
     def _put_state(self, item: contract.PutState, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
         before = vmm.record
         where = item.requested.value
@@ -265,13 +272,13 @@ class Rack:
         self._links.after(vmm, rest, effects)
 
     def _sim_migration_source(self, item: contract.SimMigrationSource, effects: list[Effect]) -> None:
-        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        vmm = self._sled(item.sled_id).get(item.propolis_id)
         rest = vmm.migrate_out_scripted(item.migration_id, item.succeeds, self._turn.now_us)
         effects.append(contract.Reply(item.ticket, None))
         self._links.after(vmm, rest, effects)
 
     def _call_area(self, item: contract.CallArea, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         effects.append(contract.Reply(item.ticket, item.call.apply(getattr(sled, item.facts), self._turn.now_us)))
         if item.facts == ESTATE:
             self._estate_moved(sled, effects)
@@ -284,7 +291,7 @@ class Rack:
     # --- pokes ------------------------------------------------------------------------------------------------------
 
     def _poke(self, item: contract.Poke, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
         if vmm.poke is not None:
             vmm.queue_poke(item.ticket, item.drain)
@@ -341,7 +348,7 @@ class Rack:
     # --- faults and the Propolis API --------------------------------------------------------------------------------
 
     def _inject_state(self, item: contract.InjectState, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
         if not item.illegal and (vmm.terminal or item.state not in TERMINAL):
             raise InvalidRequest(f"a sled cannot force {vmm.state.value} to {item.state.value}")
@@ -350,7 +357,7 @@ class Rack:
         effects.append(contract.Reply(item.ticket, vmm.record))
 
     def _kill_propolis(self, item: contract.KillPropolis, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
         if vmm.vm is None or vmm.terminal:
             raise InvalidRequest("this VMM has no Propolis")
@@ -369,9 +376,9 @@ class Rack:
             self._remove(sled, vmm, effects)
 
     def _forget_vmm(self, item: contract.ForgetVmm, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         vmm = sled.get(item.propolis_id)
-        self._turn.tell(vmm, Kind.INJECTED, "forgotten")
+        self._turn.tell(vmm, Kind.INJECTED, AGENT_FORGETS)
         self._links.after(vmm, vmm.lose_propolis(self._turn.now_us), effects)
         self._remove(sled, vmm, effects)
         effects.append(contract.Reply(item.ticket, None))
@@ -382,7 +389,7 @@ class Rack:
         )
 
     def _propolis_input(self, item: contract.PropolisInput, effects: list[Effect]) -> None:
-        vmm = self.sleds[item.sled_id].get(item.propolis_id)
+        vmm = self._sled(item.sled_id).get(item.propolis_id)
         if vmm.vm is None:
             raise InvalidRequest("this VMM has no Propolis")
         try:
@@ -458,7 +465,7 @@ class Rack:
             self._turn.rearm(vmm)
 
     def _announce(self, item: contract.Announce, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         if sled.registration is None:
             sled.registration = reg.Registration(
                 item.sled_id, item.info, seed=self.seed, recheck_us=sled.config.recheck_us
@@ -486,7 +493,7 @@ class Rack:
         self._turn.scheduler.set(sled, sled.deadline_us())
 
     def _hurry(self, item: contract.HurryOutbox, effects: list[Effect]) -> None:
-        sled = self.sleds[item.sled_id]
+        sled = self._sled(item.sled_id)
         self._outbox_effects(sled, sled.outbox.handle(Hurry(), self._turn.now_us), effects)
         self._turn.scheduler.set(sled, sled.deadline_us())
 

@@ -397,9 +397,12 @@ class Control:
         self._played()
         known = [rule.name for rule in self.daemon.engine.scenario.rules]
         if name not in known:
-            raise Refused(404, f"no rule is called {name!r}{hint(name, known)}")
+            there = f"; there are: {', '.join(known)}" if known else ""
+            raise Refused(404, f"no rule is called {name!r}{hint(name, known) or there}")
         if not self.daemon.release(name):
-            raise Refused(404, f"rule {name} holds nothing")
+            stalled = [who.hostname for who in self.daemon.engine.stalled(name, self.daemon.clock.now_us())]
+            waits = f" that can be let go: a request or a fault ends the stall of {', '.join(stalled)}"
+            raise Refused(404, f"rule {name} holds nothing{waits if stalled else ''}")
         return Released(released=name)
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:

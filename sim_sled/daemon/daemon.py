@@ -612,11 +612,17 @@ class Daemon:
 
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay. Raises `NotInFleet`."""
-        self._turn(Load(scenario), None)
+        self._load(scenario)
         self.played.revision += 1
         self.played.file = self.played.last_error = None
         if self.judging is not None:
             self.judging.load(scenario)
+
+    def _load(self, scenario: Scenario) -> None:
+        if self.passage.has_rules:
+            self._turn(Load(scenario), None)
+        else:  # who is here was counted without rules, and keeps its number
+            self._turn(Load(scenario, self.look.sightings.ordinals(), self.look.sightings.counted), None)
 
     def fire(self, name: str) -> bool:
         """A person fires a manual trigger. False if no rule has it."""
@@ -635,7 +641,7 @@ class Daemon:
         if who is None:
             raise ValueError("no rule ever sees this VMM")
         scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
-        self._turn(Load(scenario), None)
+        self._load(scenario)
         self._turn(Fire(name, propolis_id), None)
         futile = self.engine.counters[name].futile
         if futile:
@@ -667,8 +673,7 @@ class Daemon:
     def _say(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         whom = {}
         if who is not None:
-            vmm = self.look.sightings.short_of(who.propolis_id)
-            whom = {"vmm": vmm, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
+            whom = {"vmm": who.short, "vm": who.hostname, "propolis_id": str(who.propolis_id)}
         self._log.info(text, kind=kind, sled=sled, at_us=self.clock.now_us(), **whom)
 
     def carried(self, call: Call, ending: Carried | Refused, _who: Subject | None, /) -> None:

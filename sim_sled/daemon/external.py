@@ -377,6 +377,8 @@ class External:
             # the default is an interface in the project's default VPC, with an address of a pool: there may be none
             "network_interfaces": {"type": "none"},
         }
+        if item.auto_restart_policy is not None:
+            body["auto_restart_policy"] = item.auto_restart_policy
         return await self._request("POST", f"/v1/instances?project={quote(item.project, safe='')}", body)
 
     async def _project(self, name: str) -> Told | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -225,9 +225,8 @@ class Front:
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
             case Spread.ANY:
-                return _told(
-                    next((said for said in await self.ask_all(call) if said.good), not_there(*self._workers.all))
-                )
+                first = await self._first(call, lambda said: said.good)
+                return _told(first if first.good else not_there(*self._workers.all))
             case Spread.OWNER:
                 return _told(await self._owner(call))
         asked = [each.ready for each in self._workers.all]
@@ -286,7 +285,7 @@ class Front:
             said = " ".join(sorted({each.json()["message"] for each in several})) or _listed(found)
             return Said(409, "application/json", json.dumps({"message": said}).encode())
         if call.request.path.endswith("/expect"):
-            return await self._first_to_see(call)
+            return await self._first(call, lambda said: said.good and bool(said.json().get("met")))
         # who is not there may have it: nobody knows that there is no such VMM
         least = min(found, key=lambda each: (each.status, -_knows(each)))
         return next((said for said in found if said.status == 503), least)
@@ -310,14 +309,14 @@ class Front:
         rest = [{key: each[key] for key in BRIEF} for key, each in others.items() if key not in lives]
         return Said(200, own.kind, json.dumps(story | {"lives": by_time, "others": rest}).encode())
 
-    async def _first_to_see(self, call: Call[Any]) -> Said:
-        """Nobody has it yet: whoever sees it in time."""
+    async def _first(self, call: Call[Any], enough: Callable[[Said], bool]) -> Said:
+        """Of all that are asked whoever answers so first; else the last answer. Nobody waits for one that hangs."""
         asked = [asyncio.create_task(self.ask(each, call)) for each in self._workers.all]
         try:
             last = not_there()
             for each in asyncio.as_completed(asked):
                 last = await each
-                if last.good and last.json().get("met"):
+                if enough(last):
                     break
             return last
         finally:

@@ -241,9 +241,7 @@ class Judging:
         if kind == "user":
             logs.get("users").info(text)
         elif kind == "failed":
-            logs.get("judge").error(
-                text, sled=sled, vmm=None if who is None else self.daemon.look.sightings.short_of(who.propolis_id)
-            )
+            logs.get("judge").error(text, sled=sled, vmm=None if who is None else who.short)
 
     def readable(self, text: str) -> str:
         return text

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import attrs
-from msgspec.structs import replace
 
 from nexus_client.types import stamp
 from sim_sled.core.event import Event, event_of
@@ -81,16 +80,18 @@ class Looking:
 
     def watch(self, happening: Happening) -> None:
         """One happening of the rack."""
-        seen = self.sightings.watch(happening)
+        seen = self.sightings.watch(happening, self._ordinal)
         self.number += 1
         self.happenings.append((self.number, happening, seen))
         self._changed.set()
 
+    def _ordinal(self, propolis_id: UUID) -> int | None:
+        who = self.passage.who(propolis_id)
+        return None if who is None else who.ordinal
+
     def told(self, kind: str, who: Subject | None, sled: str, text: str) -> None:
         """What the conductor tells: a rule that fired, what became of a report, a sled that is down."""
         event = told_event(self.clock.now_us(), kind, who, text, sled="" if sled == "-" else sled)
-        if who is not None:
-            event = replace(event, ordinal=self.sightings.short_of(who.propolis_id))
         self.number += 1
         self.happenings.append((self.number, event, None))
         self._changed.set()
@@ -173,6 +174,13 @@ class Looking:
             answer = self._gone(seen) | {
                 "says": [f"{seen.propolis_id} ({seen.hostname}) is gone: it was {seen.state}. {told}"]
             }
+        earlier = [each for each in self._lives(seen) if each.ordinal < seen.ordinal]
+        if earlier:
+            last = earlier[-1]
+            state = "gone" if last.lost_us else last.state
+            answer["says"].append(
+                f"Before it, {last.hostname} was {last.short}: {state} (sim-sled log {last.short})."
+            )
         answer["registered_at"], answer["since"] = stamp(seen.registered_us), stamp(seen.since_us)
         who = self.passage.who(seen.propolis_id)
         notes = [] if who is None else list(who.notes)
@@ -216,8 +224,11 @@ class Looking:
 
     def _restarts(self, seen: Sighting) -> int:
         """How many VMMs its instance had here before."""
-        mine = [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
-        return sum(each.ordinal < seen.ordinal for each in mine)
+        return sum(each.ordinal < seen.ordinal for each in self._lives(seen))
+
+    def _lives(self, seen: Sighting) -> list[Sighting]:
+        """The VMMs of its instance that were seen here, oldest first, and itself."""
+        return [each for each in self.sightings.all() if each.instance_id == seen.instance_id]
 
     def _rule(self, propolis_id: UUID, seen: Sighting | None) -> str | None:
         """The rule that holds a report of it, or stalls it where it is."""
@@ -287,7 +298,8 @@ class Looking:
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
         who = f"{seen.hostname} ({seen.short}, {seen.propolis_id})"
-        lines = [f"{who} was not {state!r} within {within_s:g} s: it is {seen.state!r}"]
+        now = f"is gone, and was {seen.state!r}" if seen.lost_us else f"is {seen.state!r}"
+        lines = [f"{who} was not {state!r} within {within_s:g} s: it {now}"]
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)

@@ -444,7 +444,7 @@ _PROBE_S: Final = 0.1
 def _advice(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
         return (
-            "the address does not exist on this host; make its prefix local (docs/propolis.md), "
+            "the address does not exist on this host; make its prefix local (sim-sled docs propolis), "
             "or start the daemon with --propolis loopback or none"
         )
     return str(error)

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexus_client.dropshot import foreign
+from sim_sled.port_file import BYTES_MAX
 
 NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of racks: they are files, and begin host names."""
-_FILE_MAX: Final = 16 * 1024 * 1024
-"""Bytes of a port file: 20,000 sleds have 3 MB."""
 
 
 class NameTaken(Exception):
@@ -134,7 +133,7 @@ def running() -> dict[str, dict[str, Any]]:
                 lock.unlink(missing_ok=True)
                 continue
             try:
-                found[lock.stem] = foreign.loads(file.read_bytes()[:_FILE_MAX])
+                found[lock.stem] = foreign.loads(file.read_bytes()[:BYTES_MAX])
             except (OSError, ValueError):
                 continue  # it is starting, or ends
     return found
@@ -155,7 +154,8 @@ def find(name: str | None = None) -> tuple[str, dict[str, Any]]:
     if name is not None:
         if name in racks:
             return name, racks[name]
-        told = f"no rack called {name!r} runs; there are: {', '.join(racks) or 'none'} (sim-sled up)"
+        there = f"there are: {', '.join(racks)}" if racks else "there are none (sim-sled up starts one)"
+        told = f"no rack called {name!r} runs; {there}"
         if NAME.fullmatch(name) and log_of(name).is_file():
             told += f"; it was killed, its log is {log_of(name)}"
         raise NoRack(told)

@@ -123,7 +123,9 @@ class Recorder:
         self._disk = _Disk(self._parts, total_bytes)
 
     def begin(self, options: Options, passage: Passage, clock: Callable[[], int]) -> None:
-        """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold."""
+        """The first line. Raises `CannotRecord` if something decides in this daemon that no line can hold, or if the
+        disk does not take it.
+        """
         if options.wrong is not None:
             raise CannotRecord("sleds that are wrong on purpose are not recorded")
         try:
@@ -153,8 +155,7 @@ class Recorder:
         self._now_us = clock
         self._passage, self._header = passage, header
         with self._parts.usable():
-            self._disk.start(self._take)
-        self._line(line(header))
+            self._disk.start(block([line(header)]), self._take)
         self._tick()
 
     # ---- what happens
@@ -420,9 +421,14 @@ class _Disk:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
-    def start(self, take: Callable[[], list[bytearray | lines.Header]]) -> None:
-        """OSError if the first part cannot be made."""
+    def start(self, first: bytes | bytearray, take: Callable[[], list[bytearray | lines.Header]]) -> None:
+        """OSError if the first part cannot be made, or its first line not be written."""
         self._files.begin()
+        try:
+            self._files.write(first)
+        except OSError:
+            self._files.close()
+            raise
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
         self._thread.start()
 

@@ -116,7 +116,7 @@ class Reporting:
 
     def _outage(self, begins: bool) -> None:
         if begins:
-            self._log.warning("nothing takes connections at Nexus's address: one probe at a time asks")
+            self._log.warning("nothing takes connections at Nexus's address: one probe a second asks")
         else:
             self._log.info("Nexus takes connections again")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -92,6 +93,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT
     async with contextlib.AsyncExitStack() as stack:
         stop = ending.asked()
+        asked = None if serving.scenario is None else Asked(serving.scenario if serving.watch else None)
         try:
             control = await _start(stack, daemon, serving)
         except (BadToken, BadStateDir) as error:
@@ -108,7 +110,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
         judging = _judging(daemon, serving, external, told)
-        _reload(stack, daemon, serving)
+        _reload(asked, stack, daemon, serving)
         for sled_id, beside in daemon.listening.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -136,10 +138,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT if logs.dropped() else code
 
 
-def _reload(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
-    if serving.scenario is not None:
-        again = partial(reload_from, daemon.load, serving.scenario, daemon.played)
-        follow(stack, again, serving.scenario if serving.watch else None)
+def _reload(asked: Asked | None, stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
+    if asked is not None and serving.scenario is not None:
+        asked.follow(stack, partial(reload_from, daemon.load, serving.scenario, daemon.played))
 
 
 def _external(daemon: Daemon, serving: ServeOptions) -> External | None:
@@ -265,31 +266,55 @@ WATCH_S: Final = 0.5
 """Between two looks at a scenario file: an author sees no delay, and a look costs microseconds."""
 
 
-def follow(stack: contextlib.AsyncExitStack, again: Callable[[], None], watched: Path | None) -> None:
-    """Rules are read again at SIGHUP and whenever the file `watched` is another; until the stack ends.
-
-    From then on SIGHUP does nothing: whoever sends it to a daemon that is ending does not want it dead at once, with
-    reports that nobody was told.
+class Asked:
+    """Who wants rules to be read again: SIGHUP, and a `watched` file that is another. Heard from when there is one of
+    these, in the running loop, on: whoever sends SIGHUP to a daemon that is starting, or ending, does not want it
+    dead at once, with reports that nobody was told. A terminal that is closed sends it, too, and wants an end: a rack
+    would go on that nobody sees.
     """
-    running = asyncio.get_running_loop()
-    running.add_signal_handler(signal.SIGHUP, again)
-    stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
-    if watched is not None:
-        stack.callback(running.create_task(_watch(again, watched)).cancel)
+
+    def __init__(self, watched: Path | None) -> None:
+        self._watched = watched
+        self._seen = None if watched is None else _mark(watched)
+        self._early = False
+        self._terminals = [stream for stream in range(3) if os.isatty(stream)]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._too_early)
+
+    def _too_early(self) -> None:
+        self._hung_up(self._remember)
+
+    def _remember(self) -> None:
+        self._early = True
+
+    def _hung_up(self, again: Callable[[], None]) -> None:
+        if self._terminals and not any(map(os.isatty, self._terminals)):
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            again()
+
+    def follow(self, stack: contextlib.AsyncExitStack, again: Callable[[], None]) -> None:
+        """There is somebody to play them: `again` is called for each, and now for those that came before. Until the
+        stack ends.
+        """
+        running = asyncio.get_running_loop()
+        running.add_signal_handler(signal.SIGHUP, self._hung_up, again)
+        stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
+        if self._early:
+            again()
+        if self._watched is not None:
+            stack.callback(running.create_task(self._watch(again, self._watched)).cancel)
+
+    async def _watch(self, again: Callable[[], None], path: Path) -> None:
+        while True:
+            now = _mark(path)
+            if now not in (self._seen, None):  # editors take a file away for a moment before the new one is there
+                self._seen = now
+                again()
+            await asyncio.sleep(WATCH_S)
 
 
 def _nothing() -> None:
     """What a signal does that comes too late."""
-
-
-async def _watch(again: Callable[[], None], path: Path) -> None:
-    seen = _mark(path)
-    while True:
-        await asyncio.sleep(WATCH_S)
-        now = _mark(path)
-        if now not in (seen, None):  # editors take a file away for a moment before the new one is there
-            seen = now
-            again()
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ Read before: core/happenings.py. Read next: daemon/looking.py, daemon/small_rack
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -17,12 +18,15 @@ from msgspec import Struct, field
 
 from nexus_client.types import TERMINAL, SledVmmState
 from propolis_stub.types import Publication
-from sim_sled.core.happenings import Happening, Kind
+from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind
 from sim_sled.core.rack import Rack
 
 # A member of an enum, taken from its class, costs 0.1 us (CPython 3.11): these are asked for all the time.
 _ASKED: Final = Kind.ASKED
 _REGISTERED: Final = Kind.REGISTERED
+
+_ENDS: Final = frozenset(state.value for state in TERMINAL)
+_LOSSES: Final = (AGENT_ABORTS, AGENT_FORGETS)
 
 KEPT_MAX: Final = 20_000
 """VMMs that are remembered after they are gone; the oldest go first. Some 300 bytes each."""
@@ -32,7 +36,8 @@ STATES_MAX: Final = 256
 
 class Sighting(Struct):
     """One VMM, also after it is gone. `states`: (since, state), oldest first; `ordinal` counts from 1;
-    `registered_us`: when its sled first knew it.
+    `registered_us`: when its sled first knew it; `lost_us`: when it was gone without an end, which leaves it in no
+    state; 0: it was not.
     """
 
     propolis_id: UUID
@@ -43,6 +48,7 @@ class Sighting(Struct):
     registered_us: int
     states: list[tuple[int, str]] = field(default_factory=list)
     acked: str = ""
+    lost_us: int = 0
 
     @property
     def short(self) -> str:
@@ -61,9 +67,9 @@ class Sighting(Struct):
 
     def was(self, wanted: str, since_us: int) -> bool:
         """Whether it is in that state now, or was in it at some time since."""
-        left_us = [at_us for at_us, _ in self.states[1:]]
+        left_us = [at_us for at_us, _ in self.states[1:]] + [self.lost_us] * bool(self.lost_us)
         return any(
-            state == wanted and (i == len(left_us) or left_us[i] > since_us)
+            state == wanted and (i >= len(left_us) or left_us[i] > since_us)
             for i, (_, state) in enumerate(self.states)
         )
 
@@ -74,13 +80,19 @@ class Sightings:
 
     rack: Rack
     _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
-    _count: int = 0
+    counted: int = 0
+    """The last ordinal."""
 
-    def watch(self, happening: Happening) -> Sighting | None:
-        """One happening of the rack; the VMM that it is about, if it is about one."""
+    def watch(self, happening: Happening, ordinal_of: Callable[[UUID], int | None]) -> Sighting | None:
+        """One happening of the rack; the VMM that it is about, if it is about one.
+
+        `ordinal_of`: how rules count a VMM that they know. They count requests, also those that were refused.
+        """
         if happening.propolis_id is None:
             return None
         if happening.kind is _REGISTERED:
+            counted = ordinal_of(happening.propolis_id)
+            self.counted = self.counted + 1 if counted is None else counted
             self._begin(happening.sled_id, happening.propolis_id, happening.at_us)
         seen = self._of.get(happening.propolis_id)
         if seen is None or happening.kind is _ASKED:
@@ -95,12 +107,14 @@ class Sightings:
                 self._state(seen, happening.at_us, record.vmm_state.state.value)
             case Kind.ACKED, SledVmmState() as record:
                 seen.acked = record.vmm_state.state.value
+            case (Kind.INJECTED | Kind.UNREGISTERED) as kind, data if kind is not Kind.INJECTED or data in _LOSSES:
+                if seen.state not in _ENDS:
+                    seen.lost_us = happening.at_us
         return seen
 
     def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about
-        self._count += 1
-        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self._count, at_us)
+        self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self.counted, at_us)
         while len(self._of) > KEPT_MAX:
             self._of.popitem(last=False)
 
@@ -117,17 +131,16 @@ class Sightings:
 
     # ---- names
 
+    def ordinals(self) -> dict[UUID, int]:
+        """Of all that a sled still has."""
+        return {seen.propolis_id: seen.ordinal for seen in self._of.values() if not self.gone(seen)}
+
     def all(self) -> list[Sighting]:
         """Every VMM that is remembered, in the order of registration."""
         return list(self._of.values())
 
     def get(self, propolis_id: UUID) -> Sighting | None:
         return self._of.get(propolis_id)
-
-    def short_of(self, propolis_id: UUID) -> str:
-        """As it is called here; "" of one that no sled has taken, which rules know and count, too."""
-        seen = self._of.get(propolis_id)
-        return "" if seen is None else seen.short
 
     def named(self, who: str) -> list[Sighting]:
         """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host

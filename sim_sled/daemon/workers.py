@@ -54,6 +54,10 @@ def parts(sleds: int, workers: int) -> list[tuple[int, int]]:
     return found
 
 
+class AddressTaken(OSError):
+    """Somebody else has an address of a worker's sleds by now."""
+
+
 @attrs.define(eq=False)
 class Worker:
     """One of them. `ready` None: it is on its way, or again."""
@@ -135,7 +139,7 @@ class Workers:
             code = await worker.process.wait()
             which = f"a worker (sleds {worker.spec.first} and on)"
             if code == ADDRESS_IN_USE:
-                raise OSError(errno.EADDRNOTAVAIL, f"{which} could not listen")
+                raise AddressTaken(errno.EADDRNOTAVAIL, f"{which} could not listen")
             raise RackError(f"{which} has ended with {code} before it was ready")
         if spec.revision != self._revision:  # other rules have come meanwhile, of which it has not heard
             worker.process.kill()
@@ -161,7 +165,7 @@ class Workers:
                 await self._start(worker)
             except (RackError, OSError) as error:
                 worker.process = None
-                if isinstance(error, OSError):  # somebody has taken one: Nexus can be told of others
+                if isinstance(error, AddressTaken):  # Nexus can be told of others
                     worker.addresses = []
                 self._log.warning("a worker cannot be started", first=worker.spec.first, why=str(error))
             else:
@@ -173,9 +177,9 @@ class Workers:
         """Of all sleds, in order. A worker that is coming back takes the addresses it had."""
         return [address for each in self.all if each.ready is not None for address in each.ready.addresses]
 
-    def signal(self, number: signal.Signals) -> None:
-        """To each one that runs."""
-        for each in self.all:
+    def signal(self, number: signal.Signals, to: Sequence[Worker] | None = None) -> None:
+        """To each one that runs; of these, if given."""
+        for each in self.all if to is None else to:
             if each.process is not None and each.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     each.process.send_signal(number)
@@ -187,10 +191,12 @@ class Workers:
         self._revision += 1
 
     def read_again(self, file: Path) -> None:
-        """Every worker reads the file for itself; if it is bad, the rules stay, and they say so."""
+        """Every worker reads the file for itself; if it is bad, the rules stay, and they say so. One that is not
+        ready would die of the signal, and is started with what is in effect by then.
+        """
         with contextlib.suppress(BadScenario):
             self.given(_says(file), by_file=True)
-        self.signal(signal.SIGHUP)
+        self.signal(signal.SIGHUP, [each for each in self.all if each.ready is not None])
 
     async def stop(self) -> None:
         """End all; one that does not within `END_S` is killed."""
@@ -247,8 +253,8 @@ class WorkersRack:
 
     @property
     def sleds_wanted(self) -> int:
-        """Of this process: none."""
-        return 0
+        """Of one process, the most: each may have as many open files as this one."""
+        return max(count for _, count in parts(self.spec.sleds, self.count))
 
     @property
     def handles(self) -> list[SledHandle]:

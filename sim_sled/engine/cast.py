@@ -129,7 +129,8 @@ class Cast:
     by_id: dict[UUID, SledInfo] = attrs.field(factory=dict)
     _living: dict[UUID, list[Subject]] = attrs.field(factory=dict)
     _incarnations: dict[str, int] = attrs.field(factory=dict)
-    _ordinals: int = 0
+    counted: int = 0
+    """The highest ordinal."""
 
     def join(self, name: str, sled_id: UUID) -> None:
         """A sled is there; rules mean it by this name."""
@@ -141,12 +142,14 @@ class Cast:
         if info is not None:
             del self.sleds[info.name]
 
-    def add(self, subject: Callable[[int, str], Subject], hostname: str) -> Subject:
-        """A VMM is registered for the first time; its ordinal and incarnation are given here."""
-        self._ordinals += 1
+    def add(self, subject: Callable[[int, str], Subject], hostname: str, ordinal: int | None = None) -> Subject:
+        """A VMM is registered for the first time; its incarnation is given here, and an ordinal if it has none."""
+        if ordinal is None:
+            ordinal = self.counted + 1
+        self.counted = max(self.counted, ordinal)
         n = self._incarnations.get(hostname, 0) + 1
         self._incarnations[hostname] = n
-        who = subject(self._ordinals, f"{hostname}/{n}")
+        who = subject(ordinal, f"{hostname}/{n}")
         self.subjects[who.propolis_id] = who
         who.sled.vmms += 1
         self._living.setdefault(who.instance_id, []).append(who)

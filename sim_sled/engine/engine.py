@@ -447,6 +447,11 @@ class Engine:
             who.let_go(rule, "lets it go on", now_us)
             self.wanted.append(Inject(contract.PropolisInput(NOBODY, who.sled.id, who.propolis_id, Release())))
 
+    def stalled(self, rule: str, now_us: int) -> list[Subject]:
+        """Whom a rule stalls where their Propolis waits."""
+        here = (who for who in self.cast.subjects.values() if not who.gone)
+        return [who for who in here if any(note.rule == rule and note.stalls_until_us > now_us for note in who.notes)]
+
     def _frozen(self, rule: str) -> Iterator[Subject]:
         return (who for who in self.cast.subjects.values() if who.frozen_by == rule and not who.gone)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from typing import Final
+from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from propolis_stub.types import Role
 from sim_sled.engine.cast import Subject
@@ -18,16 +19,15 @@ from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import Truth
 
 
-@attrs.frozen
-class Facts:
-    """The facts that selectors look at, taken once per question."""
+class Facts(Struct, frozen=True):
+    """The facts that selectors look at, taken once per question. Ids become texts where there is a glob for them."""
 
     sled: str
-    vmm: tuple[str, ...]
-    instance: str
+    vmm: tuple[str | UUID, ...]
+    instance: UUID
     hostname: str
-    project: tuple[str, ...]
-    silo: tuple[str, ...]
+    project: tuple[str | UUID, ...]
+    silo: tuple[str | UUID, ...]
     ncpus: int
     memory: int
     state: Truth | None
@@ -40,8 +40,8 @@ def facts_of(subject: Subject) -> Facts:
     """Those of a VMM, as it is now."""
     return Facts(
         subject.sled.name,
-        (subject.short, str(subject.propolis_id)),
-        str(subject.instance_id),
+        (subject.short, subject.propolis_id),
+        subject.instance_id,
         subject.hostname,
         subject.project,
         subject.silo,
@@ -64,9 +64,9 @@ def means(selector: Selector, facts: Facts, seed: int, who: str) -> bool:
     for key in _TEXTS:
         globs: tuple[str, ...] = getattr(selector, key)
         if globs:
-            known: str | tuple[str, ...] = getattr(facts, key)
-            words = (known,) if isinstance(known, str) else known
-            if not any(fnmatchcase(word, g) for g in globs for word in words):
+            known: str | UUID | tuple[str | UUID, ...] = getattr(facts, key)
+            words = known if isinstance(known, tuple) else (known,)
+            if not any(fnmatchcase(str(word), g) for g in globs for word in words):
                 return False
     if selector.ncpus is not None and facts.ncpus not in selector.ncpus:
         return False

@@ -171,8 +171,6 @@ class Post:
             self.timers.at(now_us + REORDER_LOST_US, lambda _: self._arrive_late([late]))
         else:
             self._deliver(publication, plan.delay_us, now_us)
-            if passes:
-                self._passed(publication)
 
     def _deliver(self, publication: Publication, after_us: int, now_us: int) -> None:
         """On its way to Nexus, unless the way is cut or Nexus answers badly."""
@@ -193,6 +191,7 @@ class Post:
         else:
             lost = self.cut(name, "nexus", "in", now_us) is not None
             self.wanted.append(Deliver(publication, publication.body, after_us, answered=True, answer_lost=lost))
+            self._passed(publication)
 
     def _stopped_by(self, publication: Publication, sled: str, now_us: int) -> Cut | Replying | None:
         """Why what is sent now does not reach Nexus, or is not taken by it."""
@@ -243,6 +242,7 @@ class Post:
             self.wanted.append(Deliver(publication, body, 1_000, answered=False))
 
     def _passed(self, publication: Publication) -> None:
+        """What has fallen behind it has one report less to wait for."""
         waiting = self._late_of.get(publication.propolis_id) if self._late_of else None
         if waiting is None:
             return
@@ -351,7 +351,6 @@ class Post:
             if who is not None:
                 who.let_go(one.rule, f"lets {state} go", now_us)
             self._deliver(one.publication, 0, now_us)
-            self._passed(one.publication)
 
     def sled_up(self, sled: SledInfo) -> list[Publication]:
         """What was kept back while it was down: it is to be published now, and forgotten here."""

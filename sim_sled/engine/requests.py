@@ -89,11 +89,13 @@ def on_response(engine: Engine, item: Any, op: str, answer: object, now_us: int)
         engine.post.asked(who, body)
     plan = RequestPlan()
     asked = item.requested.type.value if isinstance(item, contract.PutState) else None
-    engine.happened(Event(On.RESPONSE, (op,), asked), who, engine.cast.by_id[item.sled_id], plan, now_us)
+    sled = engine.cast.by_id.get(item.sled_id)
+    if sled is not None:  # else it has left before it answered
+        engine.happened(Event(On.RESPONSE, (op,), asked), who, sled, plan, now_us)
     return plan.delay_us
 
 
-def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo) -> Subject:
+def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo, ordinal: int | None = None) -> Subject:
     about = item.body
 
     def make(ordinal: int, key: str) -> Subject:
@@ -113,7 +115,7 @@ def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo) -> Sub
             migration_id=about.migration_id,
         )
 
-    who = engine.cast.add(make, about.hostname)
+    who = engine.cast.add(make, about.hostname, ordinal)
     if who.role is Role.TARGET:
         for other in engine.cast.of_instance(who):
             if other is not who:
@@ -122,12 +124,14 @@ def _new_subject(engine: Engine, item: contract.Register, sled: SledInfo) -> Sub
     return who
 
 
-def adopt(engine: Engine, vmm: Vmm) -> None:
-    """Make a VMM known that was registered before there were rules; sleds that no rule can mean are left out."""
+def adopt(engine: Engine, vmm: Vmm, ordinal: int | None) -> None:
+    """Make a VMM known that was registered before there were rules, and maybe counted (`ordinal`); sleds that no rule
+    can mean are left out.
+    """
     sled = engine.cast.by_id.get(vmm.sled_id)
     if sled is None:
         return
-    who = _new_subject(engine, contract.Register(0, vmm.sled_id, vmm.propolis_id, vmm.about), sled)
+    who = _new_subject(engine, contract.Register(0, vmm.sled_id, vmm.propolis_id, vmm.about), sled, ordinal)
     state = vmm.vm.state if vmm.vm is not None and not vmm.terminal else None
     who.truth = Truth(vmm.state.value) if state is None else TRUTH_OF[state]
     who.record, who.acked = vmm.record, vmm.acked

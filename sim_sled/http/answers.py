@@ -43,6 +43,7 @@ STATUS: Final[dict[type[errors.SledError], _Row]] = {
     errors.NotYetThere: _Row(503, None, "Service Unavailable", coded=True),
     errors.NotSupported: _Row(400, None, None, coded=True),
     errors.Unavailable: _Row(503, None, "Service Unavailable"),
+    errors.SledGone: _Row(503, None, "Service Unavailable"),
     errors.Gone: _Row(410, None, None),
     errors.DnsGeneration: _Row(409, "BadUpdateGeneration", None),
     errors.DnsBusy: _Row(409, "UpdateInProgress", None),

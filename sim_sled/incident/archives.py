@@ -5,7 +5,7 @@ A support bundle is a zip, or the folder it was unpacked into (LG 1.4); a zone b
 lie or, of an archive that cannot be read from its end, from one nameless temporary file. Each of these has a bound:
 how deep archives lie in each other, how many files there are, how much is unpacked to the disk.
 
-Read next: incident/lines.py, incident/importing.py.
+Read next: incident/rendered.py, incident/reading.py, incident/importing.py.
 """
 
 from __future__ import annotations

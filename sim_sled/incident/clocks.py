@@ -8,32 +8,51 @@ Read before: incident/facts.py. Read next: incident/timeline.py, incident/import
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from enum import IntEnum
 from statistics import median
 from typing import Final
 
 import attrs
 
-from sim_sled.incident.facts import Answered, Asked, Fact, Published, Received
+from sim_sled.incident.facts import Answered, Asked, Fact, Phase, Published, Received
 from sim_sled.incident.lines import LogLine, Reading
 
 VALID_SINCE_US: Final = 946_684_800_000_000
 """The year 2000: a sled that has not found the time yet believes in 1986 (omicron#9095)."""
-SAME_US: Final = 50_000
-"""Two sleds that differ by less have the same clock, as far as times of requests can tell."""
 DAY_US: Final = 86_400_000_000
 """No clock goes forth and back by more within three records of one host: such a time was garbled."""
 _HELD_MAX: Final = 3
 _PROPOLIS_ZONE: Final = "oxz_propolis-server_"
 
 
+class Proof(IntEnum):
+    """What two clocks are compared by, the best first (LG 5 #3)."""
+
+    REQUEST = 1
+    """Both ends wrote down one request by its id: nearly no time lies between."""
+    REPORT = 2
+    """A report that was sent and taken."""
+    PHASE = 3
+    """A phase of a migration, as the Propolis of each side tells it."""
+    MIGRATION = 4
+    """A migration's progress, as both agents tell it, which may be late (LG 0 #8)."""
+
+
 @attrs.frozen
 class Skew:
-    """How a host's clock was set right: `offset_us` is added to its times. `pairs` 0: nothing to go by."""
+    """How a host's clock was set right: `offset_us` is added to its times, for those of `to`. `pairs` 0: there is
+    nothing to go by.
+    """
 
     offset_us: int
     spread_us: int
     pairs: int
+    proof: Proof = Proof.REQUEST
+    to: str = ""
+
+
+_SET: Final = Skew(0, 0, 0)
 
 
 @attrs.define
@@ -100,73 +119,118 @@ class Steady:
         return attrs.evolve(line, time_us=at_us)
 
 
-def mend_1986(facts: list[Fact]) -> set[str]:
-    """Times before a sled found the time: set so that the last of them lies just before the first real one. In place;
-    returns the hosts.
+_SAME_US: Final = {Proof.REQUEST: 50_000, Proof.REPORT: 50_000, Proof.PHASE: 200_000, Proof.MIGRATION: 1_000_000}
+"""Two sleds that differ by less have the same clock, as far as these can tell."""
+_TOGETHER: Final = frozenset({"sync", "ram_push", "pause", "ram_push_dirty", "time_data", "device", "ram_pull"})
+"""Phases that both sides come into at one time."""
+
+
+@attrs.define
+class _Apart:
+    """How far clocks are ahead of each other, by what."""
+
+    found: dict[tuple[str, str], dict[Proof, list[int]]] = attrs.field(factory=dict)
+
+    def add(self, one: str, at_us: int, other: str, other_us: int, proof: Proof) -> None:
+        """Two clocks at one moment."""
+        if one != other:
+            for pair, ahead_us in (((one, other), other_us - at_us), ((other, one), at_us - other_us)):
+                self.found.setdefault(pair, {}).setdefault(proof, []).append(ahead_us)
+
+    def hosts(self) -> list[str]:
+        return sorted({host for host, _ in self.found})
+
+    def nearest(self, known: Iterable[str]) -> tuple[Proof, str, str] | None:
+        """The best proof between a clock that is known and one that is not, and both."""
+        known = set(known)
+        between = (pair for pair in self.found if pair[0] in known and pair[1] not in known)
+        return min(((min(self.found[pair]), *pair) for pair in between), default=None)
+
+
+def set_right(facts: list[Fact], sleds: list[str]) -> tuple[dict[str, Skew], dict[str, str]]:
+    """Offsets of all clocks against the first sled's (LG 5 #3), which is the first here; and on which sled, whose
+    clock it has, each zone of Propolis ran.
     """
+    known = set(sleds)
+    ran_on = {fact.vmm: fact.host for fact in facts if fact.vmm and fact.host in known}
+    in_zones = {fact.host: fact.vmm for fact in facts if fact.host.startswith(_PROPOLIS_ZONE)}
+    zones = {host: ran_on[vmm] for host, vmm in in_zones.items() if vmm in ran_on}
+    apart = _compared([fact for fact in facts if fact.at_us >= VALID_SINCE_US], zones)
+    skews: dict[str, Skew] = {}
+    for first in (*sleds[:1], *(host for host in apart.hosts() if host not in known), *sleds[1:]):
+        if first in skews:
+            continue
+        skews[first] = Skew(0, 0, 0)  # the reference, or nothing ties it to that
+        while (nearest := apart.nearest(skews)) is not None:
+            proof, one, other = nearest
+            ahead = apart.found[(one, other)][proof]
+            offset_us = skews[one].offset_us - round(median(ahead))
+            if other in known and abs(offset_us) <= _SAME_US[proof]:
+                offset_us = 0
+            skews[other] = Skew(offset_us, max(ahead) - min(ahead), len(ahead), proof, first)
+    return skews, zones
+
+
+def _compared(facts: list[Fact], zones: Mapping[str, str]) -> _Apart:
+    """All that two hosts wrote down of one thing."""
+    apart = _Apart()
+    ends = {fact.req_id: fact for fact in facts if isinstance(fact, Asked) and fact.req_id}
+    sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
+    sides: dict[tuple[Proof, str, str], dict[str, Fact]] = defaultdict(dict)
+    for fact in facts:
+        if isinstance(fact, Published):
+            for who in {fact.vmm, fact.instance} - {""}:  # until 2023-10 reports were about instances
+                sent[(who, fact.gen)].append(fact)
+            for side, state in (("in", fact.migration_in), ("out", fact.migration_out)):
+                if fact.migration and state == "in_progress":
+                    sides[(Proof.MIGRATION, fact.migration, state)].setdefault(side, fact)
+        elif isinstance(fact, Phase) and fact.migration and fact.phase in _TOGETHER:
+            sides[(Proof.PHASE, fact.migration, fact.phase)].setdefault(fact.side, fact)
+    for fact in facts:
+        if isinstance(fact, Answered) and fact.req_id in ends:
+            end = ends[fact.req_id]
+            apart.add(end.host, end.at_us, fact.host, fact.at_us, Proof.REQUEST)
+        elif isinstance(fact, Received) and fact.pushed:
+            # the newest attempt is the one that arrived; of one that was repeated nobody can tell
+            attempts = sent.get((fact.vmm or fact.instance, fact.gen), [])
+            if len(attempts) == 1:
+                apart.add(attempts[0].host, attempts[0].at_us, fact.host, fact.at_us, Proof.REPORT)
+    for (proof, _, _), told in sides.items():
+        if len(told) == 2:
+            one, other = told["out"], told["in"]
+            apart.add(_clock(one, zones), one.at_us, _clock(other, zones), other.at_us, proof)
+    return apart
+
+
+def _clock(fact: Fact, zones: Mapping[str, str]) -> str:
+    return zones.get(fact.host, fact.host)
+
+
+def mend_1986(facts: list[Fact], skews: Mapping[str, Skew]) -> set[str]:
+    """Times before a sled found the time: set so that a request which Nexus wrote down, too, was when that says, or
+    else the last of them just before the first real one. In place; returns the hosts.
+    """
+    told = {fact.req_id: fact for fact in facts if isinstance(fact, Answered)}
     hosts: set[str] = set()
     waiting: dict[str, list[int]] = defaultdict(list)
+
+    def mend(host: str, latest_us: int | None) -> None:
+        shifts = [] if latest_us is None else [latest_us - facts[waiting[host][-1]].at_us]
+        for i in waiting[host]:
+            fact = facts[i]
+            other = told.get(fact.req_id) if isinstance(fact, Asked) else None
+            if other is not None:
+                ahead_us = (skews.get(other.host, _SET).offset_us) - skews.get(host, _SET).offset_us
+                shifts.append(other.at_us + ahead_us - fact.at_us)
+        for i in waiting.pop(host) if shifts else ():
+            facts[i] = attrs.evolve(facts[i], at_us=facts[i].at_us + min(shifts))
+
     for i, fact in enumerate(facts):
         if fact.at_us < VALID_SINCE_US:
             hosts.add(fact.host)
             waiting[fact.host].append(i)
         elif waiting[fact.host]:
-            shift = fact.at_us - facts[waiting[fact.host][-1]].at_us
-            for k in waiting.pop(fact.host):
-                facts[k] = attrs.evolve(facts[k], at_us=facts[k].at_us + shift)
+            mend(fact.host, fact.at_us)
+    for host in list(waiting):
+        mend(host, None)
     return hosts
-
-
-def set_right(facts: list[Fact], sleds: list[str]) -> tuple[dict[str, Skew], dict[str, str]]:
-    """Offsets of Nexus and of the sleds against the first sled (LG 5 #3); and on which sled, whose clock it has, each
-    zone of Propolis ran.
-    """
-    skews: dict[str, Skew] = {}
-    zones: dict[str, str] = {}
-    ends = {f.req_id: f for f in facts if isinstance(f, Asked) and f.req_id}
-    sent: dict[tuple[str, int], list[Published]] = defaultdict(list)
-    for fact in facts:
-        if isinstance(fact, Published):
-            for who in {fact.vmm, fact.instance} - {""}:  # until 2023-10 reports were about instances
-                sent[(who, fact.gen)].append(fact)
-    ahead: dict[tuple[str, str], list[int]] = defaultdict(list)  # (nexus host, sled): how far Nexus's clock is ahead
-    exact: dict[tuple[str, str], list[int]] = defaultdict(list)  # the same by request ids: nearly no time between
-    for fact in facts:
-        if isinstance(fact, Answered) and fact.req_id in ends:
-            exact[(fact.host, ends[fact.req_id].host)].append(fact.at_us - ends[fact.req_id].at_us)
-        elif isinstance(fact, Received) and fact.pushed:
-            # the newest attempt is the one that arrived; of one that was repeated nobody can tell
-            attempts = sent.get((fact.vmm or fact.instance, fact.gen), [])
-            if len(attempts) == 1:
-                ahead[(fact.host, attempts[0].host)].append(fact.at_us - attempts[0].at_us)
-    ahead |= exact
-    nexuses = sorted({nexus for nexus, _ in ahead})
-    if not sleds:
-        return skews, zones
-    reference = sleds[0]
-    skews[reference] = Skew(0, 0, 0)
-    for nexus in nexuses:
-        found = ahead.get((nexus, reference))
-        if found:
-            skews[nexus] = Skew(-round(median(found)), max(found) - min(found), len(found))
-    for sled in sleds[1:]:
-        best: Skew | None = None
-        for nexus in nexuses:
-            found = ahead.get((nexus, sled))
-            if found and nexus in skews:
-                to_reference = round(median(found)) + skews[nexus].offset_us
-                if abs(to_reference) <= SAME_US:
-                    to_reference = 0
-                best = Skew(to_reference, max(found) - min(found), len(found))
-            elif found and nexus not in skews:
-                # nothing ties this Nexus to the reference: take its clock as it is
-                skews[nexus] = Skew(0, 0, 0)
-                best = Skew(round(median(found)), max(found) - min(found), len(found))
-        skews[sled] = best or Skew(0, 0, 0)
-    # a zone has its sled's clock; where a Propolis ran, its sled's lines about the VMM say
-    known = set(sleds)
-    ran_on = {fact.vmm: fact.host for fact in facts if fact.vmm and fact.host in known}
-    for fact in facts:
-        if fact.host.startswith(_PROPOLIS_ZONE) and fact.vmm in ran_on:
-            zones[fact.host] = ran_on[fact.vmm]
-    return skews, zones

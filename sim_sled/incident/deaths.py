@@ -10,8 +10,8 @@ from typing import Final
 import attrs
 
 from sim_sled.incident.facts import Ended, Ending
-from sim_sled.incident.life import times_before
-from sim_sled.incident.sheet import Sheet, at, duration, host_named
+from sim_sled.incident.life import ran_since
+from sim_sled.incident.sheet import Sheet, at
 from sim_sled.incident.timeline import Instance, Vmm
 
 _DEADLY: Final = frozenset({Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.PROCESS_DIED})
@@ -37,26 +37,11 @@ class Deaths:
             return
         kill = f"{{kill_propolis: {{restart: {'false' if sure is None else 'true'}}}}}"
         doubt = [] if sure is not None else ["Propolis died or hung: the log cannot tell"]
-        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= first.at_us]
-        skip = 0
-        if not ran:
-            when, do = self.sheet.when(first.at_us), kill
-        else:
-            when, skip = "{state: running}", times_before(instance, "running", ran[-1].at_us)
-            do = f"[{{delay: {duration(first.at_us - ran[-1].at_us)}}}, {kill}]"
-            if first.how is not Ending.PROCESS_DIED:
-                doubt.append("the agent noticed then; when it died is not known")
-        why = [at(each.where, each.how.value) for each in (first, sure) if each is not None]
-        self.sheet.rule(
-            f"{instance.shown}-propolis-dies",
-            host_named(instance.shown),
-            when,
-            do,
-            why=list(dict.fromkeys(why)),
-            doubt=doubt,
-            times=1,
-            skip=skip,
-        )
+        if ran_since(vmm, first.at_us) is not None and first.how is not Ending.PROCESS_DIED:
+            doubt.append("the agent noticed then; when it died is not known")
+        why = dict.fromkeys(at(each.where, each.how.value) for each in (first, sure) if each is not None)
+        name = f"{instance.shown}-propolis-dies"
+        self.sheet.in_its_life(name, instance, vmm, first.at_us, kill, why=why, doubt=doubt)
 
 
 def _words(vmm: Vmm) -> list[Ended]:

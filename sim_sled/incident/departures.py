@@ -24,13 +24,17 @@ from sim_sled.incident.life import (
     TEARDOWN,
     blocked,
     edges,
+    first,
     forgotten,
+    is_start,
     is_target,
     moves,
     ran_before,
+    ran_since,
     starts_before,
     times_before,
     told_end,
+    unknown,
     unregistered,
     was_started,
 )
@@ -97,6 +101,7 @@ class Departures:
         for each in sorted(vmm.ended, key=lambda ended: ended.at_us):
             self._ending(instance, vmm, each)
         self._fails(instance, vmm)
+        self._taken_away(instance, vmm)
         self._by_itself(instance, vmm)
         self._never_ran(instance, vmm)
         self._stuck(instance, vmm)
@@ -104,18 +109,21 @@ class Departures:
         self._gone(instance, vmm)
 
     def _gone(self, instance: Instance, vmm: Vmm) -> None:
-        """A VMM of which a check met 404, and the log of its sled, which could say why, is missing."""
-        gone = next((each for each in vmm.verdicts if each.why == "gone"), None)
-        told = vmm.asked or vmm.published or vmm.ended or any(each.state in TERMINAL for each in vmm.observed)
+        """A VMM of which a check met 404, and the log of its sled that could say why is not here or begins later."""
+        lost = unknown(vmm)
+        gone = lost or next((each for each in vmm.verdicts if each.why == "gone"), None)
+        words = (vmm.asked and not lost) or vmm.published or vmm.ended
+        told = words or any(each.state in TERMINAL for each in vmm.observed)
         if gone is None or told or self.incident.last_agent_restart(vmm.sled, 2**62) is not None:
             return
+        log = "the log of its sled is missing" if lost is None else "the log of its sled begins later"
         self.sheet.rule(
             f"{instance.shown}-is-gone",
             host_named(instance.shown),
             self.sheet.when(gone.at_us - SECOND_US),
             "{forget_vmm: true}",
             why=[at(gone.where, "404: its sled knows nothing of it")],
-            doubt=["the log of its sled is missing: its agent may have started anew, and lost others too"],
+            doubt=[f"{log}: its agent may have started anew, and lost others too"],
             times=1,
         )
 
@@ -196,6 +204,8 @@ class Departures:
             why += [] if told is None else [at(told.where, "its end is told")]
         why += _last_deed(vmm, began, began + took)
         doubt = self.sheet.gap(began, began + took)
+        if seen.heard:
+            doubt.append("as Nexus heard of it: what of a VMM was slow it does not know")
         verb = {
             "starting -> running": "start",
             "stopping -> stopped": "stop",
@@ -266,60 +276,58 @@ class Departures:
         told = any(each.how in _EXPLAINS or each.how is Ending.GRACE_OVER for each in vmm.ended)
         if failed is None or told or is_target(vmm) or unregistered(vmm) is not None or forgotten(vmm) is not None:
             return
-        ran = [each for each in vmm.observed if each.state == "running" and each.at_us <= failed.at_us]
-        if not ran and ran_before(vmm):
-            self.sheet.rule(
-                f"{instance.shown}-fails",
-                host_named(instance.shown),
-                self.sheet.when(failed.at_us),
-                "{set_state: failed}",
-                why=[at(failed.where, "failed")],
-                doubt=["no line says why, and since when it ran is before the logs begin"],
-                times=1,
-            )
-            return
-        if not ran:
+        if ran_since(vmm, failed.at_us) is None and not ran_before(vmm):
             text = Ended(at_us=failed.at_us, host=failed.host, where=failed.where, how=Ending.SETUP_FAILED)
             self._ending(instance, vmm, attrs.evolve(text, text="no line says why"))
             return
-        self.sheet.rule(
+        said = [
+            at(noted.where, noted.text)
+            for noted in self.incident.noted
+            if noted.instance == instance.id and abs(noted.at_us - failed.at_us) < ONE_CAUSE_US
+        ]
+        self.sheet.in_its_life(
             f"{instance.shown}-fails",
-            host_named(instance.shown),
-            "{state: running}",
-            f"[{{delay: {duration(failed.at_us - ran[-1].at_us)}}}, {{set_state: failed}}]",
-            why=[at(failed.where, "failed")],
-            doubt=["no line says why"],
-            times=1,
-            skip=times_before(instance, "running", ran[-1].at_us),
+            instance,
+            vmm,
+            failed.at_us,
+            "{set_state: failed}",
+            why=[at(failed.where, "failed"), *said],
+            doubt=[] if said else ["no line says why"],
+        )
+
+    def _taken_away(self, instance: Instance, vmm: Vmm) -> None:
+        """A VMM that ran and was unregistered, although no saga had a reason to take it back."""
+        asked = unregistered(vmm)
+        if asked is None or (asked.status or 0) >= 400 or is_target(vmm) or moves(vmm):
+            return
+        began_us = asked.at_us - asked.latency_us
+        puts = [put for put in vmm.asked if put.op is Op.PUT_STATE]
+        refused = any(put.status is None or put.status >= 400 for put in puts)
+        if refused or vmm.state_at(began_us) != "running":
+            return
+        self.sheet.in_its_life(
+            f"{instance.shown}-is-taken-away",
+            instance,
+            vmm,
+            began_us,
+            "{set_state: destroyed}",
+            why=[at(asked.where, "vmm_unregister of a VM that ran")],
+            doubt=["who unregistered it no line says; it is played as its end at once"],
         )
 
     def _guest(self, instance: Instance, vmm: Vmm, fact: Ended, doubt: Iterable[str] = ()) -> None:
         """What a guest did by itself. Several lines tell one halt, and Nexus's comes when all is over."""
-        host = instance.shown
         ends = fact.how is Ending.GUEST_HALT
         shown = [o for o in vmm.observed if o.state == ("stopping" if ends else "rebooting")]
         seen = min(shown, key=lambda o: abs(o.at_us - fact.at_us), default=None)
         moment = fact.at_us if seen is None else min(seen.at_us, fact.at_us)
-        ran = [o for o in vmm.observed if o.state == "running" and o.at_us <= moment]
         if not self.sheet.once(fact.how.value, vmm.id if ends else f"{vmm.id} {moment // SECOND_US}"):
             return
         event = "halt" if ends else "triple-fault" if "triple fault" in fact.text.lower() else "reset"
         nth = sum(what == fact.how.value and whose.startswith(vmm.id) for what, whose in self.sheet.said)
-        if ran:
-            when, skip = "{state: running}", times_before(instance, "running", ran[-1].at_us)
-            do = f"[{{delay: {duration(moment - ran[-1].at_us)}}}, {{guest: {event}}}]"
-        else:
-            when, skip, do = self.sheet.when(moment), 0, f"{{guest: {event}}}"
-        self.sheet.rule(
-            f"{host}-guest-{event}s" + (f"-{nth}" if nth > 1 else ""),
-            host_named(host),
-            when,
-            do,
-            why=[at(fact.where, fact.how.value)],
-            doubt=doubt,
-            times=1,
-            skip=skip,
-        )
+        name = f"{instance.shown}-guest-{event}s" + (f"-{nth}" if nth > 1 else "")
+        why = [at(fact.where, fact.how.value)]
+        self.sheet.in_its_life(name, instance, vmm, moment, f"{{guest: {event}}}", why=why, doubt=doubt)
 
     def _by_itself(self, instance: Instance, vmm: Vmm) -> None:
         """A reboot or an end that nobody asked the sled for, although what it was asked is in its log."""
@@ -352,11 +360,13 @@ class Departures:
 
     def _asks(self, instance: Instance, vmm: Vmm) -> list[tuple[int, int]]:
         """When it was asked to stop or to reboot: from when to when that may show."""
-        ran_us = next((each.at_us for each in vmm.observed if each.state == "running"), 0)
+        ran = next((each for each in vmm.observed if each.state not in ("creating", "starting")), None)
+        ran_us = ran.at_us if ran is not None and ran.state == "running" else 0
         puts = [
             (put.at_us - put.latency_us, put.at_us)
             for put in vmm.asked
-            if put.op is Op.PUT_STATE and put.at_us > ran_us and (put.status is None or put.status < 300)
+            if put.op is Op.PUT_STATE and put.at_us > ran_us and not is_start(vmm, put)
+            if put.status is None or put.status < 300
         ]
         wishes: list[User | Wanted] = [*instance.users, *vmm.wanted]
         told = [
@@ -377,8 +387,10 @@ class Departures:
         explained = any(each.how in _EXPLAINS for each in vmm.ended) or unregistered(vmm) is not None
         if began is None or is_target(vmm) or explained:
             return
-        if not {each.state for each in states}.isdisjoint(("running", "migrating", "failed")):
+        if not {each.state for each in states}.isdisjoint(("running", "rebooting", "migrating", "failed")):
             return
+        if first(vmm, "stopping") is not None:
+            return  # what has not run goes to Stopped at once (PR 1.1): the line that says so is lost
         end = over or told
         usual = self.sheet.longest.get("starting -> running", SECOND_US)
         if end is None or end.at_us - began <= usual or vmm.described is None:

@@ -11,23 +11,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 import attrs
 
 from nexus_client.dropshot.text import counted
+from sim_sled.incident.clocks import Proof
 from sim_sled.incident.departures import Departures
-from sim_sled.incident.facts import Asked, Fact, Observed, Op, Published, Received, User
+from sim_sled.incident.facts import Asked, Ending, Fact, Observed, Op, Published, Received, User
 from sim_sled.incident.life import (
     CHECK_PERIOD_US,
     SECOND_US,
     SLOW_US,
     TEARDOWN,
+    begins_here,
     blocked,
+    by_itself,
     edges,
     first,
     forgotten,
+    is_start,
     is_target,
+    left_failed,
     seen_late,
     told_end,
     unregistered,
@@ -56,6 +62,7 @@ CPUS_MAX: Final = 4_096
 _PAUSE_MAX_US: Final = 270 * SECOND_US
 """Between two attempts of an agent to report: 3 min, and half as much again (NX 3.1)."""
 _UNSEEN: Final = "its source alone"
+_BY: Final = {Proof.PHASE: " of one migration's phases", Proof.MIGRATION: " of what both agents say of a migration"}
 _NOTED_MAX: Final = 20
 """Lines quoted that play nothing: what repeats tells nothing new."""
 
@@ -63,8 +70,20 @@ _NOTED_MAX: Final = 20
 def derive(incident: Incident, name: str) -> Draft:
     """The scenario of an incident. Never fails: what cannot be told is in `doubts`."""
     add_unseen_sides(incident)
+    _add_unseen_sled(incident)
     sheet = Sheet(incident, Draft(name, max(1, len(incident.sleds))))
     return _Deriver(sheet).all()
+
+
+def _add_unseen_sled(incident: Incident) -> None:
+    """What a sled has lost for good is started elsewhere, even if no line says where."""
+    for instance in incident.told():
+        for before, after in pairwise(instance.vmms):
+            lost = any(verdict.why in ("sled off", "expunged") for verdict in before.verdicts)
+            if lost and not after.sled:
+                after.sled = ELSEWHERE
+                if ELSEWHERE not in incident.sleds:
+                    incident.sleds.append(ELSEWHERE)
 
 
 @attrs.define
@@ -104,8 +123,9 @@ class _Deriver:
         for vmm in instance.vmms:
             if vmm.is_noise:
                 continue
-            by_itself = any(s.automatic and abs(vmm.first_us() - s.at_us) < 5 * SECOND_US for s in instance.starts)
-            if by_itself and any(user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users):
+            if by_itself(instance, vmm) and any(
+                user.verb == "stop" and user.at_us < vmm.first_us() for user in instance.users
+            ):
                 self.draft.notes.append(
                     f"{instance.shown} was started again by Nexus itself after a user's stop, as Nexus did then; "
                     "today's does not, so the replay ends otherwise."
@@ -142,17 +162,15 @@ class _Deriver:
 
         else:
             # what a start finds there was created at 0 s, stopped, which takes a moment
-            starts = [
-                user.at_us for each in told for user in each.users if user.verb == "start" and user.status < 400
-            ]
+            starts = [user.at_us for each in told for user in each.users if user.verb == "start" and user.counts]
             self.sheet.shift_us = max(0, SECOND_US - (min(starts, default=2**62) - self.incident.begin_us))
 
     def _ran_before(self, instance: Instance) -> bool:
         vmm = next(iter(instance.vmms), None)
-        if vmm is None or vmm.described is not None or vmm.registered is not None:
+        if vmm is None or begins_here(vmm):
             return False
-        begun = [each.at_us for each in instance.starts]
-        begun += [user.at_us for user in instance.users if user.verb == "start" and user.status < 400]
+        begun = [user.at_us for user in instance.users if user.verb == "start" and user.counts]
+        begun += [each.at_us for each in instance.starts if not each.vmm and not each.automatic]
         return all(at_us > vmm.first_us() + SECOND_US for at_us in begun)
 
     def _load(self, instance: Instance) -> None:
@@ -161,24 +179,27 @@ class _Deriver:
         doubt = [] if instance.name or called else [f"no line names {instance.id}; '{instance.shown}' is invented"]
         if instance.ncpus is None:
             doubt.append("its size is in no line; 2 CPUs and 4 GiB are invented")
-        starts = [user for user in instance.users if user.verb == "start" and user.status < 400]
-        wishes = [user for user in instance.users if user.status < 400]
+        starts = [user for user in instance.users if user.verb == "start" and user.counts]
+        wishes = [user for user in instance.users if user.counts]
         begins = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
-        if begins is None and wishes and wishes[0].verb == "start":
-            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
-        elif begins is None or self._ran_before(instance):
-            where = [at(begins.observed[0].where, "already there")] if begins is not None and begins.observed else []
-            self._create(instance, 0, size, where, doubt if where else [*doubt, "it ran before"], start=True)
-        elif starts and starts[0].at_us <= begins.first_us() + SECOND_US:
-            # a start before there was a VMM: it existed, stopped
-            self._create(instance, 0, size, [], [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        from_start = begins is None and bool(wishes) and wishes[0].verb == "start"
+        if from_start or (begins and starts and starts[0].at_us <= begins.first_us() + SECOND_US):
+            # a start before there was a VMM
+            why = [at(starts[0].where, "started")]
+            self._create(instance, 0, size, why, [*doubt, "it existed, stopped, before the logs begin"], start=False)
+        elif begins is None:
+            why = [at(instance.users[0].where, "spoken of first")]
+            self._create(instance, 0, size, why, [*doubt, "it ran before"], start=True)
+        elif self._ran_before(instance):
+            why = [at(_first_word(begins).where, "already there")]
+            self._create(instance, 0, size, why, [*doubt, "it ran before"], start=True)
         else:
             began = begins.described or begins.registered
             why = [at(began.where, "registered") if began else at(_first_word(begins).where, "spoken of first")]
             asked = [
                 user
                 for user in self.incident.users
-                if user.verb == "create" and user.status < 400 and 0 <= begins.first_us() - user.at_us <= _WISH_US
+                if user.verb == "create" and user.counts and 0 <= begins.first_us() - user.at_us <= _WISH_US
             ]
             if len(asked) == 1:
                 why.insert(0, at(asked[0].where, f"POST, {asked[0].status}"))
@@ -191,24 +212,29 @@ class _Deriver:
         self, instance: Instance, at_us: int, size: str, why: list[str], doubt: list[str], *, start: bool
     ) -> None:
         more = "" if start else ", start: false"
+        left = left_failed(self.incident, instance)
+        if left is not None:
+            more += ", auto_restart: never"
+            why = [*why, at(left.where, "failed, and Nexus did not start it again")]
+            doubt = [*doubt, "that its policy forbids automatic restarts is inferred"]
         on = self._started_on(instance)
         if on and len(self.draft.hosts) > 1:
             more += f", sled: {on[0] if len(on) == 1 else '[' + ', '.join(on) + ']'}"
         self.sheet.load(at_us, f"create: {{hostname: {word(instance.shown)}, {size}{more}}}", why, doubt)
 
     def _user(self, instance: Instance, user: User) -> None:
-        if user.status >= 400:
+        if not user.counts:
             self.draft.notes.append(
                 f"{user.where}: a user's {user.verb} of {instance.shown} was refused ({user.status})."
             )
             return
         if user.verb == "migrate":
             # the saga registers its target while the request is answered: nearest in time, of several migrations
-            targets = [v for v in instance.vmms if v.described is not None and v.described.migration]
+            targets = [v for v in instance.vmms if is_target(v)]
             target = min(targets, key=lambda v: abs(v.first_us() - user.at_us), default=None)
-            self._migrate(instance, target, user.at_us, at(user.where, "migrate"))
+            self._migrate(instance, target, user.at_us, at(user.where, _asked(user)))
             return
-        self._wish(instance, user.verb, user.at_us, [at(user.where, f"POST {user.verb}, {user.status}")])
+        self._wish(instance, user.verb, user.at_us, [at(user.where, _asked(user))])
 
     def _began_on(self, instance: Instance) -> str | None:
         """The sled on which it first ran, or was to run: on which a rule about that sled meets it."""
@@ -243,24 +269,34 @@ class _Deriver:
         """When it can be asked for, and why that is not when it was. An agent that starts a VM takes the next request
         only then (LG 0 #8), and a latency of several samples may be longer in the replay than it was here.
         """
+        later = 0
         for i, vmm in enumerate(instance.vmms):
             if vmm.first_us() > at_us or vmm.is_noise:
                 continue
+            # what Nexus starts by itself is as much later as the end before it
+            wished = _asked_for(instance, "start", vmm.first_us())
+            fell = i > 0 and self._fell(instance, _active_before(instance, i), vmm.first_us())
+            began_later = later = later if by_itself(instance, vmm) or (fell and not wished) else 0
+            over_us = _taken_back(vmm)
+            if verb == "migrate" and is_target(vmm) and over_us <= at_us < over_us + CHECK_PERIOD_US + _AFTER_US:
+                return over_us + CHECK_PERIOD_US + _AFTER_US, (
+                    "later, as a migration that came to nothing is cleared by the updater's next pass",
+                )
             ran = first(vmm, "running")
-            if i and verb != "start" and ran is not None and _told_by_checks(_active_before(instance, i)):
+            if i and not wished and ran is not None and _told_by_checks(_active_before(instance, i)):
                 took = ran.at_us - vmm.first_us()
                 ready = ran.at_us + CHECK_PERIOD_US + self._more("starting -> running", took) + _AFTER_US
-                if ran.at_us <= at_us < ready:
+                if verb != "start" and ran.at_us <= at_us < ready:
                     return ready, ("a little later, as Nexus may notice later here that it has to start it again",)
-            later = 0
             for edge, began, took, _ in edges(vmm):
                 ready = began + took + self._more(edge, took) + _AFTER_US
-                if edge == "rebooting -> running":  # a guest's own reboot comes so long after its start
-                    ready += later
+                # a guest's own reboot comes so long after its start
+                ready += later if edge == "rebooting -> running" else began_later
                 later += self._more(edge, took)
                 waits = verb in ("stop", "reboot", "migrate") and edge in _TO_RUNNING and began <= at_us < ready
                 if waits and any(o.at_us > began + took for o in vmm.observed):
                     return ready, ("asked for while it started; it ran first, so it is asked here when it runs",)
+            later += self._later_to_fail(vmm)
             told = told_end(vmm)
             if verb == "start" and told is not None and told.at_us <= at_us:
                 ready = told.at_us + _AFTER_US
@@ -271,6 +307,11 @@ class _Deriver:
                 if at_us < ready:
                     return ready, ("a little later, as the end before it may last longer here",)
         return at_us, ()
+
+    def _later_to_fail(self, vmm: Vmm) -> int:
+        """How much later a start that came to nothing may fail in the replay: when it would have run."""
+        failed = [e.at_us for e in vmm.ended if e.how in (Ending.SETUP_FAILED, Ending.ENSURE_FAILED)]
+        return self._more("starting -> running", min(failed) - vmm.first_us()) if failed else 0
 
     def _more(self, edge: str, took: int) -> int:
         """How much longer an edge may last in the replay; what a rule delays has its latency besides."""
@@ -302,8 +343,7 @@ class _Deriver:
             self._asked_of_propolis(instance, vmm)
             if i == 0:
                 self._asked_before(instance, vmm)
-            target = vmm.described is not None and vmm.described.migration
-            if target and vmm.described is not None:
+            if is_target(vmm) and vmm.described is not None:
                 if _asked_for(instance, "migrate", vmm.described.at_us):
                     continue
                 self._migrate(
@@ -313,7 +353,7 @@ class _Deriver:
                     at(vmm.described.where, "it migrates" if vmm.unseen else "a target is registered"),
                     (f"inferred from {_UNSEEN if vmm.unseen else 'the registration of a target'}; {missing}",),
                 )
-            elif i > 0 and not vmm.is_noise and not self._fell(_active_before(instance, i), vmm.first_us()):
+            elif i > 0 and not vmm.is_noise and not self._fell(instance, _active_before(instance, i), vmm.first_us()):
                 self._registered_anew(instance, i, missing)
             for put in (each for each in vmm.asked if each.op is Op.PUT_STATE and (each.status or 0) < 300):
                 if put.status is None:
@@ -343,7 +383,7 @@ class _Deriver:
         """A later VMM of an instance that did not fail: its start, and its end before, if nobody tells of them."""
         vmm, before = instance.vmms[i], _active_before(instance, i)
         began_us, anew = vmm.first_us(), [at(_first_word(vmm).where, "registered anew")]
-        if any(s.automatic and abs(s.at_us - began_us) < _WISH_US for s in instance.starts):
+        if by_itself(instance, vmm):
             return
         stopped = any(
             u.verb in ("stop", "delete") and before.first_us() <= u.at_us <= began_us for u in instance.users
@@ -365,7 +405,7 @@ class _Deriver:
         if seen is None or verb is None or vmm.described is not None or vmm.registered is not None:
             return
         began = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
-        began += [user.at_us for user in instance.users if user.status < 400] + [each.at_us for each in vmm.wanted]
+        began += [user.at_us for user in instance.users if user.counts] + [each.at_us for each in vmm.wanted]
         if not any(at_us <= seen.at_us + SECOND_US for at_us in began):
             doubt = "who asked for it, or whether the guest did it, is before the logs begin"
             self._wish(instance, verb, seen.at_us, [at(seen.where, f"{seen.state} already")], (doubt,))
@@ -384,9 +424,9 @@ class _Deriver:
                     ("the request to the sled is in no log: who wanted it is not known",),
                 )
 
-    def _fell(self, vmm: Vmm, before_us: int) -> bool:
+    def _fell(self, instance: Instance, vmm: Vmm, before_us: int) -> bool:
         """Whether it ended so that Nexus starts the instance again by itself: it failed, or its agent or sled did."""
-        if unregistered(vmm) is not None:
+        if unregistered(vmm) is not None or left_failed(self.incident, instance) is not None:
             return (
                 False  # a start that was taken back, or an end that was asked for: whoever starts it again wants it
             )
@@ -399,6 +439,8 @@ class _Deriver:
         )
 
     def _what_followed(self, vmm: Vmm, put: Asked) -> str:
+        if is_start(vmm, put):
+            return ""
         began_us = put.at_us - put.latency_us
         puts = (each for each in vmm.asked if each.op is Op.PUT_STATE)
         starts_it = began_us == min(each.at_us - each.latency_us for each in puts)
@@ -450,7 +492,7 @@ class _Deriver:
             return
         last = vmms[-1]
         stop = next((o for o in last.observed if o.state == "stopping"), None)
-        told = next((p for p in last.published if p.state == "destroyed"), None)
+        told = told_end(last)
         host = instance.shown
         lost = any(each.final for each in last.not_taken)
         if told is not None and stop is not None and forgotten(last) is None and not lost:
@@ -467,13 +509,12 @@ class _Deriver:
             )
             return
         running = next((o for o in last.observed if o.state == "running"), None)
-        register = last.described or last.registered
         never_ran = any(
             first(vmm, "running") is None and any(each.op is Op.PUT_STATE for each in vmm.asked) for vmm in vmms[:-1]
         )
-        if running is not None and register is not None and told is None and not never_ran:
-            began = ((vmm.described or vmm.registered, first(vmm, "running")) for vmm in vmms)
-            took = [ran.at_us - asked.at_us for asked, ran in began if asked and ran]
+        if running is not None and begins_here(last) and told is None and not never_ran:
+            began = ((vmm.first_us(), first(vmm, "running")) for vmm in vmms if begins_here(vmm))
+            took = [ran.at_us - began_us for began_us, ran in began if ran is not None]
             # one latency stands for all, so it may take as long as that of another VM
             within = _generous(max(*took, self.sheet.longest.get("starting -> running", 0)))
             self.sheet.expect(
@@ -492,7 +533,7 @@ class _Deriver:
         stop, told = first(vmm, "stopping"), told_end(vmm)
         return 0 if stop is None or told is None else told.at_us - stop.at_us + self._after_storm(vmm, told)
 
-    def _after_storm(self, vmm: Vmm, told: Published) -> int:
+    def _after_storm(self, vmm: Vmm, told: Fact) -> int:
         """A replay may try again at other moments: a pause is at most as long as three times all before it."""
         bad = [each for each in vmm.not_taken if not each.final]
         if not bad:
@@ -503,21 +544,22 @@ class _Deriver:
     def _say(self) -> None:
         incident, draft = self.incident, self.draft
         draft.notes += incident.era.notes()
+        reference = next(iter(incident.skews), "")
         for host, skew in sorted(incident.skews.items()):
-            if host == (incident.sleds[0] if incident.sleds else ""):
+            if host == reference:
                 continue
+            by = f"{counted(skew.pairs, 'pair')}{_BY.get(skew.proof, '')}"
             if skew.pairs and not skew.offset_us:
-                pairs = counted(skew.pairs, "pair")
-                draft.notes.append(f"The clocks of {host} and {incident.sleds[0]} agree ({pairs}).")
+                draft.notes.append(f"The clocks of {host} and {skew.to} agree ({by}).")
             elif skew.pairs:
                 draft.notes.append(
                     f"The clock of {host} is {abs(skew.offset_us) / 1e6:.3f} s "
-                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {incident.sleds[0]} "
-                    f"({counted(skew.pairs, 'pair')}, spread {skew.spread_us / 1e3:.0f} ms); set right."
+                    f"{'behind' if skew.offset_us > 0 else 'ahead of'} that of {skew.to} "
+                    f"({by}, spread {skew.spread_us / 1e3:.0f} ms); set right."
                 )
             else:
                 draft.doubts.append(
-                    f"The clock of {host} cannot be compared with that of {incident.sleds[0]}: no request of one is "
+                    f"The clock of {host} cannot be compared with that of {reference}: no request of one is "
                     f"in the other's log. Taken as equal; order between them is not certain."
                 )
         for silence in incident.shortened.silences:
@@ -528,7 +570,11 @@ class _Deriver:
         for host in sorted(incident.booted_1986):
             draft.doubts.append(
                 f"The clock of {host} believed in 1986 when it booted: what it wrote before it found the time is set "
-                "right before its first line after that, in its order."
+                "right by what Nexus heard of it, or before its first line after that, in its order."
+            )
+        for user in incident.in_vain:
+            draft.notes.append(
+                f"{user.where}: a user's {user.verb} of '{user.key}', of which nothing else is known: {user.status}."
             )
         for key, instance in incident.called.items():
             draft.doubts.append(
@@ -565,7 +611,13 @@ class _Deriver:
                     f"'{ELSEWHERE}' stands for sleds whose logs are not here: VMs came from there or went there."
                 )
             names = ", ".join(f"{slug} is {host}" for host, slug in draft.hosts.items() if host != ELSEWHERE)
-            draft.notes.append(f"Sleds: {names}.")
+            draft.notes += [f"Sleds: {names}."] if names else []
+
+
+def _asked(user: User) -> str:
+    """A user's request as it is quoted."""
+    verb = "DELETE" if user.verb == "delete" else f"POST {user.verb}"
+    return f"{verb}, {user.status or 'not waited for'}{', when it had begun' if user.status >= 400 else ''}"
 
 
 def _asked_for(instance: Instance, verb: str, began_us: int) -> bool:
@@ -601,6 +653,14 @@ def _active_before(instance: Instance, i: int) -> Vmm:
     """Which VMM was the instance's before its VMM `i`: a target of a migration that failed never was."""
     earlier = instance.vmms[:i]
     return next((v for v in reversed(earlier) if not is_target(v) or first(v, "running") is not None), earlier[-1])
+
+
+def _taken_back(target: Vmm) -> int:
+    """When a migration came to nothing, as its target was refused or taken back; long ago if neither."""
+    words = [each for each in (target.registered, unregistered(target)) if each is not None]
+    return max(
+        (each.at_us for each in words if each.op is Op.UNREGISTER or (each.status or 0) >= 400), default=-(2**62)
+    )
 
 
 def _generous(us: int) -> int:

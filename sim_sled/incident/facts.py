@@ -12,6 +12,9 @@ import attrs
 
 from sim_sled.incident.lines import Where
 
+A_MIGRATION: str = "a migration"
+"""The id of one that no line tells."""
+
 
 class Op(Enum):
     """A request of Nexus to a sled; values are the operation ids of the scenario language."""
@@ -38,12 +41,14 @@ class Fact:
 
 @attrs.frozen(kw_only=True)
 class Described(Fact):
-    """1: a registration arrived; the one source of host name, size and role."""
+    """1: a registration arrived; the one source of host name, size and role. `migration`: the id of that of which it
+    is the target, "" if it is none.
+    """
 
-    hostname: str
-    ncpus: int | None
-    memory: int | None
-    migration: bool
+    hostname: str = ""
+    ncpus: int | None = None
+    memory: int | None = None
+    migration: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -66,12 +71,14 @@ class Asked(Fact):
 @attrs.frozen(kw_only=True)
 class Observed(Fact):
     """25, 129: a Propolis state. `exact`: Propolis's own word, else the agent's, which may be late (LG 0 #8).
-    `whole`: our own sled's, with which Propolis, zone and agent end in one instant.
+    `whole`: our own sled's, with which Propolis, zone and agent end in one instant. `heard`: as Nexus took it, to
+    whom a stop is one state until all is over.
     """
 
     state: str
     exact: bool = False
     whole: bool = False
+    heard: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -86,12 +93,13 @@ class Wanted(Fact):
 
 @attrs.frozen(kw_only=True)
 class Published(Fact):
-    """27: an attempt to report. States are those of the sled agent; migrations "" if there is none."""
+    """27: an attempt to report. States are those of the sled agent; of a migration "" if there is none."""
 
     state: str
     gen: int
     migration_in: str = ""
     migration_out: str = ""
+    migration: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -156,12 +164,19 @@ class Dropped(Fact):
 @attrs.frozen(kw_only=True)
 class User(Fact):
     """60, 61: a user's (or the migration saga's) wish as Nexus took it. `key`: the instance's id or name. `at_us`:
-    when it was asked for; its line comes when it was answered (LG 0 #7).
+    when it was asked for; its line comes when it was answered (LG 0 #7). `status` 0: its caller did not wait.
+    `begun`: what was wished for had begun, whatever was answered: a saga that unwinds answers with an error.
     """
 
     verb: str
     key: str
     status: int
+    begun: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is to be wished for in a replay, too."""
+        return self.begun or self.status < 400
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """`import` as a whole: files to a scenario that passes `check` and `run`, and the summary that is said about it.
 
-Read before: incident/archives.py, incident/lines.py, incident/clocks.py, incident/eras.py, incident/messages.py,
+Read before: incident/archives.py, incident/reading.py, incident/clocks.py, incident/eras.py, incident/messages.py,
 incident/derive.py, incident/verify.py.
 """
 
@@ -17,8 +17,9 @@ from sim_sled.incident.archives import Shelf, Source, sources
 from sim_sled.incident.clocks import VALID_SINCE_US, Steady
 from sim_sled.incident.derive import derive
 from sim_sled.incident.eras import Era
-from sim_sled.incident.lines import LogLine, Reading, read_lines
+from sim_sled.incident.lines import LogLine, Reading
 from sim_sled.incident.messages import facts_of
+from sim_sled.incident.reading import read_lines
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Collector, Incident
 from sim_sled.incident.verify import Difference, compare, replay

@@ -139,8 +139,9 @@ def _request(line: LogLine, low: str) -> list[Fact]:
                     )
                 ]
         return _of_another_kind(line, uri, gone=gone)
-    if line.program == "nexus" and not gone:
-        return _declined(line, method, uri) or _user(line, method, uri)
+    if line.program == "nexus":
+        # a user who went away has asked nevertheless, once
+        return ([] if gone else _declined(line, method, uri)) or ([] if late else _user(line, method, uri))
     return []
 
 
@@ -153,7 +154,7 @@ def _declined(line: LogLine, method: str, uri: str) -> list[Fact]:
 
 
 _OTHER_PATH: Final = re.compile(
-    rf"^/(?:vmms|instances)/({_UUID})/(external-ip|multicast-group|attached-subnets|disks/.*snapshot)"
+    rf"^/(?:(?:vmms|instances)/{_UUID}/)?(external-ip|multicast-group|attached-subnets|disks)\b"
 )
 
 
@@ -176,7 +177,7 @@ def _of_another_kind(line: LogLine, uri: str, *, gone: bool) -> list[Fact]:
     if found is None or not (gone or status >= 500):
         return []
     outcome = "not answered until its caller gave up" if gone else f"answered {status}"
-    return _make(Noted, line, text=f"{line.text('method')} {found[2]} of a VMM was {outcome}")
+    return _make(Noted, line, text=f"{line.text('method')} {found[1]} of a VMM was {outcome}")
 
 
 def _user(line: LogLine, method: str, uri: str) -> list[Fact]:
@@ -250,7 +251,8 @@ def rust_duration_us(text: str) -> int | None:
 
 
 def _described(line: LogLine) -> list[Fact]:
-    config, spec = line.text("local_config"), line.text("propolis_spec") + line.text("hardware")
+    config = line.text("local_config")
+    spec = line.text("propolis_spec") + line.text("hardware") + line.text("initial_hardware")
     if line.text("vm"):  # our own
         memory_mib = line.number("memory_mib")
         return _make(
@@ -259,11 +261,9 @@ def _described(line: LogLine) -> list[Fact]:
             hostname=line.text("vm"),
             ncpus=line.number("ncpus"),
             memory=None if memory_mib is None else memory_mib * 1024**2,
-            migration=bool(line.text("migration_id")),
+            migration=line.text("migration_id"),
         )
-    host = re.search(
-        r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + line.text("initial_hardware") + spec
-    )
+    host = re.search(r'hostname: Hostname\("([^"]+)"\)|hostname: "([^"]+)"', config + spec)
     cpus = re.search(r"\b(?:n?cpus): (?:InstanceCpuCount\()?(\d+)", spec + config)
     memory = re.search(r"memory_mb: (\d+)", spec)
     size = re.search(r"memory: ByteCount\((?:ByteCount\()?(\d+)", spec + config)
@@ -274,7 +274,7 @@ def _described(line: LogLine) -> list[Fact]:
         hostname=(host[1] or host[2]) if host else "",
         ncpus=int(cpus[1]) if cpus else None,
         memory=bytes_of,
-        migration=bool(_id(line.text("migration_id"))),
+        migration=_id(line.text("migration_id")),
     )
 
 
@@ -334,6 +334,7 @@ def _published(line: LogLine) -> list[Fact]:
         gen=int(found[2]),
         migration_in=_progress(sides.get("in", "")),
         migration_out=_progress(sides.get("out", "")),
+        migration=_id(told.partition("MigrationRuntimeState")[2]),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from sim_sled.incident.facts import Described, Observed
+from sim_sled.incident.facts import A_MIGRATION, Described, Observed, Phase, Published
 from sim_sled.incident.life import SECOND_US, is_target
 from sim_sled.incident.sheet import Sheet, at, host_named
 from sim_sled.incident.timeline import ELSEWHERE, Incident, Instance, Vmm
@@ -29,7 +29,11 @@ def add_unseen_sides(incident: Incident) -> None:
     for instance in incident.told():
         for vmm in instance.vmms[1:]:
             if vmm.observed and vmm.observed[0].state == "migrating":
-                _call_target(vmm)  # its registration is lost
+                if _side(vmm) == "out":
+                    _ran_before_it_moved(vmm, instance.vmms)
+                else:
+                    _call_target(vmm)  # its registration is lost
+        instance.vmms.sort(key=Vmm.first_us)
         for vmm in list(instance.vmms):
             _targets_elsewhere(incident, instance, vmm)
         first = next((vmm for vmm in instance.vmms if not vmm.is_noise), None)
@@ -43,10 +47,24 @@ def add_unseen_sides(incident: Incident) -> None:
 
 def _came_in(vmm: Vmm) -> bool:
     """Whether it is the target of a migration that began before the logs do."""
-    told = next((each for each in vmm.published if each.migration_in or each.migration_out), None)
     begins = vmm.observed[0].state if vmm.observed else ""
-    came = vmm.phases[0].side == "in" if vmm.phases else told is not None and bool(told.migration_in)
-    return vmm.described is None and begins == "migrating" and came
+    return vmm.described is None and begins == "migrating" and _side(vmm) == "in"
+
+
+def _side(vmm: Vmm) -> str:
+    """On which side of its first migration it was: "in", "out", "" if no line says."""
+    if vmm.phases:
+        return vmm.phases[0].side
+    told = next((each for each in vmm.published if each.migration_in or each.migration_out), None)
+    return "" if told is None else "in" if told.migration_in else "out"
+
+
+def _ran_before_it_moved(source: Vmm, vmms: list[Vmm]) -> None:
+    """A source of which no line before its migration is left was there before its target."""
+    moved = source.observed[0]
+    targets = [vmm.first_us() for vmm in vmms if is_target(vmm) and 0 <= moved.at_us - vmm.first_us() <= _BEFORE_US]
+    at_us = min([moved.at_us, *targets]) - SECOND_US
+    source.observed.insert(0, attrs.evolve(moved, at_us=at_us, state="running"))
 
 
 def _call_target(vmm: Vmm) -> Described:
@@ -54,9 +72,8 @@ def _call_target(vmm: Vmm) -> Described:
     if vmm.described is None:
         began = vmm.observed[0]
         vmm.described = Described(
-            where=began.where, host=began.host, at_us=vmm.first_us(), vmm=vmm.id, hostname="", ncpus=None,
-            memory=None, migration=True,
-        )  # fmt: skip
+            where=began.where, host=began.host, at_us=vmm.first_us(), vmm=vmm.id, migration=A_MIGRATION
+        )
     return vmm.described
 
 
@@ -76,7 +93,7 @@ def _targets_elsewhere(incident: Incident, instance: Instance, source: Vmm) -> N
     for number, seen in enumerate(source.observed):
         began = seen.state == "migrating" != before
         comes_in = before in ("", "creating", "starting") and (is_target(source) or _came_in(source))
-        if began and not comes_in and not _registered(targets, seen.at_us):
+        if began and not comes_in and not _registered(targets, source, seen.at_us):
             outcome = next((each for each in source.observed[number:] if each.state != "migrating"), None)
             wish = next(
                 (u for u in instance.users if u.verb == "migrate" and 0 <= seen.at_us - u.at_us <= _BEFORE_US), None
@@ -86,16 +103,19 @@ def _targets_elsewhere(incident: Incident, instance: Instance, source: Vmm) -> N
         before, since_us = seen.state, seen.at_us
 
 
-def _registered(targets: list[Vmm], at_us: int) -> bool:
+def _registered(targets: list[Vmm], source: Vmm, at_us: int) -> bool:
+    """Whether the target of a migration is among these: by its id, or if no line has that, by its time."""
+    told: list[Published | Phase] = [each for each in source.published if each.migration_out]
+    told += [each for each in source.phases if each.side == "out"]
+    known = min((each for each in told if each.at_us >= at_us), key=lambda each: each.at_us, default=None)
+    if known is not None and any(t.described and t.described.migration == known.migration for t in targets):
+        return True
     return any(-SECOND_US <= at_us - vmm.first_us() <= _BEFORE_US for vmm in targets)
 
 
 def _target(instance: Instance, source: Vmm, began: Observed, at_us: int, outcome: Observed | None) -> Vmm:
     target = Vmm(f"target of {source.id} at {began.where}", instance=instance.id, sled=ELSEWHERE)
-    target.described = Described(
-        where=began.where, host=ELSEWHERE, at_us=at_us, vmm=target.id, hostname="", ncpus=None, memory=None,
-        migration=True,
-    )  # fmt: skip
+    target.described = Described(where=began.where, host=ELSEWHERE, at_us=at_us, vmm=target.id, migration=A_MIGRATION)
     if outcome is not None and outcome.state in _ENDS:
         for state, seen in (("migrating", began), ("running", outcome)):
             target.observed.append(

@@ -6,13 +6,17 @@ Read before: incident/sheet.py, incident/life.py. Read next: incident/departures
 from __future__ import annotations
 
 from itertools import zip_longest
+from typing import Final
 
 import attrs
 
 from sim_sled.incident.facts import Fact, NotTaken, Published, Received
 from sim_sled.incident.life import SECOND_US
-from sim_sled.incident.sheet import Sheet, at, duration
+from sim_sled.incident.sheet import Sheet, at, duration, host_named
 from sim_sled.incident.timeline import Incident
+
+_LOST_MAX: Final = 3
+"""Reports refused for good that are each a rule; more of them are a time in which all are."""
 
 
 @attrs.define
@@ -30,7 +34,7 @@ class Reports:
         attempts: list[tuple[int, str, NotTaken | None]] = []
         for vmm in self.incident.vmms.values():
             told: list[Fact] = [*vmm.published, *vmm.not_taken, *vmm.observed, *vmm.ended]
-            told += [] if vmm.published else vmm.received
+            told += [] if vmm.published else [each for each in vmm.received if each.pushed]
             words = sorted(told, key=lambda each: each.at_us)
             for word, following in zip_longest(words, words[1:]):
                 if isinstance(word, NotTaken):
@@ -49,8 +53,42 @@ class Reports:
             parts[""] = [a for a in meant if a[1] not in alone]
             for host, part in parts.items():
                 for run in _runs(part):
+                    if final and len(run.bad) <= _LOST_MAX and all(self._lost(bad) for bad in run.bad):
+                        continue
                     count += 1
                     self._storm(run, count, host, final=final)
+
+    def _lost(self, bad: NotTaken) -> bool:
+        """A report that Nexus refused for good, as a rule of its own: the next one is another moment in a replay.
+        Whether the log has it.
+        """
+        vmm = self.incident.vmms[bad.vmm]
+        instance = self.incident.instances.get(vmm.instance)
+        told = next((each for each in reversed(vmm.published) if each.at_us <= bad.at_us), None)
+        if told is None or instance is None:
+            return False
+        before = {
+            (other.id, each.gen)
+            for other in instance.vmms
+            for each in other.published
+            if each.state == told.state and each.at_us < told.at_us and each.gen != told.gen
+        }
+        self.sheet.rule(
+            f"nexus-answers-{bad.status}",
+            host_named(instance.shown),
+            f"{{publish: {told.state}}}",
+            f"{{nexus_replies: {{status: {bad.status}, lasts: 50ms}}}}",
+            why=[at(told.where, f"{told.state} is reported"), at(bad.where, f"not taken: {bad.status}, for good")],
+            times=1,
+            skip=len(before),
+        )
+        self._not_acked()
+        return True
+
+    def _not_acked(self) -> None:
+        if "final_state_acked" in self.sheet.draft.always:
+            self.sheet.draft.always.remove("final_state_acked")
+            self.sheet.draft.notes.append("A report was lost for good (4xx): 'final_state_acked' is not demanded.")
 
     def _storm(self, run: _Run, number: int, host: str, *, final: bool) -> None:
         statuses = [bad.status for bad in run.bad]
@@ -79,9 +117,8 @@ class Reports:
         why.append(f"{len(run.bad)} reports in all")
         whom = f"{{sled: {self.sheet.draft.hosts[host]}}}" if host else ""
         self.sheet.rule(name, whom, self.sheet.when(begin), action, why=why, doubt=doubt)
-        if final and "final_state_acked" in self.sheet.draft.always:
-            self.sheet.draft.always.remove("final_state_acked")
-            self.sheet.draft.notes.append("A report was lost for good (4xx): 'final_state_acked' is not demanded.")
+        if final:
+            self._not_acked()
 
 
 @attrs.define

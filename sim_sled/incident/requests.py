@@ -21,6 +21,7 @@ from sim_sled.incident.life import (
     forgotten,
     is_target,
     ran_before,
+    unknown,
     unregistered,
     wanted,
 )
@@ -123,11 +124,11 @@ class Requests:
             began_us = asked.at_us - asked.latency_us
             puts = any(a.op is Op.PUT_STATE and a.at_us < began_us for a in vmm.asked)
             earlier = puts or _start_is_lost(vmm)
-            played = any(u.status < 400 and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
+            played = any(u.counts and abs(u.at_us - began_us) < ONE_CAUSE_US for u in instance.users)
             if asked.op is not Op.PUT_STATE or not earlier or played:
                 continue
             said = wanted(vmm, asked)
-            by_user = [u for u in instance.users if u.status >= 400 and abs(u.at_us - began_us) < ONE_CAUSE_US]
+            by_user = [u for u in instance.users if not u.counts and abs(u.at_us - began_us) < ONE_CAUSE_US]
             verb = said.verb if said is not None else by_user[0].verb if by_user else invented
             if verb not in ("stop", "reboot"):
                 continue
@@ -140,7 +141,7 @@ class Requests:
     def _harmless(self, vmm: Vmm, asked: Asked) -> bool:
         """Whether the refusal follows from what else is played, or from a VMM that is over."""
         if asked.status in (404, 410):
-            if asked is forgotten(vmm) or forgotten(vmm) is not None:
+            if forgotten(vmm) is not None or unknown(vmm) is not None:
                 return True
             # told, or seen and not told yet: the runner is ending and takes nothing more (410)
             ends: list[Observed | Published] = (
@@ -277,4 +278,6 @@ def _start_is_lost(vmm: Vmm) -> bool:
     puts = [each.at_us - each.latency_us for each in vmm.asked if each.op is Op.PUT_STATE]
     if is_target(vmm) or (ran is None and not ran_before(vmm)):
         return False
+    if ran_before(vmm) and vmm.observed and vmm.observed[0].state not in ("creating", "starting", "running"):
+        return True
     return ran is None or not any(began_us <= ran.at_us for began_us in puts)

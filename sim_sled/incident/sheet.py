@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import attrs
 
 from nexus_client.dropshot.text import counted
+from sim_sled.incident.life import ran_since, times_before
 from sim_sled.incident.lines import Where
-from sim_sled.incident.timeline import Incident, Vmm
+from sim_sled.incident.timeline import Incident, Instance, Vmm
 
 
 @attrs.frozen
@@ -154,6 +155,25 @@ class Sheet:
             unique, number = f"{name[:58]}-{number}", number + 1
         self.draft.rules.append(Entry(unique, tuple(lines), tuple(why), tuple(doubt)))
         return unique
+
+    def in_its_life(
+        self,
+        name: str,
+        instance: Instance,
+        vmm: Vmm,
+        at_us: int,
+        do: str,
+        *,
+        why: Iterable[str],
+        doubt: Iterable[str] = (),
+    ) -> None:
+        """A rule of one moment in a VMM's life: so long after it ran, or at its time if no line says since when."""
+        ran_us = ran_since(vmm, at_us)
+        when, skip = self.when(at_us), 0
+        if ran_us is not None:
+            when, skip = "{state: running}", times_before(instance, "running", ran_us)
+            do = f"[{{delay: {duration(at_us - ran_us)}}}, {do}]"
+        self.rule(name, host_named(instance.shown), when, do, why=why, doubt=doubt, times=1, skip=skip)
 
     def expect(self, name: str, lines: Iterable[str], why: Iterable[str], doubt: Iterable[str] = ()) -> None:
         taken = {entry.name for entry in self.draft.expect}

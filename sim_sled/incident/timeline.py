@@ -20,6 +20,7 @@ import attrs
 from sim_sled.incident.clocks import VALID_SINCE_US, Skew, mend_1986, set_right
 from sim_sled.incident.eras import Era
 from sim_sled.incident.facts import (
+    A_MIGRATION,
     Agent,
     Answered,
     Asked,
@@ -88,6 +89,7 @@ class Vmm:
     verdicts: list[Verdict] = attrs.field(factory=list)
     received: list[Received] = attrs.field(factory=list)
     declined: list[Declined] = attrs.field(factory=list)
+    starting: Starting | None = None
     doing: list[Doing] = attrs.field(factory=list)
     quiet_checks: int = 0
     come_by: int = 0
@@ -98,7 +100,8 @@ class Vmm:
     @property
     def is_noise(self) -> bool:
         """A VM that only ran: health checks went well, and nothing else was written."""
-        return not (self.described or self.asked or self.observed or self.published or self.ended or self.verdicts)
+        told = self.asked or self.observed or self.published or self.ended or self.verdicts
+        return not (self.described or self.starting or told)
 
     @property
     def registered(self) -> Asked | None:
@@ -130,8 +133,9 @@ class Vmm:
         yield from self.ended
         yield from self.verdicts
         yield from self.received[:1]
-        if self.described is not None:
-            yield self.described
+        for begun in (self.described, self.starting):
+            if begun is not None:
+                yield begun
 
 
 @attrs.define
@@ -166,10 +170,13 @@ class Incident:
     unwound: list[Unwound] = attrs.field(factory=list)
     sides: list[Sides] = attrs.field(factory=list)
     users: list[User] = attrs.field(factory=list)
+    in_vain: list[User] = attrs.field(factory=list)
+    """Of these: who was refused and named an instance that no line knows."""
     called: dict[str, Instance] = attrs.field(factory=dict)
     """Instances that only users' requests name, by that name."""
     nexus_steps: list[NexusStep] = attrs.field(factory=list)
     skews: dict[str, Skew] = attrs.field(factory=dict)
+    """By host; the first is the clock that counts."""
     zones: dict[str, str] = attrs.field(factory=dict)
     """On which sled a zone of Propolis ran."""
     programs: Counter[str] = attrs.field(factory=Counter)
@@ -217,6 +224,8 @@ class Collector:
     _ended: dict[str, LogLine] = attrs.field(factory=dict)
     """Of each sled: the last record of an agent's process after which another one wrote."""
     _places: set[tuple[str, str]] = attrs.field(factory=set)
+    _heard: dict[str, str] = attrs.field(factory=dict)
+    """Of each VMM: the state that Nexus took last."""
     _pids: dict[str, set[int]] = attrs.field(factory=lambda: defaultdict(set))
     _peers: set[str] = attrs.field(factory=set)
     _hosts: dict[str, str] = attrs.field(factory=dict)
@@ -268,8 +277,10 @@ class Collector:
             if (fact.vmm, fact.serial) in self._places:
                 return
             self._places.add((fact.vmm, fact.serial))
-        if isinstance(fact, Received) and not fact.pushed:
-            return  # what a health check or an answer brought: the sled's own lines say the same
+        if isinstance(fact, Received) and self._heard.get(fact.vmm) == fact.state and not fact.pushed:
+            return  # a health check that brought nothing new
+        if isinstance(fact, Received):
+            self._heard[fact.vmm] = fact.state
         if len(self.facts) >= FACTS_MAX:
             self.overflowed = True
             return
@@ -293,19 +304,15 @@ class Collector:
         out = Incident(programs=self.programs, peers=self._peers, wrote=self._wrote)
         out.nexuses = sum(program == "nexus" for program in self._hosts.values())
         out.sleds = sorted(host for host, program in self._hosts.items() if program == "sled-agent" and host)
-        out.booted_1986 = mend_1986(self.facts)
         out.skews, out.zones = set_right(self.facts, out.sleds)
+        out.booted_1986 = mend_1986(self.facts, out.skews)
         facts = sorted((_shifted(fact, out) for fact in self.facts), key=lambda fact: fact.at_us)
         facts = list(_of_vmms(facts))
         out.shortened = shortened(facts)
         if out.shortened.silences:
             facts = [attrs.evolve(fact, at_us=out.shortened.of(fact.at_us)) for fact in facts]
-        for _, at_once in groupby(facts, lambda fact: fact.at_us):
-            told: list[Fact] = []
-            for fact in at_once:
-                if fact not in told:  # else from the seam of two files
-                    told.append(fact)
-                    _take(out, fact)
+        for fact in _one_by_one(facts):
+            _take(out, fact)
         _heard_of(out)
         _tie(out)
         for vmm_id, count in self._quiet.items():
@@ -321,6 +328,22 @@ class Collector:
             starts = ends = [fact.at_us for fact in facts]
         out.begin_us, out.end_us = min(starts, default=0), max(ends, default=0)
         return out
+
+
+def _one_by_one(facts: list[Fact]) -> Iterator[Fact]:
+    """Each fact once, although the seam of two files has it twice, and of each host at a time of its own: forms for
+    people cut times to milliseconds, and the order of the file counts.
+    """
+    last_us: dict[str, int] = {}
+    for _, at_once in groupby(facts, lambda fact: fact.at_us):
+        told: list[Fact] = []
+        for fact in at_once:
+            if fact in told:
+                continue
+            told.append(fact)
+            at_us = max(fact.at_us, last_us.get(fact.host, fact.at_us - 1) + 1)
+            last_us[fact.host] = at_us
+            yield fact if at_us == fact.at_us else attrs.evolve(fact, at_us=at_us)
 
 
 def _of_vmms(facts: list[Fact]) -> Iterator[Fact]:
@@ -379,16 +402,19 @@ def _heard_of(out: Incident) -> None:
                 )
             )
     for vmm in out.vmms.values():
-        if not vmm.observed and not vmm.published:
+        news = vmm.starting or any(told.pushed or told.state != "running" for told in vmm.received)
+        if not vmm.observed and not vmm.published and news:
             vmm.instance = vmm.instance or _instance_of(out, vmm.id)
             newest = 0
             for told in vmm.received:
-                if told.gen < newest:
-                    continue  # overtaken: Nexus keeps what is newer
+                if told.gen < newest or (told.state == "failed" and not told.pushed):
+                    continue  # overtaken: Nexus keeps what is newer; or its own verdict
                 newest = told.gen
                 _observe(
                     vmm,
-                    Observed(where=told.where, host=told.host, at_us=told.at_us, vmm=vmm.id, state=told.state),
+                    Observed(
+                        where=told.where, host=told.host, at_us=told.at_us, vmm=vmm.id, state=told.state, heard=True
+                    ),
                 )
 
 
@@ -412,9 +438,8 @@ def _tie(out: Incident) -> None:
         first = min(target.facts(), key=lambda fact: fact.at_us, default=None)
         if target.described is None and first is not None:
             target.described = Described(
-                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, hostname="", ncpus=None,
-                memory=None, migration=True,
-            )  # fmt: skip
+                where=first.where, host=first.host, at_us=target.first_us(), vmm=target.id, migration=A_MIGRATION
+            )
 
 
 def _instance_of(out: Incident, vmm_id: str) -> str:
@@ -457,10 +482,9 @@ def _take(out: Incident, fact: Fact) -> None:
             return
         case Answered():
             return
-    if isinstance(fact, Starting):
-        if fact.instance:
-            _instance(out, fact.instance).starts.append(fact)
-    elif fact.vmm:
+    if isinstance(fact, Starting) and fact.instance:
+        _instance(out, fact.instance).starts.append(fact)
+    if fact.vmm:
         _take_of_vmm(out, fact)
 
 
@@ -495,6 +519,8 @@ def _take_of_vmm(out: Incident, fact: Fact) -> None:
             vmm.verdicts.append(fact)
         case Received():
             vmm.received.append(fact)
+        case Starting():
+            vmm.starting = vmm.starting or fact
         case Declined():
             vmm.declined.append(fact)
         case Doing():
@@ -548,11 +574,14 @@ def _name(out: Incident) -> None:
             unknown[user.key].append(user)
     for key, users in unknown.items():
         _whom_users_name(out, key, users)
+    for each in out.instances.values():
+        each.users = [attrs.evolve(user, begun=_begun(each, user)) for user in each.users]
     count = 0
     for each in out.told():
         if each.shown and _HOST_NAME.fullmatch(each.shown) is None:
             # no host name of the language: the replay calls it something like it
-            each.name, each.placeholder = "", re.sub("[^a-z0-9]+", "-", each.shown.lower()).strip("-")[:50]
+            like = re.sub("[^a-z0-9]+", "-", each.shown.lower()).strip("-")[:50]
+            each.name, each.placeholder = "", like if like[:1].isalpha() else f"vm-{like}".strip("-")
         if not each.name and not each.placeholder:
             count += 1
             each.placeholder = f"vm-{count}"
@@ -568,9 +597,10 @@ def _whom_users_name(out: Incident, key: str, users: list[User]) -> None:
     """An instance has a name beside its host name, and users may call it by that: it is the one to which something
     happened each time. If nothing ever did, it is one of which the logs know nothing else (LG 3 #22).
     """
-    accepted = [user for user in users if user.status < 400]
+    accepted = [user for user in users if user.status < 400 and user.verb != "delete"]
     if not accepted:
-        return  # nothing came of it, and nobody knows whom it meant
+        out.in_vain += users  # nothing came of it, and nobody knows whom it meant
+        return
     fits = [each for each in out.instances.values() if all(_happened_after(each, user) for user in accepted)]
     if len(fits) == 1:
         [meant] = fits
@@ -580,6 +610,16 @@ def _whom_users_name(out: Incident, key: str, users: list[User]) -> None:
         meant.placeholder = key
     meant.users += users
     out.called[key] = meant
+
+
+def _begun(instance: Instance, user: User) -> bool:
+    """Whether what a user was refused had begun: a start or a migration whose VMM is there."""
+    targets = user.verb == "migrate"
+    begins = (
+        vmm for vmm in instance.vmms if targets is (vmm.described is not None and vmm.described.migration != "")
+    )
+    wished = user.verb in ("start", "migrate")
+    return wished and any(-_WISH_US <= vmm.first_us() - user.at_us <= 2 * _WISH_US for vmm in begins)
 
 
 def _happened_after(instance: Instance, user: User) -> bool:

@@ -11,7 +11,8 @@ from typing import Final
 import attrs
 
 from sim_sled.core.happenings import Happening, Kind
-from sim_sled.incident.life import unregistered
+from sim_sled.incident.facts import Ending
+from sim_sled.incident.life import is_target, unregistered
 from sim_sled.incident.sheet import Draft
 from sim_sled.incident.timeline import Vmm
 from sim_sled.language.schema import Scenario
@@ -85,15 +86,20 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
         runs = played.get(hostname, [])
         for number, vmm in enumerate(vmms):
             logged = states_of(vmm)
-            if vmm.id in draft.forgotten and logged[-1:] == ("destroyed",):
-                logged = logged[:-1]  # a sled that has forgotten a VMM observes nothing more of it
+            over = vmm.id in draft.forgotten or any(each.how is Ending.GRACE_OVER for each in vmm.ended)
+            if over and logged[-1:] == ("destroyed",):
+                logged = logged[
+                    :-1
+                ]  # of a VMM that a sled has forgotten, or ended by force, it observes nothing more
             asked_to_forget = unregistered(vmm)
             if asked_to_forget is not None:
                 logged = _deduped(each.state for each in vmm.observed if each.at_us < asked_to_forget.at_us)
             replayed = runs[number] if number < len(runs) else ()
-            if logged[-1:] == ("destroyed",):
+            if "stopped" in logged or logged[-1:] == ("destroyed",):
                 # an agent's monitor sees the last of what was published between two looks (PR 3.7); lines get lost
                 replayed = tuple(state for state in replayed if state not in _PASSED_BY or state in logged)
+            if replayed[:1] == ("running",) and logged[:1] != ("running",) and not is_target(vmm):
+                replayed = replayed[1:]  # that it ran before it did anything else is in no line, and certain
             if logged and not _fits(logged, replayed, from_start=vmm.described is not None):
                 found.append(Difference(hostname, number + 1, logged, replayed))
     return found

@@ -28,6 +28,8 @@ from sim_sled.language.schema import (
     NOBODYS,
     USER_ACTIONS,
     VERSION,
+    Churn,
+    Create,
     Expect,
     Fleet,
     Load,
@@ -349,6 +351,30 @@ def _no_number(hostname: str) -> str:
 
 def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | None, problems: Problems) -> None:
     label = f"load '{entry.name}'" if entry.name else "this load entry"
+    _check_times(entry, label, problems)
+    actions = [a for a in USER_ACTIONS if entry.has(a)]
+    if len(actions) != 1 and not entry.misspelt():
+        told = "has no action" if not actions else f"has two actions: '{actions[0]}' and '{actions[1]}'"
+        problems.add("E264", entry.mark(f"{actions[1]}:") if actions else entry.mark(), f"{label} {told}")
+    if entry.create is not None:
+        _check_create(entry.create, sleds, problems, often=entry.has("every"))
+    if entry.churn is not None:
+        _check_churn(entry.churn, label, problems)
+    if entry.migrate is not None and entry.migrate.to not in ("any", *sleds):
+        told = f"no sled '{entry.migrate.to}'{hint(entry.migrate.to, sleds)}"
+        problems.add("E262", entry.migrate.mark("to"), told)
+    for name in ("start", "stop", "reboot", "delete", "migrate"):
+        selector: Selector | None = getattr(entry, name)
+        if selector is None:
+            continue
+        if hostnames is not None:
+            _tell_unmatched(
+                selector.hostname, hostnames, selector.mark("hostname"), "instance", problems, code="W311"
+            )
+        _tell_unmatched(selector.sled, sleds, selector.mark("sled"), "sled", problems, code="W311")
+
+
+def _check_times(entry: Load, label: str, problems: Problems) -> None:
     if entry.has("at") == entry.has("every"):
         told = "has both 'at' and 'every'" if entry.has("at") else "has neither 'at' nor 'every'"
         problems.add("E260", entry.mark("every:") if entry.has("at") else entry.mark(), f"{label} {told}")
@@ -359,32 +385,20 @@ def _check_load(entry: Load, sleds: frozenset[str], hostnames: frozenset[str] | 
         problems.add("E260", entry.mark(key), f"{label} has 'at'; 'from' and 'to' go with 'every'")
     elif entry.from_ is not None and entry.to is not None and entry.from_ >= entry.to:
         problems.add("E221", entry.mark("to"), f"{label}: 'from' is not before 'to'")
-    actions = [a for a in USER_ACTIONS if entry.has(a)]
-    if len(actions) != 1 and not entry.misspelt():
-        told = "has no action" if not actions else f"has two actions: '{actions[0]}' and '{actions[1]}'"
-        problems.add("E264", entry.mark(f"{actions[1]}:") if actions else entry.mark(), f"{label} {told}")
-    create, churn, migrate = entry.create, entry.churn, entry.migrate
-    if create is not None and create.hostname is not None:
-        many = create.count > 1 or entry.has("every")
-        if many and "{n" not in create.hostname:
-            problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
-    if create is not None:
-        for sled in create.sled:
-            if sled not in sleds:
-                problems.add("E262", create.mark("sled"), f"no sled '{sled}'{hint(sled, sleds)}")
-    if churn is not None:
-        weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
-        if not any(weights):
-            problems.add("E263", churn.mark(), f"{label}: all weights are zero; nothing would ever happen")
-        if churn.hostname is not None and "{n" not in churn.hostname:
-            problems.add("E261", churn.mark("hostname"), _no_number(churn.hostname))
-    if migrate is not None and migrate.to not in ("any", *sleds):
-        problems.add("E262", migrate.mark("to"), f"no sled '{migrate.to}'{hint(migrate.to, sleds)}")
-    for name in ("start", "stop", "reboot", "delete", "migrate"):
-        selector: Selector | None = getattr(entry, name)
-        if selector is not None and hostnames is not None:
-            _tell_unmatched(
-                selector.hostname, hostnames, selector.mark("hostname"), "instance", problems, code="W311"
-            )
-        if selector is not None:
-            _tell_unmatched(selector.sled, sleds, selector.mark("sled"), "sled", problems, code="W311")
+
+
+def _check_create(create: Create, sleds: frozenset[str], problems: Problems, *, often: bool) -> None:
+    """`often`: it is done more than once, so that each instance needs a name of its own."""
+    if create.hostname is not None and (often or create.count > 1) and "{n" not in create.hostname:
+        problems.add("E261", create.mark("hostname"), _no_number(create.hostname))
+    for sled in create.sled:
+        if sled not in sleds:
+            problems.add("E262", create.mark("sled"), f"no sled '{sled}'{hint(sled, sleds)}")
+
+
+def _check_churn(churn: Churn, label: str, problems: Problems) -> None:
+    weights = (churn.create, churn.start, churn.stop, churn.reboot, churn.migrate, churn.delete)
+    if not any(weights):
+        problems.add("E263", churn.mark(), f"{label}: all weights are zero; nothing would ever happen")
+    if churn.hostname is not None and "{n" not in churn.hostname:
+        problems.add("E261", churn.mark("hostname"), _no_number(churn.hostname))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn, cast
 
 import attrs
 import yaml
@@ -41,6 +41,11 @@ REPLACED_MAX: Final = SIZE_MAX
 
 _BASE_60: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
+# what an event is, is asked of a quarter of a million of them: not by way of the package each time
+_Alias, _Scalar, _Sequence = yaml.AliasEvent, yaml.ScalarEvent, yaml.SequenceStartEvent
+_Begin = yaml.AliasEvent | yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent
+_End = yaml.CollectionEndEvent
+_Event = _Begin | _End
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _MERGED_LISTS: Final = ("rules", "expect", "load")
 _MERGED_MAPS: Final = ("vars", "latency", "fleet", "agent")
@@ -222,7 +227,7 @@ def _read_file(path: Path, shown: str, problems: Problems, budget: _Budget, *, r
         problems.add("E120", here, "cannot be read: that is no file name")
         return None
     except OSError as err:
-        more = budget.advice(shown) if isinstance(err, FileNotFoundError) else ""
+        more = budget.advice(shown) if isinstance(err, FileNotFoundError | IsADirectoryError) else ""
         problems.add("E120", here, f"cannot be read: {more or err.strerror or err}")
         return None
     try:
@@ -265,13 +270,19 @@ class _Parser:
     budget: _Budget
 
     def document(self) -> Map | None:
-        events = yaml.parse(self.text, Loader=yaml.CSafeLoader)
+        loader = yaml.CSafeLoader(self.text)
+        try:
+            return self._document(iter(loader.get_event, None))
+        finally:
+            loader.dispose()
+
+    def _document(self, events: Iterator[yaml.Event]) -> Map | None:
         root: Node | None = None
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
                 self._refuse("E106", event, "one file is one scenario; a second document starts here")
-            if isinstance(event, yaml.NodeEvent):
-                root = self._node(event, events, 0)
+            if isinstance(event, _Begin):
+                root = self._node(event, cast("Iterator[_Event]", events), 0)  # a document is whole, or an error
         if root is None or (isinstance(root, Scalar) and root.is_null):
             self.problems.add(
                 "E100", Mark(self.shown, 1, 1), "'version' is missing: the file is empty; write 'version: 1'"
@@ -282,46 +293,47 @@ class _Parser:
             return None
         return root
 
-    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> Node:
-        mark = self._mark(event)
+    def _node(self, event: _Begin, events: Iterator[_Event], depth: int) -> Node:
         self.budget.nodes -= 1
         if self.budget.nodes < 0:
             self._refuse("E109", event, f"more than {NODES_MAX} values")
         if depth > DEPTH_MAX:
             self._refuse("E109", event, f"nested deeper than {DEPTH_MAX} levels")
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        if isinstance(event, _Alias) or event.anchor is not None:
             self._refuse("E107", event, "anchors and aliases are not part of the language; use 'vars' or 'include'")
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            self._refuse("E108", event, f"tag '{tag}': tags are not part of the language")
-        if isinstance(event, yaml.ScalarEvent):
-            plain = not event.style  # libyaml says "" for plain
-            base_60 = plain and _BASE_60.fullmatch(event.value) is not None
-            if base_60:
-                self.problems.add(
-                    "E105", mark, f"'{event.value}' is read as a base-60 number by YAML 1.1; write 1m30s, or quote it"
-                )
-            return Scalar(event.value, plain, mark, refused=base_60)
-        if isinstance(event, yaml.SequenceStartEvent):
+        if event.tag is not None:
+            self._refuse("E108", event, f"tag '{event.tag}': tags are not part of the language")
+        mark = self._mark(event)
+        if isinstance(event, _Scalar):
+            return self._scalar(event, mark)
+        if isinstance(event, _Sequence):
             items = []
-            while not isinstance(inner := next(events), yaml.SequenceEndEvent):
-                assert isinstance(inner, yaml.NodeEvent)
+            while not isinstance(inner := next(events), _End):
                 items.append(self._node(inner, events, depth + 1))
             return Seq(items, mark)
         return self._mapping(mark, events, depth)
 
-    def _mapping(self, mark: Mark, events: Iterator[yaml.Event], depth: int) -> Map:
+    def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Scalar:
+        text = event.value
+        if event.style:  # libyaml says "" for plain
+            return Scalar(text, plain=False, mark=mark)
+        if ":" not in text or _BASE_60.fullmatch(text) is None:
+            return Scalar(text, plain=True, mark=mark)
+        told = f"'{text}' is read as a base-60 number by YAML 1.1; write 1m30s, or quote it"
+        self.problems.add("E105", mark, told)
+        return Scalar(text, plain=True, mark=mark, refused=True)
+
+    def _mapping(self, mark: Mark, events: Iterator[_Event], depth: int) -> Map:
         pairs: list[tuple[Scalar, Node]] = []
         seen: dict[str, Mark] = {}
-        while not isinstance(inner := next(events), yaml.MappingEndEvent):
-            assert isinstance(inner, yaml.NodeEvent)
-            if not isinstance(inner, yaml.ScalarEvent) and not isinstance(inner, yaml.AliasEvent):
+        while not isinstance(inner := next(events), _End):
+            if not isinstance(inner, _Scalar) and not isinstance(inner, _Alias):
                 self._refuse("E111", inner, "a key must be one word")
             key = self._node(inner, events, depth + 1)
             assert isinstance(key, Scalar)
-            value_event = next(events)
-            assert isinstance(value_event, yaml.NodeEvent)
-            value = self._node(value_event, events, depth + 1)
+            of_key = next(events)
+            assert not isinstance(of_key, _End)
+            value = self._node(of_key, events, depth + 1)
             meant = BOOLEAN_KEYS.get(key.text.lower()) if key.plain else None
             if meant is not None:
                 advice = "triggers are written under 'when'" if key.text.lower() == "on" else "choose another name"
@@ -338,10 +350,11 @@ class _Parser:
         start, end = event.start_mark, event.end_mark
         assert start is not None
         assert end is not None
-        width = end.column - start.column if end.line == start.line else 1_000
-        return Mark(self.shown, start.line + 1, start.column + 1, max(1, width))
+        line, column = start.line, start.column
+        width = end.column - column if end.line == line else 1_000
+        return Mark(self.shown, line + 1, column + 1, max(1, width))
 
-    def _refuse(self, code: str, event: yaml.Event, text: str) -> None:
+    def _refuse(self, code: str, event: yaml.Event, text: str) -> NoReturn:
         self.problems.add(code, self._mark(event), text)
         raise _Refused
 

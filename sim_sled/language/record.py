@@ -15,7 +15,7 @@ import attrs
 from sim_sled.language.field_types import BAD, Kind, Many, Reader, scalar
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.source import NOWHERE, Mark
-from sim_sled.language.words import hint, nearest
+from sim_sled.language.words import hint
 
 _META: Final = "scenario"
 
@@ -206,8 +206,9 @@ class Struct:
 
     def _tell_unknown(self, key: Scalar, reader: Reader) -> None:
         infos, noun = fields_of(self.cls), self.cls.noun
-        listed = "" if nearest(key.text, infos) or len(infos) > 14 else f"; known: {', '.join(infos)}"
-        reader.bad(self.cls.unknown, key.mark, f"unknown {noun} '{key.text[:60]}'{hint(key.text, infos)}{listed}")
+        near = hint(key.text, infos)
+        listed = "" if near or len(infos) > 14 else f"; known: {', '.join(infos)}"
+        reader.bad(self.cls.unknown, key.mark, f"unknown {noun} '{key.text[:60]}'{near}{listed}")
 
     def show(self, value: Any) -> Any:
         shown = {}

@@ -50,7 +50,7 @@ def schema_json() -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-_HEAD: Final = """# Scenario reference
+_HEAD: Final = """# Scenario reference: every field
 
 <!-- Written by `sim-sled scenario reference`; a test holds it against the code. -->
 

@@ -164,9 +164,9 @@ class Nexus(Located):
     rules: str = f(OneOf(RULES, "E150", "rule set"), "The built-in model's rule set.", default="head")
     hazards: tuple[str, ...] | None = f(
         Many(OneOf(HAZARDS, "E150", "hazard"), "hazards"),
-        "Which known wrongs of Nexus the built-in model plays (docs/nexus-model.md).",
+        "Which known wrongs of Nexus the built-in model plays (`sim-sled docs nexus-model`).",
         default=None,
-        words="those that docs/nexus-model.md marks as played",
+        words="those that this page marks as played",
     )
     saga_node: int = f(
         duration(),
@@ -370,6 +370,12 @@ class Create(Located):
         default=(),
         words="where there is room",
         codes="E262",
+    )
+    auto_restart: str | None = f(
+        OneOf(("never", "best_effort"), "E111", "policy"),
+        "Whether Nexus starts them again by itself after they have failed.",
+        default=None,
+        words="Nexus's own, `best_effort`",
     )
 
 

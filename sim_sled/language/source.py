@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
+import msgspec
 
 from nexus_client.dropshot.text import shown
 from sim_sled.language.codes import CODES
@@ -16,8 +17,7 @@ LINE_MAX: Final = 160
 """Columns of a source line that are shown around the caret."""
 
 
-@attrs.frozen
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """A stretch of one line; lines and columns count from 1. Line 0: `file` is no file, but says where it is from."""
 
     file: str = "-"

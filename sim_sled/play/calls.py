@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from nexus_client.outbox import Outcome
 from nexus_client.types import SledVmmState
@@ -81,9 +81,13 @@ class LetGo(Struct, frozen=True):
 
 
 class Load(Struct, frozen=True):
-    """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay."""
+    """Other rules from now on; what is on its way stays on its way, counters of rules that keep their name stay.
+    `ordinals`: where there were no rules, the VMMs that have been counted already; `counted`: up to where.
+    """
 
     scenario: Scenario
+    ordinals: dict[UUID, int] = field(default_factory=dict)
+    counted: int = 0
 
 
 # ---- effects

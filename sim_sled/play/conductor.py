@@ -33,6 +33,7 @@ from sim_sled.core.errors import ConnectionDropped, SledError
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
+from sim_sled.core.vmm import Vmm
 from sim_sled.engine import requests, rule_pacer
 from sim_sled.engine.act.firing import NOBODY
 from sim_sled.engine.cast import Subject
@@ -299,11 +300,24 @@ class Conductor:
     def _sleds(self) -> None:
         self._effects(self._into_rack(_TICK))
 
+    def leave(self, sled_id: UUID) -> None:
+        """A sled is not there any more: no rule means it, nor the VMMs that it had, and what is on its way to it
+        comes to nothing.
+        """
+        sled = self.engine.cast.by_id.get(sled_id)
+        if sled is not None:
+            for who in self.engine.cast.on(sled):
+                self.engine.lost(who)
+            self.engine.cast.leave(sled_id)
+
     # ---- requests
 
     def _arrives(self, call: Call) -> None:
         if not self.has_rules:
             self._carry_out(_CarryOut(_Open(call, _PASSES, None)))
+            return
+        if call.item.sled_id not in self.engine.cast.by_id:
+            self._ends(_Open(call, _PASSES, None), Lost.REFUSED)
             return
         plan, who = requests.on_request(self.engine, call.item, call.op, self.now_us)
         opened = _Open(call, plan, who)
@@ -335,7 +349,8 @@ class Conductor:
         item, who = opened.call.item, opened.who
         if self.has_rules:
             requests.done(who)
-            if self.engine.cast.by_id[item.sled_id].down:  # it went down with the request in its hands
+            sled = self.engine.cast.by_id.get(item.sled_id)
+            if sled is None or sled.down:  # it left, or went down, with the request in its hands
                 requests.given_up(self.engine, item, who)
                 self._ends(opened, Lost.RESET)
                 return
@@ -343,9 +358,8 @@ class Conductor:
                 self._ends(opened, Carried(None))
                 return
             requests.carried(item, who)
-        there = (
-            list(self.rack.sleds[item.sled_id].vmms) if self.rack.sleds[item.sled_id].config.stop_before_start else []
-        )
+        at = self.rack.sleds.get(item.sled_id)
+        there = list(at.vmms) if at is not None and at.config.stop_before_start else []
         try:
             effects = self._into_rack(item)
         except SledError as error:
@@ -521,10 +535,14 @@ class Conductor:
         sleds = list(self.rack.sleds.values())
         self.engine = engine_for(scenario, self.seed, [sled.config.sled_id for sled in sleds], self.first_name)
         self.engine.tell = self._tell
+        there: list[Vmm] = []
         for sled in sleds:
             sled.outbox.policy = outbox_of(scenario, self.seed).policy
-            for vmm in sled.vmms.values():
-                requests.adopt(self.engine, vmm)
+            there += sled.vmms.values()
+        there.sort(key=lambda vmm: item.ordinals.get(vmm.propolis_id, 0))  # as they came; they are one rack's
+        for vmm in there:
+            requests.adopt(self.engine, vmm, item.ordinals.get(vmm.propolis_id))
+        self.engine.cast.counted = max(self.engine.cast.counted, item.counted)
         if self.begun:
             self.engine.begin(self.now_us)
 

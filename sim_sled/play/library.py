@@ -69,9 +69,11 @@ def load(given: Iterable[str], files_from: Iterable[Path] = ()) -> tuple[list[Lo
 
 
 def meant(given: str) -> str:
-    """What to say of a name that is neither a file nor one of the library, first what was meant; "" if it is written
-    like a file.
+    """What to say of a name that is neither a file nor one of the library, first what was meant, and of a folder
+    without any; "" if it is written like a file.
     """
+    if is_folder(path := Path(given)) and not any(each.suffix in SUFFIXES for each in path.iterdir()):
+        return "there is no scenario in this folder (*.yaml, *.yml)"
     if not _is_word(given):
         return ""
     near = nearest(given, names())

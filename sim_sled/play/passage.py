@@ -52,6 +52,8 @@ class Passage:
     rack: Rack = attrs.field(init=False)
     _begun_us: int | None = None
     _conductor: Conductor | None = None
+    _left: dict[UUID, str] = attrs.field(factory=dict)
+    """Names of sleds that have left: what happened to them is told later, too."""
 
     def __attrs_post_init__(self) -> None:
         watch = self._watch if self.watched else None
@@ -115,8 +117,8 @@ class Passage:
         return None if info is None else info.name
 
     def known_as(self, sled_id: UUID) -> str:
-        """As the scenario's fleet calls it; its id if none does."""
-        return self.name_of(sled_id) or str(sled_id)
+        """As the scenario's fleet calls it, or did until it left; its id if none does."""
+        return self.name_of(sled_id) or self._left.get(sled_id) or str(sled_id)
 
     def fired(self) -> dict[str, int]:
         """How often each rule fired."""
@@ -124,9 +126,11 @@ class Passage:
         return {name: counter.fired for name, counter in counters.items()}
 
     def leave(self, sled_id: UUID) -> None:
-        """A sled is not there any more: no rule means it."""
+        """A sled is not there any more."""
+        if (name := self.name_of(sled_id)) is not None:
+            self._left[sled_id] = name
         if self._conductor is not None:
-            self._conductor.engine.cast.leave(sled_id)
+            self._conductor.leave(sled_id)
 
     # ---- the doors
 

@@ -19,7 +19,7 @@ from sim_sled.language.check import parse_scenario
 from sim_sled.language.figures import SHARE_ONE
 from sim_sled.language.latency import Latency
 from sim_sled.language.printing import print_scenario
-from sim_sled.language.schema import Agent, Expect, Fleet, Load, Migrate, Rule, Scenario, numbered
+from sim_sled.language.schema import Agent, Churn, Create, Expect, Fleet, Load, Migrate, Rule, Scenario, numbered
 from sim_sled.language.selector import EVERYTHING, Selector
 from sim_sled.language.words import is_glob
 from sim_sled.play.judge.expect import label_of
@@ -364,22 +364,11 @@ def _named_alone(load: Load, names: list[str]) -> Iterator[Load]:
 
 def _smaller_load(load: Load) -> Iterator[Load]:
     if load.create is not None:
-        count = load.create.count
-        if load.create.sled:
-            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=()))
-            yield attrs.evolve(load, create=attrs.evolve(load.create, sled=load.create.sled[:-1]))
-        for fewer in sorted({1, 2, 3, count // 2, count - 1}):
-            if 0 < fewer < count:
-                yield attrs.evolve(load, create=attrs.evolve(load.create, count=fewer))
+        for create in _smaller_create(load.create):
+            yield attrs.evolve(load, create=create)
     if load.churn is not None:
-        people = load.churn.population
-        for fewer in sorted({1, 2, 3, people // 2, people - 1}):
-            if 0 < fewer < people:
-                yield attrs.evolve(load, churn=attrs.evolve(load.churn, population=fewer))
-        for verb in _VERBS:
-            if getattr(load.churn, verb):
-                without: dict[str, Any] = {verb: 0}
-                yield attrs.evolve(load, churn=attrs.evolve(load.churn, **without))
+        for churn in _smaller_churn(load.churn):
+            yield attrs.evolve(load, churn=churn)
     if load.migrate is not None and load.migrate.to != "any":
         yield attrs.evolve(load, migrate=attrs.evolve(load.migrate, to="any"))
     if load.action() in _CHOOSING and getattr(load, load.action()) != EVERYTHING:
@@ -393,6 +382,28 @@ def _smaller_load(load: Load) -> Iterator[Load]:
         for sooner in (0, load.at // 2 // SECOND * SECOND):
             if sooner < load.at:
                 yield attrs.evolve(load, at=sooner)
+
+
+def _smaller_create(create: Create) -> Iterator[Create]:
+    if create.sled:
+        yield attrs.evolve(create, sled=())
+        yield attrs.evolve(create, sled=create.sled[:-1])
+    for count in _less(create.count):
+        yield attrs.evolve(create, count=count)
+
+
+def _smaller_churn(churn: Churn) -> Iterator[Churn]:
+    for people in _less(churn.population):
+        yield attrs.evolve(churn, population=people)
+    for verb in _VERBS:
+        if getattr(churn, verb):
+            without: dict[str, Any] = {verb: 0}
+            yield attrs.evolve(churn, **without)
+
+
+def _less(count: int) -> list[int]:
+    """Fewer of something, and at least one; the fewest first."""
+    return sorted(each for each in {1, 2, 3, count // 2, count - 1} if 0 < each < count)
 
 
 def _sooner_together(s: Scenario) -> Iterator[Scenario]:

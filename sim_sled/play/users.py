@@ -183,6 +183,7 @@ class Users:
             project=create.project,
             silo=create.silo,
             sled=create.sled,
+            auto_restart=create.auto_restart,
         )
 
     def _did(self, verb: str, hostname: str, create: Create | None = None, to: str = "") -> None:
@@ -199,6 +200,7 @@ class Users:
         project: str | None = None,
         silo: str | None = None,
         sled: tuple[str, ...] = (),
+        auto_restart: str | None = None,
     ) -> None:
         world = self.world
         pinned = [world.engine.cast.sleds[each].id for each in sled]
@@ -211,6 +213,7 @@ class Users:
                 ncpus,
                 memory,
                 start,
+                auto_restart_policy=auto_restart,
                 project=project or "default",
                 silo=silo or "default",
                 sled_id=next(iter(pinned), None),
@@ -231,6 +234,7 @@ class Users:
                     silo=silo,
                     start=start,
                     sled=sled,
+                    auto_restart=auto_restart,
                 ),
             )
             world.engine.names[row.project_id] = project or "default"
@@ -350,11 +354,11 @@ class Users:
         subject = engine.cast.subjects.get(row.active_propolis_id) if row.active_propolis_id is not None else None
         return Facts(
             sled=self._sled_of(row),
-            vmm=() if subject is None else (subject.short, str(subject.propolis_id)),
-            instance=str(row.id),
+            vmm=() if subject is None else (subject.short, subject.propolis_id),
+            instance=row.id,
             hostname=row.hostname,
-            project=(str(row.project_id), engine.names.get(row.project_id, "")),
-            silo=(str(row.silo_id), engine.names.get(row.silo_id, "")),
+            project=(row.project_id, engine.names.get(row.project_id, "")),
+            silo=(row.silo_id, engine.names.get(row.silo_id, "")),
             ncpus=row.ncpus,
             memory=row.memory,
             state=None if subject is None else subject.truth,

@@ -316,6 +316,7 @@ creates = with_few(
         "start": st.booleans(),
         "spread": times,
         "sled": st.sampled_from([("sled-2",), ("sled-2", "sled-1")]),
+        "auto_restart": st.sampled_from(["never", "best_effort"]),
     },
 )
 churns = with_few(

@@ -12,7 +12,6 @@ seed that differs is printed with what differs; the last line has the count.
 import argparse
 import gzip
 import io
-import json
 import random
 import re
 import sys
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest lets tests impor
 
 from support.incident import faults
 from support.incident.drawing import World
+from support.incident.printing import looker, node
 
 from sim_sled.incident.importing import NothingFound, import_logs
 from sim_sled.incident.verify import states_of
@@ -127,29 +127,11 @@ def joined(lines):
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def looker(lines):
-    """As `looker -o long` prints it."""
-    levels = {60: "FATA", 50: "ERRO", 40: "WARN", 30: "INFO", 20: "DEBG"}
-    out = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            out.append(line)
-            continue
-        time = record["time"][:19].replace("T", " ") + "." + (record["time"][20:23].rstrip("Z").ljust(3, "0"))
-        who = f"{record['name']}/{record['pid']} ({record.get('component', '')}) on {record['hostname']}"
-        who = who.replace(" ()", "")
-        out.append(f"{time}Z {levels[record['level']]} {who}: " + record["msg"].replace("\n", "\n    "))
-        hidden = {"msg", "v", "name", "level", "time", "hostname", "pid", "component"}
-        out += [f"    {key} = {record[key]}" for key in sorted(record.keys() - hidden)]
-    return out
-
-
 def save(world, folder):
     """The files, in one of the ways; returns what to give to `import`."""
     d = random.Random(world.seed + 1)
-    ways = ["files", "files", "one file", "rotated", "bundle", "unpacked bundle", "gzip", "zone bundles", "looker"]
+    ways = ["files", "files", "one file", "rotated", "bundle", "unpacked bundle", "gzip", "zone bundles"]
+    ways += ["looker", "bunyan"]
     if world.era.name.startswith("2023"):
         ways.remove("looker")  # it prints no zones
     world.way = way = d.choice(ways)
@@ -195,8 +177,8 @@ def save(world, folder):
                     member = tarfile.TarInfo(name)
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-        elif way == "looker":
-            (place / "looked.txt").write_bytes(joined(looker(lines)))
+        elif way in ("looker", "bunyan"):
+            (place / "printed.txt").write_bytes(joined(looker(lines) if way == "looker" else node(lines)))
         else:
             (place / file_name(scribe)).write_bytes(joined(lines))
         given.append(str(place))

@@ -15,9 +15,12 @@ import jsonschema_rs
 import kubernetes_validate
 import pytest
 import yaml
+from support import processes
 from support.deploying import ROOT, ended, line_with, started
 
 PROGRAM = [sys.executable, "-m", "sim_sled"]
+FORKED = processes.forked("sim_sled")
+"""What is tested of most commands is their words. Those of the action and of the service manager start."""
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 MANIFESTS = [
     document
@@ -33,7 +36,7 @@ def environ(tmp_path):
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SIM_SLED")}
-    return kept | {"XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return kept | {"XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT)}
 
 
 def schema(name):
@@ -101,7 +104,7 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
     def command(name, control):
         words = [re.sub(r"\[fd00:[^]]*\]", "[::1]", word) for word in COMPOSE["services"][name]["command"]]
         words = [word.replace(":12221", f":{internal}").replace(":12232", f":{lockstep}") for word in words]
-        return PROGRAM + [word.replace(":12300", f":{control}") for word in words]
+        return FORKED + [word.replace(":12300", f":{control}") for word in words]
 
     nexus = started(command("nexus", controls[0]), environ, tmp_path)
     try:
@@ -130,7 +133,7 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
 
 def test_a_pod_of_the_stateful_set_is_the_same_rack_each_time(environ, tmp_path):
     container = MANIFESTS[2]["spec"]["template"]["spec"]["containers"][0]
-    nexus = started([*PROGRAM, "nexus", "[::1]:0", "--port-file", str(tmp_path / "n.json")], environ, tmp_path)
+    nexus = started([*FORKED, "nexus", "[::1]:0", "--port-file", str(tmp_path / "n.json")], environ, tmp_path)
     try:
         line_with(nexus, "control API")
         address = json.loads((tmp_path / "n.json").read_text())["address"]
@@ -144,7 +147,7 @@ def test_a_pod_of_the_stateful_set_is_the_same_rack_each_time(environ, tmp_path)
                 for word in container["args"]
             ]
             words = [word.replace(":12300", f":{control}") for word in words]
-            pod = started([*PROGRAM, *words], environ | {"SIM_SLED_TOKEN": "secret"}, tmp_path)
+            pod = started([*FORKED, *words], environ | {"SIM_SLED_TOKEN": "secret"}, tmp_path)
             try:
                 line_with(pod, "is ready")
                 seen.append([row["sled_id"] for row in ask(f"[::1]:{control}", "/sleds", "secret")])
@@ -164,7 +167,7 @@ def test_a_pod_of_the_campaign_plays_its_own_seeds(environ, tmp_path):
     assert "--runs=1000" in words
     words = [word.replace("/campaign", str(tmp_path)).replace("--runs=1000", "--runs=2") for word in words]
     done = subprocess.run(
-        PROGRAM + words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90
+        FORKED + words, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,7 +1,6 @@
 """A campaign that is killed goes on, and one on a cluster whose worker is killed gives the same bytes as one here."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -15,11 +14,11 @@ RUNS = 200
 FEW = 20
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
-"""A cluster of five processes on two busy cores takes its time to start."""
+"""A cluster of four processes on two busy cores takes its time to start."""
 
 
 def explore(*words):
-    return processes.start(sys.executable, "-m", "sim_sled", "explore", "happy", *map(str, words))
+    return processes.start(*processes.forked("sim_sled", "explore", "happy", *map(str, words)))
 
 
 async def ended(process):
@@ -68,40 +67,40 @@ async def test_a_campaign_survives_kill_9(tmp_path, whole):
 
 
 class DaskCluster:
-    """A scheduler and workers on loopback."""
+    """A scheduler in this process, and workers."""
 
     def __init__(self, folder):
-        self.file = folder / "scheduler.json"
+        self.folder = folder
         self.workers = []
-        self.all = []
 
-    async def start(self, command, *words, **env):
+    async def begin(self, workers):
+        from distributed import Scheduler  # a second, and every pytest worker collects this file
+
+        self.scheduler = await Scheduler(host="127.0.0.1", port=0, dashboard=False)
+        for _ in range(workers):
+            await self.join()
+        return self.scheduler.address
+
+    async def join(self, **env):
+        """Returns when the scheduler knows it."""
+        number = len(self.workers)
         process = await processes.start(
-            *(sys.executable, "-m", f"distributed.cli.dask_{command}", *words, "--no-dashboard"),
-            *("--scheduler-file", str(self.file)),
+            *(sys.executable, "-m", "distributed.cli.dask_worker", self.scheduler.address, "--name", str(number)),
+            *("--nthreads", "1", "--no-nanny", "--no-dashboard"),
             env={**os.environ, **env},
-            cwd=self.file.parent,  # not this checkout: python -m would take its code first
+            cwd=self.folder,  # not this checkout: python -m would take its code first
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        self.all.append(process)
-        return process
-
-    async def begin(self, workers):
-        await self.start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        await until(lambda: self.file.exists() and self.file.read_text().endswith("}"), self.all[0])
-        for _ in range(workers):
-            await self.join()
-        return json.loads(self.file.read_text())["address"]
-
-    async def join(self, **env):
-        self.workers.append(await self.start("worker", "--nthreads", "1", "--no-nanny", **env))
+        self.workers.append(process)
+        await until(lambda: any(int(one.name) == number for one in self.scheduler.workers.values()), process)
 
     async def end(self):
-        for process in self.all:
+        for process in self.workers:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+        await self.scheduler.close()
 
 
 @pytest.fixture
@@ -111,31 +110,29 @@ async def cluster(tmp_path):
     await one.end()
 
 
-async def kill_one_at_work(seen, campaign):
+async def kill_one_at_work(cluster, campaign):
     """kill -9 for a worker that has batches: it is stopped first, so that it still has them when it dies."""
-    pids = await seen.run(os.getpid)
     while campaign.returncode is None:
-        for worker, batches in (await seen.processing()).items():
-            if not batches or worker not in pids:
+        for worker in list(cluster.scheduler.workers.values()):
+            if not worker.processing:
                 continue
-            os.kill(pids[worker], signal.SIGSTOP)
-            if (await seen.processing())[worker]:
-                os.kill(pids[worker], signal.SIGKILL)
+            process = cluster.workers[int(worker.name)]
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.1)  # what it has said before is heard
+            if worker.processing:
+                process.kill()
                 return
-            os.kill(pids[worker], signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.01)
     raise AssertionError("the campaign was over before anybody was seen at work")
 
 
 async def test_a_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path, whole, cluster):
     path = tmp_path / "results"
-    from distributed import Client  # a second, and every pytest worker collects this file
-
     address = await cluster.begin(workers=3)
-    async with Client(address, asynchronous=True) as seen:
-        await seen.wait_for_workers(3)
-        process = await explore("--runs", RUNS, "--on", address, "--results", path)
-        await until(lambda: lines_of(path) > 0, process)
-        await kill_one_at_work(seen, process)
+    process = await explore("--runs", RUNS, "--on", address, "--results", path)
+    await until(lambda: lines_of(path) > 0, process)
+    await kill_one_at_work(cluster, process)
     await cluster.join()
     code, _, err = await ended(process)
     assert code == 0, err
@@ -180,4 +177,5 @@ async def test_no_scheduler_is_a_sentence():
     code, out, err = await ended(await processes.start(sys.executable, "-c", IMPATIENT, *words))
     assert (code, out) == (3, "")
     assert "no scheduler at tcp://127.0.0.1:1" in err
+    assert "0 runs" not in err
     assert "Traceback" not in err

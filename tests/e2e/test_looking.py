@@ -61,6 +61,17 @@ async def test_nobody_meant_is_a_404_that_lists_who_there_is(rack, who):
     assert "\x1b" not in answer["message"]
 
 
+async def test_who_asks_another_address_of_the_rack_is_told_that_it_is_no_control_api(rack):
+    """It used to be `missing expected header "api-version"` of a sled, and `Not Found` of a model's users."""
+    small, _ = rack
+    for address in (small.handles[0].address, small.server.control, small.server.internal):
+        for words in (["ps"], ["why", "web-1"], ["pause"]):
+            code, _, err = await command(*words, "--at", address)
+            assert code == 3, words
+            assert err.startswith(f"sim-sled: no control API at {address}, but somebody else: 40")
+            assert err.endswith(" (a rack's: sim-sled port control)\n")
+
+
 async def test_several_meant_are_a_409_that_lists_them(rack):
     small, address = rack
     for sighting in small.daemon.look.sightings.all():
@@ -112,6 +123,29 @@ async def test_after_a_migration_that_failed_a_host_name_means_the_source_again(
         assert small.meant("web") is source, "of those that are gone the one that ended last is meant"
 
 
+def _counted(small):
+    """Each VMM that is there, as it is called by whoever looks and by the rules."""
+    rules = small.daemon.engine.cast
+    seen = [each for each in small.daemon.look.sightings.all() if not small.daemon.look.sightings.gone(each)]
+    return [(each.hostname, each.short, rules.subjects[each.propolis_id].short) for each in seen]
+
+
+async def test_rules_that_come_later_count_as_those_who_look_have_counted():
+    async with SmallRack(sleds=2) as small:
+        for name in ("web", "db"):
+            await small.create_instance(name)
+            await small.expect(name, "running", within_s=60)
+        await small.stop_instance("web")
+        async with asyncio.timeout(60):
+            while not small.daemon.look.sightings.gone(small.meant("web")):
+                await small.daemon.look.change(60)
+        scenario, _ = parse_scenario("version: 1\nrules:\n- {name: r, when: {state: running}, do: {note: it runs}}\n")
+        small.daemon.load(scenario)
+        assert _counted(small) == [("db", "v2", "v2")]
+        await small.create_instance("new")
+        assert _counted(small) == [("db", "v2", "v2"), ("new", "v3", "v3")]
+
+
 REFUSES = """
 version: 1
 rules:
@@ -148,10 +182,11 @@ async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_wh
             look.meant("db")
         creating.cancel()
         await small.start_instance("web")
+        assert _counted(small) == [("web", "v3", "v3")], "rules count what was refused, too"
         await small.expect("web", "running", within_s=60)
-        ordinals = {(each.vmm, each.ordinal) for _, each in look.after(0) if each.hostname == "web"}
-        assert {ordinal for vmm, ordinal in ordinals if vmm == str(small.meant("web").propolis_id)} == {"v1"}
-        assert {ordinal for vmm, ordinal in ordinals if vmm != str(small.meant("web").propolis_id)} == {""}
+        ordinals = {each.ordinal: each.vmm for _, each in look.after(0) if each.hostname == "web"}
+        assert ordinals.keys() == {"v1", "v3"}
+        assert ordinals["v3"] == str(small.meant("web").propolis_id)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +402,37 @@ async def test_a_vm_that_was_stalled_for_ever_goes_on_when_its_rule_is_released(
     says = (await get(address, "/vmms/web-1"))[1]["says"]
     assert says[-1].endswith(" lets it go on.")
     assert (await command("release", "injected-1", "--at", address))[0] == 2
+
+
+NEVER_STOPS = """
+version: 1
+rules:
+- name: never-stops
+  when: {state: stopping}
+  do: {stall: forever}
+"""
+
+
+async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what_ends_it():
+    scenario, _ = parse_scenario(NEVER_STOPS, "never.yaml")
+    async with SmallRack(sleds=1, scenario=scenario) as small:
+        listener = await serve_control(Control(small.daemon), SocketAddress("127.0.0.1", 0))
+        try:
+            await small.create_instance("web")
+            await small.expect("web", "running", within_s=60)
+            nothing = (await command("release", "never-stops", "--at", listener.address))[2]
+            await small.stop_instance("web")
+            await small.expect("web", "stopping", within_s=60)
+            code, _, err = await command("release", "never-stops", "--at", listener.address)
+            unknown = (await command("release", "xyz", "--at", listener.address))[2]
+        finally:
+            await listener.close()
+    assert nothing == "sim-sled: rule never-stops holds nothing\n"
+    assert code == 2
+    assert err == (
+        "sim-sled: rule never-stops holds nothing that can be let go: a request or a fault ends the stall of web\n"
+    )
+    assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops\n"
 
 
 async def test_actions_that_are_bad_or_many_do_no_harm(rack):

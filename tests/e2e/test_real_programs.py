@@ -18,7 +18,7 @@ from tests.e2e.test_readme import examples
 from tests.stories.__main__ import SLOW, STORIES
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"bench": "bench_command", "docs": "surface", "scenario": "surface", "version": "surface"}
+ELSEWHERE = {"bench": "bench_command", **dict.fromkeys(("docs", "manual", "scenario", "version"), "surface")}
 """Commands, and which file of this folder starts them."""
 RULES = """version: 1
 fleet: {sleds: 2}

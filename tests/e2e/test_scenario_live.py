@@ -245,15 +245,42 @@ async def test_sighup_reads_the_file_again_and_keeps_the_old_rules_if_it_is_bad(
     assert process.returncode == 0
 
 
-async def test_a_sighup_that_comes_while_a_daemon_ends_does_not_kill_it():
-    read = []
-    async with contextlib.AsyncExitStack() as stack:
-        serve.follow(stack, lambda: read.append("again"), None)
+async def hangs_up():
     assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL, "by default a process ends at once"
     signal.raise_signal(signal.SIGHUP)
-    await asyncio.sleep(0)  # the turn in which the loop hears of signals
-    await asyncio.sleep(0)
+    for _ in range(5):  # the loop hears that there is one, reads which, and calls who wants to know
+        await asyncio.sleep(0)
+
+
+async def test_a_sighup_that_comes_while_a_daemon_ends_does_not_kill_it():
+    read = []
+    asked = serve.Asked(None)
+    async with contextlib.AsyncExitStack() as stack:
+        asked.follow(stack, lambda: read.append("again"))
+    await hangs_up()
     assert read == []
+
+
+async def test_a_sighup_that_comes_while_a_daemon_starts_makes_it_read_its_rules_again_once_it_plays_them():
+    read = []
+    asked = serve.Asked(None)
+    await hangs_up()
+    await hangs_up()
+    async with contextlib.AsyncExitStack() as stack:
+        asked.follow(stack, lambda: read.append("again"))
+        assert read == ["again"]
+        await hangs_up()
+    assert read == ["again", "again"]
+
+
+async def test_a_watched_file_that_is_another_while_a_daemon_starts_is_read_again_once_it_plays_it(tmp_path):
+    file, read = tmp_path / "s.yaml", asyncio.Event()
+    file.write_text("version: 1\n")
+    asked = serve.Asked(file)
+    file.write_text("version: 1\nname: other\n")
+    async with contextlib.AsyncExitStack() as stack:
+        asked.follow(stack, read.set)
+        await asyncio.wait_for(read.wait(), 20)
 
 
 async def _said(stream, words):

@@ -49,6 +49,7 @@ def test_a_whole_small_rack_is_one_command(home):
     assert code == 0, err
     assert "rack demo is ready" in out
     assert "this is not Nexus" in out
+    assert "\n  end      sim-sled down demo\n" in out
     try:
         users = sim("port", "model.control")[1].strip()
         assert ask(users, "/v1/instances", {"name": "web"})["run_state"] in ("starting", "running")
@@ -59,6 +60,12 @@ def test_a_whole_small_rack_is_one_command(home):
         assert len(ask(users, "/v1/sleds")["items"]) == 4, "those that joined are registered with Nexus"
         racks = json.loads(sim("racks", "--json")[1])
         assert len(racks["demo"]["sleds"]) == 4
+        head, demo = sim("racks")[1].splitlines()
+        assert head.split("\t") == ["rack", "sleds", "control", "process"], "as every table in a pipe"
+        assert demo.split("\t") == ["demo", "4", racks["demo"]["control"], str(racks["demo"]["pid"])]
+        assert sim("port", "nexsu") == (2, "", "sim-sled: there is no 'nexsu' (did you mean 'nexus'?)\n")
+        assert sim("port", "sleds.9.address")[2].endswith("(did you mean 'sleds.3.address'?)\n")
+        assert sim("port", "q")[2] == "sim-sled: there is no 'q' (sim-sled port lists what there is)\n"
         assert json.loads((home / "ports.json").read_text()) == racks["demo"], "the port file follows"
         assert sim("scale", "demo", "--sleds", "1")[0] == 0
         assert len(ask(sim("port", "control")[1].strip(), "/sleds")) == 1
@@ -69,6 +76,29 @@ def test_a_whole_small_rack_is_one_command(home):
     assert (code, out) == (0, "rack demo has ended\n")
     assert not (home / "ports.json").exists()
     assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2", "--sleds", "2")], ids=["alone", "with workers"])
+def test_a_rack_with_a_scenario_ends_in_order_with_the_terminal_it_was_started_on(home, more):
+    """It used to read its rules again, and to go on where nobody saw it."""
+    ours, theirs = os.openpty()
+    here = "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    start = f"{here}; runpy.run_module('sim_sled', run_name='__main__', alter_sys=True)"
+    rack = subprocess.Popen(
+        [sys.executable, "-c", start, "up", "--scenario", "stuck-stop", *more],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"is ready" not in said:
+        said += os.read(ours, 65_536)
+    rack.send_signal(signal.SIGHUP)  # by a person, who wants the rules to be read again
+    assert sim("rules")[0] == 0
+    os.close(ours)
+    assert rack.wait(LONG_S) == 0
 
 
 def test_time_of_a_rack_stands_flies_and_goes_on(home):
@@ -253,7 +283,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         (["up", "--sleds", "20001"], 2, "20,001"),
         (["up", "--control", "0.0.0.0:0"], 2, "token"),
         (["down"], 3, "no rack runs"),
-        (["down", "nobody"], 3, "no rack called 'nobody' runs; there are: none"),
+        (["down", "nobody"], 3, "no rack called 'nobody' runs; there are none (sim-sled up starts one)"),
         (["down", "a", "--rack", "b"], 2, "which rack, a or --rack b?"),
         (["scale", "--sleds", "2"], 3, "no rack runs"),
         (["scale"], 2, "scale --sleds COUNT"),
@@ -300,7 +330,7 @@ def test_port_reads_any_field_of_a_port_file(home):
     assert sim("port", "n", *file)[1] == "3\n"
     assert sim("port", *file)[1].split() == ["address", "sleds.0.address", "n"]
     code, _, err = sim("port", "sleds.1.address", *file)
-    assert (code, "there is no '1'" in err) == (2, True)
+    assert (code, "there is no 'sleds.1.address' (did you mean 'sleds.0.address'?)" in err) == (2, True)
 
 
 def test_of_two_racks_one_is_named_by_each_command(home):

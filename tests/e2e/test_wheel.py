@@ -1,6 +1,9 @@
-"""The wheel, unpacked where there is no checkout: it has the scenario library, the type marker, and its commands."""
+"""The wheel, unpacked where there is no checkout: it has the scenario library, the pages, the type marker, and its
+commands.
+"""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -59,6 +62,23 @@ def test_the_library_is_listed_where_there_is_no_checkout(installed, tmp_path):
     code, out, _ = command(installed, "scenario", "list", folder=tmp_path)
     assert code == 0
     assert len(out.splitlines()) == len(list((ROOT / "scenarios").glob("*.yaml")))
+
+
+def test_the_pages_are_read_where_there_is_no_checkout(installed, tmp_path):
+    code, out, _ = command(installed, "docs", folder=tmp_path)
+    assert code == 0
+    pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").glob("**/*.md")}
+    assert {line.partition("\t")[0] for line in out.splitlines()} == {"README"} | pages
+    for page, file in (("README", "README.md"), ("spec/nexus", "docs/spec/nexus.md")):
+        assert command(installed, "docs", page, folder=tmp_path) == (0, (ROOT / file).read_text(), "")
+
+
+def test_each_page_that_help_and_errors_name_is_in_the_wheel(installed):
+    packages = [installed / name for name in ("sim_sled", "propolis_stub", "nexus_client")]
+    code = "".join(path.read_text() for package in packages for path in package.glob("**/*.py"))
+    named = set(re.findall(r"sim-sled docs ([a-z][a-z/-]+)", code))
+    assert named >= {"beside-nexus", "nexus-model", "propolis"}
+    assert [page for page in named if not (installed / f"sim_sled/docs/{page}.md").is_file()] == []
 
 
 def test_the_metadata_names_the_commands_the_licence_and_the_types(installed):

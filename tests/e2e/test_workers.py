@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
@@ -175,6 +176,10 @@ def test_every_sled_has_exactly_one_worker_and_all_have_about_as_many(sleds, wor
     assert max(count for _, count in shared) - min(count for _, count in shared) <= 1
 
 
+def test_open_files_are_wanted_for_the_sleds_of_one_worker():
+    assert WorkersRack(Spec("few", 10, 1, 1, "", None, 0, "instant", ""), 3).sleds_wanted == 4
+
+
 @pytest.mark.parametrize("workers", [0, 5, 1_000])
 def test_more_workers_than_sleds_are_refused(workers):
     with pytest.raises(RackError, match="4 sleds has 1 to 4 workers"):
@@ -341,6 +346,24 @@ async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):
             pass  # each round is a request to both
 
 
+async def test_sighup_does_not_kill_a_worker_that_is_on_its_way_up_and_that_has_the_new_rules_then(start, tmp_path):
+    shared = await start(RULES, sleds=2)
+    back, starts = shared.rack.workers.all[0], []
+    shared.rack.workers.changed = lambda: starts.append(back.process)
+    back.process.kill()
+    async with asyncio.timeout(60):
+        while back.ready is not None or back.process.returncode is not None:
+            await asyncio.sleep(0)  # until it is a process, and no more than that
+        on_its_way = back.process
+        (tmp_path / "scenario.yaml").write_text(RULES.replace("name: halt", "name: reread"))
+        shared.rack.workers.read_again(tmp_path / "scenario.yaml")
+        await on_its_way.wait()
+        while not starts:
+            await asyncio.sleep(0.02)
+    assert on_its_way.returncode == -signal.SIGKILL, "it was ready, and had other rules"
+    assert (await rules_of(shared, back))[0] == ["seen", "reread"]
+
+
 async def test_the_event_feed_has_one_count_and_can_be_resumed(start):
     shared = await start()
     await shared.create("a", "b", "c", "d")
@@ -384,15 +407,21 @@ async def test_a_worker_that_dies_comes_back_at_its_addresses_and_the_others_not
         assert shared.rack.server.nexus.records.sleds[each.id].info.sa_address == each.address
 
 
-async def test_sleds_that_found_their_first_ports_taken_come_back_where_they_were_though_these_are_free_now(start):
+async def crowded(start):
+    """A rack of two whose first sled has found its first port taken, which is free now."""
     name = f"crowded-{os.getpid()}"
     wanted = PortRange.FIRST + sled_id_of(name, 1).int % (PortRange.END - PortRange.FIRST)
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(OSError):  # somebody else has it, which is as good
             taken.enter_context(socket.create_server(("::1", wanted), family=socket.AF_INET6))
         shared = await start(name=name, sleds=2)
+    assert shared.rack.handles[0].address != f"[::1]:{wanted}"
+    return shared
+
+
+async def test_sleds_that_found_their_first_ports_taken_come_back_where_they_were_though_these_are_free_now(start):
+    shared = await crowded(start)
     before = [each.address for each in shared.rack.handles]
-    assert before[0] != f"[::1]:{wanted}"
     await shared.dies(shared.rack.workers.all[0])
     assert [each.address for each in shared.rack.handles] == before
 
@@ -410,12 +439,41 @@ async def test_sleds_whose_ports_have_been_taken_meanwhile_come_back_at_others_a
     assert shared.rack.server.nexus.records.sleds[sled_id_of("shared", 1)].info.sa_address == dead.addresses[0]
 
 
+async def test_a_worker_that_no_process_can_be_made_for_comes_back_at_its_addresses_when_one_can(start, monkeypatch):
+    shared = await crowded(start)
+    before = [each.address for each in shared.rack.handles]
+    make, refused = asyncio.create_subprocess_exec, []
+
+    async def too_many_files(*words, **more):
+        if not refused:
+            refused.append(words)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await make(*words, **more)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", too_many_files)
+    await shared.dies(shared.rack.workers.all[0])
+    assert refused
+    assert [each.address for each in shared.rack.handles] == before
+
+
 async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
     shared = await start()
     shared.rack.workers.all[1].ready = None
     status, answer = await shared.ask("/vmms")
     assert status == 503
     assert answer["message"].startswith("sled-3 to sled-4 cannot be asked: a worker that has ended is started again")
+
+
+async def test_what_any_worker_knows_is_told_also_while_one_of_them_hangs(start):
+    shared = await start(sleds=2)
+    hangs, _ = shared.rack.workers.all
+    hangs.process.send_signal(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            assert (await shared.ask("/healthz"))[0] == 200
+            assert (await shared.ask("/version"))[0] == 200
+    finally:
+        hangs.process.send_signal(signal.SIGCONT)
 
 
 async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):

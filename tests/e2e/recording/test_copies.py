@@ -1,6 +1,7 @@
 """Copies without personal things: of recordings, of checkpoints, of tapes (`--scrub`)."""
 
 import asyncio
+import json
 import re
 from functools import cache, partial
 
@@ -99,6 +100,9 @@ def test_a_scrubbed_recording_has_nothing_personal_in_it_replays_and_makes_a_tap
     assert program("replay", str(copy)) == (0, out, ""), "what was played is in the folder, of this build"
     assert program("tape", str(copy)) == sim("tape", str(copy))
     assert sim("tape", str(copy))[0] == 0
+    said = sim("tape", str(copy), "--out", str(tmp_path / "t.jsonl"))[2]
+    rows = (tmp_path / "t.jsonl").read_text().splitlines()
+    assert f"t.jsonl: {len(rows) - 1} requests to sled {json.loads(rows[0])['sled']['id']}\n" in said
     assert sim("replay", str(copy), "--scrub", str(tmp_path / "again"))[0] == 0, "a copy of a copy"
 
 

@@ -340,7 +340,9 @@ async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):
     await play_file(tape, DaemonSled(explicit=False, pacer=pacer, record=Recorder(tmp_path / "r", {})))
     code, _, err = sim("tape", str(tmp_path / "r"), "--out", str(tmp_path / "again.jsonl"))
     assert code == 0
-    assert re.fullmatch(r"(sim-sled: left out: looks at a VMM that was on its way: \d+\n)?", err)
+    wrote, _, rest = err.partition("\n")
+    assert re.fullmatch(r"sim-sled: wrote .*again.jsonl: \d+ requests to sled [\w-]+", wrote)
+    assert re.fullmatch(r"(sim-sled: left out: looks at a VMM that was on its way: \d+\n)?", rest)
     made = load(tmp_path / "again.jsonl")
     given = {
         json.dumps([each.get(key) for key in ("op", "method", "path", "query", "body")])

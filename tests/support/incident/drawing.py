@@ -267,6 +267,11 @@ class World:
             self.fault("migration fails", ("MigrationFate",), instance.name)
             instance.free = over + 2
             return
+        if target.zone:
+            target.zone.publishes(over, "Running", "Finish", "in", mig)
+        if source.zone:
+            source.zone.publishes(over + 0.02, "Stopping", "Finish", "out", mig)
+            source.zone.publishes(over + 0.5, "Destroyed", "Finish", "out", mig)
         self.tells(over + 0.02, target, "Running", migration_in=(mig, "Completed"))
         self.tells(over + 0.03, source, "Stopping", migration_out=(mig, "Completed"))
         self.tells(over + 0.6, source, "Destroyed")

@@ -289,7 +289,7 @@ async def test_a_registration_gets_through_while_every_put_hangs():
             await asyncio.Event().wait()
         return web.Response(status=204)
 
-    async with _nexus(handler) as address, NexusClient(address) as client:
+    async with _nexus(handler) as address, NexusClient(address, timeout_s=120) as client:
         puts = [asyncio.ensure_future(client.put_vmm_state(UUID(int=n), _STATE)) for n in range(300)]
         assert await client.post_sled_agent(_SLED, _INFO) == Delivered()
         for put in puts:

@@ -295,6 +295,45 @@ async def test_while_nothing_takes_connections_one_probe_goes_out_at_a_time(monk
             connection.close()
 
 
+@contextlib.contextmanager
+def _a_host_that_takes_nothing():
+    """Connects to its address are neither taken nor refused: its line of those who wait is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as line:
+        for _ in range(4):
+            one = line.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        yield f"127.0.0.1:{full.getsockname()[1]}"
+
+
+async def test_a_host_that_takes_no_connections_is_an_outage_and_hangs_on_nobody(monkeypatch):
+    """200,000 VMMs whose Nexus's host is gone: each had its five seconds, and each was a suspect afterwards."""
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.05)
+    monkeypatch.setattr(module, "SLOW_AFTER_S", 0.01)
+    outages, complaints = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    with _a_host_that_takes_nothing() as address:
+        async with _senders(address, in_flight_max=8, quick_max=4, on_outage=outages.append) as (senders, replies):
+            for serial in range(4 * OPENS_AFTER):
+                senders.send(_send(serial))
+            await replies.until(4 * OPENS_AFTER - 8)
+            assert outages == [True]
+            assert not senders._hung
+            told = [outcome.trouble for _, outcome in replies.all]
+            assert (told.count(Trouble.UNREACHED), set(told)) == (OPENS_AFTER, {Trouble.UNREACHED, Trouble.HELD})
+    assert complaints == []
+
+
+async def test_a_probe_that_waits_for_a_connection_keeps_back_no_other(monkeypatch):
+    monkeypatch.setattr(module, "PROBE_S", 0.0)
+    with _a_host_that_takes_nothing() as address:
+        async with _senders(address) as (senders, replies):
+            senders._open = True
+            for serial in range(3):
+                senders.send(_send(serial))
+            assert (senders.in_flight, replies.all) == (3, [])
+
+
 async def test_an_outage_of_one_nexus_disturbs_nobody_who_reports_to_another(monkeypatch):
     """Two racks in one process: the breaker is the endpoint's, not the process's."""
     monkeypatch.setattr(module, "PROBE_S", 3_600.0)

@@ -30,14 +30,18 @@ def command(
     there: Annotated[Path | None, typer.Option(exists=True)] = None,
     number: Annotated[int, typer.Option(min=-5, max=500)] = 7,
     any_number: Annotated[int | None, typer.Option()] = None,
-    share: Annotated[float, typer.Option(min=0)] = 1,
+    share: Annotated[float, typer.Option(min=0, max=1e9)] = 1,
+    mass: Annotated[float, typer.Option(metavar="KG")] = 2.5,
+    off: Annotated[bool, typer.Option("--off/--no-off")] = False,
     colour: Annotated[Colour, typer.Option()] = Colour.RED,
     flag: Annotated[bool | None, typer.Option("--flag/--no-flag")] = None,
     many: Annotated[list[str] | None, typer.Option()] = None,
     numbers: Annotated[list[int] | None, typer.Option()] = None,
     ids: Annotated[list[UUID] | None, typer.Argument()] = None,
 ) -> None:
-    print([text, identity, path, folder, there, number, any_number, share, colour, flag, many, numbers, ids])
+    print(
+        [text, identity, path, folder, there, number, any_number, share, mass, off, colour, flag, many, numbers, ids]
+    )
 
 
 ID = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
@@ -85,6 +89,38 @@ def test_what_is_no_uuid_is_named(said):
     done = CliRunner().invoke(app, said)
     assert done.exit_code == 2
     assert "'web-1' is not a UUID\n" in done.output
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (["--number", "x"], "'x' is not a whole number"),
+        (["--number", "501"], "501 is more than 500"),
+        (["--any-number", "1.5"], "'1.5' is not a whole number"),
+        (["--share", "-1"], "-1 is less than 0"),
+        (["--share", "soon"], "'soon' is not a number; write 30, 30s or 2m"),
+        (["--share", "inf"], "'inf' is not a number; write 30, 30s or 2m"),
+        (["--mass", "1s"], "'1s' is not a number"),
+        (["--colour", "green"], "'green' is not one of 'red', 'blue'."),
+    ],
+)
+def test_a_value_that_is_wrong_is_told_in_plain_words(said, why):
+    done = CliRunner().invoke(app, said)
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1] == f"Error: Invalid value for '{said[0]}': {why}"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("3", 3.0), ("3s", 3.0), ("250ms", 0.25), ("1m30s", 90.0), ("0.5h", 1800.0)]
+)
+def test_seconds_may_have_a_unit_as_durations_have(said, seconds):
+    assert f" {seconds}," in CliRunner().invoke(app, ["--share", said]).output
+
+
+def test_help_has_no_bounds_or_defaults_that_say_nothing():
+    said = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "--number N [default: 7; -5..500]" in said
+    assert "--share SECONDS [default: 1] --mass KG [default: 2.5] --off / --no-off --" in said
 
 
 @pytest.fixture

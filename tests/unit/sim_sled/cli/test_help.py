@@ -1,4 +1,4 @@
-"""What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `docs`."""
+"""What every command has: help that fits and cuts nothing, `--json`, `--version`, a place in `manual`."""
 
 import json
 import os
@@ -51,6 +51,11 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
         assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
 
 
+@pytest.mark.parametrize("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
+def test_help_has_the_short_name_that_most_programs_give_it(words):
+    assert run("sim-sled", *words, "-h").output == run("sim-sled", *words, "--help").output
+
+
 @in_one_test(("name", "path", "command"), COMMANDS, ids=ids(COMMANDS))
 def test_every_command_has_json_and_version(name, path, command):
     options = [option for each in command.params for option in each.opts]
@@ -95,9 +100,9 @@ def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_docs_have_every_option_of_every_command(name):
+def test_the_manual_has_every_option_of_every_command(name):
     told = manual(PROGRAMS[name], name)
-    assert run(name, "docs").output == told
+    assert run(name, "manual").output == told
     for program, path, command in EVERYBODY:
         if program == name:
             assert f"## {' '.join([name, *path])}\n" in told

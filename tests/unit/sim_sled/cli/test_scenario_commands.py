@@ -43,7 +43,9 @@ def test_bad_input_exits_2_and_starts_nothing():
     assert result.stdout == ""
     assert "E102" in result.stderr
     assert sim_sled("run", LIBRARY / "happy.yaml", "--variant", "none-such").exit_code == 2
-    assert sim_sled("run", LIBRARY / "happy.yaml", "--until", "5").exit_code == 2
+    bare = sim_sled("run", LIBRARY / "happy.yaml", "--until", "5")
+    assert (bare.exit_code, bare.stderr) == (2, "sim-sled: --until: '5' has no unit; write 5ms, 5s, 5m or 5h\n")
+    assert sim_sled("explain", "happy", "--at", "5").stderr.startswith("sim-sled: --at: '5' has no unit")
     assert sim_sled("run", LIBRARY / "happy.yaml", "--clock", "sun").exit_code == 2
     assert sim_sled("run", "none-such.yaml").exit_code == 2
 

@@ -100,6 +100,15 @@ async def test_start_reboot_stop_and_delete_are_one_request_each_and_their_answe
         await until(lambda: mirrored(one) == {})
 
 
+@pytest.mark.parametrize("policy", ["never", None])
+async def test_what_a_user_wants_of_automatic_restarts_is_asked_for(api, quick, policy):
+    async with looking(api.url) as one:
+        more = {"start": False, "project": PROJECT, "auto_restart_policy": policy}
+        assert (await asked(one, lambda ticket: nx.CreateInstance(ticket, "web", "web", **more))).status == 201
+    [body] = [body for method, _, body in api.asked if method == "POST"]
+    assert body.get("auto_restart_policy") == policy
+
+
 async def test_a_migration_is_no_operation_of_the_public_api(api, quick):
     async with looking(api.url) as one:
         answer = await asked(one, lambda ticket: nx.Migrate(ticket, uuid.uuid4(), uuid.uuid4()))

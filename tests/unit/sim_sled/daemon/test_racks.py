@@ -1,10 +1,15 @@
 """Racks found by name: whoever looks is never in the way of one that begins."""
 
+import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from sim_sled.cli.control_client import where
+from sim_sled.cli.up import addresses_of
 from sim_sled.daemon import racks
+from sim_sled.daemon.small_rack import FLEET_MAX, handle_of
 
 LOOKS_S = 0.3
 """Within that a look is over that nothing keeps; one that waits for the rack needs no more of it."""
@@ -43,3 +48,15 @@ def test_a_name_that_is_taken_is_taken_until_it_is_given_back():
             pass
     with racks.claimed("demo"):
         pass
+
+
+def test_the_port_file_of_the_largest_fleet_is_read_again(tmp_path):
+    name = "r" * 63
+    handles = [handle_of(name, n, f"[::1]:{n}", f"sled-{n}") for n in range(1, FLEET_MAX + 1)]
+    rack = SimpleNamespace(name=name, handles=handles, nexus="[::1]:12221", server=None)
+    file = tmp_path / "p.json"
+    file.write_text(json.dumps(addresses_of(rack, "127.0.0.1:1"), indent=2))
+    assert where(None, file) == "127.0.0.1:1"
+    with racks.claimed(name) as published:
+        published.write_bytes(file.read_bytes())
+        assert len(racks.find(name)[1]["sleds"]) == FLEET_MAX

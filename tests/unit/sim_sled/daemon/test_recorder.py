@@ -1,6 +1,8 @@
 """Short lines are written at once, and one of a request is told to be of it when that is answered."""
 
+import errno
 import json
+import os
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import UUID
@@ -14,8 +16,9 @@ from nexus_client.outbox import Delivered
 from propolis_stub.migration.script import NO_BAGGAGE, Payload
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm
-from sim_sled.daemon.part_files import PartFiles
+from sim_sled.daemon.part_files import CannotRecord, PartFiles
 from sim_sled.daemon.recorder import TOGETHER, Recorder, _Disk
+from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.http.exchange import Exchange
 from sim_sled.http.routes import Call
 from sim_sled.play.calls import STEP
@@ -203,6 +206,15 @@ def test_what_is_said_in_turns_after_the_end_of_a_recording_is_kept_nowhere(reco
     assert recorder.baggage(SLED, VMM).pack(Payload.ADDRESS) == NO_BAGGAGE.pack(Payload.ADDRESS)
     turn(recorder, PUT, ANSWER)
     assert (bytes(recorder._lines), recorder._scribe.said) == (at_the_end, [])
+
+
+async def test_a_rack_whose_recording_cannot_even_have_its_first_line_does_not_start(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PartFiles, "write", full)
+    with pytest.raises(CannotRecord, match="No space left on device"):
+        await SmallRack(record=Recorder(tmp_path / "r", {})).start()
 
 
 def test_a_checkpoint_makes_room_before_anything_is_too_much(tmp_path):

@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from nexus_client.dropshot import ending
-from nexus_client.types import SledRole
+from nexus_client.types import SledRole, VmmState
 from sim_sled.cli.serve import OF_A_SHAPE, shaped
+from sim_sled.core import contract
 from sim_sled.core.config import Hardware, SledConfig
+from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
@@ -54,6 +56,40 @@ async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
         file = await Snapshots(rack.daemon).take()
         await Snapshots(rack.daemon).restore(file.text.encode())
         assert look.why(rack.meant("web"))["gone"]
+
+
+async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
+    """It used to be `running` for ever to whoever waited for that."""
+    async with SmallRack(sleds=2) as rack:
+        await rack.create_instance("web", sled_id=sled_id_of(rack.name, 2))
+        seen = await rack.expect("web", "running", within_s=60)
+        ran_us = seen.since_us
+        await rack.scale(1)
+        with pytest.raises(Unmet, match=r"it is gone, and was 'running'\n"):
+            await rack.expect("web", "running", within_s=0)
+        assert not rack.daemon.look.is_in("web", "running")
+        assert await rack.daemon.look.expect("web", "running", within_s=0, since_us=ran_us) is seen
+
+
+async def test_what_happened_on_a_sled_that_has_left_is_told_with_its_name():
+    """Its id stood there, in lines that had had its name until then."""
+    async with SmallRack(sleds=2) as rack:
+        await rack.create_instance("web", sled_id=sled_id_of(rack.name, 2))
+        await rack.expect("web", "running", within_s=60)
+        await rack.scale(1)
+        assert {event.sled for _, event in rack.daemon.look.after(0)} == {"sled-1", "sled-2"}
+
+
+async def test_why_names_the_vmm_that_an_instance_had_before():
+    """Whoever asks for `web` after a restart is told of the new VMM alone, and wonders what became of the old one."""
+    async with SmallRack(sleds=1) as rack:
+        await rack.create_instance("web")
+        first = await rack.expect("web", "running", within_s=60)
+        assert not [said for said in rack.daemon.look.why(first)["says"] if said.startswith("Before it")]
+        failed = contract.InjectState(rack.daemon.ticket(), first.sled_id, first.propolis_id, VmmState.FAILED)
+        await rack.daemon.submit(failed)
+        second = await rack.expect("v2", "running", within_s=60)
+        assert "Before it, web was v1: failed (sim-sled log v1)." in rack.daemon.look.why(second)["says"]
 
 
 async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():

@@ -269,6 +269,18 @@ def test_a_report_falls_behind_as_many_as_its_window_says(window):
     assert arrived.index("running") == window
 
 
+@pytest.mark.parametrize("held", ["", "{name: held, when: {publish: stopping}, do: {hold: {lasts: 2s}}}"])
+def test_a_report_that_did_not_pass_lets_nothing_arrive_behind_it(held):
+    """Not at once, nor when it is let go; the late one would be lost at 62 s if none passed it."""
+    late = "{name: late, when: {publish: running}, do: {reorder: {window: 2}}}"
+    refused = "{name: refused, when: {at: 5s}, do: {nexus_replies: {status: 503, lasts: 25s}}}"
+    stopped_early = "load: [{at: 0s, create: {hostname: web}}, {at: 10s, stop: {}}]\n"
+    rules = [rule for rule in (late, refused, held) if rule]
+    arrived = [(at, state) for at, state, _ in sent_to_nexus(scenario_of(*rules, rest=stopped_early))]
+    assert [state for at, state in arrived if at < 30 * S] == ["starting"]
+    assert [state for at, state in arrived if at < 60 * S] == ["starting", "destroyed", "running"]
+
+
 def test_copies_arrive_one_gap_after_the_other():
     rule = "{name: r, when: {publish: running}, do: {duplicate: {copies: 3, gap: 2s}}}"
     at = [at for at, state, _ in sent_to_nexus(scenario_of(rule, rest=LIFE)) if state == "running"]

@@ -16,8 +16,10 @@ from support.incident.importing import S, actions, import_, only, scenario_of
 from support.incident.writing import Log
 
 from sim_sled.cli.main import app
+from sim_sled.incident.archives import Source
 from sim_sled.incident.importing import NothingFound, import_logs
-from sim_sled.incident.lines import Reading, Source, parse_time, read_lines
+from sim_sled.incident.lines import Reading, parse_time
+from sim_sled.incident.reading import read_lines
 from sim_sled.language.actions import (
     Delay,
     Fail,
@@ -274,6 +276,7 @@ def test_the_command_writes_checks_and_verifies(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["import", str(LOGS / "busy-teardown.jsonl"), "--verify", "--out", "mine.yaml"])
     assert done.exit_code == 0, done.stderr
     assert "verified" in done.stderr
+    assert done.stderr.endswith("\nwrote mine.yaml; to play it: sim-sled run mine.yaml\n")
     assert CliRunner().invoke(app, ["check", "mine.yaml"]).exit_code == 0
     assert CliRunner().invoke(app, ["run", "mine.yaml", "--seed", "1"]).exit_code == 0
     assert "busy-teardown.jsonl:66" in (tmp_path / "mine.yaml").read_text(), "each rule quotes file and line"

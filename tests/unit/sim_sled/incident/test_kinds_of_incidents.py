@@ -243,11 +243,14 @@ def test_two_instances_of_one_host_name_stay_two(tmp_path):
     assert len({load.create.hostname for load in scenario.load}) == 2
 
 
-@pytest.mark.parametrize("hostname", ["no", "1e3", "123", "true", "Web.Example", "a: {b}", "x" * 80, "-", "ü"])
+@pytest.mark.parametrize(
+    "hostname", ["no", "1e3", "123", "true", "Web.Example", "a: {b}", "x" * 80, "-", "ü", "9lives"]
+)
 def test_any_host_name_makes_a_scenario(tmp_path, hostname):
     log = Log()
     log.register(1, "a", hostname=hostname)
     log.starts(2, "a")
     log.request(30, "a", "get", None, 60.0)
-    _, scenario = import_(tmp_path, log)
+    imported, scenario = import_(tmp_path, log)
     assert len(scenario.rules) == 1
+    assert imported.differences == ()

@@ -12,9 +12,11 @@ from support.incident.writing import Log
 from support.rows import in_one_test
 
 from sim_sled.incident import lines
+from sim_sled.incident import reading as reader
 from sim_sled.incident.archives import Source
 from sim_sled.incident.importing import NothingFound, import_logs
-from sim_sled.incident.lines import Reading, parse_time, read_lines
+from sim_sled.incident.lines import Reading, parse_time
+from sim_sled.incident.reading import read_lines
 
 
 def read(content):
@@ -78,7 +80,7 @@ def test_what_is_no_record_is_counted_by_its_kind_and_the_next_line_is_read(line
 
 
 def test_a_line_without_end_needs_no_memory(monkeypatch):
-    monkeypatch.setattr(lines, "LINE_MAX", 1000)
+    monkeypatch.setattr(reader, "LINE_MAX", 1000)
     asked = []
 
     class Endless(io.BytesIO):
@@ -162,8 +164,8 @@ def test_a_file_that_goes_on_without_records_is_left_and_that_is_said(monkeypatc
 
 
 def test_a_line_without_end_is_left_and_that_is_said(monkeypatch):
-    monkeypatch.setattr(lines, "BARREN_BYTES", 3 * lines.LINE_MAX)
-    found, reading = read(record().encode() + b"\n" + b"x" * (4 * lines.LINE_MAX))
+    monkeypatch.setattr(reader, "BARREN_BYTES", 3 * reader.LINE_MAX)
+    found, reading = read(record().encode() + b"\n" + b"x" * (4 * reader.LINE_MAX))
     assert len(found) == 1
     assert any("a line of more than 12 MiB; 1 record of it" in each for each in reading.unreadable)
 

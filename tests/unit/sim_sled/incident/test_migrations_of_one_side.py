@@ -1,8 +1,10 @@
 """`sim-sled import`: migrations of which one side's log is there, and VMMs whose end or beginning is in no line."""
 
+from datetime import timedelta
+
 import pytest
 from support.incident.importing import S, actions, import_, only
-from support.incident.writing import Log, nexus, stamp, uid
+from support.incident.writing import START, Log, nexus, stamp, uid
 
 from sim_sled.language.actions import Guest, MigrationFate
 
@@ -171,3 +173,79 @@ def test_the_end_of_a_source_is_not_what_a_request_before_the_migration_asked_fo
     imported, scenario = import_(tmp_path, log)
     assert [verb for verb, _ in loads(scenario)] == ["create", "migrate"]
     assert imported.differences == ()
+
+
+def whole_migration(apart, tell):
+    """A migration as the two sides write it down, whose clocks are `apart` seconds; `tell` writes what both did."""
+    source, target = Log("BRM1"), Log("BRM2", start=START + timedelta(seconds=apart))
+    source.register(0, "db/1", "db")
+    source.starts(1, "db/1")
+    target.register(60, "db/2", "db", migration=MIGRATION)
+    migrates(source, 65, "db/1", 4, "Completed")
+    told = tell(source, target)
+    target.observes(65, "db/2", "Migrating", gen=2, publish=False)
+    target.observes(74, "db/2", "Running", gen=4, publish=False)
+    return [source, target, *told]
+
+
+def told_by_agents(_source, target):
+    target.publishes(65.001, "db/2", "Migrating", 2, migration_in=runtime("InProgress"))
+    return []
+
+
+def told_by_propolis(_source, target):
+    found = []
+    for side, vm, start in (("out", "db/1", START), ("in", "db/2", target.start)):
+        own = Log(f"oxz_propolis-server_{uid(f'vmm {vm}')}", "propolis-server", start=start)
+        for at, name in ((65, "Sync"), (66, "RamPush"), (70, "Device")):
+            told = phase(side, name)
+            own.line(at, "publishing new instance state", gen=at, state="Migrating", migration=told)
+        found.append(own)
+    return found
+
+
+@pytest.mark.parametrize("apart", [90, -600])
+@pytest.mark.parametrize("tell", [told_by_agents, told_by_propolis])
+def test_two_sides_of_a_migration_set_clocks_right_where_nothing_else_does(tmp_path, apart, tell):
+    """Else the target seemed to be another one, on a sled that nobody has."""
+    imported, scenario = import_(tmp_path, *whole_migration(apart, tell))
+    assert [over.name for over in scenario.fleet.overrides] == ["brm1", "brm2"]
+    assert [verb for verb, _ in loads(scenario)] == ["create", "migrate"]
+    assert scenario.load[1].at == pytest.approx(60 * S, abs=S)
+    assert f"The clock of BRM2 is {abs(apart)}.000 s {'ahead of' if apart > 0 else 'behind'}" in imported.summary
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_target_is_known_by_the_id_of_its_migration_if_nothing_sets_its_clock_right(tmp_path):
+    imported, scenario = import_(tmp_path, *whole_migration(300, lambda *_: []))
+    assert [over.name for over in scenario.fleet.overrides] == ["brm1", "brm2"]
+    assert [verb for verb, _ in loads(scenario)] == ["create", "migrate"]
+    assert "The clock of BRM2 cannot be compared" in imported.summary
+
+
+def test_a_migration_that_takes_long_is_no_slow_start(tmp_path):
+    source, target = whole_migration(0, told_by_agents)
+    target.lines.clear()
+    target.register(60, "db/2", "db", migration=MIGRATION)
+    target.line(60.2, f"Configuring new Omicron zone: oxz_propolis-server_{uid('vmm db/2')}", **target.ids("db/2"))
+    target.observes(65, "db/2", "Migrating", gen=2)
+    target.observes(140, "db/2", "Running", gen=4)
+    _, scenario = import_(tmp_path, source, target)
+    assert scenario.rules == ()
+
+
+def test_a_second_migration_waits_until_the_updater_has_cleared_the_one_that_came_to_nothing(tmp_path):
+    """Both are of one id: its first target refused."""
+    source, refuses, takes = Log("BRM1"), Log("BRM2"), Log("BRM3")
+    source.register(0, "db/1", "db")
+    source.starts(1, "db/1")
+    refuses.register(60, "db/2", "db", migration=MIGRATION, status=500)
+    takes.register(64, "db/3", "db", migration=MIGRATION)
+    migrates(source, 69, "db/1", 4, "Completed")
+    takes.observes(69, "db/3", "Migrating", gen=2)
+    takes.observes(78, "db/3", "Running", gen=4)
+    imported, scenario = import_(tmp_path, source, refuses, takes)
+    asked = [(load.action(), round(load.at / S)) for load in scenario.load]
+    assert asked == [("create", 0), ("migrate", 60), ("migrate", 90)]
+    assert "cleared by the updater's next pass" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())

@@ -6,7 +6,8 @@ import pytest
 from support.incident.importing import S, actions, import_, only
 from support.incident.writing import START, Log, nexus, uid
 
-from sim_sled.incident.lines import Reading, read_lines
+from sim_sled.incident.lines import Reading
+from sim_sled.incident.reading import read_lines
 from sim_sled.language.actions import KillPropolis, RebootSled, RestartAgent, RestartNexus
 
 
@@ -152,3 +153,24 @@ def test_smf_has_the_year_of_the_record_beside_it_or_its_time(tmp_path, said, ne
     path.write_text(log.text())
     smf, record = read_lines(Source("a.log", lambda: path.open("rb"), 0), Reading())
     assert (smf.time_us - record.time_us) / S == seconds - 30
+
+
+def test_what_nexus_heard_of_a_sled_in_1986_says_when_that_was(tmp_path):
+    """It finds the time much later, and its clock says nothing of Nexus's before that."""
+    log, far = Log(), nexus(0.4)
+    log.register(1, "web")
+    log.starts(2, "web")
+    log.request(40, "web", "get", latency=2)
+    log.start = datetime(1986, 12, 28, tzinfo=UTC)
+    log.agent_starts(64, 66)
+    log.request(67, "web", "get", 404, req_id=uid("asked"))
+    log.start = START
+    log.line(170, "Successfully put SledAgentInfo to nexus", component="SledAgent")
+    error = f'Error Response: status: 404 Not Found; headers: {{"x-request-id": "{uid("asked")}"}}'
+    gone = "sled-agent error indicates that this instance's VMM has failed!"
+    far.line(90, gone, error=error, vmm_id=uid("vmm web"), instance_id=uid("instance web"))
+    far.received(8.02, "web", "Running", 3)
+    imported, scenario = import_(tmp_path, log, far)
+    _, boot = only(scenario, RebootSled)
+    assert boot.down.at(0) == pytest.approx((89 - 40) * S, abs=0.2 * S)
+    assert "is 0.419 s ahead" in imported.summary

@@ -1,5 +1,6 @@
 """Facts of several files on one clock: whose word counts, and by what clocks are set right (LG 0, 5)."""
 
+from sim_sled.incident.clocks import Proof
 from sim_sled.incident.facts import Observed, Published, Received
 from sim_sled.incident.lines import LogLine, Where
 from sim_sled.incident.timeline import Collector, Skew
@@ -55,7 +56,7 @@ def test_a_report_that_was_repeated_says_nothing_of_a_clock():
         fact(Received, 233, "nexus-1", state="stopping", gen=4, pushed=True),
         nexus=True,
     )
-    assert seen.skews["nexus-1"] == Skew(-3 * S, 0, 1)
+    assert seen.skews["nexus-1"] == Skew(-3 * S, 0, 1, Proof.REPORT, "BRM1")
     assert [(each.at_us - TODAY) / S for each in seen.vmms[VM].received] == [100, 230]
 
 

@@ -116,3 +116,10 @@ def test_a_name_that_is_like_none_is_sent_to_the_list(tmp_path, monkeypatch):
 def test_what_is_written_like_a_file_is_compared_with_no_name(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "cannot be read: No such file or directory\n" in run("check", given).output
+
+
+def test_a_folder_without_a_scenario_is_told_so(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    result = run("check", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{tmp_path}: E120 cannot be read: there is no scenario in this folder (*.yaml, *.yml)\n" in result.output

@@ -2,16 +2,16 @@
 
 import attrs
 import pytest
-from support.rack.driving import ACK, RUNNING, SECOND, SLED_A, T0, V1, registration
+from support.rack.driving import ACK, RUNNING, SECOND, SLED_A, SLED_B, T0, V1, registration
 
 from nexus_client.types import VmmState
 from sim_sled.core import contract
 from sim_sled.core.config import SledConfig
-from sim_sled.core.errors import SledError
+from sim_sled.core.errors import SledError, SledGone
 from sim_sled.core.happenings import Kind
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.pacer import PresetPacer
-from sim_sled.play.calls import STEP, Begin, Call, Load, Send
+from sim_sled.play.calls import STEP, Begin, Call, Carried, Ended, Load, Lost, Send
 from sim_sled.play.passage import Passage
 
 SLOW = (
@@ -70,10 +70,18 @@ class World:
     def lost(self, *_): ...
 
 
-def load():
-    scenario, problems = parse_scenario(SLOW)
+def load(text=SLOW):
+    scenario, problems = parse_scenario(text)
     assert scenario is not None, problems.text()
     return Load(scenario)
+
+
+def leaves(world):
+    """As a daemon has a sled leave."""
+    for propolis_id in list(world.passage.rack.sleds[SLED_A].vmms):
+        world.put(contract.ForgetVmm(99, SLED_A, propolis_id))
+    world.passage.rack.remove_sled(SLED_A, world.now_us)
+    world.passage.leave(SLED_A)
 
 
 def test_everything_passes_straight_through_and_nobody_conducts():
@@ -141,3 +149,77 @@ def test_a_sled_that_leaves_is_meant_no_more():
     world.put(load())
     world.passage.leave(SLED_A)
     assert world.passage.name_of(SLED_A) is None
+
+
+LATE = SLOW.partition("- {name")[0].replace("sleds: 1", "sleds: 2") + "- {name: late, when: WHEN, do: DO}\n"
+
+
+def late(when, do):
+    return load(LATE.replace("WHEN", when).replace("DO", do))
+
+
+def of_two_sleds():
+    world = World.of()
+    world.passage.rack.add_sled(SledConfig(SLED_B, "[::1]:12346"))
+    return world
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "{set_state: failed}",
+        "{kill_propolis: {restart: true}}",
+        "{kill_propolis: {}}",
+        "{forget_vmm: {}}",
+        "{guest: halt}",
+        "{stall: 1s}",
+        "{clock: {jump: 1s}}",
+        "{restart_agent: {down: 1s}}",
+        "{reboot_sled: {down: 1s}}",
+        "{power_off_sled: {lasts: 1s}}",
+        "{expunge_sled: {}}",
+        "{set: {boot_slot: b}}",
+    ],
+)
+def test_what_a_rule_was_about_to_do_to_a_sled_that_has_left_comes_to_nothing(action):
+    world = of_two_sleds()
+    world.put(late("{state: running}", f"[{{delay: 5s}}, {action}]"))
+    world.put(Begin())
+    world.put(Call(1, "vmm_register", contract.Register(1, SLED_A, V1, registration())))
+    world.put(Call(2, "vmm_put_state", contract.PutState(2, SLED_A, V1, RUNNING)))
+    world.pass_by(SECOND)
+    assert world.passage.fired() == {"late": 1}
+    leaves(world)
+    assert world.passage.who(V1).gone
+    world.pass_by(20 * SECOND)
+    assert world.passage.next_deadline_us() is None, "nothing is left to be done"
+
+
+def test_a_request_that_a_rule_holds_up_is_cut_off_when_its_sled_leaves():
+    world = of_two_sleds()
+    world.put(late("{request: vmm_put_state}", "{delay: 5s}"))
+    world.put(contract.Register(1, SLED_A, V1, registration()))
+    world.put(Call(3, "vmm_put_state", contract.PutState(3, SLED_A, V1, RUNNING)))
+    leaves(world)
+    world.pass_by(6 * SECOND)
+    assert [each.ending for each in world.effects if isinstance(each, Ended)] == [Lost.RESET]
+
+
+def test_an_answer_that_is_under_way_when_its_sled_leaves_arrives():
+    world = of_two_sleds()
+    world.put(late("{response: vmm_put_state}", "{delay: 5s}"))
+    world.put(contract.Register(1, SLED_A, V1, registration()))
+    world.put(Call(3, "vmm_put_state", contract.PutState(3, SLED_A, V1, RUNNING)))
+    leaves(world)
+    world.pass_by(6 * SECOND)
+    assert [type(each.ending) for each in world.effects if isinstance(each, Ended)] == [Carried]
+
+
+def test_at_a_sled_that_has_left_nobody_answers():
+    world = of_two_sleds()
+    leaves(world)
+    with pytest.raises(SledGone):
+        world.put(contract.GetState(1, SLED_A, V1))
+    world.put(late("{state: running}", "{note: x}"))
+    world.put(Call(3, "vmm_get_state", contract.GetState(3, SLED_A, V1)))
+    assert [each.ending for each in world.effects if isinstance(each, Ended)] == [Lost.REFUSED]
