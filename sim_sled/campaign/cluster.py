@@ -43,6 +43,16 @@ PASSING: Final = ("KilledWorker", "CancelledError", "FutureCancelledError")
 MISSING: Final = "this needs the extra: pip install 'sim-sled[cluster]'"
 
 
+def _only_we_talk() -> None:
+    """What goes wrong is said in a sentence of ours. Dask has given some of its parts, and of those it stands on,
+    levels of their own, so their parents' would not do.
+    """
+    theirs = ("distributed", "tornado")
+    for name in (*theirs, *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in theirs:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @attrs.define(eq=False)
 class _Asked:
     """One batch: its future for us, who has refused or died over it."""
@@ -77,7 +87,7 @@ class Cluster:
             from distributed import Client  # noqa: PLC0415 -- an extra, and a second of imports
         except ImportError:
             raise NobodyPlays(MISSING) from None
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we say it ourselves, in a sentence
+        _only_we_talk()
         cloudpickle.register_pickle_by_value(guard)
         self._payload = pickle.dumps(self.job)
         try:

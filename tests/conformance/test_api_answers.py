@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from functools import cache
 from uuid import UUID
 
 import pytest
@@ -302,14 +303,23 @@ ZIP = (
 # ---- judging -------------------------------------------------------------------------------------------------------
 
 
+def words(path):
+    return [part for part in path.partition("?")[0].split("/") if part]
+
+
+@cache
+def templates(level, method):
+    """The words of each path of a document that has this method, with its operation."""
+    found = documents.operations(level).items()
+    return [(words(template), operation) for (known, template), operation in found if known == method]
+
+
+@cache
 def operation_of(level, method, path):
-    """The operation of the document that a path means, and its id."""
-    parts = [part for part in path.partition("?")[0].split("/") if part]
+    """The operation of the document that a path means."""
+    parts = words(path)
     best = None
-    for (known, template), operation in documents.operations(level).items():
-        if known != method:
-            continue
-        names = [part for part in template.split("/") if part]
+    for names, operation in templates(level, method):
         fits = len(names) == len(parts) and all(
             name == part or name.startswith("{") for name, part in zip(names, parts, strict=True)
         )

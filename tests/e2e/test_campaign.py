@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,3 +180,14 @@ async def test_no_scheduler_is_a_sentence():
     assert "no scheduler at tcp://127.0.0.1:1" in err
     assert "0 runs" not in err
     assert "Traceback" not in err
+
+
+def test_what_dask_logs_of_a_scheduler_that_is_gone_is_not_seen_beside_our_sentence():
+    """In a process of its own: levels are of a whole process."""
+    code = (
+        "import logging, distributed; from sim_sled.campaign.cluster import _only_we_talk; _only_we_talk();"
+        "logging.getLogger('distributed.client').error('a traceback');"
+        "logging.getLogger('tornado.application').error('another one')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")

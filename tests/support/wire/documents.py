@@ -69,20 +69,34 @@ def for_server(kind: str | None, version: str | None, usual: str) -> str:
 
 
 @cache
-def _components(name: str) -> Any:
-    return relax(load(name)["components"])
+def _text(name: str, component: str) -> str:
+    return json.dumps(load(name)["components"]["schemas"][component])
+
+
+@cache
+def _relaxed(text: str) -> tuple[Any, list[str]]:
+    """A schema for the validator, and what it refers to."""
+    return relax(json.loads(text)), _REFERENCE.findall(text)
 
 
 @cache
 def _validator(name: str, schema: str) -> jsonschema_rs.Validator:
     """Made with no more than the schema refers to: a document has a hundred kilobytes, and all would be copied."""
-    every, needed, unread = _components(name)["schemas"], {}, [schema]
+    needed: dict[str, str] = {}
+    unread = [schema]
     while unread:
-        for found in _REFERENCE.findall(unread.pop()):
+        for found in _relaxed(unread.pop())[1]:
             if found not in needed:
-                needed[found] = every[found]
-                unread.append(json.dumps(every[found]))
-    whole = {"components": {"schemas": needed}, "allOf": [relax(json.loads(schema))]}
+                needed[found] = _text(name, found)
+                unread.append(needed[found])
+    return _made(schema, tuple(sorted(needed.items())))
+
+
+@cache
+def _made(schema: str, needed: tuple[tuple[str, str], ...]) -> jsonschema_rs.Validator:
+    """Of all versions that say the same."""
+    components = {"schemas": {name: _relaxed(text)[0] for name, text in needed}}
+    whole = {"components": components, "allOf": [_relaxed(schema)[0]]}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
