@@ -10,8 +10,8 @@ from typing import Final
 import attrs
 
 from sim_sled.incident.facts import Ended, Ending
-from sim_sled.incident.life import ran_since
-from sim_sled.incident.sheet import Sheet, at
+from sim_sled.incident.life import ran_since, times_before
+from sim_sled.incident.sheet import Sheet, at, duration, host_named
 from sim_sled.incident.timeline import Instance, Vmm
 
 _DEADLY: Final = frozenset({Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.PROCESS_DIED})
@@ -41,6 +41,14 @@ class Deaths:
             doubt.append("the agent noticed then; when it died is not known")
         why = dict.fromkeys(at(each.where, each.how.value) for each in (first, sure) if each is not None)
         name = f"{instance.shown}-propolis-dies"
+        stopping = next((each for each in vmm.observed if each.state == "stopping"), None)
+        if stopping is not None and vmm.state_at(first.at_us) == "stopping":
+            # in the middle of a stop, which would be over by then
+            do = f"[{{stall: forever}}, {{delay: {duration(first.at_us - stopping.at_us)}}}, {kill}]"
+            skip = times_before(instance, "stopping", stopping.at_us)
+            whom = host_named(instance.shown)
+            self.sheet.rule(name, whom, "{state: stopping}", do, why=why, doubt=doubt, times=1, skip=skip)
+            return
         self.sheet.in_its_life(name, instance, vmm, first.at_us, kill, why=why, doubt=doubt)
 
 

@@ -46,6 +46,8 @@ from sim_sled.incident.timeline import TERMINAL, Incident, Instance, Vmm
 
 STUCK_US: Final = 60 * SECOND_US
 """A state that lasts longer than that until the logs end is told as stuck."""
+GRACE_US: Final = 600 * SECOND_US
+"""How long an agent lets a VMM stop before it ends it by force (SA 2.12)."""
 _EXPLAINS: Final = frozenset(
     {Ending.ZONE_GONE, Ending.EMPTY, Ending.SILENT, Ending.SETUP_FAILED, Ending.ENSURE_FAILED}
 )
@@ -206,6 +208,9 @@ class Departures:
         doubt = self.sheet.gap(began, began + took)
         if seen.heard:
             doubt.append("as Nexus heard of it: what of a VMM was slow it does not know")
+            if edge == TEARDOWN and took >= GRACE_US:
+                doubt.append("as long as an agent's grace: it may have ended the VMM by force, as it does here")
+                self.sheet.draft.forgotten.add(vmm.id)
         verb = {
             "starting -> running": "start",
             "stopping -> stopped": "stop",
@@ -421,6 +426,7 @@ class Departures:
             where is None
             or blocked(vmm, began_us, 2**62) is not None
             or any(e.how in _EXPLAINS or e.how is Ending.RUNNER_EXITED for e in vmm.ended)
+            or unregistered(vmm) is not None
         ):
             return
         lasted = self.incident.end_us - began_us

@@ -176,7 +176,11 @@ class _Deriver:
     def _load(self, instance: Instance) -> None:
         size = f"ncpus: {instance.ncpus or NCPUS}, memory: {_size(instance.memory or MEMORY)}"
         called = instance in self.incident.called.values()
-        doubt = [] if instance.name or called else [f"no line names {instance.id}; '{instance.shown}' is invented"]
+        doubt = (
+            []
+            if instance.name or called
+            else [f"no line names {instance.id}, or not as it can be named here; '{instance.shown}' is invented"]
+        )
         if instance.ncpus is None:
             doubt.append("its size is in no line; 2 CPUs and 4 GiB are invented")
         starts = [user for user in instance.users if user.verb == "start" and user.counts]

@@ -33,6 +33,7 @@ _AFTER_US: Final = 80_000
 """So much later than in the logs a replay may be with what comes first."""
 
 
+_RUNS_FIRST: Final = "a little later, as a VM that ran by then may start more slowly here"
 _SMF_US: Final = SECOND_US
 """SMF's times have no fraction."""
 
@@ -113,7 +114,7 @@ class Hosts:
                 runs_us = self._run_by(host, before)
                 if runs_us > before:
                     before = runs_us
-                    doubt.append("a little later, as a VM that ran by then may start more slowly here")
+                    doubt.append(_RUNS_FIRST)
                 name = f"{self.sheet.draft.hosts[host]}-{'reboots' if boot else 'restarts'}" + (
                     f"-{len(begun)}" if len(begun) > 1 else ""
                 )
@@ -240,6 +241,9 @@ class Hosts:
         if sled is None or not self.sheet.once("power", sled):
             return
         doubts = [doubt]
+        if self._run_by(vmm.sled, at_us) > at_us:
+            at_us = self._run_by(vmm.sled, at_us)
+            doubts.append(_RUNS_FIRST)
         do = "{power_off_sled: {lasts: forever}}"
         if any(each.sled != vmm.sled and each.first_us() > at_us for each in instance.vmms):
             do = f"[{do}, {{expunge_sled: true}}]"

@@ -564,10 +564,9 @@ def _name(out: Incident) -> None:
             whole = None if about.memory is None else -(-about.memory // GIB)
             memory_gib = _of_nexus(whole, MEMORY_GIB_MAX)
             owner.memory = owner.memory if owner.memory is not None or memory_gib is None else memory_gib * GIB
-    by_name = {each.name: each for each in out.instances.values() if each.name}
     unknown: dict[str, list[User]] = defaultdict(list)
     for user in out.users:
-        meant = out.instances.get(user.key) or by_name.get(user.key) or out.instances.get(user.instance)
+        meant = out.instances.get(user.key) or _named_then(out, user) or out.instances.get(user.instance)
         if meant is not None and user.verb != "create":
             meant.users.append(user)
         elif user.verb != "create" and user.key:
@@ -586,6 +585,14 @@ def _name(out: Incident) -> None:
             count += 1
             each.placeholder = f"vm-{count}"
     _tell_apart(out)
+
+
+def _named_then(out: Incident, user: User) -> Instance | None:
+    """Of the instances with the name that a user gives the one that was there: after a delete it is free again."""
+    named = [each for each in out.instances.values() if each.name and each.name == user.key]
+    named.sort(key=lambda each: min((vmm.first_us() for vmm in each.vmms), default=0))
+    there = [each for each in named if any(vmm.first_us() <= user.at_us + _WISH_US for vmm in each.vmms)]
+    return next(iter(there[-1:] or named[:1]), None)
 
 
 def _of_nexus(size: int | None, most: int) -> int | None:

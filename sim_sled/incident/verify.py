@@ -86,6 +86,8 @@ def compare(draft: Draft, played: dict[str, list[tuple[str, ...]]]) -> list[Diff
         runs = played.get(hostname, [])
         for number, vmm in enumerate(vmms):
             logged = states_of(vmm)
+            if any(each.state == "failed" for each in vmm.published) and "failed" not in logged:
+                logged = (*logged, "failed")  # an agent tells, and Propolis does not
             over = vmm.id in draft.forgotten or any(each.how is Ending.GRACE_OVER for each in vmm.ended)
             if over and logged[-1:] == ("destroyed",):
                 logged = logged[

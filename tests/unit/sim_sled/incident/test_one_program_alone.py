@@ -228,3 +228,70 @@ def test_what_nexus_leaves_failed_is_not_restarted_in_the_replay(tmp_path, case)
     assert ("failed, and Nexus did not start it again" in imported.text) is left
     assert [load.action() for load in scenario.load[1:]] == ["start"] * (case == "a user starts it")
     assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_name_that_is_used_again_means_the_instance_that_was_there(tmp_path):
+    """It was stopped and deleted, and another one was made by its name."""
+    log, far = Log(), nexus()
+    log.register(1, "web")
+    log.starts(2, "web")
+    far.user(40, "web", "stop", key="shop")
+    log.stops(40.1, "web")
+    more = {"component": "dropshot_external", "latency_us": 9000}
+    far.line(60, "request completed", uri="/v1/instances/web", method="DELETE", response_code=204, **more)
+    log.register(80, "other", hostname="web")
+    log.starts(81, "other")
+    far.user(120, "web", "reboot", key="web")
+    log.request(120.1, "other", "put")
+    log.observes(120.2, "other", "Rebooting", gen=4)
+    log.observes(123, "other", "Running", gen=5)
+    imported, scenario = import_(tmp_path, log, far)
+    asked = [(load.action(), getattr(load, load.action()).hostname) for load in scenario.load]
+    first, second = "web", "web-1"
+    assert [verb for verb, _ in asked] == ["create", "stop", "delete", "create", "reboot"]
+    assert [name if isinstance(name, str) else name[0] for _, name in asked] == [first] * 3 + [second] * 2
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_target_that_was_taken_back_is_stuck_in_nothing(tmp_path):
+    source, target = Log("BRM1"), Log("BRM2")
+    source.register(0, "db/1", "db")
+    source.starts(1, "db/1")
+    target.register(60, "db/2", "db", migration=uid("m"))
+    target.line(60.2, f"Configuring new Omicron zone: oxz_propolis-server_{uid('vmm db/2')}", **target.ids("db/2"))
+    target.request(61, "db/2", "put", 500)
+    target.request(61.2, "db/2", "unregister")
+    source.request(300, "db/1", "get", latency=2)
+    _, scenario = import_(tmp_path, source, target)
+    assert not [rule for rule in scenario.rules if "stuck" in rule.name]
+
+
+def test_a_stop_that_lasted_as_long_as_a_grace_is_ended_by_force_in_the_replay_too(tmp_path):
+    far = nexus()
+    starts_saga(far, 1, "web")
+    far.received(9, "web", "Running", 3)
+    far.user(60, "web", "stop")
+    far.received(60.2, "web", "Stopping", 5)
+    far.received(665, "web", "Destroyed", 7)
+    imported, _ = import_(tmp_path, far)
+    assert "as long as an agent's grace" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())
+
+
+def test_a_sled_loses_its_power_when_what_ran_on_it_runs(tmp_path):
+    """One latency stands for all: the start on it may take as long as the slowest."""
+    log, other, far = Log("BRM1"), Log("BRM2"), nexus()
+    other.register(1, "slow")
+    other.starts(2, "slow", took=25)
+    log.register(40, "web")
+    log.starts(41, "web", took=4)
+    watched(far, 90, "web", "sled-agent is unreachable", error="timed out")
+    not_on = "instance is assigned to a VMM on a sled that is not in A0, marking it as Failed"
+    watched(far, 120, "web", not_on, sled_power_state="A2")
+    other.register(121, "web/2", "web")
+    other.starts(122, "web/2", took=5)
+    imported, scenario = import_(tmp_path, log, other, far)
+    rule, _ = only(scenario, PowerOffSled)
+    assert rule.when.at > 65 * S, "its log ends at 45 s"
+    assert "may start more slowly here" in imported.text
+    assert (imported.differences, imported.failed) == ((), ())

@@ -174,3 +174,17 @@ def test_what_nexus_heard_of_a_sled_in_1986_says_when_that_was(tmp_path):
     _, boot = only(scenario, RebootSled)
     assert boot.down.at(0) == pytest.approx((89 - 40) * S, abs=0.2 * S)
     assert "is 0.419 s ahead" in imported.summary
+
+
+def test_a_propolis_that_dies_while_it_stops_fails_and_does_not_end_first(tmp_path):
+    log = Log()
+    log.register(0, "web")
+    log.starts(1, "web")
+    log.request(60, "web", "put")
+    log.observes(60.1, "web", "Stopping", gen=4)
+    log.line(70.1, "Propolis monitor unexpectedly reported no instance, marking as failed", "W", **log.ids("web"))
+    log.publishes(71, "web", "Failed", 5)
+    imported, scenario = import_(tmp_path, log)
+    rule, _ = only(scenario, KillPropolis)
+    assert (rule.when.state, rule.do[1].base.at(0)) == (("stopping",), 10 * S)
+    assert (imported.differences, imported.failed) == ((), ())
