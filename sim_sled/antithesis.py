@@ -104,7 +104,9 @@ class Assertions:
 
     def __attrs_post_init__(self) -> None:
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # a pipe that nobody reads would block here for ever
+            how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._fd = os.open(self.path, how, 0o644)
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path} (ANTITHESIS_OUTPUT_DIR): {error.strerror}") from None
 

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -105,6 +106,8 @@ class Sheet:
         return sheet
 
     def _begin(self, head: str, *, resume: bool) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):  # a pipe has no beginning that could be read
+            raise BadSheet(f"{self.path}: not a regular file")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

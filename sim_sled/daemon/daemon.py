@@ -424,7 +424,7 @@ class Daemon:
             if self.recorder is None:
                 effects = self.passage.run(item, now_us)
             else:
-                effects = self.recorder.turn(self.passage.run, item, now_us)
+                effects = self.recorder.turn(self.passage, item, now_us)
             if self._state_dir is not None and not self._save(self._state_dir):
                 effects = [_not_kept(effect, item) for effect in effects]
             for effect in effects:

@@ -281,17 +281,27 @@ def raised(error: BaseException) -> dict[str, Any]:
 
 
 _OK: Final = 200
-PLAIN_BODIES: Final = frozenset(
-    json.dumps({"state": {"type": each.value}}, separators=separators).encode()
-    for each in types.Asked
-    for separators in ((",", ":"), (", ", ": "))
-)
-"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them."""
+_PLAIN_BODIES: Final[Mapping[bytes | None, str | None]] = {
+    None: None,
+    **{
+        json.dumps({"state": {"type": each.value}}, separators=separators).encode(): each.value
+        for each in types.Asked
+        for separators in ((",", ":"), (", ", ": "))
+    },
+}
+"""Bodies of a request for a state that say no more than the state, as nearly everybody writes them; and the state."""
 
 
 def asked_of_whom(sled_id: UUID, target: str) -> msgspec.Raw:
     """SLED and TARGET of an `ASKED` line, ready made: they are a quarter of its cost."""
     return msgspec.Raw(written([sled_id, target])[1:-1])
+
+
+def asked_how(version: str | None, body: bytes | None) -> msgspec.Raw | None:
+    """VERSION and STATE of an `ASKED` line, ready made; None: no such line says it."""
+    if version is None or body not in _PLAIN_BODIES:
+        return None
+    return msgspec.Raw(written([version, _PLAIN_BODIES[body]])[1:-1])
 
 
 def state_target(propolis_id: UUID | str) -> str:

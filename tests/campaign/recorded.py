@@ -132,7 +132,9 @@ async def _load(process, control, folder, args):
     timeout = aiohttp.ClientTimeout(WAIT_S)
     async with aiohttp.ClientSession(f"http://{control}", timeout=timeout) as http:
         users = Users(http, args.seed)
-        sleds = [each["id"] for each in (await users.ask("GET", "/v1/sleds"))["items"]]
+        while (told := await users.ask("GET", "/v1/sleds")) is None:  # `nexus-dies` may do so before anybody has come
+            await asyncio.sleep(0.2)
+        sleds = [each["id"] for each in told["items"]]
         tasks = [users.act(number, until, sleds) for number in range(USERS)]
         tasks += [_inject(users, folder / "ports.json", until, random.Random(args.seed))]
         tasks += [_read_rules_anew(process, folder / "rules.yaml", until, args.sleds)]

@@ -1,6 +1,7 @@
 """What an Antithesis environment is told, line by line, and that nobody else is told anything."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -169,6 +170,12 @@ def test_a_second_program_adds_to_the_file(told):
 def test_an_output_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(CannotWrite, match=r"sdk\.jsonl.*No such file"):
         Assertions(tmp_path / "none" / "sdk.jsonl")
+
+
+def test_a_pipe_that_nobody_reads_is_said_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "sdk.jsonl")
+    with pytest.raises(CannotWrite, match="ANTITHESIS_OUTPUT_DIR"):
+        Assertions(tmp_path / "sdk.jsonl")
 
 
 def test_a_full_disk_ends_the_telling_and_not_the_program(capfd):

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -227,6 +229,14 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(sheets.os, "write", full)
     with pytest.raises(CannotWrite, match="x: No space left on device"):
         campaign(tmp_path / "x", 1)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_pipe_is_no_file_of_a_campaign_and_nobody_waits_for_it(tmp_path, resume):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(BadSheet, match="not a regular file"):
+            Sheet.open(path, "head\n", resume=resume)
 
 
 def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path):

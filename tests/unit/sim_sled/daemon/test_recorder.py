@@ -17,7 +17,7 @@ from propolis_stub.migration.script import NO_BAGGAGE, Payload
 from sim_sled.core import contract
 from sim_sled.core.errors import NoSuchVmm
 from sim_sled.daemon.part_files import CannotRecord, PartFiles
-from sim_sled.daemon.recorder import Recorder, _Disk
+from sim_sled.daemon.recorder import TOGETHER, Recorder, _Disk
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.http.exchange import Exchange
 from sim_sled.http.routes import Call
@@ -51,10 +51,11 @@ def _recorder(tmp_path):
 
 
 def turn(recorder, item, effects=()):
-    assert recorder.turn(lambda item, now_us: effects, item, 5) is effects
+    assert recorder.turn(SimpleNamespace(run=lambda item, now_us: effects), item, 5) is effects
 
 
 def lines(recorder):
+    recorder._settle()
     return [read(each) for each in bytes(recorder._lines).splitlines()]
 
 
@@ -116,6 +117,46 @@ def test_a_request_that_says_more_has_a_line_of_its_own(recorder, item, of, vers
     assert isinstance(request, Http)
 
 
+@pytest.mark.parametrize("more", ["an effect", "what a rule says"])
+def test_a_request_whose_turn_did_more_than_answer_has_a_line_of_its_own(recorder, more):
+    """A report to Nexus may follow of it at once."""
+    told = contract.PutToNexus(SLED, VMM, STATE, 1, 1)
+
+    def run(_item, _now_us):
+        if more == "what a rule says":
+            recorder.tell("rule", None, "sled-1", "late: delay")
+        return [*ANSWER, told] if more == "an effect" else ANSWER
+
+    recorder.turn(SimpleNamespace(run=run), PUT, 5)
+    assert not recorder.went(MARK, call(PUT, PUT_BODY), "48.0.0", PUT_BODY, b"{}")
+    [line] = lines(recorder)
+    assert line.api is None
+    assert (len(line.out), len(line.told)) == ((2, 0) if more == "an effect" else (1, 1))
+
+
+def test_lines_of_requests_that_are_written_together_stand_where_they_happened(recorder):
+    for at_us, version in enumerate(["47.0.0", *["48.0.0"] * TOGETHER, "47.0.0"]):
+        for item, body in [(PUT, PUT_BODY), (GET, None)]:
+            recorder.turn(SimpleNamespace(run=lambda _item, _now_us: ANSWER), item, at_us)
+            assert recorder.went(MARK, call(item, body), version, body, encode(ANSWER[0].value))
+        if at_us == 3:
+            turn(recorder, STEP)
+            recorder.listens(SLED, "[::1]:1", 6)
+    said = [(each.at, each.api) if isinstance(each, Turn) else each.did["kind"] for each in lines(recorder)]
+    asked = [(0, "47.0.0"), *[(at_us, "48.0.0") for at_us in range(1, TOGETHER + 1)], (TOGETHER + 1, "47.0.0")]
+    twice = [each for each in asked for _ in (PUT, GET)]
+    assert said == [*twice[:8], (5, None), "listens", *twice[8:]]
+
+
+async def test_the_last_requests_do_not_wait_for_others_to_be_written(recorder):
+    turn(recorder, GET, ANSWER)
+    assert recorder.went(MARK, call(GET), "48.0.0", None, b"{}")
+    recorder._tick()
+    recorder._timer.cancel()
+    assert recorder._disk._wake.is_set()
+    assert recorder._take() == [bytearray(block([(5, "asked", 7, MARK, "48.0.0", None, msgspec.Raw(b"{}"))]))]
+
+
 @pytest.mark.parametrize("between", ["listens", "end", "again", "block"])
 def test_only_the_turn_of_the_last_line_is_a_request_and_of_one_only(recorder, between):
     turn(recorder, GET, ANSWER)
@@ -128,16 +169,15 @@ def test_only_the_turn_of_the_last_line_is_a_request_and_of_one_only(recorder, b
             assert recorder.went(MARK, call(GET), "48.0.0", None, b"{}")
         case "block":
             recorder._flush()
-    before = bytes(recorder._lines)
+    before = lines(recorder)
     assert not recorder.went(MARK, call(GET), "48.0.0", None, b"{}")
-    assert bytes(recorder._lines) == before
+    assert lines(recorder) == before
 
 
 def test_an_answer_that_cannot_be_written_breaks_no_line(recorder):
     turn(recorder, GET, ANSWER)
     turn(recorder, GET, [contract.Reply(7, {(1, 2): "a key that JSON has not"})])
     turn(recorder, GET, ANSWER)
-    recorder._settle()
     first, odd, last = lines(recorder)
     assert first == last
     assert odd.out == [{"Reply": "cannot be written down"}]
@@ -151,7 +191,7 @@ def test_a_turn_that_is_refused_or_meets_a_bug_has_a_line_that_says_so(recorder,
         raise NoSuchVmm(VMM)
 
     with pytest.raises(NoSuchVmm):
-        recorder.turn(refuses, item, 5)
+        recorder.turn(SimpleNamespace(run=refuses), item, 5)
     [line] = lines(recorder)
     assert isinstance(line, Turn)
     assert (line.at, line.out) == (5, [{"Raised": ["NoSuchVmm", str(NoSuchVmm(VMM))]}])

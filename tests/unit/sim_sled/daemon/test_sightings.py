@@ -15,7 +15,7 @@ def after(state, kind, data):
     """A VMM that was in a state since 5 us, and of which something happened at 10 us."""
     sightings = Sightings(Rack())
     seen = sightings._of[ID] = Sighting(ID, ID, "web", ID, 1, 0, [(2, "starting"), (5, state)])
-    sightings.watch(Happening(10, ID, ID, kind, data))
+    sightings.watch(Happening(10, ID, ID, kind, data), lambda _: None)
     return seen
 
 
