@@ -15,7 +15,7 @@ from itertools import islice
 import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, core, settings
-from support import processes
+from support import processes, signals
 
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 
@@ -92,12 +92,17 @@ def _racks_of_tests_are_their_own(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _nothing_of_a_test_is_left():
-    """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them; and no
-    process outlives the test that started it.
+    """A test that makes its logs quiet would make those of later tests quiet, which look for lines in them; what a
+    signal does is what it did before, since programs of later tests inherit it; and no process outlives the test that
+    started it.
     """
+    before = signals.handlers()
     yield
+    after = signals.handlers()
+    signals.give_back(before)
     structlog.reset_defaults()
     root = logging.getLogger()
     for each in [each for each in root.handlers if type(each).__module__ == "sim_sled.logs"]:
         root.removeHandler(each)
     processes.end_all()
+    assert after == before, f"this test has changed what {', '.join(each.name for each in signals.KEPT)} do"

@@ -5,6 +5,7 @@ from typing import Any
 from unittest import mock
 
 import typer
+from support import signals
 from typer import testing
 
 from nexus_client.dropshot.command_line import App
@@ -21,12 +22,17 @@ def _made(app: typer.Typer) -> Any:
 class CliRunner(testing.CliRunner):
     """Typer's, which makes all commands of a program anew for each call: thirty milliseconds, more than most tests.
 
-    Not for a program that is added to between two calls.
+    Not for a program that is added to between two calls. A command that ends leaves signals to nobody, as its process
+    is over; this one goes on, and what it starts would not hear Ctrl-C.
     """
 
     def invoke(self, app: typer.Typer, *arguments: Any, **more: Any) -> testing.Result:
-        with mock.patch.object(testing, "_get_command", _made):
-            return super().invoke(app, *arguments, **more)
+        before = signals.handlers()
+        try:
+            with mock.patch.object(testing, "_get_command", _made):
+                return super().invoke(app, *arguments, **more)
+        finally:
+            signals.give_back(before)
 
 
 def in_process(*words: str) -> tuple[int, str, str]:
