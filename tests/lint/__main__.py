@@ -1,5 +1,5 @@
 """`python -m tests.lint [--fix]`: citations that do not resolve, files that are named and not there, a reading order
-that does not hold together, and imports that go in a circle.
+that does not hold together, imports that go in a circle, and planted bugs whose line has moved.
 """
 
 import subprocess
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.lint import circles, citations, paths, reading
+from tests.mutation import rows
 
 ROOT = Path(__file__).parents[2]
 PASSED_OVER = ("tests/data/", "tests/lint/")  # data, and examples of what is wrong
@@ -40,8 +41,9 @@ def main(arguments: list[str]) -> int:
         + paths.problems(ROOT, files)
         + circles.problems(circles.imports())
         + list(reading.order_of(reading.sources_of(ROOT, files)).problems)
+        + rows.misfits()
     )
-    print("\n".join(found) or "citations, paths, reading order and circles: clean")
+    print("\n".join(found) or "citations, paths, reading order, circles and planted bugs: clean")
     return 1 if found else 0
 
 

@@ -32,6 +32,20 @@ class Planted:
             raise ValueError(f"{self.id}: nothing is planted")
         return source.replace(self.text, self.replacement)
 
+    def misfit(self) -> str:
+        """Why it cannot be planted in today's code, or tried; empty: it can."""
+        try:
+            self.planted_in((ROOT / self.file).read_text())
+        except (ValueError, OSError) as error:
+            return str(error)
+        gone = [test for test in self.tests if not (ROOT / test.partition("::")[0]).exists()]
+        return f"{self.id}: there is no {' '.join(gone)}" if gone else "" if self.tests else f"{self.id}: no tests"
+
+
+def misfits() -> list[str]:
+    """Of every row that has one."""
+    return [said for row in all_rows() if (said := row.misfit())]
+
 
 def read(path: Path) -> list[Planted]:
     """The rows of one file. Raises ValueError for a row with other keys than the six."""

@@ -2,19 +2,23 @@
 
 from collections import Counter
 
+import attrs
 import pytest
-from support.rows import in_one_test
 
 from tests.mutation import __main__ as player
-from tests.mutation.rows import ROOT, Planted, all_rows, read
+from tests.mutation.rows import Planted, all_rows, misfits, read
 
 
-@in_one_test("row", [pytest.param(row, id=row.id) for row in all_rows()])
-def test_every_row_fits_the_code(row: Planted) -> None:
-    assert row.planted_in((ROOT / row.file).read_text())
-    missing = [test for test in row.tests if not (ROOT / test.partition("::")[0]).exists()]
-    assert row.tests
-    assert not missing
+def test_every_row_fits_the_code() -> None:
+    assert misfits() == []
+
+
+def test_a_row_whose_line_or_test_has_moved_does_not_fit() -> None:
+    row = next(iter(all_rows()))
+    assert attrs.evolve(row, text="nowhere").misfit() == f"{row.id}: the text occurs 0 times in {row.file}"
+    assert attrs.evolve(row, tests=("tests/none.py::x",)).misfit() == f"{row.id}: there is no tests/none.py::x"
+    assert attrs.evolve(row, tests=()).misfit() == f"{row.id}: no tests"
+    assert "none.py" in attrs.evolve(row, file="none.py").misfit()
 
 
 def test_no_id_is_given_twice() -> None:
