@@ -3,7 +3,8 @@
     python -m tests.bench [--quick] [--rounds N] [--only abcdefghijk] [--json FILE]
 
 The machine may swing by a factor of two between minutes, so nothing here compares with yesterday: ours and the
-floor take turns within each round, and the ratio is the one of the medians.
+floor take turns within each round. Where both are measured in each round, the ratio is the median of the rounds' own,
+which a slow minute changes less than it changes the figures beside it; else it is the one of the medians.
 """
 
 import argparse
@@ -169,9 +170,13 @@ class Arm:
 
 
 def _row(name: str, ours: Arm, floor: Arm, unit: str, aim: float | None = None) -> Row:
-    mine, least = _median(ours.rates), _median(floor.rates)
-    cost = _median(ours.costs)
-    return Row(name, mine, least, mine / least, unit, aim, cpu_ratio=_median(floor.costs) / cost if cost else None)
+    rate = _of_rounds(ours.rates, floor.rates)
+    cost = _of_rounds(floor.costs, ours.costs) if all(ours.costs) else None
+    return Row(name, _median(ours.rates), _median(floor.rates), rate, unit, aim, cpu_ratio=cost)
+
+
+def _of_rounds(ours: list[float], floor: list[float]) -> float:
+    return _median([mine / least for mine, least in zip(ours, floor, strict=True)])
 
 
 def bench_put_state(size: Size) -> list[Row]:
