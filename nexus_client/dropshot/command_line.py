@@ -6,7 +6,7 @@ Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every
 no structured answer of its own tells its lines so, and so does any that fails before it has one. `--version` is on
 the program and on every command.
 
-Read before: dropshot/streams.py.
+Read before: dropshot/durations.py, dropshot/streams.py.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from typer.main import get_command_name
 from typer.models import CommandInfo
 
 from nexus_client.dropshot import ending, foreign
+from nexus_client.dropshot.durations import UNITS_US, microseconds
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
 INTERRUPTED = ending.CODES[signal.SIGINT]
@@ -261,15 +262,10 @@ def _read_plainly(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", re.ASCII)
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def _seconds(value: Any) -> Any:
     """Of an option that is seconds: `2m` and `1m30s` are, too; what looks otherwise stays as it is."""
-    if not isinstance(value, str) or not re.fullmatch(f"({_PART.pattern})+", value, re.ASCII):
-        return value
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+    us = microseconds(value) if isinstance(value, str) else None
+    return value if us is None else float(us / UNITS_US["s"])
 
 
 def _no_number(value: Any, described: Any, metavar: str | None) -> str | None:

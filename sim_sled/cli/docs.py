@@ -74,7 +74,7 @@ def _listed(pages: dict[str, Path], *, as_json: bool) -> str:
     names = max(map(len, pages)) + 2
     width = max(get_terminal_size().columns, names + 20)
     return "".join(
-        textwrap.fill(f"{page:{names}}{said}", width, subsequent_indent=" " * names, drop_whitespace=True) + "\n"
+        textwrap.fill(f"{page:{names}}{said}", width, subsequent_indent=" " * names) + "\n"
         for page, said in about.items()
     )
 

@@ -16,7 +16,7 @@ from sim_sled.cli import rss
 from sim_sled.cli.surface import fail, say
 
 
-@taking("asked", rss.Asked)
+@taking("asked", rss.Options)
 @typed(OneOf(("--dry-run", "--configs"), "print two things; give one"))
 def handoff(
     sled_id: Annotated[UUID, typer.Argument(metavar="SLED_UUID")],
@@ -32,7 +32,7 @@ def handoff(
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sleds' hardware")] = None,
     zpools: Annotated[int | None, typer.Option(min=0, help="of each sled, a U.2 disk each")] = None,
     role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
-    asked: rss.Asked,
+    asked: rss.Options,
 ) -> None:
     """Hand a rack over to Nexus, once, for sleds that run elsewhere. `serve` does it by itself.
 

@@ -27,7 +27,7 @@ PEM_BYTES_MAX: Final = 1024 * 1024
 """A certificate chain has some KiB; the hand-off's body has to take it."""
 
 
-class Asked(NamedTuple):
+class Options(NamedTuple):
     """What was typed: the options, for `taking`."""
 
     rss_nexus_external_addr: Annotated[

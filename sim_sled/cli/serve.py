@@ -48,7 +48,7 @@ PortFile = Annotated[Path | None, typer.Option(help="write the bound addresses h
 Format = Annotated[LogFormat, typer.Option(help="human on a terminal, Bunyan lines otherwise")]
 
 
-@taking("asked", rss.Asked)
+@taking("asked", rss.Options)
 @typed(
     Needs(("--plays", "--junit", "--watch"), ("--scenario",)),
     Needs(("--propolis-net",), ("--propolis",)),
@@ -156,7 +156,7 @@ def serve(
     log_format: Format = LogFormat.AUTO,
     log_level: Annotated[LogLevel, typer.Option(help="debug: a line per transition")] = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
-    asked: rss.Asked,
+    asked: rss.Options,
 ) -> None:
     """Serve one sled (or more, with --also) until SIGTERM."""
     import attrs

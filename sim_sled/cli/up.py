@@ -216,11 +216,11 @@ async def _serve(
     from nexus_client.dropshot import ending
     from sim_sled.daemon import descriptors
     from sim_sled.daemon import racks as known
-    from sim_sled.daemon.serve import Asked, conclude
+    from sim_sled.daemon.serve import Reload, conclude
     from sim_sled.daemon.small_rack import NotSoMany, RackError
 
     stop = ending.asked()
-    again = None if told is None else Asked(told.path if told.watch else None)
+    reload = None if told is None else Reload(told.path if told.watch else None)
     try:
         with known.claimed(rack.name) as file:
             try:
@@ -234,8 +234,8 @@ async def _serve(
             judging = _judging(rack, told, antithesis)
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    if again is not None and told is not None:
-                        again.follow(stack, _reading(rack, told.path))
+                    if reload is not None and told is not None:
+                        reload.follow(stack, _reading(rack, told.path))
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
                     # stdout is for whatever reads the verdict there

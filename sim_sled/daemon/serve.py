@@ -93,7 +93,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT
     async with contextlib.AsyncExitStack() as stack:
         stop = ending.asked()
-        asked = None if serving.scenario is None else Asked(serving.scenario if serving.watch else None)
+        reload = None if serving.scenario is None else Reload(serving.scenario if serving.watch else None)
         try:
             control = await _start(stack, daemon, serving)
         except (BadToken, BadStateDir) as error:
@@ -110,7 +110,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
                 await daemon.stop()
                 return _cannot_write(serving.port_file, error)
         judging = _judging(daemon, serving, external, told)
-        _reload(asked, stack, daemon, serving)
+        _reload(reload, stack, daemon, serving)
         for sled_id, beside in daemon.listening.companion_addresses().items():
             log.info("beside this sled", sled=str(sled_id), **beside.flat)
         if serving.handoff is not None:
@@ -138,9 +138,9 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT if logs.dropped() else code
 
 
-def _reload(asked: Asked | None, stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
-    if asked is not None and serving.scenario is not None:
-        asked.follow(stack, partial(reload_from, daemon.load, serving.scenario, daemon.played))
+def _reload(reload: Reload | None, stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
+    if reload is not None and serving.scenario is not None:
+        reload.follow(stack, partial(reload_from, daemon.load, serving.scenario, daemon.played))
 
 
 def _external(daemon: Daemon, serving: ServeOptions) -> External | None:
@@ -266,7 +266,7 @@ WATCH_S: Final = 0.5
 """Between two looks at a scenario file: an author sees no delay, and a look costs microseconds."""
 
 
-class Asked:
+class Reload:
     """Who wants rules to be read again: SIGHUP, and a `watched` file that is another. Heard from when there is one of
     these, in the running loop, on: whoever sends SIGHUP to a daemon that is starting, or ending, does not want it
     dead at once, with reports that nobody was told. A terminal that is closed sends it, too, and wants an end: a rack

@@ -2,6 +2,8 @@
 
 Times are microseconds, sizes bytes, shares parts per million. What cannot be read raises `BadValue` with the
 code of scenarios.md 7 and a text that says what to write instead.
+
+Read before: nexus_client/dropshot/durations.py.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from nexus_client.dropshot.durations import NUMBER, UNITS_US, microseconds
+
 FOREVER: Final = 1 << 62
 """Microseconds that no run reaches (146,000 years); written `forever`."""
 DURATION_MAX: Final = 100 * 365 * 86_400 * 1_000_000
@@ -20,14 +24,10 @@ DURATION_MAX: Final = 100 * 365 * 86_400 * 1_000_000
 SHARE_ONE: Final = 1_000_000
 """100 %."""
 
-_UNITS: Final = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
-_PART: Final = re.compile(rf"({_NUMBER})(us|ms|s|m|h|d)")
-_DURATION: Final = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h|d))+")
-_BARE: Final = re.compile(rf"-?{_NUMBER}")
-_SIZE: Final = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
-_PERCENT: Final = re.compile(rf"(-?{_NUMBER}) ?%")
+_BARE: Final = re.compile(rf"-?{NUMBER}")
+_SIZE: Final = re.compile(rf"({NUMBER}) ?([A-Za-z]+)")
+_PERCENT: Final = re.compile(rf"(-?{NUMBER}) ?%")
 
 
 class BadValue(Exception):
@@ -51,14 +51,14 @@ def parse_duration(text: str, *, forever: bool = False) -> int:
     text = text.strip()
     if forever and text == "forever":
         return FOREVER
-    if text.startswith("-") and _DURATION.fullmatch(text[1:]):
+    if text.startswith("-") and microseconds(text[1:]) is not None:
         raise BadValue("E230", f"'{clip(text)}' is negative; time only goes forward")
-    if not _DURATION.fullmatch(text):
+    us = microseconds(text)
+    if us is None:
         if _BARE.fullmatch(text):
             raise BadValue("E180", f"'{clip(text)}' has no unit; write {text}ms, {text}s, {text}m or {text}h")
         others = "1m30s, 2h or forever" if forever else "1m30s or 2h"
         raise BadValue("E180", f"'{clip(text)}' is not a duration; write e.g. 200ms, 5s, {others}")
-    us = sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     if us > DURATION_MAX:
         raise BadValue("E180", f"'{clip(text)}' is longer than 100 years; write 'forever' where that is meant")
     return round(us)
@@ -70,7 +70,7 @@ def show_duration(us: int) -> str:
         return "forever"
     parts = []
     for unit in ("d", "h", "m", "s", "ms", "us"):
-        n, us = divmod(us, _UNITS[unit])
+        n, us = divmod(us, UNITS_US[unit])
         if n:
             parts.append(f"{n}{unit}")
     return "".join(parts) or "0s"

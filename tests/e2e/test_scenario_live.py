@@ -254,20 +254,20 @@ async def hangs_up():
 
 async def test_a_sighup_that_comes_while_a_daemon_ends_does_not_kill_it():
     read = []
-    asked = serve.Asked(None)
+    reload = serve.Reload(None)
     async with contextlib.AsyncExitStack() as stack:
-        asked.follow(stack, lambda: read.append("again"))
+        reload.follow(stack, lambda: read.append("again"))
     await hangs_up()
     assert read == []
 
 
 async def test_a_sighup_that_comes_while_a_daemon_starts_makes_it_read_its_rules_again_once_it_plays_them():
     read = []
-    asked = serve.Asked(None)
+    reload = serve.Reload(None)
     await hangs_up()
     await hangs_up()
     async with contextlib.AsyncExitStack() as stack:
-        asked.follow(stack, lambda: read.append("again"))
+        reload.follow(stack, lambda: read.append("again"))
         assert read == ["again"]
         await hangs_up()
     assert read == ["again", "again"]
@@ -276,10 +276,10 @@ async def test_a_sighup_that_comes_while_a_daemon_starts_makes_it_read_its_rules
 async def test_a_watched_file_that_is_another_while_a_daemon_starts_is_read_again_once_it_plays_it(tmp_path):
     file, read = tmp_path / "s.yaml", asyncio.Event()
     file.write_text("version: 1\n")
-    asked = serve.Asked(file)
+    reload = serve.Reload(file)
     file.write_text("version: 1\nname: other\n")
     async with contextlib.AsyncExitStack() as stack:
-        asked.follow(stack, read.set)
+        reload.follow(stack, read.set)
         await asyncio.wait_for(read.wait(), 20)
 
 
