@@ -144,12 +144,10 @@ class Cast:
 
     def add(self, subject: Callable[[int, str], Subject], hostname: str, ordinal: int | None = None) -> Subject:
         """A VMM is registered for the first time; its incarnation is given here, and an ordinal if it has none."""
-        if ordinal is None:
-            ordinal = self.counted + 1
-        self.counted = max(self.counted, ordinal)
+        self.counted = self.counted + 1 if ordinal is None else ordinal
         n = self._incarnations.get(hostname, 0) + 1
         self._incarnations[hostname] = n
-        who = subject(ordinal, f"{hostname}/{n}")
+        who = subject(self.counted, f"{hostname}/{n}")
         self.subjects[who.propolis_id] = who
         who.sled.vmms += 1
         self._living.setdefault(who.instance_id, []).append(who)

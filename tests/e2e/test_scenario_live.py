@@ -215,6 +215,39 @@ async def test_a_reload_replaces_the_rules_and_a_bad_file_does_not(tmp_path):
         assert (await register(http, uuid.uuid4(), "c"))[0] == 200
 
 
+async def test_rules_that_come_later_count_vmms_as_those_who_look_have_counted_them(tmp_path):
+    names = ["gone", "stays", "gone too"]
+    async with FakeNexus() as nexus:
+        daemon = Daemon([SledConfig(SLED, "[::1]:0")], Options(nexus=nexus.address, shutdown_wait_s=0.1))
+        await daemon.start()
+        sightings = daemon.look.sightings
+        vmms = {name: uuid.uuid4() for name in (*names, "new")}
+
+        def counted():
+            there = [each for each in sightings.all() if not sightings.gone(each)]
+            return [(each.short, daemon.engine.cast.subjects[each.propolis_id].short) for each in there]
+
+        try:
+            async with aiohttp.ClientSession(f"http://{daemon.addresses[SLED]}", headers=HEADERS) as http:
+                for name in names:
+                    assert (await register(http, vmms[name], "host"))[0] == 200
+                for name in ("gone", "gone too"):
+                    async with http.delete(f"/vmms/{vmms[name]}") as answer:
+                        assert answer.status == 200
+                    async with asyncio.timeout(20):
+                        while not sightings.gone(sightings.get(vmms[name])):
+                            await daemon.look.change(20)
+                file = tmp_path / "late.yaml"
+                file.write_text(HEAD + "- {name: r, when: {state: running}, do: {note: it runs}}\n")
+                assert not daemon.passage.has_rules
+                daemon.load(load_one(file))
+                assert counted() == [("v2", "v2")]
+                assert (await register(http, vmms["new"], "host"))[0] == 200
+                assert counted() == [("v2", "v2"), ("v4", "v4")]
+        finally:
+            await daemon.stop()
+
+
 def test_a_daemon_cannot_play_more_sleds_than_the_fleet_has(tmp_path):
     (tmp_path / "live.yaml").write_text(HEAD.replace("rules:\n", ""))
     with pytest.raises(NotInFleet):
