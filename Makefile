@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page lint fix bench examples soak campaign recorded hazards mutants stories clean
+.PHONY: help setup run test test-long test-page lint fix bench examples soak campaign recorded hazards mutants stories clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,9 +28,13 @@ setup: $(STAMP)  ## make .venv with everything in it
 run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instances
 	@$(BIN)/sim-sled tour
 
-test: $(STAMP)  ## the whole test suite
+test: $(STAMP)  ## the tests of every day: two minutes on two cores
 	@$(BIN)/python -m compileall -q -j 0 nexus_client propolis_stub sim_sled
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long"
+
+test-long: $(STAMP)  ## the others: campaigns, whole racks, every example of the documents as a program; CI plays both
+	@$(BIN)/python -m compileall -q -j 0 nexus_client propolis_stub sim_sled
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long
 
 test-page: $(STAMP)  ## the page in a real headless Chromium (CHROMIUM=/path/to/one, else the one that is there)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev,page-test]'

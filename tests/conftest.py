@@ -49,17 +49,18 @@ def pytest_configure(config):
         core.global_force_seed = int(chosen)
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has chosen
 def pytest_collection_modifyitems(items):
-    """What takes long begins first, some of it with each worker, who has a stretch of the list: what is left at the
-    end is short, and stolen by whoever has nothing to do.
+    """What takes some seconds begins first, some of it with each worker, who has a stretch of the list: what is left
+    at the end is short, and stolen by whoever has nothing to do.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    long = [item for item in items if item.get_closest_marker("long") is not None]
-    others = iter([item for item in items if item.get_closest_marker("long") is None])
+    early = [item for item in items if item.get_closest_marker("early") is not None]
+    others = iter([item for item in items if item.get_closest_marker("early") is None])
     stretch = len(items) // workers
     items.clear()
     for worker in range(workers):
-        own = long[worker::workers]
+        own = early[worker::workers]
         items += own + list(islice(others, stretch - len(own)))
     items += others
 

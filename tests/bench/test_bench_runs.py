@@ -41,7 +41,7 @@ def test_a_bench_measured_again_replaces_what_was_kept_of_it_and_no_other():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-@pytest.mark.long
+@pytest.mark.early
 def test_the_benches_of_few_processes_run():
     """The whole bench is no test: (a), (b), (h) and (j) start a dozen programs each, and `make bench` plays them."""
     done = subprocess.run(

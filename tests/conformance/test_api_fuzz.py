@@ -134,7 +134,7 @@ def operations_of(level):
 @pytest.mark.timeout(900)
 @pytest.mark.nightly
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.long
+@pytest.mark.early
 def test_no_answer_that_nobody_named(level, caplog):
     by_profile(send_kept, nightly=send_drawn)(level)
     assert drawn_requests.crashed(caplog.records) == []

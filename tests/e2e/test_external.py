@@ -98,7 +98,7 @@ def publics(api):
     return sorted(api.server.nexus.public_state(row.id).value for row in api.server.nexus.instances())
 
 
-@pytest.mark.long
+@pytest.mark.early
 async def test_users_are_played_and_what_they_see_is_judged(api, tmp_path):
     reply = await api.server.host.submit(
         lambda ticket: nx.CreateInstance(ticket, "theirs", "theirs", project="other")

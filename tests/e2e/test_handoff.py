@@ -178,7 +178,7 @@ def sim_sled(*words):
     )
 
 
-@pytest.mark.long
+@pytest.mark.early
 def test_a_dry_run_prints_the_body_and_the_configurations_that_go_with_it():
     body = json.loads(sim_sled("handoff", "--dry-run", *COMMAND).stdout)
     configs = json.loads(sim_sled("handoff", "--configs", *COMMAND).stdout)
@@ -210,7 +210,7 @@ def test_options_that_cannot_be_meant_end_with_2_before_anything_starts(words, t
 @pytest.mark.skipif(
     shutil.which("ip") is None or shutil.which("unshare") is None, reason="needs `ip` and `unshare` for namespaces"
 )
-@pytest.mark.long
+@pytest.mark.early
 def test_the_command_line_of_the_original_in_its_place_among_containers():
     """Five network namespaces with the addresses of a public compose file (omicron d6121683): the model is `nexus`, a
     second process `internal-dns`; the workload is ready when the rack is handed over and an instance runs.

@@ -76,7 +76,7 @@ class Rack:
                 await asyncio.sleep(0.05)  # another process would have no event either
 
 
-@pytest.mark.long
+@pytest.mark.early
 async def test_many_instances_start_reboot_migrate_and_stop_while_nexus_restarts_twice():
     names = [f"vm-{number}" for number in range(INSTANCES)]
     async with Rack() as rack:

@@ -45,7 +45,7 @@ async def all_become(http, names, state):
             await asyncio.sleep(0.05)  # another process has no event
 
 
-@pytest.mark.long
+@pytest.mark.early
 async def test_killed_at_any_moment_it_finds_everything_again(tmp_path):
     db, names = tmp_path / "nexus.db", {f"vm-{number}" for number in range(INSTANCES)}
     process, bound = await start(tmp_path, db)

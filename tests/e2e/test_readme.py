@@ -42,7 +42,7 @@ def expectations(block):
     return re.findall(r"#\s*->\s*(.+?)\s*$", block, re.MULTILINE)
 
 
-@pytest.mark.long
+@pytest.mark.early
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", INSTALLED)

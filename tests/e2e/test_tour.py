@@ -70,7 +70,7 @@ class Killed(Tour):
         return answer
 
 
-@pytest.mark.long
+@pytest.mark.early
 async def test_a_nexus_that_is_killed_in_the_tour_loses_nothing(capsys, monkeypatch):
     made = []
     monkeypatch.setattr(tour, "Tour", lambda console: made.append(Killed(console)) or made[0])

@@ -49,7 +49,7 @@ def through_a_file(value, anchors=None):
 
 @settings(max_examples=25)
 @given(path=st.sampled_from(WITHOUT_TASKS), seed=st.integers(0, 10), at=st.integers(0, 1_500))
-@pytest.mark.long
+@pytest.mark.early
 def test_restored_at_any_moment_a_life_goes_on_as_if_undisturbed(path, seed, at):
     undisturbed, restored = lives(path, seed, at)
     for _ in range(STEPS):

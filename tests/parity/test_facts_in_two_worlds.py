@@ -163,7 +163,7 @@ def test_a_fact_shows_in_virtual_time_and_nothing_shows_without_it(fact):
     assert play(without_rules(scenario), SEED, SHOWN).failures, "the expectation notices nothing"
 
 
-@pytest.mark.long
+@pytest.mark.early
 @pytest.mark.timeout(300)  # twenty fleets on real sockets: a loaded machine of two cores needs minutes
 def test_facts_incidents_and_properties_mean_the_same_on_real_sockets(quick_ends):
     wanted = {fact: scenario_of(fact) for fact in FACTS}

@@ -23,7 +23,7 @@ def digests(hash_seed, jobs, *seeds):
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
-@pytest.mark.long
+@pytest.mark.early
 @pytest.mark.nightly
 def test_every_scenario_plays_the_same_in_any_process():
     """As its golden trace, which some other process wrote."""

@@ -26,7 +26,7 @@ def shell_or_fork(line):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [pytest.param(n, id=f"{n} {STORIES[n][0]}") for n in STORIES if n not in SLOW])
-@pytest.mark.long
+@pytest.mark.early
 def test_the_story_passes(number):
     if number == 7 and shutil.which("jq") is None:
         assert "missing: jq" in play(number), "what is missing is said, and the story does not pass"

@@ -247,7 +247,7 @@ def test_a_nexus_that_dies_does_so_at_every_point():
     assert points == {"now", "after_commit", "in_commit"}
 
 
-@pytest.mark.long
+@pytest.mark.early
 def test_a_guided_campaign_is_the_same_after_every_interruption_and_with_any_number_of_players(tmp_path):
     one = job("stuck-stop")
     first, second = ROUNDS[0], ROUNDS[0] + ROUNDS[1]
