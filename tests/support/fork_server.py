@@ -45,8 +45,8 @@ IMPORTED: Final = (
     "pytest",
 )
 """What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
-STARTS: Final = {"--detach", "--workers"}
-"""Words of a program that starts others."""
+STARTS: Final = "--detach"
+"""The word of a program that starts another. Workers it does not say: uvloop starts them, and by itself."""
 REQUEST_BYTES_MAX: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _STREAMS: Final = 3  # of the standard
@@ -78,7 +78,7 @@ def asked_for(channel: socket.socket) -> tuple[str, list[str], Own | None]:
             os.read(waits, 1)  # ends when the other end is closed: the first one is gone, and whoever asked is parent
             asked = pickle.loads(request)
             own = None
-            if STARTS & set(asked["words"]):
+            if STARTS in asked["words"]:
                 ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 pid = os.fork()
                 if not pid:
